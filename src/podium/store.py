@@ -1,0 +1,358 @@
+"""The run folder: what is where, and writes that a kill cannot tear.
+
+A study's folder holds `study.yaml`, `data.json`, `thumbnails-test.parquet` and one folder for
+each contender and seed:
+
+    <contender>/seed-<n>/
+        config.yaml                  the recipe, and the seed
+        history.csv                  one row an epoch
+        last.ckpt                    everything that resuming needs
+        best.safetensors             weights of the best epoch, with `model.json`
+        predictions-valid.parquet    path, label, logits
+        predictions-test.parquet
+        done.json                    written last: with it, the run is finished
+
+Everything downstream (compare, report, deploy) reads these files and nothing else. This module
+does not import torch, so that a report can be made on any machine.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from podium.errors import RunFolderError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from podium.config import StudySpec
+
+__all__ = [
+    "HISTORY_COLUMNS",
+    "Predictions",
+    "RunFolder",
+    "StudyFolder",
+    "atomic_write",
+    "write_json",
+    "write_text",
+]
+
+SplitName = Literal["valid", "test"]
+
+HISTORY_COLUMNS = (
+    "epoch",  # from 1
+    "lr",
+    "train_loss",  # mean over images, nats
+    "train_accuracy",  # 0 to 1
+    "valid_loss",
+    "valid_accuracy",
+    "seconds",  # wall time of the epoch, training and validation
+    "images_per_second",  # of the training part
+)
+
+
+def atomic_write(path: Path, write: Callable[[Path], None]) -> None:
+    """Call `write` on a temporary path beside `path`, then put the result in its place.
+
+    After a kill at any instant `path` is either its old self or its new self, never a part.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would hide results from a group
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # Windows has no handle on a folder to sync
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically, with the line ends as given."""
+    atomic_write(path, lambda temporary: _write_bytes(temporary, text.encode("utf-8")))
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        RunFolderError: it is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunFolderError(f"{path} is missing; expected a file that Podium wrote.") from None
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{path} cannot be read as JSON ({error}).") from None
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What one trained model said of every image of a split.
+
+    `logits` has shape (n, classes), float32; `labels` (n,) holds indices into `class_names`;
+    `paths` are relative to the data set's root, with '/'.
+    """
+
+    class_names: tuple[str, ...]
+    paths: tuple[str, ...]
+    labels: npt.NDArray[np.int64]
+    logits: npt.NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        if self.logits.shape != (len(self.paths), len(self.class_names)):
+            raise ValueError(
+                f"logits of shape {self.logits.shape} do not fit {len(self.paths)} images "
+                f"of {len(self.class_names)} classes"
+            )
+        if self.labels.shape != (len(self.paths),):
+            raise ValueError(f"{self.labels.shape} labels do not fit {len(self.paths)} images")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def predicted(self) -> npt.NDArray[np.int64]:
+        """Index of the largest logit of each image, shape (n,)."""
+        import numpy as np
+
+        return np.asarray(self.logits.argmax(axis=1), dtype=np.int64)
+
+    @property
+    def probabilities(self) -> npt.NDArray[np.float64]:
+        """Softmax of the logits, shape (n, classes), in double precision."""
+        import numpy as np
+
+        shifted = self.logits.astype(np.float64)
+        shifted -= shifted.max(axis=1, keepdims=True)
+        exponentials = np.exp(shifted)
+        return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
+
+    def write(self, path: Path) -> None:
+        """Write a Parquet file with the columns path, label (a class name) and logits."""
+        import numpy as np
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        names = np.asarray(self.class_names, dtype=object)
+        flat = pa.array(np.ascontiguousarray(self.logits, dtype=np.float32).reshape(-1))
+        table = pa.table(
+            {
+                "path": pa.array(list(self.paths), pa.string()),
+                "label": pa.array(list(names[self.labels]), pa.string()),
+                "logits": pa.FixedSizeListArray.from_arrays(flat, len(self.class_names)),
+            },
+            metadata={"class_names": json.dumps(self.class_names)},
+        )
+        atomic_write(path, lambda temporary: pq.write_table(table, temporary))
+
+    @classmethod
+    def read(cls, path: Path) -> Predictions:
+        """Read what `write` wrote.
+
+        Raises:
+            RunFolderError: the file is missing or is not such a table.
+        """
+        import numpy as np
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            table = pq.read_table(path)
+            names = tuple(json.loads(table.schema.metadata[b"class_names"]))
+            index = {name: number for number, name in enumerate(names)}
+            labels = [index[name] for name in table.column("label").to_pylist()]
+            flat = table.column("logits").combine_chunks().flatten().to_numpy()
+            return cls(
+                class_names=names,
+                paths=tuple(table.column("path").to_pylist()),
+                labels=np.asarray(labels, dtype=np.int64),
+                logits=flat.reshape(len(table), len(names)).astype(np.float32),
+            )
+        except FileNotFoundError:
+            raise RunFolderError(f"{path} is missing; is the run finished?") from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as e:
+            raise RunFolderError(f"{path} is no predictions file of Podium's ({e}).") from None
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One contender with one seed."""
+
+    path: Path
+    contender: str
+    seed: int
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def history(self) -> Path:
+        return self.path / "history.csv"
+
+    @property
+    def last(self) -> Path:
+        return self.path / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best.safetensors"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model.json"
+
+    @property
+    def done(self) -> Path:
+        return self.path / "done.json"
+
+    @property
+    def failed(self) -> Path:
+        """Why the last attempt ended, where it did; removed when the run is tried again."""
+        return self.path / "failed.json"
+
+    def predictions(self, split: SplitName) -> Path:
+        return self.path / f"predictions-{split}.parquet"
+
+    def is_done(self) -> bool:
+        return self.done.is_file()
+
+    def read_predictions(self, split: SplitName) -> Predictions:
+        return Predictions.read(self.predictions(split))
+
+    def read_done(self) -> dict[str, Any]:
+        """The closing record: `best_epoch`, `seconds`, `parameters`, `precision`, `device`..."""
+        return dict(read_json(self.done))
+
+    def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Write the whole history, one row an epoch; see `HISTORY_COLUMNS`."""
+        out = io.StringIO()
+        writer = csv.DictWriter(out, HISTORY_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self.history, out.getvalue())
+
+    def read_history(self) -> list[dict[str, float]]:
+        """The history, one dict an epoch; numbers as floats.
+
+        Raises:
+            RunFolderError: it is missing or is not such a table.
+        """
+        try:
+            with open(self.history, encoding="utf-8", newline="") as file:
+                return [
+                    {column: float(row[column]) for column in HISTORY_COLUMNS}
+                    for row in csv.DictReader(file)
+                ]
+        except FileNotFoundError:
+            raise RunFolderError(f"{self.history} is missing; was the run started?") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunFolderError(f"{self.history} is no history of Podium's ({error}).") from None
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """A study's folder, `runs/<study>/`."""
+
+    path: Path
+
+    @property
+    def spec(self) -> Path:
+        return self.path / "study.yaml"
+
+    @property
+    def data(self) -> Path:
+        """What was found in the folder of images; see `DataIndex.summary`."""
+        return self.path / "data.json"
+
+    @property
+    def thumbnails(self) -> Path:
+        return self.path / "thumbnails-test.parquet"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report"
+
+    def run(self, contender: str, seed: int) -> RunFolder:
+        return RunFolder(self.path / contender / f"seed-{seed}", contender, seed)
+
+    def read_spec(self) -> StudySpec:
+        """The study that this folder belongs to.
+
+        Raises:
+            RunFolderError: the folder is no study's.
+        """
+        from podium.config import load_study
+
+        if not self.spec.is_file():
+            raise RunFolderError(
+                f"{self.path} is no study folder: expected a {self.spec.name} in it. "
+                "Give the folder that `podium run` printed, such as runs/sports100."
+            )
+        return load_study(self.spec)
+
+    def read_data(self) -> dict[str, Any]:
+        return dict(read_json(self.data))
+
+    def runs(self, spec: StudySpec) -> list[RunFolder]:
+        """Every run of the study, finished or not, contender by contender."""
+        return [self.run(name, seed) for name in spec.contenders for seed in spec.seeds]
+
+    def write_thumbnails(self, pictures: Iterable[tuple[str, bytes]]) -> None:
+        """Store small JPEGs of test images by relative path, so that reports need no data set."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        paths, contents = [], []
+        for path, content in pictures:
+            paths.append(path)
+            contents.append(content)
+        table = pa.table({"path": pa.array(paths, pa.string()), "jpeg": pa.array(contents)})
+        atomic_write(self.thumbnails, lambda temporary: pq.write_table(table, temporary))
+
+    def read_thumbnails(self) -> dict[str, bytes]:
+        """Relative path -> JPEG bytes; empty where the study stored none."""
+        if not self.thumbnails.is_file():
+            return {}
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(self.thumbnails)
+        return dict(
+            zip(table.column("path").to_pylist(), table.column("jpeg").to_pylist(), strict=True)
+        )
