@@ -1,1 +1,97 @@
-"""Podium."""
+"""Podium: which image classifier wins on your images, and how sure can you be?
+
+    import podium
+
+    study = podium.Study.load("quick", data="my-images")
+    study.run()
+    print(study.report())
+
+Names are imported when they are first used, so that `import podium` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from podium.__about__ import __version__
+
+if TYPE_CHECKING:
+    from podium.api import evaluate, report, train
+    from podium.config import Machine, RunSpec, StudySpec, load_study
+    from podium.data.index import DataIndex, build_index
+    from podium.errors import (
+        ConfigError,
+        DataError,
+        PodiumError,
+        RunFolderError,
+        TrainingError,
+        UnreadableImageError,
+        UserError,
+        WeightsUnavailableError,
+    )
+    from podium.metrics import per_class, scores
+    from podium.models import build_model, list_models
+    from podium.store import Predictions, RunFolder, StudyFolder
+    from podium.study import Study, StudyResult
+
+_HOMES = {
+    "podium.api": ("evaluate", "report", "train"),
+    "podium.config": ("Machine", "RunSpec", "StudySpec", "load_study"),
+    "podium.data.index": ("DataIndex", "build_index"),
+    "podium.errors": (
+        "ConfigError",
+        "DataError",
+        "PodiumError",
+        "RunFolderError",
+        "TrainingError",
+        "UnreadableImageError",
+        "UserError",
+        "WeightsUnavailableError",
+    ),
+    "podium.metrics": ("per_class", "scores"),
+    "podium.models": ("build_model", "list_models"),
+    "podium.store": ("Predictions", "RunFolder", "StudyFolder"),
+    "podium.study": ("Study", "StudyResult"),
+}
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "DataIndex",
+    "Machine",
+    "PodiumError",
+    "Predictions",
+    "RunFolder",
+    "RunFolderError",
+    "RunSpec",
+    "Study",
+    "StudyFolder",
+    "StudyResult",
+    "StudySpec",
+    "TrainingError",
+    "UnreadableImageError",
+    "UserError",
+    "WeightsUnavailableError",
+    "__version__",
+    "build_index",
+    "build_model",
+    "evaluate",
+    "list_models",
+    "load_study",
+    "per_class",
+    "report",
+    "scores",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(home), name)
+    raise AttributeError(f"module 'podium' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

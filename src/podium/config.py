@@ -26,7 +26,16 @@ from pydantic import (
 
 from podium.errors import ConfigError
 
-__all__ = ["DataSpec", "Machine", "RunSpec", "StudySpec", "built_in_studies", "load_study"]
+__all__ = [
+    "DataSpec",
+    "Machine",
+    "RunSpec",
+    "StudySpec",
+    "built_in_studies",
+    "load_study",
+    "machine_settings",
+    "study_text",
+]
 
 Policy = Literal["none", "autoaugment", "randaugment", "trivialaugment", "augmix", "crop_flip"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -252,18 +261,46 @@ def load_study(
         )
     lines = _line_numbers(node)
     for override in overrides:
-        _apply_override(values, override)
+        for key in _apply_override(values, override):
+            lines.pop(key, None)  # what came did not come from there
     if data is not None:
         base = values.get("data")
         values["data"] = {**(base if isinstance(base, dict) else {}), "path": str(data)}
     return _validate(values, source, lines)
 
 
+def study_text(name: str) -> str:
+    """The YAML of a built-in study, comments and all.
+
+    Raises:
+        ConfigError: there is no such study.
+    """
+    ours = built_in_studies()
+    if name not in ours:
+        raise ConfigError(f"There is no study {name!r} here; there are {', '.join(ours)}.")
+    return (resources.files("podium") / "studies" / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def machine_settings(**values: Any) -> Machine:
+    """A `Machine` from a command's flags.
+
+    Raises:
+        ConfigError: naming the flag, what was expected and what came.
+    """
+    try:
+        return Machine(**values)
+    except ValidationError as error:
+        told = [
+            f"--{'.'.join(map(str, problem['loc']))}: {_expected(problem, [])}"
+            for problem in error.errors()
+        ]
+        raise ConfigError("\n".join(told)) from None
+
+
 def _read_study(study: str | Path) -> tuple[str, str]:
     ours = built_in_studies()
     if str(study) in ours:
-        name = f"{study}.yaml"
-        return (resources.files("podium") / "studies" / name).read_text(encoding="utf-8"), name
+        return study_text(str(study)), f"{study}.yaml"
     path = Path(study)
     try:
         return path.read_text(encoding="utf-8"), str(study)
@@ -276,7 +313,8 @@ def _read_study(study: str | Path) -> tuple[str, str]:
         raise ConfigError(f"{study}: cannot be read as a YAML file ({error}).") from None
 
 
-def _apply_override(values: dict[str, Any], override: str) -> None:
+def _apply_override(values: dict[str, Any], override: str) -> list[str]:
+    """Set one value in place; returns the dotted keys that were set."""
     key, sign, text = override.partition("=")
     parts = key.strip().split(".")
     if not sign or not all(parts):
@@ -288,7 +326,9 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override!r}: {text!r} is not valid YAML. {error}") from None
 
-    def put(level: Any, at: int) -> None:
+    done: list[str] = []
+
+    def put(level: Any, at: int, above: tuple[str, ...] = ()) -> None:
         if not isinstance(level, dict):
             raise ConfigError(
                 f"--set {override!r}: {'.'.join(parts[:at])} is {_kind(level)}, "
@@ -296,20 +336,22 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
             )
         if at == len(parts) - 1 and parts[at] != "*":
             level[parts[at]] = value
+            done.append(".".join((*above, parts[at])))
         elif parts[at] == "*":
             if at == len(parts) - 1 or not level:
                 raise ConfigError(f"--set {override!r}: '*' must stand for existing keys.")
             for name in level:
-                put(level[name], at + 1)
+                put(level[name], at + 1, (*above, str(name)))
         elif at and parts[at - 1] == "contenders" and parts[at] not in level:
             known = ", ".join(map(str, level)) or "none"
             raise ConfigError(
                 f"--set {override!r}: there is no contender {parts[at]!r}. There are: {known}."
             )
         else:
-            put(level.setdefault(parts[at], {}), at + 1)
+            put(level.setdefault(parts[at], {}), at + 1, (*above, parts[at]))
 
     put(values, 0)
+    return done
 
 
 def _validate(values: dict[str, Any], source: str, lines: Mapping[str, int]) -> StudySpec:

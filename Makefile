@@ -1,0 +1,44 @@
+# One command a chore. `make help` lists them.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test unit lint format lock clean
+
+help:  ## List the chores
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+install: $(READY)  ## Create .venv with the exact versions of requirements.lock
+
+demo: $(READY)  ## Run the whole study on pictures drawn here, report and all
+	$(BIN)/podium demo
+
+test: lint unit  ## The whole test suite, lint and types
+
+unit: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)  ## Style, format and types alone
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)  ## Put the code in format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(READY)  ## Resolve requirements.lock anew from pyproject.toml
+	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --upgrade \
+	  --no-annotate --quiet --custom-compile-command "make lock" \
+	  pyproject.toml -o requirements.lock
+
+clean:  ## Remove .venv and caches, never runs/
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

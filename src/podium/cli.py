@@ -1,0 +1,401 @@
+"""The `podium` command: parses, calls the package, prints. Nothing is computed here.
+
+Heavy modules are imported inside the commands, so that `podium --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from podium.__about__ import __version__
+from podium.errors import PodiumError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="podium",
+    help="Which image classifier wins on your images, and how sure can you be?",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Fetch and check folders of images.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+out = Console(soft_wrap=True)
+err = Console(stderr=True)
+
+
+class Lang(StrEnum):
+    """Languages of the report."""
+
+    en = "en"
+    pt = "pt"
+
+
+RunsOption = Annotated[Path, typer.Option("--runs", help="Folder that holds all studies.")]
+LangOption = Annotated[Lang, typer.Option(help="Language of the report.")]
+DataOption = Annotated[
+    str | None,
+    typer.Option("--data", help="Folder of images (or sports100, demo), in place of the study's."),
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+PrecisionOption = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
+DevicesOption = Annotated[int, typer.Option(help="Data-parallel processes.")]
+WorkersOption = Annotated[
+    int | None, typer.Option(help="Decoding processes a device.", show_default="from the cores")
+]
+TensorBoardOption = Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard logs.")]
+EpochsOption = Annotated[int | None, typer.Option(help="Epochs of every contender.")]
+BatchOption = Annotated[int | None, typer.Option(help="Images a step, of every contender.")]
+LrOption = Annotated[float | None, typer.Option(help="Learning rate of every contender.")]
+SizeOption = Annotated[int | None, typer.Option(help="Side of the images, of every contender.")]
+SeedOption = Annotated[list[int] | None, typer.Option(help="Seed; repeat it for several.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. contenders.*.epochs=2."),
+]
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks (may stand after any command).")
+    ] = False,
+) -> None:
+    if version:
+        out.print(f"podium {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    study: Annotated[str, typer.Argument(help="A YAML file, or a name `podium studies` lists.")],
+    data: DataOption = None,
+    name: Annotated[str | None, typer.Option(help="Another name for the study's folder.")] = None,
+    overrides: SetOption = None,
+    epochs: EpochsOption = None,
+    batch_size: BatchOption = None,
+    lr: LrOption = None,
+    image_size: SizeOption = None,
+    seed: SeedOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    devices: DevicesOption = 1,
+    workers: WorkersOption = None,
+    tensorboard: TensorBoardOption = False,
+    runs: RunsOption = Path("runs"),
+    lang: LangOption = Lang.en,
+) -> None:
+    """Train and score a study's contenders, then write its report. Goes on where it left off."""
+    settings = list(overrides or [])
+    for key, value in (
+        ("epochs", epochs), ("batch_size", batch_size), ("lr", lr), ("image_size", image_size),
+    ):  # fmt: skip
+        if value is not None:
+            settings.append(f"contenders.*.{key}={value}")
+    if seed:
+        settings.append(f"seeds={list(seed)}")
+    if name is not None:
+        settings.append(f"name={name!r}")
+    machine = _machine(device, precision, devices, workers, tensorboard)
+    _run_study(study, data, settings, machine, runs, lang)
+
+
+@app.command()
+def demo(
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    workers: WorkersOption = None,
+    runs: RunsOption = Path("runs"),
+    lang: LangOption = Lang.en,
+) -> None:
+    """Run the whole study in a few minutes on pictures that Podium draws itself: no network."""
+    _run_study("demo", None, [], _machine(device, precision, 1, workers, False), runs, lang)
+
+
+@app.command()
+def train(
+    model: Annotated[str, typer.Argument(help="A name that `podium models` lists.")],
+    data: Annotated[str, typer.Option("--data", help="Folder of images (or sports100, demo).")],
+    epochs: Annotated[int, typer.Option(help="Epochs.")] = 30,
+    augmentation: Annotated[str, typer.Option(help="none, autoaugment, randaugment...")] = "none",
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="ImageNet weights.")] = False,
+    weights: Annotated[Path | None, typer.Option(help="Start from this file.")] = None,
+    freeze: Annotated[str, typer.Option(help="none, or backbone: a linear head alone.")] = "none",
+    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 32,
+    lr: Annotated[float, typer.Option(help="Learning rate.")] = 1e-4,
+    image_size: SizeOption = None,
+    seed: SeedOption = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, e.g. mixup=0.2."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the study's folder.")] = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    devices: DevicesOption = 1,
+    workers: WorkersOption = None,
+    tensorboard: TensorBoardOption = False,
+    runs: RunsOption = Path("runs"),
+    lang: LangOption = Lang.en,
+) -> None:
+    """Train one model: a study of a single contender."""
+    from podium.api import single_contender
+
+    spec = single_contender(
+        model,
+        data,
+        name=name,
+        seeds=tuple(seed or [0]),
+        overrides=overrides or [],
+        epochs=epochs,
+        augmentation=augmentation,
+        pretrained=pretrained,
+        weights=weights,
+        freeze=freeze,
+        batch_size=batch_size,
+        lr=lr,
+        image_size=image_size,
+    )
+    _finish(spec, _machine(device, precision, devices, workers, tensorboard), runs, lang)
+
+
+@app.command()
+def evaluate(
+    run_path: Annotated[Path, typer.Argument(metavar="RUN", help="runs/STUDY/CONTENDER/seed-N.")],
+    data: Annotated[str, typer.Option("--data", help="Folder of images (or sports100, demo).")],
+    split: Annotated[str, typer.Option(help="test or valid.")] = "test",
+    save: Annotated[Path | None, typer.Option(help="Write the predictions here.")] = None,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+) -> None:
+    """Score a trained model on a folder of images: its own, or others of the same classes."""
+    from podium.api import evaluate as evaluate_run
+    from podium.metrics import per_class, scores
+
+    predictions = evaluate_run(run_path, data, split=split, device=device, workers=workers)
+    if save is not None:
+        predictions.write(save)
+    total = scores(predictions)
+    table = Table("class", "precision", "recall", "F1", "images", box=None)
+    for one in per_class(predictions):
+        figures = [f"{value:.3f}" for value in (one.precision, one.recall, one.f1)]
+        table.add_row(_plain(one.name), *figures, str(one.support))
+    averages = [f"{v:.3f}" for v in (total.macro_precision, total.macro_recall, total.macro_f1)]
+    table.add_section()
+    table.add_row("macro average", *averages, str(total.n))
+    out.print(table)
+    out.print(f"accuracy {100 * total.accuracy:.2f} % of {total.n} images", highlight=False)
+
+
+@app.command()
+def report(
+    study: Annotated[Path, typer.Argument(help="A study's folder, such as runs/sports100.")],
+    lang: LangOption = Lang.en,
+    to: Annotated[Path | None, typer.Option(help="Write it here, not in STUDY/report.")] = None,
+    dpi: Annotated[int, typer.Option(min=50, max=1200, help="Of the PNG figures.")] = 400,
+) -> None:
+    """Write the figures, tables and page of a study anew, from its files alone."""
+    from podium.reporting import build_report
+    from podium.store import StudyFolder
+
+    with err.status("Writing the report"):
+        result = build_report(StudyFolder(study), lang=lang.value, out=to, dpi=dpi)
+    out.print(f"Report: {result.index}", highlight=False, markup=False)
+
+
+@app.command()
+def studies(
+    name: Annotated[str | None, typer.Argument(help="Print this one's YAML.")] = None,
+) -> None:
+    """List the studies that come with Podium; with a NAME, print its YAML to start from."""
+    from podium.config import built_in_studies, study_text
+
+    if name is not None:
+        typer.echo(study_text(name), nl=False)
+        return
+    table = Table("study", "what it is", box=None)
+    for key, line in built_in_studies().items():
+        table.add_row(key, line)
+    out.print(table)
+
+
+@app.command()
+def models(
+    classes: Annotated[int, typer.Option(min=2, help="Count parameters for this many.")] = 100,
+    timm: Annotated[
+        str | None, typer.Option(metavar="PATTERN", help="List timm's models, e.g. 'convnext*'.")
+    ] = None,
+) -> None:
+    """List the models: parameters, input size, and whether their weights are at hand."""
+    from podium.models import list_models
+
+    table = Table("model", "parameters", "input", "pre-trained weights", "what it is", box=None)
+    for info in list_models(classes, timm=timm):
+        table.add_row(
+            info.name,
+            "-" if info.parameters is None else f"{info.parameters:,}",
+            f"{info.image_size} px",
+            info.weights,
+            info.description,
+        )
+    out.print(table)
+
+
+@app.command()
+def augment(
+    image: Annotated[Path, typer.Argument(help="Any picture.")],
+    to: Annotated[Path, typer.Option(help="PNG or PDF to write.")] = Path("augment.png"),
+    policy: Annotated[list[str] | None, typer.Option(help="Only these policies.")] = None,
+    examples: Annotated[int, typer.Option(min=1, max=20, help="Examples of each.")] = 6,
+    image_size: Annotated[int, typer.Option(min=32, max=1024, help="Side in pixels.")] = 128,
+    seed: Annotated[int, typer.Option(min=0, help="Draw other examples.")] = 0,
+) -> None:
+    """Draw a sheet of examples of every augmentation policy on one picture."""
+    from podium.augment_sheet import augmentation_sheet
+
+    augmentation_sheet(
+        image, to, policies=policy or None, examples=examples, seed=seed, image_size=image_size
+    )
+    out.print(f"Sheet: {to}", highlight=False, markup=False)
+
+
+@data_app.command("fetch")
+def data_fetch(
+    name: Annotated[str, typer.Argument(help="sports100 or demo.")],
+    source: Annotated[str, typer.Option(help="auto, huggingface or kaggle.")] = "auto",
+    into: Annotated[Path | None, typer.Option(help="Folder, in place of the cache.")] = None,
+) -> None:
+    """Download a data set into the cache (or draw it: demo), checked and resumable."""
+    from podium.data.fetch import fetch
+
+    folder = fetch(name, source=source, into=into)
+    out.print(f"Images: {folder}", highlight=False, markup=False)
+
+
+@data_app.command("check")
+def data_check(
+    data: Annotated[str, typer.Argument(help="Folder of images (or sports100, demo).")],
+    workers: WorkersOption = None,
+) -> None:
+    """Read every image of a folder and say what a study would train, validate and test on."""
+    from podium.data.fetch import resolve_data
+    from podium.data.index import build_index
+
+    with err.status("Checking images"):
+        index = build_index(resolve_data(data), workers=workers)
+    table = Table("class", "train", "valid", "test", box=None)
+    counts = {split: index.class_counts(split) for split in index.splits}
+    for label in index.classes:
+        table.add_row(_plain(label), *(str(counts[split].get(label, 0)) for split in index.splits))
+    table.add_section()
+    sizes = [str(len(index.splits[split])) for split in index.splits]
+    table.add_row(f"{len(index.classes)} classes", *sizes)
+    out.print(table)
+    for reason, count in index.skipped.items():
+        err.print(f"skipped: {count} x {reason}", highlight=False, markup=False)
+    for path, reason in index.unreadable:
+        err.print(f"unreadable: {path} ({reason})", highlight=False, markup=False)
+    for notice in index.notices:
+        err.print(notice, highlight=False, markup=False)
+
+
+def _plain(text: str) -> Any:
+    from rich.text import Text
+
+    return Text(text)
+
+
+def _machine(
+    device: str, precision: str, devices: int, workers: int | None, tensorboard: bool
+) -> dict[str, Any]:
+    return {
+        "device": device,
+        "precision": precision,
+        "devices": devices,
+        "workers": workers,
+        "tensorboard": tensorboard,
+    }
+
+
+def _run_study(
+    study: str,
+    data: str | None,
+    settings: list[str],
+    machine: dict[str, Any],
+    runs: Path,
+    lang: Lang,
+) -> None:
+    from podium.config import load_study
+
+    _finish(load_study(study, data=data, overrides=settings), machine, runs, lang)
+
+
+def _finish(spec: Any, machine: dict[str, Any], runs: Path, lang: Lang) -> None:
+    from podium.config import machine_settings
+    from podium.progress import StudyProgress
+    from podium.study import Study
+
+    study = Study(spec, runs=runs, machine=machine_settings(**machine))
+    with StudyProgress(err) as progress:
+        result = study.run(progress.notify)
+    done = len(result.outcomes) - len(result.failed)
+    if done:
+        with err.status("Writing the report"):
+            index = study.report(lang=lang.value)
+        out.print(f"Report: {index}", highlight=False, markup=False)
+    if result.failed:
+        for outcome in result.failed:
+            err.print(f"not run: {outcome.run.path}", style="yellow", highlight=False, markup=False)
+        err.print(
+            f"{done} of {len(result.outcomes)} runs are done. The same command tries the others "
+            "again.",
+            highlight=False,
+        )
+        raise typer.Exit(1)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code: 0, 1 (a failure), 2 (a mistake), 130 (Ctrl-C)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words or bool(os.environ.get("PODIUM_DEBUG"))
+    words = [word for word in words if word != "--debug"]
+    try:
+        code = app(words, prog_name="podium", standalone_mode=False)
+    except (KeyboardInterrupt, click.Abort):
+        err.print("\nInterrupted. What was trained is kept; the same command goes on from there.")
+        return 130
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except Exception as error:
+        if debug:
+            raise
+        known = isinstance(error, PodiumError)
+        text = str(error) if known else f"{type(error).__name__}: {error}"
+        err.print("[bold red]error:[/bold red]", end=" ")
+        err.print(text, markup=False, highlight=False, soft_wrap=True)
+        if not known:
+            err.print("This is a bug, or the machine failed. --debug shows where.")
+        return error.exit_code if isinstance(error, PodiumError) else 1
+    return code if isinstance(code, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""A trained run and a split of images -> a predictions file, from which all figures come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from podium.data.dataset import ImageDataset
+from podium.data.index import DataIndex
+from podium.errors import DataError, RunFolderError
+from podium.events import Event, Notify, silent
+from podium.inference import Normalization, make_loader, predict
+from podium.models import rebuild_model
+from podium.store import Predictions, RunFolder, SplitName, read_json
+from podium.transforms import eval_transform
+
+__all__ = ["TrainedModel", "load_run", "predict_split"]
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """The best epoch of a run, ready to use: the model and how it wants its images."""
+
+    module: nn.Module
+    class_names: tuple[str, ...]
+    image_size: int
+    normalization: Normalization
+
+
+def load_run(folder: RunFolder, device: torch.device | str = "cpu") -> TrainedModel:
+    """Load the weights of a run's best epoch. Runs no code that the folder may hold.
+
+    Args:
+        folder: a run, finished or not, that has ended at least one epoch.
+        device: where to put the model.
+
+    Raises:
+        RunFolderError: weights or `model.json` are missing, damaged, or do not fit each other.
+    """
+    meta: dict[str, Any] = read_json(folder.model)
+    try:
+        if meta["format"] != 1:
+            raise RunFolderError(
+                f"{folder.model} has format {meta['format']}; this Podium reads format 1. "
+                "Use the version that wrote it."
+            )
+        names = tuple(meta["class_names"])
+        module = rebuild_model(meta["model"], len(names))
+        module.load_state_dict(load_file(folder.best))
+        mean, std = meta["mean"], meta["std"]
+        normalization = None if mean is None else (tuple(mean), tuple(std))
+        size = int(meta["image_size"])
+    except (KeyError, TypeError) as error:
+        raise RunFolderError(f"{folder.model} is no description of a model ({error!r}).") from None
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise RunFolderError(
+            f"{folder.best} does not hold the model's weights ({error})."
+        ) from None
+    module = module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return TrainedModel(module.eval(), names, size, normalization)
+
+
+def predict_split(
+    model: TrainedModel,
+    index: DataIndex,
+    split: SplitName,
+    *,
+    device: torch.device | str = "cpu",
+    batch_size: int = 32,
+    workers: int = 0,
+    notify: Notify = silent,
+) -> Predictions:
+    """Logits of every image of a split.
+
+    Args:
+        model: as `load_run` gives it.
+        index: the images; their classes must be the model's.
+        split: which of them.
+        device: where the model is.
+        batch_size: images at a time; changes speed and memory alone.
+        workers: decoding processes.
+        notify: told of the progress.
+
+    Raises:
+        DataError: the classes differ, or an image can no longer be read.
+    """
+    unknown = sorted(set(index.classes) - set(model.class_names))
+    if unknown:
+        raise DataError(
+            f"The model knows {len(model.class_names)} classes, and {', '.join(unknown[:5])} "
+            f"{'is' if len(unknown) == 1 else 'are'} not among them. "
+            "Evaluate it on images of the classes that it was trained on."
+        )
+    part = index.splits[split]
+    if not len(part):
+        raise DataError(f"There are no images in the {split} split of {index.root}.")
+    place = torch.device(device)
+    loader = make_loader(
+        ImageDataset(index, split, eval_transform(model.image_size), None),
+        workers=workers,
+        device=place,
+        batch_size=batch_size,
+    )
+    done = 0
+
+    def progress(count: int) -> None:
+        nonlocal done
+        done += count
+        notify(Event("evaluate", split, step=done, total=len(part)))
+
+    logits, _ = predict(model.module, loader, place, model.normalization, progress)
+    numbers = {name: number for number, name in enumerate(model.class_names)}
+    labels = [numbers[index.classes[label]] for label in part.labels]
+    return Predictions(model.class_names, part.paths, _int64(labels), logits)
+
+
+def _int64(values: list[int]) -> Any:
+    import numpy as np
+
+    return np.asarray(values, dtype=np.int64)
+
+
+def run_folder(path: str | Path) -> RunFolder:
+    """The run that `path` names: `runs/<study>/<contender>/seed-<n>`.
+
+    Raises:
+        RunFolderError: it is no run's folder, or the run has no weights yet.
+    """
+    folder = Path(path)
+    name, _, number = folder.name.partition("-")
+    run = RunFolder(folder, folder.resolve().parent.name, int(number) if number.isdigit() else 0)
+    if name != "seed" or not number.isdigit() or not folder.is_dir():
+        raise RunFolderError(
+            f"{folder} is no run's folder: expected something like "
+            "runs/sports100/simple_resnet/seed-0."
+        )
+    if not run.best.is_file():
+        raise RunFolderError(f"{folder} holds no {run.best.name}: no epoch has ended there yet.")
+    return run

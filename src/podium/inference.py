@@ -1,0 +1,137 @@
+"""Batches of images through a model: what training, evaluation and prediction share."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Sampler
+
+from podium.data.dataset import ImageDataset
+from podium.transforms import prepare
+
+__all__ = ["Normalization", "batches", "make_loader", "predict"]
+
+Normalization = tuple[tuple[float, ...], tuple[float, ...]] | None
+"""Channel means and standard deviations of values in [0, 1]; None feeds the values as they are."""
+
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def _collate(samples: Sequence[Any]) -> Batch | Exception:
+    # A worker's exception reaches the main process as the text of a traceback, its type lost.
+    # Handing it over as a value keeps "which file, and why".
+    for sample in samples:
+        if isinstance(sample, Exception):
+            return sample
+    images, labels, numbers = zip(*samples, strict=True)
+    return torch.stack(images), torch.tensor(labels), torch.tensor(numbers)
+
+
+class _Guarded(torch.utils.data.Dataset[Any]):
+    """Returns the error instead of raising it; see `_collate`."""
+
+    def __init__(self, dataset: ImageDataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: Any) -> Any:
+        try:
+            return self.dataset[key]
+        except Exception as error:
+            return error
+
+
+def _worker_started(_: int) -> None:
+    # Ctrl-C reaches the whole process group. The main process decides what it means: it finishes
+    # the step, and for that it needs its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+def make_loader(
+    dataset: ImageDataset,
+    *,
+    workers: int,
+    device: torch.device,
+    batch_size: int | None = None,
+    indices: Sequence[int] | None = None,
+    batch_sampler: Sampler[Any] | None = None,
+) -> DataLoader[Any]:
+    """A loader of uint8 batches: by `batch_sampler` (training), or in order (evaluation).
+
+    Args:
+        dataset: the images.
+        workers: decoding processes; 0 decodes in this one.
+        device: where batches will go; memory is pinned for a GPU.
+        batch_size: images a batch, without a `batch_sampler`.
+        indices: which images, without a `batch_sampler`; all of them if empty.
+        batch_sampler: yields lists of the keys that `dataset` takes.
+    """
+    if batch_sampler is None:
+        keys = range(len(dataset)) if indices is None else indices
+        size = batch_size or 32
+        batch_sampler = [  # type: ignore[assignment]
+            list(keys[at : at + size]) for at in range(0, len(keys), size)
+        ]
+    return DataLoader(
+        _Guarded(dataset),
+        batch_sampler=batch_sampler,
+        num_workers=workers,
+        collate_fn=_collate,
+        worker_init_fn=_worker_started,
+        persistent_workers=workers > 0,
+        prefetch_factor=4 if workers else None,
+        pin_memory=device.type == "cuda",
+    )
+
+
+def batches(
+    loader: DataLoader[Any], device: torch.device, normalization: Normalization
+) -> Iterator[Batch]:
+    """Yield `(inputs, labels, indices)` on `device`; inputs are float, channels last.
+
+    Raises:
+        UnreadableImageError: an image can no longer be read; the message names it.
+    """
+    mean, std = normalization or (None, None)
+    for batch in loader:
+        if isinstance(batch, Exception):
+            raise batch
+        images, labels, numbers = batch
+        images = images.to(device, non_blocking=True)
+        inputs = prepare(images, mean, std).contiguous(memory_format=torch.channels_last)
+        yield inputs, labels.to(device, non_blocking=True), numbers
+
+
+def predict(
+    module: nn.Module,
+    loader: DataLoader[Any],
+    device: torch.device,
+    normalization: Normalization,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Logits of every image of `loader`, in its order.
+
+    Always in fp32, whatever the arithmetic of training: the figures of the report are then those
+    that the saved weights give on any machine.
+
+    Returns:
+        `(logits, labels)`: float32 of shape (n, classes), int64 of shape (n,).
+    """
+    module.eval()
+    found, labels = [], []
+    with torch.inference_mode():
+        for inputs, target, _ in batches(loader, device, normalization):
+            found.append(module(inputs).float().cpu().numpy())
+            labels.append(target.cpu().numpy())
+            if progress is not None:
+                progress(len(target))
+    return np.concatenate(found), np.concatenate(labels).astype(np.int64)

@@ -1,0 +1,375 @@
+"""Studies: contenders x seeds, trained under one protocol, resumable. The only orchestrator."""
+
+from __future__ import annotations
+
+import datetime
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import filelock
+import yaml
+
+from podium.__about__ import __version__
+from podium.config import Machine, RunSpec, StudySpec, load_study, machine_settings
+from podium.data.images import load_rgb, thumbnail_jpeg
+from podium.data.index import DataIndex, build_index
+from podium.errors import PodiumError, RunFolderError, WeightsUnavailableError
+from podium.events import Event, Notify, StopRequest, silent, stop_on_signals
+from podium.store import RunFolder, StudyFolder, read_json, write_json, write_text
+
+__all__ = ["Outcome", "Study", "StudyResult"]
+
+MOST_THUMBNAILS = 5000  # some 20 MB; a larger test set keeps a spread of its images
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one run ended. `error` is empty where it is done."""
+
+    run: RunFolder
+    skipped: bool = False
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What `Study.run` did."""
+
+    folder: StudyFolder
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def failed(self) -> tuple[Outcome, ...]:
+        return tuple(outcome for outcome in self.outcomes if outcome.error)
+
+
+class Study:
+    """A study on disk. `run` trains what is not done yet; `report` writes the page."""
+
+    def __init__(
+        self,
+        spec: StudySpec,
+        *,
+        runs: str | Path = "runs",
+        machine: Machine | None = None,
+    ) -> None:
+        self.spec = spec
+        self.machine = machine or Machine()
+        self.folder = StudyFolder(Path(runs) / spec.name)
+
+    @classmethod
+    def load(
+        cls,
+        study: str | Path,
+        *,
+        data: str | Path | None = None,
+        overrides: Iterable[str] = (),
+        runs: str | Path = "runs",
+        **machine: Any,
+    ) -> Study:
+        """A study from a YAML file or a built-in name.
+
+        Args:
+            study: path of a YAML file, or a name that `podium studies` lists.
+            data: folder of images in place of the study's own.
+            overrides: `key=value` strings, as the command's `--set`.
+            runs: folder that holds all studies.
+            machine: settings of `Machine`, such as `device="cuda"`.
+
+        Raises:
+            ConfigError: something in the study is impossible; the message says what.
+        """
+        spec = load_study(study, data=data, overrides=overrides)
+        return cls(spec, runs=runs, machine=machine_settings(**machine))
+
+    def run(self, notify: Notify = silent, stop: StopRequest | None = None) -> StudyResult:
+        """Train and score every run that is not done, one after the other.
+
+        One that fails is recorded and the others go on. Ctrl-C saves the run under way and
+        raises KeyboardInterrupt; calling `run` again goes on from there.
+
+        Raises:
+            DataError: the images cannot be used; nothing was trained.
+            RunFolderError: the folder belongs to other images or recipes, or is in use.
+        """
+        self.folder.path.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(self.folder.path / ".lock")
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            raise RunFolderError(
+                f"{self.folder.path} is in use by another podium. Wait for it to end, "
+                "or give this study another name (--name)."
+            ) from None
+        with lock:
+            return self._run(notify, stop)
+
+    def _run(self, notify: Notify, stop: StopRequest | None) -> StudyResult:
+        runs = self.folder.runs(self.spec)
+        for run in runs:
+            self._refuse_another_recipe(run)
+        index = self._index(notify)
+        todo = [run for run in runs if not run.is_done()]
+        for run in todo:
+            for notice in self.spec.contenders[run.contender].notices():
+                notify(Event("message", f"{run.contender}: {notice}"))
+        models, outcomes = self._preflight(todo, notify)
+        outcomes |= {run.path: Outcome(run, skipped=True) for run in runs if run.is_done()}
+        write_text(self.folder.spec, self.spec.to_yaml())
+        write_json(self.folder.data, index.summary())
+        if not self.folder.thumbnails.is_file():
+            self._store_thumbnails(index)
+        todo = [run for run in todo if run.path not in outcomes]
+        notify(Event("study", total=sum(self._cost(run, index) for run in todo)))
+        for run in todo:
+            epochs, cost = self.spec.contenders[run.contender].epochs, self._cost(run, index)
+            notify(Event("run", self._title(run), total=epochs, row={"cost": cost}))
+            outcomes[run.path] = self._one(run, index, models[run.contender], notify, stop)
+        return StudyResult(self.folder, tuple(outcomes[run.path] for run in runs))
+
+    def report(self, *, lang: Literal["en", "pt"] = "en", **options: Any) -> Path:
+        """Write figures, tables and the page from the files of the study; see `build_report`.
+
+        Returns:
+            The path of `index.html`.
+        """
+        from podium.reporting import build_report
+
+        return build_report(self.folder, lang=lang, **options).index
+
+    def _title(self, run: RunFolder) -> str:
+        label = self.spec.label(run.contender)
+        return label if len(self.spec.seeds) == 1 else f"{label}, seed {run.seed}"
+
+    def _cost(self, run: RunFolder, index: DataIndex) -> int:
+        """Pixels to train on, in millions: what the time left is reckoned from."""
+        recipe = self.spec.contenders[run.contender]
+        images = recipe.epochs * len(index.splits["train"])
+        return round(images * (recipe.image_size or 224) ** 2 / 1e6)
+
+    def _index(self, notify: Notify) -> DataIndex:
+        from podium.data.fetch import resolve_data
+
+        data = self.spec.data
+        index = build_index(
+            resolve_data(data.path),
+            split_seed=data.split_seed,
+            valid_fraction=data.valid_fraction,
+            test_fraction=data.test_fraction,
+            progress=lambda done, total: notify(Event("index", step=done, total=total)),
+        )
+        for notice in index.notices:
+            notify(Event("message", notice))
+        for path, reason in index.unreadable[:20]:
+            notify(Event("warning", f"left out, unreadable: {path} ({reason})"))
+        if len(index.unreadable) > 20:
+            more = len(index.unreadable) - 20
+            notify(Event("warning", f"... and {more} more unreadable files, named in data.json"))
+        started = any(run.last.is_file() or run.is_done() for run in self.folder.runs(self.spec))
+        if started and self.folder.data.is_file():
+            before = self.folder.read_data().get("fingerprint")
+            if before != index.fingerprint:
+                raise RunFolderError(
+                    f"The images of {index.root} are not those that {self.folder.path} was begun "
+                    f"with (fingerprint {str(before)[:12]}, now {index.fingerprint[:12]}). "
+                    "Contenders would no longer be comparable. Give the study another name "
+                    "(--name), or restore the images."
+                )
+        return index
+
+    def _refuse_another_recipe(self, run: RunFolder) -> None:
+        if not run.config.is_file():
+            return
+        before = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+        recipe = self.spec.contenders[run.contender]
+        # through RunSpec, so that a setting that was added with a default is no difference
+        old = RunSpec.model_validate(before["recipe"]).model_dump(mode="json")
+        new = recipe.model_dump(mode="json")
+        changed = [key for key in new if old[key] != new[key] and key != "label"]
+        if changed:
+            told = ", ".join(f"{key}: {old[key]} -> {new[key]}" for key in changed)
+            raise RunFolderError(
+                f"{run.path} was begun with another recipe ({told}). Nothing was changed. "
+                "Give the study another name (--name), or remove that folder to start it afresh."
+            )
+
+    def _preflight(
+        self, todo: list[RunFolder], notify: Notify
+    ) -> tuple[dict[str, RunSpec], dict[Path, Outcome]]:
+        """Settle what each contender trains, before hours are spent on the others."""
+        if not todo:
+            return {}, {}
+        from podium.models import check_weights
+
+        settled: dict[str, RunSpec] = {}
+        outcomes: dict[Path, Outcome] = {}
+        for run in todo:
+            recipe = self.spec.contenders[run.contender]
+            used = self._model_used(run)
+            if used is not None:
+                settled[run.contender] = _stand_in(recipe, used)
+                continue
+            if run.contender in settled:
+                continue
+            try:
+                check_weights(recipe.model, pretrained=recipe.pretrained, weights=recipe.weights)
+                settled[run.contender] = _stand_in(recipe, recipe.model)
+            except WeightsUnavailableError as error:
+                other = recipe.if_unavailable
+                if other is None:
+                    outcomes[run.path] = self._fail(run, error, notify)
+                    continue
+                check_weights(other, pretrained=True)
+                settled[run.contender] = _stand_in(recipe, other)
+                notify(
+                    Event(
+                        "warning",
+                        f"{run.contender}: the weights of {recipe.model} cannot be had here, so "
+                        f"{other} stands in, and the report says so.",
+                    )
+                )
+        return settled, outcomes
+
+    def _model_used(self, run: RunFolder) -> str | None:
+        """The model that an interrupted run trains; settled once, then kept."""
+        if not run.last.is_file() or not run.config.is_file():
+            return None
+        return str(yaml.safe_load(run.config.read_text(encoding="utf-8"))["model_used"])
+
+    def _one(
+        self,
+        run: RunFolder,
+        index: DataIndex,
+        recipe: RunSpec,
+        notify: Notify,
+        stop: StopRequest | None,
+    ) -> Outcome:
+        wanted = self.spec.contenders[run.contender]
+        run.path.mkdir(parents=True, exist_ok=True)
+        run.failed.unlink(missing_ok=True)
+        values = {
+            "contender": run.contender,
+            "seed": run.seed,
+            "model_used": recipe.model,
+            "recipe": wanted.model_dump(mode="json"),
+        }
+        write_text(run.config, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+        try:
+            if stop is not None:
+                self._train_and_score(run, index, recipe, notify, stop)
+            else:
+                with stop_on_signals() as request:
+                    self._train_and_score(run, index, recipe, notify, request)
+        except Exception as error:
+            return self._fail(run, error, notify)
+        return Outcome(run)
+
+    def _train_and_score(
+        self,
+        run: RunFolder,
+        index: DataIndex,
+        recipe: RunSpec,
+        notify: Notify,
+        stop: StopRequest,
+    ) -> None:
+        import torch
+
+        from podium.evaluation import load_run, predict_split
+        from podium.machine import choose_device, choose_precision, choose_workers
+        from podium.metrics import scores
+        from podium.models import build_model
+        from podium.schedule import best_epoch
+        from podium.training import Job, fit, read_checkpoint
+
+        device = choose_device(self.machine)
+        workers = choose_workers(self.machine, device)
+        built = build_model(recipe.model, len(index.classes), seed=run.seed)
+        precision, reason = choose_precision(
+            self.machine, device, built.module, recipe.image_size or built.image_size
+        )
+        notify(Event("message", f"{device.describe()}, {precision} ({reason})"))
+        wanted = self.spec.contenders[run.contender].model
+        stood_in_for = wanted if wanted != recipe.model else None
+        fit(Job(recipe, index, run, self.machine, device, precision, workers), notify, stop)
+
+        # The test images are looked at here and nowhere else: once, with the best epoch.
+        model = load_run(run, device.torch)
+        closing: dict[str, Any] = {}
+        for split in ("valid", "test"):
+            predictions = predict_split(
+                model,
+                index,
+                split,
+                device=device.torch,
+                batch_size=recipe.batch_size,
+                workers=workers,
+                notify=notify,
+            )
+            predictions.write(run.predictions(split))
+            closing[f"{split}_accuracy"] = scores(predictions).accuracy
+        scored_at = _now()
+        rows = run.read_history()
+        state = read_checkpoint(run.last)
+        write_json(
+            run.done,
+            {
+                "podium_version": __version__,
+                "torch_version": torch.__version__,
+                "finished_at": _now(),
+                "test_scored_at": scored_at,
+                "model": recipe.model,
+                "stood_in_for": stood_in_for,
+                "pretrained_source": read_json(run.model).get("pretrained_source"),
+                "image_size": model.image_size,
+                "parameters": sum(p.numel() for p in model.module.parameters()),
+                "trainable_parameters": state["trainable_parameters"],
+                "epochs": len(rows),
+                "best_epoch": best_epoch(rows),
+                "seconds": round(state["total_seconds"], 3),
+                "images_per_second": round(
+                    sum(row["images_per_second"] for row in rows) / len(rows), 2
+                ),
+                "precision": precision,
+                "precision_reason": reason,
+                "device": device.describe(),
+                "devices": device.count,
+                **closing,
+            },
+        )
+        notify(Event("done", self._title(run), row=closing))
+
+    def _fail(self, run: RunFolder, error: Exception, notify: Notify) -> Outcome:
+        message = str(error) or type(error).__name__
+        if not isinstance(error, PodiumError):
+            message = f"{type(error).__name__}: {message}"
+        trace = "".join(traceback.format_exception(error))
+        write_json(
+            run.failed,
+            {
+                "reason": type(error).__name__,
+                "message": message,
+                "at": _now(),
+                "traceback": trace if not isinstance(error, PodiumError) else None,
+            },
+        )
+        notify(Event("warning", f"{self._title(run)} was not run to its end. {message}"))
+        return Outcome(run, error=message)
+
+    def _store_thumbnails(self, index: DataIndex) -> None:
+        paths = index.splits["test"].paths
+        step = max(1, -(-len(paths) // MOST_THUMBNAILS))
+        self.folder.write_thumbnails(
+            (path, thumbnail_jpeg(load_rgb(index.root / path, name=path))) for path in paths[::step]
+        )
+
+
+def _stand_in(recipe: RunSpec, model: str) -> RunSpec:
+    """The recipe as it is trained: with the model that was settled on."""
+    return recipe.model_copy(update={"model": model, "if_unavailable": None})
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,402 @@
+"""Training: one explicit epoch loop on Lightning Fabric.
+
+Fabric brings devices, mixed precision and data-parallel processes; what happens in an epoch is
+written out here. Order, augmentation and dropout depend on (seed, epoch, sample or step) alone,
+so a run that was interrupted and one that was not end with the same weights.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from safetensors.torch import save_file
+from torch import nn
+
+from podium.__about__ import __version__
+from podium.config import Machine, RunSpec
+from podium.data.dataset import EpochSampler, ImageDataset
+from podium.data.index import DataIndex
+from podium.errors import RunFolderError, TrainingError
+from podium.events import Event, Notify, StopRequest, relay
+from podium.inference import Normalization, batches, make_loader, predict
+from podium.machine import FABRIC_PRECISION, Device
+from podium.models import BuiltModel, build_model, freeze_backbone, set_train_mode
+from podium.schedule import best_epoch, is_finished, learning_rate
+from podium.store import RunFolder, atomic_write, write_json
+from podium.transforms import eval_transform, mix_batch, sample_seed, train_transform
+
+__all__ = ["Job", "fit", "input_normalization", "read_checkpoint"]
+
+CHECKPOINT_FORMAT = 1
+CHECKPOINT_SECONDS = 300.0  # at most this much work is lost within an epoch
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that one training needs; picklable, since other processes may get it."""
+
+    recipe: RunSpec
+    index: DataIndex
+    folder: RunFolder
+    machine: Machine
+    device: Device
+    precision: str
+    workers: int
+
+
+def fit(job: Job, notify: Notify, stop: StopRequest | None = None) -> None:
+    """Train `job.recipe` to its end, from where its folder left off.
+
+    Leaves `history.csv`, `last.ckpt`, `best.safetensors` and `model.json` in the folder.
+
+    Args:
+        job: what to train, on what, and where to keep it.
+        notify: called with an `Event` at every batch and epoch.
+        stop: asked after every step; when it is set, the state is saved and KeyboardInterrupt
+            raised.
+
+    Raises:
+        TrainingError: the loss is no longer finite.
+        UnreadableImageError: an image vanished or changed since it was checked.
+    """
+    device = job.device
+    fabric = Fabric(
+        accelerator=device.kind,
+        devices=list(range(device.index, device.index + device.count))
+        if device.kind == "cuda"
+        else device.count,
+        # spawned, not re-executed: the caller may be a notebook's cell or another program
+        strategy="auto" if device.count == 1 else "ddp_spawn",
+        precision=FABRIC_PRECISION[job.precision],  # type: ignore[arg-type]
+    )
+    if device.count == 1:
+        fabric.launch()
+        _Trainer(fabric, job, notify, stop).run()
+    else:
+        with relay(notify, stop) as (queue, stopping):
+            fabric.launch(_in_process, job, queue, stopping)
+
+
+def _in_process(fabric: Fabric, job: Job, queue: Any, stopping: Any) -> None:
+    notify: Notify = queue.put if fabric.global_rank == 0 else lambda event: None
+    _Trainer(fabric, job, notify, stopping).run()
+
+
+@dataclass
+class _Progress:
+    """Where a run is; all that `last.ckpt` holds besides tensors."""
+
+    rows: list[dict[str, float]] = field(default_factory=list)  # finished epochs
+    step: int = 0  # steps done of the epoch under way
+    loss: float = 0.0  # sums over this process's images of that epoch
+    correct: float = 0.0
+    seen: float = 0.0
+    seconds: float = 0.0  # wall time of that epoch so far
+    total_seconds: float = 0.0  # of all finished epochs
+
+
+class _Trainer:
+    """One process's part of a training; on a single device, all of it."""
+
+    def __init__(self, fabric: Fabric, job: Job, notify: Notify, stop: StopRequest | None) -> None:
+        self.fabric, self.job, self.notify, self.stop = fabric, job, notify, stop
+        recipe, seed = job.recipe, job.folder.seed
+        built = build_model(
+            recipe.model,
+            len(job.index.classes),
+            pretrained=recipe.pretrained,
+            weights=recipe.weights,
+            seed=seed,
+        )
+        self.frozen = freeze_backbone(built) if recipe.freeze == "backbone" else ()
+        self.built = built
+        self.size = recipe.image_size or built.image_size
+        self.normalization = input_normalization(recipe, built)
+        self.module = built.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model, self.optimizer = fabric.setup(self.module, make_optimizer(recipe, self.module))
+        rank, world = fabric.global_rank, fabric.world_size
+        self.sampler = EpochSampler(
+            len(job.index.splits["train"]),
+            seed=seed,
+            rank=rank,
+            world=world,
+            batch_size=recipe.batch_size,
+        )
+        self.train_loader = make_loader(
+            ImageDataset(job.index, "train", train_transform(recipe.augmentation, self.size), seed),
+            workers=job.workers,
+            device=fabric.device,
+            batch_sampler=self.sampler,
+        )
+        valid = job.index.splits["valid"]
+        self.valid_loader = make_loader(
+            ImageDataset(job.index, "valid", eval_transform(self.size), None),
+            workers=min(job.workers, 1),
+            device=fabric.device,
+            batch_size=max(1, recipe.batch_size // world),
+            indices=range(rank, len(valid), world),
+        )
+        self.at = _Progress()
+
+    def run(self) -> None:
+        self.resume()
+        recipe = self.job.recipe
+        while not is_finished(recipe, self.at.rows):
+            epoch = len(self.at.rows) + 1
+            rate = learning_rate(recipe, self.at.rows)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            self.train_epoch(epoch)
+            train_seconds, began = self.at.seconds, time.perf_counter()
+            train_loss, train_accuracy, images = self.mean_over_processes(self.at)
+            valid_loss, valid_accuracy = self.validate()
+            seconds = train_seconds + time.perf_counter() - began
+            row = {
+                "epoch": epoch,
+                "lr": rate,
+                "train_loss": train_loss,
+                "train_accuracy": train_accuracy,
+                "valid_loss": valid_loss,
+                "valid_accuracy": valid_accuracy,
+                "seconds": round(seconds, 3),
+                "images_per_second": round(images / train_seconds, 2),
+            }
+            rows = [*self.at.rows, row]
+            if best_epoch(rows) == epoch:
+                self.save_best(epoch)
+            self.at = _Progress(rows, total_seconds=self.at.total_seconds + seconds)
+            self.save_last()
+            if self.fabric.is_global_zero:
+                self.job.folder.write_history(rows)
+            self.notify(Event("epoch", row=row, total=recipe.epochs))
+
+    def train_epoch(self, epoch: int) -> None:
+        """All steps of one epoch that are not done yet; adds to `self.at`."""
+        fabric, recipe, at = self.fabric, self.job.recipe, self.at
+        seed, classes = self.job.folder.seed, len(self.job.index.classes)
+        self.sampler.set_epoch(epoch, start_batch=at.step)
+        set_train_mode(self.module, self.frozen)
+        steps = self.sampler.steps
+        # double precision, so that the mean loss does not depend on how many images there are
+        precise = torch.float32 if fabric.device.type == "mps" else torch.float64
+        sums = torch.tensor([at.loss, at.correct, at.seen], dtype=precise, device=fabric.device)
+        base, began = at.seconds, time.perf_counter()
+        saved = began
+        self.notify(Event("start", step=at.step, total=steps, row={"epoch": epoch}))
+        for inputs, labels, _ in batches(self.train_loader, fabric.device, self.normalization):
+            step = at.step + 1
+            # dropout and mixing draw from a generator that knows only where the run is
+            torch.manual_seed(
+                sample_seed(seed, epoch, step * fabric.world_size + fabric.global_rank)
+            )
+            targets: torch.Tensor = labels
+            if recipe.mixup or recipe.cutmix:
+                inputs, targets = mix_batch(
+                    inputs,
+                    labels,
+                    classes,
+                    recipe.mixup,
+                    recipe.cutmix,
+                    sample_seed(seed, epoch, -step),
+                )
+            self.optimizer.zero_grad(set_to_none=True)
+            logits = self.model(inputs)
+            loss = nn.functional.cross_entropy(
+                logits, targets, reduction="sum", label_smoothing=recipe.label_smoothing
+            )
+            # Data-parallel gradients are averaged over processes. With this divisor the average
+            # is the mean over the global batch, also where its parts differ in size.
+            share = self.sampler.global_batch(at.step) / fabric.world_size
+            fabric.backward(loss / share)
+            self.optimizer.step()
+
+            sums[0] += loss.detach()
+            sums[1] += (logits.detach().argmax(1) == labels).sum()
+            sums[2] += len(labels)
+            at.step = step
+            now = time.perf_counter()
+            at.seconds = base + now - began
+            # reading a number back makes a GPU wait, so there only now and then
+            if fabric.device.type == "cpu" or step % 20 == 0 or step == steps:
+                at.loss, at.correct, at.seen = sums.tolist()
+                self.refuse_infinite(at.loss, epoch, step)
+                self.notify(Event("batch", step=step, total=steps, loss=at.loss / max(at.seen, 1)))
+            if self.should_stop():
+                at.loss, at.correct, at.seen = sums.tolist()
+                self.save_last()
+                raise KeyboardInterrupt
+            if now - saved > CHECKPOINT_SECONDS and fabric.world_size == 1:
+                self.save_last()
+                saved = time.perf_counter()
+        at.loss, at.correct, at.seen = sums.tolist()
+
+    def validate(self) -> tuple[float, float]:
+        """Mean loss and accuracy on the validation images, in fp32 as in the report."""
+        logits, labels = predict(
+            self.module, self.valid_loader, self.fabric.device, self.normalization
+        )
+        scores, target = torch.from_numpy(logits), torch.from_numpy(labels)
+        part = _Progress(
+            loss=float(nn.functional.cross_entropy(scores.double(), target, reduction="sum")),
+            correct=float((scores.argmax(1) == target).sum()),
+            seen=float(len(labels)),
+        )
+        loss, accuracy, _ = self.mean_over_processes(part)
+        return loss, accuracy
+
+    def sum_over_processes(self, part: _Progress) -> list[float]:
+        sums = torch.tensor([part.loss, part.correct, part.seen], dtype=torch.float64)
+        if self.fabric.world_size > 1:
+            sums = self.fabric.all_reduce(sums.to(self.fabric.device), reduce_op="sum").cpu()
+        return [float(value) for value in sums]
+
+    def mean_over_processes(self, part: _Progress) -> tuple[float, float, float]:
+        loss, correct, seen = self.sum_over_processes(part)
+        return loss / seen, correct / seen, seen
+
+    def should_stop(self) -> bool:
+        """Whether any process was asked to stop; all of them get the same answer."""
+        asked = self.stop is not None and self.stop.is_set()
+        if self.fabric.world_size == 1:
+            return asked
+        votes = torch.tensor(float(asked), device=self.fabric.device)
+        return bool(self.fabric.all_reduce(votes, reduce_op="sum") > 0)
+
+    def refuse_infinite(self, loss: float, epoch: int, step: int) -> None:
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"The training loss of {self.job.folder.contender} is no longer finite: epoch "
+                f"{epoch}, step {step}, learning rate {self.optimizer.param_groups[0]['lr']:g}, "
+                f"{self.job.precision}. The state of the last finished epoch is kept in "
+                f"{self.job.folder.last.name}. Try a smaller lr, or --precision fp32."
+            )
+
+    def save_best(self, epoch: int) -> None:
+        """Weights, and all that is needed to use them without Podium's other files."""
+        if not self.fabric.is_global_zero:
+            return
+        state = {
+            name: value.detach().cpu().contiguous()
+            for name, value in self.module.state_dict().items()
+        }
+        folder, mean_std = self.job.folder, self.normalization
+        atomic_write(folder.best, lambda temporary: save_file(state, temporary))
+        write_json(
+            folder.model,
+            {
+                "format": 1,
+                "podium": __version__,
+                "model": self.job.recipe.model,
+                "class_names": list(self.job.index.classes),
+                "image_size": self.size,
+                "resize": "bilinear, antialiased, both sides to image_size",
+                "mean": None if mean_std is None else list(mean_std[0]),
+                "std": None if mean_std is None else list(mean_std[1]),
+                "pretrained_source": self.built.pretrained_source,
+                "contender": folder.contender,
+                "seed": folder.seed,
+                "best_epoch": epoch,
+            },
+        )
+
+    def save_last(self) -> None:
+        """Everything that resuming needs, in one file that is replaced whole."""
+        at = self.at
+        loss, correct, seen = self.sum_over_processes(at)  # every process takes part
+        if not self.fabric.is_global_zero:
+            return
+        state = {
+            "format": CHECKPOINT_FORMAT,
+            "recipe": self.job.recipe.model_dump(mode="json"),
+            "fingerprint": self.job.index.fingerprint,
+            "precision": self.job.precision,
+            "rows": at.rows,
+            "epoch_under_way": [at.step, loss, correct, seen, at.seconds],
+            "total_seconds": at.total_seconds,
+            "trainable_parameters": sum(
+                p.numel() for p in self.module.parameters() if p.requires_grad
+            ),
+            "model": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.fabric.strategy.precision.state_dict(),
+        }
+        atomic_write(self.job.folder.last, lambda temporary: torch.save(state, temporary))
+
+    def resume(self) -> None:
+        """Take up the state of `last.ckpt`, if there is one."""
+        path = self.job.folder.last
+        if not path.is_file():
+            return
+        state = read_checkpoint(path)
+        for key, now in (
+            ("recipe", self.job.recipe.model_dump(mode="json")),
+            ("fingerprint", self.job.index.fingerprint),
+        ):
+            if state[key] != now:
+                what = "another recipe" if key == "recipe" else "other images"
+                raise RunFolderError(
+                    f"{path} was written with {what}: expected {now}, found {state[key]}. "
+                    "Give the study another name, or remove the run's folder to start afresh."
+                )
+        if state["precision"] != self.job.precision:
+            self.notify(
+                Event(
+                    "warning",
+                    f"{self.job.folder.contender} began in {state['precision']} and goes on in "
+                    f"{self.job.precision}; its result is not that of either alone.",
+                )
+            )
+        self.module.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.fabric.strategy.precision.load_state_dict(state["scaler"])
+        step, loss, correct, seen, seconds = state["epoch_under_way"]
+        if not self.fabric.is_global_zero:  # the saved sums are those of all processes together
+            loss = correct = seen = 0.0
+        self.at = _Progress(
+            state["rows"], int(step), loss, correct, seen, seconds, state["total_seconds"]
+        )
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a `last.ckpt`, without running code that it may hold.
+
+    Raises:
+        RunFolderError: it is damaged, or of a format that this version does not know.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        version = state["format"]
+    except Exception as error:  # torch raises many kinds for one cause: not a file of ours
+        raise RunFolderError(
+            f"{path} cannot be read as a checkpoint ({type(error).__name__}: {error}). "
+            "Remove the run's folder to start it afresh."
+        ) from None
+    if version != CHECKPOINT_FORMAT:
+        raise RunFolderError(
+            f"{path} has format {version}; this Podium ({__version__}) reads format "
+            f"{CHECKPOINT_FORMAT}. Use the version that wrote it, or remove the run's folder."
+        )
+    return dict(state)
+
+
+def input_normalization(recipe: RunSpec, built: BuiltModel) -> Normalization:
+    """Mean and std of the weights, unless the recipe wants plain values in [0, 1]."""
+    if recipe.normalize == "none" or built.mean is None or built.std is None:
+        return None
+    return built.mean, built.std
+
+
+def make_optimizer(recipe: RunSpec, module: nn.Module) -> torch.optim.Optimizer:
+    """The recipe's optimizer over the parameters that train."""
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    settings: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(parameters, momentum=0.9, **settings)
+    kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
+    return kind(parameters, **settings)
