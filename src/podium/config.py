@@ -262,7 +262,7 @@ def load_study(
     lines = _line_numbers(node)
     for override in overrides:
         for key in _apply_override(values, override):
-            lines.pop(key, None)  # what came did not come from there
+            lines[key] = 0  # what came did not come from a line
     if data is not None:
         base = values.get("data")
         values["data"] = {**(base if isinstance(base, dict) else {}), "path": str(data)}

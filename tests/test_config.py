@@ -1,0 +1,189 @@
+"""Study files: what is accepted, what is refused, and with which words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from podium.config import (
+    RunSpec,
+    StudySpec,
+    built_in_studies,
+    load_study,
+    machine_settings,
+    study_text,
+)
+from podium.errors import ConfigError
+
+GOOD = """\
+name: mine
+data: pictures
+defaults:
+  epochs: 3
+contenders:
+  plain:
+    model: simple_resnet
+  fancy:
+    model: inception_resnet
+    augmentation: autoaugment
+    epochs: 5
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "study.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_sports100_is_the_papers_protocol() -> None:
+    study = load_study("sports100")
+    table = [
+        (c.model, c.augmentation, c.epochs, c.lr_drop, c.pretrained)
+        for c in study.contenders.values()
+    ]
+    # contender, epochs at 1e-4 + epochs at 1e-5, from the table of the paper
+    assert table == [
+        ("simple_resnet", "none", 30 + 2, 30, False),
+        ("simple_resnet", "autoaugment", 50 + 10, 50, False),
+        ("inception_resnet", "none", 30 + 5, 30, False),
+        ("inception_resnet", "autoaugment", 40 + 10, 40, False),
+        ("resnet18", "autoaugment", 7 + 3, 7, True),
+    ]
+    for contender in study.contenders.values():
+        assert (contender.lr, contender.lr_drop_factor) == (1e-4, 0.1)
+        assert (contender.batch_size, contender.optimizer) == (32, "adam")
+        assert (contender.normalize, contender.weight_decay) == ("none", 0.0)
+    assert [c.image_size for c in study.contenders.values()] == [128, 128, 128, 128, 224]
+
+
+def test_quick_has_the_same_five_contenders() -> None:
+    def kinds(name: str) -> list[tuple[str, str, bool]]:
+        study = load_study(name)
+        return [(c.model, c.augmentation, c.pretrained) for c in study.contenders.values()]
+
+    assert kinds("quick") == kinds("sports100")
+
+
+@pytest.mark.parametrize("name", sorted(built_in_studies()))
+def test_built_in_studies_survive_a_round_trip(name: str, tmp_path: Path) -> None:
+    study = load_study(name)
+    assert load_study(write(tmp_path, study.to_yaml())) == study
+    assert yaml.safe_load(study_text(name))["name"] == name
+
+
+def test_defaults_are_under_every_contender(tmp_path: Path) -> None:
+    study = load_study(write(tmp_path, GOOD))
+    assert {name: c.epochs for name, c in study.contenders.items()} == {"plain": 3, "fancy": 5}
+    assert study.data.path == "pictures"
+    assert study.label("plain") == "plain"
+
+
+def test_overrides_in_order_with_a_star(tmp_path: Path) -> None:
+    study = load_study(
+        write(tmp_path, GOOD),
+        data="elsewhere",
+        overrides=["contenders.*.epochs=2", "contenders.fancy.epochs=9", "seeds=[0, 1, 2]"],
+    )
+    assert {name: c.epochs for name, c in study.contenders.items()} == {"plain": 2, "fancy": 9}
+    assert study.seeds == (0, 1, 2)
+    assert study.data.path == "elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (("epochs: 3", "epochs: many"), "line 4: contenders.plain.epochs: expected a whole number"),
+        (("model: simple_resnet", "modle: x"), "line 7: contenders.plain.modle: is not a setting"),
+        (("    augmentation: autoaugment", "    augmentation: flip"), "line 10:"),
+        (("epochs: 5", "epochs: 0"), "contenders.fancy.epochs: expected greater than or equal to"),
+        (("epochs: 5", "epochs: 5\n    lr_drop: soon"), "'plateau'"),
+        (("epochs: 5", "epochs: 5\n    freeze: backbone"), "pretrained: true or weights: FILE"),
+        (("name: mine", "name: a/b"), "it becomes a folder"),
+        (("name: mine\n", ""), "name: is missing"),
+        (("data: pictures", "data: pictures\nseeds: [1, 1]"), "line 3: seeds:"),
+        (("data: pictures", "data: [1]"), "line 2: data: expected a mapping"),
+    ],
+)
+def test_mistakes_are_told_with_line_key_and_value(
+    tmp_path: Path, change: tuple[str, str], expected: str
+) -> None:
+    assert change[0] in GOOD
+    with pytest.raises(ConfigError) as caught:
+        load_study(write(tmp_path, GOOD.replace(*change)))
+    assert expected in str(caught.value)
+    assert "study.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b", "just text", "a: [", "\t", "a: &a [*a]", "1: 2"])
+def test_no_study_is_told_plainly(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"study\.yaml"):
+        load_study(write(tmp_path, text))
+
+
+def test_a_missing_file_names_what_there_is(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="sports100"):
+        load_study(tmp_path / "nothing.yaml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_study(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("epochs", "KEY=VALUE"),
+        ("=3", "KEY=VALUE"),
+        ("contenders.nobody.epochs=2", "no contender 'nobody'"),
+        ("name.deep=2", "nothing can be set below"),
+        ("contenders.*=2", "must stand for"),
+        ("contenders.plain.epochs=[", "not valid YAML"),
+        ("contenders.plain.epochs=zero", "contenders.plain.epochs: expected a whole number"),
+    ],
+)
+def test_wrong_overrides(tmp_path: Path, override: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_study(write(tmp_path, GOOD), overrides=[override])
+    assert expected in str(caught.value)
+
+
+def test_an_overridden_value_is_not_blamed_on_a_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_study(write(tmp_path, GOOD), overrides=["contenders.fancy.epochs=x"])
+    assert "line" not in str(caught.value)
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_a_study_or_a_config_error(text: str) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "study.yaml"
+        path.write_bytes(text.encode("utf-8", "surrogatepass"))
+        with pytest.raises(ConfigError):
+            load_study(path)
+
+
+def test_settings_that_cannot_act_are_told() -> None:
+    recipe = RunSpec(model="simple_resnet", epochs=2, lr_drop=30, early_stop=5)
+    assert len(recipe.notices()) == 2
+    assert RunSpec(model="simple_resnet", epochs=40, lr_drop=30, early_stop=5).notices() == []
+
+
+def test_specs_are_frozen_and_mappings_work() -> None:
+    study = StudySpec.from_mapping(
+        {"name": "x", "data": "d", "contenders": {"a": {"model": "m", "epochs": 1}}}
+    )
+    with pytest.raises(ValueError, match="frozen"):
+        study.name = "y"  # type: ignore[misc]
+
+
+def test_machine_flags_are_named() -> None:
+    assert machine_settings(precision="bf16").precision == "bf16"
+    with pytest.raises(ConfigError, match="--precision"):
+        machine_settings(precision="fp8")
+    with pytest.raises(ConfigError, match="--devices"):
+        machine_settings(devices=0)
