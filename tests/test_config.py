@@ -178,7 +178,7 @@ def test_specs_are_frozen_and_mappings_work() -> None:
         {"name": "x", "data": "d", "contenders": {"a": {"model": "m", "epochs": 1}}}
     )
     with pytest.raises(ValueError, match="frozen"):
-        study.name = "y"  # type: ignore[misc]
+        study.name = "y"
 
 
 def test_machine_flags_are_named() -> None:

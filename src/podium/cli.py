@@ -11,7 +11,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -351,8 +350,12 @@ def _finish(spec: Any, machine: dict[str, Any], runs: Path, lang: Lang) -> None:
     from podium.study import Study
 
     study = Study(spec, runs=runs, machine=machine_settings(**machine))
-    with StudyProgress(err) as progress:
-        result = study.run(progress.notify)
+    try:
+        with StudyProgress(err) as progress:
+            result = study.run(progress.notify)
+    except KeyboardInterrupt:
+        err.print("Interrupted. What was trained is kept; the same command goes on from there.")
+        raise typer.Exit(130) from None
     done = len(result.outcomes) - len(result.failed)
     if done:
         with err.status("Writing the report"):
@@ -375,15 +378,9 @@ def main(arguments: list[str] | None = None) -> int:
     debug = "--debug" in words or bool(os.environ.get("PODIUM_DEBUG"))
     words = [word for word in words if word != "--debug"]
     try:
-        code = app(words, prog_name="podium", standalone_mode=False)
-    except (KeyboardInterrupt, click.Abort):
-        err.print("\nInterrupted. What was trained is kept; the same command goes on from there.")
-        return 130
-    except click.exceptions.Exit as end:
-        return end.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        app(words, prog_name="podium")
+    except SystemExit as end:  # how Typer ends, also after a wrong flag (2)
+        return end.code if isinstance(end.code, int) else 1
     except Exception as error:
         if debug:
             raise
@@ -394,7 +391,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not known:
             err.print("This is a bug, or the machine failed. --debug shows where.")
         return error.exit_code if isinstance(error, PodiumError) else 1
-    return code if isinstance(code, int) else 0
+    return 0
 
 
 if __name__ == "__main__":

@@ -60,35 +60,35 @@ class RunSpec(_Strict):
     """`backbone`: train the last linear layer alone, on fixed features."""
     augmentation: Policy = "none"
     """How training images are varied; validation and test images never are."""
-    mixup: float = Field(0.0, ge=0, le=10)
+    mixup: float = Field(default=0.0, ge=0, le=10)
     """Alpha of mixup's Beta distribution; 0 is off."""
-    cutmix: float = Field(0.0, ge=0, le=10)
+    cutmix: float = Field(default=0.0, ge=0, le=10)
     """Alpha of CutMix's Beta distribution; 0 is off. With both, a batch takes either at random."""
-    image_size: int | None = Field(None, ge=32, le=1024)
+    image_size: int | None = Field(default=None, ge=32, le=1024)
     """Side of the square that the model sees, in pixels; empty: the model's own."""
     normalize: Literal["weights", "none"] = "weights"
     """`weights`: mean and std that the pre-trained weights expect (none from scratch)."""
     epochs: int = Field(ge=1, le=100_000)
     """Passes over the training images, at most."""
-    batch_size: int = Field(32, ge=2, le=65_536)
+    batch_size: int = Field(default=32, ge=2, le=65_536)
     """Images a step, over all devices together."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     """`sgd` has momentum 0.9; the others PyTorch's default betas."""
-    lr: float = Field(1e-4, gt=0, le=100)
+    lr: float = Field(default=1e-4, gt=0, le=100)
     """Learning rate at the start."""
-    weight_decay: float = Field(0.0, ge=0, le=10)
+    weight_decay: float = Field(default=0.0, ge=0, le=10)
     """L2 penalty (adam, sgd) or decoupled decay (adamw)."""
     lr_drop: int | Literal["plateau"] | None = None
     """Multiply the rate by `lr_drop_factor` after this epoch, or once validation is flat."""
-    lr_drop_factor: float = Field(0.1, gt=0, lt=1)
+    lr_drop_factor: float = Field(default=0.1, gt=0, lt=1)
     """What the rate is multiplied by at the drop."""
-    plateau_patience: int = Field(4, ge=1, le=10_000)
+    plateau_patience: int = Field(default=4, ge=1, le=10_000)
     """Epochs without a better validation loss or accuracy that count as flat."""
-    early_stop: int | None = Field(None, ge=1, le=10_000)
+    early_stop: int | None = Field(default=None, ge=1, le=10_000)
     """Stop after this many epochs without a better validation accuracy; empty: never."""
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Probability mass that the target spreads over all classes."""
-    label: str | None = Field(None, max_length=60)
+    label: str | None = Field(default=None, max_length=60)
     """Name shown in figures and tables; empty: the contender's key."""
 
     @field_validator("lr_drop")
@@ -134,11 +134,11 @@ class DataSpec(_Strict):
 
     path: str
     """A folder, or a name of ours: `sports100`, `demo`."""
-    split_seed: int = Field(0, ge=0)
+    split_seed: int = Field(default=0, ge=0)
     """Seed of the stratified split that is made where the folder has none."""
-    valid_fraction: float = Field(0.1, gt=0, lt=0.5)
+    valid_fraction: float = Field(default=0.1, gt=0, lt=0.5)
     """Share of each class held out for validation where there is no such folder."""
-    test_fraction: float = Field(0.1, gt=0, lt=0.5)
+    test_fraction: float = Field(default=0.1, gt=0, lt=0.5)
     """Share of each class held out for the test where there is no such folder."""
 
 
@@ -206,9 +206,9 @@ class Machine(_Strict):
     """`auto`, `cpu`, `cuda`, `mps` or one of them with an index, `cuda:1`."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Arithmetic of training. `auto`: bf16 where the processor has it and a check agrees."""
-    devices: int = Field(1, ge=1, le=1024)
+    devices: int = Field(default=1, ge=1, le=1024)
     """Data-parallel processes (gloo on CPUs, NCCL on GPUs)."""
-    workers: int | None = Field(None, ge=0, le=1024)
+    workers: int | None = Field(default=None, ge=0, le=1024)
     """Processes that decode images for each device; empty: chosen from the cores."""
     tensorboard: bool = False
     """Write TensorBoard event files beside the history."""

@@ -62,7 +62,7 @@ def load_run(folder: RunFolder, device: torch.device | str = "cpu") -> TrainedMo
         raise RunFolderError(
             f"{folder.best} does not hold the model's weights ({error})."
         ) from None
-    module = module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module = module.to(device).to(memory_format=torch.channels_last)
     return TrainedModel(module.eval(), names, size, normalization)
 
 

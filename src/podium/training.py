@@ -7,6 +7,7 @@ so a run that was interrupted and one that was not end with the same weights.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from dataclasses import dataclass, field
@@ -66,6 +67,8 @@ def fit(job: Job, notify: Notify, stop: StopRequest | None = None) -> None:
         UnreadableImageError: an image vanished or changed since it was checked.
     """
     device = job.device
+    # Fabric announces what the progress display has told already
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fabric = Fabric(
         accelerator=device.kind,
         devices=list(range(device.index, device.index + device.count))
@@ -80,7 +83,8 @@ def fit(job: Job, notify: Notify, stop: StopRequest | None = None) -> None:
         _Trainer(fabric, job, notify, stop).run()
     else:
         with relay(notify, stop) as (queue, stopping):
-            fabric.launch(_in_process, job, queue, stopping)
+            work: Any = _in_process  # Fabric's annotation knows no further arguments
+            fabric.launch(work, job, queue, stopping)
 
 
 def _in_process(fabric: Fabric, job: Job, queue: Any, stopping: Any) -> None:
@@ -118,7 +122,7 @@ class _Trainer:
         self.built = built
         self.size = recipe.image_size or built.image_size
         self.normalization = input_normalization(recipe, built)
-        self.module = built.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.module = built.module.to(memory_format=torch.channels_last)
         self.model, self.optimizer = fabric.setup(self.module, make_optimizer(recipe, self.module))
         rank, world = fabric.global_rank, fabric.world_size
         self.sampler = EpochSampler(
@@ -250,23 +254,24 @@ class _Trainer:
         loss, accuracy, _ = self.mean_over_processes(part)
         return loss, accuracy
 
-    def sum_over_processes(self, part: _Progress) -> list[float]:
-        sums = torch.tensor([part.loss, part.correct, part.seen], dtype=torch.float64)
-        if self.fabric.world_size > 1:
-            sums = self.fabric.all_reduce(sums.to(self.fabric.device), reduce_op="sum").cpu()
-        return [float(value) for value in sums]
+    def all_sum(self, values: list[float]) -> list[float]:
+        """Each value summed over all processes; every process must take part."""
+        if self.fabric.world_size == 1:
+            return values
+        precise = torch.float32 if self.fabric.device.type == "mps" else torch.float64
+        sums = torch.tensor(values, dtype=precise, device=self.fabric.device)
+        total = self.fabric.all_reduce(sums, reduce_op="sum")
+        assert isinstance(total, torch.Tensor)
+        return [float(value) for value in total]
 
     def mean_over_processes(self, part: _Progress) -> tuple[float, float, float]:
-        loss, correct, seen = self.sum_over_processes(part)
+        loss, correct, seen = self.all_sum([part.loss, part.correct, part.seen])
         return loss / seen, correct / seen, seen
 
     def should_stop(self) -> bool:
         """Whether any process was asked to stop; all of them get the same answer."""
         asked = self.stop is not None and self.stop.is_set()
-        if self.fabric.world_size == 1:
-            return asked
-        votes = torch.tensor(float(asked), device=self.fabric.device)
-        return bool(self.fabric.all_reduce(votes, reduce_op="sum") > 0)
+        return self.all_sum([float(asked)])[0] > 0
 
     def refuse_infinite(self, loss: float, epoch: int, step: int) -> None:
         if not math.isfinite(loss):
@@ -308,7 +313,7 @@ class _Trainer:
     def save_last(self) -> None:
         """Everything that resuming needs, in one file that is replaced whole."""
         at = self.at
-        loss, correct, seen = self.sum_over_processes(at)  # every process takes part
+        loss, correct, seen = self.all_sum([at.loss, at.correct, at.seen])
         if not self.fabric.is_global_zero:
             return
         state = {

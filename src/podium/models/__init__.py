@@ -1,1 +1,25 @@
-"""Models by name."""
+"""Models by name: the paper's two, ResNet-18, EfficientNet-Lite0, and all of timm's."""
+
+from __future__ import annotations
+
+from podium.models.registry import (
+    BuiltModel,
+    ModelInfo,
+    build_model,
+    check_weights,
+    freeze_backbone,
+    list_models,
+    rebuild_model,
+    set_train_mode,
+)
+
+__all__ = [
+    "BuiltModel",
+    "ModelInfo",
+    "build_model",
+    "check_weights",
+    "freeze_backbone",
+    "list_models",
+    "rebuild_model",
+    "set_train_mode",
+]

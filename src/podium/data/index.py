@@ -1,0 +1,280 @@
+"""A folder of pictures -> what there is to train, validate and test on, every file checked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from podium.data.images import decode_rgb
+from podium.data.layout import Found, find_images
+from podium.data.verdicts import Verdict, VerdictCache
+from podium.errors import DataError, UnreadableImageError
+
+__all__ = ["SPLITS", "DataIndex", "Split", "build_index"]
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images of one split: `paths` relative to the root, with '/'; `labels` int64 of shape (n,)."""
+
+    name: str
+    paths: tuple[str, ...]
+    labels: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+@dataclass(frozen=True)
+class DataIndex:
+    """All that a study knows of its images. Classes are those of train, in code-point order."""
+
+    root: Path
+    classes: tuple[str, ...]
+    splits: dict[str, Split]
+    skipped: dict[str, int]
+    unreadable: tuple[tuple[str, str], ...]
+    notices: tuple[str, ...]
+    fingerprint: str
+    statistics: dict[str, Any]
+
+    def class_counts(self, split: str) -> dict[str, int]:
+        """Images of each class in a split."""
+        counts = np.bincount(self.splits[split].labels, minlength=len(self.classes))
+        return {name: int(count) for name, count in zip(self.classes, counts, strict=True)}
+
+    def summary(self) -> dict[str, Any]:
+        """What `data.json` holds; plain values only."""
+        return {
+            "root": str(self.root),
+            "classes": list(self.classes),
+            "splits": {name: self.class_counts(name) for name in self.splits},
+            "totals": {name: len(split) for name, split in self.splits.items()},
+            "skipped": self.skipped,
+            "unreadable": [list(pair) for pair in self.unreadable],
+            "notices": list(self.notices),
+            "fingerprint": self.fingerprint,
+            **self.statistics,
+        }
+
+
+def build_index(
+    root: str | Path,
+    *,
+    split_seed: int = 0,
+    valid_fraction: float = 0.1,
+    test_fraction: float = 0.1,
+    cache_folder: Path | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> DataIndex:
+    """Find the images of a folder, decode every one of them once, and settle the splits.
+
+    Args:
+        root: a folder with `train/`, `valid/` and `test/` (a folder a class in each), or with a
+            folder a class and no splits; see `podium.data.layout`.
+        split_seed: of the stratified split that is made where one is missing.
+        valid_fraction: share of each class that is held out for validation then.
+        test_fraction: the same for the test.
+        cache_folder: where to remember which files were found in order; empty: the user's cache.
+        workers: threads that decode; empty: one a core.
+        progress: called with (files checked, files).
+
+    Raises:
+        DataError: the folder is missing, empty, of one class, or has no usable train split.
+    """
+    place = Path(root).expanduser()
+    found = find_images(place)
+    verdicts = _check(found, cache_folder, workers, progress)
+    unreadable = tuple(
+        (path, verdicts[path].error) for path in sorted(verdicts) if verdicts[path].error
+    )
+    notices = list(found.notices)
+    if unreadable:
+        notices.append(f"{_count(len(unreadable), 'file')} cannot be read and left out.")
+    readable: dict[str, dict[str, list[str]]] = {
+        split: {
+            name: [path for path in sorted(paths) if not verdicts[path].error]
+            for name, paths in classes.items()
+        }
+        for split, classes in found.splits.items()
+    }
+    readable = {
+        split: {name: paths for name, paths in classes.items() if paths}
+        for split, classes in readable.items()
+    }
+    train = readable.get("train", {})
+    lost = sorted(set(found.splits.get("train", {})) - set(train))
+    if lost:
+        raise DataError(
+            f"No training image of {_names(lost)} can be read: "
+            f"{'; '.join(f'{path} ({why})' for path, why in unreadable[:3])}. "
+            "Mend or remove the class."
+        )
+    if len(train) < 2:
+        raise DataError(
+            f"Expected images of two or more classes in {found.root}, found "
+            f"{_names(sorted(train)) if train else 'none'}. A classifier needs a folder of images "
+            "for each class: train/CLASS/*.jpg or CLASS/*.jpg."
+        )
+    fractions = {"valid": valid_fraction, "test": test_fraction}
+    missing = [split for split in ("valid", "test") if not readable.get(split)]
+    if missing:
+        readable |= _hold_out(train, {name: fractions[name] for name in missing}, split_seed)
+        shares = " and ".join(f"{100 * fractions[name]:g} % for {name}" for name in missing)
+        notices.append(
+            f"There is no {' and no '.join(missing)} folder: held out {shares} of each class, "
+            f"at random with seed {split_seed}."
+        )
+    classes = tuple(sorted(readable["train"]))
+    splits = {split: _split(split, readable[split], classes, notices) for split in SPLITS}
+    kept = [verdicts[path] for split in splits.values() for path in split.paths]
+    return DataIndex(
+        root=found.root,
+        classes=classes,
+        splits=splits,
+        skipped=dict(sorted(found.skipped.items())),
+        unreadable=unreadable,
+        notices=tuple(notices),
+        fingerprint=_fingerprint(splits, classes, verdicts),
+        statistics=_statistics(kept),
+    )
+
+
+def _check(
+    found: Found,
+    cache_folder: Path | None,
+    workers: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, Verdict]:
+    """Decode every file that the cache does not know in its present state."""
+    cache = VerdictCache(found.root, cache_folder)
+    paths = sorted(
+        path for classes in found.splits.values() for paths in classes.values() for path in paths
+    )
+    verdicts = {path: verdict for path in paths if (verdict := cache.get(path)) is not None}
+    todo = [path for path in paths if path not in verdicts]
+
+    def look(path: str) -> Verdict:
+        return inspect_image(found.root / path, path)
+
+    # Pillow decodes without the interpreter's lock, so threads use all cores
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+        for done, (path, verdict) in enumerate(zip(todo, pool.map(look, todo), strict=True), 1):
+            verdicts[path] = verdict
+            cache.put(path, verdict)
+            if progress is not None and (done % 50 == 0 or done == len(todo)):
+                progress(done, len(todo))
+    if todo:
+        cache.save()
+    return verdicts
+
+
+def inspect_image(path: Path, name: str) -> Verdict:
+    """Decode one file: its hash, size and mode, or why it cannot be read."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return Verdict(error=error.strerror or str(error))
+    digest = hashlib.sha256(content).hexdigest()
+    try:
+        image = decode_rgb(content, name)
+    except UnreadableImageError as error:
+        return Verdict(digest=digest, error=error.reason)
+    bands = np.asarray(image.resize((16, 16)), dtype=np.int16)
+    grey = bool((np.ptp(bands, axis=2) == 0).all())
+    return Verdict(digest, image.width, image.height, grey, PurePosixPath(name).suffix.lower())
+
+
+def _hold_out(
+    train: dict[str, list[str]], fractions: dict[str, float], seed: int
+) -> dict[str, dict[str, list[str]]]:
+    """Split each class at random; depends on the seed and the sorted paths alone."""
+    parts: dict[str, dict[str, list[str]]] = {"train": {}, **{name: {} for name in fractions}}
+    least = 1 + len(fractions)
+    for label, paths in train.items():
+        if len(paths) < least:
+            raise DataError(
+                f"Class {label!r} has {_count(len(paths), 'image')}; at least {least} are needed "
+                f"to hold out {' and '.join(fractions)} images. Add some, remove the class, or "
+                "make the missing folders yourself."
+            )
+        key = hashlib.sha256(f"{seed}\0{label}".encode()).digest()
+        random = np.random.default_rng(np.frombuffer(key, dtype=np.uint32))
+        shuffled = [paths[at] for at in random.permutation(len(paths))]
+        for name, fraction in fractions.items():
+            count = max(1, round(fraction * len(paths)))
+            parts[name][label], shuffled = shuffled[:count], shuffled[count:]
+        if not shuffled:  # tiny classes: rounding must leave one to train on
+            shuffled = [parts[next(iter(fractions))][label].pop()]
+        parts["train"][label] = sorted(shuffled)
+    return parts
+
+
+def _split(
+    name: str, by_class: dict[str, list[str]], classes: tuple[str, ...], notices: list[str]
+) -> Split:
+    unknown = sorted(set(by_class) - set(classes))
+    if unknown:
+        count = sum(len(by_class[label]) for label in unknown)
+        notices.append(
+            f"{name} has {_count(count, 'image')} of {_names(unknown)}, which train does not "
+            "have; left out."
+        )
+    absent = [label for label in classes if not by_class.get(label)]
+    if absent and name != "train":
+        notices.append(f"{name} has no image of {_names(absent)}.")
+    pairs = sorted(
+        (path, number) for number, label in enumerate(classes) for path in by_class.get(label, [])
+    )
+    if not pairs:
+        raise DataError(
+            f"No image of {name} belongs to a class of train ({_names(list(classes))}). "
+            "Name the class folders alike in every split."
+        )
+    labels = np.asarray([number for _, number in pairs], dtype=np.int64)
+    return Split(name, tuple(path for path, _ in pairs), labels)
+
+
+def _fingerprint(
+    splits: dict[str, Split], classes: tuple[str, ...], verdicts: dict[str, Verdict]
+) -> str:
+    """SHA-256 over what is trained and tested on: stays the same when the folder is moved."""
+    total = hashlib.sha256()
+    for split in splits.values():
+        for path, label in zip(split.paths, split.labels, strict=True):
+            line = f"{split.name}\0{classes[label]}\0{path}\0{verdicts[path].digest}\n"
+            total.update(line.encode("utf-8", "surrogateescape"))
+    return total.hexdigest()
+
+
+def _statistics(kept: list[Verdict]) -> dict[str, Any]:
+    def spread(values: list[int]) -> list[int]:
+        return [min(values), int(np.median(values)), max(values)]
+
+    return {
+        "width": spread([verdict.width for verdict in kept]),
+        "height": spread([verdict.height for verdict in kept]),
+        "greyscale": sum(verdict.grey for verdict in kept),
+        "formats": dict(Counter(verdict.suffix for verdict in kept).most_common()),
+    }
+
+
+def _names(names: list[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more classes"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

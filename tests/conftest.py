@@ -1,0 +1,63 @@
+"""Small folders of real image files, and a cache that is not the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PODIUM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("HF_HUB_OFFLINE", "1")  # no test asks a network
+        yield
+
+
+def write_pictures(
+    root: Path,
+    counts: dict[str, int],
+    classes: tuple[str, ...] = ("circle", "stripes", "noise"),
+    side: int = 40,
+) -> Path:
+    """Pictures of three textures in `root/split/class/n.png`; easy, yet not solved by colour."""
+    random = np.random.default_rng(7)
+    y, x = np.mgrid[:side, :side] / side - 0.5
+    for split, count in counts.items():
+        for kind, name in enumerate(classes):
+            folder = root / split / name if split else root / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                shift = random.uniform(-0.15, 0.15, 2)
+                pattern = (
+                    np.hypot(x - shift[0], y - shift[1]) < 0.25,
+                    np.sin(25 * (x + shift[0])) > 0,
+                    random.random((side, side)) > 0.5,
+                )[kind % 3]
+                colour = random.integers(60, 255, 3)
+                picture = pattern[..., None] * colour + random.integers(0, 40, (side, side, 3))
+                pixels = np.clip(picture, 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 + 9 + 12 pictures a class of three classes, in train, valid and test."""
+    root = tmp_path_factory.mktemp("pictures")
+    return write_pictures(root, {"train": 24, "valid": 9, "test": 12})
+
+
+@pytest.fixture(scope="session")
+def sports10() -> Path:
+    """Real photographs of ten sports; not on every machine."""
+    folder = SHARED / "sports10"
+    if not folder.is_dir():
+        pytest.skip("the photographs of sports10 are not on this machine")
+    return folder

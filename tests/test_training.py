@@ -1,0 +1,262 @@
+"""The epoch loop: true means, exact resume, frozen parts, several processes, faults."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from podium.config import Machine, RunSpec
+from podium.data.index import DataIndex, build_index
+from podium.errors import RunFolderError, TrainingError, UnreadableImageError
+from podium.evaluation import load_run, predict_split
+from podium.events import Event, silent
+from podium.machine import choose_device
+from podium.models import build_model
+from podium.store import RunFolder
+from podium.training import Job, fit, read_checkpoint
+
+RECIPE = {
+    "model": "simple_resnet",
+    "epochs": 2,
+    "batch_size": 16,
+    "image_size": 32,
+    "lr": 1e-3,
+    "augmentation": "trivialaugment",
+}
+
+
+@pytest.fixture(scope="module")
+def index(pictures: Path) -> DataIndex:
+    return build_index(pictures)
+
+
+def job(
+    folder: Path,
+    index: DataIndex,
+    *,
+    workers: int = 0,
+    devices: int = 1,
+    precision: str = "fp32",
+    **settings: object,
+) -> Job:
+    machine = Machine(device="cpu", devices=devices)
+    recipe = RunSpec.model_validate({**RECIPE, **settings})
+    run = RunFolder(folder, "contender", 0)
+    folder.mkdir(exist_ok=True)
+    return Job(recipe, index, run, machine, choose_device(machine), precision, workers)
+
+
+def weights(job: Job) -> dict[str, bytes]:
+    state = read_checkpoint(job.folder.last)["model"]
+    return {name: value.numpy().tobytes() for name, value in state.items()}
+
+
+class StopAfter:
+    """A stop request that is set once it was asked `steps` times."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def is_set(self) -> bool:
+        self.left -= 1
+        return self.left <= 0
+
+
+@pytest.fixture(scope="module")
+def straight(index: DataIndex, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """A run without interruption, on no workers."""
+    done = job(tmp_path_factory.mktemp("straight"), index)
+    fit(done, silent)
+    return done
+
+
+def test_a_run_leaves_what_the_house_promises(straight: Job, index: DataIndex) -> None:
+    rows = straight.folder.read_history()
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert all(row["lr"] == 1e-3 for row in rows)
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+    assert sorted(p.name for p in straight.folder.path.iterdir()) == [
+        "best.safetensors",
+        "history.csv",
+        "last.ckpt",
+        "model.json",
+    ]
+
+
+def test_history_is_the_true_mean_over_validation_images(straight: Job, index: DataIndex) -> None:
+    """The oracle: the weights of the best epoch, predicted anew, scored with PyTorch."""
+    found = predict_split(load_run(straight.folder), index, "valid", batch_size=5)
+    loss = torch.nn.functional.cross_entropy(
+        torch.from_numpy(found.logits), torch.from_numpy(found.labels)
+    )
+    rows = straight.folder.read_history()
+    best = max(rows, key=lambda row: (row["valid_accuracy"], -row["epoch"]))
+    assert best["valid_accuracy"] == np.mean(found.predicted == found.labels)
+    assert best["valid_loss"] == pytest.approx(float(loss), rel=1e-4)
+
+
+def test_train_loss_of_the_first_epoch_is_a_mean_not_a_mean_of_means(
+    index: DataIndex, tmp_path: Path
+) -> None:
+    """With a learning rate of next to nothing the loss is that of the initial weights."""
+    still = job(tmp_path / "run", index, lr=1e-12, epochs=1, augmentation="none", batch_size=71)
+    fit(still, silent)
+    model = build_model("simple_resnet", 3, seed=0).module.train()
+    for part in model.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+    # 72 images in one batch (71 + 1 joined): batch norm sees what it saw in training
+    row = still.folder.read_history()[0]
+    assert row["images_per_second"] > 0
+    from podium.data.dataset import ImageDataset
+    from podium.transforms import eval_transform, prepare
+
+    dataset = ImageDataset(index, "train", eval_transform(32), None)
+    images = torch.stack([dataset[i][0] for i in range(len(dataset))])
+    labels = torch.tensor([dataset[i][1] for i in range(len(dataset))])
+    loss = torch.nn.functional.cross_entropy(model(prepare(images)), labels)
+    # dropout of 0.3 before the last layer moves it a little; a sum over 32, as in the paper, a lot
+    assert row["train_loss"] == pytest.approx(float(loss), rel=0.25)
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 5, 7])
+def test_an_interrupted_run_ends_bit_for_bit_like_one_that_was_not(
+    straight: Job, index: DataIndex, tmp_path: Path, stop_at: int
+) -> None:
+    broken = job(tmp_path / "run", index)
+    with pytest.raises(KeyboardInterrupt):
+        fit(broken, silent, StopAfter(stop_at))
+    fit(broken, silent)
+    assert weights(broken) == weights(straight)
+    timing = {"seconds", "images_per_second"}
+    for mine, theirs in zip(
+        broken.folder.read_history(), straight.folder.read_history(), strict=True
+    ):
+        assert {k: v for k, v in mine.items() if k not in timing} == {
+            k: v for k, v in theirs.items() if k not in timing
+        }
+    assert load_file(broken.folder.best).keys() == load_file(straight.folder.best).keys()
+    assert broken.folder.best.read_bytes() == straight.folder.best.read_bytes()
+
+
+def test_workers_change_nothing(straight: Job, index: DataIndex, tmp_path: Path) -> None:
+    two = job(tmp_path / "run", index, workers=2)
+    fit(two, silent)
+    assert weights(two) == weights(straight)
+
+
+def test_another_seed_is_another_run(straight: Job, index: DataIndex, tmp_path: Path) -> None:
+    other = job(tmp_path / "run", index)
+    other = Job(**{**other.__dict__, "folder": RunFolder(tmp_path / "run", "contender", 1)})
+    fit(other, silent)
+    assert weights(other) != weights(straight)
+
+
+def test_two_processes_train_on_every_image_once(
+    straight: Job, index: DataIndex, tmp_path: Path
+) -> None:
+    events: list[Event] = []
+    both = job(tmp_path / "run", index, devices=2)
+    fit(both, events.append)
+    rows = both.folder.read_history()
+    assert len(rows) == 2
+    # the same number of steps as one process: the batch is shared, not doubled
+    steps = {event.total for event in events if event.kind == "batch"}
+    assert steps == {5}
+    # the accuracy of the history is that of all images, not of one process's part
+    found = predict_split(load_run(both.folder), index, "valid")
+    best = max(row["valid_accuracy"] for row in rows)
+    assert best == pytest.approx(np.mean(found.predicted == found.labels))
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+
+
+def test_two_processes_resume_bit_for_bit(index: DataIndex, tmp_path: Path) -> None:
+    whole = job(tmp_path / "whole", index, devices=2)
+    fit(whole, silent)
+    part = job(tmp_path / "part", index, devices=2, epochs=1)
+    fit(part, silent)
+    rest = job(tmp_path / "part", index, devices=2)
+    state = read_checkpoint(rest.folder.last)
+    state["recipe"]["epochs"] = 2  # as if the run had been killed between its epochs
+    torch.save(state, rest.folder.last)
+    fit(rest, silent)
+    assert weights(rest) == weights(whole)
+
+
+def test_a_frozen_backbone_stays_as_it_was(index: DataIndex, tmp_path: Path) -> None:
+    frozen = job(
+        tmp_path / "run",
+        index,
+        model="efficientnet_lite0",
+        pretrained=True,
+        freeze="backbone",
+        lr=1e-2,
+        epochs=1,
+    )
+    fit(frozen, silent)
+    before = build_model("efficientnet_lite0", 3, pretrained=True, seed=0).module.state_dict()
+    after = read_checkpoint(frozen.folder.last)["model"]
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"classifier.weight", "classifier.bias"}
+
+
+@pytest.mark.parametrize("settings", [{"mixup": 0.2}, {"cutmix": 1.0, "mixup": 0.2}])
+def test_mixing_trains(index: DataIndex, tmp_path: Path, settings: dict[str, float]) -> None:
+    mixed = job(tmp_path / "run", index, epochs=1, label_smoothing=0.1, **settings)
+    fit(mixed, silent)
+    assert mixed.folder.read_history()[0]["train_loss"] > 0
+
+
+def test_early_stopping_ends_a_run(index: DataIndex, tmp_path: Path) -> None:
+    still = job(tmp_path / "run", index, lr=1e-12, epochs=50, early_stop=1)
+    fit(still, silent)
+    rows = still.folder.read_history()
+    best = max(rows, key=lambda row: (row["valid_accuracy"], -row["epoch"]))
+    assert len(rows) == best["epoch"] + 1
+
+
+def test_an_infinite_loss_stops_and_keeps_the_last_epoch(index: DataIndex, tmp_path: Path) -> None:
+    wild = job(tmp_path / "run", index, optimizer="sgd", lr=100.0, epochs=30)
+    with pytest.raises(TrainingError, match=r"epoch \d+, step \d+, learning rate 100") as caught:
+        fit(wild, silent)
+    assert "last.ckpt" in str(caught.value)
+
+
+def test_an_image_that_vanishes_is_named(pictures: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(pictures, copy)
+    index = build_index(copy)
+    (copy / "train" / "circle" / "3.png").write_bytes(b"gone")
+    for workers in (0, 1):
+        with pytest.raises(UnreadableImageError, match=r"train/circle/3\.png"):
+            fit(job(tmp_path / f"run{workers}", index, workers=workers), silent)
+
+
+def test_a_checkpoint_of_another_recipe_or_kind_is_refused(
+    straight: Job, index: DataIndex, tmp_path: Path
+) -> None:
+    other = job(tmp_path / "run", index, lr=1e-2)
+    shutil.copy(straight.folder.last, other.folder.last)
+    with pytest.raises(RunFolderError, match="another recipe"):
+        fit(other, silent)
+    other.folder.last.write_bytes(b"PK\x03\x04 torn")
+    with pytest.raises(RunFolderError, match="cannot be read as a checkpoint"):
+        fit(other, silent)
+    torch.save({"format": 99}, other.folder.last)
+    with pytest.raises(RunFolderError, match="format 99"):
+        fit(other, silent)
+
+
+def test_bf16_trains_and_resumes(index: DataIndex, tmp_path: Path) -> None:
+    whole = job(tmp_path / "whole", index, precision="bf16")
+    fit(whole, silent)
+    broken = job(tmp_path / "broken", index, precision="bf16")
+    with pytest.raises(KeyboardInterrupt):
+        fit(broken, silent, StopAfter(2))
+    fit(broken, silent)
+    assert weights(broken) == weights(whole)
