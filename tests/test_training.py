@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def job(
     workers: int = 0,
     devices: int = 1,
     precision: str = "fp32",
-    **settings: object,
+    **settings: Any,
 ) -> Job:
     machine = Machine(device="cpu", devices=devices)
     recipe = RunSpec.model_validate({**RECIPE, **settings})

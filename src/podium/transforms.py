@@ -52,6 +52,11 @@ class _Resize:
         return image.resize((self.size, self.size), Image.Resampling.BILINEAR)
 
 
+def _composed(*steps: Callable[[Image.Image], Image.Image]) -> Transform:
+    transform: Transform = v2.Compose([*steps, v2.PILToTensor()])
+    return transform
+
+
 def eval_transform(image_size: int) -> Transform:
     """Resize alone: what validation, test and prediction see.
 
@@ -62,7 +67,7 @@ def eval_transform(image_size: int) -> Transform:
     Returns:
         A function from an RGB picture to uint8 of shape (3, image_size, image_size).
     """
-    return v2.Compose([_Resize(image_size), v2.PILToTensor()])
+    return _composed(_Resize(image_size))
 
 
 def train_transform(policy: str, image_size: int) -> Transform:
@@ -82,15 +87,15 @@ def train_transform(policy: str, image_size: int) -> Transform:
     """
     if policy == "crop_flip":  # crops the full picture: a crop of the small one would be blurred
         crop = v2.RandomResizedCrop(image_size, scale=(0.35, 1.0), antialias=True)
-        return v2.Compose([crop, v2.RandomHorizontalFlip(), v2.PILToTensor()])
-    policies: dict[str, Callable[[], list[torch.nn.Module]]] = {
+        return _composed(crop, v2.RandomHorizontalFlip())
+    policies: dict[str, Callable[[], list[Callable[[Image.Image], Image.Image]]]] = {
         "none": list,
         "autoaugment": lambda: [v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET)],
         "randaugment": lambda: [v2.RandAugment()],
         "trivialaugment": lambda: [v2.TrivialAugmentWide()],
         "augmix": lambda: [v2.AugMix()],
     }
-    return v2.Compose([_Resize(image_size), *policies[policy](), v2.PILToTensor()])
+    return _composed(_Resize(image_size), *policies[policy]())
 
 
 def prepare(
@@ -106,10 +111,11 @@ def prepare(
     Returns:
         float32 of the same shape, on the same device.
     """
-    scaled = functional.to_dtype(images, torch.float32, scale=True)
+    scaled = images.to(torch.float32).div_(255)  # as ToTensor does, to the last bit
     if mean is None or std is None:
         return scaled
-    return functional.normalize(scaled, list(mean), list(std), inplace=True)
+    normalised: torch.Tensor = functional.normalize(scaled, list(mean), list(std), inplace=True)
+    return normalised
 
 
 def mix_batch(
@@ -166,7 +172,7 @@ def sample_seed(seed: int, epoch: int, index: int) -> int:
 def seeded(seed: int) -> Iterator[None]:
     """Seed torch's CPU generator, and put its state back afterwards."""
     before = torch.get_rng_state()
-    torch.random.default_generator.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     try:
         yield
     finally:

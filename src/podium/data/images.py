@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import io
+import re
+import stat
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from podium.errors import UnreadableImageError
 
-__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "decode_rgb", "load_rgb", "thumbnail_jpeg"]
+__all__ = [
+    "GREY_MODES",
+    "IMAGE_SUFFIXES",
+    "MAX_BYTES",
+    "MAX_PIXELS",
+    "decode_rgb",
+    "decode_with_mode",
+    "load_rgb",
+    "read_image_file",
+    "thumbnail_jpeg",
+]
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
@@ -22,6 +37,18 @@ IMAGE_SUFFIXES = frozenset(
 MAX_PIXELS = 100_000_000
 """The most pixels that are decoded: 300 MB as RGB. More is refused from the header alone."""
 
+MAX_BYTES = 1 << 30
+"""The largest file that is read: 100 million pixels fit in it even as 16-bit RGBA."""
+
+GREY_MODES = frozenset({"1", "L", "LA", "La", "F"})
+"""Pillow's modes of a picture that is stored without colour, beside those that begin with I."""
+
+# Only what the endings above promise, whatever a file is really called. Pillow knows more, and
+# hands some of it (EPS) to other programs; pictures from the web are often AVIF by another name.
+_FORMATS = ["JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM"]
+if features.check("avif"):
+    _FORMATS.append("AVIF")
+
 
 def load_rgb(path: Path, *, name: str | None = None) -> Image.Image:
     """Read a picture as 8-bit RGB, turned as its EXIF says; the first frame of several.
@@ -31,76 +58,139 @@ def load_rgb(path: Path, *, name: str | None = None) -> Image.Image:
         name: what to call it in an error; empty: its path.
 
     Returns:
-        A picture of mode RGB. Transparency lies on white; 16-bit values are scaled to 8.
+        A picture of mode RGB. Transparency lies on white. Deeper values are scaled to 8 bit:
+        integers from 0 to 65535 (or their maximum, if larger), floats from 0 to 1; floats and
+        32-bit integers that reach beyond 1 but not beyond 255 are taken for 8-bit values.
 
     Raises:
         UnreadableImageError: the file cannot be read, is no image, is cut short or too large.
     """
+    called = name or str(path)
+    return decode_rgb(read_image_file(path, called), called)
+
+
+def read_image_file(path: Path, name: str) -> bytes:
+    """The bytes of a file, if it is one that could hold an image.
+
+    Raises:
+        UnreadableImageError: it is missing, forbidden, empty, too large or no regular file.
+    """
     try:
-        content = path.read_bytes()
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise UnreadableImageError(name, "a folder, not a file")
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+            raise UnreadableImageError(name, "not a regular file")
+        if status.st_size > MAX_BYTES:
+            raise UnreadableImageError(
+                name, f"{status.st_size:,} bytes are more than the limit, {MAX_BYTES:,}"
+            )
+        return path.read_bytes()
     except OSError as error:
-        raise UnreadableImageError(name or str(path), error.strerror or str(error)) from None
-    return decode_rgb(content, name or str(path))
+        raise UnreadableImageError(name, error.strerror or str(error)) from None
 
 
 def decode_rgb(content: bytes, name: str) -> Image.Image:
     """As `load_rgb`, from bytes."""
+    return decode_with_mode(content, name)[0]
+
+
+def decode_with_mode(content: bytes, name: str) -> tuple[Image.Image, str]:
+    """As `decode_rgb`, and the mode that the picture is stored in (`RGB`, `L`, `CMYK`...)."""
     if not content:
         raise UnreadableImageError(name, "the file is empty (0 bytes)")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd EXIF and of large pictures
-            with Image.open(io.BytesIO(content)) as image:
-                width, height = image.size
-                if width * height > MAX_PIXELS:
-                    raise UnreadableImageError(
-                        name, f"{width} x {height} pixels are more than the limit, {MAX_PIXELS:,}"
-                    )
-                image.load()
-                return _to_rgb(ImageOps.exif_transpose(image))
+        with _pillow_is_quiet(), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise UnreadableImageError(name, _too_large(f"{width:,} x {height:,}"))
+            mode = image.mode
+            image.load()
+            return _to_rgb(_upright(image)), mode
     except UnreadableImageError:
         raise
     except UnidentifiedImageError:
         raise UnreadableImageError(name, "not an image that Pillow can identify") from None
-    except Image.DecompressionBombError:
-        raise UnreadableImageError(name, f"more pixels than the limit, {MAX_PIXELS:,}") from None
+    except Image.DecompressionBombError as error:  # twice Pillow's own limit: before we see it
+        pixels = re.search(r"\d+", str(error))
+        count = f"{int(pixels[0]):,}" if pixels else "its"
+        raise UnreadableImageError(name, _too_large(count)) from None
     except MemoryError:
-        raise
+        raise UnreadableImageError(name, "there is not enough memory to decode it") from None
     except Exception as error:  # decoders raise dozens of kinds on damaged files
         raise UnreadableImageError(name, f"damaged ({error or type(error).__name__})") from None
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
+def _too_large(pixels: str) -> str:
+    return f"{pixels} pixels are more than the limit, {MAX_PIXELS:,}"
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # the pixels are sound, only what is said about them is damaged
         return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         return _from_deep(image)
-    if image.mode == "P" or "transparency" in image.info or image.mode in ("RGBA", "LA", "PA"):
+    if "transparency" in image.info or image.mode in ("RGBA", "RGBa", "LA", "La", "PA"):
         flat = Image.new("RGBA", image.size, "white")
         flat.alpha_composite(image.convert("RGBA"))
         return flat.convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _from_deep(image: Image.Image) -> Image.Image:
     """16-bit, 32-bit and float greyscale to 8 bit; Pillow's own conversion would clip at 255."""
-    values = np.asarray(image, dtype=np.float64)
-    finite = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-    top = float(finite.max(initial=0.0))
+    values = np.array(image, dtype=np.float32)
+    np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    top = float(values.max(initial=0.0))
     if image.mode == "F" and top <= 1.0:
         scale = 255.0
     elif top <= 255.0 and image.mode in ("F", "I"):
         scale = 1.0
     else:
         scale = 255.0 / max(65535.0, top)
-    grey = np.clip(np.rint(finite * scale), 0, 255).astype(np.uint8)
+    values *= np.float32(scale)
+    grey = np.clip(np.rint(values, out=values), 0, 255, out=values).astype(np.uint8)
     return Image.fromarray(grey).convert("RGB")
 
 
 def thumbnail_jpeg(image: Image.Image, side: int = 160, quality: int = 80) -> bytes:
-    """A small JPEG of an RGB picture, its longest side at most `side` pixels."""
-    small = image.copy()
+    """A small JPEG of the whole picture, its longest side at most `side` pixels."""
+    small = image.convert("RGB")  # a copy, which `thumbnail` changes in place
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     out = io.BytesIO()
     small.save(out, "JPEG", quality=quality)
     return out.getvalue()
+
+
+_quiet_lock = threading.Lock()
+_quiet_users = 0
+_quiet_filter = warnings.catch_warnings()
+
+
+@contextmanager
+def _pillow_is_quiet() -> Iterator[None]:
+    """Keep Pillow's warnings (odd EXIF, large pictures) to itself, with many threads inside.
+
+    Python's warning filters belong to the process: threads that each saved and restored them
+    would restore each other's. So the first one in sets the filter, and the last one out takes
+    it away. Warnings of other modules pass.
+    """
+    global _quiet_users, _quiet_filter
+    with _quiet_lock:
+        if _quiet_users == 0:
+            _quiet_filter = warnings.catch_warnings()
+            _quiet_filter.__enter__()
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+        _quiet_users += 1
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _quiet_users -= 1
+            if _quiet_users == 0:
+                _quiet_filter.__exit__(None, None, None)

@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from podium.data.images import decode_rgb
+from podium.data.images import GREY_MODES, decode_with_mode, read_image_file
 from podium.data.layout import Found, find_images
 from podium.data.verdicts import Verdict, VerdictCache
-from podium.errors import DataError, UnreadableImageError
+from podium.errors import ConfigError, DataError, UnreadableImageError
 
 __all__ = ["SPLITS", "DataIndex", "Split", "build_index"]
 
 SPLITS = ("train", "valid", "test")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Split:
     """Images of one split: `paths` relative to the root, with '/'; `labels` int64 of shape (n,)."""
 
@@ -36,7 +36,7 @@ class Split:
         return len(self.paths)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DataIndex:
     """All that a study knows of its images. Classes are those of train, in code-point order."""
 
@@ -57,7 +57,7 @@ class DataIndex:
     def summary(self) -> dict[str, Any]:
         """What `data.json` holds; plain values only."""
         return {
-            "root": str(self.root),
+            "root": _shown(str(self.root)),
             "classes": list(self.classes),
             "splits": {name: self.class_counts(name) for name in self.splits},
             "totals": {name: len(split) for name, split in self.splits.items()},
@@ -85,68 +85,65 @@ def build_index(
         root: a folder with `train/`, `valid/` and `test/` (a folder a class in each), or with a
             folder a class and no splits; see `podium.data.layout`.
         split_seed: of the stratified split that is made where one is missing.
-        valid_fraction: share of each class that is held out for validation then.
+        valid_fraction: share of each class that is held out for validation then, above 0 and
+            below 0.5; at least one image.
         test_fraction: the same for the test.
-        cache_folder: where to remember which files were found in order; empty: the user's cache.
+        cache_folder: where to remember which files were found in order; empty: Podium's cache.
         workers: threads that decode; empty: one a core.
-        progress: called with (files checked, files).
+        progress: called with (files checked, files to check).
 
     Raises:
+        ConfigError: a fraction is out of range.
         DataError: the folder is missing, empty, of one class, or has no usable train split.
     """
-    place = Path(root).expanduser()
-    found = find_images(place)
+    fractions = {"valid": valid_fraction, "test": test_fraction}
+    for name, fraction in fractions.items():
+        if not 0 < fraction < 0.5:
+            raise ConfigError(f"{name}_fraction: expected more than 0, less than 0.5: {fraction}.")
+    found = find_images(Path(root).expanduser())
     verdicts = _check(found, cache_folder, workers, progress)
     unreadable = tuple(
-        (path, verdicts[path].error) for path in sorted(verdicts) if verdicts[path].error
+        (_shown(path), verdicts[path].error) for path in sorted(verdicts) if verdicts[path].error
     )
     notices = list(found.notices)
     if unreadable:
         notices.append(f"{_count(len(unreadable), 'file')} cannot be read and left out.")
-    readable: dict[str, dict[str, list[str]]] = {
-        split: {
-            name: [path for path in sorted(paths) if not verdicts[path].error]
-            for name, paths in classes.items()
-        }
-        for split, classes in found.splits.items()
-    }
-    readable = {
-        split: {name: paths for name, paths in classes.items() if paths}
-        for split, classes in readable.items()
-    }
+    readable = _readable(found, verdicts)
     train = readable.get("train", {})
     lost = sorted(set(found.splits.get("train", {})) - set(train))
     if lost:
+        theirs = {_shown(path) for label in lost for path in found.splits["train"][label]}
+        why = [pair for pair in unreadable if pair[0] in theirs]
         raise DataError(
             f"No training image of {_names(lost)} can be read: "
-            f"{'; '.join(f'{path} ({why})' for path, why in unreadable[:3])}. "
-            "Mend or remove the class."
+            f"{'; '.join(f'{path} ({reason})' for path, reason in why[:3])}. "
+            "Mend the files, or remove the class."
         )
     if len(train) < 2:
         raise DataError(
             f"Expected images of two or more classes in {found.root}, found "
-            f"{_names(sorted(train)) if train else 'none'}. A classifier needs a folder of images "
-            "for each class: train/CLASS/*.jpg or CLASS/*.jpg."
+            f"{_names(sorted(train)) if train else 'none'} alone. A classifier needs a folder of "
+            "images for each class: train/CLASS/*.jpg or CLASS/*.jpg."
         )
-    fractions = {"valid": valid_fraction, "test": test_fraction}
     missing = [split for split in ("valid", "test") if not readable.get(split)]
     if missing:
         readable |= _hold_out(train, {name: fractions[name] for name in missing}, split_seed)
         shares = " and ".join(f"{100 * fractions[name]:g} % for {name}" for name in missing)
         notices.append(
-            f"There is no {' and no '.join(missing)} folder: held out {shares} of each class, "
+            f"No images for {' and '.join(missing)} were found: held out {shares} of each class, "
             f"at random with seed {split_seed}."
         )
-    classes = tuple(sorted(readable["train"]))
+    classes = tuple(sorted(train))
     splits = {split: _split(split, readable[split], classes, notices) for split in SPLITS}
+    notices += _leaks(splits, verdicts)
     kept = [verdicts[path] for split in splits.values() for path in split.paths]
     return DataIndex(
         root=found.root,
         classes=classes,
         splits=splits,
-        skipped=dict(sorted(found.skipped.items())),
+        skipped={_shown(kind): count for kind, count in sorted(found.skipped.items())},
         unreadable=unreadable,
-        notices=tuple(notices),
+        notices=tuple(map(_shown, notices)),
         fingerprint=_fingerprint(splits, classes, verdicts),
         statistics=_statistics(kept),
     )
@@ -170,31 +167,48 @@ def _check(
         return inspect_image(found.root / path, path)
 
     # Pillow decodes without the interpreter's lock, so threads use all cores
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+    pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
+    try:
         for done, (path, verdict) in enumerate(zip(todo, pool.map(look, todo), strict=True), 1):
             verdicts[path] = verdict
             cache.put(path, verdict)
             if progress is not None and (done % 50 == 0 or done == len(todo)):
                 progress(done, len(todo))
-    if todo:
-        cache.save()
+    finally:  # when interrupted: at once, and without losing what was checked
+        pool.shutdown(cancel_futures=True)
+        if todo:
+            cache.save()
     return verdicts
 
 
 def inspect_image(path: Path, name: str) -> Verdict:
     """Decode one file: its hash, size and mode, or why it cannot be read."""
+    if _shown(name) != name:
+        return Verdict(error="the name is not valid UTF-8; rename the file or its folder")
+    digest = ""
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        return Verdict(error=error.strerror or str(error))
-    digest = hashlib.sha256(content).hexdigest()
-    try:
-        image = decode_rgb(content, name)
+        content = read_image_file(path, name)
+        digest = hashlib.sha256(content).hexdigest()
+        image, mode = decode_with_mode(content, name)
     except UnreadableImageError as error:
         return Verdict(digest=digest, error=error.reason)
-    bands = np.asarray(image.resize((16, 16)), dtype=np.int16)
-    grey = bool((np.ptp(bands, axis=2) == 0).all())
+    grey = mode in GREY_MODES or mode.startswith("I")
     return Verdict(digest, image.width, image.height, grey, PurePosixPath(name).suffix.lower())
+
+
+def _readable(found: Found, verdicts: dict[str, Verdict]) -> dict[str, dict[str, list[str]]]:
+    """Sorted paths by split and class, without what cannot be read and what is empty then."""
+    kept = {
+        split: {
+            name: sorted(path for path in paths if not verdicts[path].error)
+            for name, paths in classes.items()
+        }
+        for split, classes in found.splits.items()
+    }
+    return {
+        split: {name: paths for name, paths in classes.items() if paths}
+        for split, classes in kept.items()
+    }
 
 
 def _hold_out(
@@ -211,7 +225,7 @@ def _hold_out(
                 "make the missing folders yourself."
             )
         key = hashlib.sha256(f"{seed}\0{label}".encode()).digest()
-        random = np.random.default_rng(np.frombuffer(key, dtype=np.uint32))
+        random = np.random.default_rng(np.frombuffer(key, dtype="<u4"))
         shuffled = [paths[at] for at in random.permutation(len(paths))]
         for name, fraction in fractions.items():
             count = max(1, round(fraction * len(paths)))
@@ -247,6 +261,21 @@ def _split(
     return Split(name, tuple(path for path, _ in pairs), labels)
 
 
+def _leaks(splits: dict[str, Split], verdicts: dict[str, Verdict]) -> list[str]:
+    """Say where a held-out image is, byte for byte, a training image: its score means little."""
+    train = {verdicts[path].digest for path in splits["train"].paths}
+    counts = {
+        name: sum(verdicts[path].digest in train for path in splits[name].paths)
+        for name in ("valid", "test")
+    }
+    return [
+        f"{_count(count, 'image')} of {name} also in train, byte for byte: what is scored there "
+        "was learned by heart."
+        for name, count in counts.items()
+        if count
+    ]
+
+
 def _fingerprint(
     splits: dict[str, Split], classes: tuple[str, ...], verdicts: dict[str, Verdict]
 ) -> str:
@@ -269,6 +298,11 @@ def _statistics(kept: list[Verdict]) -> dict[str, Any]:
         "greyscale": sum(verdict.grey for verdict in kept),
         "formats": dict(Counter(verdict.suffix for verdict in kept).most_common()),
     }
+
+
+def _shown(path: str) -> str:
+    """A path that can be printed and stored: bytes that are no UTF-8 become escapes."""
+    return path.encode("utf-8", "backslashreplace").decode()
 
 
 def _names(names: list[str]) -> str:

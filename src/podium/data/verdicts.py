@@ -8,8 +8,7 @@ import json
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-import platformdirs
-
+from podium.data.places import cache_root
 from podium.store import write_text
 
 __all__ = ["Verdict", "VerdictCache"]
@@ -37,7 +36,7 @@ class VerdictCache:
 
     def __init__(self, root: Path, folder: Path | None = None) -> None:
         self.root = root
-        place = folder or Path(platformdirs.user_cache_dir("podium")) / "index"
+        place = folder or cache_root() / "index"
         key = hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape")).hexdigest()
         self.path = place / f"{key[:16]}.json"
         self.known: dict[str, list[object]] = {}

@@ -15,6 +15,7 @@ from torch import nn
 from podium.errors import ConfigError, WeightsUnavailableError
 from podium.models import weights as w
 from podium.models.paper import inception_resnet, simple_resnet
+from podium.network import hub_answers_fast
 from podium.transforms import seeded
 
 __all__ = [
@@ -192,7 +193,7 @@ def _build_timm(name: str, num_classes: int, pretrained: bool, weights: Path | N
 
     _refuse_unknown(name)
     try:
-        with w.hub_answers_fast():
+        with hub_answers_fast():
             module: Any = timm.create_model(
                 name, pretrained=pretrained and weights is None, num_classes=num_classes
             )

@@ -7,9 +7,6 @@ import hashlib
 import io
 import socket
 import urllib.error
-import urllib.parse
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -19,7 +16,7 @@ from torch import nn
 
 from podium.errors import UserError, WeightsUnavailableError
 
-__all__ = ["checkpoint_folder", "download_state", "hub_answers_fast", "load_into", "read_state"]
+__all__ = ["checkpoint_folder", "download_state", "load_into", "read_state"]
 
 State = dict[str, torch.Tensor]
 
@@ -136,25 +133,3 @@ def download_state(url: str, model: str) -> State:
     finally:
         socket.setdefaulttimeout(before)
     return read_state(cached)
-
-
-@contextlib.contextmanager
-def hub_answers_fast() -> Iterator[None]:
-    """Use the hub's cache alone where the hub is out of reach.
-
-    Its library would otherwise try each file six times: most of a minute without a network.
-    """
-    from huggingface_hub import constants
-
-    host = urllib.parse.urlsplit(constants.ENDPOINT)
-    before = constants.HF_HUB_OFFLINE
-    try:
-        socket.create_connection((host.hostname or "", host.port or 443), timeout=5).close()
-    except OSError:
-        # a proxy may reach what we cannot; without one, this answer is final
-        if not urllib.request.getproxies():
-            constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before

@@ -1,0 +1,218 @@
+"""The demo's pictures: ten shapes in any colour and company, turned, stretched, partly hidden.
+
+Seeded, so that everyone's demo sees the same pictures, and hard on purpose: colour and place say
+nothing about the class, so a network that only remembers the training set does not get far.
+How far apart shape and ground are, how far shapes turn, and how many there are, was chosen by
+trial: a network from scratch must get off the ground within a minute and still be far from right.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
+
+from podium.errors import DataError
+
+__all__ = ["CLASSES", "draw_picture", "make_demo"]
+
+Point = tuple[float, float]
+SCALE = 4  # drawn larger and then reduced: smooth edges
+
+
+def _star(points: int, inner: float) -> list[Point]:
+    return [
+        (radius * math.sin(turn), -radius * math.cos(turn))
+        for at in range(2 * points)
+        for turn, radius in [(math.pi * at / points, inner if at % 2 else 1.0)]
+    ]
+
+
+def _heart() -> list[Point]:
+    curve = [2 * math.pi * at / 60 for at in range(60)]
+    return [
+        (
+            math.sin(t) ** 3,
+            -(13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)) / 16,
+        )
+        for t in curve
+    ]
+
+
+def _spiral() -> list[Point]:
+    turns = [5.2 * math.pi * at / 90 for at in range(91)]
+    outer = [((0.10 + 0.052 * t) * math.cos(t), (0.10 + 0.052 * t) * math.sin(t)) for t in turns]
+    inner = [((0.052 * t - 0.08) * math.cos(t), (0.052 * t - 0.08) * math.sin(t)) for t in turns]
+    return outer + inner[::-1]
+
+
+POLYGONS: dict[str, list[Point]] = {
+    "arrow": [(-1, -0.22), (0.15, -0.22), (0.15, -0.7), (1, 0), (0.15, 0.7), (0.15, 0.22),
+              (-1, 0.22)],
+    "cross": [(-0.3, -1), (0.3, -1), (0.3, -0.3), (1, -0.3), (1, 0.3), (0.3, 0.3), (0.3, 1),
+              (-0.3, 1), (-0.3, 0.3), (-1, 0.3), (-1, -0.3), (-0.3, -0.3)],
+    "heart": _heart(),
+    "lightning": [(0.25, -1), (-0.6, 0.15), (-0.05, 0.15), (-0.3, 1), (0.6, -0.25), (0.05, -0.25)],
+    "spiral": _spiral(),
+    "star": _star(5, 0.42),
+    "triangle": [(0, -1), (0.9, 0.75), (-0.9, 0.75)],
+}  # fmt: skip
+
+CLASSES = tuple(sorted([*POLYGONS, "crescent", "disc", "ring"]))
+"""The ten classes, in the order of an index."""
+
+
+def make_demo(
+    into: Path,
+    *,
+    seed: int = 0,
+    size: int = 64,
+    per_class: tuple[int, int, int] = (50, 20, 40),
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Draw the demo's data set into a new folder, all or nothing.
+
+    Args:
+        into: the folder to make; it must not exist, or be empty.
+        seed: decides every picture.
+        size: side in pixels.
+        per_class: pictures of each class in train, valid and test.
+        progress: called with (pictures drawn, pictures).
+
+    Returns:
+        `into`, with train/, valid/ and test/.
+
+    Raises:
+        DataError: there is something at `into` already.
+    """
+    if into.exists() and not (into.is_dir() and next(into.iterdir(), None) is None):
+        raise DataError(f"{into} is not empty: expected a new folder to draw pictures into.")
+    into.parent.mkdir(parents=True, exist_ok=True)
+    total, done = len(CLASSES) * sum(per_class), 0
+    work = Path(tempfile.mkdtemp(dir=into.parent, prefix=".demo-"))
+    try:
+        for part, (split, count) in enumerate(
+            zip(("train", "valid", "test"), per_class, strict=True)
+        ):
+            for kind, name in enumerate(CLASSES):
+                folder = work / split / name
+                folder.mkdir(parents=True)
+                for number in range(count):
+                    random = np.random.default_rng([seed, part, kind, number])
+                    draw_picture(name, random, size).save(folder / f"{number:03d}.png")
+                    done += 1
+                    if progress is not None:
+                        progress(done, total)
+        work.chmod(0o755)
+        if into.is_dir():
+            into.rmdir()
+        work.rename(into)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    return into
+
+
+def draw_picture(name: str, random: np.random.Generator, size: int = 64) -> Image.Image:
+    """One picture of the class `name`: a textured ground, clutter, the shape, something over it.
+
+    Args:
+        name: one of `CLASSES`.
+        random: decides everything but the class.
+        size: side in pixels.
+
+    Returns:
+        A picture of mode RGB.
+    """
+    side = size * SCALE
+    ground, colour = _two_colours(random)
+    picture = _gradient(random, ground, side)
+    for _ in range(random.integers(2, 6)):
+        _clutter(picture, random, side, _near(random, ground, 40))
+    reach = side * random.uniform(0.26, 0.42)
+    centre = random.uniform(reach * 0.8, side - reach * 0.8, 2)
+    mask = _shape(name, random, side, centre, reach)
+    picture.paste(_gradient(random, colour, side), mask=mask)
+    for _ in range(random.integers(1, 4)):  # what hides a part of it
+        _clutter(picture, random, side, _near(random, ground, 60))
+    small = picture.resize((size, size), Image.Resampling.LANCZOS)
+    if random.random() < 0.3:
+        small = small.filter(ImageFilter.GaussianBlur(random.uniform(0.4, 1.0)))
+    noise = random.normal(0, random.uniform(2, 9), (size, size, 3))
+    return Image.fromarray(np.clip(np.asarray(small) + noise, 0, 255).astype(np.uint8))
+
+
+def _two_colours(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Colours of ground and shape, far enough apart to be seen."""
+    while True:
+        ground, colour = random.uniform(20, 235, (2, 3))
+        if np.linalg.norm(ground - colour) > 150:
+            return ground, colour
+
+
+def _near(random: np.random.Generator, colour: np.ndarray, spread: float) -> tuple[int, ...]:
+    return tuple(int(v) for v in np.clip(colour + random.normal(0, spread, 3), 0, 255))
+
+
+def _gradient(random: np.random.Generator, colour: np.ndarray, side: int) -> Image.Image:
+    """A plane of `colour` that fades in some direction, with a coarse texture."""
+    small = side // SCALE  # it has no fine detail
+    y, x = np.mgrid[:small, :small] / small - 0.5
+    turn = random.uniform(0, 2 * np.pi)
+    fade = (x * np.cos(turn) + y * np.sin(turn))[..., None] * random.normal(0, 35, 3)
+    coarse = random.normal(0, 14, (9, 9)).astype(np.float32)
+    texture = Image.fromarray(coarse, "F").resize((small, small), Image.Resampling.BICUBIC)
+    plane = colour + fade + np.asarray(texture)[..., None]
+    picture = Image.fromarray(np.clip(plane, 0, 255).astype(np.uint8))
+    return picture.resize((side, side), Image.Resampling.BILINEAR)
+
+
+def _clutter(
+    picture: Image.Image, random: np.random.Generator, side: int, colour: tuple[int, ...]
+) -> None:
+    """A line, a small ellipse or a small box, anywhere."""
+    draw = ImageDraw.Draw(picture)
+    x, y = random.uniform(0, side, 2)
+    w, h = random.uniform(side * 0.04, side * 0.17, 2)
+    kind = random.integers(3)
+    if kind == 0:
+        ends = random.uniform(0, side, 2)
+        draw.line([x, y, *ends], fill=colour, width=int(random.uniform(2, side * 0.03)))
+    elif kind == 1:
+        draw.ellipse([x - w, y - h, x + w, y + h], fill=colour)
+    else:
+        draw.rectangle([x - w, y - h, x + w, y + h], fill=colour)
+
+
+def _shape(
+    name: str, random: np.random.Generator, side: int, centre: np.ndarray, reach: float
+) -> Image.Image:
+    """A mask (mode L) of the shape, turned, stretched and moved."""
+    mask = Image.new("L", (side, side))
+    draw = ImageDraw.Draw(mask)
+    turn, stretch = random.uniform(-0.6, 0.6), random.uniform(0.75, 1.0)
+    cos, sin = np.cos(turn), np.sin(turn)
+
+    def place(points: list[Point]) -> list[Point]:
+        moved = np.asarray(points) * [reach, reach * stretch] @ np.array([[cos, sin], [-sin, cos]])
+        return [(float(x), float(y)) for x, y in moved + centre]
+
+    circle = [(math.cos(t), math.sin(t)) for t in np.linspace(0, 2 * math.pi, 72, endpoint=False)]
+    if name in POLYGONS:
+        draw.polygon(place(POLYGONS[name]), fill=255)
+        return mask
+    draw.polygon(place(circle), fill=255)
+    if name == "disc":
+        return mask
+    hole = Image.new("L", (side, side))
+    # a ring's hole is in its middle, a crescent's at its side
+    shift, width = (0.0, random.uniform(0.5, 0.7)) if name == "ring" else (0.45, 0.85)
+    ImageDraw.Draw(hole).polygon(
+        place([(x * width + shift, y * width) for x, y in circle]), fill=255
+    )
+    return ImageChops.subtract(mask, hole)

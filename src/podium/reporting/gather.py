@@ -1,0 +1,215 @@
+"""What a study's folder holds, read once: finished runs with their scores, and the others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from podium.config import RunSpec, StudySpec
+from podium.errors import DataError, RunFolderError
+from podium.metrics import ClassScores, Scores, per_class, scores, wilson_interval
+from podium.reporting.labels import Labels, model_name
+from podium.store import Predictions, RunFolder, StudyFolder, read_json
+
+__all__ = ["Contender", "RunResult", "StudyResults", "Unfinished", "gather"]
+
+State = Literal["failed", "unfinished", "not_started", "damaged"]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run: its records, its test predictions and what follows from them."""
+
+    folder: RunFolder
+    label: str  # the contender's, with the model that stood in, if one did
+    title: str  # the label, with the seed where the study has several
+    recipe: RunSpec
+    done: Mapping[str, Any]
+    history: list[dict[str, float]]
+    test: Predictions
+    scores: Scores
+    classes: tuple[ClassScores, ...]
+    valid_accuracy: float | None
+
+    @property
+    def slug(self) -> str:
+        """The start of the names of this run's files."""
+        return f"{self.folder.contender}-seed-{self.folder.seed}"
+
+    @property
+    def model(self) -> str:
+        return model_name(str(self.done.get("model") or self.recipe.model))
+
+    @property
+    def stood_in_for(self) -> str | None:
+        wanted = self.done.get("stood_in_for")
+        return model_name(str(wanted)) if wanted else None
+
+    @property
+    def best_epoch(self) -> int | None:
+        best = self.done.get("best_epoch")
+        return int(best) if best else None
+
+    @property
+    def train_accuracy(self) -> float | None:
+        """In the best epoch, 0..1."""
+        rows = {int(row["epoch"]): row["train_accuracy"] for row in self.history}
+        return rows.get(self.best_epoch or 0)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of the test accuracy, 0..1."""
+        return wilson_interval(self.scores.correct, self.scores.n)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """The finished runs of one contender, one a seed."""
+
+    name: str
+    label: str
+    runs: tuple[RunResult, ...]
+
+    @property
+    def accuracy(self) -> float:
+        """Test accuracy over all its runs, 0..1: of one run, its own."""
+        correct = sum(run.scores.correct for run in self.runs)
+        return correct / sum(run.scores.n for run in self.runs)
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A run without a result. `message` is what failed; `epochs` how many it has behind it."""
+
+    title: str
+    state: State
+    message: str
+    epochs: int
+    wanted: int
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """All that the report is made from."""
+
+    folder: StudyFolder
+    spec: StudySpec
+    data: Mapping[str, Any]
+    contenders: tuple[Contender, ...]
+    unfinished: tuple[Unfinished, ...]
+
+    @property
+    def title(self) -> str:
+        return self.spec.title or self.spec.name
+
+    @property
+    def runs(self) -> tuple[RunResult, ...]:
+        return tuple(run for contender in self.contenders for run in contender.runs)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.runs[0].test.class_names
+
+    @property
+    def ranking(self) -> list[Contender]:
+        """Highest test accuracy first; of equals, the study's order."""
+        return sorted(self.contenders, key=lambda contender: -contender.accuracy)
+
+
+def gather(folder: StudyFolder, say: Labels) -> StudyResults:
+    """Read a study's folder; `say` gives the word for seed.
+
+    Raises:
+        RunFolderError: it is no study's folder, or no run in it has a result.
+    """
+    spec = folder.read_spec()
+    labels = _distinct_labels(spec)
+    contenders, unfinished = [], []
+    for name, recipe in spec.contenders.items():
+        runs = []
+        for seed in spec.seeds:
+            run = folder.run(name, seed)
+            suffix = f", {say('col_seed').lower()} {seed}" if len(spec.seeds) > 1 else ""
+            if not run.is_done():
+                unfinished.append(_why_unfinished(run, labels[name] + suffix, recipe))
+                continue
+            try:
+                runs.append(_read_run(run, labels[name], suffix, recipe))
+            except (RunFolderError, DataError, TypeError, ValueError) as error:
+                title = labels[name] + suffix
+                unfinished.append(Unfinished(title, "damaged", str(error), 0, recipe.epochs))
+        if runs:
+            contenders.append(Contender(name, runs[0].label, tuple(runs)))
+    if not contenders:
+        raise RunFolderError(_nothing_to_report(folder.path, unfinished))
+    data = folder.read_data() if folder.data.is_file() else {}
+    return StudyResults(folder, spec, data, tuple(contenders), tuple(unfinished))
+
+
+def _distinct_labels(spec: StudySpec) -> dict[str, str]:
+    """A label for each contender; two that share one get their keys behind it."""
+    labels = {name: spec.label(name) for name in spec.contenders}
+    often = Counter(labels.values())
+    return {
+        name: f"{label} ({name})" if often[label] > 1 else label for name, label in labels.items()
+    }
+
+
+def _read_run(run: RunFolder, label: str, suffix: str, recipe: RunSpec) -> RunResult:
+    done = run.read_done()
+    if done.get("stood_in_for"):
+        # in every figure and table: the label alone would name a model that was not used
+        label = f"{label} [{model_name(str(done.get('model')))}]"
+    test = run.read_predictions("test")
+    valid = None
+    if run.predictions("valid").is_file():
+        valid = scores(run.read_predictions("valid")).accuracy
+    return RunResult(
+        folder=run,
+        label=label,
+        title=label + suffix,
+        recipe=recipe,
+        done=done,
+        history=run.read_history() if run.history.is_file() else [],
+        test=test,
+        scores=scores(test),
+        classes=tuple(per_class(test)),
+        valid_accuracy=valid,
+    )
+
+
+def _why_unfinished(run: RunFolder, title: str, recipe: RunSpec) -> Unfinished:
+    epochs = 0
+    if run.history.is_file():
+        try:
+            epochs = len(run.read_history())
+        except RunFolderError:
+            epochs = 0
+    if run.failed.is_file():
+        try:
+            failed = read_json(run.failed)
+            message = str(failed.get("message") or failed.get("reason") or "")
+        except (RunFolderError, AttributeError) as error:
+            message = str(error)
+        return Unfinished(title, "failed", message, epochs, recipe.epochs)
+    state: State = "unfinished" if epochs or run.last.is_file() else "not_started"
+    return Unfinished(title, state, "", epochs, recipe.epochs)
+
+
+def _nothing_to_report(path: Path, unfinished: list[Unfinished]) -> str:
+    states = {"unfinished": "not finished", "not_started": "not started"}
+    told = [
+        f"  {run.title}: {states.get(run.state, run.state)}"
+        + (f" ({run.message})" if run.message else "")
+        for run in unfinished
+    ]
+    return "\n".join(
+        [
+            f"{path}: expected at least one finished run, found none of {len(unfinished)}. "
+            "There is nothing to report yet; `podium run` goes on with what is not done.",
+            *told,
+        ]
+    )

@@ -1,0 +1,211 @@
+"""The page: everything that the template shows, put in words and numbers here.
+
+The page is one file that asks for nothing from outside: style, script, pictures and figures are
+in it, and its content security policy forbids the rest.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import hashlib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import BaseLoader, Environment, StrictUndefined
+from markupsafe import Markup
+
+from podium.__about__ import __version__
+from podium.reporting.gather import StudyResults, Unfinished
+from podium.reporting.labels import Labels
+from podium.reporting.leaderboard import leaderboard
+from podium.reporting.panel import RunPictures, run_panel
+
+__all__ = ["render_page"]
+
+
+def render_page(
+    results: StudyResults,
+    pictures: Mapping[str, RunPictures],
+    comparison: str,
+    files: Sequence[Path],
+    say: Labels,
+) -> str:
+    """The report as one HTML page.
+
+    Args:
+        results: the study.
+        pictures: by the run's slug.
+        comparison: the figure of all contenders, an <svg> element.
+        files: all figures and tables, relative to the page.
+        say: the language.
+    """
+    environment = Environment(
+        loader=_Templates(),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style, script = _template("page.css"), _template("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template("page.html.j2").render(
+        say=say,
+        version=__version__,
+        date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        style=Markup(style),
+        script=Markup(script),
+        script_digest=digest,
+        title=results.title,
+        spec=results.spec,
+        headline=_headline(results, say),
+        notes=_notes(results, say),
+        stats=_stats(results, say),
+        entries=leaderboard(results, say),
+        seeds=len(results.spec.seeds) > 1,
+        comparison=Markup(comparison),
+        unfinished=[_unfinished(run, say) for run in results.unfinished],
+        data=_data(results, say),
+        runs=[run_panel(run, pictures[run.slug], say) for run in results.runs],
+        figures=[path.as_posix() for path in files if path.suffix in (".png", ".pdf", ".svg")],
+        tables=[path.as_posix() for path in files if path.suffix not in (".png", ".pdf", ".svg")],
+        study_yaml=results.spec.to_yaml(),
+        command=f"podium run {results.spec.name}.yaml --data {_quoted(results.spec.data.path)}",
+        environment=_environment(results),
+    )
+
+
+class _Templates(BaseLoader):
+    def get_source(self, environment: Environment, template: str) -> tuple[str, None, None]:
+        return _template(template), None, None
+
+
+def _template(name: str) -> str:
+    file = resources.files(__package__) / "templates" / name
+    return file.read_text(encoding="utf-8")
+
+
+def _quoted(text: str) -> str:
+    import shlex
+
+    return shlex.quote(text)
+
+
+def _headline(results: StudyResults, say: Labels) -> str:
+    """What won, on how many images. Says "highest", never "better": that takes a paired test."""
+    ranking = results.ranking
+    best = ranking[0]
+    score = best.runs[0].scores
+    shared = [one for one in ranking if one.accuracy == best.accuracy]
+    values = {
+        "name": best.label,
+        "accuracy": say.percent(best.accuracy),
+        "correct": say.count(score.correct),
+        "n": say.count(score.n),
+        "interval": say.interval(best.runs[0].interval),
+        "seeds": len(best.runs),
+    }
+    if len(shared) > 1:
+        first = ", ".join(one.label for one in shared[:-1])
+        names = f"{first} {say('and')} {shared[-1].label}"
+        sentence = say("headline_tie", **{**values, "names": names})
+    else:
+        key = "headline_seeds" if len(best.runs) > 1 else "headline_one"
+        if len(ranking) == 1:
+            key = "headline_seeds_only" if len(best.runs) > 1 else "headline_only"
+        sentence = say(key, **values)
+    after = ranking[len(shared)] if len(ranking) > len(shared) else None
+    if after is not None:
+        sentence += " " + say(
+            "headline_next", name=after.label, accuracy=say.percent(after.accuracy)
+        )
+    return sentence
+
+
+def _notes(results: StudyResults, say: Labels) -> list[str]:
+    """Sentences that a reader must not miss."""
+    notes = {
+        say(
+            "stand_in",
+            used=run.model,
+            wanted=run.stood_in_for,
+            name=results.spec.label(run.folder.contender),
+        ): None
+        for run in results.runs
+        if run.stood_in_for
+    }
+    told = list(notes)
+    if results.unfinished:
+        done = len(results.runs)
+        told.append(say("unfinished_some", done=done, total=done + len(results.unfinished)))
+    return told
+
+
+def _stats(results: StudyResults, say: Labels) -> list[tuple[str, str]]:
+    runs, best = len(results.runs), results.ranking[0]
+    total = runs + len(results.unfinished)
+    return [
+        (say.percent(best.accuracy), say("stat_best_mean" if len(best.runs) > 1 else "stat_best")),
+        (say.count(results.runs[0].scores.n), say("stat_images")),
+        (say.count(len(results.class_names)), say("stat_classes")),
+        (f"{runs}" if runs == total else f"{runs} / {total}", say("stat_runs")),
+    ]
+
+
+def _unfinished(run: Unfinished, say: Labels) -> dict[str, str]:
+    why = run.message
+    if run.state == "unfinished":
+        why = say("why_unfinished", epochs=say.count(run.epochs), wanted=say.count(run.wanted))
+    elif run.state == "not_started":
+        why = say("why_not_started")
+    return {"title": run.title, "state": say(f"state_{run.state}"), "why": why}
+
+
+def _data(results: StudyResults, say: Labels) -> dict[str, Any] | None:
+    """Counts and oddities of the images, from data.json; keys that are absent are left out."""
+    data = results.data
+    if not data:
+        return None
+    splits: dict[str, dict[str, int]] = dict(data.get("splits") or {})
+    classes = data.get("classes") or results.class_names
+    rows = []
+    for name, counts in splits.items():
+        known = [int(counts[one]) for one in classes if counts.get(one)]
+        low, high = (min(known), max(known)) if known else (0, 0)
+        span = say("data_range", low=say.count(low), high=say.count(high))
+        rows.append(
+            {
+                "name": say(name) if name in ("train", "valid", "test") else name,
+                "images": say.count(sum(known)),
+                "classes": say.count(len(known)),
+                "span": span if low != high else say.count(low),
+            }
+        )
+    return {
+        "splits": rows,
+        "counts": [
+            (
+                one,
+                [(say.count(counts.get(one, 0)), counts.get(one, 0)) for counts in splits.values()],
+            )
+            for one in classes
+        ],
+        "skipped": [
+            (reason, say.count(n)) for reason, n in dict(data.get("skipped") or {}).items()
+        ],
+        "unreadable": [(str(path), str(reason)) for path, reason in data.get("unreadable") or []],
+        "notices": [str(notice) for notice in data.get("notices") or []],
+        "fingerprint": data.get("fingerprint"),
+    }
+
+
+def _environment(results: StudyResults) -> list[tuple[str, str]]:
+    """Versions that the runs were made with, as far as they are known."""
+    found: dict[str, dict[str, None]] = {}
+    for run in results.runs:
+        for name, key in (("Podium", "podium_version"), ("PyTorch", "torch_version")):
+            if run.done.get(key):
+                found.setdefault(name, {})[str(run.done[key])] = None
+    return [(name, ", ".join(values)) for name, values in found.items()]

@@ -1,0 +1,161 @@
+"""One run on the page: its figures in words, its tables, matrix and pictures."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from podium.metrics import confusion, most_confused
+from podium.reporting.class_table import ROWS_A_PAGE, by_f1, cells
+from podium.reporting.gallery import Picture
+from podium.reporting.gather import RunResult
+from podium.reporting.labels import NOTHING, Labels
+from podium.reporting.matrix import MatrixView, matrix_view
+from podium.reporting.tables import augmentation, pretraining
+
+__all__ = ["RunPictures", "anchor", "recipe_in_words", "run_panel"]
+
+CONFUSED_SHOWN = 15
+
+
+@dataclass(frozen=True)
+class RunPictures:
+    """What was drawn for one run, as the page shows it."""
+
+    curves: str  # an <svg> element; empty where there is no history
+    matrix: str  # a data: address of a picture; empty where the page draws the matrix itself
+    gallery: Sequence[Picture]
+    mistakes: Sequence[Picture]
+    files: Sequence[Path]  # of this run, relative to the page
+
+
+def anchor(run: RunResult) -> str:
+    """The id of the run's panel."""
+    return f"run-{run.slug}"
+
+
+def recipe_in_words(run: RunResult, say: Labels) -> str:
+    """Model, augmentation and pre-training, the latter two where there are any."""
+    parts = [run.model]
+    if run.recipe.augmentation != "none" or run.recipe.mixup or run.recipe.cutmix:
+        parts.append(augmentation(run.recipe, say))
+    if run.recipe.pretrained or run.recipe.weights is not None:
+        parts.append(pretraining(run.recipe, say))
+    return " · ".join(parts)
+
+
+def run_panel(run: RunResult, drawn: RunPictures, say: Labels) -> dict[str, Any]:
+    """What the template shows of one run."""
+    rows = [
+        {
+            "name": one.name,
+            "support": one.support,
+            "cells": [
+                (box, value)
+                for box, value in zip(
+                    cells(one, say), (one.precision, one.recall, one.f1), strict=True
+                )
+            ],
+        }
+        for one in by_f1(run.classes)
+    ]
+    score = run.scores
+    view: MatrixView | None = matrix_view(confusion(run.test), run.test.class_names, say)
+    accuracies = [
+        (f"{say('test')} ({say.interval(run.interval)})", say.percent(score.accuracy)),
+        (say("valid"), say.percent(run.valid_accuracy)),
+        (say("train"), say.percent(run.train_accuracy)),
+        (say("col_macro_f1").removesuffix(" (%)"), say.percent(score.macro_f1)),
+    ]
+    return {
+        "anchor": anchor(run),
+        "slug": run.slug,
+        "title": run.title,
+        "recipe": recipe_in_words(run, say),
+        "stand_in": (
+            say("stand_in", used=run.model, wanted=run.stood_in_for, name=run.title)
+            if run.stood_in_for
+            else ""
+        ),
+        "accuracies": accuracies,
+        "facts": _facts(run, say),
+        "curves": Markup(drawn.curves),
+        "classes": rows,
+        "matrix": view,
+        "matrix_picture": drawn.matrix,
+        "matrix_alt": say("confusion_alt", name=run.title),
+        "paged": len(run.classes) > ROWS_A_PAGE,
+        "confused": [
+            (pair.true, pair.predicted, say.count(pair.images), say.percent(pair.share, 0))
+            for pair in most_confused(run.test, CONFUSED_SHOWN)
+        ],
+        "gallery": [_picture(one, say) for one in drawn.gallery],
+        "mistakes": [_picture(one, say) for one in drawn.mistakes],
+        "all_right": score.correct == score.n,
+        "files": [path.as_posix() for path in drawn.files],
+    }
+
+
+def _picture(picture: Picture, say: Labels) -> dict[str, Any]:
+    return {
+        "source": "data:image/jpeg;base64," + base64.b64encode(picture.jpeg).decode(),
+        "alt": say("picture_alt", name=picture.true),
+        "true": picture.true,
+        "predicted": picture.predicted,
+        "probability": say.percent(picture.probability, 1),
+        "right": picture.right,
+    }
+
+
+def _facts(run: RunResult, say: Labels) -> list[tuple[str, str]]:
+    done, recipe = run.done, run.recipe
+    size = done.get("image_size") or recipe.image_size
+    drop = ""
+    reached = recipe.lr_drop == "plateau" or (recipe.lr_drop or recipe.epochs) < recipe.epochs
+    if recipe.lr_drop is not None and reached:
+        rate = f"{recipe.lr * recipe.lr_drop_factor:g}"
+        when = (
+            "plateau" if recipe.lr_drop == "plateau" else f"{say('epoch').lower()} {recipe.lr_drop}"
+        )
+        drop = f" → {rate} ({when})"
+    trained = done.get("trainable_parameters")
+    parameters = say.count(done.get("parameters"))
+    if trained is not None:
+        parameters += f" ({say.count(trained)})"
+    source = done.get("pretrained_source")
+    if not source:
+        source = say("scratch") if not (recipe.pretrained or recipe.weights) else NOTHING
+    device = str(done.get("device") or NOTHING)
+    if done.get("precision"):
+        device += f", {done['precision']}"
+    return [
+        (say("col_augmentation"), augmentation(recipe, say)),
+        (say("fact_weights"), str(source)),
+        (say("fact_input"), say("fact_input_value", size=size) if size else NOTHING),
+        (say("fact_parameters"), parameters),
+        (say("fact_optimizer"), recipe.optimizer),
+        (
+            say("fact_lr"),
+            f"{recipe.lr:g}{drop}".replace("e-0", "e-").replace(
+                ".", "," if say.lang == "pt" else "."
+            ),
+        ),
+        (say("fact_batch"), say.count(recipe.batch_size)),
+        (say("fact_top5"), say.percent(run.scores.top5_accuracy)),
+        (say("fact_nll"), say.number(run.scores.nll, 3)),
+        (say("fact_time"), say.duration(done.get("seconds"))),
+        (say("fact_speed"), say.number(done.get("images_per_second"), 1)),
+        (say("fact_device"), device),
+        (say("fact_scored"), str(done.get("test_scored_at") or NOTHING)),
+        (say("fact_finished"), str(done.get("finished_at") or NOTHING)),
+    ]
+
+
+def rate_in_words(text: str, say: Labels) -> str:
+    """Learning rates without the padding of exponents, with the language's comma."""
+    return text.replace("e-0", "e-").replace(".", "," if say.lang == "pt" else ".")

@@ -1,0 +1,260 @@
+"""Table 1 and the others, as CSV for machines, Markdown and LaTeX for people."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from podium.config import RunSpec
+from podium.metrics import most_confused
+from podium.reporting.gather import Contender, RunResult, StudyResults
+from podium.reporting.labels import NOTHING, Labels
+from podium.store import write_text
+
+__all__ = [
+    "Row",
+    "augmentation",
+    "escape_latex",
+    "guard_cell",
+    "pretraining",
+    "table1_rows",
+    "write_tables",
+]
+
+MOST_CONFUSED = 200  # pairs a run in confused.csv
+NUMBERS = 12  # columns of Table 1 that hold numbers; those before hold words
+
+CSV_COLUMNS = (
+    "contender", "label", "seed", "model", "stood_in_for", "augmentation", "pretraining",
+    "parameters", "epochs", "best_epoch", "train_accuracy", "valid_accuracy", "test_accuracy",
+    "test_low", "test_high", "test_images", "macro_precision", "macro_recall", "macro_f1",
+    "top5_accuracy", "nll", "seconds",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of Table 1 as text, in the order of `headings`; `is_mean`: over seeds."""
+
+    cells: tuple[str, ...]
+    is_mean: bool
+    run: RunResult
+
+
+def augmentation(recipe: RunSpec, say: Labels) -> str:
+    """The augmentation in words, with mixup and CutMix where they are on."""
+    names = {
+        "none": say("aug_none"),
+        "autoaugment": "AutoAugment",
+        "randaugment": "RandAugment",
+        "trivialaugment": "TrivialAugment",
+        "augmix": "AugMix",
+        "crop_flip": say("aug_crop_flip"),
+    }
+    parts = [names[recipe.augmentation]] if recipe.augmentation != "none" else []
+    for word, alpha in (("mixup", recipe.mixup), ("CutMix", recipe.cutmix)):
+        if alpha:
+            parts.append(f"{word} {say.number(alpha, 1 if round(alpha, 1) == alpha else 2)}")
+    return " + ".join(parts) or names["none"]
+
+
+def pretraining(recipe: RunSpec, say: Labels) -> str:
+    """Where the weights came from, in a word."""
+    source = say("pre_none")
+    if recipe.pretrained:
+        source = say("pre_imagenet")
+    if recipe.weights is not None:
+        source = say("pre_file")
+    return say("pre_frozen", source=source) if recipe.freeze == "backbone" else source
+
+
+def headings(say: Labels, seeds: bool) -> list[str]:
+    """The headings of Table 1; the seed only where there are several."""
+    keys = ["contender", "seed", "model", "augmentation", "pretraining", "parameters", "epochs"]
+    keys += ["best_epoch", "train_accuracy", "valid_accuracy", "test_accuracy", "interval", "n"]
+    keys += ["macro_precision", "macro_recall", "macro_f1", "time"]
+    return [say(f"col_{key}") for key in keys if seeds or key != "seed"]
+
+
+def table1_rows(results: StudyResults, say: Labels) -> list[Row]:
+    """A row a run; below the runs of a contender with several seeds, their mean and sd."""
+    seeds = len(results.spec.seeds) > 1
+    rows = []
+    for contender in results.contenders:
+        for run in contender.runs:
+            rows.append(Row(tuple(_run_cells(run, say, seeds)), False, run))
+        if len(contender.runs) > 1:
+            rows.append(Row(tuple(_mean_cells(contender, say)), True, contender.runs[0]))
+    return rows
+
+
+def _run_cells(run: RunResult, say: Labels, seeds: bool) -> list[str]:
+    done, score = run.done, run.scores
+    low, high = run.interval
+    return [
+        run.label,
+        *([str(run.folder.seed)] if seeds else []),
+        run.model,
+        augmentation(run.recipe, say),
+        pretraining(run.recipe, say),
+        say.count(done.get("parameters")),
+        say.count(done.get("epochs") or len(run.history) or None),
+        say.count(run.best_epoch),
+        _hundred(run.train_accuracy, say),
+        _hundred(run.valid_accuracy, say),
+        _hundred(score.accuracy, say),
+        f"{say.number(100 * low, 1)}–{say.number(100 * high, 1)}",
+        say.count(score.n),
+        _hundred(score.macro_precision, say),
+        _hundred(score.macro_recall, say),
+        _hundred(score.macro_f1, say),
+        say.duration(done.get("seconds")),
+    ]
+
+
+def _mean_cells(contender: Contender, say: Labels) -> list[str]:
+    runs = contender.runs
+
+    def spread(pick: Callable[[RunResult], float | None]) -> str:
+        values = [value for run in runs if (value := pick(run)) is not None]
+        if len(values) < 2:
+            return NOTHING
+        mean, deviation = statistics.mean(values), statistics.stdev(values)
+        return f"{say.number(100 * mean)} ± {say.number(100 * deviation)}"
+
+    return [
+        contender.label,
+        say("mean_row", count=len(runs)),
+        *[""] * 6,
+        spread(lambda run: run.train_accuracy),
+        spread(lambda run: run.valid_accuracy),
+        spread(lambda run: run.scores.accuracy),
+        "",
+        say.count(runs[0].scores.n),
+        spread(lambda run: run.scores.macro_precision),
+        spread(lambda run: run.scores.macro_recall),
+        spread(lambda run: run.scores.macro_f1),
+        "",
+    ]
+
+
+def _hundred(share: float | None, say: Labels) -> str:
+    return say.number(None if share is None else 100 * share)
+
+
+def write_tables(results: StudyResults, folder: Path, say: Labels) -> list[Path]:
+    """Write table1.{csv,md,tex}, per-class.csv and confused.csv.
+
+    CSV files have the same columns, '.' and shares of 0..1 in every language.
+    """
+    rows = table1_rows(results, say)
+    head = headings(say, len(results.spec.seeds) > 1)
+    caption = say("table_caption", title=results.title, n=say.count(results.runs[0].scores.n))
+    caption = f"{caption} {say('table_note')}"
+    files = {
+        "table1.csv": _csv(CSV_COLUMNS, map(_csv_row, results.runs)),
+        "table1.md": _markdown(head, rows, caption),
+        "table1.tex": _latex(head, rows, caption),
+        "per-class.csv": _csv(
+            ("contender", "seed", "class", "precision", "recall", "f1", "support"),
+            (
+                (run.folder.contender, run.folder.seed, one.name, one.precision, one.recall,
+                 one.f1, one.support)
+                for run in results.runs
+                for one in run.classes
+            ),
+        ),
+        "confused.csv": _csv(
+            ("contender", "seed", "true", "predicted", "count", "share"),
+            (
+                (run.folder.contender, run.folder.seed, *pair)
+                for run in results.runs
+                for pair in most_confused(run.test, MOST_CONFUSED)
+            ),
+        ),
+    }  # fmt: skip
+    for name, text in files.items():
+        write_text(folder / name, text)
+    return [folder / name for name in files]
+
+
+def _csv_row(run: RunResult) -> tuple[object, ...]:
+    done, score = run.done, run.scores
+    source = "imagenet" if run.recipe.pretrained else "file" if run.recipe.weights else "none"
+    extras = [f"{k}:{v:g}" for k, v in (("mixup", run.recipe.mixup), ("cutmix", run.recipe.cutmix))
+              if v]  # fmt: skip
+    return (
+        run.folder.contender, run.label, run.folder.seed, done.get("model") or run.recipe.model,
+        done.get("stood_in_for"), "+".join([run.recipe.augmentation, *extras]), source,
+        done.get("parameters"), done.get("epochs"), run.best_epoch, run.train_accuracy,
+        run.valid_accuracy, score.accuracy, *run.interval, score.n, score.macro_precision,
+        score.macro_recall, score.macro_f1, score.top5_accuracy, score.nll, done.get("seconds"),
+    )  # fmt: skip
+
+
+def guard_cell(value: object) -> object:
+    """Text that a spreadsheet would run as a formula gets an apostrophe in front (OWASP)."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return f"'{value}"
+    return "" if value is None else value
+
+
+def _csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows([[guard_cell(value) for value in row] for row in rows])
+    return out.getvalue()
+
+
+LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "_": r"\_", "&": r"\&", "%": r"\%",
+    "$": r"\$", "#": r"\#", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "\u00a0": "~",
+    "–": "--", "±": r"$\pm$", "†": r"\textdagger{}", "…": r"\ldots{}", "→": r"$\to$",
+    "\n": " ", "\r": " ", "\t": " ",
+}  # fmt: skip
+
+
+def escape_latex(text: str) -> str:
+    """Text as LaTeX prints it, none of it read as a command."""
+    return "".join(LATEX.get(character, character) for character in text)
+
+
+def _latex(head: Sequence[str], rows: Sequence[Row], caption: str) -> str:
+    texts = len(head) - NUMBERS
+    lines = [
+        "% needs \\usepackage{booktabs,graphicx}",
+        "\\begin{table}",
+        "  \\centering",
+        f"  \\caption{{{escape_latex(caption)}}}",
+        "  \\resizebox{\\textwidth}{!}{%",
+        f"  \\begin{{tabular}}{{{'l' * texts}{'r' * NUMBERS}}}",
+        "    \\toprule",
+        f"    {' & '.join(map(escape_latex, head))} \\\\",
+        "    \\midrule",
+    ]
+    for row in rows:
+        # braces: a cell that begins with [ would be read as the argument of the \\ before it
+        first, *others = map(escape_latex, row.cells)
+        lines.append(f"    {{{first}}} & {' & '.join(others)} \\\\")
+    lines += ["    \\bottomrule", "  \\end{tabular}}", "\\end{table}", ""]
+    return "\n".join(lines)
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Row], caption: str) -> str:
+    def line(cells: Iterable[str]) -> str:
+        return f"| {' | '.join(map(_escape_markdown, cells))} |"
+
+    rule = ["---"] * (len(head) - NUMBERS) + ["---:"] * NUMBERS
+    table = [line(head), f"| {' | '.join(rule)} |", *(line(row.cells) for row in rows)]
+    return "\n".join([*table, "", _escape_markdown(caption), ""])
+
+
+def _escape_markdown(text: str) -> str:
+    line = " ".join(text.split()) if "\n" in text or "\r" in text else text
+    return "".join(f"\\{c}" if c in "\\`*_{}[]<>#|~$" else c for c in line)

@@ -1,0 +1,105 @@
+"""Rules of the house that a reader cannot see at a glance: imports, exports, start-up."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import podium
+
+SOURCE = Path(podium.__file__).parent
+LIGHT = [
+    "podium",
+    "podium.cli",
+    "podium.config",
+    "podium.store",
+    "podium.metrics",
+    "podium.reporting",
+    "podium.progress",
+    "podium.data.index",
+    "podium.data.synthetic",
+]
+
+# A module imports from rooms at or before its own; `study` orchestrates, `cli` and `api` call it.
+ROOMS = [
+    {"errors", "__about__"},
+    {"config", "store", "network", "metrics"},
+    {"data", "transforms", "models", "schedule", "events", "machine", "augment_sheet"},
+    {"inference"},
+    {"training", "evaluation"},
+    {"reporting"},
+    {"study"},
+    {"api", "progress", "cli", "__main__", ""},
+]
+RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_torch_is_not_imported_by(module: str) -> None:
+    code = f"import {module}, sys; assert 'torch' not in sys.modules, 'torch was imported'"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_help_answers_at_once() -> None:
+    code = (
+        "import sys, time; began = time.perf_counter(); from podium.cli import main; "
+        "assert main(['--help']) == 0; heavy = {'torch', 'numpy', 'matplotlib', 'sklearn', 'timm'}"
+        "; assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def modules() -> list[Path]:
+    return sorted(SOURCE.rglob("*.py"))
+
+
+def room_of(dotted: str) -> str:
+    parts = dotted.split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_follow_the_flow(path: Path) -> None:
+    parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+    own = room_of(".".join(parts)).removesuffix("__init__")
+    assert own in RANK, f"{path.name} belongs to no room"
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            if name.split(".")[0] == "podium":
+                assert RANK[room_of(name)] <= RANK[own], f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_every_exported_name_exists(path: Path) -> None:
+    dotted = ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts)
+    if dotted.endswith("__main__"):
+        return
+    module = importlib.import_module(dotted.removesuffix(".__init__"))
+    for name in getattr(module, "__all__", []):
+        assert hasattr(module, name), f"{dotted}.{name}"
+
+
+def test_public_names_are_complete_and_documented() -> None:
+    assert sorted(podium.__all__) == podium.__all__
+    homes = {name for names in podium._HOMES.values() for name in names}
+    assert homes | {"__version__"} == set(podium.__all__)
+    for name in podium.__all__:
+        thing = getattr(podium, name)
+        assert name == "__version__" or (thing.__doc__ and len(thing.__doc__) > 20), name
+    with pytest.raises(AttributeError, match="nothing"):
+        podium.nothing  # noqa: B018
+
+
+def test_no_module_grows_past_its_room() -> None:
+    long = {p.name: n for p in modules() if (n := len(p.read_text().splitlines())) > 480}
+    assert not long

@@ -1,0 +1,446 @@
+"""Folders as people keep them: what is found, split, left out, remembered and told."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from podium.data import index as index_module
+from podium.data.images import decode_with_mode
+from podium.data.index import SPLITS, DataIndex, build_index
+from podium.errors import ConfigError, DataError
+from tests.conftest import write_pictures
+from tests.test_images import png_of
+
+THREE = {"train": 4, "valid": 2, "test": 2}
+
+
+def add(path: Path, level: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 6), (level % 256, level // 256, 90)).save(path, "PNG")
+    return path
+
+
+def tree(root: Path, counts: dict[str, int]) -> Path:
+    """`folder: number of pictures` below `root`; no two are alike."""
+    level = 0
+    for folder, count in counts.items():
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            add(root / folder / f"{number:03d}.png", level)
+            level += 1
+    return root
+
+
+def contents(index: DataIndex) -> dict[str, tuple[list[str], list[int]]]:
+    return {
+        name: (list(split.paths), split.labels.tolist()) for name, split in index.splits.items()
+    }
+
+
+def test_agrees_with_torchvision_on_real_photographs(sports10: Path) -> None:
+    from torchvision.datasets import ImageFolder
+
+    index = build_index(sports10)
+    assert len(index.classes) == 10
+    assert {name: len(split) for name, split in index.splits.items()} == {
+        "train": 600, "valid": 50, "test": 50
+    }  # fmt: skip
+    for name, split in index.splits.items():
+        oracle = ImageFolder(str(sports10 / name))
+        assert list(index.classes) == oracle.classes
+        theirs = [(Path(path).relative_to(sports10).as_posix(), at) for path, at in oracle.samples]
+        assert sorted(theirs) == list(zip(split.paths, split.labels.tolist(), strict=True))
+    assert index.unreadable == ()
+    assert index.statistics["width"] == [224, 224, 224]
+
+
+def test_what_an_index_holds(pictures: Path) -> None:
+    index = build_index(pictures)
+    assert tuple(index.splits) == SPLITS
+    assert index.classes == ("circle", "noise", "stripes")
+    for split in index.splits.values():
+        assert split.labels.dtype == np.int64
+        assert len(split) == len(split.paths) == len(split.labels)
+        for path, label in zip(split.paths, split.labels, strict=True):
+            assert path.split("/")[:2] == [split.name, index.classes[label]]
+            assert (index.root / path).is_file()
+    assert index.class_counts("valid") == dict.fromkeys(index.classes, 9)
+    assert index.notices == ()
+    summary = json.loads(json.dumps(index.summary()))
+    assert summary["totals"] == {"train": 72, "valid": 27, "test": 36}
+    assert summary["splits"]["train"] == {"circle": 24, "noise": 24, "stripes": 24}
+    assert summary["classes"] == list(index.classes)
+    assert summary["width"] == summary["height"] == [40, 40, 40]
+    assert summary["formats"] == {".png": 135}
+    assert summary["greyscale"] == 0
+    assert summary["fingerprint"] == index.fingerprint
+    assert len(index.fingerprint) == 64
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("train", "val", "test"), ("Training", "VALIDATION", "Testing"), ("TRAIN", "dev", "Test")],
+)
+def test_split_folders_have_many_names(tmp_path: Path, names: tuple[str, str, str]) -> None:
+    counts = {
+        f"{name}/{label}": n for name, n in zip(names, (4, 2, 3), strict=True) for label in "ab"
+    }
+    index = build_index(tree(tmp_path, counts))
+    assert {name: len(split) for name, split in index.splits.items()} == {
+        "train": 8, "valid": 4, "test": 6
+    }  # fmt: skip
+    assert index.notices == ()
+
+
+def test_an_unsplit_folder_is_split_by_class(tmp_path: Path) -> None:
+    root = tree(tmp_path, {"ant": 40, "bee": 20, "cow": 3})
+    index = build_index(root, split_seed=5, valid_fraction=0.1, test_fraction=0.2)
+    assert index.class_counts("valid") == {"ant": 4, "bee": 2, "cow": 1}
+    assert index.class_counts("test") == {"ant": 8, "bee": 4, "cow": 1}
+    assert index.class_counts("train") == {"ant": 28, "bee": 14, "cow": 1}
+    every = [path for split in index.splits.values() for path in split.paths]
+    assert sorted(every) == sorted(p.relative_to(root).as_posix() for p in root.rglob("*.png"))
+    assert len(set(every)) == 63
+    (notice,) = index.notices
+    assert "10 % for valid and 20 % for test" in notice
+    assert "seed 5" in notice
+
+
+def test_the_split_depends_on_seed_and_names_alone(tmp_path: Path) -> None:
+    one = tree(tmp_path / "one", {"ant": 12, "bee": 9})
+    other = tmp_path / "two" / "deep"
+    other.mkdir(parents=True)
+    for path in sorted(one.rglob("*.png"), reverse=True):  # made in another order, elsewhere
+        to = other / path.relative_to(one)
+        to.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, to)
+    first, again, third = build_index(one), build_index(other), build_index(one, split_seed=1)
+    assert contents(first) == contents(again)
+    assert first.fingerprint == again.fingerprint
+    assert contents(first) != contents(third)
+    assert first.fingerprint != third.fingerprint
+    # one class more leaves the others' split alone
+    tree(one, {"cow": 5})
+    more = build_index(one)
+    kept = [path for path in more.splits["test"].paths if not path.startswith("cow/")]
+    assert kept == list(first.splits["test"].paths)
+
+
+@pytest.mark.parametrize("absent", ["valid", "test"])
+def test_a_missing_split_is_held_out_of_train(tmp_path: Path, absent: str) -> None:
+    other = "test" if absent == "valid" else "valid"
+    root = tree(tmp_path, {"train/a": 20, "train/b": 10, f"{other}/a": 3, f"{other}/b": 3})
+    index = build_index(root)
+    assert index.class_counts(absent) == {"a": 2, "b": 1}
+    assert index.class_counts("train") == {"a": 18, "b": 9}
+    assert index.class_counts(other) == {"a": 3, "b": 3}
+    assert all(path.startswith("train/") for path in index.splits[absent].paths)
+    assert not set(index.splits[absent].paths) & set(index.splits["train"].paths)
+    assert any(absent in notice and "held out" in notice for notice in index.notices)
+
+
+def test_large_fractions_leave_something_to_train_on(tmp_path: Path) -> None:
+    root = tree(tmp_path, {"a": 3, "b": 4, "c": 5, "d": 6})
+    index = build_index(root, valid_fraction=0.49, test_fraction=0.49)
+    for split in SPLITS:
+        assert min(index.class_counts(split).values()) >= 1
+    assert sum(map(len, index.splits.values())) == 18
+
+
+@pytest.mark.parametrize("wrong", [0.0, 0.5, -1.0, float("nan")])
+def test_a_fraction_out_of_range_is_refused(pictures: Path, wrong: float) -> None:
+    with pytest.raises(ConfigError, match="test_fraction"):
+        build_index(pictures, test_fraction=wrong)
+
+
+def no_folder(root: Path) -> Path:
+    return root / "nowhere"
+
+
+def a_file(root: Path) -> Path:
+    return add(root / "file.png")
+
+
+def empty(root: Path) -> Path:
+    return root
+
+
+def only_text(root: Path) -> Path:
+    (root / "a").mkdir()
+    (root / "a" / "notes.txt").write_text("no picture")
+    return root
+
+
+def one_class(root: Path) -> Path:
+    return tree(root, {"train/only cats": 5, "test/only cats": 2})
+
+
+def no_train(root: Path) -> Path:
+    return tree(root, {"valid/a": 3, "test/a": 3, "valid/b": 3, "test/b": 3})
+
+
+def too_few(root: Path) -> Path:
+    return tree(root, {"many": 9, "two only": 2})
+
+
+def class_unreadable(root: Path) -> Path:
+    tree(root, {"train/a": 3, "train/b": 3, "train/broken": 0})
+    (root / "train" / "broken" / "x.jpg").write_text("words")
+    return root
+
+
+def strangers(root: Path) -> Path:
+    return tree(root, {"train/a": 3, "train/b": 3, "valid/c": 3, "test/a": 3})
+
+
+def twice(root: Path) -> Path:
+    return tree(root, {"train/a": 3, "train/b": 3, "val/a": 1, "valid/b": 1})
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (no_folder, "does not exist: expected a folder of images"),
+        (a_file, "is a file: expected a folder"),
+        (empty, "no images in"),
+        (only_text, r"no images in .*\*\.txt"),
+        (one_class, "two or more classes .*'only cats' alone"),
+        (no_train, "no train folder"),
+        (too_few, "'two only' has 2 images; at least 3"),
+        (class_unreadable, r"No training image of 'broken' .*train/broken/x\.jpg \(not an image"),
+        (strangers, "No image of valid belongs to a class of train"),
+        (twice, "two folders for one split"),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+def test_what_cannot_be_used_is_told(
+    tmp_path: Path, make: Callable[[Path], Path], told: str
+) -> None:
+    with pytest.raises(DataError, match=told):
+        build_index(make(tmp_path))
+
+
+def test_unreadable_images_are_named_and_left_out(tmp_path: Path) -> None:
+    root = write_pictures(tmp_path / "data", {"train": 5, "valid": 2, "test": 2})
+    broken = root / "train" / "circle"
+    whole = (broken / "0.png").read_bytes()
+    (broken / "text.jpg").write_text("not a picture")
+    (broken / "none.png").write_bytes(b"")
+    (broken / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (broken / "bomb.png").write_bytes(png_of(30_000, 30_000))
+    (root / "test" / "noise" / "gone.png").symlink_to(root / "nowhere.png")
+    index = build_index(root)
+    reasons = dict(index.unreadable)
+    assert set(reasons) == {
+        "train/circle/text.jpg", "train/circle/none.png", "train/circle/cut.png",
+        "train/circle/bomb.png", "test/noise/gone.png",
+    }  # fmt: skip
+    assert "0 bytes" in reasons["train/circle/none.png"]
+    assert "900,000,000" in reasons["train/circle/bomb.png"]
+    assert "No such file" in reasons["test/noise/gone.png"]
+    assert "5 files cannot be read and left out." in index.notices
+    assert index.class_counts("train") == dict.fromkeys(index.classes, 5)
+    assert not set(reasons) & {path for split in index.splits.values() for path in split.paths}
+    assert contents(build_index(root)) == contents(index)  # and so from the cache
+    assert build_index(root).unreadable == index.unreadable
+
+
+def test_other_files_are_skipped_and_counted(tmp_path: Path) -> None:
+    root = write_pictures(tmp_path, THREE)
+    folder = root / "train" / "circle"
+    for name in ("a.lnk", "b.LNK", "Thumbs.db", "README", ".DS_Store", "._0.png"):
+        (folder / name).write_bytes(b"x")
+    tree(folder, {".git": 2})
+    (root / "sports.csv").write_text("a,b")
+    index = build_index(root)
+    assert index.skipped == {
+        "*.csv": 1, "*.db": 1, "*.lnk": 2, "hidden": 3, "without an ending": 1
+    }  # fmt: skip
+    assert index.unreadable == ()
+    assert len(index.splits["train"]) == 12
+
+
+def test_classes_that_differ_between_splits_are_told_not_shifted(tmp_path: Path) -> None:
+    root = tree(
+        tmp_path,
+        {"train/b": 3, "train/d": 3, "train/e": 3, "valid/a": 4, "valid/b": 1, "valid/d": 1,
+         "valid/e": 1, "test/b": 2, "test/e": 2},
+    )  # fmt: skip
+    index = build_index(root)
+    assert index.classes == ("b", "d", "e")
+    assert index.class_counts("valid") == {"b": 1, "d": 1, "e": 1}
+    assert index.class_counts("test") == {"b": 2, "d": 0, "e": 2}
+    assert index.splits["test"].labels.tolist() == [0, 0, 2, 2]
+    assert any("valid has 4 images of 'a'" in notice for notice in index.notices)
+    assert any("test has no image of 'd'" in notice for notice in index.notices)
+
+
+ODD = ["a b", "château", "<script>", 'it\'s "so"', "日本", "100%", "-x", "a&b"]
+
+
+def test_odd_class_names_work(tmp_path: Path) -> None:
+    root = tree(tmp_path, {f"{split}/{name}": 2 for split in SPLITS for name in ODD})
+    index = build_index(root)
+    assert index.classes == tuple(sorted(unicodedata.normalize("NFC", name) for name in ODD))
+    assert json.loads(json.dumps(index.summary()))["splits"]["test"] == dict.fromkeys(
+        index.classes, 2
+    )
+    assert index.notices == ()
+
+
+def test_one_name_in_two_unicode_forms_is_one_class(tmp_path: Path) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    root = tree(tmp_path, {"train/tea": 3, f"train/{decomposed}": 3})
+    tree(root, {"valid/tea": 1, f"valid/{composed}": 1, "test/tea": 1, f"test/{composed}": 1})
+    index = build_index(root)
+    assert index.classes == (composed, "tea")
+    assert index.class_counts("valid") == {composed: 1, "tea": 1}
+    assert all((root / path).is_file() for path in index.splits["train"].paths)
+
+
+def test_names_that_differ_in_case_alone_are_told(tmp_path: Path) -> None:
+    root = tree(tmp_path, {"Dog": 4, "cat": 4})
+    if (root / "dog").exists():
+        pytest.skip("this file system does not tell case")
+    index = build_index(tree(root, {"dog": 4}))
+    assert index.classes == ("Dog", "cat", "dog")  # code-point order, as torchvision
+    assert any("'Dog' and 'dog' differ in case" in notice for notice in index.notices)
+
+
+def test_names_that_are_no_utf8_are_unreadable(tmp_path: Path) -> None:
+    root = tree(tmp_path, {"a": 5, "b": 5})
+    try:
+        shutil.copyfile(root / "a" / "000.png", os.fsencode(root / "a") + b"/caf\xe9.png")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names alone")
+    index = build_index(root)
+    ((path, reason),) = index.unreadable
+    assert "UTF-8" in reason
+    json.dumps(index.summary(), ensure_ascii=False).encode("utf-8")
+    assert path.startswith("a/caf")
+
+
+def test_images_may_lie_deeper_and_behind_links(tmp_path: Path) -> None:
+    elsewhere = tree(tmp_path / "elsewhere", {"pictures": 2})
+    root = tree(tmp_path / "root", {"a/2023/may": 4, "b": 4})
+    (root / "b" / "more").symlink_to(elsewhere / "pictures", target_is_directory=True)
+    add(tmp_path / "single.png", 999)
+    (root / "b" / "linked.png").symlink_to(tmp_path / "single.png")
+    (root / "a" / "up").symlink_to(root / "a", target_is_directory=True)  # a loop
+    index = build_index(root)
+    every = sorted(path for split in index.splits.values() for path in split.paths)
+    assert len(every) == 4 + 4 + 2 + 1
+    assert "a/2023/may/000.png" in every
+    assert "b/more/001.png" in every
+    assert index.skipped == {"links in a loop": 1}
+
+
+@pytest.mark.parametrize("inner", ["data", "archive/Sports Images"])
+def test_a_lone_folder_stands_for_what_is_in_it(tmp_path: Path, inner: str) -> None:
+    tree(tmp_path, {f"{inner}/{split}/{name}": 2 for split in SPLITS for name in "ab"})
+    add(tmp_path / ".hidden" / "x.png")
+    index = build_index(tmp_path)
+    assert index.root == tmp_path / inner
+    assert index.splits["train"].paths[0] == "train/a/000.png"
+
+
+def test_the_same_image_in_train_and_test_is_told(tmp_path: Path) -> None:
+    root = write_pictures(tmp_path, THREE)
+    shutil.copyfile(root / "train/circle/0.png", root / "test/circle/again.png")
+    (notice,) = build_index(root).notices
+    assert notice.startswith("1 image of test also in train")
+
+
+def test_the_fingerprint_is_of_content(tmp_path: Path) -> None:
+    root = write_pictures(tmp_path / "one", THREE)
+    first = build_index(root).fingerprint
+    for path in root.rglob("*.png"):
+        os.utime(path, (1, 1))
+    assert build_index(root).fingerprint == first
+    shutil.copytree(root, tmp_path / "two")
+    assert build_index(tmp_path / "two").fingerprint == first
+    add(tmp_path / "two/test/circle/0.png", 3)
+    assert build_index(tmp_path / "two").fingerprint != first
+    (tmp_path / "one/test/circle/0.png").rename(tmp_path / "one/test/circle/00.png")
+    assert build_index(root).fingerprint != first
+
+
+class Counter:
+    """Counts what is decoded."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.names: list[str] = []
+        monkeypatch.setattr(index_module, "decode_with_mode", self)
+
+    def __call__(self, content: bytes, name: str) -> tuple[Image.Image, str]:
+        self.names.append(name)
+        return decode_with_mode(content, name)
+
+
+def test_only_what_changed_is_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, cache = write_pictures(tmp_path / "data", THREE), tmp_path / "cache"
+    decoded = Counter(monkeypatch)
+    first = build_index(root, cache_folder=cache)
+    assert len(decoded.names) == 24
+    decoded.names.clear()
+    assert build_index(root, cache_folder=cache).summary() == first.summary()
+    assert decoded.names == []
+    add(root / "test/circle/0.png", 77)
+    os.utime(root / "test/noise/0.png", (5, 5))
+    build_index(root, cache_folder=cache)
+    assert sorted(decoded.names) == ["test/circle/0.png", "test/noise/0.png"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"format": 1, "files": {"x": 3}}', b"\xff"])
+def test_a_damaged_cache_costs_time_alone(tmp_path: Path, damage: bytes) -> None:
+    root, cache = write_pictures(tmp_path / "data", THREE), tmp_path / "cache"
+    first = build_index(root, cache_folder=cache)
+    (file,) = cache.iterdir()
+    file.write_bytes(damage)
+    assert build_index(root, cache_folder=cache).summary() == first.summary()
+    (file,) = cache.iterdir()
+    assert json.loads(file.read_text(encoding="utf-8"))["files"]
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    root = write_pictures(tmp_path / "data", THREE)
+    assert len(build_index(root, cache_folder=tmp_path / "cache").splits["train"]) == 12
+
+
+def test_progress_ends_at_the_whole(tmp_path: Path) -> None:
+    root = write_pictures(tmp_path, {"train": 30, "valid": 5, "test": 5})
+    seen: list[tuple[int, int]] = []
+    build_index(root, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(50, 120), (100, 120), (120, 120)]
+
+
+def test_an_interruption_stops_at_once_and_keeps_what_was_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, cache = write_pictures(tmp_path / "data", {"train": 100}), tmp_path / "cache"
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    decoded = Counter(monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        build_index(root, cache_folder=cache, progress=stop, workers=1)
+    before = len(decoded.names)
+    assert 50 <= before < 300
+    assert threading.active_count() == 1
+    decoded.names.clear()
+    build_index(root, cache_folder=cache)
+    assert len(decoded.names) == 250

@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import itertools
+import json
+import string
+from importlib import resources
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from podium.errors import ConfigError
+from podium.metrics import ClassScores
+from podium.reporting.class_table import by_f1, cell, class_table_pages
+from podium.reporting.curves import learning_curves
+from podium.reporting.gallery import Picture, confident_mistakes, gallery_figure, random_pictures
+from podium.reporting.labels import labels
+from podium.reporting.matrix import confusion_figure, matrix_view
+from podium.reporting.style import figure_style, shorten
+from podium.reporting.tables import escape_latex, guard_cell
+from podium.store import Predictions
+
+EN, PT = labels("en"), labels("pt")
+
+
+def history(epochs: int, drop: int | None = None) -> list[dict[str, float]]:
+    return [
+        {
+            "epoch": float(epoch),
+            "lr": 1e-4 if drop is None or epoch <= drop else 1e-5,
+            "train_loss": 3 / epoch,
+            "train_accuracy": 1 - 0.9 / epoch,
+            "valid_loss": 3.5 / epoch,
+            "valid_accuracy": 0.9 - 0.8 / epoch,
+            "seconds": 1.0,
+            "images_per_second": 100.0,
+        }
+        for epoch in range(1, epochs + 1)
+    ]
+
+
+def test_both_languages_have_the_same_keys_and_places() -> None:
+    assert EN.words.keys() == PT.words.keys()
+
+    def places(text: str) -> set[str | None]:
+        return {field for _, field, _, _ in string.Formatter().parse(text) if field is not None}
+
+    for key in EN.words:
+        assert places(EN.words[key]) == places(PT.words[key]), key
+        assert EN.words[key].strip()
+        assert PT.words[key].strip()
+
+
+def test_no_key_is_written_twice() -> None:
+    for lang in ("en", "pt"):
+        text = (resources.files("podium.reporting") / "locales" / f"{lang}.json").read_text("utf-8")
+        keys = [key for key, _ in json.loads(text, object_pairs_hook=list)]
+        assert len(keys) == len(set(keys))
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "en", "pt"),
+    [(1234567.891, 2, "1,234,567.89", "1.234.567,89"), (0.5, 1, "0.5", "0,5"),
+     (float("nan"), 2, "–", "–"), (None, 2, "–", "–")],
+)  # fmt: skip
+def test_numbers_as_each_language_writes_them(
+    value: float | None, digits: int, en: str, pt: str
+) -> None:
+    assert (EN.number(value, digits), PT.number(value, digits)) == (en, pt)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(3.21, "3.2 s"), (59.4, "59 s"), (59.9, "1 min 00 s"), (61, "1 min 01 s"),
+     (3599.9, "1 h 00 min"), (7322, "2 h 02 min"), (None, "–")],
+)  # fmt: skip
+def test_durations(seconds: float | None, text: str) -> None:
+    assert EN.duration(seconds) == text
+
+
+def test_unknown_language_is_refused() -> None:
+    with pytest.raises(ConfigError, match="'en' or 'pt'"):
+        labels("fr")
+
+
+def test_latex_specials_are_escaped() -> None:
+    escaped = escape_latex(r"_ & % # $ { } ~ ^ \ <b>")
+    expected = (
+        r"\_ \& \% \# \$ \{ \} \textasciitilde{} \textasciicircum{} \textbackslash{} "
+        r"\textless{}b\textgreater{}"
+    )
+    assert escaped == expected
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\tx", "\rx"])
+def test_formulas_are_guarded(text: str) -> None:
+    assert guard_cell(text) == f"'{text}"
+
+
+def test_numbers_and_plain_text_are_not_guarded() -> None:
+    assert guard_cell(-0.5) == -0.5
+    assert guard_cell("golf = fun") == "golf = fun"
+    assert guard_cell(None) == ""
+
+
+def test_long_names_are_cut_and_put_on_one_line() -> None:
+    assert shorten("a\nb\tc", 10) == "a b c"
+    assert shorten("x" * 60, 30) == "x" * 29 + "…"
+    assert shorten("x" * 30, 30) == "x" * 30
+
+
+def test_ink_reads_on_every_cell() -> None:
+    def luminance(colour: str) -> float:
+        channels = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+                    for c in to_rgb(colour)]  # fmt: skip
+        return float(np.dot([0.2126, 0.7152, 0.0722], channels))
+
+    for value in np.linspace(0, 1, 101):
+        box = cell(float(value), False, EN)
+        light, dark = sorted((luminance(box.fill), luminance(box.ink)), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 4.5  # WCAG AA
+
+
+def test_cells_have_the_papers_colours() -> None:
+    import matplotlib
+
+    expected = matplotlib.colormaps["PiYG"]((1.0 - 0.6) / (1.25 - 0.6))
+    assert cell(1.0, False, EN).fill == matplotlib.colors.to_hex(expected)
+    assert cell(0.2, False, EN).fill == cell(0.6, False, EN).fill
+    assert cell(0.0, True, EN).text == "–"
+    assert cell(0.83, False, PT).text == "0,83"
+
+
+def test_weakest_class_comes_first() -> None:
+    classes = [ClassScores(name, f, f, f, 5, 5) for name, f in (("a", 0.9), ("b", 0.1), ("c", 1))]
+    assert [one.name for one in by_f1(classes)] == ["b", "a", "c"]
+
+
+@pytest.mark.parametrize(("count", "pages"), [(1, 1), (34, 1), (35, 2), (100, 3)])
+def test_every_class_is_on_some_page(count: int, pages: int) -> None:
+    classes = [ClassScores(f"sport {i}", 1, 0.5, 0.67, 5, 5) for i in range(count)]
+    with figure_style():
+        figures = list(class_table_pages(classes, "A run", EN))
+    assert len(figures) == pages
+    shown = [label.get_text() for f in figures for label in f.axes[0].get_yticklabels()]
+    assert shown == [f"sport {i} (5)" for i in range(count)]
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 60])
+def test_learning_curves_are_as_the_paper_draws_them(epochs: int) -> None:
+    with figure_style():
+        figure = learning_curves(history(epochs, drop=epochs - 1), epochs, "A run", PT)
+    loss, accuracy = figure.axes
+    assert loss.get_ylabel() == "Valor da função de perda"
+    assert accuracy.get_ylabel() == "Acurácia total (%)"
+    assert accuracy.get_ylim() == (0, 110)
+    train, valid = accuracy.get_lines()[:2]
+    assert (train.get_label(), valid.get_label()) == ("Treino", "Validação")
+    assert to_rgb(valid.get_color()) == (0, 0, 0)
+    assert len(set(to_rgb(train.get_color()))) == 1
+    assert train.get_linestyle() == valid.get_linestyle() == "--"
+    assert np.allclose(
+        np.asarray(valid.get_ydata()), [100 * row["valid_accuracy"] for row in history(epochs)]
+    )
+
+
+@pytest.mark.parametrize("title", ["A run", "A contender whose label is of sixty characters " * 2])
+@pytest.mark.parametrize("size", [2, 10, 100])
+def test_no_label_of_the_matrix_is_cut_or_overlaps(size: int, title: str) -> None:
+    counts = np.eye(size, dtype=np.int64) * 5
+    names = [f"a class with a long name, number {i}" for i in range(size)]
+    with figure_style():
+        figure = confusion_figure(counts, names, title, EN)
+        figure.draw_without_rendering()
+        _assert_ticks_apart(figure)
+
+
+def _assert_ticks_apart(figure: Figure) -> None:
+    axes = figure.axes[0]
+    boxes = [label.get_window_extent() for label in axes.get_yticklabels()]
+    for upper, lower in itertools.pairwise(boxes):
+        assert upper.y0 >= lower.y1 - 1
+    label, ticks = axes.xaxis.label.get_window_extent(), axes.get_xticklabels()
+    assert label.y1 <= min(tick.get_window_extent().y0 for tick in ticks)
+    assert min(box.x0 for box in boxes) >= axes.yaxis.label.get_window_extent().x1
+
+
+def test_matrix_on_the_page_holds_every_count() -> None:
+    counts = np.array([[4, 1], [0, 5]])
+    view = matrix_view(counts, ("golf", "polo"), EN)
+    assert view is not None
+    drawn = [(one.row, one.column, one.count) for one in view.cells]
+    assert drawn == [(0, 0, "4"), (0, 1, "1"), (1, 1, "5")]
+    assert view.cells[1].words == "golf taken for polo: 1 of 5"
+    assert matrix_view(np.eye(151, dtype=np.int64), [str(i) for i in range(151)], EN) is None
+
+
+def _predictions() -> Predictions:
+    paths = tuple(f"test/{i:02d}.jpg" for i in range(30))
+    logits = np.zeros((30, 3), np.float32)
+    logits[:, 0] = np.arange(30) / 10
+    return Predictions(("a", "b", "c"), paths, np.arange(30) % 3, logits)
+
+
+def test_captions_keep_to_their_picture() -> None:
+    long = "a class of sixty characters, whose name no figure shows whole"
+    pictures = [Picture(str(i), b"not a jpeg", long, long.upper(), 0.5) for i in range(5)]
+    with figure_style():
+        figure = gallery_figure(pictures, "Heading", "A run", PT)
+    for axes in figure.axes[: len(pictures)]:
+        room = axes.get_window_extent()
+        for line in axes.texts:
+            assert line.get_window_extent().x1 <= room.x0 + 1.07 * room.width
+
+
+def test_galleries_choose_by_path_and_by_confidence() -> None:
+    made = _predictions()
+    stored = {path: b"jpeg" for path in made.paths if path != "test/29.jpg"}
+    chosen = [one.path for one in random_pictures(made, stored)]
+    assert len(set(chosen)) == 12
+    other = Predictions(made.class_names, made.paths, made.labels, -made.logits)
+    assert [one.path for one in random_pictures(other, stored)] == chosen
+    mistakes = confident_mistakes(made, stored)
+    assert len(mistakes) == 12
+    assert not any(one.right for one in mistakes)
+    assert mistakes[0].path == "test/28.jpg"  # 29 has no picture
+    certainty = [one.probability for one in mistakes]
+    assert certainty == sorted(certainty, reverse=True)
+    assert certainty[0] == pytest.approx(np.exp(2.8) / (np.exp(2.8) + 2))
+    assert random_pictures(made, {}) == []

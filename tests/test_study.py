@@ -1,0 +1,309 @@
+"""Studies through the real command: run, go on, refuse, fail, report."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from podium.cli import main
+from podium.metrics import scores
+from podium.store import StudyFolder
+from tests.conftest import write_pictures
+
+STUDY = {
+    "name": "tiny",
+    "title": "A tiny study",
+    "data": "",
+    "defaults": {"epochs": 2, "image_size": 32, "batch_size": 16, "lr": 1e-3},
+    "contenders": {
+        "plain": {"model": "simple_resnet"},
+        "varied": {"model": "inception_resnet", "augmentation": "autoaugment"},
+    },
+}
+
+
+def write_study(folder: Path, data: Path, **changes: object) -> Path:
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump({**STUDY, "data": str(data), **changes}), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
+    """A study that the command ran to its end; tests that change it take a copy."""
+    folder = tmp_path_factory.mktemp("study")
+    study = write_study(folder, pictures)
+    assert main(["run", str(study), "--runs", str(folder / "runs"), "--workers", "0"]) == 0
+    return folder / "runs" / "tiny"
+
+
+def test_a_study_leaves_every_file_of_the_house(finished: Path) -> None:
+    folder = StudyFolder(finished)
+    spec = folder.read_spec()
+    assert list(spec.contenders) == ["plain", "varied"]
+    for run in folder.runs(spec):
+        for path in (run.config, run.history, run.last, run.best, run.model, run.done):
+            assert path.is_file(), path
+        assert not run.failed.exists()
+        done = run.read_done()
+        assert done["epochs"] == len(run.read_history()) == 2
+        assert done["test_accuracy"] == scores(run.read_predictions("test")).accuracy
+        assert done["valid_accuracy"] == max(r["valid_accuracy"] for r in run.read_history())
+    assert len(folder.read_thumbnails()) == 36
+    assert (folder.report / "index.html").is_file()
+    assert not list(finished.rglob("*.tmp"))
+
+
+def test_macro_recall_is_accuracy_on_a_balanced_test_set(finished: Path) -> None:
+    folder = StudyFolder(finished)
+    for run in folder.runs(folder.read_spec()):
+        total = scores(run.read_predictions("test"))
+        assert total.macro_recall == pytest.approx(total.accuracy)
+
+
+def test_contenders_see_the_same_images_in_the_same_order(finished: Path) -> None:
+    folder = StudyFolder(finished)
+    first, second = (run.read_predictions("test") for run in folder.runs(folder.read_spec()))
+    assert first.paths == second.paths
+    assert first.labels.tolist() == second.labels.tolist()
+
+
+def test_running_again_trains_nothing(
+    finished: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished, tmp_path / "runs" / "tiny")
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*.safetensors")}
+    study = write_study(tmp_path, pictures)
+    assert main(["run", str(study), "--runs", str(tmp_path / "runs")]) == 0
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*.safetensors")} == before
+    captured = capsys.readouterr()
+    assert "epoch" not in captured.err
+    assert "Report:" in captured.out
+
+
+def test_a_new_contender_joins_and_the_others_stay(
+    finished: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished, tmp_path / "runs" / "tiny")
+    contenders = {**STUDY["contenders"], "third": {"model": "simple_resnet", "seed": 1}}  # type: ignore[dict-item]
+    study = write_study(tmp_path, pictures, contenders=contenders)
+    command = ["run", str(study), "--runs", str(tmp_path / "runs"), "--workers", "0"]
+    assert main(command) == 2  # `seed` is no setting of a recipe
+    assert "contenders.third.seed: is not a setting" in capsys.readouterr().err
+    contenders["third"] = {"model": "simple_resnet", "epochs": 1}
+    write_study(tmp_path, pictures, contenders=contenders)
+    assert main(command) == 0
+    assert "third" in capsys.readouterr().err
+    folder = StudyFolder(tmp_path / "runs" / "tiny")
+    assert [run.is_done() for run in folder.runs(folder.read_spec())] == [True] * 3
+
+
+def test_another_recipe_under_the_same_name_is_refused(
+    finished: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished, tmp_path / "runs" / "tiny")
+    study = write_study(tmp_path, pictures)
+    command = ["run", str(study), "--runs", str(tmp_path / "runs"), "--lr", "0.5"]
+    assert main(command) == 2
+    told = capsys.readouterr().err
+    assert "lr: 0.001 -> 0.5" in told
+    assert "--name" in told
+
+
+def test_other_images_under_the_same_name_are_refused(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished, tmp_path / "runs" / "tiny")
+    other = write_pictures(tmp_path / "other", {"train": 4, "valid": 2, "test": 2})
+    study = write_study(tmp_path, other)
+    assert main(["run", str(study), "--runs", str(tmp_path / "runs")]) == 2
+    assert "fingerprint" in capsys.readouterr().err
+
+
+def test_weights_out_of_reach_fail_one_contender_alone(
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import torch
+
+    def unreachable(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", unreachable)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    contenders = {
+        "lost": {"model": "resnet18", "pretrained": True, "epochs": 1},
+        "plain": {"model": "simple_resnet", "epochs": 1},
+        "helped": {
+            "model": "resnet18",
+            "pretrained": True,
+            "if_unavailable": "efficientnet_lite0",
+            "epochs": 1,
+        },
+    }
+    study = write_study(tmp_path, pictures, contenders=contenders)
+    command = ["run", str(study), "--runs", str(tmp_path / "runs"), "--workers", "0"]
+    assert main(command) == 1
+    told = capsys.readouterr()
+    assert "resnet18-f37072fd.pth" in told.err
+    assert "2 of 3 runs are done" in told.err
+    runs = StudyFolder(tmp_path / "runs" / "tiny")
+    spec = runs.read_spec()
+    lost, plain, helped = runs.runs(spec)
+    assert json.loads(lost.failed.read_text())["reason"] == "WeightsUnavailableError"
+    assert plain.is_done()
+    assert helped.read_done()["stood_in_for"] == "resnet18"
+    assert helped.read_done()["model"] == "efficientnet_lite0"
+    page = (runs.report / "index.html").read_text(encoding="utf-8")
+    assert "lost" in page
+
+
+def test_several_seeds_make_several_runs(pictures: Path, tmp_path: Path) -> None:
+    study = write_study(
+        tmp_path, pictures, contenders={"plain": {"model": "simple_resnet", "epochs": 1}}
+    )
+    command = ["run", str(study), "--runs", str(tmp_path / "runs"), "--workers", "0"]
+    assert main([*command, "--seed", "0", "--seed", "1"]) == 0
+    folder = StudyFolder(tmp_path / "runs" / "tiny")
+    first, second = folder.runs(folder.read_spec())
+    assert (first.seed, second.seed) == (0, 1)
+    assert first.best.read_bytes() != second.best.read_bytes()
+
+
+def test_a_second_podium_on_the_same_study_is_refused(
+    finished: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import filelock
+
+    study = write_study(tmp_path, pictures)
+    folder = tmp_path / "runs" / "tiny"
+    folder.mkdir(parents=True)
+    with filelock.FileLock(folder / ".lock"):
+        assert main(["run", str(study), "--runs", str(tmp_path / "runs")]) == 2
+    assert "in use by another podium" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["run", "nothing.yaml"], "expected the path of a YAML file"),
+        (["run", "quick", "--data", "nowhere"], "does not exist"),
+        (["run", "quick", "--device", "tpu"], "expected auto, cpu, cuda"),
+        (["run", "quick", "--precision", "fp8"], "--precision"),
+        (["run", "quick", "--devices", "4000"], "--devices"),
+        (["run", "quick", "--set", "nonsense"], "KEY=VALUE"),
+        (["train", "resnet19", "--data", "demo", "--epochs", "1"], "Did you mean"),
+        (["report", "nowhere"], "no study folder"),
+        (["evaluate", "nowhere", "--data", "demo"], "no run's folder"),
+        (["augment", "nowhere.jpg"], "nowhere.jpg"),
+        (["studies", "nothing"], "there are demo"),
+        (["models", "--timm", "nosuchmodel"], "no timm model matches"),
+        (["data", "fetch", "nothing"], "nothing"),
+        (["nonsense"], "No such command"),
+        (["run"], "Missing argument"),
+    ],
+)
+def test_mistakes_end_with_two_and_a_remedy(
+    arguments: list[str],
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    sports_or_demo: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if arguments[:2] == ["run", "quick"] and "--data" not in arguments:
+        arguments = [*arguments, "--data", str(sports_or_demo)]
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    assert expected.split()[0] in told
+    assert expected in " ".join(told.replace("│", " ").split())
+    assert "Traceback" not in told
+
+
+@pytest.fixture
+def sports_or_demo(pictures: Path) -> Path:
+    return pictures
+
+
+def test_evaluate_scores_a_run_on_a_folder(
+    finished: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = finished / "plain" / "seed-0"
+    saved = tmp_path / "p.parquet"
+    assert main(["evaluate", str(run), "--data", str(pictures), "--save", str(saved)]) == 0
+    told = capsys.readouterr().out
+    accuracy = json.loads((run / "done.json").read_text())["test_accuracy"]
+    assert f"accuracy {100 * accuracy:.2f} % of 36 images" in told
+    from podium.store import Predictions
+
+    stored = StudyFolder(finished).run("plain", 0).read_predictions("test")
+    assert Predictions.read(saved).logits.tobytes() == stored.logits.tobytes()
+
+
+def test_evaluate_refuses_other_classes(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_pictures(tmp_path, {"train": 3, "valid": 3, "test": 3}, ("circle", "<b>dots"))
+    assert main(["evaluate", str(finished / "plain" / "seed-0"), "--data", str(other)]) == 2
+    assert "<b>dots" in capsys.readouterr().err
+
+
+def test_interrupt_ends_with_130_and_the_next_run_goes_on(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import os
+    import signal
+    import subprocess
+    import sys
+    import time
+
+    study = write_study(
+        tmp_path, pictures, contenders={"plain": {"model": "simple_resnet", "epochs": 300}}
+    )
+    command = ["run", str(study), "--runs", str(tmp_path / "runs"), "--workers", "0"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "podium", *command], stderr=subprocess.PIPE, text=True
+    )
+    history = tmp_path / "runs" / "tiny" / "plain" / "seed-0" / "history.csv"
+    deadline = time.monotonic() + 120
+    while not history.is_file() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert "goes on from there" in told
+    epochs = len(history.read_text().splitlines()) - 1
+    assert epochs >= 1
+    run = StudyFolder(tmp_path / "runs" / "tiny").run("plain", 0)
+    from podium.training import read_checkpoint
+
+    assert len(read_checkpoint(run.last)["rows"]) == epochs
+
+
+def test_a_failure_that_is_no_mistake_ends_with_one(
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import podium.study
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("the moon")
+
+    monkeypatch.setattr(podium.study, "build_index", broken)
+    study = write_study(tmp_path, pictures)
+    command = ["run", str(study), "--runs", str(tmp_path / "runs")]
+    assert main(command) == 1
+    told = capsys.readouterr().err
+    assert "RuntimeError: the moon" in told
+    assert "Traceback" not in told
+    with pytest.raises(RuntimeError, match="the moon"):
+        main([*command, "--debug"])
