@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from podium.config import StudySpec
 from podium.store import Predictions, RunFolder, StudyFolder, write_json, write_text
+from podium.studyfile import load_study
 
 __all__ = ["ODD_NAMES", "fake_study", "save_run"]
 
@@ -98,7 +98,7 @@ def fake_study(
         recipe["epochs"] = epochs or recipe["epochs"]
         recipe["lr_drop"] = max(1, round(recipe["epochs"] * 0.83))
         recipes[name] = recipe
-    spec = StudySpec.from_mapping(
+    spec = load_study(
         {
             "name": root.name,
             "title": title,

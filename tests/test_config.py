@@ -9,15 +9,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from podium.config import (
-    RunSpec,
-    StudySpec,
-    built_in_studies,
-    load_study,
-    machine_settings,
-    study_text,
-)
+from podium.config import RunSpec
 from podium.errors import ConfigError
+from podium.studyfile import built_in_studies, load_study, machine_settings, study_text
 
 GOOD = """\
 name: mine
@@ -174,9 +168,7 @@ def test_settings_that_cannot_act_are_told() -> None:
 
 
 def test_specs_are_frozen_and_mappings_work() -> None:
-    study = StudySpec.from_mapping(
-        {"name": "x", "data": "d", "contenders": {"a": {"model": "m", "epochs": 1}}}
-    )
+    study = load_study({"name": "x", "data": "d", "contenders": {"a": {"model": "m", "epochs": 1}}})
     with pytest.raises(ValueError, match="frozen"):
         study.name = "y"
 

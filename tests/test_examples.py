@@ -10,7 +10,7 @@ import nbformat
 import pytest
 
 from podium.cli import main
-from podium.config import load_study
+from podium.studyfile import load_study
 
 ROOT = Path(__file__).resolve().parents[1]
 

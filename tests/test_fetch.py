@@ -17,11 +17,12 @@ import zipfile
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
 import huggingface_hub
 import pytest
+from huggingface_hub import file_download
 from huggingface_hub.hf_api import BlobLfsInfo, DatasetInfo, RepoSibling
 
 from podium.data import fetch as fetch_module
@@ -31,6 +32,10 @@ from podium.errors import ConfigError, DataError
 from tests.conftest import write_pictures
 
 COUNTS = {"train": 4, "valid": 2, "test": 3}
+
+REAL_INFO = inspect.signature(huggingface_hub.HfApi.dataset_info)
+REAL_GET = inspect.signature(file_download.http_get)
+REAL_METADATA = inspect.signature(huggingface_hub.get_hf_file_metadata)
 
 
 @pytest.fixture(autouse=True)
@@ -69,22 +74,21 @@ class Hub:
         self.archive, self.downloads = archive, 0
         self.sha256 = sha256 or hashlib.sha256(archive.read_bytes()).hexdigest()
         self.lfs = True
-        self.real_info = inspect.signature(huggingface_hub.HfApi.dataset_info)
-        self.real_download = inspect.signature(huggingface_hub.hf_hub_download)
+        self.cut = 0  # bytes after which the line breaks; 0: never
+        self.asked: list[int] = []  # where each download began
         monkeypatch.setattr(
             huggingface_hub.HfApi, "dataset_info", lambda *a, **k: self.info(*a, **k)
         )
-        monkeypatch.setattr(huggingface_hub, "hf_hub_download", self.download)
+        monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", self.metadata)
+        monkeypatch.setattr(file_download, "http_get", self.get)
 
     def info(self, *args: Any, **options: Any) -> DatasetInfo:
-        asked = self.real_info.bind(*args, **options).arguments
+        asked = REAL_INFO.bind(*args, **options).arguments
         assert asked["files_metadata"] is True
         assert asked["timeout"] <= 20
         size = self.archive.stat().st_size
         lfs = BlobLfsInfo(size=size, sha256=self.sha256, pointer_size=130)
-        found = DatasetInfo(  # type: ignore[no-untyped-call]
-            id=asked["repo_id"], sha="c0ffee", tags=[]
-        )
+        found = DatasetInfo(id=asked["repo_id"], sha="c0ffee", tags=[])
         found.siblings = [
             RepoSibling(rfilename="README.md", size=10),
             RepoSibling(rfilename="sample.zip", size=3),
@@ -92,16 +96,21 @@ class Hub:
         ]
         return found
 
-    def download(self, *args: Any, **options: Any) -> str:
-        asked = self.real_download.bind(*args, **options).arguments
-        assert asked["repo_type"] == "dataset"
-        assert asked["revision"] == "c0ffee"  # what is downloaded is what was announced
-        assert asked["filename"] == self.archive.name
+    def metadata(self, *args: Any, **options: Any) -> SimpleNamespace:
+        asked = REAL_METADATA.bind(*args, **options).arguments
+        # what is downloaded is what was announced
+        assert asked["url"].endswith(f"/datasets/someone/small/resolve/c0ffee/{self.archive.name}")
+        return SimpleNamespace(location="https://cdn.example/1")
+
+    def get(self, *args: Any, **options: Any) -> None:
+        asked = REAL_GET.bind(*args, **options).arguments
+        assert asked["url"] == "https://cdn.example/1"
         self.downloads += 1
-        to = Path(asked["local_dir"]) / asked["filename"]
-        to.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(self.archive, to)
-        return str(to)
+        self.asked.append(asked["resume_size"])
+        rest = self.archive.read_bytes()[asked["resume_size"] :]
+        asked["temp_file"].write(rest[: self.cut] if self.cut else rest)
+        if self.cut:
+            raise ConnectionError("the line broke")
 
 
 def litter(folder: Path) -> list[str]:
@@ -156,7 +165,7 @@ def test_a_wrong_checksum_is_refused_and_the_next_fetch_starts_afresh(
         fetch("small", source="huggingface")
     place = tmp_path / "cache" / "data"
     assert not (place / "small").exists()
-    assert not list(place.rglob("big.zip"))
+    assert not list(place.rglob("*.zip"))
     hub.sha256 = hashlib.sha256(archive.read_bytes()).hexdigest()
     assert fetch("small").is_dir()
 
@@ -203,15 +212,50 @@ def test_an_interrupted_unpacking_is_done_again(
         fetch("small", progress=stop)
     place = tmp_path / "cache" / "data"
     assert not (place / "small").exists()
-    # the archive is still there for the hub's library to find, so that nothing is loaded twice
-    assert (place / ".small.download" / "big.zip").is_file()
     stale = place / ".small.partial" / "train" / "stale" / "x.png"
     stale.parent.mkdir(parents=True, exist_ok=True)
     stale.write_bytes(b"of a killed process")
     folder = fetch("small")
     assert not (folder / "train" / "stale").exists()
     assert litter(place) == []
-    assert hub.downloads == 2
+    assert hub.downloads == 1  # what had come was not loaded again
+
+
+def test_a_broken_download_goes_on_where_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Path
+) -> None:
+    hub = Hub(monkeypatch, zipped(source, tmp_path / "big.zip"))
+    hub.cut = 5000
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"the line broke; .* MB have come\. Fetch again"):
+            fetch("small", source="huggingface")
+    hub.cut = 0
+    assert fetch("small", source="huggingface").is_dir()
+    assert hub.asked == [0, 5000, 10_000]
+
+
+def test_a_part_that_is_too_long_is_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Path
+) -> None:
+    hub = Hub(monkeypatch, zipped(source, tmp_path / "big.zip"))
+    part = tmp_path / "cache" / "data" / ".small.download" / f"{hub.sha256}.zip"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(bytes(hub.archive.stat().st_size + 1))
+    assert fetch("small", source="huggingface").is_dir()
+    assert hub.asked == [0]
+
+
+def test_a_part_of_another_version_is_not_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Path
+) -> None:
+    hub = Hub(monkeypatch, zipped(source, tmp_path / "old.zip"))
+    hub.cut = 5000
+    with pytest.raises(DataError, match="the line broke"):
+        fetch("small", source="huggingface")
+    (source / "small.csv").write_text("a newer version")
+    hub = Hub(monkeypatch, zipped(source, tmp_path / "new.zip"))
+    assert fetch("small", source="huggingface").is_dir()
+    assert hub.asked == [0]
 
 
 def member(name: str, mode: int = 0) -> zipfile.ZipInfo:
@@ -282,7 +326,7 @@ def test_damaged_archives_are_told(
     archive = zipped(source, tmp_path / "big.zip")
     damage(archive)
     Hub(monkeypatch, archive)
-    with pytest.raises(DataError, match=r"big\.zip"):
+    with pytest.raises(DataError, match=r"\.zip (is no whole zip|cannot be unpacked)"):
         fetch("small", source="huggingface")
     assert not (tmp_path / "cache" / "data" / "small").exists()
 
@@ -300,7 +344,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConnectionError("Name or service not known\nand a long story")
 
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", fail)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", fail)
 
 
 def kaggle(monkeypatch: pytest.MonkeyPatch, act: Callable[[str], str]) -> None:
@@ -322,7 +366,7 @@ def test_offline_says_how_to_place_the_folder_by_hand(
         fetch("small")
     text = str(caught.value)
     for part in (
-        "huggingface: Name or service not known",
+        "huggingface: ConnectionError: Name or service not known",
         "podium[kaggle]",
         "https://huggingface.co/datasets/someone/small",
         "https://www.kaggle.com/datasets/someone/small-kaggle",
@@ -335,7 +379,9 @@ def test_offline_says_how_to_place_the_folder_by_hand(
 
 FETCH = """
 import sys
+from huggingface_hub import constants
 from podium.data.fetch import DATASETS, KnownDataset, fetch
+constants.DOWNLOAD_CHUNK_SIZE = 1000  # of this many bytes a part is kept; 10 MB in earnest
 from podium.errors import DataError
 sys.modules["kagglehub"] = None  # not installed
 DATASETS["small"] = KnownDataset(
@@ -392,10 +438,13 @@ class LocalHub(BaseHTTPRequestHandler):
     def answer(self, body: bool) -> None:
         sha = hashlib.sha256(self.content).hexdigest()
         if self.path.startswith("/api/datasets/someone/small"):
-            file = {"rfilename": "big.zip", "size": len(self.content), "blobId": "a" * 40,
-                    "lfs": {"sha256": sha, "size": len(self.content), "pointerSize": 130}}  # fmt: skip
+            size = len(self.content)
+            lfs = {"sha256": sha, "size": size, "pointerSize": 130}
+            file = {"rfilename": "big.zip", "size": size, "blobId": "a" * 40, "lfs": lfs}
             facts = {"id": "someone/small", "sha": "c" * 40, "tags": [], "siblings": [file]}
             self.reply(200, json.dumps(facts).encode(), {"Content-Type": "application/json"})
+        elif body and self.break_at and LocalHub.served:
+            self.reply(503, b"", {})  # gone for good
         elif self.path == f"/datasets/someone/small/resolve/{'c' * 40}/big.zip":
             asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "bytes=0-")
             assert asked is not None
@@ -444,13 +493,15 @@ def test_the_real_library_downloads_and_goes_on_where_it_stopped(
 ) -> None:
     content = zipped(source, tmp_path / "big.zip").read_bytes()
     monkeypatch.setattr(LocalHub, "content", content)
-    online = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": local_hub, "HF_HUB_DISABLE_XET": "1"}
+    online = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": local_hub, "HF_HUB_DISABLE_PROGRESS_BARS": "0"}
     cache = tmp_path / "cache"
-    monkeypatch.setattr(LocalHub, "break_at", len(content) // 20)
+    monkeypatch.setattr(LocalHub, "break_at", len(content) // 3)
     said = fetch_with_real_library(cache, **online)
     assert said.startswith("refused")
-    there = sum(sent for _, sent in LocalHub.served)
+    (part,) = (cache / "data" / ".small.download").glob("*.zip")
+    there = part.stat().st_size
     assert 0 < there < len(content)
+    assert content.startswith(part.read_bytes())
     LocalHub.served.clear()
     monkeypatch.setattr(LocalHub, "break_at", 0)
     said = fetch_with_real_library(cache, **online)
@@ -481,7 +532,7 @@ def test_kaggle_alone_and_its_failure(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ValueError("403 Client Error.\n\nYou don't have permission")
 
     kaggle(monkeypatch, fail)
-    with pytest.raises(DataError, match=r"kaggle: 403 Client Error\.") as caught:
+    with pytest.raises(DataError, match=r"kaggle: ValueError: 403 Client Error") as caught:
         fetch("small", source="kaggle")
     assert "huggingface:" not in str(caught.value)
 

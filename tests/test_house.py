@@ -28,10 +28,12 @@ LIGHT = [
 # A module imports from rooms at or before its own; `study` orchestrates, `cli` and `api` call it.
 ROOMS = [
     {"errors", "__about__"},
-    {"config", "store", "network", "metrics"},
+    {"config", "store", "network", "metrics", "studyfile"},
     {"data", "transforms", "models", "schedule", "events", "machine", "augment_sheet"},
-    {"inference"},
+    {"inference", "checkpoint"},
+    {"frozen"},
     {"training", "evaluation"},
+    {"contender"},
     {"reporting"},
     {"study"},
     {"api", "progress", "cli", "__main__", ""},
@@ -101,5 +103,5 @@ def test_public_names_are_complete_and_documented() -> None:
 
 
 def test_no_module_grows_past_its_room() -> None:
-    long = {p.name: n for p in modules() if (n := len(p.read_text().splitlines())) > 480}
+    long = {p.name: n for p in modules() if (n := len(p.read_text().splitlines())) > 420}
     assert not long

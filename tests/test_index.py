@@ -444,3 +444,18 @@ def test_an_interruption_stops_at_once_and_keeps_what_was_checked(
     decoded.names.clear()
     build_index(root, cache_folder=cache)
     assert len(decoded.names) == 250
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    write_pictures(tmp_path, {"": 6}, ("train", "plane", "car"))
+    index = build_index(tmp_path)
+    assert index.classes == ("car", "plane", "train")
+
+
+def test_a_cache_of_another_shape_is_ignored(tmp_path: Path) -> None:
+    images = write_pictures(tmp_path / "images", {"": 6})
+    cache = tmp_path / "cache"
+    first = build_index(images, cache_folder=cache)
+    (stored,) = cache.iterdir()
+    stored.write_text('{"format": 2, "files": []}')
+    assert build_index(images, cache_folder=cache).fingerprint == first.fingerprint

@@ -28,7 +28,9 @@ STUDY = {
 
 def write_study(folder: Path, data: Path, **changes: object) -> Path:
     path = folder / "tiny.yaml"
-    path.write_text(yaml.safe_dump({**STUDY, "data": str(data), **changes}), encoding="utf-8")
+    path.write_text(
+        yaml.safe_dump({**STUDY, "data": str(data), **changes}, sort_keys=False), encoding="utf-8"
+    )
     return path
 
 
@@ -282,7 +284,7 @@ def test_interrupt_ends_with_130_and_the_next_run_goes_on(
     epochs = len(history.read_text().splitlines()) - 1
     assert epochs >= 1
     run = StudyFolder(tmp_path / "runs" / "tiny").run("plain", 0)
-    from podium.training import read_checkpoint
+    from podium.checkpoint import read_checkpoint
 
     assert len(read_checkpoint(run.last)["rows"]) == epochs
 

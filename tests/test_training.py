@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from podium.checkpoint import read_checkpoint
 from podium.config import Machine, RunSpec
 from podium.data.index import DataIndex, build_index
 from podium.errors import RunFolderError, TrainingError, UnreadableImageError
@@ -19,7 +20,7 @@ from podium.events import Event, silent
 from podium.machine import choose_device
 from podium.models import build_model
 from podium.store import RunFolder
-from podium.training import Job, fit, read_checkpoint
+from podium.training import Job, fit
 
 RECIPE = {
     "model": "simple_resnet",
@@ -122,7 +123,7 @@ def test_train_loss_of_the_first_epoch_is_a_mean_not_a_mean_of_means(
     labels = torch.tensor([dataset[i][1] for i in range(len(dataset))])
     loss = torch.nn.functional.cross_entropy(model(prepare(images)), labels)
     # dropout of 0.3 before the last layer moves it a little; a sum over 32, as in the paper, a lot
-    assert row["train_loss"] == pytest.approx(float(loss), rel=0.25)
+    assert row["train_loss"] == pytest.approx(float(loss.detach()), rel=0.25)
 
 
 @pytest.mark.parametrize("stop_at", [1, 3, 5, 7])
@@ -207,7 +208,7 @@ def test_a_frozen_backbone_stays_as_it_was(index: DataIndex, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("settings", [{"mixup": 0.2}, {"cutmix": 1.0, "mixup": 0.2}])
-def test_mixing_trains(index: DataIndex, tmp_path: Path, settings: dict[str, float]) -> None:
+def test_mixing_trains(index: DataIndex, tmp_path: Path, settings: dict[str, Any]) -> None:
     mixed = job(tmp_path / "run", index, epochs=1, label_smoothing=0.1, **settings)
     fit(mixed, silent)
     assert mixed.folder.read_history()[0]["train_loss"] > 0
@@ -222,9 +223,17 @@ def test_early_stopping_ends_a_run(index: DataIndex, tmp_path: Path) -> None:
 
 
 def test_an_infinite_loss_stops_and_keeps_the_last_epoch(index: DataIndex, tmp_path: Path) -> None:
-    wild = job(tmp_path / "run", index, optimizer="sgd", lr=100.0, epochs=30)
-    with pytest.raises(TrainingError, match=r"epoch \d+, step \d+, learning rate 100") as caught:
+    good = job(tmp_path / "run", index, epochs=1)
+    fit(good, silent)
+    before = good.folder.last.read_bytes()
+    state = load_file(good.folder.best)
+    state["9.3.weight"][0, 0] = float("inf")
+    save_file(state, tmp_path / "broken.safetensors")
+    wild = job(tmp_path / "wild", index, weights=tmp_path / "broken.safetensors")
+    with pytest.raises(TrainingError, match=r"epoch 1, step 1, learning rate 0.001") as caught:
         fit(wild, silent)
+    assert not wild.folder.best.exists()
+    assert good.folder.last.read_bytes() == before
     assert "last.ckpt" in str(caught.value)
 
 
@@ -261,3 +270,57 @@ def test_bf16_trains_and_resumes(index: DataIndex, tmp_path: Path) -> None:
         fit(broken, silent, StopAfter(2))
     fit(broken, silent)
     assert weights(broken) == weights(whole)
+
+
+def test_kept_features_change_nothing_but_the_time(
+    index: DataIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oracle: the same recipe with the whole model run in every step."""
+    settings: dict[str, Any] = {
+        "model": "efficientnet_lite0",
+        "pretrained": True,
+        "freeze": "backbone",
+        "augmentation": "none",
+        "epochs": 3,
+    }
+    told: list[Event] = []
+    kept = job(tmp_path / "kept", index, **settings)
+    fit(kept, told.append)
+    assert any("features of 99 images" in event.text for event in told)
+    monkeypatch.setattr("podium.training.features_are_fixed", lambda *_: False)
+    whole = job(tmp_path / "whole", index, **settings)
+    fit(whole, silent)
+    for mine, theirs in zip(kept.folder.read_history(), whole.folder.read_history(), strict=True):
+        for column in ("train_loss", "valid_loss", "train_accuracy", "valid_accuracy"):
+            assert mine[column] == pytest.approx(theirs[column], rel=1e-4, abs=1e-6), column
+    found = predict_split(load_run(kept.folder), index, "valid")
+    best = max(row["valid_accuracy"] for row in kept.folder.read_history())
+    assert best == np.mean(found.predicted == found.labels)
+
+
+def test_features_that_may_vary_are_not_kept() -> None:
+    from podium.frozen import features_are_fixed, head_follows_backbone
+
+    def spec(**settings: Any) -> RunSpec:
+        values = {"model": "efficientnet_lite0", "pretrained": True, "epochs": 1, **settings}
+        return RunSpec.model_validate(values)
+
+    assert features_are_fixed(spec(freeze="backbone"), 1)
+    assert not features_are_fixed(spec(freeze="backbone"), 2)
+    assert not features_are_fixed(spec(freeze="backbone", augmentation="crop_flip"), 1)
+    assert not features_are_fixed(spec(freeze="backbone", mixup=0.1), 1)
+    assert not features_are_fixed(spec(), 1)
+
+    class Twice(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = torch.nn.Linear(3, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = 2 * self.fc(x)
+            return y
+
+    assert not head_follows_backbone(Twice(), "fc", torch.rand(4, 3), 10)
+    plain = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3, 2))
+    assert head_follows_backbone(plain, "1", torch.rand(4, 3), 10)
+    assert not head_follows_backbone(plain, "1", torch.rand(4, 3), 2**31)

@@ -18,7 +18,7 @@ from podium.__about__ import __version__
 
 if TYPE_CHECKING:
     from podium.api import evaluate, report, train
-    from podium.config import Machine, RunSpec, StudySpec, load_study
+    from podium.config import Machine, RunSpec, StudySpec
     from podium.data.index import DataIndex, build_index
     from podium.errors import (
         ConfigError,
@@ -34,10 +34,11 @@ if TYPE_CHECKING:
     from podium.models import build_model, list_models
     from podium.store import Predictions, RunFolder, StudyFolder
     from podium.study import Study, StudyResult
+    from podium.studyfile import load_study
 
 _HOMES = {
     "podium.api": ("evaluate", "report", "train"),
-    "podium.config": ("Machine", "RunSpec", "StudySpec", "load_study"),
+    "podium.config": ("Machine", "RunSpec", "StudySpec"),
     "podium.data.index": ("DataIndex", "build_index"),
     "podium.errors": (
         "ConfigError",
@@ -53,6 +54,7 @@ _HOMES = {
     "podium.models": ("build_model", "list_models"),
     "podium.store": ("Predictions", "RunFolder", "StudyFolder"),
     "podium.study": ("Study", "StudyResult"),
+    "podium.studyfile": ("load_study",),
 }
 
 __all__ = [

@@ -10,6 +10,7 @@ from podium.config import StudySpec
 from podium.errors import ConfigError, PodiumError
 from podium.events import Notify, silent
 from podium.store import Predictions, RunFolder, SplitName, StudyFolder
+from podium.studyfile import load_study, machine_settings
 
 __all__ = ["evaluate", "report", "single_contender", "train"]
 
@@ -50,7 +51,7 @@ def single_contender(
 
         setting, _, value = override.partition("=")
         spec["contenders"][key][setting] = yaml.safe_load(value)
-    return StudySpec.from_mapping(spec)
+    return load_study(spec)
 
 
 def train(
@@ -82,7 +83,6 @@ def train(
     Raises:
         PodiumError: the images or settings cannot be used, or the training failed.
     """
-    from podium.config import machine_settings
     from podium.study import Study
 
     recipe.setdefault("epochs", 30)
@@ -120,7 +120,6 @@ def evaluate(
         RunFolderError: there is no trained model in `run`.
         DataError: the images cannot be used, or are of other classes.
     """
-    from podium.config import machine_settings
     from podium.data.fetch import resolve_data
     from podium.data.index import build_index
     from podium.evaluation import load_run, predict_split, run_folder

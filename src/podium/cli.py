@@ -222,7 +222,7 @@ def studies(
     name: Annotated[str | None, typer.Argument(help="Print this one's YAML.")] = None,
 ) -> None:
     """List the studies that come with Podium; with a NAME, print its YAML to start from."""
-    from podium.config import built_in_studies, study_text
+    from podium.studyfile import built_in_studies, study_text
 
     if name is not None:
         typer.echo(study_text(name), nl=False)
@@ -339,15 +339,15 @@ def _run_study(
     runs: Path,
     lang: Lang,
 ) -> None:
-    from podium.config import load_study
+    from podium.studyfile import load_study
 
     _finish(load_study(study, data=data, overrides=settings), machine, runs, lang)
 
 
 def _finish(spec: Any, machine: dict[str, Any], runs: Path, lang: Lang) -> None:
-    from podium.config import machine_settings
     from podium.progress import StudyProgress
     from podium.study import Study
+    from podium.studyfile import machine_settings
 
     study = Study(spec, runs=runs, machine=machine_settings(**machine))
     try:

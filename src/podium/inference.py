@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Sampler
 from podium.data.dataset import ImageDataset
 from podium.transforms import prepare
 
-__all__ = ["Normalization", "batches", "make_loader", "predict"]
+__all__ = ["Batch", "Normalization", "batches", "make_loader", "predict"]
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]] | None
 """Channel means and standard deviations of values in [0, 1]; None feeds the values as they are."""

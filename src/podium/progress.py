@@ -117,6 +117,7 @@ class StudyProgress:
             f"valid {100 * row['valid_accuracy']:5.1f} %  "
             f"{row['seconds']:.1f} s  {row['images_per_second']:.0f} img/s",
             highlight=False,
+            soft_wrap=True,
         )
 
     def _evaluate(self, event: Event) -> None:
@@ -131,7 +132,9 @@ class StudyProgress:
         self._forget("run", "batch")
 
     def _message(self, event: Event) -> None:
-        self.console.print(f"  {escape(event.text)}", style="dim", highlight=False)
+        self.console.print(f"  {escape(event.text)}", style="dim", highlight=False, soft_wrap=True)
 
     def _warning(self, event: Event) -> None:
-        self.console.print(f"[yellow]![/yellow] {escape(event.text)}", highlight=False)
+        self.console.print(
+            f"[yellow]![/yellow] {escape(event.text)}", highlight=False, soft_wrap=True
+        )

@@ -19,6 +19,7 @@ does not import torch, so that a report can be made on any machine.
 from __future__ import annotations
 
 import csv
+import datetime
 import io
 import json
 import os
@@ -42,6 +43,7 @@ __all__ = [
     "RunFolder",
     "StudyFolder",
     "atomic_write",
+    "utc_now",
     "write_json",
     "write_text",
 ]
@@ -105,6 +107,11 @@ def _write_bytes(path: Path, content: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def utc_now() -> str:
+    """The time, as ISO 8601 in UTC to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def read_json(path: Path) -> Any:
@@ -318,7 +325,7 @@ class StudyFolder:
         Raises:
             RunFolderError: the folder is no study's.
         """
-        from podium.config import load_study
+        from podium.studyfile import load_study
 
         if not self.spec.is_file():
             raise RunFolderError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,13 +11,13 @@ from typing import Any, Literal
 import filelock
 import yaml
 
-from podium.__about__ import __version__
-from podium.config import Machine, RunSpec, StudySpec, load_study, machine_settings
+from podium.config import Machine, RunSpec, StudySpec
 from podium.data.images import load_rgb, thumbnail_jpeg
 from podium.data.index import DataIndex, build_index
 from podium.errors import PodiumError, RunFolderError, WeightsUnavailableError
 from podium.events import Event, Notify, StopRequest, silent, stop_on_signals
-from podium.store import RunFolder, StudyFolder, read_json, write_json, write_text
+from podium.store import RunFolder, StudyFolder, utc_now, write_json, write_text
+from podium.studyfile import load_study, machine_settings
 
 __all__ = ["Outcome", "Study", "StudyResult"]
 
@@ -215,14 +214,19 @@ class Study:
             if run.contender in settled:
                 continue
             try:
-                check_weights(recipe.model, pretrained=recipe.pretrained, weights=recipe.weights)
+                check_weights(
+                    recipe.model,
+                    pretrained=recipe.pretrained,
+                    weights=recipe.weights,
+                    image_size=recipe.image_size,
+                )
                 settled[run.contender] = _stand_in(recipe, recipe.model)
             except WeightsUnavailableError as error:
                 other = recipe.if_unavailable
                 if other is None:
                     outcomes[run.path] = self._fail(run, error, notify)
                     continue
-                check_weights(other, pretrained=True)
+                check_weights(other, pretrained=True, image_size=recipe.image_size)
                 settled[run.contender] = _stand_in(recipe, other)
                 notify(
                     Event(
@@ -258,88 +262,18 @@ class Study:
         }
         write_text(run.config, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
         try:
+            from podium.contender import train_and_score
+
+            job = (run, index, recipe, wanted.model, self.machine, notify)
             if stop is not None:
-                self._train_and_score(run, index, recipe, notify, stop)
+                closing = train_and_score(*job, stop)
             else:
                 with stop_on_signals() as request:
-                    self._train_and_score(run, index, recipe, notify, request)
+                    closing = train_and_score(*job, request)
         except Exception as error:
             return self._fail(run, error, notify)
-        return Outcome(run)
-
-    def _train_and_score(
-        self,
-        run: RunFolder,
-        index: DataIndex,
-        recipe: RunSpec,
-        notify: Notify,
-        stop: StopRequest,
-    ) -> None:
-        import torch
-
-        from podium.evaluation import load_run, predict_split
-        from podium.machine import choose_device, choose_precision, choose_workers
-        from podium.metrics import scores
-        from podium.models import build_model
-        from podium.schedule import best_epoch
-        from podium.training import Job, fit, read_checkpoint
-
-        device = choose_device(self.machine)
-        workers = choose_workers(self.machine, device)
-        built = build_model(recipe.model, len(index.classes), seed=run.seed)
-        precision, reason = choose_precision(
-            self.machine, device, built.module, recipe.image_size or built.image_size
-        )
-        notify(Event("message", f"{device.describe()}, {precision} ({reason})"))
-        wanted = self.spec.contenders[run.contender].model
-        stood_in_for = wanted if wanted != recipe.model else None
-        fit(Job(recipe, index, run, self.machine, device, precision, workers), notify, stop)
-
-        # The test images are looked at here and nowhere else: once, with the best epoch.
-        model = load_run(run, device.torch)
-        closing: dict[str, Any] = {}
-        for split in ("valid", "test"):
-            predictions = predict_split(
-                model,
-                index,
-                split,
-                device=device.torch,
-                batch_size=recipe.batch_size,
-                workers=workers,
-                notify=notify,
-            )
-            predictions.write(run.predictions(split))
-            closing[f"{split}_accuracy"] = scores(predictions).accuracy
-        scored_at = _now()
-        rows = run.read_history()
-        state = read_checkpoint(run.last)
-        write_json(
-            run.done,
-            {
-                "podium_version": __version__,
-                "torch_version": torch.__version__,
-                "finished_at": _now(),
-                "test_scored_at": scored_at,
-                "model": recipe.model,
-                "stood_in_for": stood_in_for,
-                "pretrained_source": read_json(run.model).get("pretrained_source"),
-                "image_size": model.image_size,
-                "parameters": sum(p.numel() for p in model.module.parameters()),
-                "trainable_parameters": state["trainable_parameters"],
-                "epochs": len(rows),
-                "best_epoch": best_epoch(rows),
-                "seconds": round(state["total_seconds"], 3),
-                "images_per_second": round(
-                    sum(row["images_per_second"] for row in rows) / len(rows), 2
-                ),
-                "precision": precision,
-                "precision_reason": reason,
-                "device": device.describe(),
-                "devices": device.count,
-                **closing,
-            },
-        )
         notify(Event("done", self._title(run), row=closing))
+        return Outcome(run)
 
     def _fail(self, run: RunFolder, error: Exception, notify: Notify) -> Outcome:
         message = str(error) or type(error).__name__
@@ -351,7 +285,7 @@ class Study:
             {
                 "reason": type(error).__name__,
                 "message": message,
-                "at": _now(),
+                "at": utc_now(),
                 "traceback": trace if not isinstance(error, PodiumError) else None,
             },
         )
@@ -369,7 +303,3 @@ class Study:
 def _stand_in(recipe: RunSpec, model: str) -> RunSpec:
     """The recipe as it is trained: with the model that was settled on."""
     return recipe.model_copy(update={"model": model, "if_unavailable": None})
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -7,11 +7,12 @@ so a run that was interrupted and one that was not end with the same weights.
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,21 +21,26 @@ from safetensors.torch import save_file
 from torch import nn
 
 from podium.__about__ import __version__
+from podium.checkpoint import CHECKPOINT_FORMAT, read_checkpoint, refuse_another
 from podium.config import Machine, RunSpec
 from podium.data.dataset import EpochSampler, ImageDataset
 from podium.data.index import DataIndex
-from podium.errors import RunFolderError, TrainingError
+from podium.errors import TrainingError
 from podium.events import Event, Notify, StopRequest, relay
-from podium.inference import Normalization, batches, make_loader, predict
+from podium.frozen import Features, compute_features, features_are_fixed, head_follows_backbone
+from podium.inference import Batch, Normalization, batches, make_loader, predict
 from podium.machine import FABRIC_PRECISION, Device
 from podium.models import BuiltModel, build_model, freeze_backbone, set_train_mode
 from podium.schedule import best_epoch, is_finished, learning_rate
 from podium.store import RunFolder, atomic_write, write_json
 from podium.transforms import eval_transform, mix_batch, sample_seed, train_transform
 
-__all__ = ["Job", "fit", "input_normalization", "read_checkpoint"]
+__all__ = ["Job", "fit"]
 
-CHECKPOINT_FORMAT = 1
+# Fabric announces what the progress display has told already. Here, not in `fit`: the processes
+# that it starts speak before they call anything of ours.
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+
 CHECKPOINT_SECONDS = 300.0  # at most this much work is lost within an epoch
 
 
@@ -67,8 +73,6 @@ def fit(job: Job, notify: Notify, stop: StopRequest | None = None) -> None:
         UnreadableImageError: an image vanished or changed since it was checked.
     """
     device = job.device
-    # Fabric announces what the progress display has told already
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fabric = Fabric(
         accelerator=device.kind,
         devices=list(range(device.index, device.index + device.count))
@@ -83,13 +87,17 @@ def fit(job: Job, notify: Notify, stop: StopRequest | None = None) -> None:
         _Trainer(fabric, job, notify, stop).run()
     else:
         with relay(notify, stop) as (queue, stopping):
-            work: Any = _in_process  # Fabric's annotation knows no further arguments
-            fabric.launch(work, job, queue, stopping)
+            # bound, not passed on: Fabric would look into arguments for modules, and refuses
+            # frozen dataclasses there
+            fabric.launch(functools.partial(_in_process, job=job, queue=queue, stopping=stopping))
 
 
 def _in_process(fabric: Fabric, job: Job, queue: Any, stopping: Any) -> None:
     notify: Notify = queue.put if fabric.global_rank == 0 else lambda event: None
     _Trainer(fabric, job, notify, stopping).run()
+    # without this, gloo's threads may still run when the process ends, and abort it
+    fabric.barrier()
+    torch.distributed.destroy_process_group()
 
 
 @dataclass
@@ -123,6 +131,7 @@ class _Trainer:
         self.size = recipe.image_size or built.image_size
         self.normalization = input_normalization(recipe, built)
         self.module = built.module.to(memory_format=torch.channels_last)
+        self.features: dict[str, Features] = {}
         self.model, self.optimizer = fabric.setup(self.module, make_optimizer(recipe, self.module))
         rank, world = fabric.global_rank, fabric.world_size
         self.sampler = EpochSampler(
@@ -151,6 +160,8 @@ class _Trainer:
     def run(self) -> None:
         self.resume()
         recipe = self.job.recipe
+        if not is_finished(recipe, self.at.rows):
+            self.keep_features()
         while not is_finished(recipe, self.at.rows):
             epoch = len(self.at.rows) + 1
             rate = learning_rate(recipe, self.at.rows)
@@ -180,6 +191,47 @@ class _Trainer:
                 self.job.folder.write_history(rows)
             self.notify(Event("epoch", row=row, total=recipe.epochs))
 
+    def keep_features(self) -> None:
+        """Where the backbone is frozen and its input never varies, run it once and for all."""
+        job, device = self.job, self.fabric.device
+        if not features_are_fixed(job.recipe, self.fabric.world_size):
+            return
+        name = self.built.classifier
+        loaders = {
+            split: make_loader(
+                ImageDataset(job.index, split, eval_transform(self.size), None),
+                workers=job.workers,
+                device=device,
+                batch_size=job.recipe.batch_size,
+            )
+            for split in ("train", "valid")
+        }
+        sample, _, _ = next(batches(loaders["valid"], device, self.normalization))
+        total = sum(len(job.index.splits[split]) for split in loaders)
+        if not head_follows_backbone(self.module, name, sample, most_images=total):
+            return
+        began, done = time.perf_counter(), 0
+
+        def progress(count: int) -> None:
+            nonlocal done
+            done += count
+            self.notify(Event("evaluate", "features", step=done, total=total))
+
+        for split, loader in loaders.items():
+            self.features[split] = compute_features(
+                self.module, name, loader, device, self.normalization, progress
+            )
+        self.at.total_seconds += time.perf_counter() - began
+        self.notify(Event("message", f"keeps the frozen backbone's features of {total:,} images"))
+        # the parameters stay the same objects, so that the whole model is saved as ever
+        self.model = self.fabric.setup_module(self.module.get_submodule(name))
+
+    def train_batches(self) -> Iterator[Batch]:
+        device = self.fabric.device
+        if self.features:
+            return self.features["train"].in_batches(self.sampler, device)
+        return batches(self.train_loader, device, self.normalization)
+
     def train_epoch(self, epoch: int) -> None:
         """All steps of one epoch that are not done yet; adds to `self.at`."""
         fabric, recipe, at = self.fabric, self.job.recipe, self.at
@@ -193,7 +245,7 @@ class _Trainer:
         base, began = at.seconds, time.perf_counter()
         saved = began
         self.notify(Event("start", step=at.step, total=steps, row={"epoch": epoch}))
-        for inputs, labels, _ in batches(self.train_loader, fabric.device, self.normalization):
+        for inputs, labels, _ in self.train_batches():
             step = at.step + 1
             # dropout and mixing draw from a generator that knows only where the run is
             torch.manual_seed(
@@ -235,21 +287,32 @@ class _Trainer:
                 at.loss, at.correct, at.seen = sums.tolist()
                 self.save_last()
                 raise KeyboardInterrupt
-            if now - saved > CHECKPOINT_SECONDS and fabric.world_size == 1:
+            if now - saved > # Fabric announces what the progress display has told already. Here, not in `fit`: the processes
+# that it starts speak before they call anything of ours.
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+
+CHECKPOINT_SECONDS and fabric.world_size == 1:
                 self.save_last()
                 saved = time.perf_counter()
         at.loss, at.correct, at.seen = sums.tolist()
 
     def validate(self) -> tuple[float, float]:
         """Mean loss and accuracy on the validation images, in fp32 as in the report."""
-        logits, labels = predict(
-            self.module, self.valid_loader, self.fabric.device, self.normalization
-        )
-        scores, target = torch.from_numpy(logits), torch.from_numpy(labels)
+        if self.features:
+            kept = self.features["valid"]
+            head = self.module.get_submodule(self.built.classifier).eval()
+            with torch.inference_mode():
+                scores = head(kept.values.to(self.fabric.device)).float().cpu()
+            target = kept.labels
+        else:
+            logits, labels = predict(
+                self.module, self.valid_loader, self.fabric.device, self.normalization
+            )
+            scores, target = torch.from_numpy(logits), torch.from_numpy(labels)
         part = _Progress(
             loss=float(nn.functional.cross_entropy(scores.double(), target, reduction="sum")),
             correct=float((scores.argmax(1) == target).sum()),
-            seen=float(len(labels)),
+            seen=float(len(target)),
         )
         loss, accuracy, _ = self.mean_over_processes(part)
         return loss, accuracy
@@ -339,16 +402,7 @@ class _Trainer:
         if not path.is_file():
             return
         state = read_checkpoint(path)
-        for key, now in (
-            ("recipe", self.job.recipe.model_dump(mode="json")),
-            ("fingerprint", self.job.index.fingerprint),
-        ):
-            if state[key] != now:
-                what = "another recipe" if key == "recipe" else "other images"
-                raise RunFolderError(
-                    f"{path} was written with {what}: expected {now}, found {state[key]}. "
-                    "Give the study another name, or remove the run's folder to start afresh."
-                )
+        refuse_another(path, state, self.job.recipe, self.job.index.fingerprint)
         if state["precision"] != self.job.precision:
             self.notify(
                 Event(
@@ -366,28 +420,6 @@ class _Trainer:
         self.at = _Progress(
             state["rows"], int(step), loss, correct, seen, seconds, state["total_seconds"]
         )
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a `last.ckpt`, without running code that it may hold.
-
-    Raises:
-        RunFolderError: it is damaged, or of a format that this version does not know.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        version = state["format"]
-    except Exception as error:  # torch raises many kinds for one cause: not a file of ours
-        raise RunFolderError(
-            f"{path} cannot be read as a checkpoint ({type(error).__name__}: {error}). "
-            "Remove the run's folder to start it afresh."
-        ) from None
-    if version != CHECKPOINT_FORMAT:
-        raise RunFolderError(
-            f"{path} has format {version}; this Podium ({__version__}) reads format "
-            f"{CHECKPOINT_FORMAT}. Use the version that wrote it, or remove the run's folder."
-        )
-    return dict(state)
 
 
 def input_normalization(recipe: RunSpec, built: BuiltModel) -> Normalization:

@@ -134,7 +134,8 @@ def mix_batch(
         classes: number of classes.
         mixup: alpha of mixup; 0 is off.
         cutmix: alpha of CutMix; 0 is off. With both on, either is taken half the time.
-        seed: decides the partners and shares.
+        seed: decides the shares and boxes, and which of the two ways. The partner is the
+            neighbour in the batch, and the batch is shuffled.
 
     Returns:
         `(images, targets)`: targets are float of shape (n, classes), each row sums to 1.

@@ -184,40 +184,61 @@ def _downloads(target: Path) -> Path:
 
 
 def _from_huggingface(known: KnownDataset, target: Path, work: Path, tell: Progress) -> None:
-    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub import HfApi
 
     try:
-        # this request fails at once without a network; the download would try for half a minute
-        info = HfApi().dataset_info(known.huggingface, files_metadata=True, timeout=10)
+        # asks once: without a network it fails at once, where a download would try for long
+        info = HfApi(token=False).dataset_info(known.huggingface, files_metadata=True, timeout=10)
         archives = [file for file in info.siblings or [] if file.rfilename.endswith(".zip")]
-        if not archives:
-            raise DataError(f"{known.huggingface} holds no .zip any more.")
-        archive = max(archives, key=lambda file: file.size or 0)
-        if archive.lfs is None:
-            raise DataError(f"no checksum is announced for {archive.rfilename}.")
-        expected = archive.lfs.sha256
-        path = Path(
-            hf_hub_download(
-                known.huggingface,
-                archive.rfilename,
-                repo_type="dataset",
-                revision=info.sha,
-                local_dir=_downloads(target),
-                etag_timeout=10,
-            )
-        )
-    except DataError:
-        raise
     except Exception as error:  # its HTTP library has changed between versions, and may again
         raise DataError(_first_line(error)) from None
+    if not archives:
+        raise DataError(f"{known.huggingface} holds no .zip any more.")
+    archive = max(archives, key=lambda file: file.size or 0)
+    if archive.lfs is None:
+        raise DataError(f"no checksum is announced for {archive.rfilename}.")
+    # named after its checksum: a part of another version is never gone on with
+    path = _downloads(target) / f"{archive.lfs.sha256}.zip"
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    try:
+        _resume(known.huggingface, archive.rfilename, info.sha, archive.lfs.size, path)
+    except Exception as error:
+        raise DataError(
+            f"{_first_line(error)}; {path.stat().st_size / 1e6:,.0f} of "
+            f"{archive.lfs.size / 1e6:,.0f} MB have come. Fetch again: it goes on from there."
+        ) from None
     came = _sha256(path, tell)
-    if came != expected:
+    if came != archive.lfs.sha256:
         path.unlink()
         raise DataError(
-            f"{archive.rfilename} is damaged: its SHA-256 is {came}, the announced one {expected}. "
-            "It was removed; fetch again."
+            f"{archive.rfilename} is damaged: its SHA-256 is {came}, the announced one "
+            f"{archive.lfs.sha256}. It was removed; fetch again."
         )
     _unpack(path, work, tell)
+
+
+def _resume(repository: str, file: str, revision: str | None, size: int, path: Path) -> None:
+    """Download what is missing of `path`.
+
+    `hf_hub_download` would throw a part away: since version 1.18 the hub's library only goes on
+    within one call (its issue 4196), so the part is kept here.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.file_download import http_get
+
+    url = hf_hub_url(repository, file, repo_type="dataset", revision=revision)
+    if path.stat().st_size > size:
+        path.write_bytes(b"")
+    with open(path, "ab") as part:
+        if part.tell() < size:
+            http_get(
+                get_hf_file_metadata(url, token=False, timeout=10).location,
+                part,
+                resume_size=part.tell(),
+                expected_size=size,
+                displayed_filename=Path(file).name,
+            )
 
 
 def _from_kaggle(known: KnownDataset, target: Path, work: Path, tell: Progress) -> None:
@@ -236,7 +257,7 @@ def _from_kaggle(known: KnownDataset, target: Path, work: Path, tell: Progress) 
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0].rstrip(".")
 
 
 def _sha256(path: Path, tell: Progress) -> str:

@@ -56,11 +56,7 @@ def find_images(root: Path) -> Found:
             top, folders = folders[0], _folders(folders[0])
     except OSError as error:
         raise DataError(f"{root} cannot be read ({error.strerror}).") from None
-    by_split: dict[str, list[Path]] = {}
-    for folder in folders:
-        name = _split_of(folder)
-        if name is not None:
-            by_split.setdefault(name, []).append(folder)
+    by_split = _by_split(folders)
     if not by_split:
         splits = {"train": _classes(top, folders, skipped)}
     else:
@@ -88,6 +84,17 @@ def find_images(root: Path) -> Found:
     _count_loose_files(top, by_split, skipped)
     _tell_lookalikes(splits, notices)
     return Found(top, splits, skipped, notices)
+
+
+def _by_split(folders: list[Path]) -> dict[str, list[Path]]:
+    """Folders by the split that they hold; none where `train` and the like are class names."""
+    named = [folder for folder in folders if _split_of(folder) is not None]
+    if len(named) < len(folders) and not any(_holds_folders(folder) for folder in named):
+        return {}  # pictures of a train beside those of a plane
+    found: dict[str, list[Path]] = {}
+    for folder in named:
+        found.setdefault(SPLIT_NAMES[folder.name.lower()], []).append(folder)
+    return found
 
 
 def _folders(folder: Path) -> list[Path]:

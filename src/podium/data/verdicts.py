@@ -13,7 +13,7 @@ from podium.store import write_text
 
 __all__ = ["Verdict", "VerdictCache"]
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class VerdictCache:
         self.known: dict[str, list[object]] = {}
         try:
             stored = json.loads(self.path.read_text(encoding="utf-8"))
-            if stored["format"] == FORMAT:
+            if stored["format"] == FORMAT and isinstance(stored["files"], dict):
                 self.known = stored["files"]
         except (OSError, ValueError, KeyError, TypeError):
             pass

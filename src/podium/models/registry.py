@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from podium.errors import ConfigError, WeightsUnavailableError
 from podium.models import weights as w
+from podium.models.built import BuiltModel, Channels, ModelInfo
 from podium.models.paper import inception_resnet, simple_resnet
-from podium.network import hub_answers_fast
+from podium.models.timm_models import build_timm, list_timm
 from podium.transforms import seeded
 
 __all__ = [
@@ -30,35 +28,6 @@ __all__ = [
 ]
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-Channels = tuple[float, ...] | None
-
-
-@dataclass(frozen=True)
-class BuiltModel:
-    """A model and how it wants its images.
-
-    `mean` and `std` are what the weights expect of values in [0, 1]; None: those values as they
-    are. `classifier` names the part that `freeze: backbone` trains.
-    """
-
-    name: str
-    module: nn.Module
-    image_size: int
-    classifier: str
-    mean: Channels = None
-    std: Channels = None
-    pretrained_source: str | None = None
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """A line of `podium models`. `parameters` is None where counting would build the model."""
-
-    name: str
-    parameters: int | None
-    image_size: int
-    weights: str
-    description: str
 
 
 @dataclass(frozen=True)
@@ -171,7 +140,7 @@ def build_model(
     entry = REGISTRY.get(name)
     with seeded(seed):
         if entry is None:
-            return _build_timm(name, num_classes, pretrained, weights)
+            return build_timm(name, num_classes, pretrained, weights, ours=REGISTRY)
         module = entry.build(num_classes)
     mean, std, source = None, None, None
     if weights is not None:
@@ -188,77 +157,60 @@ def build_model(
     return BuiltModel(name, module, entry.image_size, entry.classifier, mean, std, source)
 
 
-def _build_timm(name: str, num_classes: int, pretrained: bool, weights: Path | None) -> BuiltModel:
-    import timm
-
-    _refuse_unknown(name)
-    try:
-        with hub_answers_fast():
-            module: Any = timm.create_model(
-                name, pretrained=pretrained and weights is None, num_classes=num_classes
-            )
-    except Exception as error:
-        if not pretrained or weights is not None:
-            raise ConfigError(f"timm cannot build {name!r} ({error}).") from None
-        raise WeightsUnavailableError(
-            f"The weights of timm's {name} are not on this machine and cannot be downloaded "
-            f"({type(error).__name__}). Connect once, or give a file: weights: FILE. "
-            "efficientnet_lite0 has its weights without a network."
-        ) from None
-    config = module.pretrained_cfg
-    classifier = config.get("classifier")
-    if not isinstance(classifier, str):
-        raise ConfigError(f"{name!r} has no single classifier layer; Podium cannot use it.")
-    size = int(config["input_size"][-1])
-    mean, std, source = None, None, None
-    if weights is not None:
-        w.load_into(module, w.read_state(weights), classifier, f"weights: {weights}")
-        source = weights.name
-    elif pretrained:
-        source = f"timm {config.get('hf_hub_id') or config.get('url') or name}"
-    if source is not None:
-        mean, std = tuple(config["mean"]), tuple(config["std"])
-    return BuiltModel(name, module, size, classifier, mean, std, source)
-
-
-def _refuse_unknown(name: str) -> None:
-    import timm
-
-    if timm.is_model(name.partition(".")[0]):
-        return
-    known = dict.fromkeys([*REGISTRY, *timm.list_models()])
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-    hint = f" Did you mean {', '.join(close)}?" if close else " `podium models` lists them."
-    raise ConfigError(f"model: there is no {name!r}, neither ours nor timm's.{hint}")
-
-
 def rebuild_model(name: str, num_classes: int) -> nn.Module:
     """The bare architecture, for weights that the caller loads. Needs no network."""
     return build_model(name, num_classes).module
 
 
-def check_weights(name: str, *, pretrained: bool = False, weights: Path | None = None) -> None:
+def check_weights(
+    name: str,
+    *,
+    pretrained: bool = False,
+    weights: Path | None = None,
+    image_size: int | None = None,
+) -> None:
     """Find out before a study begins whether a contender can be built, downloading if need be.
 
+    Args:
+        name: as in `build_model`.
+        pretrained: as in `build_model`.
+        weights: as in `build_model`.
+        image_size: side in pixels that the model must take; empty: its own is not tried.
+
     Raises:
-        ConfigError, UserError, WeightsUnavailableError: as `build_model` would.
+        ConfigError, UserError, WeightsUnavailableError: as `build_model` would, or the model
+            does not take images of that size (most transformers take one size alone).
     """
-    build_model(name, 2, pretrained=pretrained, weights=weights)
+    built = build_model(name, 2, pretrained=pretrained, weights=weights)
+    if image_size is None or image_size == built.image_size:
+        return
+    try:
+        with torch.inference_mode():
+            built.module.eval()(torch.zeros(1, 3, image_size, image_size))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"image_size: {image_size} does not suit {name} ({error}). Leave image_size empty: "
+            f"the model's own is {built.image_size}."
+        ) from None
 
 
 def freeze_backbone(built: BuiltModel) -> tuple[str, ...]:
     """Leave only the classifier to train.
 
     Returns:
-        Names of the direct children that are frozen, for `set_train_mode`.
+        Names of the parts that are frozen, for `set_train_mode`: all that lie beside the
+        classifier, on every level above it (`head.bn` is backbone where `head.fc` classifies).
     """
     for parameter in built.module.parameters():
         parameter.requires_grad_(False)
     last = built.module.get_submodule(built.classifier)
     for parameter in last.parameters():
         parameter.requires_grad_(True)
-    top = built.classifier.partition(".")[0]
-    return tuple(name for name, _ in built.module.named_children() if name != top)
+    frozen, above, prefix = [], built.module, ""
+    for step in built.classifier.split("."):
+        frozen += [prefix + name for name, _ in above.named_children() if name != step]
+        above, prefix = above.get_submodule(step), f"{prefix}{step}."
+    return tuple(frozen)
 
 
 def set_train_mode(module: nn.Module, frozen: Iterable[str] = ()) -> None:
@@ -283,7 +235,7 @@ def list_models(num_classes: int = 100, *, timm: str | None = None) -> list[Mode
         ConfigError: no model matches.
     """
     if timm is not None:
-        return _list_timm(timm)
+        return list_timm(timm)
     found = []
     for name, entry in REGISTRY.items():
         with torch.device("meta"):
@@ -291,21 +243,4 @@ def list_models(num_classes: int = 100, *, timm: str | None = None) -> list[Mode
         found.append(
             ModelInfo(name, parameters, entry.image_size, entry.available(), entry.description)
         )
-    return found
-
-
-def _list_timm(pattern: str) -> list[ModelInfo]:
-    import timm
-
-    names = fnmatch.filter(timm.list_models(), pattern)
-    if not names:
-        raise ConfigError(f"--timm {pattern!r}: no timm model matches. Try '*{pattern}*'.")
-    with_weights = set(timm.list_models(pretrained=True))
-    bases = {name.partition(".")[0] for name in with_weights}
-    found = []
-    for name in names:
-        config: Any = timm.get_pretrained_cfg(name)
-        size = int(config.input_size[-1]) if config is not None else 224
-        there = "download" if name in bases else "none"
-        found.append(ModelInfo(name, None, size, there, "timm"))
     return found

@@ -119,7 +119,9 @@ def download_state(url: str, model: str) -> State:
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(15)  # torch.hub sets none, and would wait for ever
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # it announces even what then fails
+        # it announces even what then fails, on either stream as its version has it
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             torch.hub.load_state_dict_from_url(
                 url, map_location="cpu", check_hash=True, weights_only=True, progress=False
             )

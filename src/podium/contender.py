@@ -1,0 +1,105 @@
+"""One run from its recipe to its closing record: trained, then scored once."""
+
+from __future__ import annotations
+
+import torch
+
+from podium.__about__ import __version__
+from podium.checkpoint import read_checkpoint
+from podium.config import Machine, RunSpec
+from podium.data.index import DataIndex
+from podium.evaluation import load_run, predict_split
+from podium.events import Event, Notify, StopRequest
+from podium.machine import choose_device, choose_precision, choose_workers
+from podium.metrics import scores
+from podium.models import build_model
+from podium.schedule import best_epoch
+from podium.store import RunFolder, SplitName, read_json, utc_now, write_json
+from podium.training import Job, fit
+
+__all__ = ["train_and_score"]
+
+SCORED: tuple[SplitName, ...] = ("valid", "test")
+
+
+def train_and_score(
+    run: RunFolder,
+    index: DataIndex,
+    recipe: RunSpec,
+    wanted_model: str,
+    machine: Machine,
+    notify: Notify,
+    stop: StopRequest,
+) -> dict[str, float]:
+    """Train a run to its end, predict validation and test images, write `done.json` last.
+
+    Args:
+        run: its folder; what is there already is taken up.
+        index: the images.
+        recipe: what to train, with the model that was settled on.
+        wanted_model: what the study asks for; another one than the recipe's where that stands in.
+        machine: what to train on.
+        notify: told of every batch and epoch.
+        stop: asked after every step.
+
+    Returns:
+        `valid_accuracy` and `test_accuracy` of the best epoch, 0 to 1.
+
+    Raises:
+        KeyboardInterrupt: `stop` was set; the state is saved.
+        TrainingError, DataError: see `podium.training.fit`.
+    """
+    device = choose_device(machine)
+    workers = choose_workers(machine, device)
+    built = build_model(recipe.model, len(index.classes), seed=run.seed)
+    precision, reason = choose_precision(
+        machine, device, built.module, recipe.image_size or built.image_size
+    )
+    notify(Event("message", f"{device.describe()}, {precision} ({reason})"))
+    fit(Job(recipe, index, run, machine, device, precision, workers), notify, stop)
+
+    # The test images are looked at here and nowhere else: once, with the best epoch.
+    model = load_run(run, device.torch)
+    closing: dict[str, float] = {}
+    for split in SCORED:
+        predictions = predict_split(
+            model,
+            index,
+            split,
+            device=device.torch,
+            batch_size=recipe.batch_size,
+            workers=workers,
+            notify=notify,
+        )
+        predictions.write(run.predictions(split))
+        closing[f"{split}_accuracy"] = scores(predictions).accuracy
+    scored_at = utc_now()
+    rows = run.read_history()
+    state = read_checkpoint(run.last)
+    write_json(
+        run.done,
+        {
+            "podium_version": __version__,
+            "torch_version": torch.__version__,
+            "finished_at": utc_now(),
+            "test_scored_at": scored_at,
+            "model": recipe.model,
+            "stood_in_for": wanted_model if wanted_model != recipe.model else None,
+            "pretrained_source": read_json(run.model).get("pretrained_source"),
+            "image_size": model.image_size,
+            "parameters": sum(p.numel() for p in model.module.parameters()),
+            "trainable_parameters": state["trainable_parameters"],
+            "epochs": len(rows),
+            "best_epoch": best_epoch(rows),
+            "seconds": round(state["total_seconds"], 3),
+            "images_per_second": round(
+                sum(row["images_per_second"] for row in rows) / len(rows), 2
+            ),
+            "precision": precision,
+            "precision_reason": reason,
+            "device": device.describe(),
+            "devices": device.count,
+            **closing,
+        },
+    )
+    return closing

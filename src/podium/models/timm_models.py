@@ -1,0 +1,128 @@
+"""Any of timm's models by its name; timm itself is imported only when one is asked for."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from podium.errors import ConfigError, WeightsUnavailableError
+from podium.models import weights as w
+from podium.models.built import BuiltModel, ModelInfo
+from podium.network import hub_answers_fast
+
+__all__ = ["build_timm", "list_timm"]
+
+
+def build_timm(
+    name: str,
+    num_classes: int,
+    pretrained: bool,
+    weights: Path | None,
+    *,
+    ours: Iterable[str] = (),
+) -> BuiltModel:
+    """Build one of timm's models; see `podium.models.build_model`.
+
+    Args:
+        name: with or without the tag of its weights (`resnet50.a1_in1k`).
+        num_classes: size of the output.
+        pretrained: start from the weights that timm has for the name.
+        weights: start from this local file instead.
+        ours: further names that a misspelt one may have meant.
+
+    Raises:
+        ConfigError: there is no such model, or it has no pre-trained weights.
+        WeightsUnavailableError: its weights are not here and cannot be downloaded.
+        UserError: the local file does not fit.
+    """
+    import timm
+
+    _refuse_unknown(name, pretrained and weights is None, ours)
+    try:
+        with hub_answers_fast():
+            module: Any = timm.create_model(
+                name, pretrained=pretrained and weights is None, num_classes=num_classes
+            )
+    except Exception as error:
+        if not pretrained or weights is not None:
+            raise ConfigError(f"timm cannot build {name!r} ({error}).") from None
+        raise WeightsUnavailableError(
+            f"The weights of timm's {name} are not on this machine and cannot be downloaded "
+            f"({type(error).__name__}). Connect once, or give a file: weights: FILE. "
+            "efficientnet_lite0 has its weights without a network."
+        ) from None
+    config = module.pretrained_cfg
+    classifier = config.get("classifier")
+    if not isinstance(classifier, str):
+        raise ConfigError(f"{name!r} has no single classifier layer; Podium cannot use it.")
+    size = int(config["input_size"][-1])
+    mean, std, source = None, None, None
+    if weights is not None:
+        w.load_into(module, w.read_state(weights), classifier, f"weights: {weights}")
+        source = weights.name
+    elif pretrained:
+        source = f"timm {config.get('hf_hub_id') or config.get('url') or name}"
+    if source is not None:
+        mean, std = tuple(config["mean"]), tuple(config["std"])
+    return BuiltModel(name, module, size, classifier, mean, std, source)
+
+
+def _refuse_unknown(name: str, pretrained: bool, ours: Iterable[str]) -> None:
+    import timm
+
+    base, _, tag = name.partition(".")
+    if timm.is_model(base):
+        # asked before building: some models take a minute and gigabytes, only to have no weights
+        tags = [n.partition(".")[2] for n in timm.list_models(f"{base}.*", include_tags=True)]
+        if tag and tag not in tags:
+            raise ConfigError(
+                f"model: timm's {base} has no weights called {tag!r}; it has {', '.join(tags)}."
+            )
+        if pretrained and not timm.is_model_pretrained(name):
+            raise ConfigError(
+                f"pretrained: true, but nobody has published weights of timm's {name}. Use "
+                "weights: FILE, or a model that `podium models` lists with weights."
+            )
+        return
+    known = dict.fromkeys([*ours, *timm.list_models()])
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    hint = f" Did you mean {', '.join(close)}?" if close else " `podium models` lists them."
+    raise ConfigError(f"model: there is no {name!r}, neither ours nor timm's.{hint}")
+
+
+def list_timm(pattern: str) -> list[ModelInfo]:
+    """timm's models that match a pattern with `*` and `?`.
+
+    Raises:
+        ConfigError: none does.
+    """
+    import timm
+
+    names = fnmatch.filter(timm.list_models(), pattern)
+    if not names:
+        raise ConfigError(f"--timm {pattern!r}: no timm model matches. Try '*{pattern}*'.")
+    with_weights = set(timm.list_models(pretrained=True))
+    bases = {name.partition(".")[0] for name in with_weights}
+    found = []
+    for name in names:
+        config: Any = timm.get_pretrained_cfg(name)
+        size = int(config.input_size[-1]) if config is not None else 224
+        there = _availability(config) if name in bases else "none"
+        found.append(ModelInfo(name, None, size, there, "timm"))
+    return found
+
+
+def _availability(config: Any) -> str:
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    if config is not None and config.hf_hub_id:
+        for file in (config.hf_hub_filename, "model.safetensors", "pytorch_model.bin"):
+            if file and isinstance(
+                try_to_load_from_cache(config.hf_hub_id, file, cache_dir=constants.HF_HUB_CACHE),
+                str,
+            ):
+                return "on this machine"
+    return "download"
