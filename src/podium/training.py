@@ -287,11 +287,7 @@ class _Trainer:
                 at.loss, at.correct, at.seen = sums.tolist()
                 self.save_last()
                 raise KeyboardInterrupt
-            if now - saved > # Fabric announces what the progress display has told already. Here, not in `fit`: the processes
-# that it starts speak before they call anything of ours.
-logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-
-CHECKPOINT_SECONDS and fabric.world_size == 1:
+            if now - saved > CHECKPOINT_SECONDS and fabric.world_size == 1:
                 self.save_last()
                 saved = time.perf_counter()
         at.loss, at.correct, at.seen = sums.tolist()
