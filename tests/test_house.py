@@ -30,7 +30,7 @@ ROOMS = [
     {"errors", "__about__"},
     {"config", "store", "network", "metrics", "studyfile"},
     {"data", "transforms", "models", "schedule", "events", "machine", "augment_sheet"},
-    {"inference", "checkpoint"},
+    {"inference", "checkpoint", "tensorboard"},
     {"frozen"},
     {"training", "evaluation"},
     {"contender"},

@@ -324,3 +324,20 @@ def test_features_that_may_vary_are_not_kept() -> None:
     plain = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3, 2))
     assert head_follows_backbone(plain, "1", torch.rand(4, 3), 10)
     assert not head_follows_backbone(plain, "1", torch.rand(4, 3), 2**31)
+
+
+def test_tensorboard_has_every_epoch_once_after_a_resume(index: DataIndex, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    broken = job(tmp_path / "run", index, epochs=3)
+    machine = Machine(device="cpu", tensorboard=True)
+    broken = Job(**{**broken.__dict__, "machine": machine})
+    with pytest.raises(KeyboardInterrupt):
+        fit(broken, silent, StopAfter(8))
+    fit(broken, silent)
+    events = EventAccumulator(str(broken.folder.path / "tensorboard")).Reload()
+    rows = broken.folder.read_history()
+    for tag, column in (("loss/train", "train_loss"), ("accuracy/valid", "valid_accuracy")):
+        found = [(event.step, event.value) for event in events.Scalars(tag)]
+        assert [step for step, _ in found] == [1, 2, 3]
+        assert [value for _, value in found] == pytest.approx([row[column] for row in rows])

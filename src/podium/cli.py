@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 from podium.__about__ import __version__
@@ -282,7 +283,18 @@ def data_fetch(
     """Download a data set into the cache (or draw it: demo), checked and resumable."""
     from podium.data.fetch import fetch
 
-    folder = fetch(name, source=source, into=into)
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=err,
+        transient=True, disable=not err.is_terminal,
+    ) as progress:  # fmt: skip
+        tasks: dict[str, TaskID] = {}
+
+        def tell(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what.capitalize(), total=total)
+            progress.update(tasks[what], completed=done)
+
+        folder = fetch(name, source=source, into=into, progress=tell)
     out.print(f"Images: {folder}", highlight=False, markup=False)
 
 

@@ -33,6 +33,7 @@ from podium.machine import FABRIC_PRECISION, Device
 from podium.models import BuiltModel, build_model, freeze_backbone, set_train_mode
 from podium.schedule import best_epoch, is_finished, learning_rate
 from podium.store import RunFolder, atomic_write, write_json
+from podium.tensorboard import EpochLog
 from podium.transforms import eval_transform, mix_batch, sample_seed, train_transform
 
 __all__ = ["Job", "fit"]
@@ -159,7 +160,9 @@ class _Trainer:
 
     def run(self) -> None:
         self.resume()
-        recipe = self.job.recipe
+        recipe, log = self.job.recipe, None
+        if self.job.machine.tensorboard and self.fabric.is_global_zero:
+            log = EpochLog(self.job.folder.path / "tensorboard", len(self.at.rows))
         if not is_finished(recipe, self.at.rows):
             self.keep_features()
         while not is_finished(recipe, self.at.rows):
@@ -189,7 +192,11 @@ class _Trainer:
             self.save_last()
             if self.fabric.is_global_zero:
                 self.job.folder.write_history(rows)
+            if log is not None:
+                log.write(row)
             self.notify(Event("epoch", row=row, total=recipe.epochs))
+        if log is not None:
+            log.close()
 
     def keep_features(self) -> None:
         """Where the backbone is frozen and its input never varies, run it once and for all."""
