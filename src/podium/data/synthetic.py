@@ -72,7 +72,7 @@ def make_demo(
     *,
     seed: int = 0,
     size: int = 64,
-    per_class: tuple[int, int, int] = (50, 20, 40),
+    per_class: tuple[int, int, int] = (40, 20, 40),
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Draw the demo's data set into a new folder, all or nothing.
