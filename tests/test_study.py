@@ -195,7 +195,8 @@ def test_a_second_podium_on_the_same_study_is_refused(
     ("arguments", "expected"),
     [
         (["run", "nothing.yaml"], "expected the path of a YAML file"),
-        (["run", "quick", "--data", "nowhere"], "does not exist"),
+        (["run", "quick", "--data", "nowhere"], "There is no folder"),
+        (["run", "quick", "--precision", "fp16", "--device", "cpu"], "needs a CUDA GPU"),
         (["run", "quick", "--device", "tpu"], "expected auto, cpu, cuda"),
         (["run", "quick", "--precision", "fp8"], "--precision"),
         (["run", "quick", "--devices", "4000"], "--devices"),

@@ -1,20 +1,51 @@
-"""`last.ckpt`: read without running code, and only where it belongs to this very run."""
+"""What a run keeps to go on from, and to be used: `last.ckpt` and the best epoch's weights."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
+from torch import nn
 
 from podium.__about__ import __version__
 from podium.config import RunSpec
 from podium.errors import RunFolderError
+from podium.store import RunFolder, atomic_write, write_json
 
-__all__ = ["CHECKPOINT_FORMAT", "read_checkpoint", "refuse_another"]
+__all__ = ["CHECKPOINT_FORMAT", "Progress", "read_checkpoint", "refuse_another", "write_best"]
 
 CHECKPOINT_FORMAT = 1
+
+
+@dataclass
+class Progress:
+    """Where a run is; all that `last.ckpt` holds besides tensors."""
+
+    rows: list[dict[str, float]] = field(default_factory=list)  # finished epochs
+    step: int = 0  # steps done of the epoch under way
+    loss: float = 0.0  # sums over this process's images of that epoch
+    correct: float = 0.0
+    seen: float = 0.0
+    seconds: float = 0.0  # wall time of that epoch so far
+    total_seconds: float = 0.0  # of all finished epochs
+
+
+def write_best(folder: RunFolder, module: nn.Module, description: Mapping[str, Any]) -> None:
+    """Write weights, and all that is needed to use them without Podium's other files.
+
+    Args:
+        folder: of the run.
+        module: its tensors go to `best.safetensors`.
+        description: what `model.json` says beside the run's name: classes, preprocessing, epoch.
+    """
+    state = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+    atomic_write(folder.best, lambda temporary: save_file(state, temporary))
+    head = {"format": 1, "podium": __version__, "contender": folder.contender, "seed": folder.seed}
+    write_json(folder.model, {**head, **description})
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from podium.config import RunSpec
 from podium.data.dataset import EpochSampler
+from podium.events import Event, Notify
 from podium.inference import Batch, Normalization, batches
 
 __all__ = ["Features", "compute_features", "features_are_fixed", "head_follows_backbone"]
@@ -74,33 +76,44 @@ def head_follows_backbone(
 def compute_features(
     module: nn.Module,
     classifier: str,
-    loader: DataLoader[object],
+    loaders: Mapping[str, DataLoader[Any]],
     device: torch.device,
     normalization: Normalization,
-    progress: Callable[[int], None],
-) -> Features:
-    """Run every image of `loader` through all of the model but its classifier.
+    notify: Notify,
+) -> dict[str, Features]:
+    """Run every image through all of the model but its classifier.
 
     In fp32 and evaluation mode: the very features that evaluation will see.
 
     Args:
         module: the model; unchanged afterwards.
         classifier: name of its classifier.
-        loader: the images, in the order that numbers them.
+        loaders: of each split, its images in the order that numbers them.
         device: where the model is.
         normalization: of the inputs.
-        progress: called with the number of images of each batch.
+        notify: told of the progress.
+
+    Returns:
+        Features by split; empty where the model cannot be taken apart.
     """
-    name = classifier.rpartition(".")[2]
-    module.eval()
+    sized: list[Any] = [loader.dataset for loader in loaders.values()]
+    total = sum(len(dataset) for dataset in sized)
+    sample, _, _ = next(batches(next(iter(loaders.values())), device, normalization))
+    if not head_follows_backbone(module, classifier, sample, most_images=total):
+        return {}
     parent, head = _without(module, classifier)
-    values, labels = [], []
+    found, done = {}, 0
     try:
-        with torch.no_grad():  # not inference mode: the classifier trains on these
-            for inputs, target, _ in batches(loader, device, normalization):
-                values.append(module(inputs).float().cpu())
-                labels.append(target.cpu())
-                progress(len(target))
+        for split, loader in loaders.items():
+            values, labels = [], []
+            with torch.no_grad():  # not inference mode: the classifier trains on these
+                for inputs, target, _ in batches(loader, device, normalization):
+                    values.append(module(inputs).float().cpu())
+                    labels.append(target.cpu())
+                    done += len(target)
+                    notify(Event("evaluate", "features", step=done, total=total))
+            found[split] = Features(torch.cat(values), torch.cat(labels))
     finally:
-        setattr(parent, name, head)
-    return Features(torch.cat(values), torch.cat(labels))
+        setattr(parent, classifier.rpartition(".")[2], head)
+    notify(Event("message", f"keeps the frozen backbone's features of {total:,} images"))
+    return found

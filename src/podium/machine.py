@@ -45,7 +45,7 @@ def choose_device(machine: Machine) -> Device:
     """Pick the device that `machine` asks for, or the fastest kind that is there.
 
     Raises:
-        ConfigError: the device is unknown, or this machine does not have it.
+        ConfigError: the device is unknown, is not there, or cannot do the precision asked for.
     """
     kind, _, number = machine.device.partition(":")
     have = {
@@ -65,6 +65,8 @@ def choose_device(machine: Machine) -> Device:
             f"--device {machine.device} --devices {machine.devices}: this machine has {there}. "
             "Ask for fewer devices, or use --device cpu."
         )
+    if machine.precision == "fp16" and kind != "cuda":
+        raise ConfigError(f"--precision fp16 needs a CUDA GPU, and this is {kind}. Use auto.")
     return Device(kind, index, machine.devices)
 
 
@@ -90,15 +92,8 @@ def choose_precision(
 
     Returns:
         `(precision, reason)`: fp32, bf16 or fp16, and a sentence.
-
-    Raises:
-        ConfigError: the precision asked for does not exist on this device.
     """
     wanted = machine.precision
-    if wanted == "fp16" and device.kind != "cuda":
-        raise ConfigError(
-            f"--precision fp16 needs a CUDA GPU, and this is {device.kind}. Use auto."
-        )
     if wanted != "auto":
         return wanted, "as asked"
     if not _has_fast_bf16(device):

@@ -201,7 +201,13 @@ class Study:
         """Settle what each contender trains, before hours are spent on the others."""
         if not todo:
             return {}, {}
+        from podium.machine import choose_device
         from podium.models import check_weights
+        from podium.tensorboard import require_tensorboard
+
+        choose_device(self.machine)  # a wrong flag should end here, not once a contender
+        if self.machine.tensorboard:
+            require_tensorboard()
 
         settled: dict[str, RunSpec] = {}
         outcomes: dict[Path, Outcome] = {}

@@ -9,21 +9,25 @@ from typing import Any
 
 from podium.errors import ConfigError
 
-__all__ = ["EpochLog"]
+__all__ = ["EpochLog", "require_tensorboard"]
 
 
-class EpochLog:
-    """Writes a row of the history as scalars; the history itself stays the record.
+def require_tensorboard() -> None:
+    """Find out before a study begins.
 
     Raises:
         ConfigError: the package tensorboard is not installed.
     """
+    if importlib.util.find_spec("tensorboard") is None:
+        raise ConfigError(
+            "--tensorboard needs the package tensorboard: pip install 'podium[tensorboard]'."
+        )
+
+
+class EpochLog:
+    """Writes a row of the history as scalars; the history itself stays the record."""
 
     def __init__(self, folder: Path, epochs_done: int) -> None:
-        if importlib.util.find_spec("tensorboard") is None:
-            raise ConfigError(
-                "--tensorboard needs the package tensorboard: pip install 'podium[tensorboard]'."
-            )
         from torch.utils.tensorboard import SummaryWriter
 
         make: Any = SummaryWriter

@@ -12,27 +12,31 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from safetensors.torch import save_file
 from torch import nn
 
-from podium.__about__ import __version__
-from podium.checkpoint import CHECKPOINT_FORMAT, read_checkpoint, refuse_another
+from podium.checkpoint import (
+    CHECKPOINT_FORMAT,
+    Progress,
+    read_checkpoint,
+    refuse_another,
+    write_best,
+)
 from podium.config import Machine, RunSpec
 from podium.data.dataset import EpochSampler, ImageDataset
 from podium.data.index import DataIndex
 from podium.errors import TrainingError
 from podium.events import Event, Notify, StopRequest, relay
-from podium.frozen import Features, compute_features, features_are_fixed, head_follows_backbone
+from podium.frozen import Features, compute_features, features_are_fixed
 from podium.inference import Batch, Normalization, batches, make_loader, predict
 from podium.machine import FABRIC_PRECISION, Device
 from podium.models import BuiltModel, build_model, freeze_backbone, set_train_mode
 from podium.schedule import best_epoch, is_finished, learning_rate
-from podium.store import RunFolder, atomic_write, write_json
+from podium.store import RunFolder, atomic_write
 from podium.tensorboard import EpochLog
 from podium.transforms import eval_transform, mix_batch, sample_seed, train_transform
 
@@ -101,19 +105,6 @@ def _in_process(fabric: Fabric, job: Job, queue: Any, stopping: Any) -> None:
     torch.distributed.destroy_process_group()
 
 
-@dataclass
-class _Progress:
-    """Where a run is; all that `last.ckpt` holds besides tensors."""
-
-    rows: list[dict[str, float]] = field(default_factory=list)  # finished epochs
-    step: int = 0  # steps done of the epoch under way
-    loss: float = 0.0  # sums over this process's images of that epoch
-    correct: float = 0.0
-    seen: float = 0.0
-    seconds: float = 0.0  # wall time of that epoch so far
-    total_seconds: float = 0.0  # of all finished epochs
-
-
 class _Trainer:
     """One process's part of a training; on a single device, all of it."""
 
@@ -156,7 +147,7 @@ class _Trainer:
             batch_size=max(1, recipe.batch_size // world),
             indices=range(rank, len(valid), world),
         )
-        self.at = _Progress()
+        self.at = Progress()
 
     def run(self) -> None:
         self.resume()
@@ -188,7 +179,7 @@ class _Trainer:
             rows = [*self.at.rows, row]
             if best_epoch(rows) == epoch:
                 self.save_best(epoch)
-            self.at = _Progress(rows, total_seconds=self.at.total_seconds + seconds)
+            self.at = Progress(rows, total_seconds=self.at.total_seconds + seconds)
             self.save_last()
             if self.fabric.is_global_zero:
                 self.job.folder.write_history(rows)
@@ -203,7 +194,6 @@ class _Trainer:
         job, device = self.job, self.fabric.device
         if not features_are_fixed(job.recipe, self.fabric.world_size):
             return
-        name = self.built.classifier
         loaders = {
             split: make_loader(
                 ImageDataset(job.index, split, eval_transform(self.size), None),
@@ -213,23 +203,13 @@ class _Trainer:
             )
             for split in ("train", "valid")
         }
-        sample, _, _ = next(batches(loaders["valid"], device, self.normalization))
-        total = sum(len(job.index.splits[split]) for split in loaders)
-        if not head_follows_backbone(self.module, name, sample, most_images=total):
+        began, name = time.perf_counter(), self.built.classifier
+        self.features = compute_features(
+            self.module, name, loaders, device, self.normalization, self.notify
+        )
+        if not self.features:
             return
-        began, done = time.perf_counter(), 0
-
-        def progress(count: int) -> None:
-            nonlocal done
-            done += count
-            self.notify(Event("evaluate", "features", step=done, total=total))
-
-        for split, loader in loaders.items():
-            self.features[split] = compute_features(
-                self.module, name, loader, device, self.normalization, progress
-            )
         self.at.total_seconds += time.perf_counter() - began
-        self.notify(Event("message", f"keeps the frozen backbone's features of {total:,} images"))
         # the parameters stay the same objects, so that the whole model is saved as ever
         self.model = self.fabric.setup_module(self.module.get_submodule(name))
 
@@ -312,7 +292,7 @@ class _Trainer:
                 self.module, self.valid_loader, self.fabric.device, self.normalization
             )
             scores, target = torch.from_numpy(logits), torch.from_numpy(labels)
-        part = _Progress(
+        part = Progress(
             loss=float(nn.functional.cross_entropy(scores.double(), target, reduction="sum")),
             correct=float((scores.argmax(1) == target).sum()),
             seen=float(len(target)),
@@ -330,7 +310,7 @@ class _Trainer:
         assert isinstance(total, torch.Tensor)
         return [float(value) for value in total]
 
-    def mean_over_processes(self, part: _Progress) -> tuple[float, float, float]:
+    def mean_over_processes(self, part: Progress) -> tuple[float, float, float]:
         loss, correct, seen = self.all_sum([part.loss, part.correct, part.seen])
         return loss / seen, correct / seen, seen
 
@@ -352,29 +332,18 @@ class _Trainer:
         """Weights, and all that is needed to use them without Podium's other files."""
         if not self.fabric.is_global_zero:
             return
-        state = {
-            name: value.detach().cpu().contiguous()
-            for name, value in self.module.state_dict().items()
+        job, mean_std = self.job, self.normalization
+        description = {
+            "model": job.recipe.model,
+            "class_names": list(job.index.classes),
+            "image_size": self.size,
+            "resize": "bilinear, antialiased, both sides to image_size",
+            "mean": None if mean_std is None else list(mean_std[0]),
+            "std": None if mean_std is None else list(mean_std[1]),
+            "pretrained_source": self.built.pretrained_source,
+            "best_epoch": epoch,
         }
-        folder, mean_std = self.job.folder, self.normalization
-        atomic_write(folder.best, lambda temporary: save_file(state, temporary))
-        write_json(
-            folder.model,
-            {
-                "format": 1,
-                "podium": __version__,
-                "model": self.job.recipe.model,
-                "class_names": list(self.job.index.classes),
-                "image_size": self.size,
-                "resize": "bilinear, antialiased, both sides to image_size",
-                "mean": None if mean_std is None else list(mean_std[0]),
-                "std": None if mean_std is None else list(mean_std[1]),
-                "pretrained_source": self.built.pretrained_source,
-                "contender": folder.contender,
-                "seed": folder.seed,
-                "best_epoch": epoch,
-            },
-        )
+        write_best(job.folder, self.module, description)
 
     def save_last(self) -> None:
         """Everything that resuming needs, in one file that is replaced whole."""
@@ -420,7 +389,7 @@ class _Trainer:
         step, loss, correct, seen, seconds = state["epoch_under_way"]
         if not self.fabric.is_global_zero:  # the saved sums are those of all processes together
             loss = correct = seen = 0.0
-        self.at = _Progress(
+        self.at = Progress(
             state["rows"], int(step), loss, correct, seen, seconds, state["total_seconds"]
         )
 
