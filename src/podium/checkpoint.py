@@ -76,9 +76,7 @@ def refuse_another(path: Path, state: Mapping[str, Any], recipe: RunSpec, finger
     Raises:
         RunFolderError: it is one; the message says what differs.
     """
-    mine, theirs = recipe.model_dump(mode="json"), state["recipe"]
-    changed = [f"{key}: {theirs.get(key)} -> {mine[key]}" for key in mine
-               if key != "label" and theirs.get(key) != mine[key]]  # fmt: skip
+    changed = recipe.changes_from(state["recipe"])
     if changed:
         problem = f"another recipe ({', '.join(changed)})"
     elif state["fingerprint"] != fingerprint:

@@ -8,6 +8,7 @@ the machine only decides how fast the result comes.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -101,6 +102,21 @@ class RunSpec(_Strict):
         if self.if_unavailable and self.weights is not None:
             raise ValueError("if_unavailable and weights exclude each other: a local file is there")
         return self
+
+    def changes_from(self, stored: Mapping[str, Any]) -> list[str]:
+        """What differs from a stored recipe, as 'key: old -> new'; its name may differ.
+
+        Args:
+            stored: what `model_dump(mode="json")` gave, perhaps in an earlier version.
+        """
+        # through the class, so that a setting that was added with a default is no difference
+        old = RunSpec.model_validate(stored).model_dump(mode="json")
+        new = self.model_dump(mode="json")
+        return [
+            f"{key}: {old[key]} -> {new[key]}"
+            for key in new
+            if key != "label" and old[key] != new[key]
+        ]
 
     def notices(self) -> list[str]:
         """Settings that the others keep from taking effect, one sentence each."""

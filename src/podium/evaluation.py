@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -20,7 +21,7 @@ from podium.models import rebuild_model
 from podium.store import Predictions, RunFolder, SplitName, read_json
 from podium.transforms import eval_transform
 
-__all__ = ["TrainedModel", "load_run", "predict_split"]
+__all__ = ["TrainedModel", "load_run", "predict_split", "run_folder"]
 
 
 @dataclass(frozen=True)
@@ -117,13 +118,7 @@ def predict_split(
     logits, _ = predict(model.module, loader, place, model.normalization, progress)
     numbers = {name: number for number, name in enumerate(model.class_names)}
     labels = [numbers[index.classes[label]] for label in part.labels]
-    return Predictions(model.class_names, part.paths, _int64(labels), logits)
-
-
-def _int64(values: list[int]) -> Any:
-    import numpy as np
-
-    return np.asarray(values, dtype=np.int64)
+    return Predictions(model.class_names, part.paths, np.asarray(labels, dtype=np.int64), logits)
 
 
 def run_folder(path: str | Path) -> RunFolder:

@@ -183,15 +183,11 @@ class Study:
         if not run.config.is_file():
             return
         before = yaml.safe_load(run.config.read_text(encoding="utf-8"))
-        recipe = self.spec.contenders[run.contender]
-        # through RunSpec, so that a setting that was added with a default is no difference
-        old = RunSpec.model_validate(before["recipe"]).model_dump(mode="json")
-        new = recipe.model_dump(mode="json")
-        changed = [key for key in new if old[key] != new[key] and key != "label"]
+        changed = self.spec.contenders[run.contender].changes_from(before["recipe"])
         if changed:
-            told = ", ".join(f"{key}: {old[key]} -> {new[key]}" for key in changed)
             raise RunFolderError(
-                f"{run.path} was begun with another recipe ({told}). Nothing was changed. "
+                f"{run.path} was begun with another recipe ({', '.join(changed)}). Nothing was "
+                "changed. "
                 "Give the study another name (--name), or remove that folder to start it afresh."
             )
 

@@ -194,15 +194,13 @@ class _Trainer:
         job, device = self.job, self.fabric.device
         if not features_are_fixed(job.recipe, self.fabric.world_size):
             return
-        loaders = {
-            split: make_loader(
-                ImageDataset(job.index, split, eval_transform(self.size), None),
-                workers=job.workers,
-                device=device,
-                batch_size=job.recipe.batch_size,
-            )
-            for split in ("train", "valid")
-        }
+        train_loader = make_loader(
+            ImageDataset(job.index, "train", eval_transform(self.size), None),
+            workers=job.workers,
+            device=device,
+            batch_size=job.recipe.batch_size,
+        )
+        loaders = {"train": train_loader, "valid": self.valid_loader}  # one process: all of valid
         began, name = time.perf_counter(), self.built.classifier
         self.features = compute_features(
             self.module, name, loaders, device, self.normalization, self.notify
