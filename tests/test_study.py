@@ -310,3 +310,30 @@ def test_a_failure_that_is_no_mistake_ends_with_one(
     assert "Traceback" not in told
     with pytest.raises(RuntimeError, match="the moon"):
         main([*command, "--debug"])
+
+
+def test_a_stand_in_stands_in_for_every_seed(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seeds of one contender must not be of two models, though weights turn up in between."""
+    import torch
+
+    def unreachable(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", unreachable)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    helped = {
+        "model": "resnet18",
+        "pretrained": True,
+        "if_unavailable": "efficientnet_lite0",
+        "epochs": 1,
+    }
+    study = write_study(tmp_path, pictures, contenders={"helped": helped})
+    command = ["run", str(study), "--runs", str(tmp_path / "runs"), "--workers", "0"]
+    assert main(command) == 0
+    monkeypatch.setattr("podium.models.check_weights", lambda *_, **__: None)
+    assert main([*command, "--seed", "0", "--seed", "1"]) == 0
+    folder = StudyFolder(tmp_path / "runs" / "tiny")
+    first, second = folder.runs(folder.read_spec())
+    assert first.read_done()["model"] == second.read_done()["model"] == "efficientnet_lite0"

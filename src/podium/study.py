@@ -209,11 +209,11 @@ class Study:
         outcomes: dict[Path, Outcome] = {}
         for run in todo:
             recipe = self.spec.contenders[run.contender]
-            used = self._model_used(run)
+            if run.contender in settled:
+                continue
+            used = self._model_used(run.contender)
             if used is not None:
                 settled[run.contender] = _stand_in(recipe, used)
-                continue
-            if run.contender in settled:
                 continue
             try:
                 check_weights(
@@ -239,11 +239,13 @@ class Study:
                 )
         return settled, outcomes
 
-    def _model_used(self, run: RunFolder) -> str | None:
-        """The model that an interrupted run trains; settled once, then kept."""
-        if not run.last.is_file() or not run.config.is_file():
-            return None
-        return str(yaml.safe_load(run.config.read_text(encoding="utf-8"))["model_used"])
+    def _model_used(self, contender: str) -> str | None:
+        """The model that a contender's runs train; settled by its first one, kept for all seeds."""
+        for seed in self.spec.seeds:
+            run = self.folder.run(contender, seed)
+            if run.last.is_file() and run.config.is_file():
+                return str(yaml.safe_load(run.config.read_text(encoding="utf-8"))["model_used"])
+        return None
 
     def _one(
         self,
