@@ -1,0 +1,287 @@
+"""How much a test can see: power, the smallest difference, and the images or seeds it takes.
+
+One seed: the exact power of the exact McNemar test, summed over all outcomes. Several seeds: the
+test over seeds and images, on draws of its mean squares. Both are checked against simulated
+studies in the tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from podium.comparison.paired import quantiles
+from podium.errors import ConfigError
+
+__all__ = [
+    "Assumptions",
+    "Plan",
+    "independent_disagreement",
+    "plan",
+    "power_models",
+    "power_recipes",
+]
+
+TAIL = 1e-10
+MOST_IMAGES = 10_000_000
+MOST_SEEDS = 100
+DRAWS = 40_000
+TYPICAL_SHARE = 0.7
+"""Two models fail on the same hard images, so they disagree less often than if their errors were
+independent. Networks trained on the same images by Podium, of 37 to 88 % accuracy, disagreed on
+0.3 to 1.0 times as many; 0.7 is the middle of them.
+"""
+
+
+def independent_disagreement(first: float, second: float) -> float:
+    """Share of images that exactly one of two models has right, if errors were independent.
+
+    Args:
+        first: accuracy of the first model, 0..1.
+        second: of the second.
+    """
+    return first * (1 - second) + second * (1 - first)
+
+
+def power_models(n: int, difference: float, disagreement: float, level: float = 0.05) -> float:
+    """Chance that the exact McNemar test tells two trained models apart.
+
+    Args:
+        n: test images.
+        difference: of the accuracies, -1..1.
+        disagreement: share of images that exactly one model has right, |difference|..1.
+        level: below which p must lie, 0..1.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+    from scipy.stats import binom
+
+    _check(n, difference, disagreement)
+    if disagreement == 0:
+        return 0.0
+    share = (disagreement + abs(difference)) / (2 * disagreement)
+    low, high = binom.ppf((TAIL, 1 - TAIL), n, disagreement)
+    discordant = np.arange(max(1, int(low)), int(high) + 1)
+    # two-sided p = 2 P(X <= k): reject at k or fewer on either side
+    critical = binom.ppf(level / 2, discordant, 0.5)
+    critical -= 2 * binom.cdf(critical, discordant, 0.5) >= level
+    reject = binom.cdf(critical, discordant, share)
+    reject += binom.sf(discordant - critical - 1, discordant, share)
+    reject[critical < 0] = 0.0
+    return float((binom.pmf(discordant, n, disagreement) * reject).sum())
+
+
+def power_recipes(
+    n: int,
+    seeds: int,
+    difference: float,
+    disagreement: float,
+    *,
+    seed_sd: float,
+    image_share: float,
+    contenders: int = 2,
+    level: float = 0.05,
+) -> float:
+    """Chance that the test over seeds and images tells two recipes apart.
+
+    Args:
+        n: test images.
+        seeds: of each recipe, 2 or more.
+        difference: of the mean accuracies, -1..1.
+        disagreement: share of images that exactly one of a pair of models has right.
+        seed_sd: standard deviation, over seeds, of the difference of two trained models' true
+            accuracies, 0..1.
+        image_share: share of the variance of an image's outcome that stays the same with other
+            seeds, 0..1; the rest averages out over seeds.
+        contenders: of the study; they share what they know of the seeds' variance.
+        level: below which p must lie, 0..1.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+    _check(n, difference, disagreement)
+    if seeds < 2:
+        raise ConfigError(f"seeds: expected 2 or more for a test over seeds, got {seeds}.")
+    if seed_sd < 0 or not 0 <= image_share <= 1:
+        raise ConfigError("Expected a seed_sd of 0 or more and an image_share of 0 to 1.")
+    total = max(0.0, disagreement - difference**2)  # variance of an image's outcome
+    image, rest, seed = image_share * total, (1 - image_share) * total, seed_sd**2
+    random = np.random.default_rng(0)
+    count = seeds * n
+    # seed effects of every contender: a pair's own square, and that of all pairs together
+    effects = random.normal(0, np.sqrt((n * seed + rest) / 2), (DRAWS, contenders, seeds))
+    own = (effects[:, 0] - effects[:, 1]).var(axis=1, ddof=1)
+    effects -= effects.mean(axis=1, keepdims=True)
+    effects -= effects.mean(axis=2, keepdims=True)
+    freedom = (contenders - 1) * (seeds - 1)
+    pooled = 2 * (effects**2).sum(axis=(1, 2)) / freedom
+
+    def square(expected: float, freedom: int) -> npt.NDArray[np.float64]:
+        return np.asarray(expected * random.chisquare(freedom, DRAWS) / freedom)
+
+    image_square = square(seeds * image + rest, n - 1)
+    rest_square = square(rest, (seeds - 1) * (n - 1))
+    spread = np.sqrt(seed / seeds + image / n + rest / count)
+    means = random.normal(difference, spread, DRAWS)
+    t, z = quantiles(freedom, level)
+    reach = t * t * np.maximum(own, pooled) + z * z * np.maximum(image_square - rest_square, 0)
+    return float((means**2 * count > reach).mean())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a test set can show; shares in 0..1."""
+
+    n: int
+    seeds: int
+    difference: float
+    disagreement: float
+    level: float
+    power: float
+    smallest: float | None
+    """The smallest difference that is found with the wanted chance; None: none is."""
+    images: int | None
+    """Test images that find `difference` with the wanted chance; None: more than 10 million."""
+    images_90: int | None
+    """The same, with a chance of 90 %."""
+    needed_seeds: int | None
+    """Seeds of each recipe that find it on `n` images; None: no count up to 100 does."""
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """What power depends on beside n and the difference; shares in 0..1."""
+
+    disagreement: float | None = None
+    """Share of images that exactly one of two models has right; empty: from the accuracy."""
+    accuracy: float = 0.85
+    """Mean accuracy of the two."""
+    contenders: int = 2
+    """All pairs of them are compared; the level is that of Holm's first step."""
+    target: float = 0.8
+    """The power that is wanted."""
+    seed_sd: float = 0.01
+    """Standard deviation over seeds of the difference of two trained models' accuracies."""
+    image_share: float = 0.5
+    """Share of an image's variance that stays the same with other seeds."""
+
+    @property
+    def level(self) -> float:
+        """Below which p must lie: 5 % over the number of pairs."""
+        return 0.05 / (self.contenders * (self.contenders - 1) / 2)
+
+    def disagreement_at(self, difference: float) -> float:
+        """The share of images that exactly one model has right, if they differ by so much."""
+        if self.disagreement is not None:
+            return max(self.disagreement, abs(difference))
+        first = min(1.0, self.accuracy + abs(difference) / 2)
+        second = max(0.0, first - abs(difference))
+        share = TYPICAL_SHARE * independent_disagreement(first, second)
+        return max(share, abs(difference))
+
+
+def plan(n: int, difference: float, seeds: int = 1, given: Assumptions | None = None) -> Plan:
+    """The power of a study, and what would be enough.
+
+    Args:
+        n: test images.
+        difference: of the accuracies that one wants to find, above 0, up to 1.
+        seeds: of each recipe; 1: two trained models are compared.
+        given: what else it depends on.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+    given = given or Assumptions()
+    _check_assumptions(given)
+    if not 0 < difference <= 1:
+        raise ConfigError(
+            f"difference: expected more than 0 and at most 100 points, got {100 * difference:g}."
+        )
+    if seeds < 1:
+        raise ConfigError(f"seeds: expected 1 or more, got {seeds}.")
+    _check(n, difference, given.disagreement_at(difference))
+
+    def power(images: int, wanted: float, count: int) -> float:
+        disagreement = given.disagreement_at(wanted)
+        if count == 1:
+            return power_models(images, wanted, disagreement, given.level)
+        return power_recipes(
+            images, count, wanted, disagreement,
+            seed_sd=given.seed_sd, image_share=given.image_share,
+            contenders=given.contenders, level=given.level,
+        )  # fmt: skip
+
+    def images(target: float) -> int | None:
+        return _smallest_whole(lambda m: power(m, difference, seeds) >= target, 2, MOST_IMAGES)
+
+    return Plan(
+        n=n,
+        seeds=seeds,
+        difference=difference,
+        disagreement=given.disagreement_at(difference),
+        level=given.level,
+        power=power(n, difference, seeds),
+        smallest=_smallest(lambda d: power(n, d, seeds) >= given.target),
+        images=images(given.target),
+        images_90=images(0.9),
+        needed_seeds=_smallest_whole(
+            lambda count: power(n, difference, count) >= given.target, 2, MOST_SEEDS
+        ),
+    )
+
+
+def _smallest(enough: Callable[[float], bool]) -> float | None:
+    """The smallest difference of 0.0001..1 that is enough, to 0.01 points."""
+    steps = _smallest_whole(lambda tenth: enough(tenth / 10_000), 1, 10_000)
+    return None if steps is None else steps / 10_000
+
+
+def _smallest_whole(enough: Callable[[int], bool], low: int, high: int) -> int | None:
+    """The smallest whole number that is enough, if more never is too little."""
+    if enough(low):
+        return low
+    top = low
+    while True:  # doubling first: tests of large numbers are slow, and seldom needed
+        top = min(2 * top, high)
+        if enough(top):
+            break
+        if top == high:
+            return None
+    low = top // 2
+    while top - low > 1:
+        middle = (low + top) // 2
+        low, top = (low, middle) if enough(middle) else (middle, top)
+    return top
+
+
+def _check(n: int, difference: float, disagreement: float) -> None:
+    if n < 2:
+        raise ConfigError(f"n: expected 2 test images or more, got {n}.")
+    if not abs(difference) <= disagreement <= 1:
+        raise ConfigError(
+            f"disagreement: expected {100 * abs(difference):g} to 100 % of the images (models that "
+            f"differ by {100 * abs(difference):g} points disagree on at least as many), got "
+            f"{100 * disagreement:g} %."
+        )
+
+
+def _check_assumptions(given: Assumptions) -> None:
+    if not 0 < given.accuracy < 1:
+        raise ConfigError(f"accuracy: expected more than 0 and less than 100 %, got "
+                          f"{100 * given.accuracy:g} %.")  # fmt: skip
+    if given.contenders < 2:
+        raise ConfigError(f"contenders: expected 2 or more, got {given.contenders}.")
+    if not 0 < given.target < 1:
+        raise ConfigError(f"power: expected more than 0 and less than 1, got {given.target:g}.")
+    if given.disagreement is not None and not 0 < given.disagreement <= 1:
+        raise ConfigError(
+            f"disagreement: expected more than 0 and at most 100 %, got "
+            f"{100 * given.disagreement:g} %."
+        )
+    if given.seed_sd < 0 or not 0 <= given.image_share <= 1:
+        raise ConfigError("Expected a seed_sd of 0 or more and an image_share of 0 to 1.")

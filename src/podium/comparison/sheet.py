@@ -1,0 +1,290 @@
+"""The answer sheet: what every contender said of the same images, from runs or from a CSV."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from podium.config import RunSpec
+from podium.errors import DataError, RunFolderError
+from podium.store import Predictions, RunFolder, SplitName, StudyFolder
+
+__all__ = ["Answers", "Sheet", "read_sheet", "sheet_of"]
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """One contender's answers: `predicted` holds indices of classes, shape (seeds, images)."""
+
+    name: str
+    label: str
+    seeds: tuple[int, ...]
+    predicted: Indices
+    recipe: RunSpec | None = None
+    valid_accuracy: float | None = None
+    """Mean over its seeds, 0..1, where it is known."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """All contenders on the same images: `labels` holds indices of classes, shape (images,)."""
+
+    class_names: tuple[str, ...]
+    paths: tuple[str, ...]
+    labels: Indices
+    contenders: tuple[Answers, ...]
+    notices: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+@dataclass(frozen=True, eq=False)
+class _Column:
+    """One model's answers, before they are put in the order of the others."""
+
+    home: Path  # the study's folder or the CSV: names are one contender's within it
+    name: str
+    label: str
+    seed: int
+    source: str
+    paths: tuple[str, ...]
+    labels: tuple[str, ...]
+    predicted: tuple[str, ...]
+    class_names: tuple[str, ...]
+    recipe: RunSpec | None = None
+    valid_accuracy: float | None = None
+
+
+def read_sheet(
+    sources: Iterable[str | Path], *, split: SplitName = "test", shared: bool = False
+) -> Sheet:
+    """Read finished runs, or CSV files of predictions from any tool.
+
+    Args:
+        sources: each a study's folder (all its finished runs), a contender's folder (its seeds),
+            a run's folder, or a CSV file with the columns `path`, `label` and one column of
+            predicted class names a model; `NAME@3` is model NAME trained with seed 3.
+        split: which predictions of a run to read.
+        shared: compare on the images that all have in common, where they differ.
+
+    Raises:
+        RunFolderError: a folder holds no finished run.
+        DataError: a CSV is not as described, or the images or labels do not agree.
+    """
+    columns: list[_Column] = []
+    for source in sources:
+        path = Path(source)
+        columns += _from_csv(path) if path.is_file() else _from_folder(path, split)
+    if not columns:
+        raise RunFolderError("Expected one run or CSV file or more, got none.")
+    return _align(columns, shared)
+
+
+def sheet_of(
+    contenders: Sequence[tuple[str, str, RunSpec | None, float | None, dict[int, Predictions]]],
+) -> Sheet:
+    """The sheet of predictions that were read already.
+
+    Args:
+        contenders: (name, label, recipe, validation accuracy, predictions by seed) of each.
+
+    Raises:
+        DataError: the images or labels do not agree.
+    """
+    return _align(
+        [
+            _column(Path(), name, label, seed, f"{name}, seed {seed}", predictions, recipe, valid)
+            for name, label, recipe, valid, by_seed in contenders
+            for seed, predictions in by_seed.items()
+        ],
+        shared=False,
+    )
+
+
+def _column(
+    home: Path,
+    name: str,
+    label: str,
+    seed: int,
+    source: str,
+    predictions: Predictions,
+    recipe: RunSpec | None = None,
+    valid: float | None = None,
+) -> _Column:
+    names = np.asarray(predictions.class_names, dtype=object)
+    return _Column(
+        home, name, label, seed, source, predictions.paths, tuple(names[predictions.labels]),
+        tuple(names[predictions.predicted]), predictions.class_names, recipe, valid,
+    )  # fmt: skip
+
+
+def _from_folder(path: Path, split: SplitName) -> list[_Column]:
+    if not path.is_dir():
+        raise RunFolderError(
+            f"{path} is neither a folder nor a file. Give finished runs (runs/sports100, "
+            "runs/sports100/simple_resnet/seed-0) or a CSV of predictions."
+        )
+    labels: dict[str, str] = {}
+    if path.name.startswith("seed-") and path.name[5:].isdecimal():
+        runs = [RunFolder(path, path.resolve().parent.name, int(path.name[5:]))]
+    elif (path / "study.yaml").is_file():
+        spec = StudyFolder(path).read_spec()
+        runs = StudyFolder(path).runs(spec)
+        labels = {name: spec.label(name) for name in spec.contenders}
+    else:
+        folders = sorted(path.glob("seed-*"), key=lambda one: (len(one.name), one.name))
+        runs = [
+            RunFolder(one, path.resolve().name, int(one.name[5:]))
+            for one in folders
+            if one.name[5:].isdecimal()
+        ]
+    done = [run for run in runs if run.is_done()]
+    if not done:
+        raise RunFolderError(
+            f"{path} holds no finished run. Expected a study's, a contender's or a run's folder, "
+            "such as runs/sports100/simple_resnet/seed-0, with a done.json."
+        )
+    return [_from_run(run, split, labels) for run in done]
+
+
+def _from_run(run: RunFolder, split: SplitName, labels: dict[str, str]) -> _Column:
+    recipe: RunSpec | None = None
+    try:
+        stored = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+        recipe = RunSpec.model_validate(stored["recipe"])
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+        pass  # predictions can be compared without knowing how they came about
+    valid = run.read_done().get("valid_accuracy")
+    label = labels.get(run.contender) or (recipe.label if recipe else None) or run.contender
+    predictions = run.read_predictions(split)
+    home = run.path.resolve().parent.parent
+    return _column(home, run.contender, label, run.seed, str(run.path), predictions, recipe, valid)
+
+
+def _from_csv(path: Path) -> list[_Column]:
+    expected = (
+        "Expected a header with `path`, `label` and one column of predicted class names for each "
+        "model, in UTF-8."
+    )
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.reader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as CSV ({error}). {expected}") from None
+    head = [name.strip() for name in rows[0]] if rows else []
+    models = [name for name in head if name.lower() not in ("path", "label")]
+    missing = [name for name in ("path", "label") if name not in [one.lower() for one in head]]
+    if missing or not models or len(set(head)) != len(head) or "" in head:
+        raise DataError(f"{path} has the columns {', '.join(head) or 'none'}. {expected}")
+    for number, row in enumerate(rows[1:], start=2):
+        if row and (len(row) != len(head) or not all(cell.strip() for cell in row)):
+            raise DataError(
+                f"{path}, row {number}: expected {len(head)} filled cells, got {len(row)} of which "
+                f"{sum(not cell.strip() for cell in row)} are empty. Every model must answer every "
+                "image."
+            )
+    body = [row for row in rows[1:] if row]
+    if not body:
+        raise DataError(f"{path} has a header and no row. {expected}")
+    cells = {name: tuple(row[at].strip() for row in body) for at, name in enumerate(head)}
+    lower = {name.lower(): cells[name] for name in head}
+    paths, labels = lower["path"], lower["label"]
+    if len(set(paths)) != len(paths):
+        twice = next(one for one in paths if paths.count(one) > 1)
+        raise DataError(f"{path} names {twice!r} more than once; expected a row an image.")
+    known = tuple(sorted({*labels, *(cell for name in models for cell in cells[name])}))
+    found = []
+    for name in models:
+        stem, at, seed = name.rpartition("@")
+        own, number = (stem, int(seed)) if at and seed.isdecimal() and stem else (name, 0)
+        found.append(
+            _Column(path.resolve(), own, own, number, str(path), paths, labels, cells[name], known)
+        )
+    return found
+
+
+def _align(columns: Sequence[_Column], shared: bool) -> Sheet:
+    """Put all columns on the images of the first, in one order."""
+    first = columns[0]
+    common = set(first.paths).intersection(*(column.paths for column in columns))
+    odd = next((one for one in columns if set(one.paths) != set(first.paths)), None)
+    notices = []
+    if odd is not None:
+        if not shared or not common:
+            raise DataError(
+                f"{odd.source} has {len(odd.paths):,} images and {first.source} "
+                f"{len(first.paths):,}; {len(common):,} are common to all. A paired test needs the "
+                "same images. Score both on one test set, or compare on the common ones alone "
+                "(--shared)."
+            )
+        notices.append(f"Compared on the {len(common):,} images that all have in common.")
+    paths = tuple(path for path in first.paths if path in common)
+    truth = dict(zip(first.paths, first.labels, strict=True))
+    names = tuple(sorted({name for column in columns for name in column.class_names}))
+    if all(column.class_names == first.class_names for column in columns):
+        names = first.class_names
+    number = {name: at for at, name in enumerate(names)}
+    answers: dict[tuple[Path, str], dict[int, Indices]] = {}
+    members: dict[tuple[Path, str], list[_Column]] = {}
+    for column in columns:
+        where = {path: at for at, path in enumerate(column.paths)}
+        order = [where[path] for path in paths]
+        wrong = next((p for p, at in zip(paths, order, strict=True)
+                      if column.labels[at] != truth[p]), None)  # fmt: skip
+        if wrong is not None:
+            raise DataError(
+                f"{wrong} is {truth[wrong]!r} in {first.source} and "
+                f"{column.labels[where[wrong]]!r} in {column.source}. The labels must agree."
+            )
+        key = (column.home, column.name)
+        if column.seed in answers.setdefault(key, {}):
+            raise DataError(f"{column.name}, seed {column.seed}, of {column.home} is given twice.")
+        answers[key][column.seed] = np.asarray(
+            [number[column.predicted[at]] for at in order], dtype=np.int64
+        )
+        members.setdefault(key, []).append(column)
+    often = Counter(name for _, name in members)
+    places = _short_places({home for home, name in members if often[name] > 1})
+    contenders = []
+    for key, theirs in members.items():
+        home, name = key
+        known = [one.valid_accuracy for one in theirs if one.valid_accuracy is not None]
+        clash = often[name] > 1  # contenders of several studies may share a name
+        contenders.append(
+            Answers(
+                name=f"{places[home]}/{name}" if clash else name,
+                label=f"{theirs[0].label} ({places[home]})" if clash else theirs[0].label,
+                seeds=tuple(answers[key]),
+                predicted=np.stack(list(answers[key].values())),
+                recipe=theirs[0].recipe,
+                valid_accuracy=sum(known) / len(known) if known else None,
+            )
+        )
+    labels = np.asarray([number[truth[path]] for path in paths], dtype=np.int64)
+    return Sheet(names, paths, labels, tuple(contenders), tuple(notices))
+
+
+def _short_places(homes: Collection[Path]) -> dict[Path, str]:
+    """The shortest ends of the paths that tell them apart."""
+    whole = {home: home.with_suffix("") if home.is_file() else home for home in homes}
+    found = {}
+    for home, path in whole.items():
+        parts = path.resolve().parts
+        for count in range(1, len(parts) + 1):
+            end = parts[-count:]
+            if sum(other.resolve().parts[-count:] == end for other in whole.values()) == 1:
+                break
+        else:  # a folder beside its own CSV
+            end = home.parts
+        found[home] = "/".join(end)
+    return found

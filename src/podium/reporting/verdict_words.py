@@ -1,0 +1,207 @@
+"""Verdicts in plain sentences and table cells, for the report and the command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from podium.comparison import Interval, Pair, Question, Standing, Verdicts
+from podium.config import RunSpec
+from podium.reporting.labels import Labels, model_name
+
+__all__ = [
+    "Answer",
+    "answers",
+    "claim_sentence",
+    "headline",
+    "p_words",
+    "pair_cells",
+    "pair_headings",
+    "place_words",
+    "points",
+    "points_interval",
+    "tied_words",
+]
+
+SURE = 0.001  # smaller p are given as "below"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a study shows about one question."""
+
+    question: Question
+    topic: str
+    text: str
+    caveat: str
+    """What else differs between the two; empty: nothing does."""
+    decided: bool
+
+
+def points(share: float, say: Labels, digits: int = 1) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    value = 100 * share
+    text = say.number(abs(value), digits)
+    if not any(digit in text for digit in "123456789"):
+        return text
+    return f"{'+' if value > 0 else '−'}{text}"
+
+
+def points_interval(interval: Interval, say: Labels, digits: int = 1) -> str:
+    """Both ends of a difference's interval, in percentage points."""
+    low, high = (points(bound, say, digits) for bound in (interval.low, interval.high))
+    return say("v_to", low=low, high=high)
+
+
+def p_words(p: float, say: Labels) -> str:
+    """A p-value as a reader expects it: 'p = 0.043', 'p < 0.001'."""
+    if p < SURE:
+        return f"p < {say.number(SURE, 3)}"
+    return f"p = {say.number(p, 3 if p < 0.1 else 2)}"
+
+
+def place_words(standing: Standing, say: Labels) -> str:
+    """A place, or the range of places that are possible."""
+    if standing.best == standing.worst:
+        return say.count(standing.best)
+    return f"{standing.best}–{standing.worst}"
+
+
+def tied_words(standing: Standing, labels: Mapping[str, str], say: Labels) -> str:
+    """Who a contender cannot be told apart from; empty where there is nobody."""
+    if not standing.tied:
+        return ""
+    return say("v_tied_with", names=_listed([labels[name] for name in standing.tied], say))
+
+
+def headline(verdicts: Verdicts, say: Labels) -> str:
+    """Who won, or who shares the first place."""
+    if len(verdicts.standings) < 2:
+        return ""
+    leaders = verdicts.leaders
+    n = say.count(verdicts.n)
+    if len(leaders) == 1:
+        return say("v_winner", name=leaders[0].label, n=n)
+    names = _listed([one.label for one in leaders], say)
+    key = "v_all_tied" if len(leaders) == len(verdicts.standings) else "v_leaders"
+    return say(key, names=names, n=n)
+
+
+def claim_sentence(verdicts: Verdicts, say: Labels) -> str:
+    """What the verdicts speak of: trained models, or the recipes behind them."""
+    pairs = verdicts.pairs
+    if not pairs:
+        return ""
+    holm = say("v_holm", count=len(pairs)) if len(pairs) > 1 else ""
+    if all(pair.claim == "models" for pair in pairs):
+        return " ".join(filter(None, [say("v_claim_models"), holm]))
+    fewest = min(len(pair.seeds) for pair in pairs if pair.claim == "methods")
+    parts = [say("v_claim_methods", seeds=fewest)]
+    if fewest < 3:
+        parts.append(say("v_two_seeds"))
+    if any(pair.claim == "models" for pair in pairs):
+        parts.append(say("v_claim_mixed"))
+    return " ".join(filter(None, [*parts, holm]))
+
+
+def answers(
+    verdicts: Verdicts,
+    asked: Sequence[Question],
+    recipes: Mapping[str, RunSpec],
+    say: Labels,
+) -> list[Answer]:
+    """One plain sentence for each question of a study.
+
+    Args:
+        verdicts: of its contenders.
+        asked: as `podium.comparison.questions` finds them.
+        recipes: of the contenders, by name.
+        say: the language.
+    """
+    labels = {standing.name: standing.label for standing in verdicts.standings}
+    found = []
+    for question in asked:
+        if question.first not in labels or question.second not in labels:
+            continue  # a run that is not finished
+        pair = verdicts.pair(question.first, question.second)
+        first, second = recipes[question.first], recipes[question.second]
+        topic = say(
+            f"v_topic_{question.kind}",
+            first=model_name(first.model),
+            second=model_name(second.model),
+        )
+        also = _differences(question, first, second, say)
+        found.append(
+            Answer(
+                question,
+                topic,
+                _sentence(pair, labels, say),
+                say("v_also", settings=also) if also else "",
+                pair.winner is not None,
+            )
+        )
+    return found
+
+
+def _sentence(pair: Pair, labels: Mapping[str, str], say: Labels) -> str:
+    better = pair.accuracy.value > 0
+    key = "v_tied" if pair.winner is None else "v_better" if better else "v_worse"
+    return say(
+        key,
+        first=labels[pair.first],
+        second=labels[pair.second],
+        size=say.number(abs(100 * pair.accuracy.value), 1),
+        difference=points(pair.accuracy.value, say),
+        interval=points_interval(pair.accuracy, say),
+        p=p_words(pair.p_holm, say),
+        n=say.count(pair.n),
+    )
+
+
+def _differences(question: Question, first: RunSpec, second: RunSpec, say: Labels) -> str:
+    def value(recipe: RunSpec, key: str) -> str:
+        found = getattr(recipe, key)
+        if found is None:
+            return "–"
+        if key == "model":
+            return model_name(str(found))
+        if isinstance(found, float):
+            text = f"{found:g}".replace("e-0", "e-")
+            return text.replace(".", ",") if say.lang == "pt" else text
+        return str(found)
+
+    parts = [f"{key} ({value(first, key)} / {value(second, key)})" for key in question.also]
+    return ", ".join(parts)
+
+
+def pair_headings(say: Labels) -> list[str]:
+    """Headings of the table of pairs, in the order of `pair_cells`."""
+    keys = ("first", "second", "difference", "interval", "only", "f1", "p", "p_holm", "verdict")
+    return [say(f"v_col_{key}") for key in keys]
+
+
+def pair_cells(pair: Pair, labels: Mapping[str, str], say: Labels) -> list[str]:
+    """One pair as text; the better of the two first."""
+    first, second = labels[pair.first], labels[pair.second]
+    f1 = "–"
+    if pair.macro_f1 is not None:
+        f1 = f"{points(pair.macro_f1.value, say)} ({points_interval(pair.macro_f1, say)})"
+    winner = pair.winner
+    digits = 0 if pair.claim == "models" else 1
+    return [
+        first,
+        second,
+        points(pair.accuracy.value, say),
+        points_interval(pair.accuracy, say),
+        f"{say.number(pair.only_first, digits)} / {say.number(pair.only_second, digits)}",
+        f1,
+        p_words(pair.p, say).removeprefix("p = ").removeprefix("p "),
+        p_words(pair.p_holm, say).removeprefix("p = ").removeprefix("p "),
+        say("v_verdict_tied") if winner is None else say("v_verdict_wins", name=labels[winner]),
+    ]
+
+
+def _listed(names: Sequence[str], say: Labels) -> str:
+    if len(names) == 1:
+        return names[0]
+    return f"{', '.join(names[:-1])} {say('and')} {names[-1]}"
