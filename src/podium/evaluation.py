@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,20 @@ class TrainedModel:
     class_names: tuple[str, ...]
     image_size: int
     normalization: Normalization
+    temperature: float = 1.0
+    """Fitted on the validation images; 1 where the run is older than that, or unfinished."""
+
+    def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        """Calibrated probabilities: softmax of logits / temperature, in float32 or wider.
+
+        Args:
+            logits: as `module` gives them, shape (..., classes).
+
+        Returns:
+            The same shape, 0..1, summing to 1 over the classes. The largest stays the largest.
+        """
+        wide = logits if logits.dtype == torch.float64 else logits.float()
+        return torch.softmax(wide / self.temperature, dim=-1)
 
 
 def load_run(folder: RunFolder, device: torch.device | str = "cpu") -> TrainedModel:
@@ -57,14 +72,17 @@ def load_run(folder: RunFolder, device: torch.device | str = "cpu") -> TrainedMo
         mean, std = meta["mean"], meta["std"]
         normalization = None if mean is None else (tuple(mean), tuple(std))
         size = int(meta["image_size"])
-    except (KeyError, TypeError) as error:
+        temperature = float(meta.get("temperature", 1.0))
+        if not (math.isfinite(temperature) and temperature > 0):
+            raise ValueError(f"temperature: expected a positive number, got {temperature}")
+    except (KeyError, TypeError, ValueError) as error:
         raise RunFolderError(f"{folder.model} is no description of a model ({error!r}).") from None
     except (OSError, SafetensorError, RuntimeError) as error:
         raise RunFolderError(
             f"{folder.best} does not hold the model's weights ({error})."
         ) from None
     module = module.to(device).to(memory_format=torch.channels_last)
-    return TrainedModel(module.eval(), names, size, normalization)
+    return TrainedModel(module.eval(), names, size, normalization, temperature)
 
 
 def predict_split(

@@ -7,7 +7,8 @@ each contender and seed:
         config.yaml                  the recipe, and the seed
         history.csv                  one row an epoch
         last.ckpt                    everything that resuming needs
-        best.safetensors             weights of the best epoch, with `model.json`
+        best.safetensors             weights of the best epoch
+        model.json                   what the weights need: classes, input size, temperature
         predictions-valid.parquet    path, label, logits
         predictions-test.parquet
         done.json                    written last: with it, the run is finished

@@ -1,0 +1,360 @@
+"""Whether a model's confidence can be believed: NLL, Brier score, calibration error, temperature.
+
+A model that says "90 %" of a hundred images should be right on ninety of them. How far it is
+from that is its calibration error; a single temperature, fitted on validation images, usually
+mends most of it and never changes which class is predicted (Guo, Pleiss, Sun & Weinberger,
+2017, "On calibration of modern neural networks").
+
+Every figure here comes with an interval at 95 %, because 500 images say little about
+calibration: a *perfect* model measures an error of two to six points on so few. See
+`Calibration.expected_if_perfect` for what chance alone would show.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+from scipy.stats import t as student
+
+from podium.calibration_error import REPLICATES, Estimate, error_interval
+from podium.errors import ConfigError, DataError
+from podium.metrics import wilson_interval
+
+if TYPE_CHECKING:
+    from podium.store import Predictions
+
+__all__ = [
+    "BINS",
+    "TEMPERATURES",
+    "Calibration",
+    "Estimate",
+    "ReliabilityBin",
+    "brier",
+    "calibrated_probabilities",
+    "calibration",
+    "ece",
+    "expected_if_perfect",
+    "fit_temperature",
+    "nll",
+    "reliability_bins",
+]
+
+BINS = 15  # as in Guo et al. (2017)
+IMAGES_A_BIN = 20  # fewer say nothing: 20 of 20 right still leaves 84 to 100 %
+TEMPERATURES = (0.05, 20.0)
+FEWEST_TO_FIT = 20
+
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Images of like confidence, and how many of them were right."""
+
+    confidence: float
+    """Mean confidence, 0..1."""
+    accuracy: float
+    """Share that is right, 0..1."""
+    low: float
+    """Lower end of Wilson's 95 % interval of the accuracy."""
+    high: float
+    """Upper end of it."""
+    n: int
+    """Images."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """All that is said about the confidence of one model on one split."""
+
+    n: int
+    """Images."""
+    temperature: float
+    """What the logits were divided by; 1 leaves them as they are."""
+    accuracy: float
+    """Share of images that are right, 0..1; no temperature changes it."""
+    confidence: float
+    """Mean confidence, 0..1: the probability of the predicted class."""
+    overconfidence: Estimate
+    """Mean confidence less accuracy, -1..1; above 0 the model promises too much."""
+    nll: Estimate
+    """Mean negative log-likelihood of the labels, in nats."""
+    brier: Estimate
+    """Mean squared distance of the probabilities from the truth, 0..2."""
+    ece: Estimate
+    """Calibration error of the top label, 0..1, as measured; see `ece` on its interval."""
+    expected_if_perfect: Estimate
+    """Mean and 95 % range of the error that a perfectly calibrated model would measure here."""
+    bins: tuple[ReliabilityBin, ...]
+    """From the lowest confidence to the highest."""
+    histogram: tuple[int, ...]
+    """Images with a confidence in 0..0.05, 0.05..0.1 and so on to 1: twenty counts."""
+
+    @property
+    def beyond_chance(self) -> bool:
+        """Whether the measured error is larger than a perfect model's would be in 97.5 %."""
+        return self.ece.value > self.expected_if_perfect.high
+
+
+def calibrated_probabilities(predictions: Predictions, temperature: float = 1.0) -> Floats:
+    """Softmax of the logits over `temperature`, shape (n, classes), rows summing to 1.
+
+    Raises:
+        DataError: there is not one image, or a logit is not finite.
+        ConfigError: the temperature is not a positive number.
+    """
+    return np.asarray(softmax(_scaled(predictions, temperature), axis=1))
+
+
+def nll(predictions: Predictions, temperature: float = 1.0) -> Estimate:
+    """Mean of -log p(label), in nats, with a 95 % interval for the mean over all such images.
+
+    Raises:
+        DataError, ConfigError: as `calibrated_probabilities`.
+    """
+    logs = log_softmax(_scaled(predictions, temperature), axis=1)
+    return _mean(-logs[np.arange(len(predictions)), predictions.labels])
+
+
+def brier(predictions: Predictions, temperature: float = 1.0) -> Estimate:
+    """Mean of sum over classes (p - truth)^2 (Brier, 1950): 0 at best, 2 at worst.
+
+    Raises:
+        DataError, ConfigError: as `calibrated_probabilities`.
+    """
+    misses = calibrated_probabilities(predictions, temperature)
+    misses[np.arange(len(predictions)), predictions.labels] -= 1
+    return _mean(np.square(misses).sum(axis=1))
+
+
+def _mean(values: Floats) -> Estimate:
+    """Mean with Hall's (1992) interval: Student's, with the skewness transformed away.
+
+    Losses are skewed: a few confident mistakes carry most of the sum. In eight simulated settings
+    of 50 images Student's plain interval covered 90 to 97 % of the time, this one 95 to 99 %.
+    """
+    n = len(values)
+    mean = float(values.mean())
+    spread = float(values.std(ddof=1)) if n > 2 else 0.0
+    if spread <= 1e-12 * max(1.0, abs(mean)):  # nothing varies: one image, or all alike
+        return Estimate(mean, mean, mean)
+    skew = float(np.power((values - mean) / values.std(), 3).mean())
+    skew *= math.sqrt(n * (n - 1)) / (n - 2)
+    reach = float(student.ppf(0.975, n - 1)) / math.sqrt(n)
+
+    def unskewed(x: float) -> float:
+        if abs(skew) < 1e-6:
+            return x
+        return 3 / skew * float(np.cbrt(1 + skew * (x - skew / (6 * n))) - 1)
+
+    return Estimate(mean, mean - spread * unskewed(reach), mean - spread * unskewed(-reach))
+
+
+def reliability_bins(
+    predictions: Predictions, temperature: float = 1.0, *, bins: int = BINS
+) -> tuple[ReliabilityBin, ...]:
+    """Images sorted by confidence, cut into bins of equally many.
+
+    Images of equal confidence stay in one bin, so that the order of the files changes nothing.
+
+    Args:
+        predictions: of n images.
+        temperature: what to divide the logits by.
+        bins: how many at most; fewer where a bin would hold fewer than 20 images.
+
+    Raises:
+        DataError, ConfigError: as `calibrated_probabilities`.
+    """
+    confidence, right = _confidence(predictions, temperature)
+    return _bins(confidence, right, bins)
+
+
+def _bins(
+    confidence: Floats, right: npt.NDArray[np.bool_], most: int
+) -> tuple[ReliabilityBin, ...]:
+    found = []
+    for part in _cut(confidence, most):
+        hits, n = int(right[part].sum()), len(part)
+        low, high = wilson_interval(hits, n)
+        found.append(ReliabilityBin(float(confidence[part].mean()), hits / n, low, high, n))
+    return tuple(found)
+
+
+def _cut(confidence: Floats, most: int) -> list[npt.NDArray[np.intp]]:
+    """Indices of the images of each bin, from the lowest confidence to the highest."""
+    if most < 1:
+        raise ConfigError(f"bins: expected 1 or more, got {most}.")
+    n = len(confidence)
+    count = max(1, min(most, n // IMAGES_A_BIN))
+    order = np.argsort(confidence, kind="stable")
+    ranked = confidence[order]
+    ends = np.arange(1, count) * n // count
+    kept = [0]
+    for end in np.searchsorted(ranked, ranked[ends - 1], side="right"):
+        # an end that moved past its equals may have left too little on one of its sides
+        if end - kept[-1] >= IMAGES_A_BIN and n - end >= IMAGES_A_BIN:
+            kept.append(int(end))
+    return np.split(order, kept[1:])
+
+
+def _confidence(
+    predictions: Predictions, temperature: float
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Probability of the predicted class of each image, and whether it is the label."""
+    probabilities = calibrated_probabilities(predictions, temperature)
+    return probabilities.max(axis=1), predictions.predicted == predictions.labels
+
+
+def _scaled(predictions: Predictions, temperature: float) -> Floats:
+    if not len(predictions):
+        raise DataError("Expected predictions of one image or more, got none: nothing to score.")
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise ConfigError(f"temperature: expected a positive number, got {temperature}.")
+    finite = np.asarray(np.isfinite(predictions.logits).all(axis=1))
+    if not finite.all():
+        raise DataError(
+            f"Expected finite logits, got others for {int((~finite).sum())} of {len(finite)} "
+            f"images, {predictions.paths[int(finite.argmin())]} among them. "
+            "The model's weights are likely damaged: train it again."
+        )
+    return predictions.logits.astype(np.float64) / temperature
+
+
+def ece(predictions: Predictions, temperature: float = 1.0, *, bins: int = BINS) -> Estimate:
+    """Expected calibration error of the top label, with bins of equal mass (Naeini et al., 2015).
+
+    The value is the plain sum over bins of share of images x |accuracy - confidence|. Noise in
+    the bins never cancels in it, so it is too large: by two to six points on 500 images. The
+    interval is for the true error of these bins, see `podium.calibration_error`, so the value
+    may lie at its upper end or above. Whether the model differs from a perfect one at all is
+    what `expected_if_perfect` answers.
+
+    Args:
+        predictions: of n images.
+        temperature: what to divide the logits by.
+        bins: how many at most; fewer where a bin would hold fewer than 20 images.
+
+    Returns:
+        The measured error and the 95 % interval of the true one, all 0..1.
+
+    Raises:
+        DataError, ConfigError: as `calibrated_probabilities`.
+    """
+    return _error(reliability_bins(predictions, temperature, bins=bins))
+
+
+def _error(bins: tuple[ReliabilityBin, ...]) -> Estimate:
+    return error_interval(
+        np.array([part.confidence for part in bins]),
+        np.array([part.accuracy for part in bins]),
+        np.array([part.n for part in bins]),
+    )
+
+
+def expected_if_perfect(
+    predictions: Predictions, temperature: float = 1.0, *, bins: int = BINS
+) -> Estimate:
+    """The error that a perfectly calibrated model would measure on as many images.
+
+    Consistency resampling (Broecker & Smith, 2007): the confidences stay, and each image is right
+    with the probability that its confidence says; 2,000 times over.
+
+    Args:
+        predictions: of n images; their labels are not looked at.
+        temperature: what to divide the logits by.
+        bins: as for `ece`.
+
+    Returns:
+        Mean and central 95 % range of the errors, 0..1.
+
+    Raises:
+        DataError, ConfigError: as `calibrated_probabilities`.
+    """
+    confidence, _ = _confidence(predictions, temperature)
+    return _perfect(confidence, bins)
+
+
+def _perfect(confidence: Floats, most: int) -> Estimate:
+    random = np.random.default_rng(0)
+    errors = np.zeros(REPLICATES)
+    for part in _cut(confidence, most):
+        inside = confidence[part]
+        gap = np.zeros(REPLICATES)
+        for some in np.array_split(inside, max(1, len(inside) // 2000)):  # 32 MB at a time
+            gap += (random.random((REPLICATES, len(some))) < some).sum(axis=1) - some.sum()
+        errors += np.abs(gap) / len(confidence)
+    low, high = np.quantile(errors, (0.025, 0.975))
+    return Estimate(float(errors.mean()), float(low), float(high))
+
+
+def fit_temperature(predictions: Predictions) -> float:
+    """The temperature that makes the labels likeliest (Guo et al., 2017); fit it on *valid*.
+
+    Minimises the mean negative log-likelihood of logits / T over T in 0.05..20; it is convex in
+    1 / T, so the minimum is the only one. Above 1 the model was overconfident. A temperature at
+    20 says that its logits are worth next to nothing.
+
+    Returns:
+        T; 1 where the images cannot say: fewer than 20 of them; one class; logits that are all
+        the same; or not one mistake, for then the likeliest T is 0, total certainty, and that
+        is more than any number of images can prove.
+
+    Raises:
+        DataError: there is not one image, or a logit is not finite.
+    """
+    logits = _scaled(predictions, 1.0)
+    rows = np.arange(len(predictions))
+    own = logits[rows, predictions.labels]
+    if len(predictions) < FEWEST_TO_FIT or (own >= logits.max(axis=1)).all():
+        return 1.0
+    logits -= own[:, None]  # differences alone matter, and the label's is 0
+
+    def loss(log_temperature: float) -> float:
+        return float(
+            -log_softmax(logits / math.exp(log_temperature), axis=1)[
+                rows, predictions.labels
+            ].mean()
+        )
+
+    low, high = (math.log(bound) for bound in TEMPERATURES)
+    found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
+    # "bounded" stops short of the ends
+    best = min((float(found.x), low, high), key=loss)
+    return math.exp(best)
+
+
+def calibration(
+    predictions: Predictions, temperature: float = 1.0, *, bins: int = BINS
+) -> Calibration:
+    """Everything about one model's confidence on one split.
+
+    Args:
+        predictions: of n images.
+        temperature: what to divide the logits by, such as the model's own from validation.
+        bins: how many at most; fewer where a bin would hold fewer than 20 images.
+
+    Raises:
+        DataError, ConfigError: as `calibrated_probabilities`.
+    """
+    confidence, right = _confidence(predictions, temperature)
+    found = _bins(confidence, right, bins)
+    return Calibration(
+        n=len(predictions),
+        temperature=temperature,
+        accuracy=float(right.mean()),
+        confidence=float(confidence.mean()),
+        overconfidence=_mean(confidence - right),
+        nll=nll(predictions, temperature),
+        brier=brier(predictions, temperature),
+        ece=_error(found),
+        expected_if_perfect=_perfect(confidence, bins),
+        bins=found,
+        histogram=tuple(np.histogram(confidence, bins=20, range=(0.0, 1.0))[0].tolist()),
+    )
