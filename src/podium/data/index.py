@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -38,7 +38,10 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class DataIndex:
-    """All that a study knows of its images. Classes are those of train, in code-point order."""
+    """All that a study knows of its images. Classes are those of train, in code-point order.
+
+    `digests`: SHA-256 of the bytes of each image of the splits, by path.
+    """
 
     root: Path
     classes: tuple[str, ...]
@@ -48,11 +51,21 @@ class DataIndex:
     notices: tuple[str, ...]
     fingerprint: str
     statistics: dict[str, Any]
+    digests: dict[str, str] = field(default_factory=dict)
 
     def class_counts(self, split: str) -> dict[str, int]:
         """Images of each class in a split."""
         counts = np.bincount(self.splits[split].labels, minlength=len(self.classes))
         return {name: int(count) for name, count in zip(self.classes, counts, strict=True)}
+
+    def split_fingerprint(self, split: str) -> str:
+        """SHA-256 over the bytes and labels of a split's images, wherever they lie."""
+        part = self.splits[split]
+        lines = sorted(
+            f"{self.classes[label]}\0{self.digests[path]}\n"
+            for path, label in zip(part.paths, part.labels, strict=True)
+        )
+        return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
     def summary(self) -> dict[str, Any]:
         """What `data.json` holds; plain values only."""
@@ -65,6 +78,7 @@ class DataIndex:
             "unreadable": [list(pair) for pair in self.unreadable],
             "notices": list(self.notices),
             "fingerprint": self.fingerprint,
+            "test_fingerprint": self.split_fingerprint("test"),
             **self.statistics,
         }
 
@@ -146,6 +160,7 @@ def build_index(
         notices=tuple(map(_shown, notices)),
         fingerprint=_fingerprint(splits, classes, verdicts),
         statistics=_statistics(kept),
+        digests={path: verdicts[path].digest for split in splits.values() for path in split.paths},
     )
 
 

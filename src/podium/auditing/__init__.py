@@ -1,0 +1,27 @@
+"""What is wrong with a folder of pictures, before anything is trained on it; see `run`."""
+
+from __future__ import annotations
+
+from podium.auditing.record import (
+    Audit,
+    Balance,
+    DuplicatePair,
+    LabelFindings,
+    LabelIssue,
+    Oddity,
+    read_audit,
+    write_audit,
+)
+from podium.auditing.run import audit_images
+
+__all__ = [
+    "Audit",
+    "Balance",
+    "DuplicatePair",
+    "LabelFindings",
+    "LabelIssue",
+    "Oddity",
+    "audit_images",
+    "read_audit",
+    "write_audit",
+]

@@ -1,0 +1,242 @@
+"""Every image -> a vector that says what is on it, by the bundled network; once, then kept.
+
+Speed decides the design: an audit of 14,000 images must not take longer than making coffee.
+Small pictures, batch norms folded into the convolutions, bf16 where the processor multiplies it,
+and one thread a core that decodes its own batch and runs it: no thread waits for another one,
+and no more pictures are in memory than the threads hold.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import threading
+import warnings
+import zipfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageOps
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from podium.config import Machine
+from podium.data.images import MAX_PIXELS, decode_rgb, read_image_file
+from podium.data.index import DataIndex
+from podium.data.places import cache_root
+from podium.machine import Device, choose_device, choose_precision
+from podium.models import build_model
+from podium.store import atomic_write
+from podium.transforms import prepare
+
+__all__ = ["BACKBONE", "SIDE", "embed", "fold_batch_norms"]
+
+BACKBONE = "efficientnet_lite0"
+"""The network whose features are taken: its ImageNet weights come with Podium."""
+
+SIDE = 128
+"""Pixels of the square that it sees."""
+
+MIDDLE = (4, 5)  # numbers of the network's stages that are looked at besides its last layer
+
+FORMAT = 2  # of the cache; raise it whenever the features change
+
+_CPU_BATCH = 16  # larger ones measured slower: a layer's values no longer fit a core's cache
+_GPU_BATCH = 128
+
+_WORTH_CHECKING = 1000  # images: for fewer, making sure that bf16 is sound takes longer than fp32
+
+
+def embed(
+    index: DataIndex,
+    *,
+    device: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+    cache_folder: Path | None = None,
+) -> npt.NDArray[np.float32]:
+    """Features of every image of every split, from the cache or computed now.
+
+    Args:
+        index: the images.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        progress: called with (images done, images in all) while they are computed.
+        cache_folder: where features are kept; empty: Podium's cache. A damaged or unwritable
+            cache costs time, never correctness.
+
+    Returns:
+        float32 of shape (n, 1888): the splits one after the other, each in its own order.
+
+    Raises:
+        ConfigError: the device is unknown or not there.
+        UnreadableImageError: an image can no longer be read.
+        WeightsUnavailableError: the bundled weights are not installed.
+    """
+    paths = [path for split in index.splits.values() for path in split.paths]
+    place = (cache_folder or cache_root() / "features") / (
+        f"{BACKBONE}-{SIDE}-v{FORMAT}-{index.fingerprint[:32]}.npz"
+    )
+    kept = _read(place, len(paths))
+    if kept is None:
+        chosen = choose_device(Machine(device=device))
+        kept = _compute(index.root, paths, chosen, progress)
+        with contextlib.suppress(OSError):
+            _write(place, kept)
+    return kept.astype(np.float32)
+
+
+def _compute(
+    root: Path,
+    paths: Sequence[str],
+    device: Device,
+    progress: Callable[[int, int], None] | None,
+) -> npt.NDArray[np.float16]:
+    built = build_model(BACKBONE, 2, pretrained=True)
+    built.module.eval()
+    precision = "fp32"
+    if len(paths) >= _WORTH_CHECKING:
+        precision, _ = choose_precision(Machine(), device, built.module, SIDE)
+    low = torch.bfloat16 if precision == "bf16" else torch.float32
+    fold_batch_norms(built.module)
+    module = _Views(built.module).to(device.torch, low).to(memory_format=torch.channels_last)
+    size = _CPU_BATCH if device.kind == "cpu" else _GPU_BATCH
+    # a GPU takes one batch at a time; on a CPU every thread has a core to itself
+    turn = contextlib.nullcontext() if device.kind == "cpu" else threading.Lock()
+
+    def look(at: int) -> npt.NDArray[np.float16]:
+        pixels = np.stack([_pixels(root / path, path) for path in paths[at : at + size]])
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2)  # channels last as they lie
+        with turn, torch.inference_mode():
+            inputs = prepare(images.to(device.torch), built.mean, built.std).to(low)
+            return np.asarray(module(inputs).cpu().numpy(), dtype=np.float16)
+
+    starts = range(0, len(paths), size)
+    found: list[npt.NDArray[np.float16]] = []
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(os.cpu_count() or 1, initializer=_one_thread_each)
+    try:
+        with warnings.catch_warnings():
+            # here, once for all threads: the filters belong to the process
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            for at, features in zip(starts, pool.map(look, starts), strict=True):
+                found.append(features)
+                if progress is not None:
+                    progress(at + len(features), len(paths))
+    finally:  # when interrupted: at once
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
+    return np.concatenate(found)
+
+
+class _Views(nn.Module):
+    """The last layer's means, and how much and how evenly two layers in the middle respond.
+
+    The last layer knows ImageNet's objects; what it has dropped by then (water, snow, a crowd, a
+    hall) tells many pictures apart. Measured on 14,492 pictures of 100 sports, out of fold: the
+    last layer alone 79.6 % right, all together 83.0 %, for hardly more time in the network.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network: Any = network  # timm's EfficientNet
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images of shape (n, 3, SIDE, SIDE) -> float32 of shape (n, 1888)."""
+        net = self.network
+        x = net.bn1(net.conv_stem(images))
+        views = []
+        for number, block in enumerate(net.blocks):
+            x = block(x)
+            if number in MIDDLE:
+                flat = x.flatten(2).float()
+                views += [flat.mean(2), flat.std(2)]
+        last = net.bn2(net.conv_head(x)).flatten(2).float().mean(2)
+        # the root: a mean of activations that are never negative has a long tail otherwise
+        return torch.cat([last.clamp_min(0).sqrt(), *views], dim=1)
+
+
+def _one_thread_each() -> None:
+    torch.set_num_threads(1)
+
+
+def _pixels(path: Path, name: str) -> npt.NDArray[np.uint8]:
+    """One picture as uint8 of shape (SIDE, SIDE, 3), squeezed to the square."""
+    content = read_image_file(path, name)
+    image = _drafted(content) or decode_rgb(content, name)
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+
+
+def _drafted(content: bytes) -> Image.Image | None:
+    """A large JPEG decoded at an eighth, a quarter or half of its size: several times faster.
+
+    Nothing where that does not apply, for the slow and careful way to try.
+    """
+    try:
+        with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
+            short = min(image.size)
+            if short < 2 * SIDE or image.width * image.height > MAX_PIXELS:
+                return None
+            image.draft("RGB", (SIDE, SIDE))
+            image.load()
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except Exception:  # decoders raise dozens of kinds; `decode_rgb` knows how to name them
+        return None
+
+
+def fold_batch_norms(module: nn.Module) -> int:
+    """Put every batch norm that follows a convolution into its weights; exact in evaluation.
+
+    Only where the norm is the convolution's next sibling, as in all of timm's blocks. The
+    activation that timm keeps inside the norm takes its place.
+
+    Args:
+        module: changed in place; of no use for training afterwards.
+
+    Returns:
+        How many were folded.
+    """
+    folded = 0
+    for parent in list(module.modules()):
+        children = list(parent.named_children())
+        for (_, conv), (name, norm) in pairwise(children):
+            if not (isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)):
+                continue
+            if norm.running_mean is None or norm.running_var is None:
+                continue
+            conv.weight, conv.bias = fuse_conv_bn_weights(
+                conv.weight,
+                conv.bias,
+                norm.running_mean,
+                norm.running_var,
+                norm.eps,
+                norm.weight,
+                norm.bias,
+            )
+            setattr(parent, name, getattr(norm, "act", nn.Identity()))
+            folded += 1
+    return folded
+
+
+def _read(place: Path, images: int) -> npt.NDArray[np.float16] | None:
+    try:
+        # opened here: numpy would leave a damaged file open
+        with open(place, "rb") as file, np.load(file, allow_pickle=False) as stored:
+            values = stored["features"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    sound = values.ndim == 2 and len(values) == images and values.dtype == np.float16
+    return values if sound and bool(np.isfinite(values).all()) else None
+
+
+def _write(place: Path, values: npt.NDArray[np.float16]) -> None:
+    def write(temporary: Path) -> None:
+        with open(temporary, "wb") as file:  # a name would get the ending .npz added
+            np.savez(file, features=values)
+
+    atomic_write(place, write)

@@ -1,0 +1,141 @@
+"""One more look at every picture: a thumbnail to compare, and whatever is odd about the file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+import numpy as np
+import numpy.typing as npt
+
+from podium.auditing.record import Oddity, OddKind
+from podium.auditing.similarity import THUMB, is_blank, is_grey, small_rgb
+from podium.data.images import load_rgb
+from podium.data.index import DataIndex
+from podium.data.layout import SPLIT_NAMES
+from podium.errors import UnreadableImageError
+
+__all__ = ["EXTREME", "TINY", "Looks", "look_at_all", "odd_files"]
+
+TINY = 32
+"""A shorter side of fewer pixels shows little, and networks enlarge it to their input size."""
+
+EXTREME = 4.0
+"""The longer side over the shorter one; beyond it a square crop loses three quarters."""
+
+
+@dataclass(frozen=True, eq=False)
+class Looks:
+    """What is known of n pictures, in the order of `paths` (train, valid, test; sorted in each).
+
+    Attributes:
+        paths: relative to the root.
+        splits: of each picture.
+        labels: class name of each picture.
+        sizes: int64, (n, 2): width and height in pixels.
+        pixels: SHA-256 of size and pixels, as decoded to RGB; '' where the file vanished.
+        thumbs: uint8, (n, THUMB, THUMB, 3).
+        vanished: (path, reason) of files that were sound when the index was made.
+    """
+
+    paths: tuple[str, ...]
+    splits: tuple[str, ...]
+    labels: tuple[str, ...]
+    sizes: npt.NDArray[np.int64]
+    pixels: tuple[str, ...]
+    thumbs: npt.NDArray[np.uint8]
+    vanished: tuple[tuple[str, str], ...] = field(default=())
+
+
+def look_at_all(
+    index: DataIndex,
+    *,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Looks:
+    """Decode every picture once, in threads; holds 3 KB a picture.
+
+    Args:
+        index: the folder.
+        workers: threads; empty: one a core.
+        progress: called with (pictures seen, pictures in all).
+    """
+    paths = [path for split in index.splits.values() for path in split.paths]
+    thumbs = np.zeros((len(paths), THUMB, THUMB, 3), dtype=np.uint8)
+    sizes = np.zeros((len(paths), 2), dtype=np.int64)
+    pixels = [""] * len(paths)
+    vanished: list[tuple[str, str]] = []
+
+    def look(at: int) -> None:
+        try:
+            image = load_rgb(index.root / paths[at], name=paths[at])
+        except UnreadableImageError as error:
+            vanished.append((error.path, error.reason))
+            return
+        sizes[at] = image.size
+        pixels[at] = hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
+        thumbs[at] = small_rgb(image)
+
+    pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
+    try:
+        for done, _ in enumerate(pool.map(look, range(len(paths))), 1):
+            if progress is not None and (done % 100 == 0 or done == len(paths)):
+                progress(done, len(paths))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return Looks(
+        paths=tuple(paths),
+        splits=tuple(name for name, split in index.splits.items() for _ in split.paths),
+        labels=tuple(
+            index.classes[label] for split in index.splits.values() for label in split.labels
+        ),
+        sizes=sizes,
+        pixels=tuple(pixels),
+        thumbs=thumbs,
+        vanished=tuple(sorted(vanished)),
+    )
+
+
+def odd_files(index: DataIndex, looks: Looks) -> tuple[tuple[Oddity, ...], int]:
+    """Files to look at, sorted by kind and path, and how many pictures have no colour.
+
+    A picture can be odd in several ways. That a picture is grey is counted alone: in many sets
+    it is the rule, and networks cope with it.
+    """
+    found = [
+        Oddity(path, *_folders(path), "unreadable", reason)
+        for path, reason in (*index.unreadable, *looks.vanished)
+    ]
+    seen = looks.sizes.min(axis=1) > 0
+    short, long = looks.sizes.min(axis=1), looks.sizes.max(axis=1)
+    kinds: dict[OddKind, npt.NDArray[np.bool_]] = {
+        "tiny": short < TINY,
+        "extreme_shape": long > EXTREME * short,
+        "blank": is_blank(looks.thumbs),
+    }
+    for kind, odd in kinds.items():
+        for at in np.flatnonzero(odd & seen):
+            width, height = looks.sizes[at]
+            found.append(
+                Oddity(
+                    looks.paths[at],
+                    looks.splits[at],
+                    looks.labels[at],
+                    kind,
+                    f"{width} x {height}",
+                )
+            )
+    order = ("unreadable", *kinds)
+    found.sort(key=lambda one: (order.index(one.kind), one.path))
+    return tuple(found), int((is_grey(looks.thumbs) & seen).sum())
+
+
+def _folders(path: str) -> tuple[str, str]:
+    """Split and class that an unreadable file would have; no split where folders name none."""
+    first, *others = PurePosixPath(path).parts[:-1] or ("",)
+    split = SPLIT_NAMES.get(first.lower(), "") if others else ""
+    return split, others[0] if split else first

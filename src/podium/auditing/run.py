@@ -1,0 +1,203 @@
+"""The audit of a folder: its files, what occurs twice, and which labels are likely wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from podium.auditing import duplicates
+from podium.auditing.duplicates import components, near_pairs, same_pairs
+from podium.auditing.files import EXTREME, TINY, Looks, look_at_all, odd_files
+from podium.auditing.record import (
+    FORMAT,
+    Audit,
+    DuplicatePair,
+    LabelFindings,
+    PairKind,
+    write_audit,
+)
+from podium.data.index import DataIndex, build_index
+from podium.data.places import cache_root
+from podium.store import read_json
+
+__all__ = ["audit_images"]
+
+Progress = Callable[[str, int, int], None]
+KINDS: tuple[PairKind, ...] = ("same_file", "same_pixels", "near", "mirrored")
+
+
+def audit_images(
+    data: str | Path | DataIndex,
+    *,
+    labels: bool = True,
+    split_seed: int = 0,
+    valid_fraction: float = 0.1,
+    test_fraction: float = 0.1,
+    cache_folder: Path | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Audit:
+    """Look at every picture of a folder, before or after a study.
+
+    What was found is remembered, and found again at once as long as no file changes.
+
+    Args:
+        data: a folder as for `build_index`, or its index.
+        labels: look for labels that are likely wrong, too; this takes a network, and most of the
+            time.
+        split_seed: as for `build_index`, where splits are missing.
+        valid_fraction: the same.
+        test_fraction: the same.
+        cache_folder: where to remember the audit; empty: Podium's cache.
+        workers: threads that decode; empty: one a core.
+        progress: called with (`files`, `images`, `pairs` or what the search for labels tells,
+            done, in all).
+
+    Raises:
+        ConfigError: a fraction is out of range.
+        DataError: the folder cannot be used; see `build_index`.
+    """
+    began = time.perf_counter()
+    index = data
+    if not isinstance(index, DataIndex):
+        index = build_index(
+            index,
+            split_seed=split_seed,
+            valid_fraction=valid_fraction,
+            test_fraction=test_fraction,
+            workers=workers,
+            progress=_part("files", progress),
+        )
+    settings: dict[str, Any] = {
+        "max_distance": duplicates.MAX_DISTANCE,
+        "min_similarity": duplicates.MIN_SIMILARITY,
+        "tiny": TINY,
+        "extreme_shape": EXTREME,
+        "labels": labels,
+    }
+    place = _place(index, settings, cache_folder)
+    known = _known(place, index)
+    if known is not None:
+        return known
+
+    seconds = {"files": time.perf_counter() - began}
+    looks = look_at_all(index, workers=workers, progress=_part("images", progress))
+    seconds["images"] = time.perf_counter() - began - sum(seconds.values())
+    pairs = _all_pairs(index, looks, _part("pairs", progress))
+    groups = components(len(looks.paths), [(i, j) for _, i, j, _, _ in pairs])
+    oddities, grey = odd_files(index, looks)
+    seconds["pairs"] = time.perf_counter() - began - sum(seconds.values())
+    findings = _labels(index, looks, groups, progress) if labels else None
+    seconds["labels"] = time.perf_counter() - began - sum(seconds.values())
+    seconds["total"] = time.perf_counter() - began
+    audit = Audit(
+        fingerprint=index.fingerprint,
+        root=str(index.summary()["root"]),
+        totals={
+            "images": len(looks.paths),
+            "classes": len(index.classes),
+            "greyscale": grey,
+            "skipped": sum(index.skipped.values()),
+            **{name: len(split) for name, split in index.splits.items()},
+        },
+        class_counts={name: index.class_counts(name) for name in index.splits},
+        oddities=oddities,
+        pairs=tuple(sorted((_named(looks, *pair) for pair in pairs), key=_seriousness)),
+        groups=tuple(tuple(looks.paths[at] for at in group) for group in groups),
+        labels=findings,
+        seconds={name: round(value, 3) for name, value in seconds.items()},
+        settings=settings,
+    )
+    with contextlib.suppress(OSError):  # without a cache the next audit takes longer
+        write_audit(audit, place)
+    return audit
+
+
+def _part(name: str, progress: Progress | None) -> Callable[[int, int], None] | None:
+    if progress is None:
+        return None
+    return lambda done, total: progress(name, done, total)
+
+
+def _place(index: DataIndex, settings: dict[str, Any], folder: Path | None) -> Path:
+    # What cannot be read is not in the fingerprint, but it is in the audit.
+    key = json.dumps([FORMAT, index.fingerprint, index.unreadable, index.skipped, settings])
+    digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+    return (folder or cache_root() / "audit") / f"{digest[:24]}.json"
+
+
+def _known(place: Path, index: DataIndex) -> Audit | None:
+    """The audit as it was found before; None where there is none that can be read."""
+    try:
+        plain = read_json(place)
+        # the same pictures may lie elsewhere by now
+        return Audit.from_json({**plain, "root": index.summary()["root"]})
+    except Exception:  # damaged in whatever way: a cache costs time, never an audit
+        return None
+
+
+def _all_pairs(
+    index: DataIndex, looks: Looks, progress: Callable[[int, int], None] | None
+) -> list[tuple[PairKind, int, int, int, float]]:
+    """(kind, i, j, bits, similarity), each pair of pictures once, as the strictest kind."""
+    found: dict[tuple[int, int], tuple[PairKind, int, int, int, float]] = {}
+    files = [index.digests.get(path) or f"?{path}" for path in looks.paths]
+    pixels = [digest or f"?{path}" for digest, path in zip(looks.pixels, looks.paths, strict=True)]
+    exact: tuple[tuple[PairKind, list[str]], ...] = (("same_file", files), ("same_pixels", pixels))
+    for kind, digests in exact:
+        for i, j in same_pairs(digests):
+            found.setdefault((i, j), (kind, i, j, 0, 1.0))
+    # One picture stands for all of its copies: a hundred copies of each of two are no 10,000
+    # pairs. Each copy is named with the other picture, so that no leak goes unseen.
+    copies: dict[str, list[int]] = {}
+    for place, digest in enumerate(pixels):
+        copies.setdefault(digest, []).append(place)
+    groups = list(copies.values())
+    single = np.asarray([group[0] for group in groups])
+    for near, a, b, bits, alike in near_pairs(looks.thumbs[single], progress):
+        first, second = groups[a], groups[b]
+        for i, j in {(first[0], j) for j in second} | {(i, second[0]) for i in first}:
+            at = (min(i, j), max(i, j))
+            found.setdefault(at, ("near" if near == "near" else "mirrored", *at, bits, alike))
+    return [found[at] for at in sorted(found)]
+
+
+def _named(
+    looks: Looks, kind: PairKind, i: int, j: int, distance: int, similarity: float
+) -> DuplicatePair:
+    return DuplicatePair(
+        kind=kind,
+        first=looks.paths[i],
+        second=looks.paths[j],
+        first_split=looks.splits[i],
+        second_split=looks.splits[j],
+        first_label=looks.labels[i],
+        second_label=looks.labels[j],
+        distance=distance,
+        similarity=round(min(similarity, 1.0), 4),
+    )
+
+
+def _seriousness(pair: DuplicatePair) -> tuple[Any, ...]:
+    kind = KINDS.index(pair.kind)
+    return (not pair.across, not pair.conflicting, kind, -pair.similarity, pair.first, pair.second)
+
+
+def _labels(
+    index: DataIndex, looks: Looks, groups: list[list[int]], progress: Progress | None
+) -> LabelFindings:
+    from podium.auditing.labels import find_label_issues  # loads torch
+
+    # duplicates in two folds would vouch for each other: each group is one number
+    numbers = list(range(len(looks.paths)))
+    for group in groups:
+        for at in group:
+            numbers[at] = group[0]
+    return find_label_issues(index, groups=numbers, progress=progress)

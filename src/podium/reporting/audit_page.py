@@ -1,0 +1,379 @@
+"""The audit of a folder as one page and three tables; its parts are for the report, too."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import datetime
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import DictLoader, Environment, StrictUndefined
+from markupsafe import Markup
+
+from podium.__about__ import __version__
+from podium.auditing.record import Audit, DuplicatePair
+from podium.data.images import load_rgb, thumbnail_jpeg
+from podium.errors import UnreadableImageError
+from podium.reporting.labels import Labels, labels
+from podium.reporting.tables import guard_cell
+from podium.store import write_text
+
+__all__ = [
+    "audit_labels",
+    "audit_sections",
+    "audit_thumbnails",
+    "write_audit_page",
+    "write_audit_tables",
+]
+
+MOST_PAIRS, MOST_SUSPECTS, MOST_ODD = 60, 40, 200  # shown on the page; the tables hold all
+LEAST_WITHIN = 12  # pairs within a split that are shown however many there are across
+UNBALANCED = 3.0  # times as many pictures in the largest class: worth a sentence
+SIDE = 240  # pixels of a thumbnail: sharp at the width of half a card
+
+
+def write_audit_page(
+    audit: Audit, root: Path, out: Path, lang: str = "en", *, title: str = ""
+) -> Path:
+    """Write one HTML page that asks for nothing from outside, all pictures in it.
+
+    Args:
+        audit: what was found.
+        root: the folder that was audited.
+        out: the page to write.
+        lang: `en` or `pt`.
+        title: what to call the pictures; empty: the name of the folder.
+
+    Raises:
+        ConfigError: there is no such language here.
+    """
+    say = audit_labels(lang)
+    script, style = _template("page.js"), _template("page.css")
+    environment = Environment(
+        loader=DictLoader({"audit": _template("audit.html.j2")}),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    html = environment.get_template("audit").render(
+        say=say,
+        version=__version__,
+        style=Markup(style),
+        script=Markup(script),
+        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        name=title or Path(audit.root).name or audit.root,
+        audit=audit_sections(audit, audit_thumbnails(audit, root), say),
+        fingerprint=audit.fingerprint,
+    )
+    write_text(out, html)
+    return out
+
+
+@cache
+def audit_labels(lang: str) -> Labels:
+    """The words of the report, and those of the audit.
+
+    Raises:
+        ConfigError: there is no such language here.
+    """
+    base = labels(lang)
+    file = resources.files(__package__) / "locales" / f"audit-{base.lang}.json"
+    return Labels(base.lang, base.words | json.loads(file.read_text(encoding="utf-8")))
+
+
+def _template(name: str) -> str:
+    file = resources.files(__package__) / "templates" / name
+    return file.read_text(encoding="utf-8")
+
+
+def audit_thumbnails(audit: Audit, root: Path) -> dict[str, bytes]:
+    """Small JPEGs of the pictures that the page shows, by path; of what is gone by now, none."""
+    paths = [path for pair in _shown_pairs(audit) for path in (pair.first, pair.second)]
+    if audit.labels is not None:
+        paths += [one.path for one in audit.labels.issues[:MOST_SUSPECTS]]
+    found: dict[str, bytes] = {}
+    for path in dict.fromkeys(paths):
+        try:
+            found[path] = thumbnail_jpeg(load_rgb(root / path, name=path), SIDE)
+        except UnreadableImageError:
+            continue
+    return found
+
+
+def _shown_pairs(audit: Audit) -> list[DuplicatePair]:
+    across = [pair for pair in audit.pairs if pair.across]
+    within = [pair for pair in audit.pairs if not pair.across]
+    room = max(MOST_PAIRS - len(across), LEAST_WITHIN)
+    return across[: MOST_PAIRS - min(LEAST_WITHIN, len(within))] + within[:room]
+
+
+def audit_sections(audit: Audit, thumbnails: Mapping[str, bytes], say: Labels) -> dict[str, Any]:
+    """What the page shows, in words: for `audit.html.j2`, or a section of a report.
+
+    Args:
+        audit: what was found.
+        thumbnails: JPEGs by path; see `audit_thumbnails`.
+        say: the language, from `audit_labels`.
+
+    Returns:
+        `headline`, `findings` [(sentence, whether it is an alarm)], `stats` [(value, name)],
+        `pairs` (parts across and within splits, with their cards), `labels`, `oddities`,
+        `greyscale`, `balance`, `counts`, `footer`.
+    """
+    findings = _findings(audit, say)
+    size = {"images": say.count(audit.totals["images"]), "classes": say.count(_classes(audit))}
+    clean = not (audit.pairs or audit.oddities or (audit.labels and audit.labels.issues))
+    odd = audit.oddities[:MOST_ODD]
+    settings = audit.settings
+    date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return {
+        "headline": say("audit_clean" if clean else "audit_found", **size),
+        "findings": findings,
+        "stats": _stats(audit, say),
+        "pairs_hint": say(
+            "audit_duplicates_hint",
+            bits=settings["max_distance"],
+            least=say.number(settings["min_similarity"]),
+        ),
+        "pairs": _pair_parts(audit, thumbnails, say),
+        "labels": _suspects(audit, thumbnails, say),
+        "odd_hint": say(
+            "audit_odd_hint", tiny=settings["tiny"], extreme=f"{settings['extreme_shape']:g}"
+        ),
+        "oddities": [
+            {
+                "kind": say(f"audit_odd_{one.kind}"),
+                "path": one.path,
+                "split": _split(one.split, say),
+                "label": one.label,
+                "detail": one.detail,
+            }
+            for one in odd
+        ],
+        "oddities_more": _more("audit_odd_more", len(audit.oddities) - len(odd), say),
+        "greyscale": say(
+            "audit_greyscale", count=say.count(audit.totals["greyscale"]), n=size["images"]
+        ),
+        "balance": [
+            {
+                "name": _split(name, say),
+                "images": say.count(audit.totals[name]),
+                "smallest": say("audit_class_size", name=one.smallest, count=say.count(one.least)),
+                "largest": say("audit_class_size", name=one.largest, count=say.count(one.most)),
+                "ratio": say.number(one.ratio, 1),
+            }
+            for name, one in audit.balance().items()
+        ],
+        "counts": [
+            (
+                label,
+                [(say.count(one.get(label, 0)), one.get(label, 0)) for one in _counts(audit)],
+            )
+            for label in sorted({label for counts in _counts(audit) for label in counts})
+        ],
+        "footer": say(
+            "audit_written",
+            version=__version__,
+            date=date,
+            seconds=say.duration(audit.seconds.get("total")),
+        ),
+    }
+
+
+def _counts(audit: Audit) -> list[Mapping[str, int]]:
+    return list(audit.class_counts.values())
+
+
+def _classes(audit: Audit) -> int:
+    return audit.totals["classes"]
+
+
+def _split(name: str, say: Labels) -> str:
+    return say(name) if name in ("train", "valid", "test") else name
+
+
+def _more(key: str, hidden: int, say: Labels) -> str:
+    return say(key, count=say.count(hidden)) if hidden > 0 else ""
+
+
+def _findings(audit: Audit, say: Labels) -> list[tuple[str, bool]]:
+    """Sentences that a reader must not miss, the gravest first."""
+    told: list[tuple[str, bool]] = []
+    for split in ("test", "valid"):
+        leaked, n = len(audit.leaked(split)), audit.totals[split]
+        if leaked:
+            values = {"count": say.count(leaked), "n": say.count(n)}
+            share = say.percent(leaked / n, 1)
+            told.append((say(f"audit_leak_{split}", **values, share=share), True))
+        elif split == "test":
+            told.append((say("audit_no_leak"), False))
+    conflicts = len(audit.conflicting)
+    if conflicts:
+        key = "audit_conflicts_one" if conflicts == 1 else "audit_conflicts"
+        told.append((say(key, count=say.count(conflicts)), True))
+    if audit.labels is not None:
+        suspects, estimated = len(audit.labels.issues), audit.labels.estimated_errors
+        share = say.percent(estimated / audit.totals["images"], 1)
+        values = {"count": say.count(suspects), "estimated": say.count(estimated), "share": share}
+        key = "audit_suspects" if suspects else "audit_no_suspects"
+        told.append((say(key, **values), bool(suspects)))
+    odd = Counter(one.kind for one in audit.oddities)
+    if odd:
+        kinds = ", ".join(f"{say(f'audit_odd_{kind}')} {say.count(n)}" for kind, n in odd.items())
+        told.append((say("audit_odd_found", kinds=kinds), bool(odd["unreadable"])))
+    told.append((_repeats(audit, say), False))
+    for split, one in audit.balance().items():
+        if one.ratio >= UNBALANCED:
+            values = {"largest": one.largest, "most": say.count(one.most)}
+            values |= {"smallest": one.smallest, "least": say.count(one.least)}
+            ratio = say.number(one.ratio, 1)
+            split_name = _split(split, say).lower()
+            told.append((say("audit_unbalanced", split=split_name, ratio=ratio, **values), False))
+    return sorted(told, key=lambda one: not one[1])
+
+
+def _repeats(audit: Audit, say: Labels) -> str:
+    if not audit.pairs:
+        return say("audit_no_repeats")
+    kinds: Counter[str] = Counter(pair.kind for pair in audit.pairs)
+    told = ("same_file", "same_pixels", "near", "mirrored")
+    parts = [say(f"audit_kinds_{kind}", count=say.count(kinds[kind])) for kind in told]
+    return say(
+        "audit_repeats",
+        groups=say.count(len(audit.groups)),
+        files=say.count(sum(map(len, audit.groups))),
+        surplus=say.count(audit.surplus),
+        kinds=", ".join(parts),
+    )
+
+
+def _stats(audit: Audit, say: Labels) -> list[tuple[str, str]]:
+    suspects = None if audit.labels is None else len(audit.labels.issues)
+    values = {
+        "images": audit.totals["images"],
+        "pairs": len(audit.pairs),
+        "leaked": len(audit.leaked("test")),
+        "suspects": suspects,
+        "odd": len(audit.oddities),
+    }
+    return [
+        (say.count(value), say(f"audit_stat_{key}"))
+        for key, value in values.items()
+        if value is not None
+    ]
+
+
+def _pair_parts(audit: Audit, thumbnails: Mapping[str, bytes], say: Labels) -> list[dict[str, Any]]:
+    shown = _shown_pairs(audit)
+    parts = []
+    for key, across in (("across", True), ("within", False)):
+        total = sum(pair.across == across for pair in audit.pairs)
+        cards = [_card(pair, thumbnails, say) for pair in shown if pair.across == across]
+        parts.append(
+            {
+                "title": say(f"audit_{key}"),
+                "hint": say(f"audit_{key}_hint"),
+                "total": say.count(total),
+                "cards": cards,
+                "more": _more("audit_pairs_more", total - len(cards), say),
+            }
+        )
+    return parts if audit.pairs else []
+
+
+def _card(pair: DuplicatePair, thumbnails: Mapping[str, bytes], say: Labels) -> dict[str, Any]:
+    return {
+        "kind": say(f"audit_kind_{pair.kind}"),
+        "conflicting": pair.conflicting,
+        "similarity": say("audit_similarity", value=say.number(pair.similarity)),
+        "first": _picture(pair.first, pair.first_split, pair.first_label, thumbnails, say),
+        "second": _picture(pair.second, pair.second_split, pair.second_label, thumbnails, say),
+    }
+
+
+def _picture(
+    path: str, split: str, label: str, thumbnails: Mapping[str, bytes], say: Labels
+) -> dict[str, str]:
+    jpeg = thumbnails.get(path)
+    source = f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}" if jpeg else ""
+    alt = say("audit_picture_alt", path=path, label=label)
+    name = _split(split, say)
+    return {"path": path, "split": name, "label": label, "source": source, "alt": alt}
+
+
+def _suspects(audit: Audit, thumbnails: Mapping[str, bytes], say: Labels) -> dict[str, Any] | None:
+    found = audit.labels
+    if found is None:
+        return None
+    n = audit.totals["images"]
+    shown = found.issues[:MOST_SUSPECTS]
+    return {
+        "method": found.method,
+        "summary": say(
+            "audit_labels_summary",
+            count=say.count(len(found.issues)),
+            estimated=say.count(found.estimated_errors),
+            images=say.count(n),
+            share=say.percent(found.estimated_errors / n, 1),
+            accuracy=say.percent(found.accuracy, 1),
+        ),
+        "cards": [
+            {
+                **_picture(one.path, one.split, one.label, thumbnails, say),
+                "suggested": say("audit_suggested", label=one.suggested),
+                "odds": say(
+                    "audit_odds",
+                    p_suggested=say.percent(one.p_suggested, 1),
+                    p_label=say.percent(one.p_label, 1),
+                ),
+            }
+            for one in shown
+        ],
+        "more": _more("audit_labels_more", len(found.issues) - len(shown), say),
+    }
+
+
+def write_audit_tables(audit: Audit, folder: Path) -> list[Path]:
+    """Write duplicates.csv, odd-files.csv and, where labels were looked at, labels.csv.
+
+    The same columns in every language. Text that a spreadsheet would run is made harmless.
+    """
+    files = {
+        "duplicates.csv": _csv(
+            ("kind", "first", "second", "first_split", "second_split", "first_label",
+             "second_label", "distance", "similarity", "across_splits", "conflicting_labels"),
+            ((one.kind, one.first, one.second, one.first_split, one.second_split, one.first_label,
+              one.second_label, one.distance, one.similarity, int(one.across),
+              int(one.conflicting)) for one in audit.pairs),
+        ),
+        "odd-files.csv": _csv(
+            ("kind", "path", "split", "label", "detail"),
+            ((one.kind, one.path, one.split, one.label, one.detail) for one in audit.oddities),
+        ),
+    }  # fmt: skip
+    if audit.labels is not None:
+        files["labels.csv"] = _csv(
+            ("rank", "path", "split", "label", "suggested", "p_label", "p_suggested"),
+            ((one.rank, one.path, one.split, one.label, one.suggested, one.p_label,
+              one.p_suggested) for one in audit.labels.issues),
+        )  # fmt: skip
+    for name, text in files.items():
+        write_text(folder / name, text)
+    return [folder / name for name in files]
+
+
+def _csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows([[guard_cell(value) for value in row] for row in rows])
+    return out.getvalue()
