@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import yaml
 
 from podium.config import StudySpec
 from podium.errors import ConfigError, PodiumError
 from podium.events import Notify, silent
-from podium.store import Predictions, RunFolder, SplitName, StudyFolder
+from podium.store import Predictions, RunFolder, SplitName, StudyFolder, utc_now
 from podium.studyfile import load_study, machine_settings
 
-__all__ = ["evaluate", "report", "single_contender", "train"]
+if TYPE_CHECKING:
+    from podium.auditing import Audit
+    from podium.comparison import Plan, Verdicts
+    from podium.data.index import DataIndex
+
+__all__ = ["audit", "compare", "evaluate", "power", "report", "single_contender", "train"]
 
 
 def single_contender(
@@ -47,8 +54,6 @@ def single_contender(
     for override in overrides:
         if "=" not in override:
             raise ConfigError(f"--set {override!r}: expected KEY=VALUE, such as mixup=0.2.")
-        import yaml
-
         setting, _, value = override.partition("=")
         spec["contenders"][key][setting] = yaml.safe_load(value)
     return load_study(spec)
@@ -132,7 +137,7 @@ def evaluate(
     place = choose_device(machine)
     model = load_run(folder, place.torch)
     index = build_index(resolve_data(str(data)))
-    return predict_split(
+    predictions = predict_split(
         model,
         index,
         cast(SplitName, split),
@@ -140,6 +145,29 @@ def evaluate(
         workers=choose_workers(machine, place),
         notify=notify,
     )
+    if split == "test":
+        _write_down(folder, index, predictions)
+    return predictions
+
+
+def _write_down(run: RunFolder, index: DataIndex, predictions: Predictions) -> None:
+    """Record the look at the test images, where the run lies in a study that can be written."""
+    from podium.metrics import scores
+    from podium.sealed import record
+
+    try:
+        recipe = yaml.safe_load(run.config.read_text(encoding="utf-8"))["recipe"]
+        record(
+            run,
+            images=index.split_fingerprint("test"),
+            n=len(predictions),
+            accuracy=scores(predictions).accuracy,
+            at=utc_now(),
+            recipe=recipe,
+            by="evaluate",
+        )
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+        return  # a run that was copied away from its study, or lies on a read-only disk
 
 
 def report(
@@ -162,3 +190,90 @@ def report(
 
     place = None if out is None else Path(out)
     return build_report(StudyFolder(Path(study)), lang=lang, out=place).index
+
+
+def compare(
+    *sources: str | Path,
+    split: str = "test",
+    shared: bool = False,
+    resamples: int = 2000,
+) -> Verdicts:
+    """Compare finished runs, or predictions of other tools, on the same images.
+
+    Args:
+        sources: studies', contenders' or runs' folders, or CSV files with the columns `path`,
+            `label` and one of predicted class names a model (`NAME@3`: model NAME, seed 3).
+        split: `test` or `valid`; of runs.
+        shared: compare on the images that all have in common, where they differ.
+        resamples: of the images, for the intervals of macro F1.
+
+    Raises:
+        RunFolderError: a folder holds no finished run.
+        DataError: images or labels do not agree, or a CSV is not as described.
+        ConfigError: `split` or `resamples` is impossible.
+    """
+    from podium.comparison import judge, read_sheet
+
+    if split not in ("test", "valid"):
+        raise ConfigError(f"--split {split!r}: expected test or valid.")
+    if not 0 <= resamples <= 1_000_000 or resamples == 1:
+        raise ConfigError(f"--resamples {resamples}: expected 0, or 2 to 1,000,000.")
+    return judge(read_sheet(sources, split=cast(SplitName, split), shared=shared),
+                 resamples=resamples)  # fmt: skip
+
+
+def power(
+    n: int,
+    difference: float,
+    *,
+    seeds: int = 1,
+    accuracy: float = 0.85,
+    disagreement: float | None = None,
+    contenders: int = 2,
+    target: float = 0.8,
+    seed_sd: float = 0.01,
+    image_share: float = 0.5,
+) -> Plan:
+    """What a test set of `n` images can show; all shares and differences in 0..1.
+
+    Args:
+        n: test images.
+        difference: of two accuracies, that one wants to find.
+        seeds: of each contender; 1: two trained models are compared.
+        accuracy: about what the two reach, on average.
+        disagreement: share of images that exactly one of them has right; empty: what is usual
+            at that accuracy.
+        contenders: of the study, all pairs of which are compared.
+        target: the power that is wanted.
+        seed_sd: standard deviation over seeds of the difference of two trained models.
+        image_share: share of an image's variance that stays the same with other seeds.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+    from podium.comparison import Assumptions, plan
+
+    given = Assumptions(disagreement, accuracy, contenders, target, seed_sd, image_share)
+    return plan(n, difference, seeds, given)
+
+
+def audit(data: str | Path, *, labels: bool = True, notify: Notify = silent) -> Audit:
+    """Look for damaged and odd files, duplicates, leaks between splits, and wrong labels.
+
+    Args:
+        data: folder of images, or `sports100`, `demo`.
+        labels: also look for labels that are likely wrong; trains a small model on features.
+        notify: told of the progress.
+
+    Raises:
+        DataError: the folder cannot be used at all.
+    """
+    from podium.auditing import audit_images
+    from podium.data.fetch import resolve_data
+    from podium.events import Event
+
+    return audit_images(
+        resolve_data(str(data)),
+        labels=labels,
+        progress=lambda what, done, total: notify(Event("audit", what, step=done, total=total)),
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from podium.__about__ import __version__
+from podium.calibration import fit_temperature
 from podium.checkpoint import read_checkpoint
 from podium.config import Machine, RunSpec
 from podium.data.index import DataIndex
@@ -14,6 +15,7 @@ from podium.machine import choose_device, choose_precision, choose_workers
 from podium.metrics import scores
 from podium.models import build_model
 from podium.schedule import best_epoch
+from podium.sealed import record
 from podium.store import RunFolder, SplitName, read_json, utc_now, write_json
 from podium.training import Job, fit
 
@@ -32,6 +34,9 @@ def train_and_score(
     stop: StopRequest,
 ) -> dict[str, float]:
     """Train a run to its end, predict validation and test images, write `done.json` last.
+
+    The temperature that calibrates the model is fitted on the validation images, and added to
+    `model.json`; the predictions files keep the logits as the model gives them.
 
     Args:
         run: its folder; what is there already is taken up.
@@ -58,9 +63,11 @@ def train_and_score(
     notify(Event("message", f"{device.describe()}, {precision} ({reason})"))
     fit(Job(recipe, index, run, machine, device, precision, workers), notify, stop)
 
-    # The test images are looked at here and nowhere else: once, with the best epoch.
+    # The test images are looked at here and nowhere else: once, with the best epoch. The look is
+    # written down before its outcome is, so that no kill between the two hides it.
     model = load_run(run, device.torch)
     closing: dict[str, float] = {}
+    temperature, scored_at = 1.0, ""
     for split in SCORED:
         predictions = predict_split(
             model,
@@ -71,9 +78,23 @@ def train_and_score(
             workers=workers,
             notify=notify,
         )
+        if split == "test":
+            scored_at = utc_now()
+            record(
+                run,
+                images=index.split_fingerprint("test"),
+                n=len(predictions),
+                accuracy=scores(predictions).accuracy,
+                at=scored_at,
+                recipe=recipe.model_dump(mode="json"),
+                by="run",
+            )
         predictions.write(run.predictions(split))
         closing[f"{split}_accuracy"] = scores(predictions).accuracy
-    scored_at = utc_now()
+        if split == "valid":
+            # fitted before a test image is looked at, and shipped with the model
+            temperature = fit_temperature(predictions)
+            write_json(run.model, {**read_json(run.model), "temperature": temperature})
     rows = run.read_history()
     state = read_checkpoint(run.last)
     write_json(
@@ -99,6 +120,7 @@ def train_and_score(
             "precision_reason": reason,
             "device": device.describe(),
             "devices": device.count,
+            "temperature": temperature,
             **closing,
         },
     )

@@ -16,6 +16,7 @@ from podium.data.images import load_rgb, thumbnail_jpeg
 from podium.data.index import DataIndex, build_index
 from podium.errors import PodiumError, RunFolderError, WeightsUnavailableError
 from podium.events import Event, Notify, StopRequest, silent, stop_on_signals
+from podium.sealed import keep_copy
 from podium.store import RunFolder, StudyFolder, utc_now, write_json, write_text
 from podium.studyfile import load_study, machine_settings
 
@@ -127,6 +128,7 @@ class Study:
             epochs, cost = self.spec.contenders[run.contender].epochs, self._cost(run, index)
             notify(Event("run", self._title(run), total=epochs, row={"cost": cost}))
             outcomes[run.path] = self._one(run, index, models[run.contender], notify, stop)
+        keep_copy(self.folder.path, index.split_fingerprint("test"))
         return StudyResult(self.folder, tuple(outcomes[run.path] for run in runs))
 
     def report(self, *, lang: Literal["en", "pt"] = "en", **options: Any) -> Path:
