@@ -1,7 +1,8 @@
 """The run folder: what is where, and writes that a kill cannot tear.
 
-A study's folder holds `study.yaml`, `data.json`, `thumbnails-test.parquet` and one folder for
-each contender and seed:
+A study's folder holds `study.yaml`, `data.json`, `audit.json`, `thumbnails-test.parquet`,
+`audit-pictures.parquet`, `test-scorings.jsonl` (see `podium.sealed`) and one folder for each
+contender and seed:
 
     <contender>/seed-<n>/
         config.yaml                  the recipe, and the seed
@@ -44,8 +45,10 @@ __all__ = [
     "RunFolder",
     "StudyFolder",
     "atomic_write",
+    "read_pictures",
     "utc_now",
     "write_json",
+    "write_pictures",
     "write_text",
 ]
 
@@ -310,6 +313,15 @@ class StudyFolder:
         return self.path / "data.json"
 
     @property
+    def audit(self) -> Path:
+        """What was found wrong with the images; see `podium.auditing`."""
+        return self.path / "audit.json"
+
+    @property
+    def audit_pictures(self) -> Path:
+        return self.path / "audit-pictures.parquet"
+
+    @property
     def thumbnails(self) -> Path:
         return self.path / "thumbnails-test.parquet"
 
@@ -344,23 +356,33 @@ class StudyFolder:
 
     def write_thumbnails(self, pictures: Iterable[tuple[str, bytes]]) -> None:
         """Store small JPEGs of test images by relative path, so that reports need no data set."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        paths, contents = [], []
-        for path, content in pictures:
-            paths.append(path)
-            contents.append(content)
-        table = pa.table({"path": pa.array(paths, pa.string()), "jpeg": pa.array(contents)})
-        atomic_write(self.thumbnails, lambda temporary: pq.write_table(table, temporary))
+        write_pictures(self.thumbnails, pictures)
 
     def read_thumbnails(self) -> dict[str, bytes]:
         """Relative path -> JPEG bytes; empty where the study stored none."""
-        if not self.thumbnails.is_file():
-            return {}
-        import pyarrow.parquet as pq
+        return read_pictures(self.thumbnails)
 
-        table = pq.read_table(self.thumbnails)
-        return dict(
-            zip(table.column("path").to_pylist(), table.column("jpeg").to_pylist(), strict=True)
-        )
+
+def write_pictures(path: Path, pictures: Iterable[tuple[str, bytes]]) -> None:
+    """Write a Parquet file with the columns path and jpeg."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    paths, contents = [], []
+    for name, content in pictures:
+        paths.append(name)
+        contents.append(content)
+    table = pa.table(
+        {"path": pa.array(paths, pa.string()), "jpeg": pa.array(contents, pa.binary())}
+    )
+    atomic_write(path, lambda temporary: pq.write_table(table, temporary))
+
+
+def read_pictures(path: Path) -> dict[str, bytes]:
+    """What `write_pictures` wrote; empty where there is no such file."""
+    if not path.is_file():
+        return {}
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    return dict(zip(table.column("path").to_pylist(), table.column("jpeg").to_pylist(), strict=True))

@@ -58,7 +58,12 @@ def write_audit_page(
     say = audit_labels(lang)
     script, style = _template("page.js"), _template("page.css")
     environment = Environment(
-        loader=DictLoader({"audit": _template("audit.html.j2")}),
+        loader=DictLoader(
+            {
+                "audit": _template("audit.html.j2"),
+                "audit_parts": _template("audit_parts.html.j2"),
+            }
+        ),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

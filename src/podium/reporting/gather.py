@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from podium.auditing import Audit, read_audit
+from podium.calibration import Calibration, calibration, fit_temperature
+from podium.comparison import Question, Verdicts, judge, questions, sheet_of
 from podium.config import RunSpec, StudySpec
 from podium.errors import DataError, RunFolderError
 from podium.metrics import ClassScores, Scores, per_class, scores, wilson_interval
 from podium.reporting.labels import Labels, model_name
+from podium.sealed import Scoring, read_scorings
 from podium.store import Predictions, RunFolder, StudyFolder, read_json
 
 __all__ = ["Contender", "RunResult", "StudyResults", "Unfinished", "gather"]
@@ -33,6 +38,12 @@ class RunResult:
     scores: Scores
     classes: tuple[ClassScores, ...]
     valid_accuracy: float | None
+    temperature: float  # fitted on the validation images; 1 where that was not possible
+
+    @cached_property
+    def calibration(self) -> tuple[Calibration, Calibration]:
+        """On the test images: as trained, and with the temperature."""
+        return calibration(self.test), calibration(self.test, self.temperature)
 
     @property
     def slug(self) -> str:
@@ -79,6 +90,12 @@ class Contender:
         correct = sum(run.scores.correct for run in self.runs)
         return correct / sum(run.scores.n for run in self.runs)
 
+    @property
+    def valid_accuracy(self) -> float | None:
+        """Mean over its runs, 0..1, where it is known of all of them."""
+        known = [run.valid_accuracy for run in self.runs if run.valid_accuracy is not None]
+        return sum(known) / len(known) if len(known) == len(self.runs) else None
+
 
 @dataclass(frozen=True)
 class Unfinished:
@@ -100,6 +117,15 @@ class StudyResults:
     data: Mapping[str, Any]
     contenders: tuple[Contender, ...]
     unfinished: tuple[Unfinished, ...]
+    verdicts: Verdicts | None  # none where the contenders' test images differ
+    audit: Audit | None
+    scorings: tuple[Scoring, ...]  # looks at these test images, oldest first
+
+    @cached_property
+    def questions(self) -> list[Question]:
+        """What the study asks of its finished contenders."""
+        recipes = {one.name: self.spec.contenders[one.name] for one in self.contenders}
+        return questions(recipes, {one.name: one.valid_accuracy for one in self.contenders})
 
     @property
     def title(self) -> str:
@@ -146,7 +172,44 @@ def gather(folder: StudyFolder, say: Labels) -> StudyResults:
     if not contenders:
         raise RunFolderError(_nothing_to_report(folder.path, unfinished))
     data = folder.read_data() if folder.data.is_file() else {}
-    return StudyResults(folder, spec, data, tuple(contenders), tuple(unfinished))
+    return StudyResults(
+        folder,
+        spec,
+        data,
+        tuple(contenders),
+        tuple(unfinished),
+        _judge(contenders),
+        _audit(folder, data),
+        tuple(read_scorings(folder.path, str(data.get("test_fingerprint")))),
+    )
+
+
+def _judge(contenders: list[Contender]) -> Verdicts | None:
+    by_name = [
+        (
+            one.name,
+            one.label,
+            one.runs[0].recipe,
+            one.valid_accuracy,
+            {run.folder.seed: run.test for run in one.runs},
+        )
+        for one in contenders
+    ]
+    try:
+        return judge(sheet_of(by_name))
+    except DataError:  # runs of a folder that was put together by hand
+        return None
+
+
+def _audit(folder: StudyFolder, data: Mapping[str, Any]) -> Audit | None:
+    """The audit of the study's images, if it was made and is of these very images."""
+    if not folder.audit.is_file():
+        return None
+    try:
+        audit = read_audit(folder.audit)
+    except DataError:
+        return None
+    return audit if audit.fingerprint == data.get("fingerprint") else None
 
 
 def _distinct_labels(spec: StudySpec) -> dict[str, str]:
@@ -164,9 +227,11 @@ def _read_run(run: RunFolder, label: str, suffix: str, recipe: RunSpec) -> RunRe
         # in every figure and table: the label alone would name a model that was not used
         label = f"{label} [{model_name(str(done.get('model')))}]"
     test = run.read_predictions("test")
-    valid = None
+    valid, temperature = None, float(done.get("temperature") or 0.0)
     if run.predictions("valid").is_file():
-        valid = scores(run.read_predictions("valid")).accuracy
+        held_out = run.read_predictions("valid")
+        valid = scores(held_out).accuracy
+        temperature = temperature or fit_temperature(held_out)  # a run of an earlier version
     return RunResult(
         folder=run,
         label=label,
@@ -178,6 +243,7 @@ def _read_run(run: RunFolder, label: str, suffix: str, recipe: RunSpec) -> RunRe
         scores=scores(test),
         classes=tuple(per_class(test)),
         valid_accuracy=valid,
+        temperature=temperature or 1.0,
     )
 
 
