@@ -44,7 +44,7 @@ ROOMS = [
     {"contender"},
     {"reporting"},
     {"study"},
-    {"api", "progress", "cli", "__main__", ""},
+    {"api", "progress", "terminal", "cli", "cli_verdicts", "__main__", ""},
 ]
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 

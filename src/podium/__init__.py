@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 from podium.__about__ import __version__
 
 if TYPE_CHECKING:
-    from podium.api import evaluate, report, train
+    from podium.api import audit, compare, evaluate, power, report, train
+    from podium.auditing import Audit
+    from podium.comparison import Plan, Verdicts
     from podium.config import Machine, RunSpec, StudySpec
     from podium.data.index import DataIndex, build_index
     from podium.errors import (
@@ -37,7 +39,9 @@ if TYPE_CHECKING:
     from podium.studyfile import load_study
 
 _HOMES = {
-    "podium.api": ("evaluate", "report", "train"),
+    "podium.api": ("audit", "compare", "evaluate", "power", "report", "train"),
+    "podium.auditing": ("Audit",),
+    "podium.comparison": ("Plan", "Verdicts"),
     "podium.config": ("Machine", "RunSpec", "StudySpec"),
     "podium.data.index": ("DataIndex", "build_index"),
     "podium.errors": (
@@ -58,10 +62,12 @@ _HOMES = {
 }
 
 __all__ = [
+    "Audit",
     "ConfigError",
     "DataError",
     "DataIndex",
     "Machine",
+    "Plan",
     "PodiumError",
     "Predictions",
     "RunFolder",
@@ -74,14 +80,18 @@ __all__ = [
     "TrainingError",
     "UnreadableImageError",
     "UserError",
+    "Verdicts",
     "WeightsUnavailableError",
     "__version__",
+    "audit",
     "build_index",
     "build_model",
+    "compare",
     "evaluate",
     "list_models",
     "load_study",
     "per_class",
+    "power",
     "report",
     "scores",
     "train",

@@ -16,7 +16,7 @@ from podium.studyfile import load_study, machine_settings
 
 if TYPE_CHECKING:
     from podium.auditing import Audit
-    from podium.comparison import Plan, Verdicts
+    from podium.comparison import Plan, Sheet, Verdicts
     from podium.data.index import DataIndex
 
 __all__ = ["audit", "compare", "evaluate", "power", "report", "single_contender", "train"]
@@ -212,14 +212,21 @@ def compare(
         DataError: images or labels do not agree, or a CSV is not as described.
         ConfigError: `split` or `resamples` is impossible.
     """
+    return compare_sheet(sources, split=split, shared=shared, resamples=resamples)[1]
+
+
+def compare_sheet(
+    sources: Iterable[str | Path], *, split: str, shared: bool, resamples: int
+) -> tuple[Sheet, Verdicts]:
+    """As `compare`, with the answers that were compared."""
     from podium.comparison import judge, read_sheet
 
     if split not in ("test", "valid"):
         raise ConfigError(f"--split {split!r}: expected test or valid.")
     if not 0 <= resamples <= 1_000_000 or resamples == 1:
         raise ConfigError(f"--resamples {resamples}: expected 0, or 2 to 1,000,000.")
-    return judge(read_sheet(sources, split=cast(SplitName, split), shared=shared),
-                 resamples=resamples)  # fmt: skip
+    sheet = read_sheet(sources, split=cast(SplitName, split), shared=shared)
+    return sheet, judge(sheet, resamples=resamples)
 
 
 def power(

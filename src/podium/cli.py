@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 from podium.__about__ import __version__
+from podium.cli_verdicts import app as verdicts_app
 from podium.errors import PodiumError
+from podium.terminal import bars, err, out, plain
 
 __all__ = ["app", "main"]
 
@@ -32,8 +32,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="Fetch and check folders of images.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-out = Console(soft_wrap=True)
-err = Console(stderr=True)
+app.add_typer(verdicts_app)
 
 
 class Lang(StrEnum):
@@ -56,6 +55,9 @@ WorkersOption = Annotated[
     int | None, typer.Option(help="Decoding processes a device.", show_default="from the cores")
 ]
 TensorBoardOption = Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard logs.")]
+AuditOption = Annotated[
+    bool, typer.Option("--audit/--no-audit", help="Look for duplicates and wrong labels first.")
+]
 EpochsOption = Annotated[int | None, typer.Option(help="Epochs of every contender.")]
 BatchOption = Annotated[int | None, typer.Option(help="Images a step, of every contender.")]
 LrOption = Annotated[float | None, typer.Option(help="Learning rate of every contender.")]
@@ -97,6 +99,7 @@ def run(
     devices: DevicesOption = 1,
     workers: WorkersOption = None,
     tensorboard: TensorBoardOption = False,
+    audit: AuditOption = True,
     runs: RunsOption = Path("runs"),
     lang: LangOption = Lang.en,
 ) -> None:
@@ -112,7 +115,7 @@ def run(
     if name is not None:
         settings.append(f"name={name!r}")
     machine = _machine(device, precision, devices, workers, tensorboard)
-    _run_study(study, data, settings, machine, runs, lang)
+    _run_study(study, data, settings, machine, runs, lang, audit)
 
 
 @app.command()
@@ -150,6 +153,7 @@ def train(
     devices: DevicesOption = 1,
     workers: WorkersOption = None,
     tensorboard: TensorBoardOption = False,
+    audit: AuditOption = True,
     runs: RunsOption = Path("runs"),
     lang: LangOption = Lang.en,
 ) -> None:
@@ -171,7 +175,7 @@ def train(
         lr=lr,
         image_size=image_size,
     )
-    _finish(spec, _machine(device, precision, devices, workers, tensorboard), runs, lang)
+    _finish(spec, _machine(device, precision, devices, workers, tensorboard), runs, lang, audit)
 
 
 @app.command()
@@ -194,7 +198,7 @@ def evaluate(
     table = Table("class", "precision", "recall", "F1", "images", box=None)
     for one in per_class(predictions):
         figures = [f"{value:.3f}" for value in (one.precision, one.recall, one.f1)]
-        table.add_row(_plain(one.name), *figures, str(one.support))
+        table.add_row(plain(one.name), *figures, str(one.support))
     averages = [f"{v:.3f}" for v in (total.macro_precision, total.macro_recall, total.macro_f1)]
     table.add_section()
     table.add_row("macro average", *averages, str(total.n))
@@ -283,17 +287,7 @@ def data_fetch(
     """Download a data set into the cache (or draw it: demo), checked and resumable."""
     from podium.data.fetch import fetch
 
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=err,
-        transient=True, disable=not err.is_terminal,
-    ) as progress:  # fmt: skip
-        tasks: dict[str, TaskID] = {}
-
-        def tell(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = progress.add_task(what.capitalize(), total=total)
-            progress.update(tasks[what], completed=done)
-
+    with bars() as tell:
         folder = fetch(name, source=source, into=into, progress=tell)
     out.print(f"Images: {folder}", highlight=False, markup=False)
 
@@ -312,7 +306,7 @@ def data_check(
     table = Table("class", "train", "valid", "test", box=None)
     counts = {split: index.class_counts(split) for split in index.splits}
     for label in index.classes:
-        table.add_row(_plain(label), *(str(counts[split].get(label, 0)) for split in index.splits))
+        table.add_row(plain(label), *(str(counts[split].get(label, 0)) for split in index.splits))
     table.add_section()
     sizes = [str(len(index.splits[split])) for split in index.splits]
     table.add_row(f"{len(index.classes)} classes", *sizes)
@@ -323,12 +317,6 @@ def data_check(
         err.print(f"unreadable: {path} ({reason})", highlight=False, markup=False)
     for notice in index.notices:
         err.print(notice, highlight=False, markup=False)
-
-
-def _plain(text: str) -> Any:
-    from rich.text import Text
-
-    return Text(text)
 
 
 def _machine(
@@ -350,18 +338,19 @@ def _run_study(
     machine: dict[str, Any],
     runs: Path,
     lang: Lang,
+    audit: bool = True,
 ) -> None:
     from podium.studyfile import load_study
 
-    _finish(load_study(study, data=data, overrides=settings), machine, runs, lang)
+    _finish(load_study(study, data=data, overrides=settings), machine, runs, lang, audit)
 
 
-def _finish(spec: Any, machine: dict[str, Any], runs: Path, lang: Lang) -> None:
+def _finish(spec: Any, machine: dict[str, Any], runs: Path, lang: Lang, audit: bool = True) -> None:
     from podium.progress import StudyProgress
     from podium.study import Study
     from podium.studyfile import machine_settings
 
-    study = Study(spec, runs=runs, machine=machine_settings(**machine))
+    study = Study(spec, runs=runs, machine=machine_settings(**machine), audit=audit)
     try:
         with StudyProgress(err) as progress:
             result = study.run(progress.notify)

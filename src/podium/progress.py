@@ -82,6 +82,11 @@ class StudyProgress:
         if event.step >= event.total:
             self._forget("index")
 
+    def _audit(self, event: Event) -> None:
+        self._set("audit", f"Audit: {event.text}", event.step, event.total)
+        if event.step >= event.total:
+            self._forget("audit")
+
     def _study(self, event: Event) -> None:
         self.total = event.total
         if event.total:

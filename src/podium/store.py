@@ -385,4 +385,6 @@ def read_pictures(path: Path) -> dict[str, bytes]:
     import pyarrow.parquet as pq
 
     table = pq.read_table(path)
-    return dict(zip(table.column("path").to_pylist(), table.column("jpeg").to_pylist(), strict=True))
+    return dict(
+        zip(table.column("path").to_pylist(), table.column("jpeg").to_pylist(), strict=True)
+    )

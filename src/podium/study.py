@@ -17,7 +17,7 @@ from podium.data.index import DataIndex, build_index
 from podium.errors import PodiumError, RunFolderError, WeightsUnavailableError
 from podium.events import Event, Notify, StopRequest, silent, stop_on_signals
 from podium.sealed import keep_copy
-from podium.store import RunFolder, StudyFolder, utc_now, write_json, write_text
+from podium.store import RunFolder, StudyFolder, utc_now, write_json, write_pictures, write_text
 from podium.studyfile import load_study, machine_settings
 
 __all__ = ["Outcome", "Study", "StudyResult"]
@@ -55,8 +55,10 @@ class Study:
         *,
         runs: str | Path = "runs",
         machine: Machine | None = None,
+        audit: bool = True,
     ) -> None:
         self.spec = spec
+        self.audit = audit
         self.machine = machine or Machine()
         self.folder = StudyFolder(Path(runs) / spec.name)
 
@@ -68,6 +70,7 @@ class Study:
         data: str | Path | None = None,
         overrides: Iterable[str] = (),
         runs: str | Path = "runs",
+        audit: bool = True,
         **machine: Any,
     ) -> Study:
         """A study from a YAML file or a built-in name.
@@ -77,13 +80,14 @@ class Study:
             data: folder of images in place of the study's own.
             overrides: `key=value` strings, as the command's `--set`.
             runs: folder that holds all studies.
+            audit: look for duplicates, leaks and wrong labels before training.
             machine: settings of `Machine`, such as `device="cuda"`.
 
         Raises:
             ConfigError: something in the study is impossible; the message says what.
         """
         spec = load_study(study, data=data, overrides=overrides)
-        return cls(spec, runs=runs, machine=machine_settings(**machine))
+        return cls(spec, runs=runs, machine=machine_settings(**machine), audit=audit)
 
     def run(self, notify: Notify = silent, stop: StopRequest | None = None) -> StudyResult:
         """Train and score every run that is not done, one after the other.
@@ -122,6 +126,8 @@ class Study:
         write_json(self.folder.data, index.summary())
         if not self.folder.thumbnails.is_file():
             self._store_thumbnails(index)
+        if self.audit and todo:
+            self._audit(index, notify)
         todo = [run for run in todo if run.path not in outcomes]
         notify(Event("study", total=sum(self._cost(run, index) for run in todo)))
         for run in todo:
@@ -297,6 +303,28 @@ class Study:
         )
         notify(Event("warning", f"{self._title(run)} was not run to its end. {message}"))
         return Outcome(run, error=message)
+
+    def _audit(self, index: DataIndex, notify: Notify) -> None:
+        """Find what is wrong with the images before hours are spent on them."""
+        from podium.auditing import audit_images, write_audit
+        from podium.reporting.audit_page import audit_thumbnails
+
+        audit = audit_images(
+            index,
+            progress=lambda what, done, total: notify(Event("audit", what, step=done, total=total)),
+        )
+        write_audit(audit, self.folder.audit)
+        write_pictures(self.folder.audit_pictures, audit_thumbnails(audit, index.root).items())
+        for split in ("test", "valid"):
+            leaked = len(audit.leaked(split))
+            if leaked:
+                notify(
+                    Event(
+                        "warning",
+                        f"{leaked} of {audit.totals[split]} {split} images have a near-duplicate "
+                        "in another split; the report gives the accuracy without them.",
+                    )
+                )
 
     def _store_thumbnails(self, index: DataIndex) -> None:
         paths = index.splits["test"].paths

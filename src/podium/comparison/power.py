@@ -8,18 +8,20 @@ studies in the tests.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from podium.comparison.paired import quantiles
+from podium.comparison.paired import quantiles, seed_effect
+from podium.comparison.sheet import Sheet, matched_seeds
 from podium.errors import ConfigError
 
 __all__ = [
     "Assumptions",
     "Plan",
     "independent_disagreement",
+    "observed",
     "plan",
     "power_models",
     "power_recipes",
@@ -182,6 +184,45 @@ class Assumptions:
         second = max(0.0, first - abs(difference))
         share = TYPICAL_SHARE * independent_disagreement(first, second)
         return max(share, abs(difference))
+
+
+def observed(sheet: Sheet) -> Assumptions:
+    """What the contenders of a sheet show of the things that power depends on.
+
+    Means over their pairs; the variance over seeds from those with several in common.
+
+    Raises:
+        ConfigError: there is no pair.
+    """
+    count = len(sheet.contenders)
+    if count < 2 or not len(sheet):
+        raise ConfigError(
+            f"--like: expected runs of 2 contenders or more on the same images, got {count}."
+        )
+    right = [answers.predicted == sheet.labels for answers in sheet.contenders]
+    apart, seed, image, rest = [], [], [], []
+    for i in range(count):
+        for j in range(i + 1, count):
+            rows = matched_seeds(sheet.contenders[i], sheet.contenders[j])
+            a, b = right[i][rows[0]], right[j][rows[1]]
+            apart.append(float((a != b).mean()))
+            if len(a) > 1:
+                effect = seed_effect(a.astype(np.float64) - b)
+                seed.append(max(0.0, effect.seed_square - effect.rest_square) / len(sheet))
+                image.append(max(0.0, effect.image_square - effect.rest_square) / len(a))
+                rest.append(effect.rest_square)
+    usual = Assumptions()
+    accuracy = float(np.mean([one.mean() for one in right]))
+    disagreement = max(float(np.mean(apart)), 1 / len(sheet))
+    if not seed or not sum(image) + sum(rest):
+        return Assumptions(disagreement, accuracy)
+    return replace(
+        usual,
+        disagreement=disagreement,
+        accuracy=accuracy,
+        seed_sd=float(np.mean(seed)) ** 0.5,
+        image_share=sum(image) / (sum(image) + sum(rest)),
+    )
 
 
 def plan(n: int, difference: float, seeds: int = 1, given: Assumptions | None = None) -> Plan:

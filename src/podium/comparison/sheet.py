@@ -16,7 +16,7 @@ from podium.config import RunSpec
 from podium.errors import DataError, RunFolderError
 from podium.store import Predictions, RunFolder, SplitName, StudyFolder
 
-__all__ = ["Answers", "Sheet", "read_sheet", "sheet_of"]
+__all__ = ["Answers", "Sheet", "matched_seeds", "read_sheet", "sheet_of"]
 
 Indices = npt.NDArray[np.int64]
 
@@ -288,3 +288,15 @@ def _short_places(homes: Collection[Path]) -> dict[Path, str]:
             end = home.parts
         found[home] = "/".join(end)
     return found
+
+
+def matched_seeds(first: Answers, second: Answers) -> tuple[list[int], list[int]]:
+    """Rows of the seeds to set against each other: common ones, or else in their order."""
+    common = [seed for seed in first.seeds if seed in second.seeds]
+    if common:
+        return (
+            [first.seeds.index(seed) for seed in common],
+            [second.seeds.index(seed) for seed in common],
+        )
+    count = min(len(first.seeds), len(second.seeds))
+    return list(range(count)), list(range(count))

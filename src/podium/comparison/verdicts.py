@@ -18,7 +18,7 @@ from podium.comparison.paired import (
     seed_effect,
 )
 from podium.comparison.resample import macro_f1, resampled_macro_f1
-from podium.comparison.sheet import Answers, Sheet
+from podium.comparison.sheet import Answers, Sheet, matched_seeds
 from podium.errors import DataError
 from podium.metrics import wilson_interval
 
@@ -178,18 +178,6 @@ class _F1:
             )
 
 
-def _matched(first: Answers, second: Answers) -> tuple[list[int], list[int]]:
-    """Rows of the seeds to set against each other: common ones, or else in their order."""
-    common = [seed for seed in first.seeds if seed in second.seeds]
-    if common:
-        return (
-            [first.seeds.index(seed) for seed in common],
-            [second.seeds.index(seed) for seed in common],
-        )
-    count = min(len(first.seeds), len(second.seeds))
-    return list(range(count)), list(range(count))
-
-
 def _pair(
     sheet: Sheet,
     at: tuple[int, int],
@@ -198,7 +186,7 @@ def _pair(
 ) -> tuple[Pair, SeedEffect | None]:
     """The pair, and over several seeds what its p follows from; else p is there already."""
     first, second = (sheet.contenders[number] for number in at)
-    rows = _matched(first, second)
+    rows = matched_seeds(first, second)
     a, b = right[0][rows[0]], right[1][rows[1]]
     alone = [int((a & ~b).sum()), int((b & ~a).sum())]
     n, seeds, p = len(sheet), len(rows[0]), 1.0

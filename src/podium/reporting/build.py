@@ -98,7 +98,9 @@ def _write(
     progress: Progress,
 ) -> list[Path]:
     """Write all into `to`; returns the paths relative to it, the page first."""
+    from podium.reporting.audit_page import write_audit_tables
     from podium.reporting.curves import accuracies
+    from podium.reporting.differences import difference_figure
     from podium.reporting.page import render_page
     from podium.reporting.style import figure_style, inline_svg, save_figure
     from podium.reporting.tables import write_tables
@@ -113,14 +115,23 @@ def _write(
         files = [
             path.relative_to(to) for path in save_figure(figure, stem, dpi=dpi, formats=formats)
         ]
-        comparison = inline_svg(figure, "compare", say("compare_alt"))
+        plots = {"compare": inline_svg(figure, "compare", say("compare_alt"))}
+        if results.verdicts is not None and results.verdicts.pairs:
+            figure = difference_figure(results.verdicts, say)
+            stem = to / "figures" / "differences"
+            saved = save_figure(figure, stem, dpi=dpi, formats=formats)
+            files += [path.relative_to(to) for path in saved]
+            plots["differences"] = inline_svg(figure, "differences", say("v_difference_alt"))
         for number, run in enumerate(results.runs, start=1):
             progress(run.title, number, total)
             drawn[run.slug] = _draw_run(run, thumbnails, to, say, dpi, formats)
             files += drawn[run.slug].files
     progress("index.html", total - 1, total)
     files += [path.relative_to(to) for path in write_tables(results, to / "tables", say)]
-    page = render_page(results, drawn, comparison, files, say)
+    if results.audit is not None:
+        tables = write_audit_tables(results.audit, to / "tables")
+        files += [path.relative_to(to) for path in tables]
+    page = render_page(results, drawn, plots, files, say)
     write_text(to / "index.html", page)
     progress("index.html", total, total)
     return [Path("index.html"), *files]
@@ -134,12 +145,14 @@ def _draw_run(
     dpi: int,
     formats: Sequence[str],
 ) -> RunPictures:
+    from podium.comparison.classes import told_apart
     from podium.metrics import confusion
     from podium.reporting.class_table import ROWS_A_PAGE, by_f1, class_table_pages
     from podium.reporting.curves import learning_curves
     from podium.reporting.gallery import confident_mistakes, gallery_figure, random_pictures
     from podium.reporting.matrix import MOST_INTERACTIVE, confusion_figure
-    from podium.reporting.panel import RunPictures
+    from podium.reporting.panel import RunPictures, reliability_alt
+    from podium.reporting.reliability import reliability_figure
     from podium.reporting.style import inline_svg, save_pages
 
     files: list[Path] = []
@@ -161,20 +174,26 @@ def _draw_run(
             accuracy=say.percent(run.valid_accuracy),
         )
         curves = inline_svg(figure, run.slug, alt)
-    save(class_table_pages(run.classes, run.title, say), "classes")
+    apart = zip(run.classes, told_apart(run.classes), strict=True)
+    told = frozenset(one.name for one, differs in apart if differs)
+    save(class_table_pages(run.classes, run.title, say, told=told), "classes")
     if len(run.classes) > ROWS_A_PAGE:
         weakest = by_f1([one for one in run.classes if one.support])[:ROWS_A_PAGE]
         heading = say("class_table_weakest", count=len(weakest))
-        save(class_table_pages(weakest, run.title, say, heading=heading), "weakest-classes")
+        pages = class_table_pages(weakest, run.title, say, heading=heading, told=told)
+        save(pages, "weakest-classes")
     figure = confusion_figure(confusion(run.test), run.test.class_names, run.title, say)
     save([figure], "confusion")
     matrix = "" if len(run.classes) <= MOST_INTERACTIVE else _data_address(figure)
+    figure = reliability_figure(*run.calibration, run.title, say)
+    save([figure], "reliability")
+    reliability = inline_svg(figure, f"{run.slug}-reliability", reliability_alt(run, say))
     gallery = random_pictures(run.test, thumbnails)
     mistakes = confident_mistakes(run.test, thumbnails)
     for pictures, name in ((gallery, "gallery"), (mistakes, "mistakes")):
         if pictures:
             save([gallery_figure(pictures, say(f"{name}_title"), run.title, say)], name)
-    return RunPictures(curves, matrix, gallery, mistakes, files)
+    return RunPictures(curves, matrix, gallery, mistakes, reliability, files)
 
 
 def _data_address(figure: Figure) -> str:

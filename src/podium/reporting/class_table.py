@@ -11,9 +11,10 @@ import numpy as np
 from matplotlib.colors import Normalize, to_hex
 from matplotlib.figure import Figure
 
+from podium.comparison.classes import told_apart
 from podium.metrics import ClassScores
 from podium.reporting.labels import NOTHING, Labels
-from podium.reporting.style import draw_cells, shorten
+from podium.reporting.style import GREY, draw_cells, shorten
 
 __all__ = ["ROWS_A_PAGE", "Cell", "by_f1", "cell", "cells", "class_table_pages"]
 
@@ -62,7 +63,12 @@ def cells(one: ClassScores, say: Labels) -> tuple[Cell, Cell, Cell]:
 
 
 def class_table_pages(
-    classes: Sequence[ClassScores], title: str, say: Labels, *, heading: str | None = None
+    classes: Sequence[ClassScores],
+    title: str,
+    say: Labels,
+    *,
+    heading: str | None = None,
+    told: frozenset[str] | None = None,
 ) -> Iterator[Figure]:
     """Figures of at most `ROWS_A_PAGE` classes each, in the order given.
 
@@ -71,12 +77,18 @@ def class_table_pages(
         title: of the run.
         say: the language.
         heading: what the table is; empty: the words for all classes.
+        told: names of the classes that can be told from the others; the rest is grey. None: of
+            these classes.
     """
+    if told is None:
+        apart = zip(classes, told_apart(classes), strict=True)
+        told = frozenset(one.name for one, differs in apart if differs)
     pages = -(-len(classes) // ROWS_A_PAGE)
     rows = -(-len(classes) // pages)  # of even length
     for page in range(pages):
         part = classes[page * rows : (page + 1) * rows]
-        yield _page(part, rows, title, heading or say("class_table_title"), page + 1, pages, say)
+        yield _page(part, rows, title, heading or say("class_table_title"), page + 1, pages, say,
+                    told)  # fmt: skip
 
 
 def _page(
@@ -87,6 +99,7 @@ def _page(
     page: int,
     pages: int,
     say: Labels,
+    told: frozenset[str],
 ) -> Figure:
     # placed in inches: a layout engine takes longer than the drawing
     high, low = 0.235 * rows, 0.32
@@ -104,6 +117,9 @@ def _page(
     axes.set_ylim(rows - 0.5, -0.5)  # the last page has cells of the same height
     names = [f"{shorten(one.name, 44)} ({say.count(one.support)})" for one in classes]
     axes.set_yticks(range(len(classes)), names)
+    for tick, one in zip(axes.get_yticklabels(), classes, strict=True):
+        if one.name not in told:  # its rank is noise, and does not look like more
+            tick.set_color(GREY)
     axes.set_xticks(range(3), [say("precision"), say("recall"), say("f1")], fontsize=9)
     axes.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
     for spine in axes.spines.values():

@@ -7,9 +7,10 @@ import textwrap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from podium.comparison import Pair, Verdicts
+from podium.comparison import Verdicts
 from podium.reporting.labels import Labels
 from podium.reporting.style import ACCENT, GREY, shorten
+from podium.reporting.verdict_words import ordered_pairs
 
 __all__ = ["difference_figure"]
 
@@ -25,12 +26,11 @@ def difference_figure(verdicts: Verdicts, say: Labels) -> Figure:
         verdicts: of two contenders or more.
         say: the language.
     """
-    order = {standing.name: place for place, standing in enumerate(verdicts.standings)}
     labels = {standing.name: standing.label for standing in verdicts.standings}
-    pairs = [_higher_first(pair, verdicts, order) for pair in verdicts.pairs]
+    pairs = ordered_pairs(verdicts)
     if len(pairs) > MOST_PAIRS:
-        pairs = [pair for pair in pairs if order[pair.first] == 0]
-    pairs.sort(key=lambda pair: (order[pair.first], order[pair.second]), reverse=True)
+        pairs = [pair for pair in pairs if pair.first == verdicts.standings[0].name]
+    pairs.reverse()  # the first pair on top
     figure = Figure(figsize=(7.6, 1.25 + 0.46 * len(pairs)), layout="constrained")
     axes = figure.subplots()
     axes.axvline(0, color="black", linewidth=0.9)
@@ -57,12 +57,6 @@ def difference_figure(verdicts: Verdicts, say: Labels) -> Figure:
     note = say("v_difference_note", count=len(verdicts.pairs), n=say.count(verdicts.n))
     figure.supxlabel("\n".join(textwrap.wrap(note, 105)), fontsize=7.5)
     return figure
-
-
-def _higher_first(pair: Pair, verdicts: Verdicts, order: dict[str, int]) -> Pair:
-    if order[pair.first] < order[pair.second]:
-        return pair
-    return verdicts.pair(pair.second, pair.first)
 
 
 def _short(label: str) -> str:

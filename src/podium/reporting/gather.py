@@ -124,8 +124,17 @@ class StudyResults:
     @cached_property
     def questions(self) -> list[Question]:
         """What the study asks of its finished contenders."""
-        recipes = {one.name: self.spec.contenders[one.name] for one in self.contenders}
-        return questions(recipes, {one.name: one.valid_accuracy for one in self.contenders})
+        return questions(self.recipes, {one.name: one.valid_accuracy for one in self.contenders})
+
+    @property
+    def recipes(self) -> dict[str, RunSpec]:
+        """What each finished contender trained, with the model that stood in, if one did."""
+        return {
+            one.name: one.runs[0].recipe.model_copy(
+                update={"model": one.runs[0].done.get("model") or one.runs[0].recipe.model}
+            )
+            for one in self.contenders
+        }
 
     @property
     def title(self) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
 
+from podium.comparison import Standing
 from podium.reporting.gather import Contender, StudyResults
 from podium.reporting.labels import NOTHING, Labels
 from podium.reporting.panel import anchor, recipe_in_words
+from podium.reporting.verdict_words import place_words, tied_words
 
 __all__ = ["Entry", "leaderboard"]
 
@@ -20,6 +23,9 @@ class Entry:
     anchor: str
     label: str
     recipe: str
+    place: str
+    place_key: float
+    tied: str
     seed: str
     is_mean: bool
     figures: tuple[tuple[str, float], ...]  # text, and what it is sorted by
@@ -37,9 +43,22 @@ def leaderboard(results: StudyResults, say: Labels) -> list[Entry]:
         return round(100 * (share - low) / (high - low), 2)
 
     entries = []
+    standings = {} if results.verdicts is None else {
+        standing.name: standing for standing in results.verdicts.standings
+    }  # fmt: skip
+    labels = {name: standing.label for name, standing in standings.items()}
     for contender in results.ranking:
+        standing = standings.get(contender.name)
+        standing = standing if len(standings) > 1 else None
+        where = (
+            (place_words(standing, say), standing.best + standing.worst / 1000,
+             tied_words(standing, labels, say))
+            if standing is not None
+            else ("", 0.0, "")
+        )  # fmt: skip
         if len(contender.runs) > 1:
-            entries.append(_mean_entry(contender, place(contender.accuracy), say))
+            entries.append(_mean_entry(contender, standing, where, place, say))
+            where = ("", where[1], "")  # the place is the contender's, not a seed's
         for run in contender.runs:
             score, done = run.scores, run.done
             epochs = done.get("epochs") or len(run.history) or None
@@ -58,6 +77,9 @@ def leaderboard(results: StudyResults, say: Labels) -> list[Entry]:
                     anchor=anchor(run),
                     label=run.label,
                     recipe=recipe_in_words(run, say),
+                    place=where[0],
+                    place_key=where[1],
+                    tied=where[2],
                     seed=str(run.folder.seed),
                     is_mean=False,
                     figures=tuple(figures),
@@ -69,7 +91,13 @@ def leaderboard(results: StudyResults, say: Labels) -> list[Entry]:
     return entries
 
 
-def _mean_entry(contender: Contender, dot: float, say: Labels) -> Entry:
+def _mean_entry(
+    contender: Contender,
+    standing: Standing | None,
+    where: tuple[str, float, str],
+    place: Callable[[float], float],
+    say: Labels,
+) -> Entry:
     def spread(values: list[float | None]) -> tuple[str, float]:
         known = [value for value in values if value is not None]
         if len(known) < 2:
@@ -79,15 +107,24 @@ def _mean_entry(contender: Contender, dot: float, say: Labels) -> Entry:
 
     runs = contender.runs
     nothing = ("", -1.0)
+    dot = place(contender.accuracy)
+    low, high, interval = dot, dot, nothing
+    if standing is not None:
+        bounds = (standing.accuracy.low, standing.accuracy.high)
+        interval = (say.interval(bounds).removesuffix(" %"), bounds[0])
+        low, high = (min(100.0, max(0.0, place(bound))) for bound in bounds)
     return Entry(
         anchor=anchor(runs[0]),
         label=contender.label,
         recipe=recipe_in_words(runs[0], say),
+        place=where[0],
+        place_key=where[1],
+        tied=where[2],
         seed=say("mean_row", count=len(runs)),
         is_mean=True,
         figures=(
             spread([run.scores.accuracy for run in runs]),
-            nothing,
+            interval,
             spread([run.valid_accuracy for run in runs]),
             spread([run.scores.macro_precision for run in runs]),
             spread([run.scores.macro_recall for run in runs]),
@@ -96,8 +133,8 @@ def _mean_entry(contender: Contender, dot: float, say: Labels) -> Entry:
             nothing,
             nothing,
         ),
-        low=dot,
-        high=dot,
+        low=low,
+        high=high,
         dot=dot,
     )
 

@@ -18,10 +18,14 @@ from jinja2 import BaseLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
 from podium.__about__ import __version__
+from podium.reporting.audit_page import audit_labels, audit_sections
 from podium.reporting.gather import StudyResults, Unfinished
 from podium.reporting.labels import Labels
 from podium.reporting.leaderboard import leaderboard
 from podium.reporting.panel import RunPictures, run_panel
+from podium.reporting.verdict_section import leaks, looks, verdict_section
+from podium.reporting.verdict_words import headline
+from podium.store import read_pictures
 
 __all__ = ["render_page"]
 
@@ -29,7 +33,7 @@ __all__ = ["render_page"]
 def render_page(
     results: StudyResults,
     pictures: Mapping[str, RunPictures],
-    comparison: str,
+    plots: Mapping[str, str],
     files: Sequence[Path],
     say: Labels,
 ) -> str:
@@ -38,7 +42,7 @@ def render_page(
     Args:
         results: the study.
         pictures: by the run's slug.
-        comparison: the figure of all contenders, an <svg> element.
+        plots: <svg> elements: `compare`, all contenders, and where there are pairs `differences`.
         files: all figures and tables, relative to the page.
         say: the language.
     """
@@ -65,7 +69,13 @@ def render_page(
         stats=_stats(results, say),
         entries=leaderboard(results, say),
         seeds=len(results.spec.seeds) > 1,
-        comparison=Markup(comparison),
+        comparison=Markup(plots["compare"]),
+        differences=Markup(plots.get("differences", "")),
+        verdicts=verdict_section(results, say),
+        looks=looks(results, say),
+        leaks=leaks(results, say),
+        audit=_audit(results, audit_labels(say.lang)),
+        audit_say=audit_labels(say.lang),
         unfinished=[_unfinished(run, say) for run in results.unfinished],
         data=_data(results, say),
         runs=[run_panel(run, pictures[run.slug], say) for run in results.runs],
@@ -79,12 +89,22 @@ def render_page(
 
 class _Templates(BaseLoader):
     def get_source(self, environment: Environment, template: str) -> tuple[str, None, None]:
-        return _template(template), None, None
+        return (
+            _template("audit_parts.html.j2" if template == "audit_parts" else template),
+            None,
+            None,
+        )
 
 
 def _template(name: str) -> str:
     file = resources.files(__package__) / "templates" / name
     return file.read_text(encoding="utf-8")
+
+
+def _audit(results: StudyResults, say: Labels) -> dict[str, Any] | None:
+    if results.audit is None:
+        return None
+    return audit_sections(results.audit, read_pictures(results.folder.audit_pictures), say)
 
 
 def _quoted(text: str) -> str:
@@ -94,7 +114,7 @@ def _quoted(text: str) -> str:
 
 
 def _headline(results: StudyResults, say: Labels) -> str:
-    """What won, on how many images. Says "highest", never "better": that takes a paired test."""
+    """What won, on how many images; whether it is better beyond chance says a paired test."""
     ranking = results.ranking
     best = ranking[0]
     score = best.runs[0].scores
@@ -121,6 +141,8 @@ def _headline(results: StudyResults, say: Labels) -> str:
         sentence += " " + say(
             "headline_next", name=after.label, accuracy=say.percent(after.accuracy)
         )
+    if results.verdicts is not None:
+        sentence = f"{headline(results.verdicts, say)} {sentence}".strip()
     return sentence
 
 
@@ -137,6 +159,9 @@ def _notes(results: StudyResults, say: Labels) -> list[str]:
         if run.stood_in_for
     }
     told = list(notes)
+    seen = looks(results, say)
+    if seen["again"]:
+        told.append(seen["text"])
     if results.unfinished:
         done = len(results.runs)
         told.append(say("unfinished_some", done=done, total=done + len(results.unfinished)))

@@ -6,11 +6,14 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from markupsafe import Markup
 
-from podium.metrics import confusion, most_confused
+from podium.calibration import Calibration, Estimate
+from podium.comparison.classes import told_apart
+from podium.metrics import ClassScores, confusion, most_confused, wilson_interval
 from podium.reporting.class_table import ROWS_A_PAGE, by_f1, cells
 from podium.reporting.gallery import Picture
 from podium.reporting.gather import RunResult
@@ -18,7 +21,7 @@ from podium.reporting.labels import NOTHING, Labels
 from podium.reporting.matrix import MatrixView, matrix_view
 from podium.reporting.tables import augmentation, pretraining
 
-__all__ = ["RunPictures", "anchor", "recipe_in_words", "run_panel"]
+__all__ = ["RunPictures", "anchor", "grey_note", "recipe_in_words", "reliability_alt", "run_panel"]
 
 CONFUSED_SHOWN = 15
 
@@ -31,6 +34,7 @@ class RunPictures:
     matrix: str  # a data: address of a picture; empty where the page draws the matrix itself
     gallery: Sequence[Picture]
     mistakes: Sequence[Picture]
+    reliability: str  # an <svg> element
     files: Sequence[Path]  # of this run, relative to the page
 
 
@@ -51,10 +55,13 @@ def recipe_in_words(run: RunResult, say: Labels) -> str:
 
 def run_panel(run: RunResult, drawn: RunPictures, say: Labels) -> dict[str, Any]:
     """What the template shows of one run."""
+    told = dict(zip([one.name for one in run.classes], told_apart(run.classes), strict=True))
     rows = [
         {
             "name": one.name,
             "support": one.support,
+            "told": told[one.name],
+            "recall": _recall_interval(one, say),
             "cells": [
                 (box, value)
                 for box, value in zip(
@@ -86,6 +93,9 @@ def run_panel(run: RunResult, drawn: RunPictures, say: Labels) -> dict[str, Any]
         "facts": _facts(run, say),
         "curves": Markup(drawn.curves),
         "classes": rows,
+        "grey_note": grey_note(run.classes, sum(told.values()), say),
+        "reliability": Markup(drawn.reliability),
+        "calibration": calibration_rows(run, say),
         "matrix": view,
         "matrix_picture": drawn.matrix,
         "matrix_alt": say("confusion_alt", name=run.title),
@@ -99,6 +109,60 @@ def run_panel(run: RunResult, drawn: RunPictures, say: Labels) -> dict[str, Any]
         "all_right": score.correct == score.n,
         "files": [path.as_posix() for path in drawn.files],
     }
+
+
+def grey_note(classes: Sequence[ClassScores], told: int, say: Labels) -> str:
+    """Why most classes are grey: what an interval of their recall looks like."""
+    n = int(median(one.support for one in classes))
+    return say(
+        "class_grey_note",
+        told=say.count(told),
+        count=say.count(len(classes)),
+        n=say.count(n),
+        interval=say.interval(wilson_interval(n, n), 0) if n else NOTHING,
+    )
+
+
+def reliability_alt(run: RunResult, say: Labels) -> str:
+    """The reliability diagram in words."""
+    before, after = run.calibration
+    return say(
+        "cal_alt",
+        name=run.title,
+        before=say.percent(before.ece.value, 1),
+        after=say.percent(after.ece.value, 1),
+    )
+
+
+def calibration_rows(run: RunResult, say: Labels) -> list[tuple[str, str, str]]:
+    """Name, value as trained and value with the temperature, of each calibration figure."""
+
+    def share(estimate: Estimate) -> str:
+        bounds = say.interval((estimate.low, estimate.high))
+        return f"{say.percent(estimate.value, 1)} ({bounds})"
+
+    def number(estimate: Estimate) -> str:
+        low, high = say.number(estimate.low, 3), say.number(estimate.high, 3)
+        return f"{say.number(estimate.value, 3)} ({low}–{high})"
+
+    def perfect(found: Calibration) -> str:
+        expected = found.expected_if_perfect
+        return say.interval((expected.low, expected.high))
+
+    before, after = run.calibration
+    return [
+        (say("cal_row_ece"), share(before.ece), share(after.ece)),
+        (say("cal_row_perfect"), perfect(before), perfect(after)),
+        (say("cal_row_nll"), number(before.nll), number(after.nll)),
+        (say("cal_row_brier"), number(before.brier), number(after.brier)),
+    ]
+
+
+def _recall_interval(one: ClassScores, say: Labels) -> tuple[str, float]:
+    if not one.support:
+        return NOTHING, -1.0
+    bounds = wilson_interval(round(one.recall * one.support), one.support)
+    return say.interval(bounds, 0).removesuffix(" %"), bounds[0]
 
 
 def _picture(picture: Picture, say: Labels) -> dict[str, Any]:
@@ -148,6 +212,7 @@ def _facts(run: RunResult, say: Labels) -> list[tuple[str, str]]:
         (say("fact_batch"), say.count(recipe.batch_size)),
         (say("fact_top5"), say.percent(run.scores.top5_accuracy)),
         (say("fact_nll"), say.number(run.scores.nll, 3)),
+        (say("fact_temperature"), say.number(run.temperature, 2)),
         (say("fact_time"), say.duration(done.get("seconds"))),
         (say("fact_speed"), say.number(done.get("images_per_second"), 1)),
         (say("fact_device"), device),

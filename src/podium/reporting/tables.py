@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from podium.comparison import Pair, Standing, Verdicts
 from podium.config import RunSpec
 from podium.metrics import most_confused
 from podium.reporting.gather import Contender, RunResult, StudyResults
 from podium.reporting.labels import NOTHING, Labels
+from podium.reporting.verdict_words import ordered_pairs, pair_cells, pair_headings
 from podium.store import write_text
 
 __all__ = [
@@ -20,6 +22,8 @@ __all__ = [
     "augmentation",
     "escape_latex",
     "guard_cell",
+    "pair_table",
+    "pairs_csv",
     "pretraining",
     "table1_rows",
     "write_tables",
@@ -33,6 +37,22 @@ CSV_COLUMNS = (
     "parameters", "epochs", "best_epoch", "train_accuracy", "valid_accuracy", "test_accuracy",
     "test_low", "test_high", "test_images", "macro_precision", "macro_recall", "macro_f1",
     "top5_accuracy", "nll", "seconds",
+)  # fmt: skip
+
+
+CALIBRATION_COLUMNS = (
+    "contender", "seed", "n", "temperature", "ece", "ece_low", "ece_high", "ece_if_perfect_low",
+    "ece_if_perfect_high", "nll", "nll_low", "nll_high", "brier", "brier_low", "brier_high",
+    "calibrated_ece", "calibrated_ece_low", "calibrated_ece_high", "calibrated_nll",
+    "calibrated_brier",
+)  # fmt: skip
+PAIR_COLUMNS = (
+    "first", "second", "claim", "seeds", "n", "difference", "low", "high", "only_first",
+    "only_second", "macro_f1_difference", "macro_f1_low", "macro_f1_high", "p", "p_holm", "winner",
+)  # fmt: skip
+PLACE_COLUMNS = (
+    "contender", "best_place", "worst_place", "accuracy", "low", "high", "macro_f1", "n", "seeds",
+    "tied_with",
 )  # fmt: skip
 
 
@@ -176,7 +196,12 @@ def write_tables(results: StudyResults, folder: Path, say: Labels) -> list[Path]
                 for pair in most_confused(run.test, MOST_CONFUSED)
             ),
         ),
+        "calibration.csv": _csv(CALIBRATION_COLUMNS, map(_calibration_row, results.runs)),
     }  # fmt: skip
+    if results.verdicts is not None and results.verdicts.pairs:
+        files["pairs.csv"] = _csv(PAIR_COLUMNS, map(_pair_row, results.verdicts.pairs))
+        files["places.csv"] = _csv(PLACE_COLUMNS, map(_place_row, results.verdicts.standings))
+        files["pairs.md"] = pair_table(results.verdicts, say)
     for name, text in files.items():
         write_text(folder / name, text)
     return [folder / name for name in files]
@@ -194,6 +219,52 @@ def _csv_row(run: RunResult) -> tuple[object, ...]:
         run.valid_accuracy, score.accuracy, *run.interval, score.n, score.macro_precision,
         score.macro_recall, score.macro_f1, score.top5_accuracy, score.nll, done.get("seconds"),
     )  # fmt: skip
+
+
+def _calibration_row(run: RunResult) -> tuple[object, ...]:
+    before, after = run.calibration
+    return (
+        run.folder.contender, run.folder.seed, before.n, run.temperature,
+        before.ece.value, before.ece.low, before.ece.high,
+        before.expected_if_perfect.low, before.expected_if_perfect.high,
+        before.nll.value, before.nll.low, before.nll.high,
+        before.brier.value, before.brier.low, before.brier.high,
+        after.ece.value, after.ece.low, after.ece.high, after.nll.value, after.brier.value,
+    )  # fmt: skip
+
+
+def _pair_row(pair: Pair) -> tuple[object, ...]:
+    f1 = pair.macro_f1
+    return (
+        pair.first, pair.second, pair.claim, len(pair.seeds), pair.n, pair.accuracy.value,
+        pair.accuracy.low, pair.accuracy.high, pair.only_first, pair.only_second,
+        *((f1.value, f1.low, f1.high) if f1 is not None else ("", "", "")),
+        pair.p, pair.p_holm, pair.winner or "",
+    )  # fmt: skip
+
+
+def _place_row(one: Standing) -> tuple[object, ...]:
+    return (
+        one.name, one.best, one.worst, one.accuracy.value, one.accuracy.low, one.accuracy.high,
+        one.macro_f1, one.n, one.seeds, " ".join(one.tied),
+    )  # fmt: skip
+
+
+def pairs_csv(verdicts: Verdicts) -> str:
+    """Every pair as CSV: shares and differences in 0..1, '.' in every language."""
+    return _csv(PAIR_COLUMNS, map(_pair_row, verdicts.pairs))
+
+
+def pair_table(verdicts: Verdicts, say: Labels) -> str:
+    """Every pair as a Markdown table, as the page shows it."""
+    labels = {standing.name: standing.label for standing in verdicts.standings}
+    head = pair_headings(say)
+    rows = [pair_cells(pair, labels, say) for pair in ordered_pairs(verdicts)]
+    lines = [head, ["---"] * len(head)]
+    body = [f"| {' | '.join(map(_escape_markdown, row))} |" for row in rows]
+    top = [f"| {' | '.join(line)} |" for line in lines]
+    note = _escape_markdown(f"{say('v_pairs_hint')} n = {say.count(verdicts.n)}.")
+    return "\n".join([*top, *body, "", note, ""])
 
 
 def guard_cell(value: object) -> object:

@@ -14,6 +14,7 @@ __all__ = [
     "answers",
     "claim_sentence",
     "headline",
+    "ordered_pairs",
     "p_words",
     "pair_cells",
     "pair_headings",
@@ -71,6 +72,8 @@ def tied_words(standing: Standing, labels: Mapping[str, str], say: Labels) -> st
     """Who a contender cannot be told apart from; empty where there is nobody."""
     if not standing.tied:
         return ""
+    if len(standing.tied) == len(labels) - 1 > 1:
+        return say("v_tied_with_all")
     return say("v_tied_with", names=_listed([labels[name] for name in standing.tied], say))
 
 
@@ -146,13 +149,19 @@ def answers(
 def _sentence(pair: Pair, labels: Mapping[str, str], say: Labels) -> str:
     better = pair.accuracy.value > 0
     key = "v_tied" if pair.winner is None else "v_better" if better else "v_worse"
+    interval = points_interval(pair.accuracy, say)
+    if pair.winner is not None:  # the sentence says which way; the interval need not
+        ends = sorted((abs(pair.accuracy.low), abs(pair.accuracy.high)))
+        if pair.accuracy.low * pair.accuracy.high > 0:
+            low, high = (say.number(100 * end, 1) for end in ends)
+            interval = say("v_to", low=low, high=high)
     return say(
         key,
         first=labels[pair.first],
         second=labels[pair.second],
         size=say.number(abs(100 * pair.accuracy.value), 1),
         difference=points(pair.accuracy.value, say),
-        interval=points_interval(pair.accuracy, say),
+        interval=interval,
         p=p_words(pair.p_holm, say),
         n=say.count(pair.n),
     )
@@ -172,6 +181,16 @@ def _differences(question: Question, first: RunSpec, second: RunSpec, say: Label
 
     parts = [f"{key} ({value(first, key)} / {value(second, key)})" for key in question.also]
     return ", ".join(parts)
+
+
+def ordered_pairs(verdicts: Verdicts) -> list[Pair]:
+    """All pairs, the contender with the higher accuracy first in each, the leader's pairs first."""
+    order = {standing.name: place for place, standing in enumerate(verdicts.standings)}
+    pairs = [
+        pair if order[pair.first] < order[pair.second] else verdicts.pair(pair.second, pair.first)
+        for pair in verdicts.pairs
+    ]
+    return sorted(pairs, key=lambda pair: (order[pair.first], order[pair.second]))
 
 
 def pair_headings(say: Labels) -> list[str]:
@@ -204,4 +223,5 @@ def pair_cells(pair: Pair, labels: Mapping[str, str], say: Labels) -> list[str]:
 def _listed(names: Sequence[str], say: Labels) -> str:
     if len(names) == 1:
         return names[0]
-    return f"{', '.join(names[:-1])} {say('and')} {names[-1]}"
+    comma = "; " if any("," in name for name in names) else ", "
+    return f"{comma.join(names[:-1])} {say('and')} {names[-1]}"
