@@ -92,13 +92,16 @@ def test_all_files_are_there(odd: tuple[StudyFolder, ReportResult]) -> None:
     folder, result = odd
     assert result.index == folder.report / "index.html"
     names = {path.relative_to(folder.report).as_posix() for path in result.files}
-    figures = ("learning-curves", "classes", "confusion", "gallery", "mistakes")
+    figures = ("learning-curves", "classes", "confusion", "reliability", "gallery", "mistakes")
     assert names == {
         "index.html",
         *(f"figures/{run}-{what}.{kind}" for run in RUNS for what in figures
           for kind in ("png", "pdf")),
         "figures/test-accuracy.png",
         "figures/test-accuracy.pdf",
+        "figures/differences.png",
+        "figures/differences.pdf",
+        *(f"tables/{name}" for name in ("pairs.csv", "pairs.md", "places.csv", "calibration.csv")),
         *(f"tables/table1.{kind}" for kind in ("csv", "md", "tex")),
         "tables/per-class.csv",
         "tables/confused.csv",

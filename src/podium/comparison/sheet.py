@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from podium.config import RunSpec
+from podium.config import RunSpec, StudySpec
 from podium.errors import DataError, RunFolderError
 from podium.store import Predictions, RunFolder, SplitName, StudyFolder
 
@@ -134,13 +134,12 @@ def _from_folder(path: Path, split: SplitName) -> list[_Column]:
             f"{path} is neither a folder nor a file. Give finished runs (runs/sports100, "
             "runs/sports100/simple_resnet/seed-0) or a CSV of predictions."
         )
-    labels: dict[str, str] = {}
+    spec = None
     if path.name.startswith("seed-") and path.name[5:].isdecimal():
         runs = [RunFolder(path, path.resolve().parent.name, int(path.name[5:]))]
     elif (path / "study.yaml").is_file():
         spec = StudyFolder(path).read_spec()
         runs = StudyFolder(path).runs(spec)
-        labels = {name: spec.label(name) for name in spec.contenders}
     else:
         folders = sorted(path.glob("seed-*"), key=lambda one: (len(one.name), one.name))
         runs = [
@@ -154,21 +153,31 @@ def _from_folder(path: Path, split: SplitName) -> list[_Column]:
             f"{path} holds no finished run. Expected a study's, a contender's or a run's folder, "
             "such as runs/sports100/simple_resnet/seed-0, with a done.json."
         )
-    return [_from_run(run, split, labels) for run in done]
+    return [_from_run(run, split, spec) for run in done]
 
 
-def _from_run(run: RunFolder, split: SplitName, labels: dict[str, str]) -> _Column:
-    recipe: RunSpec | None = None
-    try:
-        stored = yaml.safe_load(run.config.read_text(encoding="utf-8"))
-        recipe = RunSpec.model_validate(stored["recipe"])
-    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
-        pass  # predictions can be compared without knowing how they came about
-    valid = run.read_done().get("valid_accuracy")
-    label = labels.get(run.contender) or (recipe.label if recipe else None) or run.contender
+def _from_run(run: RunFolder, split: SplitName, spec: StudySpec | None) -> _Column:
+    recipe = spec.contenders[run.contender] if spec is not None else _stored_recipe(run)
+    label = (recipe.label if recipe else None) or run.contender
+    done = run.read_done()
+    if done.get("stood_in_for") and recipe is not None:
+        recipe = recipe.model_copy(update={"model": str(done["model"])})
+        label = f"{label} [{done['model']}]"  # the label alone would name another model
     predictions = run.read_predictions(split)
     home = run.path.resolve().parent.parent
-    return _column(home, run.contender, label, run.seed, str(run.path), predictions, recipe, valid)
+    return _column(
+        home, run.contender, label, run.seed, str(run.path), predictions, recipe,
+        done.get("valid_accuracy"),
+    )  # fmt: skip
+
+
+def _stored_recipe(run: RunFolder) -> RunSpec | None:
+    """The recipe that a run keeps; predictions can be compared without it."""
+    try:
+        stored = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+        return RunSpec.model_validate(stored["recipe"])
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+        return None
 
 
 def _from_csv(path: Path) -> list[_Column]:

@@ -230,7 +230,7 @@ def _findings(audit: Audit, say: Labels) -> list[tuple[str, bool]]:
         share = say.percent(estimated / audit.totals["images"], 1)
         values = {"count": say.count(suspects), "estimated": say.count(estimated), "share": share}
         key = "audit_suspects" if suspects else "audit_no_suspects"
-        told.append((say(key, **values), bool(suspects)))
+        told.append((say(key, **values), False))
     odd = Counter(one.kind for one in audit.oddities)
     if odd:
         kinds = ", ".join(f"{say(f'audit_odd_{kind}')} {say.count(n)}" for kind, n in odd.items())
@@ -330,7 +330,9 @@ def _suspects(audit: Audit, thumbnails: Mapping[str, bytes], say: Labels) -> dic
             images=say.count(n),
             share=say.percent(found.estimated_errors / n, 1),
             accuracy=say.percent(found.accuracy, 1),
-        ),
+        )
+        if found.accuracy
+        else "",  # nothing could be judged, and the method says why
         "cards": [
             {
                 **_picture(one.path, one.split, one.label, thumbnails, say),

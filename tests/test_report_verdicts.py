@@ -1,0 +1,201 @@
+"""What the report says of who beats whom: against scipy, and in words that one can trust."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest, fisher_exact
+from statsmodels.stats.multitest import multipletests
+
+from podium.auditing import Audit, DuplicatePair, write_audit
+from podium.comparison.classes import told_apart
+from podium.metrics import per_class
+from podium.reporting.build import ReportResult, build_report
+from podium.reporting.labels import labels
+from podium.reporting.verdict_words import p_words, points
+from podium.store import StudyFolder, write_json
+from tests.fake_study import fake_study
+
+CLASSES = tuple(f"sport {number}" for number in range(20))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyFolder, ReportResult]:
+    """The paper's five contenders with about its accuracies, 400 test images, one seed."""
+    folder = fake_study(tmp_path_factory.mktemp("runs") / "five", CLASSES, per_class=20, epochs=2)
+    return folder, build_report(folder, dpi=40, formats=("png",))
+
+
+@pytest.fixture(scope="module")
+def seeded(tmp_path_factory: pytest.TempPathFactory) -> ReportResult:
+    root = tmp_path_factory.mktemp("runs") / "seeds"
+    folder = fake_study(root, CLASSES[:6], per_class=30, epochs=2, contenders=2, seeds=(0, 1, 2))
+    return build_report(folder, dpi=40, formats=("png",), lang="pt")
+
+
+def text_of(result: ReportResult) -> str:
+    text = result.index.read_text(encoding="utf-8")
+    return re.sub(r"\s+", " ", re.sub(r"<style>.*?</style>|<script>.*?</script>", "", text,
+                                      flags=re.DOTALL))  # fmt: skip
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_pairs_are_those_of_scipy_and_statsmodels(
+    study: tuple[StudyFolder, ReportResult],
+) -> None:
+    folder, result = study
+    spec = folder.read_spec()
+    right = {}
+    for run in folder.runs(spec):
+        test = run.read_predictions("test")
+        right[run.contender] = test.predicted == test.labels
+    expected = {}
+    for a, b in itertools.combinations(spec.contenders, 2):
+        only_a, only_b = (right[a] & ~right[b]).sum(), (right[b] & ~right[a]).sum()
+        expected[a, b] = binomtest(int(only_a), int(only_a + only_b)).pvalue
+    holm = dict(zip(expected, multipletests(list(expected.values()), method="holm")[1],
+                    strict=True))  # fmt: skip
+    rows = rows_of(result.index.parent / "tables" / "pairs.csv")
+    assert len(rows) == 10
+    for row in rows:
+        pair = (row["first"], row["second"])
+        assert float(row["p"]) == pytest.approx(expected[pair], rel=1e-9)
+        assert float(row["p_holm"]) == pytest.approx(holm[pair], rel=1e-9)
+        gap = right[pair[0]].mean() - right[pair[1]].mean()
+        assert float(row["difference"]) == pytest.approx(gap)
+        assert float(row["low"]) <= gap <= float(row["high"])
+        assert (row["winner"] == "") == (holm[pair] >= 0.05)
+
+
+def test_places_follow_from_the_pairs(study: tuple[StudyFolder, ReportResult]) -> None:
+    _, result = study
+    tables = result.index.parent / "tables"
+    pairs = rows_of(tables / "pairs.csv")
+    for row in rows_of(tables / "places.csv"):
+        own = [pair for pair in pairs if row["contender"] in (pair["first"], pair["second"])]
+        lost = sum(pair["winner"] not in ("", row["contender"]) for pair in own)
+        won = sum(pair["winner"] == row["contender"] for pair in own)
+        assert (int(row["best_place"]), int(row["worst_place"])) == (1 + lost, 5 - won)
+    text = text_of(result)
+    assert "ResNet-18, fine-tuned won: no other contender could be tied with it" in text
+
+
+def test_each_question_has_its_sentence(study: tuple[StudyFolder, ReportResult]) -> None:
+    text = text_of(study[1])
+    for topic in (
+        "What augmentation adds to SimpleResNet",
+        "What augmentation adds to InceptionResNet",
+        "What InceptionResNet adds over SimpleResNet",
+        "What transfer learning adds (ResNet-18)",
+    ):
+        assert topic in text
+    assert "this speaks of these trained models, not of the methods" in text
+    assert "adjusted for 10 comparisons (Holm)" in text
+    assert "They also differ in model (ResNet-18 / " in text
+    assert "n = 400" in text
+
+
+def test_seeds_make_it_a_claim_about_recipes_also_in_portuguese(seeded: ReportResult) -> None:
+    text = text_of(seeded)
+    assert "O que este estudo mostra" in text
+    assert "Com 3 sementes: isto fala das receitas" in text
+    assert "O que o aumento de dados acrescenta a SimpleResNet" in text
+    (row,) = rows_of(seeded.index.parent / "tables" / "pairs.csv")
+    assert (row["claim"], row["seeds"], row["n"]) == ("methods", "3", "180")
+
+
+def test_both_languages_have_the_same_words_and_places() -> None:
+    en, pt = labels("en").words, labels("pt").words
+    assert set(en) == set(pt)
+    for key, text in en.items():
+        places = set(re.findall(r"{(\w+)}", text))
+        assert places == set(re.findall(r"{(\w+)}", pt[key])), key
+
+
+def test_classes_are_grey_unless_told_apart(study: tuple[StudyFolder, ReportResult]) -> None:
+    folder, result = study
+    run = folder.runs(folder.read_spec())[0]
+    classes = per_class(run.read_predictions("test"))
+    right = np.array([round(one.recall * one.support) for one in classes])
+    n = np.array([one.support for one in classes])
+    p = [
+        fisher_exact([[k, m - k], [right.sum() - k, n.sum() - m - right.sum() + k]]).pvalue
+        for k, m in zip(right, n, strict=True)
+    ]
+    expected = (multipletests(p, method="holm")[1] < 0.05).tolist()
+    assert told_apart(classes) == expected
+    assert f"{sum(expected)} of 20 classes can." in text_of(result)
+    assert "a recall of 100 % has an interval of 84–100 %" in text_of(result)
+
+
+def test_calibration_is_shown_before_and_after(study: tuple[StudyFolder, ReportResult]) -> None:
+    result = study[1]
+    rows = rows_of(result.index.parent / "tables" / "calibration.csv")
+    assert len(rows) == 5
+    for row in rows:
+        assert float(row["ece_low"]) <= float(row["ece_high"])
+        assert float(row["temperature"]) > 0
+        assert row["n"] == "400"
+    text = text_of(result)
+    assert text.count("Calibration error (ECE)") == 5
+    assert "A perfect model would show" in text
+
+
+def test_accuracy_is_given_without_leaked_images(tmp_path: Path) -> None:
+    folder = fake_study(tmp_path / "leaky", CLASSES[:4], per_class=10, epochs=2, contenders=1)
+    data = {**folder.read_data(), "test_fingerprint": "t" * 64}
+    write_json(folder.data, data)
+    run = folder.runs(folder.read_spec())[0]
+    test = run.read_predictions("test")
+    leaked = test.paths[:3]
+    pairs = tuple(
+        DuplicatePair("near", "train/a/1.jpg", path, "train", "test", "sport 0", "sport 0", 3, 0.98)
+        for path in leaked
+    )
+    counts: dict[str, dict[str, int]] = {"train": {}, "valid": {}, "test": {}}
+    audit = Audit(
+        fingerprint=str(data["fingerprint"]), root="somewhere", class_counts=counts, oddities=(),
+        totals={"images": 100, "classes": 4, "greyscale": 0, "skipped": 0, "train": 50,
+                "valid": 10, "test": 40},
+        pairs=pairs, groups=(), labels=None, seconds={"total": 1.0},
+        settings={"max_distance": 14, "min_similarity": 0.9, "tiny": 32, "extreme_shape": 4.0},
+    )  # fmt: skip
+    write_audit(audit, folder.audit)
+    text = text_of(build_report(folder, dpi=40, formats=("png",)))
+    assert "3 of 40 test images are also in train or validation" in text
+    right = test.predicted == test.labels
+    kept = 100 * right[3:].mean()
+    assert f"{kept:.2f} (" in text
+    assert f"{int(right[:3].sum())} / 3" in text
+
+    write_audit(
+        Audit.from_json({**json.loads(folder.audit.read_text()), "fingerprint": "other"}),
+        folder.audit,
+    )
+    assert "are also in train" not in text_of(build_report(folder, dpi=40, formats=("png",)))
+
+
+@pytest.mark.parametrize(
+    ("share", "en", "pt"),
+    [(0.066, "+6.6", "+6,6"), (-0.028, "−2.8", "−2,8"), (0.0, "0.0", "0,0"), (-1e-5, "0.0", "0,0")],
+)
+def test_differences_carry_their_sign(share: float, en: str, pt: str) -> None:
+    assert points(share, labels("en")) == en
+    assert points(share, labels("pt")) == pt
+
+
+@pytest.mark.parametrize(
+    ("p", "words"), [(0.0004, "p < 0.001"), (0.0432, "p = 0.043"), (0.5, "p = 0.50")]
+)
+def test_p_values_are_written_as_readers_expect(p: float, words: str) -> None:
+    assert p_words(p, labels("en")) == words

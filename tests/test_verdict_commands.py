@@ -1,0 +1,168 @@
+"""compare, power and audit through the real command."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import podium
+from podium.cli import main
+from tests.conftest import write_pictures
+from tests.fake_study import fake_study
+
+CLASSES = tuple(f"sport {number}" for number in range(8))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("compared")
+    fake_study(root / "one", CLASSES, per_class=20, epochs=2, contenders=3)
+    fake_study(root / "many", CLASSES, per_class=20, epochs=2, contenders=2, seeds=(0, 1, 2))
+    return root
+
+
+def test_compare_says_who_is_better(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", str(runs / "one")]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "What augmentation adds to SimpleResNet" in out
+    assert "these trained models, not of the methods" in out
+    assert "3 comparisons (Holm)" in out
+
+
+def test_compare_takes_single_runs_and_contenders(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, varied = (runs / "many" / name for name in ("simple_resnet",
+                                                       "simple_resnet-autoaugment"))  # fmt: skip
+    assert main(["compare", str(plain / "seed-0"), str(varied / "seed-2")]) == 0
+    assert "these trained models" in capsys.readouterr().out
+    assert main(["compare", str(plain), str(varied), "--lang", "pt"]) == 0
+    assert "Com 3 sementes" in capsys.readouterr().out
+
+
+def test_a_csv_of_another_tool_gives_the_verdict_of_the_runs(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from podium.store import StudyFolder
+
+    folder = StudyFolder(runs / "many")
+    columns: dict[str, list[str]] = {}
+    for run in folder.runs(folder.read_spec()):
+        test = run.read_predictions("test")
+        columns["path"] = list(test.paths)
+        columns["label"] = [test.class_names[at] for at in test.labels]
+        columns[f"{run.contender}@{run.seed}"] = [test.class_names[at] for at in test.predicted]
+    sheet = tmp_path / "predictions.csv"
+    with open(sheet, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+    saved = [tmp_path / "runs.json", tmp_path / "sheet.json"]
+    for source, to in zip((runs / "many", sheet), saved, strict=True):
+        assert main(["compare", str(source), "--save", str(to)]) == 0
+    ours, theirs = (json.loads(path.read_text(encoding="utf-8"))["pairs"] for path in saved)
+    assert ours == theirs
+    assert ours[0]["claim"] == "methods"
+    assert podium.compare(sheet).pairs[0].p == ours[0]["p"]
+    for kind in ("csv", "md"):
+        assert main(["compare", str(sheet), "--save", str(tmp_path / f"pairs.{kind}")]) == 0
+        text = (tmp_path / f"pairs.{kind}").read_text(encoding="utf-8").replace("\\", "")
+        assert "simple_resnet-autoaugment" in text
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["compare", "nowhere"], "neither a folder nor a file"),
+        (["compare", "{one}", "{other}"], "paired test needs the same images"),
+        (["compare", "{one}", "--split", "train"], "expected test or valid"),
+        (["compare", "{one}", "--save", "x.txt"], "ends in .csv, .md or .json"),
+        (["compare", "{one}", "--lang", "fr"], "expected 'en' or 'pt'"),
+        (["power", "--n", "500", "--difference", "0"], "more than 0"),
+        (["power", "--n", "500", "--difference", "200"], "at most 100 points"),
+        (["power", "--n", "1", "--difference", "2"], "2 test images or more"),
+        (["power", "--n", "500", "--difference", "2", "--accuracy", "120"], "less than 100 %"),
+        (["power", "--n", "500", "--difference", "2", "--disagreement", "0"], "more than 0"),
+        (["power", "--n", "500", "--difference", "2", "--contenders", "1"], "2 or more"),
+        (["audit", "nowhere"], "nowhere"),
+    ],
+)
+def test_mistakes_end_with_two_and_a_remedy(
+    arguments: list[str],
+    said: str,
+    runs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fake_study(tmp_path / "other", CLASSES, per_class=7, epochs=2, contenders=1)
+    places = {"one": runs / "one", "other": tmp_path / "other"}
+    assert main([word.format(**places) for word in arguments]) == 2
+    message = " ".join(capsys.readouterr().err.split())
+    assert said in message
+    assert "Traceback" not in message
+
+
+def test_power_prints_what_the_function_says(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["power", "--n", "500", "--difference", "2.8"]) == 0
+    out = capsys.readouterr().out
+    found = podium.power(500, 0.028)
+    assert f"power {100 * found.power:.0f} %" in out
+    assert f"{found.images:,}" in out
+    assert main(["power", "--n", "160", "--difference", "5", "--like", str(runs / "many"),
+                 "--seeds", "3"]) == 0  # fmt: skip
+    assert "3 seeds each" in capsys.readouterr().out
+
+
+def test_audit_finds_a_leak_and_writes_the_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_pictures(tmp_path / "data", {"train": 8, "valid": 3, "test": 3}, side=64)
+    source = next((data / "train" / "noise").glob("*.png"))
+    shutil.copy(source, data / "test" / "noise" / "copied.png")
+    Image.open(source).save(data / "valid" / "noise" / "again.bmp")
+    (data / "train" / "circle" / "torn.png").write_bytes(source.read_bytes()[:200])
+    to = tmp_path / "out"
+    assert main(["audit", str(data), "--to", str(to), "--no-labels"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "of 10 test pictures" in out
+    assert "are in train or validation" in out
+    found = json.loads((to / "audit.json").read_text(encoding="utf-8"))
+    across = {
+        kind: {frozenset((pair["first"], pair["second"])) for pair in found["pairs"]
+               if pair["kind"] == kind}
+        for kind in ("same_file", "same_pixels")
+    }  # fmt: skip
+    name = f"train/noise/{source.name}"
+    assert across["same_file"] == {frozenset((name, "test/noise/copied.png"))}
+    assert frozenset((name, "valid/noise/again.bmp")) in across["same_pixels"]
+    assert [one["kind"] for one in found["oddities"]] == ["unreadable"]
+    assert "torn.png" in (to / "index.html").read_text(encoding="utf-8")
+    assert (to / "duplicates.csv").is_file()
+
+
+def test_the_study_audits_before_it_trains(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tests.test_study import write_study
+
+    data = write_pictures(tmp_path / "data", {"train": 8, "valid": 3, "test": 3}, side=64)
+    source = next((data / "train" / "noise").glob("*.png"))
+    shutil.copy(source, data / "test" / "noise" / "copied.png")
+    study = write_study(tmp_path, data, contenders={"a": {"model": "simple_resnet", "epochs": 1}})
+    assert main(["run", str(study), "--runs", str(tmp_path / "runs"), "--workers", "0"]) == 0
+    captured = capsys.readouterr()
+    said = " ".join(captured.err.split())
+    assert "of 10 test images have a near-duplicate in another split" in said
+    page = (tmp_path / "runs" / "tiny" / "report" / "index.html").read_text(encoding="utf-8")
+    assert "of 10 test images are also in train or validation" in page
+    assert "data:image/jpeg;base64," in page
