@@ -260,6 +260,7 @@ def audit(
     from podium.reporting.audit_page import (
         audit_labels,
         audit_sections,
+        audit_thumbnails,
         write_audit_page,
         write_audit_tables,
     )
@@ -275,5 +276,12 @@ def audit(
         out.print(f"{mark} {text}", style="bold" if alarm else "", highlight=False, markup=False)
     page = write_audit_page(found, root, to / "index.html", lang, title=root.name)
     write_audit_tables(found, to)
+    if found.pairs:
+        from podium.reporting.audit_figure import audit_figure
+        from podium.reporting.style import figure_style, save_figure
+
+        with figure_style(), err.status("Drawing"):
+            sheet = audit_figure(found, audit_thumbnails(found, root), say, title=root.name)
+            save_figure(sheet, to / "duplicates", dpi=200, formats=("png", "pdf"))
     write_audit(found, to / "audit.json")
     out.print(f"Audit: {page}", highlight=False, markup=False)

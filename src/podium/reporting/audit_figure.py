@@ -9,32 +9,33 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from podium.auditing.record import Audit, DuplicatePair
-from podium.reporting.gallery import _pixels
+from podium.reporting.gallery import decoded
 from podium.reporting.labels import Labels
 from podium.reporting.style import GREY, WRONG, shorten
 
 __all__ = ["audit_figure"]
 
-COLUMNS, MOST = 4, 16  # pairs in a row, and in all
+COLUMNS = 4  # pairs in a row
 SIDE, WORDS, HEAD, GAP = 1.0, 0.5, 0.45, 0.22  # inches: a picture, words below, title, between
 
 
 def audit_figure(
-    audit: Audit, thumbnails: Mapping[str, bytes], say: Labels, *, title: str = ""
+    audit: Audit, thumbnails: Mapping[str, bytes], say: Labels, *, title: str = "", most: int = 16
 ) -> Figure:
-    """The 16 most serious pairs; a dashed frame where labels differ.
+    """The most serious pairs; a dashed frame where labels differ.
 
     Args:
         audit: with at least one pair; call it within `figure_style`.
         thumbnails: JPEGs by path; see `audit_thumbnails`. Pairs without are passed over.
         say: the language, from `audit_labels`.
         title: what to call the pictures; empty: the name of the folder.
+        most: pairs to show.
 
     Raises:
         ValueError: no pair has both of its pictures.
     """
     pairs = [one for one in audit.pairs if one.first in thumbnails and one.second in thumbnails]
-    pairs = pairs[:MOST]
+    pairs = pairs[:most]
     if not pairs:
         raise ValueError("audit_figure: expected pairs of duplicates with pictures, got none.")
     columns = min(COLUMNS, len(pairs))
@@ -75,7 +76,7 @@ def _draw(
         axes = figure.add_axes(box)
         axes.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(0, 1))
         axes.spines[:].set_visible(False)
-        pixels = _pixels(thumbnails[path])
+        pixels = decoded(thumbnails[path])
         if pixels is not None:
             axes.imshow(pixels, extent=(0, 1, 0, 1), interpolation="none", aspect="auto")
         axes.add_patch(

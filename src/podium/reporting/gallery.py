@@ -15,7 +15,7 @@ from podium.reporting.labels import Labels
 from podium.reporting.style import RIGHT, WRONG, shorten
 from podium.store import Predictions
 
-__all__ = ["Picture", "confident_mistakes", "gallery_figure", "random_pictures"]
+__all__ = ["Picture", "confident_mistakes", "decoded", "gallery_figure", "random_pictures"]
 
 COLUMNS, ROWS = 4, 3
 HEAD, SIDE, WORDS = 0.62, 1.7, 0.68  # inches: the title, a picture, the words below it
@@ -106,7 +106,7 @@ def gallery_figure(pictures: Sequence[Picture], heading: str, title: str, say: L
     for axes in grid.flat:
         axes.set_axis_off()
     for axes, picture in zip(grid.flat, pictures, strict=False):
-        pixels = _pixels(picture.jpeg)
+        pixels = decoded(picture.jpeg)
         axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
         if pixels is None:
             axes.text(0.5, 0.5, say("no_picture"), ha="center", va="center", fontsize=7)
@@ -149,7 +149,8 @@ def gallery_figure(pictures: Sequence[Picture], heading: str, title: str, say: L
     return figure
 
 
-def _pixels(jpeg: bytes) -> Any:
+def decoded(jpeg: bytes) -> Any:
+    """A JPEG as an array of shape (height, width, 3), enlarged; None where it cannot be read."""
     from PIL import Image, UnidentifiedImageError
 
     try:
