@@ -91,6 +91,7 @@ def test_a_csv_of_another_tool_gives_the_verdict_of_the_runs(
         (["power", "--n", "500", "--difference", "2", "--disagreement", "0"], "more than 0"),
         (["power", "--n", "500", "--difference", "2", "--contenders", "1"], "2 or more"),
         (["audit", "nowhere"], "nowhere"),
+        (["audit", "{one}", "--to", "{one}"], "holds no earlier audit"),
     ],
 )
 def test_mistakes_end_with_two_and_a_remedy(

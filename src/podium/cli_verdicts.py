@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from podium.errors import ConfigError
+from podium.errors import ConfigError, UserError
 from podium.terminal import bars, err, out, plain
 
 if TYPE_CHECKING:
@@ -266,6 +266,11 @@ def audit(
     )
 
     say = audit_labels(lang)
+    if to.exists() and not (to / "audit.json").is_file() and (to.is_file() or any(to.iterdir())):
+        raise UserError(
+            f"--to {to}: it is there already and holds no earlier audit, so it is left alone. "
+            "Give a folder that is new or empty."
+        )
     root = resolve_data(data)
     with bars() as tell:
         found = audit_images(root, labels=labels, workers=workers, progress=tell)
@@ -282,6 +287,6 @@ def audit(
 
         with figure_style(), err.status("Drawing"):
             sheet = audit_figure(found, audit_thumbnails(found, root), say, title=root.name)
-            save_figure(sheet, to / "duplicates", dpi=200, formats=("png", "pdf"))
+            save_figure(sheet, to / "duplicates", dpi=150, formats=("png",))
     write_audit(found, to / "audit.json")
     out.print(f"Audit: {page}", highlight=False, markup=False)

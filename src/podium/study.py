@@ -309,10 +309,16 @@ class Study:
         from podium.auditing import audit_images, write_audit
         from podium.reporting.audit_page import audit_thumbnails
 
-        audit = audit_images(
-            index,
-            progress=lambda what, done, total: notify(Event("audit", what, step=done, total=total)),
-        )
+        try:
+            audit = audit_images(
+                index,
+                progress=lambda what, done, total: notify(
+                    Event("audit", what, step=done, total=total)
+                ),
+            )
+        except Exception as error:  # the trainings are what was asked for
+            notify(Event("warning", f"The images could not be audited ({error}); going on."))
+            return
         write_audit(audit, self.folder.audit)
         write_pictures(self.folder.audit_pictures, audit_thumbnails(audit, index.root).items())
         for split in ("test", "valid"):

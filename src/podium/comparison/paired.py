@@ -128,8 +128,9 @@ class SeedEffect:
         """Bounds around `mean`.
 
         From 3 seeds on they cover what they promise: in simulation (3, 5 and 10 seeds, 200 and
-        500 images) 94.5 to 96.3 % at 95 %. Two seeds are too few to tell their share from the
-        rest; nothing is subtracted then, and the bounds are wider than they promise.
+        500 images, seeds that differ by 0 to 6 points of accuracy) 94.5 to 96.0 % at 95 %. Two
+        seeds are too few to tell their share from the rest; nothing is subtracted then, and the
+        bounds are wider than they promise.
         """
         seeds, images = parts(self.seed_square, self.image_square, self.rest_square, self.seeds)
         t, z = quantiles(self.seeds - 1, 1 - confidence)
@@ -199,7 +200,10 @@ def parts(
     """
     if seeds < FEW_SEEDS:
         return max(seed_square, rest_square), max(image_square - rest_square, 0.0)
-    return max(seed_square - rest_square, 0.0), image_square
+    # the rest is in either square and would count twice. Half of it is taken from each: taken from
+    # the seeds' alone, three seeds that differ a lot covered less (93.6 to 96.7 % in simulation)
+    half = rest_square / 2
+    return max(seed_square - half, 0.0), max(image_square - half, 0.0)
 
 
 @lru_cache(maxsize=65_536)
