@@ -69,13 +69,14 @@ def _standings(verdicts: Verdicts, say: Labels) -> None:
     from podium.reporting.verdict_words import place_words
 
     numbers = {one.name: str(at) for at, one in enumerate(verdicts.standings, start=1)}
-    table = Table("#", say("col_contender"), box=None)
-    heads = ("v_col_place", "v_col_tied", "t_accuracy", "v_col_interval", "t_f1")
+    table = Table("#", box=None)
+    table.add_column(say("col_contender"), overflow="fold", min_width=16)
+    heads = ("v_col_place", "t_tied", "t_accuracy", "t_interval", "t_f1")
     for head in (*heads, "col_n"):
         table.add_column(say(head), justify="right", no_wrap=True)
     several = any(one.seeds > 1 for one in verdicts.standings)
     if several:
-        table.add_column(say("v_col_seeds"), justify="right")
+        table.add_column(say("t_seeds"), justify="right", no_wrap=True)
     for one in verdicts.standings:
         cells = [
             numbers[one.name],
@@ -98,13 +99,14 @@ def _pairs(verdicts: Verdicts, say: Labels) -> None:
     numbers = {one.name: str(at) for at, one in enumerate(verdicts.standings, start=1)}
     table = Table(box=None)
     table.add_column(say("v_col_pair"), no_wrap=True)
-    heads = ("t_difference", "v_col_interval", "t_only", "t_f1_difference", "v_col_p")
-    for head in (*heads, "v_col_p_holm"):
+    heads = ("t_difference", "t_interval", "t_only", "t_f1_difference", "t_p")
+    for head in heads:
         table.add_column(say(head), justify="right", no_wrap=True)
     table.add_column(say("v_col_verdict"), no_wrap=True)
     for pair in ordered_pairs(verdicts):
         first, second, *cells = pair_cells(pair, numbers, say)
-        cells[3] = cells[3].partition(" (")[0]  # the interval of macro F1 is in --save
+        cells[3] = cells[3].partition(" (")[0]  # the interval of macro F1 is in --save, as is
+        del cells[4]  # the unadjusted p: 80 columns are few
         table.add_row(f"{first} − {second}", *cells, style="dim" if pair.winner is None else "")
     out.print()
     out.print(table)
@@ -233,7 +235,7 @@ def _plan_lines(found: Plan, given: object) -> list[str]:
         )
     lines.append(
         f"Assumed: exactly one of the two is right on {100 * found.disagreement:.1f} % of the "
-        f"images; over seeds the difference varies by {100 * given.seed_sd:g} points; other seeds "
+        f"images; over seeds the difference varies by {100 * given.seed_sd:.1f} points; other seeds "
         f"keep {100 * given.image_share:.0f} % of what is chance in an image."
     )
     return lines
