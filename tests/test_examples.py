@@ -72,8 +72,15 @@ def test_every_command_of_the_readme_exists(capsys: pytest.CaptureFixture[str]) 
 def test_the_readmes_python_is_what_the_package_offers() -> None:
     import podium
 
-    (block,) = readme_blocks("python")
-    compile(block, "README.md", "exec")
-    assert len(block.splitlines()) <= 10
-    for name in re.findall(r"podium\.([A-Za-z_]+)", block):
-        assert name in podium.__all__
+    for block in readme_blocks("python"):
+        compile(block, "README.md", "exec")
+        assert len(block.splitlines()) <= 10
+        for name in re.findall(r"podium\.([A-Za-z_]+)", block):
+            assert name in podium.__all__
+
+
+def test_the_readmes_power_is_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = readme_blocks("console")
+    command, _, shown = block.partition("\n")
+    assert main(command.removeprefix("$ podium ").split()) == 0
+    assert capsys.readouterr().out.strip() == shown.strip()
