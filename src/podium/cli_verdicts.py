@@ -235,8 +235,8 @@ def _plan_lines(found: Plan, given: object) -> list[str]:
         )
     lines.append(
         f"Assumed: exactly one of the two is right on {100 * found.disagreement:.1f} % of the "
-        f"images; over seeds the difference varies by {100 * given.seed_sd:.1f} points; other seeds "
-        f"keep {100 * given.image_share:.0f} % of what is chance in an image."
+        f"images; over seeds the difference varies by {100 * given.seed_sd:.1f} points; other "
+        f"seeds keep {100 * given.image_share:.0f} % of what is chance in an image."
     )
     return lines
 
