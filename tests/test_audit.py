@@ -40,12 +40,12 @@ from podium.data.index import build_index
 from podium.errors import ConfigError, DataError
 from podium.reporting.audit_figure import audit_figure
 from podium.reporting.audit_page import (
-    audit_labels,
     audit_sections,
     audit_thumbnails,
     write_audit_page,
     write_audit_tables,
 )
+from podium.reporting.labels import labels
 from podium.reporting.style import figure_style
 from tests.conftest import write_pictures
 
@@ -387,7 +387,7 @@ def test_the_page_shows_what_was_found(
 
 
 def test_the_summary_says_what_matters_first(audit: Audit) -> None:
-    say = audit_labels("en")
+    say = labels("en")
     sections = audit_sections(full(audit), {}, say)
     sentences = [text for text, _ in sections["findings"]]
     assert sentences[0].startswith("2 of 14 test pictures (14.3 %)")
@@ -405,7 +405,7 @@ def test_what_is_not_shown_is_counted(audit: Audit) -> None:
     )
     across = tuple(replace(pair, second_split="test") for pair in within)
     odd = tuple(Oddity(f"train/a/{n}", "train", "a", "tiny", "3 x 3") for n in range(230))
-    say = audit_labels("en")
+    say = labels("en")
     shown = audit_sections(replace(audit, pairs=across + within, oddities=odd), {}, say)
     first, second = shown["pairs"]
     assert (len(first["cards"]), len(second["cards"])) == (48, 12)
@@ -415,9 +415,9 @@ def test_what_is_not_shown_is_counted(audit: Audit) -> None:
 
 
 def test_both_languages_have_the_same_words() -> None:
-    assert audit_labels("en").words.keys() == audit_labels("pt").words.keys()
+    assert labels("en").words.keys() == labels("pt").words.keys()
     with pytest.raises(ConfigError):
-        audit_labels("fr")
+        labels("fr")
 
 
 def test_the_tables_hold_everything_and_no_formula(audit: Audit, tmp_path: Path) -> None:
@@ -432,7 +432,7 @@ def test_the_tables_hold_everything_and_no_formula(audit: Audit, tmp_path: Path)
 
 
 def test_the_figure_shows_pairs_side_by_side(audit: Audit, messy: Path) -> None:
-    say, thumbnails = audit_labels("en"), audit_thumbnails(audit, messy)
+    say, thumbnails = labels("en"), audit_thumbnails(audit, messy)
     assert len(thumbnails) == 8
     with figure_style():
         figure = audit_figure(audit, thumbnails, say)

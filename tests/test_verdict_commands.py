@@ -124,12 +124,18 @@ def test_power_prints_what_the_function_says(
     assert "3 seeds each" in capsys.readouterr().out
 
 
+def leaky(folder: Path) -> tuple[Path, Path]:
+    """Pictures, and the one of train that lies in test, too."""
+    data = write_pictures(folder / "data", {"train": 8, "valid": 3, "test": 3}, side=64)
+    source = next((data / "train" / "noise").glob("*.png"))
+    shutil.copy(source, data / "test" / "noise" / "copied.png")
+    return data, source
+
+
 def test_audit_finds_a_leak_and_writes_the_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = write_pictures(tmp_path / "data", {"train": 8, "valid": 3, "test": 3}, side=64)
-    source = next((data / "train" / "noise").glob("*.png"))
-    shutil.copy(source, data / "test" / "noise" / "copied.png")
+    data, source = leaky(tmp_path)
     Image.open(source).save(data / "valid" / "noise" / "again.bmp")
     (data / "train" / "circle" / "torn.png").write_bytes(source.read_bytes()[:200])
     to = tmp_path / "out"
@@ -156,9 +162,7 @@ def test_the_study_audits_before_it_trains(
 ) -> None:
     from tests.test_study import write_study
 
-    data = write_pictures(tmp_path / "data", {"train": 8, "valid": 3, "test": 3}, side=64)
-    source = next((data / "train" / "noise").glob("*.png"))
-    shutil.copy(source, data / "test" / "noise" / "copied.png")
+    data, _ = leaky(tmp_path)
     study = write_study(tmp_path, data, contenders={"a": {"model": "simple_resnet", "epochs": 1}})
     assert main(["run", str(study), "--runs", str(tmp_path / "runs"), "--workers", "0"]) == 0
     captured = capsys.readouterr()

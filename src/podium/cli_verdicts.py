@@ -12,8 +12,7 @@ from podium.errors import ConfigError, UserError
 from podium.terminal import bars, err, out, plain
 
 if TYPE_CHECKING:
-    from podium.comparison import Plan, Verdicts
-    from podium.comparison.sheet import Sheet
+    from podium.comparison import Assumptions, Plan, Sheet, Verdicts
     from podium.reporting.labels import Labels
 
 __all__ = ["app"]
@@ -181,30 +180,25 @@ def power(
     from podium.comparison import Assumptions, observed, plan, read_sheet
 
     measured = observed(read_sheet(like)) if like else Assumptions()
-
-    def share(value: float | None, other: float) -> float:
-        return other if value is None else value / 100
-
+    if disagreement is not None:
+        apart: float | None = disagreement / 100
+    else:  # that of other runs goes with their accuracy
+        apart = measured.disagreement if accuracy is None else None
     given = Assumptions(
-        disagreement=measured.disagreement if disagreement is None else disagreement / 100,
-        accuracy=share(accuracy, measured.accuracy),
+        disagreement=apart,
+        accuracy=measured.accuracy if accuracy is None else accuracy / 100,
         contenders=contenders,
         target=wanted,
-        seed_sd=share(seed_sd, measured.seed_sd),
+        seed_sd=measured.seed_sd if seed_sd is None else seed_sd / 100,
         image_share=measured.image_share if image_share is None else image_share,
     )
-    if accuracy is not None and disagreement is None:
-        given = Assumptions(**{**vars(given), "disagreement": None})
     with err.status("Counting outcomes"):
         found = plan(n, difference / 100, seeds, given)
     for line in _plan_lines(found, given):
         out.print(line, highlight=False, markup=False)
 
 
-def _plan_lines(found: Plan, given: object) -> list[str]:
-    from podium.comparison import Assumptions
-
-    assert isinstance(given, Assumptions)
+def _plan_lines(found: Plan, given: Assumptions) -> list[str]:
     gap, wanted = f"{100 * found.difference:g}", f"{100 * given.target:g}"
     who = "two trained models" if found.seeds == 1 else f"two recipes, {found.seeds} seeds each"
     pairs = given.contenders * (given.contenders - 1) // 2
@@ -260,14 +254,14 @@ def audit(
     from podium.auditing import audit_images, write_audit
     from podium.data.fetch import resolve_data
     from podium.reporting.audit_page import (
-        audit_labels,
         audit_sections,
         audit_thumbnails,
         write_audit_page,
         write_audit_tables,
     )
+    from podium.reporting.labels import labels as get_labels
 
-    say = audit_labels(lang)
+    say = get_labels(lang)
     if to.exists() and not (to / "audit.json").is_file() and (to.is_file() or any(to.iterdir())):
         raise UserError(
             f"--to {to}: it is there already and holds no earlier audit, so it is left alone. "
@@ -281,14 +275,17 @@ def audit(
     for text, alarm in sections["findings"]:
         mark = "!" if alarm else "-"
         out.print(f"{mark} {text}", style="bold" if alarm else "", highlight=False, markup=False)
-    page = write_audit_page(found, root, to / "index.html", lang, title=root.name)
+    pictures = audit_thumbnails(found, root)
+    page = write_audit_page(
+        found, root, to / "index.html", lang, title=root.name, thumbnails=pictures
+    )
     write_audit_tables(found, to)
     if found.pairs:
         from podium.reporting.audit_figure import audit_figure
         from podium.reporting.style import figure_style, save_figure
 
         with figure_style(), err.status("Drawing"):
-            sheet = audit_figure(found, audit_thumbnails(found, root), say, title=root.name)
+            sheet = audit_figure(found, pictures, say, title=root.name)
             save_figure(sheet, to / "duplicates", dpi=150, formats=("png",))
     write_audit(found, to / "audit.json")
     out.print(f"Audit: {page}", highlight=False, markup=False)

@@ -16,12 +16,10 @@ from podium.metrics import scores
 from podium.models import build_model
 from podium.schedule import best_epoch
 from podium.sealed import record
-from podium.store import RunFolder, SplitName, read_json, utc_now, write_json
+from podium.store import Predictions, RunFolder, SplitName, read_json, utc_now, write_json
 from podium.training import Job, fit
 
 __all__ = ["train_and_score"]
-
-SCORED: tuple[SplitName, ...] = ("valid", "test")
 
 
 def train_and_score(
@@ -63,13 +61,10 @@ def train_and_score(
     notify(Event("message", f"{device.describe()}, {precision} ({reason})"))
     fit(Job(recipe, index, run, machine, device, precision, workers), notify, stop)
 
-    # The test images are looked at here and nowhere else: once, with the best epoch. The look is
-    # written down before its outcome is, so that no kill between the two hides it.
     model = load_run(run, device.torch)
-    closing: dict[str, float] = {}
-    temperature, scored_at = 1.0, ""
-    for split in SCORED:
-        predictions = predict_split(
+
+    def look(split: SplitName) -> Predictions:
+        return predict_split(
             model,
             index,
             split,
@@ -78,23 +73,28 @@ def train_and_score(
             workers=workers,
             notify=notify,
         )
-        if split == "test":
-            scored_at = utc_now()
-            record(
-                run,
-                images=index.split_fingerprint("test"),
-                n=len(predictions),
-                accuracy=scores(predictions).accuracy,
-                at=scored_at,
-                recipe=recipe.model_dump(mode="json"),
-                by="run",
-            )
-        predictions.write(run.predictions(split))
-        closing[f"{split}_accuracy"] = scores(predictions).accuracy
-        if split == "valid":
-            # fitted before a test image is looked at, and shipped with the model
-            temperature = fit_temperature(predictions)
-            write_json(run.model, {**read_json(run.model), "temperature": temperature})
+
+    valid = look("valid")
+    valid.write(run.predictions("valid"))
+    # fitted before a test image is looked at, and shipped with the model
+    temperature = fit_temperature(valid)
+    write_json(run.model, {**read_json(run.model), "temperature": temperature})
+
+    # The test images are looked at here and nowhere else: once, with the best epoch. The look is
+    # written down before its outcome is, so that no kill between the two hides it.
+    test, scored_at = look("test"), utc_now()
+    closing = {f"{split}_accuracy": scores(found).accuracy
+               for split, found in (("valid", valid), ("test", test))}  # fmt: skip
+    record(
+        run,
+        images=index.split_fingerprint("test"),
+        n=len(test),
+        accuracy=closing["test_accuracy"],
+        at=scored_at,
+        recipe=recipe.model_dump(mode="json"),
+        by="run",
+    )
+    test.write(run.predictions("test"))
     rows = run.read_history()
     state = read_checkpoint(run.last)
     write_json(

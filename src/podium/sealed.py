@@ -97,13 +97,16 @@ def _digest(path: Path) -> str:
 
 def _append(ledger: Path, scoring: Scoring) -> None:
     """One write of one line to a file opened for appending: processes do not tear each other's."""
-    line = json.dumps(asdict(scoring), ensure_ascii=False, sort_keys=True) + "\n"
     descriptor = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     try:
-        os.write(descriptor, line.encode("utf-8"))
+        os.write(descriptor, _line(scoring).encode("utf-8"))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _line(scoring: Scoring) -> str:
+    return json.dumps(asdict(scoring), ensure_ascii=False, sort_keys=True) + "\n"
 
 
 def read_scorings(study: Path, images: str) -> list[Scoring]:
@@ -117,7 +120,7 @@ def read_scorings(study: Path, images: str) -> list[Scoring]:
     for ledger in (study.resolve().parent / LEDGER, study / LEDGER):
         for scoring in _read(ledger):
             if scoring.images == images:
-                found[json.dumps(asdict(scoring), sort_keys=True)] = scoring
+                found[_line(scoring)] = scoring
     return sorted(found.values(), key=lambda scoring: scoring.at)
 
 
@@ -136,9 +139,8 @@ def _read(ledger: Path) -> Iterable[Scoring]:
 def keep_copy(study: Path, images: str) -> None:
     """Keep the looks at a study's test images in its folder, for reports on other machines."""
     scorings = read_scorings(study, images)
-    lines = [json.dumps(asdict(one), ensure_ascii=False, sort_keys=True) for one in scorings]
-    if lines:
-        write_text(study / LEDGER, "\n".join([*lines, ""]))
+    if scorings:
+        write_text(study / LEDGER, "".join(map(_line, scorings)))
 
 
 def rescorings(scorings: Sequence[Scoring], study: str) -> list[Rescoring]:

@@ -9,10 +9,8 @@ and no more pictures are in memory than the threads hold.
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import threading
-import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,12 +21,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from podium.config import Machine
-from podium.data.images import MAX_PIXELS, decode_rgb, read_image_file
+from podium.data.images import load_rgb
 from podium.data.index import DataIndex
 from podium.data.places import cache_root
 from podium.machine import Device, choose_device, choose_precision
@@ -121,13 +119,10 @@ def _compute(
     before = torch.get_num_threads()
     pool = ThreadPoolExecutor(os.cpu_count() or 1, initializer=_one_thread_each)
     try:
-        with warnings.catch_warnings():
-            # here, once for all threads: the filters belong to the process
-            warnings.filterwarnings("ignore", module=r"PIL\.")
-            for at, features in zip(starts, pool.map(look, starts), strict=True):
-                found.append(features)
-                if progress is not None:
-                    progress(at + len(features), len(paths))
+        for at, features in zip(starts, pool.map(look, starts), strict=True):
+            found.append(features)
+            if progress is not None:
+                progress(at + len(features), len(paths))
     finally:  # when interrupted: at once
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(before)
@@ -167,26 +162,8 @@ def _one_thread_each() -> None:
 
 def _pixels(path: Path, name: str) -> npt.NDArray[np.uint8]:
     """One picture as uint8 of shape (SIDE, SIDE, 3), squeezed to the square."""
-    content = read_image_file(path, name)
-    image = _drafted(content) or decode_rgb(content, name)
+    image = load_rgb(path, name=name, at_least=SIDE)
     return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
-
-
-def _drafted(content: bytes) -> Image.Image | None:
-    """A large JPEG decoded at an eighth, a quarter or half of its size: several times faster.
-
-    Nothing where that does not apply, for the slow and careful way to try.
-    """
-    try:
-        with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
-            short = min(image.size)
-            if short < 2 * SIDE or image.width * image.height > MAX_PIXELS:
-                return None
-            image.draft("RGB", (SIDE, SIDE))
-            image.load()
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except Exception:  # decoders raise dozens of kinds; `decode_rgb` knows how to name them
-        return None
 
 
 def fold_batch_norms(module: nn.Module) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from podium.comparison.paired import holm
 from podium.metrics import ClassScores
 
-__all__ = ["told_apart"]
+__all__ = ["names_told_apart", "told_apart"]
 
 
 def told_apart(classes: Sequence[ClassScores], level: float = 0.05) -> list[bool]:
@@ -33,3 +33,9 @@ def told_apart(classes: Sequence[ClassScores], level: float = 0.05) -> list[bool
             p_values[key] = float(fisher_exact([[hits, one.support - hits], rest]).pvalue)
         found.append(p_values[key])
     return [p < level for p in holm(found)]
+
+
+def names_told_apart(classes: Sequence[ClassScores]) -> frozenset[str]:
+    """Names of the classes that `told_apart` finds."""
+    apart = zip(classes, told_apart(classes), strict=True)
+    return frozenset(one.name for one, differs in apart if differs)

@@ -8,7 +8,8 @@ studies in the tests.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -108,8 +109,7 @@ def power_recipes(
     _check(n, difference, disagreement)
     if seeds < 2:
         raise ConfigError(f"seeds: expected 2 or more for a test over seeds, got {seeds}.")
-    if seed_sd < 0 or not 0 <= image_share <= 1:
-        raise ConfigError("Expected a seed_sd of 0 or more and an image_share of 0 to 1.")
+    _check_chance(seed_sd, image_share)
     total = max(0.0, disagreement - difference**2)  # variance of an image's outcome
     image, rest, seed = image_share * total, (1 - image_share) * total, seed_sd**2
     random = np.random.default_rng(0)
@@ -201,25 +201,22 @@ def observed(sheet: Sheet) -> Assumptions:
         )
     right = [answers.predicted == sheet.labels for answers in sheet.contenders]
     apart, seed, image, rest = [], [], [], []
-    for i in range(count):
-        for j in range(i + 1, count):
-            rows = matched_seeds(sheet.contenders[i], sheet.contenders[j])
-            a, b = right[i][rows[0]], right[j][rows[1]]
-            apart.append(float((a != b).mean()))
-            if len(a) > 1:
-                effect = seed_effect(a.astype(np.float64) - b)
-                seed.append(max(0.0, effect.seed_square - effect.rest_square) / len(sheet))
-                image.append(max(0.0, effect.image_square - effect.rest_square) / len(a))
-                rest.append(effect.rest_square)
-    usual = Assumptions()
+    for i, j in combinations(range(count), 2):
+        rows = matched_seeds(sheet.contenders[i], sheet.contenders[j])
+        a, b = right[i][rows[0]], right[j][rows[1]]
+        apart.append(float((a != b).mean()))
+        if len(a) > 1:
+            effect = seed_effect(a.astype(np.float64) - b)
+            seed.append(max(0.0, effect.seed_square - effect.rest_square) / len(sheet))
+            image.append(max(0.0, effect.image_square - effect.rest_square) / len(a))
+            rest.append(effect.rest_square)
     accuracy = float(np.mean([one.mean() for one in right]))
     disagreement = max(float(np.mean(apart)), 1 / len(sheet))
     if not seed or not sum(image) + sum(rest):
         return Assumptions(disagreement, accuracy)
-    return replace(
-        usual,
-        disagreement=disagreement,
-        accuracy=accuracy,
+    return Assumptions(
+        disagreement,
+        accuracy,
         seed_sd=float(np.mean(seed)) ** 0.5,
         image_share=sum(image) / (sum(image) + sum(rest)),
     )
@@ -324,5 +321,9 @@ def _check_assumptions(given: Assumptions) -> None:
             f"disagreement: expected more than 0 and at most 100 %, got "
             f"{100 * given.disagreement:g} %."
         )
-    if given.seed_sd < 0 or not 0 <= given.image_share <= 1:
+    _check_chance(given.seed_sd, given.image_share)
+
+
+def _check_chance(seed_sd: float, image_share: float) -> None:
+    if seed_sd < 0 or not 0 <= image_share <= 1:
         raise ConfigError("Expected a seed_sd of 0 or more and an image_share of 0 to 1.")

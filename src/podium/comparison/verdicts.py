@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
@@ -106,6 +107,11 @@ class Verdicts:
         raise KeyError(f"{first} and {second} were not compared")
 
     @property
+    def labels(self) -> dict[str, str]:
+        """What each contender is called in print, by name."""
+        return {standing.name: standing.label for standing in self.standings}
+
+    @property
     def leaders(self) -> tuple[Standing, ...]:
         """Those that nobody beats: the winner, or all who are tied for the first place."""
         return tuple(standing for standing in self.standings if standing.best == 1)
@@ -131,11 +137,10 @@ def judge(sheet: Sheet, *, resamples: int = 2000, seed: int = 0) -> Verdicts:
     right = [answers.predicted == sheet.labels for answers in sheet.contenders]
     f1 = [_F1(sheet, answers, resamples, seed) for answers in sheet.contenders]
     pairs, effects = [], []
-    for i in range(len(right)):
-        for j in range(i + 1, len(right)):
-            pair, effect = _pair(sheet, (i, j), (right[i], right[j]), (f1[i], f1[j]))
-            pairs.append(pair)
-            effects.append(effect)
+    for i, j in combinations(range(len(right)), 2):
+        pair, effect = _pair(sheet, (i, j), (right[i], right[j]), (f1[i], f1[j]))
+        pairs.append(pair)
+        effects.append(effect)
     p_values = _p_values(pairs, effects)
     pairs = [
         replace(pair, p=p, p_holm=adjusted)

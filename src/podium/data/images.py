@@ -50,12 +50,14 @@ if features.check("avif"):
     _FORMATS.append("AVIF")
 
 
-def load_rgb(path: Path, *, name: str | None = None) -> Image.Image:
+def load_rgb(path: Path, *, name: str | None = None, at_least: int | None = None) -> Image.Image:
     """Read a picture as 8-bit RGB, turned as its EXIF says; the first frame of several.
 
     Args:
         path: the file.
         name: what to call it in an error; empty: its path.
+        at_least: a JPEG may come at a half, a quarter or an eighth of its size, several times
+            faster, as long as no side is shorter than this; empty: as it is stored.
 
     Returns:
         A picture of mode RGB. Transparency lies on white. Deeper values are scaled to 8 bit:
@@ -66,7 +68,7 @@ def load_rgb(path: Path, *, name: str | None = None) -> Image.Image:
         UnreadableImageError: the file cannot be read, is no image, is cut short or too large.
     """
     called = name or str(path)
-    return decode_rgb(read_image_file(path, called), called)
+    return decode_rgb(read_image_file(path, called), called, at_least)
 
 
 def read_image_file(path: Path, name: str) -> bytes:
@@ -90,12 +92,14 @@ def read_image_file(path: Path, name: str) -> bytes:
         raise UnreadableImageError(name, error.strerror or str(error)) from None
 
 
-def decode_rgb(content: bytes, name: str) -> Image.Image:
+def decode_rgb(content: bytes, name: str, at_least: int | None = None) -> Image.Image:
     """As `load_rgb`, from bytes."""
-    return decode_with_mode(content, name)[0]
+    return decode_with_mode(content, name, at_least)[0]
 
 
-def decode_with_mode(content: bytes, name: str) -> tuple[Image.Image, str]:
+def decode_with_mode(
+    content: bytes, name: str, at_least: int | None = None
+) -> tuple[Image.Image, str]:
     """As `decode_rgb`, and the mode that the picture is stored in (`RGB`, `L`, `CMYK`...)."""
     if not content:
         raise UnreadableImageError(name, "the file is empty (0 bytes)")
@@ -105,6 +109,8 @@ def decode_with_mode(content: bytes, name: str) -> tuple[Image.Image, str]:
             if width * height > MAX_PIXELS:
                 raise UnreadableImageError(name, _too_large(f"{width:,} x {height:,}"))
             mode = image.mode
+            if at_least is not None:
+                image.draft("RGB", (at_least, at_least))  # nothing, but for JPEGs
             image.load()
             return _to_rgb(_upright(image)), mode
     except UnreadableImageError:

@@ -27,7 +27,7 @@ def audit_figure(
     Args:
         audit: with at least one pair; call it within `figure_style`.
         thumbnails: JPEGs by path; see `audit_thumbnails`. Pairs without are passed over.
-        say: the language, from `audit_labels`.
+        say: the language, from `podium.reporting.labels`.
         title: what to call the pictures; empty: the name of the folder.
         most: pairs to show.
 

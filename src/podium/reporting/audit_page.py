@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import base64
-import csv
 import datetime
-import hashlib
-import io
-import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
-from importlib import resources
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from jinja2 import DictLoader, Environment, StrictUndefined
-from markupsafe import Markup
 
 from podium.__about__ import __version__
 from podium.auditing.record import Audit, DuplicatePair
 from podium.data.images import load_rgb, thumbnail_jpeg
 from podium.errors import UnreadableImageError
 from podium.reporting.labels import Labels, labels
-from podium.reporting.tables import guard_cell
+from podium.reporting.tables import csv_text
+from podium.reporting.templating import fill_in
 from podium.store import write_text
 
 __all__ = [
-    "audit_labels",
     "audit_sections",
     "audit_thumbnails",
     "write_audit_page",
@@ -41,7 +32,13 @@ SIDE = 240  # pixels of a thumbnail: sharp at the width of half a card
 
 
 def write_audit_page(
-    audit: Audit, root: Path, out: Path, lang: str = "en", *, title: str = ""
+    audit: Audit,
+    root: Path,
+    out: Path,
+    lang: str = "en",
+    *,
+    title: str = "",
+    thumbnails: Mapping[str, bytes] | None = None,
 ) -> Path:
     """Write one HTML page that asks for nothing from outside, all pictures in it.
 
@@ -51,53 +48,23 @@ def write_audit_page(
         out: the page to write.
         lang: `en` or `pt`.
         title: what to call the pictures; empty: the name of the folder.
+        thumbnails: as `audit_thumbnails` gives them; empty: made from `root`.
 
     Raises:
         ConfigError: there is no such language here.
     """
-    say = audit_labels(lang)
-    script, style = _template("page.js"), _template("page.css")
-    environment = Environment(
-        loader=DictLoader(
-            {
-                "audit": _template("audit.html.j2"),
-                "audit_parts": _template("audit_parts.html.j2"),
-            }
-        ),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    html = environment.get_template("audit").render(
+    say = labels(lang)
+    if thumbnails is None:
+        thumbnails = audit_thumbnails(audit, root)
+    html = fill_in(
+        "audit.html.j2",
         say=say,
-        version=__version__,
-        style=Markup(style),
-        script=Markup(script),
-        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         name=title or Path(audit.root).name or audit.root,
-        audit=audit_sections(audit, audit_thumbnails(audit, root), say),
+        audit=audit_sections(audit, thumbnails, say),
         fingerprint=audit.fingerprint,
     )
     write_text(out, html)
     return out
-
-
-@cache
-def audit_labels(lang: str) -> Labels:
-    """The words of the report, and those of the audit.
-
-    Raises:
-        ConfigError: there is no such language here.
-    """
-    base = labels(lang)
-    file = resources.files(__package__) / "locales" / f"audit-{base.lang}.json"
-    return Labels(base.lang, base.words | json.loads(file.read_text(encoding="utf-8")))
-
-
-def _template(name: str) -> str:
-    file = resources.files(__package__) / "templates" / name
-    return file.read_text(encoding="utf-8")
 
 
 def audit_thumbnails(audit: Audit, root: Path) -> dict[str, bytes]:
@@ -127,7 +94,7 @@ def audit_sections(audit: Audit, thumbnails: Mapping[str, bytes], say: Labels) -
     Args:
         audit: what was found.
         thumbnails: JPEGs by path; see `audit_thumbnails`.
-        say: the language, from `audit_labels`.
+        say: the language, from `podium.reporting.labels`.
 
     Returns:
         `headline`, `findings` [(sentence, whether it is an alarm)], `stats` [(value, name)],
@@ -355,20 +322,20 @@ def write_audit_tables(audit: Audit, folder: Path) -> list[Path]:
     The same columns in every language. Text that a spreadsheet would run is made harmless.
     """
     files = {
-        "duplicates.csv": _csv(
+        "duplicates.csv": csv_text(
             ("kind", "first", "second", "first_split", "second_split", "first_label",
              "second_label", "distance", "similarity", "across_splits", "conflicting_labels"),
             ((one.kind, one.first, one.second, one.first_split, one.second_split, one.first_label,
               one.second_label, one.distance, one.similarity, int(one.across),
               int(one.conflicting)) for one in audit.pairs),
         ),
-        "odd-files.csv": _csv(
+        "odd-files.csv": csv_text(
             ("kind", "path", "split", "label", "detail"),
             ((one.kind, one.path, one.split, one.label, one.detail) for one in audit.oddities),
         ),
     }  # fmt: skip
     if audit.labels is not None:
-        files["labels.csv"] = _csv(
+        files["labels.csv"] = csv_text(
             ("rank", "path", "split", "label", "suggested", "p_label", "p_suggested"),
             ((one.rank, one.path, one.split, one.label, one.suggested, one.p_label,
               one.p_suggested) for one in audit.labels.issues),
@@ -376,11 +343,3 @@ def write_audit_tables(audit: Audit, folder: Path) -> list[Path]:
     for name, text in files.items():
         write_text(folder / name, text)
     return [folder / name for name in files]
-
-
-def _csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows([[guard_cell(value) for value in row] for row in rows])
-    return out.getvalue()

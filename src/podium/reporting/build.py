@@ -110,18 +110,15 @@ def _write(
     drawn = {}
     with figure_style():
         progress(say("compare_title"), 0, total)
-        figure = accuracies(results.contenders, say)
-        stem = to / "figures" / "test-accuracy"
-        files = [
-            path.relative_to(to) for path in save_figure(figure, stem, dpi=dpi, formats=formats)
-        ]
-        plots = {"compare": inline_svg(figure, "compare", say("compare_alt"))}
+        plots = {"compare": (accuracies(results.contenders, say), "test-accuracy", "compare_alt")}
         if results.verdicts is not None and results.verdicts.pairs:
             figure = difference_figure(results.verdicts, say)
-            stem = to / "figures" / "differences"
-            saved = save_figure(figure, stem, dpi=dpi, formats=formats)
+            plots["differences"] = (figure, "differences", "v_difference_alt")
+        files, inline = [], {}
+        for key, (figure, name, alt) in plots.items():
+            saved = save_figure(figure, to / "figures" / name, dpi=dpi, formats=formats)
             files += [path.relative_to(to) for path in saved]
-            plots["differences"] = inline_svg(figure, "differences", say("v_difference_alt"))
+            inline[key] = inline_svg(figure, key, say(alt))
         for number, run in enumerate(results.runs, start=1):
             progress(run.title, number, total)
             drawn[run.slug] = _draw_run(run, thumbnails, to, say, dpi, formats)
@@ -131,7 +128,7 @@ def _write(
     if results.audit is not None:
         tables = write_audit_tables(results.audit, to / "tables")
         files += [path.relative_to(to) for path in tables]
-    page = render_page(results, drawn, plots, files, say)
+    page = render_page(results, drawn, inline, files, say)
     write_text(to / "index.html", page)
     progress("index.html", total, total)
     return [Path("index.html"), *files]
@@ -145,7 +142,6 @@ def _draw_run(
     dpi: int,
     formats: Sequence[str],
 ) -> RunPictures:
-    from podium.comparison.classes import told_apart
     from podium.metrics import confusion
     from podium.reporting.class_table import ROWS_A_PAGE, by_f1, class_table_pages
     from podium.reporting.curves import learning_curves
@@ -174,13 +170,11 @@ def _draw_run(
             accuracy=say.percent(run.valid_accuracy),
         )
         curves = inline_svg(figure, run.slug, alt)
-    apart = zip(run.classes, told_apart(run.classes), strict=True)
-    told = frozenset(one.name for one, differs in apart if differs)
-    save(class_table_pages(run.classes, run.title, say, told=told), "classes")
+    save(class_table_pages(run.classes, run.title, say, told=run.told), "classes")
     if len(run.classes) > ROWS_A_PAGE:
         weakest = by_f1([one for one in run.classes if one.support])[:ROWS_A_PAGE]
         heading = say("class_table_weakest", count=len(weakest))
-        pages = class_table_pages(weakest, run.title, say, heading=heading, told=told)
+        pages = class_table_pages(weakest, run.title, say, heading=heading, told=run.told)
         save(pages, "weakest-classes")
     figure = confusion_figure(confusion(run.test), run.test.class_names, run.title, say)
     save([figure], "confusion")

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.colors import Normalize, to_hex
 from matplotlib.figure import Figure
 
-from podium.comparison.classes import told_apart
+from podium.comparison.classes import names_told_apart
 from podium.metrics import ClassScores
 from podium.reporting.labels import NOTHING, Labels
 from podium.reporting.style import GREY, draw_cells, shorten
@@ -81,8 +81,7 @@ def class_table_pages(
             these classes.
     """
     if told is None:
-        apart = zip(classes, told_apart(classes), strict=True)
-        told = frozenset(one.name for one, differs in apart if differs)
+        told = names_told_apart(classes)
     pages = -(-len(classes) // ROWS_A_PAGE)
     rows = -(-len(classes) // pages)  # of even length
     for page in range(pages):

@@ -26,7 +26,7 @@ def difference_figure(verdicts: Verdicts, say: Labels) -> Figure:
         verdicts: of two contenders or more.
         say: the language.
     """
-    labels = {standing.name: standing.label for standing in verdicts.standings}
+    labels = verdicts.labels
     pairs = ordered_pairs(verdicts)
     if len(pairs) > MOST_PAIRS:
         pairs = [pair for pair in pairs if pair.first == verdicts.standings[0].name]
@@ -64,6 +64,5 @@ def _short(label: str) -> str:
 
 
 def _signed(value: float, say: Labels) -> str:
-    text = f"{abs(value):g}"
-    text = text.replace(".", ",") if say.lang == "pt" else text
+    text = say.short(abs(value))
     return text if value == 0 else f"{'+' if value > 0 else '−'}{text}"

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from podium.auditing import Audit, read_audit
 from podium.calibration import Calibration, calibration, fit_temperature
 from podium.comparison import Question, Verdicts, judge, questions, sheet_of
+from podium.comparison.classes import names_told_apart
 from podium.config import RunSpec, StudySpec
 from podium.errors import DataError, RunFolderError
 from podium.metrics import ClassScores, Scores, per_class, scores, wilson_interval
@@ -44,6 +45,11 @@ class RunResult:
     def calibration(self) -> tuple[Calibration, Calibration]:
         """On the test images: as trained, and with the temperature."""
         return calibration(self.test), calibration(self.test, self.temperature)
+
+    @cached_property
+    def told(self) -> frozenset[str]:
+        """Names of the classes whose recall can be told from that of the others."""
+        return names_told_apart(self.classes)
 
     @property
     def slug(self) -> str:

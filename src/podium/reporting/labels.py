@@ -61,6 +61,11 @@ class Labels:
         low, high = (self.number(100 * bound, digits) for bound in bounds)
         return f"{low}–{high} %"
 
+    def short(self, value: float) -> str:
+        """A number in as few digits as say it, without the padding of exponents: 0.5, 1e-4."""
+        text = f"{value:g}".replace("e-0", "e-")
+        return text.replace(".", ",") if self.lang == "pt" else text
+
     def count(self, value: float | None) -> str:
         """A whole number with thousands set apart."""
         return self.number(value, 0)
@@ -89,5 +94,8 @@ def labels(lang: str) -> Labels:
     """
     if lang not in get_args(Lang):
         raise ConfigError(f"lang: expected 'en' or 'pt', got {lang!r}.")
-    file = resources.files(__package__) / "locales" / f"{lang}.json"
-    return Labels("pt" if lang == "pt" else "en", json.loads(file.read_text(encoding="utf-8")))
+    words: dict[str, str] = {}
+    for name in (f"{lang}.json", f"audit-{lang}.json"):
+        file = resources.files(__package__) / "locales" / name
+        words |= json.loads(file.read_text(encoding="utf-8"))
+    return Labels("pt" if lang == "pt" else "en", words)

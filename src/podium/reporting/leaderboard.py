@@ -43,13 +43,11 @@ def leaderboard(results: StudyResults, say: Labels) -> list[Entry]:
         return round(100 * (share - low) / (high - low), 2)
 
     entries = []
-    standings = {} if results.verdicts is None else {
-        standing.name: standing for standing in results.verdicts.standings
-    }  # fmt: skip
-    labels = {name: standing.label for name, standing in standings.items()}
+    verdicts = results.verdicts if results.verdicts and results.verdicts.pairs else None
+    standings = {one.name: one for one in verdicts.standings} if verdicts else {}
+    labels = verdicts.labels if verdicts else {}
     for contender in results.ranking:
         standing = standings.get(contender.name)
-        standing = standing if len(standings) > 1 else None
         where = (
             (place_words(standing, say), standing.best + standing.worst / 1000,
              tied_words(standing, labels, say))

@@ -6,23 +6,19 @@ in it, and its content security policy forbids the rest.
 
 from __future__ import annotations
 
-import base64
 import datetime
-import hashlib
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import BaseLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
-from podium.__about__ import __version__
-from podium.reporting.audit_page import audit_labels, audit_sections
+from podium.reporting.audit_page import audit_sections
 from podium.reporting.gather import StudyResults, Unfinished
 from podium.reporting.labels import Labels
 from podium.reporting.leaderboard import leaderboard
 from podium.reporting.panel import RunPictures, run_panel
+from podium.reporting.templating import fill_in
 from podium.reporting.verdict_section import leaks, looks, verdict_section
 from podium.reporting.verdict_words import headline
 from podium.store import read_pictures
@@ -46,36 +42,24 @@ def render_page(
         files: all figures and tables, relative to the page.
         say: the language.
     """
-    environment = Environment(
-        loader=_Templates(),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style, script = _template("page.css"), _template("page.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template("page.html.j2").render(
+    seen = looks(results, say)
+    return fill_in(
+        "page.html.j2",
         say=say,
-        version=__version__,
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        style=Markup(style),
-        script=Markup(script),
-        script_digest=digest,
         title=results.title,
         spec=results.spec,
         headline=_headline(results, say),
-        notes=_notes(results, say),
+        notes=_notes(results, seen["text"] if seen["rows"] else "", say),
         stats=_stats(results, say),
         entries=leaderboard(results, say),
         seeds=len(results.spec.seeds) > 1,
         comparison=Markup(plots["compare"]),
         differences=Markup(plots.get("differences", "")),
         verdicts=verdict_section(results, say),
-        looks=looks(results, say),
+        looks=seen,
         leaks=leaks(results, say),
-        audit=_audit(results, audit_labels(say.lang)),
-        audit_say=audit_labels(say.lang),
+        audit=_audit(results, say),
         unfinished=[_unfinished(run, say) for run in results.unfinished],
         data=_data(results, say),
         runs=[run_panel(run, pictures[run.slug], say) for run in results.runs],
@@ -85,20 +69,6 @@ def render_page(
         command=f"podium run {results.spec.name}.yaml --data {_quoted(results.spec.data.path)}",
         environment=_environment(results),
     )
-
-
-class _Templates(BaseLoader):
-    def get_source(self, environment: Environment, template: str) -> tuple[str, None, None]:
-        return (
-            _template("audit_parts.html.j2" if template == "audit_parts" else template),
-            None,
-            None,
-        )
-
-
-def _template(name: str) -> str:
-    file = resources.files(__package__) / "templates" / name
-    return file.read_text(encoding="utf-8")
 
 
 def _audit(results: StudyResults, say: Labels) -> dict[str, Any] | None:
@@ -146,8 +116,8 @@ def _headline(results: StudyResults, say: Labels) -> str:
     return sentence
 
 
-def _notes(results: StudyResults, say: Labels) -> list[str]:
-    """Sentences that a reader must not miss."""
+def _notes(results: StudyResults, rescored: str, say: Labels) -> list[str]:
+    """Sentences that a reader must not miss; `rescored`, if any, says what was looked at twice."""
     notes = {
         say(
             "stand_in",
@@ -159,9 +129,8 @@ def _notes(results: StudyResults, say: Labels) -> list[str]:
         if run.stood_in_for
     }
     told = list(notes)
-    seen = looks(results, say)
-    if seen["again"]:
-        told.append(seen["text"])
+    if rescored:
+        told.append(rescored)
     if results.unfinished:
         done = len(results.runs)
         told.append(say("unfinished_some", done=done, total=done + len(results.unfinished)))

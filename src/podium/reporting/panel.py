@@ -12,7 +12,6 @@ from typing import Any
 from markupsafe import Markup
 
 from podium.calibration import Calibration, Estimate
-from podium.comparison.classes import told_apart
 from podium.metrics import ClassScores, confusion, most_confused, wilson_interval
 from podium.reporting.class_table import ROWS_A_PAGE, by_f1, cells
 from podium.reporting.gallery import Picture
@@ -55,12 +54,11 @@ def recipe_in_words(run: RunResult, say: Labels) -> str:
 
 def run_panel(run: RunResult, drawn: RunPictures, say: Labels) -> dict[str, Any]:
     """What the template shows of one run."""
-    told = dict(zip([one.name for one in run.classes], told_apart(run.classes), strict=True))
     rows = [
         {
             "name": one.name,
             "support": one.support,
-            "told": told[one.name],
+            "told": one.name in run.told,
             "recall": _recall_interval(one, say),
             "cells": [
                 (box, value)
@@ -93,7 +91,7 @@ def run_panel(run: RunResult, drawn: RunPictures, say: Labels) -> dict[str, Any]
         "facts": _facts(run, say),
         "curves": Markup(drawn.curves),
         "classes": rows,
-        "grey_note": grey_note(run.classes, sum(told.values()), say),
+        "grey_note": grey_note(run.classes, len(run.told), say),
         "reliability": Markup(drawn.reliability),
         "calibration": calibration_rows(run, say),
         "matrix": view,
@@ -182,11 +180,10 @@ def _facts(run: RunResult, say: Labels) -> list[tuple[str, str]]:
     drop = ""
     reached = recipe.lr_drop == "plateau" or (recipe.lr_drop or recipe.epochs) < recipe.epochs
     if recipe.lr_drop is not None and reached:
-        rate = f"{recipe.lr * recipe.lr_drop_factor:g}"
         when = (
             "plateau" if recipe.lr_drop == "plateau" else f"{say('epoch').lower()} {recipe.lr_drop}"
         )
-        drop = f" → {rate} ({when})"
+        drop = f" → {say.short(recipe.lr * recipe.lr_drop_factor)} ({when})"
     trained = done.get("trainable_parameters")
     parameters = say.count(done.get("parameters"))
     if trained is not None:
@@ -203,12 +200,7 @@ def _facts(run: RunResult, say: Labels) -> list[tuple[str, str]]:
         (say("fact_input"), say("fact_input_value", size=size) if size else NOTHING),
         (say("fact_parameters"), parameters),
         (say("fact_optimizer"), recipe.optimizer),
-        (
-            say("fact_lr"),
-            f"{recipe.lr:g}{drop}".replace("e-0", "e-").replace(
-                ".", "," if say.lang == "pt" else "."
-            ),
-        ),
+        (say("fact_lr"), f"{say.short(recipe.lr)}{drop}"),
         (say("fact_batch"), say.count(recipe.batch_size)),
         (say("fact_top5"), say.percent(run.scores.top5_accuracy)),
         (say("fact_nll"), say.number(run.scores.nll, 3)),
@@ -219,8 +211,3 @@ def _facts(run: RunResult, say: Labels) -> list[tuple[str, str]]:
         (say("fact_scored"), str(done.get("test_scored_at") or NOTHING)),
         (say("fact_finished"), str(done.get("finished_at") or NOTHING)),
     ]
-
-
-def rate_in_words(text: str, say: Labels) -> str:
-    """Learning rates without the padding of exponents, with the language's comma."""
-    return text.replace("e-0", "e-").replace(".", "," if say.lang == "pt" else ".")

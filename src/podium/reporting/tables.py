@@ -20,6 +20,7 @@ from podium.store import write_text
 __all__ = [
     "Row",
     "augmentation",
+    "csv_text",
     "escape_latex",
     "guard_cell",
     "pair_table",
@@ -176,10 +177,10 @@ def write_tables(results: StudyResults, folder: Path, say: Labels) -> list[Path]
     caption = say("table_caption", title=results.title, n=say.count(results.runs[0].scores.n))
     caption = f"{caption} {say('table_note')}"
     files = {
-        "table1.csv": _csv(CSV_COLUMNS, map(_csv_row, results.runs)),
-        "table1.md": _markdown(head, rows, caption),
+        "table1.csv": csv_text(CSV_COLUMNS, map(_csv_row, results.runs)),
+        "table1.md": _markdown(head, [row.cells for row in rows], caption, numbers=NUMBERS),
         "table1.tex": _latex(head, rows, caption),
-        "per-class.csv": _csv(
+        "per-class.csv": csv_text(
             ("contender", "seed", "class", "precision", "recall", "f1", "support"),
             (
                 (run.folder.contender, run.folder.seed, one.name, one.precision, one.recall,
@@ -188,7 +189,7 @@ def write_tables(results: StudyResults, folder: Path, say: Labels) -> list[Path]
                 for one in run.classes
             ),
         ),
-        "confused.csv": _csv(
+        "confused.csv": csv_text(
             ("contender", "seed", "true", "predicted", "count", "share"),
             (
                 (run.folder.contender, run.folder.seed, *pair)
@@ -196,11 +197,11 @@ def write_tables(results: StudyResults, folder: Path, say: Labels) -> list[Path]
                 for pair in most_confused(run.test, MOST_CONFUSED)
             ),
         ),
-        "calibration.csv": _csv(CALIBRATION_COLUMNS, map(_calibration_row, results.runs)),
+        "calibration.csv": csv_text(CALIBRATION_COLUMNS, map(_calibration_row, results.runs)),
     }  # fmt: skip
     if results.verdicts is not None and results.verdicts.pairs:
-        files["pairs.csv"] = _csv(PAIR_COLUMNS, map(_pair_row, results.verdicts.pairs))
-        files["places.csv"] = _csv(PLACE_COLUMNS, map(_place_row, results.verdicts.standings))
+        files["pairs.csv"] = csv_text(PAIR_COLUMNS, map(_pair_row, results.verdicts.pairs))
+        files["places.csv"] = csv_text(PLACE_COLUMNS, map(_place_row, results.verdicts.standings))
         files["pairs.md"] = pair_table(results.verdicts, say)
     for name, text in files.items():
         write_text(folder / name, text)
@@ -252,19 +253,14 @@ def _place_row(one: Standing) -> tuple[object, ...]:
 
 def pairs_csv(verdicts: Verdicts) -> str:
     """Every pair as CSV: shares and differences in 0..1, '.' in every language."""
-    return _csv(PAIR_COLUMNS, map(_pair_row, verdicts.pairs))
+    return csv_text(PAIR_COLUMNS, map(_pair_row, verdicts.pairs))
 
 
 def pair_table(verdicts: Verdicts, say: Labels) -> str:
     """Every pair as a Markdown table, as the page shows it."""
-    labels = {standing.name: standing.label for standing in verdicts.standings}
-    head = pair_headings(say)
-    rows = [pair_cells(pair, labels, say) for pair in ordered_pairs(verdicts)]
-    lines = [head, ["---"] * len(head)]
-    body = [f"| {' | '.join(map(_escape_markdown, row))} |" for row in rows]
-    top = [f"| {' | '.join(line)} |" for line in lines]
-    note = _escape_markdown(f"{say('v_pairs_hint')} n = {say.count(verdicts.n)}.")
-    return "\n".join([*top, *body, "", note, ""])
+    rows = [pair_cells(pair, verdicts.labels, say) for pair in ordered_pairs(verdicts)]
+    note = f"{say('v_pairs_hint')} n = {say.count(verdicts.n)}."
+    return _markdown(pair_headings(say), rows, note)
 
 
 def guard_cell(value: object) -> object:
@@ -274,7 +270,8 @@ def guard_cell(value: object) -> object:
     return "" if value is None else value
 
 
-def _csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def csv_text(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table as CSV; text that a spreadsheet would run is made harmless."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(head)
@@ -317,12 +314,16 @@ def _latex(head: Sequence[str], rows: Sequence[Row], caption: str) -> str:
     return "\n".join(lines)
 
 
-def _markdown(head: Sequence[str], rows: Sequence[Row], caption: str) -> str:
+def _markdown(
+    head: Sequence[str], rows: Iterable[Sequence[str]], caption: str, numbers: int = 0
+) -> str:
+    """A table, its last `numbers` columns to the right, and the caption below it."""
+
     def line(cells: Iterable[str]) -> str:
         return f"| {' | '.join(map(_escape_markdown, cells))} |"
 
-    rule = ["---"] * (len(head) - NUMBERS) + ["---:"] * NUMBERS
-    table = [line(head), f"| {' | '.join(rule)} |", *(line(row.cells) for row in rows)]
+    rule = ["---"] * (len(head) - numbers) + ["---:"] * numbers
+    table = [line(head), f"| {' | '.join(rule)} |", *map(line, rows)]
     return "\n".join([*table, "", _escape_markdown(caption), ""])
 
 

@@ -11,7 +11,6 @@ from podium.reporting.labels import Labels
 from podium.reporting.verdict_words import (
     answers,
     claim_sentence,
-    headline,
     ordered_pairs,
     pair_cells,
     pair_headings,
@@ -26,14 +25,12 @@ def verdict_section(results: StudyResults, say: Labels) -> dict[str, Any] | None
     verdicts = results.verdicts
     if verdicts is None or not verdicts.pairs:
         return None
-    labels = {standing.name: standing.label for standing in verdicts.standings}
     return {
-        "headline": headline(verdicts, say),
         "claim": claim_sentence(verdicts, say),
         "answers": answers(verdicts, results.questions, results.recipes, say),
         "headings": pair_headings(say),
         "rows": [
-            (pair_cells(pair, labels, say), _keys(pair), pair.winner is not None)
+            (pair_cells(pair, verdicts.labels, say), _keys(pair), pair.winner is not None)
             for pair in ordered_pairs(verdicts)
         ],
     }
@@ -52,7 +49,7 @@ def looks(results: StudyResults, say: Labels) -> dict[str, Any]:
     """How often the test images were looked at, and which contenders were scored before."""
     scorings = results.scorings
     if not scorings:
-        return {"text": say("seal_unknown"), "total": "", "rows": [], "again": False}
+        return {"text": say("seal_unknown"), "total": "", "rows": []}
     again = rescorings(scorings, results.spec.name)
     reported = {(one.now.contender, one.now.seed) for one in again}
     return {
@@ -62,7 +59,6 @@ def looks(results: StudyResults, say: Labels) -> dict[str, Any]:
             models=say.count(len({one.weights for one in scorings})),
             n=say.count(scorings[-1].n),
         ),
-        "again": bool(again),
         "rows": [
             (
                 results.spec.label(one.now.contender)

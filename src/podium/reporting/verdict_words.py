@@ -121,7 +121,7 @@ def answers(
         recipes: of the contenders, by name.
         say: the language.
     """
-    labels = {standing.name: standing.label for standing in verdicts.standings}
+    labels = verdicts.labels
     found = []
     for question in asked:
         if question.first not in labels or question.second not in labels:
@@ -175,8 +175,7 @@ def _differences(question: Question, first: RunSpec, second: RunSpec, say: Label
         if key == "model":
             return model_name(str(found))
         if isinstance(found, float):
-            text = f"{found:g}".replace("e-0", "e-")
-            return text.replace(".", ",") if say.lang == "pt" else text
+            return say.short(found)
         return str(found)
 
     parts = [f"{key} ({value(first, key)} / {value(second, key)})" for key in question.also]
