@@ -136,7 +136,7 @@ def test_every_image_once_an_epoch_in_the_same_batches_for_any_world(
         sampler.set_epoch(epoch)
     steps = [list(sampler) for sampler in samplers]
     assert len({len(step) for step in steps}) == 1
-    numbers = sorted(number for step in steps for part in step for number, _ in part)
+    numbers = sorted(key[0] for step in steps for part in step for key in part)
     assert numbers == list(range(n))
     sizes = [sum(len(steps[r][s]) for r in range(world)) for s in range(len(steps[0]))]
     assert sizes == [samplers[0].global_batch(s) for s in range(samplers[0].steps)]
@@ -148,14 +148,14 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     def order(seed: int, epoch: int) -> list[int]:
         sampler = EpochSampler(50, seed=seed, batch_size=8)
         sampler.set_epoch(epoch)
-        return [number for part in sampler for number, _ in part]
+        return [key[0] for part in sampler for key in part]
 
     assert order(0, 1) == order(0, 1)
     assert order(0, 1) != order(0, 2)
     assert order(0, 1) != order(1, 1)
     sampler = EpochSampler(50, seed=0, batch_size=8)
     sampler.set_epoch(1, start_batch=3)
-    assert [n for part in sampler for n, _ in part] == order(0, 1)[24:]
+    assert [key[0] for part in sampler for key in part] == order(0, 1)[24:]
     assert len(sampler) == 4
 
 

@@ -54,6 +54,9 @@ DevicesOption = Annotated[int, typer.Option(help="Data-parallel processes.")]
 WorkersOption = Annotated[
     int | None, typer.Option(help="Decoding processes a device.", show_default="from the cores")
 ]
+CacheOption = Annotated[
+    float, typer.Option(help="GB that decoded images may take on disk; 0: decode every time.")
+]
 TensorBoardOption = Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard logs.")]
 AuditOption = Annotated[
     bool, typer.Option("--audit/--no-audit", help="Look for duplicates and wrong labels first.")
@@ -98,6 +101,7 @@ def run(
     precision: PrecisionOption = "auto",
     devices: DevicesOption = 1,
     workers: WorkersOption = None,
+    cache_limit: CacheOption = 16,
     tensorboard: TensorBoardOption = False,
     audit: AuditOption = True,
     runs: RunsOption = Path("runs"),
@@ -114,7 +118,7 @@ def run(
         settings.append(f"seeds={list(seed)}")
     if name is not None:
         settings.append(f"name={name!r}")
-    machine = _machine(device, precision, devices, workers, tensorboard)
+    machine = _machine(device, precision, devices, workers, cache_limit, tensorboard)
     _run_study(study, data, settings, machine, runs, lang, audit)
 
 
@@ -123,11 +127,13 @@ def demo(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     workers: WorkersOption = None,
+    cache_limit: CacheOption = 16,
     runs: RunsOption = Path("runs"),
     lang: LangOption = Lang.en,
 ) -> None:
     """Run the whole study in a few minutes on pictures that Podium draws itself: no network."""
-    _run_study("demo", None, [], _machine(device, precision, 1, workers, False), runs, lang)
+    machine = _machine(device, precision, 1, workers, cache_limit, False)
+    _run_study("demo", None, [], machine, runs, lang)
 
 
 @app.command()
@@ -152,6 +158,7 @@ def train(
     precision: PrecisionOption = "auto",
     devices: DevicesOption = 1,
     workers: WorkersOption = None,
+    cache_limit: CacheOption = 16,
     tensorboard: TensorBoardOption = False,
     audit: AuditOption = True,
     runs: RunsOption = Path("runs"),
@@ -175,7 +182,8 @@ def train(
         lr=lr,
         image_size=image_size,
     )
-    _finish(spec, _machine(device, precision, devices, workers, tensorboard), runs, lang, audit)
+    machine = _machine(device, precision, devices, workers, cache_limit, tensorboard)
+    _finish(spec, machine, runs, lang, audit)
 
 
 @app.command()
@@ -320,13 +328,19 @@ def data_check(
 
 
 def _machine(
-    device: str, precision: str, devices: int, workers: int | None, tensorboard: bool
+    device: str,
+    precision: str,
+    devices: int,
+    workers: int | None,
+    cache_limit: float,
+    tensorboard: bool,
 ) -> dict[str, Any]:
     return {
         "device": device,
         "precision": precision,
         "devices": devices,
         "workers": workers,
+        "cache_limit": cache_limit,
         "tensorboard": tensorboard,
     }
 

@@ -203,6 +203,8 @@ class Machine(_Strict):
     """Data-parallel processes (gloo on CPUs, NCCL on GPUs)."""
     workers: int | None = Field(default=None, ge=0, le=1024)
     """Processes that decode images for each device; empty: chosen from the cores."""
+    cache_limit: float = Field(default=16.0, ge=0, le=1e6)
+    """GB that decoded images may take on disk, all data sets together; 0: never keep any."""
     tensorboard: bool = False
     """Write TensorBoard event files beside the history."""
 

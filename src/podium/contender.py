@@ -8,9 +8,11 @@ from podium.__about__ import __version__
 from podium.calibration import fit_temperature
 from podium.checkpoint import read_checkpoint
 from podium.config import Machine, RunSpec
+from podium.data.cache import CachedPixels, cache_pixels
 from podium.data.index import DataIndex
 from podium.evaluation import load_run, predict_split
 from podium.events import Event, Notify, StopRequest
+from podium.frozen import features_are_fixed
 from podium.machine import choose_device, choose_precision, choose_workers
 from podium.metrics import scores
 from podium.models import build_model
@@ -18,6 +20,7 @@ from podium.schedule import best_epoch
 from podium.sealed import record
 from podium.store import Predictions, RunFolder, SplitName, read_json, utc_now, write_json
 from podium.training import Job, fit
+from podium.transforms import source_size
 
 __all__ = ["train_and_score"]
 
@@ -53,13 +56,16 @@ def train_and_score(
         TrainingError, DataError: see `podium.training.fit`.
     """
     device = choose_device(machine)
-    workers = choose_workers(machine, device)
     built = build_model(recipe.model, len(index.classes), seed=run.seed)
-    precision, reason = choose_precision(
-        machine, device, built.module, recipe.image_size or built.image_size
-    )
+    size = recipe.image_size or built.image_size
+    precision, reason = choose_precision(machine, device, built.module, size)
     notify(Event("message", f"{device.describe()}, {precision} ({reason})"))
-    fit(Job(recipe, index, run, machine, device, precision, workers), notify, stop)
+    cached: dict[str, CachedPixels] = {}
+    if not features_are_fixed(recipe, device.count):  # such a run decodes every image once anyway
+        sizes = {"train": source_size(recipe.augmentation, size), "valid": size}
+        cached = cache_pixels(index, sizes, limit=machine.cache_limit, notify=notify, stop=stop)
+    workers = choose_workers(machine, device, decoding=not cached)
+    fit(Job(recipe, index, run, machine, device, precision, workers, cached), notify, stop)
 
     model = load_run(run, device.torch)
 
@@ -70,7 +76,7 @@ def train_and_score(
             split,
             device=device.torch,
             batch_size=recipe.batch_size,
-            workers=workers,
+            workers=choose_workers(machine, device),
             notify=notify,
         )
 

@@ -14,6 +14,7 @@ __all__ = ["Event", "Notify", "StopRequest", "relay", "silent", "stop_on_signals
 Kind = Literal[
     "study",  # total: cost of all runs still to do, in millions of pixels
     "index",  # step of total: images checked
+    "cache",  # step of total: images decoded; text: their size
     "audit",  # step of total; text: what is looked at
     "run",  # text: the run that begins; total: its epochs; row: its cost
     "start",  # an epoch begins or goes on; step of total batches

@@ -31,7 +31,7 @@ class Features:
     def in_batches(self, sampler: EpochSampler, device: torch.device) -> Iterator[Batch]:
         """The sampler's batches, as `podium.inference.batches` yields those of images."""
         for keys in sampler:
-            numbers = torch.tensor([number for number, _ in keys])
+            numbers = torch.tensor([key[0] for key in keys])
             values, labels = self.values[numbers], self.labels[numbers]
             yield values.to(device), labels.to(device), numbers
 

@@ -70,15 +70,23 @@ def choose_device(machine: Machine) -> Device:
     return Device(kind, index, machine.devices)
 
 
-def choose_workers(machine: Machine, device: Device) -> int:
-    """Number of decoding processes for each device: all cores but one, up to 8."""
+def choose_workers(machine: Machine, device: Device, *, decoding: bool = True) -> int:
+    """Number of processes that make batches for each device.
+
+    Args:
+        machine: may fix the number.
+        device: a GPU waits for nothing else, and gets all cores but one, up to 8.
+        decoding: pictures are decoded from their files; not so where they are cached.
+    """
     if machine.workers is not None:
         return machine.workers
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     # On a CPU the training step already uses every core. One worker then hides the decoding
-    # behind it; more of them only take turns.
+    # behind it; more of them only take turns. Decoded pictures are varied so fast that a worker
+    # costs more, by holding up the step's threads, than it saves.
     if device.kind == "cpu":
-        return 1 if (cores or 1) // device.count >= 2 else 0
+        own = (cores or 1) // device.count
+        return min(own // 2, 1) if decoding else own // 8
     return max(1, min(8, (cores or 1) // device.count - 1))
 
 

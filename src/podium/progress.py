@@ -87,6 +87,11 @@ class StudyProgress:
         if event.step >= event.total:
             self._forget("audit")
 
+    def _cache(self, event: Event) -> None:
+        self._set("cache", f"Decoding images, {event.text}", event.step, event.total)
+        if event.step >= event.total:
+            self._forget("cache")
+
     def _study(self, event: Event) -> None:
         self.total = event.total
         if event.total:

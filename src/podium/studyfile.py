@@ -84,7 +84,7 @@ def machine_settings(**values: Any) -> Machine:
         return Machine(**values)
     except ValidationError as error:
         told = [
-            f"--{'.'.join(map(str, problem['loc']))}: {_expected(problem, [])}"
+            f"--{'.'.join(map(str, problem['loc'])).replace('_', '-')}: {_expected(problem, [])}"
             for problem in error.errors()
         ]
         raise ConfigError("\n".join(told)) from None

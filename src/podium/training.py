@@ -11,8 +11,8 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ from podium.checkpoint import (
 from podium.config import Machine, RunSpec
 from podium.data.dataset import EpochSampler, ImageDataset
 from podium.data.index import DataIndex
+from podium.data.pixels import CachedPixels
 from podium.errors import TrainingError
 from podium.events import Event, Notify, StopRequest, relay
 from podium.frozen import Features, compute_features, features_are_fixed
@@ -60,6 +61,8 @@ class Job:
     device: Device
     precision: str
     workers: int
+    cached: Mapping[str, CachedPixels] = field(default_factory=dict)
+    """Decoded images by split; those of the others are decoded every time."""
 
 
 def fit(job: Job, notify: Notify, stop: StopRequest | None = None) -> None:
@@ -134,14 +137,22 @@ class _Trainer:
             batch_size=recipe.batch_size,
         )
         self.train_loader = make_loader(
-            ImageDataset(job.index, "train", train_transform(recipe.augmentation, self.size), seed),
+            ImageDataset(
+                job.index,
+                "train",
+                train_transform(recipe.augmentation, self.size),
+                seed,
+                job.cached.get("train"),
+            ),
             workers=job.workers,
             device=fabric.device,
             batch_sampler=self.sampler,
         )
         valid = job.index.splits["valid"]
         self.valid_loader = make_loader(
-            ImageDataset(job.index, "valid", eval_transform(self.size), None),
+            ImageDataset(
+                job.index, "valid", eval_transform(self.size), None, job.cached.get("valid")
+            ),
             workers=min(job.workers, 1),
             device=fabric.device,
             batch_size=max(1, recipe.batch_size // world),

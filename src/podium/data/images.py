@@ -25,6 +25,7 @@ __all__ = [
     "decode_with_mode",
     "load_rgb",
     "read_image_file",
+    "squeeze",
     "thumbnail_jpeg",
 ]
 
@@ -125,6 +126,13 @@ def decode_with_mode(
         raise UnreadableImageError(name, "there is not enough memory to decode it") from None
     except Exception as error:  # decoders raise dozens of kinds on damaged files
         raise UnreadableImageError(name, f"damaged ({error or type(error).__name__})") from None
+
+
+def squeeze(image: Image.Image, size: int) -> Image.Image:
+    """Both sides to `size` pixels, bilinear and antialiased; a picture of that size stays as is."""
+    if image.size == (size, size):
+        return image
+    return image.resize((size, size), Image.Resampling.BILINEAR)
 
 
 def _too_large(pixels: str) -> str:

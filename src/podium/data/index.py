@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
-from podium.data.images import GREY_MODES, decode_with_mode, read_image_file
+from podium.data.images import GREY_MODES, decode_rgb, decode_with_mode, read_image_file
 from podium.data.layout import Found, find_images
 from podium.data.verdicts import Verdict, VerdictCache
 from podium.errors import ConfigError, DataError, UnreadableImageError
@@ -57,6 +58,14 @@ class DataIndex:
         """Images of each class in a split."""
         counts = np.bincount(self.splits[split].labels, minlength=len(self.classes))
         return {name: int(count) for name, count in zip(self.classes, counts, strict=True)}
+
+    def load(self, path: str) -> Image.Image:
+        """The picture of one of the paths, as RGB, if it is the one that was checked.
+
+        Raises:
+            UnreadableImageError: it vanished, cannot be read any more, or has other bytes.
+        """
+        return load_checked(self.root / path, path, self.digests.get(path))
 
     def split_fingerprint(self, split: str) -> str:
         """SHA-256 over the bytes and labels of a split's images, wherever they lie."""
@@ -194,6 +203,15 @@ def _check(
         if todo:
             cache.save()
     return verdicts
+
+
+def load_checked(file: Path, name: str, digest: str | None) -> Image.Image:
+    """As `podium.data.images.load_rgb`, and refuse a file whose SHA-256 is not `digest`."""
+    content = read_image_file(file, name)
+    picture = decode_rgb(content, name)
+    if digest is not None and hashlib.sha256(content).hexdigest() != digest:
+        raise UnreadableImageError(name, "it changed since it was checked")
+    return picture
 
 
 def inspect_image(path: Path, name: str) -> Verdict:

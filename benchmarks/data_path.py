@@ -1,0 +1,202 @@
+"""How near the training step comes to the same step on data that is in memory already.
+
+    python benchmarks/data_path.py --data FOLDER
+
+One process measures everything in turn, several times over, so that whatever else the machine
+does meets all of them: medians and spread of the rounds. Every row is the real step of
+`podium.training`: loader, `prepare`, forwards, backwards, optimizer. The caches are written to a
+temporary folder and removed. Without `--data` Podium's drawn pictures are used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from podium.config import Machine
+from podium.data.cache import CachedPixels, cache_pixels
+from podium.data.dataset import EpochSampler, ImageDataset
+from podium.data.fetch import fetch, resolve_data
+from podium.data.index import DataIndex, build_index
+from podium.inference import Batch, batches, make_loader
+from podium.machine import FABRIC_PRECISION, choose_device, choose_precision, choose_workers
+from podium.models import build_model
+from podium.transforms import eval_transform, prepare, source_size, train_transform
+
+Source = Callable[[], Iterator[Batch]]
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--data", default="", help="folder of images; default: the demo's")
+    parser.add_argument("--model", default="simple_resnet")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=4, help="timed steps of each, a round")
+    parser.add_argument("--cases", default="none@128,autoaugment@128,crop_flip@128,crop_flip@64")
+    parser.add_argument("--progressive", default="", help="as 64/128: crops of 64 from 128's cache")
+    parser.add_argument("--no-stream", action="store_true", help="leave streaming out")
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+    index = build_index(resolve_data(options.data) if options.data else fetch("demo"))
+    cases = [(name, int(size), int(size)) for name, size in
+             (case.split("@") for case in options.cases.split(",") if case)]  # fmt: skip
+    if options.progressive:
+        small, full = map(int, options.progressive.split("/"))
+        cases.append(("crop_flip", full, small))
+    bench = Bench(index, options)
+    with tempfile.TemporaryDirectory() as folder:
+        print(f"{len(index.splits['train']):,} training images, {bench.what}")
+        sources = bench.sources(cases, Path(folder))
+        times = bench.rounds(sources)
+    print_table(times, options.batch_size)
+
+
+class Bench:
+    """A model, its step, and the ways to feed it."""
+
+    def __init__(self, index: DataIndex, options: argparse.Namespace) -> None:
+        self.index, self.options = index, options
+        machine = Machine(device=options.device)
+        self.device = choose_device(machine)
+        built = build_model(options.model, len(index.classes))
+        self.precision, _ = choose_precision(machine, self.device, built.module, 128)
+        self.workers = {
+            decoding: choose_workers(machine, self.device, decoding=decoding)
+            for decoding in (True, False)
+        }
+        self.fabric = Fabric(
+            accelerator=self.device.kind,
+            devices=1,
+            precision=FABRIC_PRECISION[self.precision],  # type: ignore[arg-type]
+        )
+        module = built.module.to(memory_format=torch.channels_last).train()
+        optimizer = torch.optim.Adam(module.parameters(), lr=1e-5)
+        self.model, self.optimizer = self.fabric.setup(module, optimizer)
+        self.what = (
+            f"{options.model}, {self.device.describe()}, {self.precision}, "
+            f"{torch.get_num_threads()} threads, batches of {options.batch_size}"
+        )
+
+    def step(self, batch: Batch) -> None:
+        inputs, labels, _ = batch
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = nn.functional.cross_entropy(self.model(inputs), labels)
+        self.fabric.backward(loss)
+        self.optimizer.step()
+
+    def sources(
+        self, cases: list[tuple[str, int, int]], folder: Path
+    ) -> dict[tuple[int, str], Source]:
+        """What feeds the step, by (size, name); says what building the caches took."""
+        found: dict[tuple[int, str], Source] = {}
+        caches: dict[int, CachedPixels] = {}
+        for policy, full, size in cases:
+            source = source_size(policy, full)
+            if source not in caches:
+                caches[source] = self.build(source, folder)
+            found.setdefault((size, "memory"), self.from_memory(size))
+            name = policy if full == size else f"{policy} of {full} px"
+            if not self.options.no_stream:
+                found[size, f"{name}, streaming"] = self.from_loader(policy, full, size, None)
+            cached = caches[source]
+            found[size, f"{name}, cached"] = self.from_loader(policy, full, size, cached)
+        return found
+
+    def build(self, side: int, folder: Path) -> CachedPixels:
+        began = time.perf_counter()
+        cached = cache_pixels(self.index, {"train": side}, limit=1e6, folder=folder)["train"]
+        cold, began = time.perf_counter() - began, time.perf_counter()
+        cache_pixels(self.index, {"train": side}, limit=1e6, folder=folder)
+        warm = time.perf_counter() - began
+        size, count = cached.path.stat().st_size / 1e9, len(self.index.splits["train"])
+        print(
+            f"cache at {side} px: {size:.2f} GB, built in {cold:.1f} s "
+            f"({count / cold:,.0f} images/s), opened again in {warm:.3f} s"
+        )
+        return cached
+
+    def sampler(self) -> EpochSampler:
+        n = len(self.index.splits["train"])
+        return EpochSampler(n, seed=0, batch_size=self.options.batch_size)
+
+    def from_loader(self, policy: str, full: int, size: int, cached: CachedPixels | None) -> Source:
+        transform = train_transform(policy, full)
+        sampler = self.sampler()
+        sampler.set_epoch(1, size=None if size == full else size)
+        loader: Any = make_loader(
+            ImageDataset(self.index, "train", transform, 0, cached),
+            workers=self.workers[cached is None],
+            device=self.device.torch,
+            batch_sampler=sampler,
+        )
+        return lambda: batches(loader, self.device.torch, None)
+
+    def from_memory(self, size: int) -> Source:
+        """The upper bound: uint8 images, channels last, in memory already."""
+        rows = self.options.batch_size * 16
+        dataset = ImageDataset(self.index, "train", eval_transform(size), None)
+        rows = min(rows, len(dataset))
+        images = torch.stack([dataset[i][0].permute(1, 2, 0) for i in range(rows)])
+        labels = torch.tensor([dataset.labels[i] for i in range(rows)])
+
+        def feed() -> Iterator[Batch]:
+            for keys in itertools.cycle(self.sampler()):
+                numbers = torch.tensor([key[0] % rows for key in keys])
+                picked = images[numbers].permute(0, 3, 1, 2).to(self.device.torch)
+                yield prepare(picked), labels[numbers].to(self.device.torch), numbers
+
+        return feed
+
+    def rounds(self, sources: dict[tuple[int, str], Source]) -> dict[tuple[int, str], list[float]]:
+        """Seconds a step of each source, one value a round."""
+        times: dict[tuple[int, str], list[float]] = {key: [] for key in sources}
+        for number in range(self.options.rounds + 1):
+            for key, source in sources.items():
+                steps, timed = 0, self.options.steps if number else 2
+                for batch in source():
+                    if steps == 3:  # the first ones fill the loader's queue and warm the caches
+                        self.wait()
+                        began = time.perf_counter()
+                    self.step(batch)
+                    steps += 1
+                    if steps == 3 + timed:
+                        break
+                self.wait()
+                if steps < 3 + timed:
+                    raise SystemExit(f"too few images for {3 + timed} steps: fewer --steps")
+                if number:  # the first round only warms up
+                    times[key].append((time.perf_counter() - began) / timed)
+        return times
+
+    def wait(self) -> None:
+        if self.device.kind == "cuda":
+            torch.cuda.synchronize()
+
+
+def print_table(times: dict[tuple[int, str], list[float]], batch: int) -> None:
+    """Images a second of each source, and its share of what memory gives in the same round."""
+    print("\n| size | data | images/s | spread | of memory |\n| --- | --- | --- | --- | --- |")
+    for (size, name), seconds in times.items():
+        speeds = [batch / one for one in seconds]
+        # each round against the memory of the same round: the machine's moods cancel out
+        shares = [ours / one for ours, one in zip(times[size, "memory"], seconds, strict=True)]
+        print(
+            f"| {size} px | {name} | {statistics.median(speeds):.1f} | "
+            f"{min(speeds):.1f} to {max(speeds):.1f} | {100 * statistics.median(shares):.1f} % |"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""A file of decoded pictures: written piece by piece, sound after a kill, memory-mapped to read.
+
+It holds pictures at one size, whatever their names and classes. Its parts, one after the other:
+
+- a header of 64 bytes: `podium-pixels`, the format, the side in pixels, the number of pictures;
+- the SHA-256 of every picture's file, sorted: uint8 of shape (n, 32);
+- the CRC-32 of every picture's pixels: uint32 of shape (n,), 0 where they are still missing;
+- padding to a whole page, then the pixels: uint8 of shape (n, side, side, 3).
+
+The pixels of a picture are written before their checksum, and checked against it when they are
+read: whatever a kill, a power cut or a bad disk leaves behind is known to be sound or missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["FORMAT", "CachedPixels", "PixelFile", "PixelWriter", "Pixels", "file_bytes", "writing"]
+
+FORMAT = 1
+"""To be raised whenever other pixels would come out: decoding, resampling, layout."""
+
+Pixels = npt.NDArray[np.uint8]
+_HEADER, _PAGE = 64, 4096
+_log = logging.getLogger(__name__)
+
+
+def file_bytes(count: int, size: int) -> int:
+    """Bytes of a complete file of `count` pictures of `size` x `size` pixels."""
+    return _pixels_at(count) + count * size * size * 3
+
+
+def _pixels_at(count: int) -> int:
+    return -(-(_HEADER + 36 * count) // _PAGE) * _PAGE  # rounded up
+
+
+def _marks_at(count: int) -> int:
+    return _HEADER + 32 * count
+
+
+class PixelFile:
+    """The parts of a file, memory-mapped and read-only; see the head of this module.
+
+    Attributes:
+        size: side of the pictures, pixels.
+        digests: uint8 of shape (n, 32), sorted.
+        pixels: uint8 of shape (n, size, size, 3).
+    """
+
+    def __init__(self, path: Path, count: int, size: int) -> None:
+        self.size = size
+        self.digests: Pixels = np.memmap(path, np.uint8, "r", _HEADER, (count, 32))
+        self.marks: npt.NDArray[np.uint32] = np.memmap(
+            path, np.uint32, "r", _marks_at(count), (count,)
+        )
+        shape = (count, size, size, 3)
+        pixels = np.memmap(path, np.uint8, "r", _pixels_at(count), shape)
+        self.pixels: Pixels = pixels.view(np.ndarray)  # the rows of a memmap are slow to make
+        # the first 8 bytes of each digest, as numbers that sort like it
+        self._numbers = _as_numbers(self.digests)
+
+    @classmethod
+    def open(cls, path: Path) -> PixelFile | None:
+        """The file, or None if there is none, or one that is no whole file of this format."""
+        try:
+            with open(path, "rb") as file:
+                name, *numbers = file.read(_HEADER).split()[:4]
+            version, size, count = map(int, numbers)
+            sound = name == b"podium-pixels" and version == FORMAT and count > 0
+            if not sound or path.stat().st_size != file_bytes(count, size):
+                return None
+            return cls(path, count, size)
+        except (OSError, ValueError):
+            return None
+
+    def find(self, digest: Pixels) -> Pixels | None:
+        """The picture whose file has this SHA-256, uint8 of shape (32,), if it is here."""
+        row = int(np.searchsorted(self._numbers, _as_numbers(digest[None])[0]))
+        if row == len(self._numbers) or not np.array_equal(self.digests[row], digest):
+            return None
+        return self.row(row)
+
+    def row(self, row: int) -> Pixels | None:
+        """One picture, uint8 of shape (size, size, 3); None if it is damaged."""
+        pixels: Pixels = self.pixels[row]
+        return pixels if _checksum(pixels) == self.marks[row] else None
+
+
+class CachedPixels:
+    """The pictures of one split, from a file; light to send to other processes.
+
+    Args:
+        path: the file.
+        size: side of its pictures, pixels.
+        rows: of each image of the split, its row in the file; int64 of shape (n,).
+    """
+
+    def __init__(self, path: Path, size: int, rows: npt.NDArray[np.int64]) -> None:
+        self.path, self.size, self.rows = path, size, rows
+        self._file: PixelFile | None = None
+        self._missing = False
+        self._sound = np.zeros(len(rows), dtype=bool)
+
+    def __reduce__(self) -> tuple[type[CachedPixels], tuple[Path, int, npt.NDArray[np.int64]]]:
+        # a memory map would be sent as all of its bytes
+        return type(self), (self.path, self.size, self.rows)
+
+    def get(self, number: int) -> Pixels | None:
+        """One picture, uint8 of shape (size, size, 3), read-only; None where it cannot be had.
+
+        That is so where the file was removed to make room for others, or is damaged: then it is
+        removed, so that the next run makes it anew.
+        """
+        if self._file is None and not self._missing:
+            self._file = PixelFile.open(self.path)
+            self._missing = self._file is None
+        if self._file is None:
+            return None
+        row = int(self.rows[number])
+        if self._sound[number]:
+            pixels: Pixels = self._file.pixels[row]
+            return pixels
+        found = self._file.row(row)
+        if found is not None:
+            self._sound[number] = True
+        elif self.path.exists():
+            _log.warning("%s is damaged: removed, and images are decoded instead.", self.path)
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+        return found
+
+
+class PixelWriter:
+    """A file that is being filled; `writing` opens one."""
+
+    def __init__(self, file: BinaryIO, size: int, count: int) -> None:
+        self.file, self.row_bytes, self.count = file, size * size * 3, count
+        file.seek(_marks_at(count))
+        self._marks = np.frombuffer(file.read(4 * count), dtype=np.uint32)
+
+    def has(self, row: int) -> bool:
+        """Whether a picture was written before, and is sound."""
+        if not self._marks[row]:
+            return False
+        self.file.seek(_pixels_at(self.count) + row * self.row_bytes)
+        return _checksum(self.file.read(self.row_bytes)) == int(self._marks[row])
+
+    def write(self, pictures: Sequence[tuple[int, bytes]]) -> None:
+        """Pixels of some rows: first all pixels, then the checksums that say they are there."""
+        for row, content in pictures:
+            self.file.seek(_pixels_at(self.count) + row * self.row_bytes)
+            self.file.write(content)
+        self.file.flush()
+        for row, content in pictures:
+            self.file.seek(_marks_at(self.count) + 4 * row)
+            self.file.write(np.uint32(_checksum(content)).tobytes())
+        self.file.flush()
+
+
+@contextlib.contextmanager
+def writing(path: Path, size: int, digests: Pixels) -> Iterator[PixelWriter]:
+    """Open a file to fill it: what was left behind, if it is for these pictures, or a new one.
+
+    Args:
+        path: the file.
+        size: side of the pictures, pixels.
+        digests: SHA-256 of their files, sorted; uint8 of shape (n, 32).
+    """
+    line = f"podium-pixels {FORMAT} {size} {len(digests)} ".encode()
+    head = line.ljust(_HEADER - 1) + b"\n" + digests.tobytes()
+    with open(path, "r+b" if path.is_file() else "w+b") as file:
+        if file.read(len(head)) != head:
+            file.truncate(0)
+            file.seek(0)
+            file.write(head)
+        file.truncate(file_bytes(len(digests), size))  # zeros, where there was nothing
+        yield PixelWriter(file, size, len(digests))
+
+
+def _as_numbers(digests: Pixels) -> npt.NDArray[np.uint64]:
+    return np.ascontiguousarray(digests[:, :8]).view(">u8").reshape(-1).astype(np.uint64)
+
+
+def _checksum(pixels: Pixels | bytes) -> int:
+    return zlib.crc32(pixels if isinstance(pixels, bytes) else pixels.data) or 1  # 0 says that there are none
