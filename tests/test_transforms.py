@@ -88,6 +88,32 @@ def test_autoaugment_is_torchvisions_on_the_small_picture(picture: Image.Image) 
         assert np.array_equal(ours.permute(1, 2, 0).numpy(), np.asarray(theirs))
 
 
+@pytest.mark.parametrize("least", [0.08, 0.35, 1.0])
+def test_crops_and_mirror_images_are_torchvisions(picture: Image.Image, least: float) -> None:
+    """The same boxes and sides for the same seed; pixels as Pillow's, but for rounding."""
+    v2 = torchvision.transforms.v2
+    oracle = v2.Compose(
+        [v2.RandomResizedCrop(48, scale=(least, 1.0), antialias=True), v2.RandomHorizontalFlip()]
+    )
+    transform = train_transform("crop_flip", 48, crop_scale=least)
+    square = Image.fromarray(transform.source(picture))
+    assert square.size == (60, 60)
+    for seed in range(25):
+        with seeded(seed):
+            ours = transform(picture)
+        with seeded(seed):
+            theirs = np.asarray(oracle(square)).astype(int)
+        off = np.abs(ours.permute(1, 2, 0).numpy().astype(int) - theirs)
+        assert off.max() <= 3
+        assert off.mean() < 0.35
+
+
+@pytest.mark.parametrize("crop_scale", [0.0, 1.1, -1.0])
+def test_an_impossible_crop_is_refused(crop_scale: float) -> None:
+    with pytest.raises(ValueError, match="crop_scale"):
+        train_transform("crop_flip", 48, crop_scale=crop_scale)
+
+
 def test_seeded_leaves_the_generator_as_it_was() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()

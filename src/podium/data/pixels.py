@@ -190,4 +190,6 @@ def _as_numbers(digests: Pixels) -> npt.NDArray[np.uint64]:
 
 
 def _checksum(pixels: Pixels | bytes) -> int:
-    return zlib.crc32(pixels if isinstance(pixels, bytes) else pixels.data) or 1  # 0 says that there are none
+    return (
+        zlib.crc32(pixels if isinstance(pixels, bytes) else pixels.data) or 1
+    )  # 0 says that there are none
