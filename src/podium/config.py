@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -51,20 +51,35 @@ class RunSpec(_Strict):
     """Alpha of mixup's Beta distribution; 0 is off."""
     cutmix: float = Field(default=0.0, ge=0, le=10)
     """Alpha of CutMix's Beta distribution; 0 is off. With both, a batch takes either at random."""
+    crop_scale: float = Field(default=0.35, gt=0, le=1)
+    """`crop_flip`: the least share of the picture's area that a crop keeps."""
+    flip: Literal["random", "alternate"] = "random"
+    """`crop_flip`: mirror images by chance, or in every other epoch (Jordan, 2024)."""
     image_size: int | None = Field(default=None, ge=32, le=1024)
     """Side of the square that the model sees, in pixels; empty: the model's own."""
+    progressive_sizes: tuple[Annotated[int, Field(ge=32, le=1024)], ...] = ()
+    """Sides that training images get instead, each for an equal share of the epochs; repeat one
+    to give it more. Validation and test images keep `image_size`."""
     normalize: Literal["weights", "none"] = "weights"
     """`weights`: mean and std that the pre-trained weights expect (none from scratch)."""
     epochs: int = Field(ge=1, le=100_000)
     """Passes over the training images, at most."""
     batch_size: int = Field(default=32, ge=2, le=65_536)
     """Images a step, over all devices together."""
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    """`sgd` has momentum 0.9; the others PyTorch's default betas."""
+    optimizer: Literal["adam", "adamw", "sgd", "muon"] = "adam"
+    """`sgd` has momentum 0.9; adam and adamw PyTorch's default betas; `muon` orthogonalises the
+    updates of convolutions (Jordan et al., 2024) and leaves the rest to adamw."""
     lr: float = Field(default=1e-4, gt=0, le=100)
-    """Learning rate at the start."""
+    """Learning rate: at the start, or at the top of `one_cycle`."""
     weight_decay: float = Field(default=0.0, ge=0, le=10)
-    """L2 penalty (adam, sgd) or decoupled decay (adamw)."""
+    """L2 penalty (adam, sgd) or decoupled decay (adamw, muon)."""
+    decay_norm_bias: bool = True
+    """Whether weight decay takes in biases and batch norms too."""
+    lr_schedule: Literal["steps", "one_cycle"] = "steps"
+    """`steps`: constant but for `lr_drop`. `one_cycle`: every step a rate of its own, up to `lr`
+    and down to nearly nothing at the end of the last epoch (Smith and Topin, 2018)."""
+    warmup: float = Field(default=0.2, gt=0, lt=1)
+    """Share of the steps in which `one_cycle` rises."""
     lr_drop: int | Literal["plateau"] | None = None
     """Multiply the rate by `lr_drop_factor` after this epoch, or once validation is flat."""
     lr_drop_factor: float = Field(default=0.1, gt=0, lt=1)
@@ -75,6 +90,11 @@ class RunSpec(_Strict):
     """Stop after this many epochs without a better validation accuracy; empty: never."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Probability mass that the target spreads over all classes."""
+    ema: float = Field(default=0.0, ge=0, lt=1)
+    """Decay a step of an exponential moving average of the weights, which is then what is
+    validated and kept; 0 is off. The average is shorter in the first steps."""
+    flip_test: bool = False
+    """Score every picture and its mirror image, and average the logits."""
     label: str | None = Field(default=None, max_length=60)
     """Name shown in figures and tables; empty: the contender's key."""
 
@@ -101,6 +121,18 @@ class RunSpec(_Strict):
             raise ValueError("if_unavailable needs pretrained: true (nothing else is downloaded)")
         if self.if_unavailable and self.weights is not None:
             raise ValueError("if_unavailable and weights exclude each other: a local file is there")
+        if self.freeze == "backbone" and self.ema:
+            raise ValueError(
+                "ema and freeze: backbone exclude each other: a linear head needs none"
+            )
+        if self.lr_schedule == "one_cycle" and self.lr_drop is not None:
+            raise ValueError("lr_drop needs lr_schedule: steps (one_cycle falls by itself)")
+        if self.augmentation != "crop_flip":
+            changed = [("crop_scale", self.crop_scale != 0.35), ("flip", self.flip != "random")]
+            for name in (name for name, is_set in changed if is_set):
+                raise ValueError(
+                    f"{name} needs augmentation: crop_flip (the others neither crop nor mirror)"
+                )
         return self
 
     def changes_from(self, stored: Mapping[str, Any]) -> list[str]:
@@ -128,6 +160,11 @@ class RunSpec(_Strict):
             )
         if self.early_stop is not None and self.early_stop >= self.epochs:
             said.append(f"early_stop: {self.early_stop} cannot act within {self.epochs} epochs")
+        if len(self.progressive_sizes) > self.epochs:
+            said.append(
+                f"progressive_sizes: {len(self.progressive_sizes)} sizes do not all get an epoch "
+                f"of {self.epochs}"
+            )
         return said
 
 

@@ -35,6 +35,8 @@ class TrainedModel:
     normalization: Normalization
     temperature: float = 1.0
     """Fitted on the validation images; 1 where the run is older than that, or unfinished."""
+    flip_test: bool = False
+    """Whether the logits are those of a picture and its mirror image, averaged."""
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """Calibrated probabilities: softmax of logits / temperature, in float32 or wider.
@@ -82,7 +84,9 @@ def load_run(folder: RunFolder, device: torch.device | str = "cpu") -> TrainedMo
             f"{folder.best} does not hold the model's weights ({error})."
         ) from None
     module = module.to(device).to(memory_format=torch.channels_last)
-    return TrainedModel(module.eval(), names, size, normalization, temperature)
+    return TrainedModel(
+        module.eval(), names, size, normalization, temperature, bool(meta.get("flip_test", False))
+    )
 
 
 def predict_split(
@@ -133,7 +137,9 @@ def predict_split(
         done += count
         notify(Event("evaluate", split, step=done, total=len(part)))
 
-    logits, _ = predict(model.module, loader, place, model.normalization, progress)
+    logits, _ = predict(
+        model.module, loader, place, model.normalization, progress, flip=model.flip_test
+    )
     numbers = {name: number for number, name in enumerate(model.class_names)}
     labels = [numbers[index.classes[label]] for label in part.labels]
     return Predictions(model.class_names, part.paths, np.asarray(labels, dtype=np.int64), logits)

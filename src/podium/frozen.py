@@ -39,7 +39,8 @@ class Features:
 def features_are_fixed(recipe: RunSpec, processes: int) -> bool:
     """Whether every epoch would compute the same features again."""
     varied = recipe.augmentation != "none" or recipe.mixup or recipe.cutmix
-    return recipe.freeze == "backbone" and not varied and processes == 1
+    sized = recipe.flip_test or recipe.progressive_sizes
+    return recipe.freeze == "backbone" and not varied and not sized and processes == 1
 
 
 def _without(module: nn.Module, classifier: str) -> tuple[nn.Module, nn.Module]:

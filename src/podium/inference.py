@@ -119,11 +119,21 @@ def predict(
     device: torch.device,
     normalization: Normalization,
     progress: Callable[[int], None] | None = None,
+    *,
+    flip: bool = False,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """Logits of every image of `loader`, in its order.
 
     Always in fp32, whatever the arithmetic of training: the figures of the report are then those
     that the saved weights give on any machine.
+
+    Args:
+        module: the model; left in evaluation mode.
+        loader: the images.
+        device: where the model is.
+        normalization: of the inputs.
+        progress: called with the number of images of every batch.
+        flip: score the mirror images too, and average the logits.
 
     Returns:
         `(logits, labels)`: float32 of shape (n, classes), int64 of shape (n,).
@@ -132,7 +142,10 @@ def predict(
     found, labels = [], []
     with torch.inference_mode():
         for inputs, target, _ in batches(loader, device, normalization):
-            found.append(module(inputs).float().cpu().numpy())
+            logits = module(inputs).float()
+            if flip:
+                logits = (logits + module(inputs.flip(3)).float()) / 2
+            found.append(logits.cpu().numpy())
             labels.append(target.cpu().numpy())
             if progress is not None:
                 progress(len(target))

@@ -1,21 +1,38 @@
-"""What follows from a history: the next learning rate, the best epoch, the end."""
+"""What follows from a history: the next learning rate and image size, the best epoch, the end."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from podium.config import RunSpec
 
-__all__ = ["best_epoch", "is_finished", "learning_rate"]
+__all__ = ["best_epoch", "is_finished", "learning_rate", "training_size"]
 
 Row = Mapping[str, float]
 
 
-def learning_rate(recipe: RunSpec, rows: Sequence[Row]) -> float:
-    """The rate of the epoch that follows `rows`, the history so far.
+_LOWEST = 1 / 25, 1 / 25e4  # of the highest rate: at the start and end of one cycle, as fast.ai's
 
-    A function of the history alone, so that a resumed run takes the same path.
+
+def learning_rate(recipe: RunSpec, rows: Sequence[Row], step: int = 0, steps: int = 1) -> float:
+    """The rate of a step of the epoch that follows `rows`, the history so far.
+
+    A function of the history and the step alone, so that a resumed run takes the same path.
+
+    Args:
+        recipe: the schedule; `one_cycle` is that of `torch.optim.lr_scheduler.OneCycleLR`.
+        rows: the finished epochs.
+        step: of the epoch under way, from 0.
+        steps: of every epoch.
     """
+    if recipe.lr_schedule == "one_cycle":
+        last = max(1, recipe.epochs * steps - 1)
+        at, top = min(last, len(rows) * steps + step), recipe.warmup * (last + 1) - 1
+        start, end = (recipe.lr * share for share in _LOWEST)
+        if at < top:
+            return _half_cosine(start, recipe.lr, at / top)
+        return _half_cosine(recipe.lr, end, (at - top) / (last - top))
     if recipe.lr_drop is None:
         return recipe.lr
     if recipe.lr_drop == "plateau":
@@ -25,6 +42,22 @@ def learning_rate(recipe: RunSpec, rows: Sequence[Row]) -> float:
         )
         return recipe.lr * (recipe.lr_drop_factor if flat else 1.0)
     return recipe.lr * (recipe.lr_drop_factor if len(rows) >= recipe.lr_drop else 1.0)
+
+
+def _half_cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * share))
+
+
+def training_size(recipe: RunSpec, epoch: int, image_size: int) -> int:
+    """Side of the training images of an epoch (from 1), in pixels.
+
+    Args:
+        recipe: `progressive_sizes` share its epochs equally, the first ones getting the rest.
+        epoch: from 1 to `recipe.epochs`.
+        image_size: the side without progressive sizes.
+    """
+    sizes = recipe.progressive_sizes or (image_size,)
+    return sizes[(epoch - 1) * len(sizes) // recipe.epochs]
 
 
 def _epochs_since_better(rows: Sequence[Row]) -> int:

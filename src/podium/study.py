@@ -16,6 +16,7 @@ from podium.data.images import load_rgb, thumbnail_jpeg
 from podium.data.index import DataIndex, build_index
 from podium.errors import PodiumError, RunFolderError, WeightsUnavailableError
 from podium.events import Event, Notify, StopRequest, silent, stop_on_signals
+from podium.schedule import training_size
 from podium.sealed import keep_copy
 from podium.store import RunFolder, StudyFolder, utc_now, write_json, write_pictures, write_text
 from podium.studyfile import load_study, machine_settings
@@ -154,8 +155,11 @@ class Study:
     def _cost(self, run: RunFolder, index: DataIndex) -> int:
         """Pixels to train on, in millions: what the time left is reckoned from."""
         recipe = self.spec.contenders[run.contender]
-        images = recipe.epochs * len(index.splits["train"])
-        return round(images * (recipe.image_size or 224) ** 2 / 1e6)
+        sides = [
+            training_size(recipe, epoch, recipe.image_size or 224)
+            for epoch in range(1, recipe.epochs + 1)
+        ]
+        return round(len(index.splits["train"]) * sum(side**2 for side in sides) / 1e6)
 
     def _index(self, notify: Notify) -> DataIndex:
         from podium.data.fetch import resolve_data

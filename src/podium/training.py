@@ -36,7 +36,8 @@ from podium.frozen import Features, compute_features, features_are_fixed
 from podium.inference import Batch, Normalization, batches, make_loader, predict
 from podium.machine import FABRIC_PRECISION, Device
 from podium.models import BuiltModel, build_model, freeze_backbone, set_train_mode
-from podium.schedule import best_epoch, is_finished, learning_rate
+from podium.optimizers import average_of, make_optimizer, set_rates
+from podium.schedule import best_epoch, is_finished, learning_rate, training_size
 from podium.store import RunFolder, atomic_write
 from podium.tensorboard import EpochLog
 from podium.transforms import eval_transform, mix_batch, sample_seed, train_transform
@@ -127,7 +128,8 @@ class _Trainer:
         self.normalization = input_normalization(recipe, built)
         self.module = built.module.to(memory_format=torch.channels_last)
         self.features: dict[str, Features] = {}
-        self.model, self.optimizer = fabric.setup(self.module, make_optimizer(recipe, self.module))
+        self.model, self.optimizer = fabric.setup(self.module, make_optimizer(recipe, built))
+        self.average = average_of(self.module, recipe.ema) if recipe.ema else None
         rank, world = fabric.global_rank, fabric.world_size
         self.sampler = EpochSampler(
             len(job.index.splits["train"]),
@@ -140,7 +142,9 @@ class _Trainer:
             ImageDataset(
                 job.index,
                 "train",
-                train_transform(recipe.augmentation, self.size),
+                train_transform(
+                    recipe.augmentation, self.size, flip=recipe.flip, crop_scale=recipe.crop_scale
+                ),
                 seed,
                 job.cached.get("train"),
             ),
@@ -169,10 +173,7 @@ class _Trainer:
             self.keep_features()
         while not is_finished(recipe, self.at.rows):
             epoch = len(self.at.rows) + 1
-            rate = learning_rate(recipe, self.at.rows)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            self.train_epoch(epoch)
+            rate = self.train_epoch(epoch)
             train_seconds, began = self.at.seconds, time.perf_counter()
             train_loss, train_accuracy, images = self.mean_over_processes(self.at)
             valid_loss, valid_accuracy = self.validate()
@@ -228,11 +229,16 @@ class _Trainer:
             return self.features["train"].in_batches(self.sampler, device)
         return batches(self.train_loader, device, self.normalization)
 
-    def train_epoch(self, epoch: int) -> None:
-        """All steps of one epoch that are not done yet; adds to `self.at`."""
+    def train_epoch(self, epoch: int) -> float:
+        """All steps of one epoch that are not done yet; adds to `self.at`.
+
+        Returns:
+            The learning rate of the last step.
+        """
         fabric, recipe, at = self.fabric, self.job.recipe, self.at
         seed, classes = self.job.folder.seed, len(self.job.index.classes)
-        self.sampler.set_epoch(epoch, start_batch=at.step)
+        size = training_size(recipe, epoch, self.size)
+        self.sampler.set_epoch(epoch, start_batch=at.step, size=size)
         set_train_mode(self.module, self.frozen)
         steps = self.sampler.steps
         # double precision, so that the mean loss does not depend on how many images there are
@@ -257,6 +263,7 @@ class _Trainer:
                     recipe.cutmix,
                     sample_seed(seed, epoch, -step),
                 )
+            set_rates(self.optimizer, learning_rate(recipe, at.rows, at.step, steps))
             self.optimizer.zero_grad(set_to_none=True)
             logits = self.model(inputs)
             loss = nn.functional.cross_entropy(
@@ -267,6 +274,8 @@ class _Trainer:
             share = self.sampler.global_batch(at.step) / fabric.world_size
             fabric.backward(loss / share)
             self.optimizer.step()
+            if self.average is not None:
+                self.average.update_parameters(self.module)
 
             sums[0] += loss.detach()
             sums[1] += (logits.detach().argmax(1) == labels).sum()
@@ -287,6 +296,12 @@ class _Trainer:
                 self.save_last()
                 saved = time.perf_counter()
         at.loss, at.correct, at.seen = sums.tolist()
+        return learning_rate(recipe, at.rows, steps - 1, steps)
+
+    @property
+    def kept(self) -> nn.Module:
+        """What is validated and saved as the best: the model, or its moving average."""
+        return self.module if self.average is None else self.average.module
 
     def validate(self) -> tuple[float, float]:
         """Mean loss and accuracy on the validation images, in fp32 as in the report."""
@@ -298,7 +313,11 @@ class _Trainer:
             target = kept.labels
         else:
             logits, labels = predict(
-                self.module, self.valid_loader, self.fabric.device, self.normalization
+                self.kept,
+                self.valid_loader,
+                self.fabric.device,
+                self.normalization,
+                flip=self.job.recipe.flip_test,
             )
             scores, target = torch.from_numpy(logits), torch.from_numpy(labels)
         part = Progress(
@@ -349,10 +368,11 @@ class _Trainer:
             "resize": "bilinear, antialiased, both sides to image_size",
             "mean": None if mean_std is None else list(mean_std[0]),
             "std": None if mean_std is None else list(mean_std[1]),
+            "flip_test": job.recipe.flip_test,
             "pretrained_source": self.built.pretrained_source,
             "best_epoch": epoch,
         }
-        write_best(job.folder, self.module, description)
+        write_best(job.folder, self.kept, description)
 
     def save_last(self) -> None:
         """Everything that resuming needs, in one file that is replaced whole."""
@@ -373,6 +393,7 @@ class _Trainer:
             ),
             "model": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
             "scaler": self.fabric.strategy.precision.state_dict(),
         }
         atomic_write(self.job.folder.last, lambda temporary: torch.save(state, temporary))
@@ -394,6 +415,8 @@ class _Trainer:
             )
         self.module.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         self.fabric.strategy.precision.load_state_dict(state["scaler"])
         step, loss, correct, seen, seconds = state["epoch_under_way"]
         if not self.fabric.is_global_zero:  # the saved sums are those of all processes together
@@ -408,13 +431,3 @@ def input_normalization(recipe: RunSpec, built: BuiltModel) -> Normalization:
     if recipe.normalize == "none" or built.mean is None or built.std is None:
         return None
     return built.mean, built.std
-
-
-def make_optimizer(recipe: RunSpec, module: nn.Module) -> torch.optim.Optimizer:
-    """The recipe's optimizer over the parameters that train."""
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    settings: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(parameters, momentum=0.9, **settings)
-    kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
-    return kind(parameters, **settings)

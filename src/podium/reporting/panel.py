@@ -12,6 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from podium.calibration import Calibration, Estimate
+from podium.config import RunSpec
 from podium.metrics import ClassScores, confusion, most_confused, wilson_interval
 from podium.reporting.class_table import ROWS_A_PAGE, by_f1, cells
 from podium.reporting.gallery import Picture
@@ -174,16 +175,31 @@ def _picture(picture: Picture, say: Labels) -> dict[str, Any]:
     }
 
 
+def _learning_rate(recipe: RunSpec, say: Labels) -> str:
+    """The rate, and what becomes of it."""
+    if recipe.lr_schedule == "one_cycle":
+        return f"{say.short(recipe.lr)} ({say('fact_one_cycle')})"
+    reached = recipe.lr_drop == "plateau" or (recipe.lr_drop or recipe.epochs) < recipe.epochs
+    if recipe.lr_drop is None or not reached:
+        return say.short(recipe.lr)
+    when = "plateau" if recipe.lr_drop == "plateau" else f"{say('epoch').lower()} {recipe.lr_drop}"
+    return f"{say.short(recipe.lr)} → {say.short(recipe.lr * recipe.lr_drop_factor)} ({when})"
+
+
+def _input_size(recipe: RunSpec, size: int | None, say: Labels) -> str:
+    """The side that the model is scored at, and those it trained at where they differ."""
+    if not size:
+        return NOTHING
+    text = say("fact_input_value", size=size)
+    if recipe.progressive_sizes:
+        steps = " → ".join(str(side) for side in dict.fromkeys(recipe.progressive_sizes))
+        text += f" ({say('fact_input_trained', sizes=steps)})"
+    return text
+
+
 def _facts(run: RunResult, say: Labels) -> list[tuple[str, str]]:
     done, recipe = run.done, run.recipe
     size = done.get("image_size") or recipe.image_size
-    drop = ""
-    reached = recipe.lr_drop == "plateau" or (recipe.lr_drop or recipe.epochs) < recipe.epochs
-    if recipe.lr_drop is not None and reached:
-        when = (
-            "plateau" if recipe.lr_drop == "plateau" else f"{say('epoch').lower()} {recipe.lr_drop}"
-        )
-        drop = f" → {say.short(recipe.lr * recipe.lr_drop_factor)} ({when})"
     trained = done.get("trainable_parameters")
     parameters = say.count(done.get("parameters"))
     if trained is not None:
@@ -197,10 +213,12 @@ def _facts(run: RunResult, say: Labels) -> list[tuple[str, str]]:
     return [
         (say("col_augmentation"), augmentation(recipe, say)),
         (say("fact_weights"), str(source)),
-        (say("fact_input"), say("fact_input_value", size=size) if size else NOTHING),
+        (say("fact_input"), _input_size(recipe, size, say)),
         (say("fact_parameters"), parameters),
         (say("fact_optimizer"), recipe.optimizer),
-        (say("fact_lr"), f"{say.short(recipe.lr)}{drop}"),
+        (say("fact_lr"), _learning_rate(recipe, say)),
+        *([(say("fact_ema"), f"{recipe.ema:g}")] if recipe.ema else []),
+        *([(say("fact_flip_test"), say("fact_flip_test_value"))] if recipe.flip_test else []),
         (say("fact_batch"), say.count(recipe.batch_size)),
         (say("fact_top5"), say.percent(run.scores.top5_accuracy)),
         (say("fact_nll"), say.number(run.scores.nll, 3)),
