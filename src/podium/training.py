@@ -33,8 +33,10 @@ from podium.errors import TrainingError
 from podium.events import Event, Notify, StopRequest, relay
 from podium.frozen import Features, compute_features, features_are_fixed
 from podium.inference import Batch, Normalization, batches, make_loader, predict
+from podium.layer_rates import layer_groups
 from podium.machine import FABRIC_PRECISION, Device
 from podium.models import BuiltModel, build_model, freeze_backbone, set_train_mode
+from podium.probe import probe_epoch
 from podium.schedule import best_epoch, is_finished, learning_rate
 from podium.store import RunFolder, atomic_write
 from podium.tensorboard import EpochLog
@@ -158,28 +160,11 @@ class _Trainer:
             self.keep_features()
         while not is_finished(recipe, self.at.rows):
             epoch = len(self.at.rows) + 1
-            rate = learning_rate(recipe, self.at.rows)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            self.train_epoch(epoch)
-            train_seconds, began = self.at.seconds, time.perf_counter()
-            train_loss, train_accuracy, images = self.mean_over_processes(self.at)
-            valid_loss, valid_accuracy = self.validate()
-            seconds = train_seconds + time.perf_counter() - began
-            row = {
-                "epoch": epoch,
-                "lr": rate,
-                "train_loss": train_loss,
-                "train_accuracy": train_accuracy,
-                "valid_loss": valid_loss,
-                "valid_accuracy": valid_accuracy,
-                "seconds": round(seconds, 3),
-                "images_per_second": round(images / train_seconds, 2),
-            }
+            row = self.probe() if recipe.linear_probe and epoch == 1 else self.epoch(epoch)
             rows = [*self.at.rows, row]
             if best_epoch(rows) == epoch:
                 self.save_best(epoch)
-            self.at = Progress(rows, total_seconds=self.at.total_seconds + seconds)
+            self.at = Progress(rows, total_seconds=self.at.total_seconds + row["seconds"])
             self.save_last()
             if self.fabric.is_global_zero:
                 self.job.folder.write_history(rows)
@@ -189,27 +174,54 @@ class _Trainer:
         if log is not None:
             log.close()
 
+    def epoch(self, epoch: int) -> dict[str, float]:
+        """Train an epoch to its end and validate; returns its row of the history."""
+        rate = learning_rate(self.job.recipe, self.at.rows)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group.get("lr_scale", 1.0)
+        self.train_epoch(epoch)
+        train_seconds, began = self.at.seconds, time.perf_counter()
+        train_loss, train_accuracy, images = self.mean_over_processes(self.at)
+        valid_loss, valid_accuracy = self.validate()
+        return {
+            "epoch": epoch,
+            "lr": rate,
+            "train_loss": train_loss,
+            "train_accuracy": train_accuracy,
+            "valid_loss": valid_loss,
+            "valid_accuracy": valid_accuracy,
+            "seconds": round(train_seconds + time.perf_counter() - began, 3),
+            "images_per_second": round(images / train_seconds, 2),
+        }
+
+    def compute_features(self) -> dict[str, Features]:
+        return compute_features(
+            self.built,
+            self.job.index,
+            size=self.size,
+            normalization=self.normalization,
+            device=self.fabric.device,
+            precision=self.job.precision,
+            notify=self.notify,
+            stop=self.stop,
+        )
+
+    def probe(self) -> dict[str, float]:
+        work = (self.fabric, self.built, self.job.folder, self.compute_features)
+        return probe_epoch(*work, self.notify, self.stop)
+
     def keep_features(self) -> None:
         """Where the backbone is frozen and its input never varies, run it once and for all."""
-        job, device = self.job, self.fabric.device
-        if not features_are_fixed(job.recipe, self.fabric.world_size):
+        recipe = self.job.recipe
+        if recipe.linear_probe or not features_are_fixed(recipe, self.fabric.world_size):
             return
-        train_loader = make_loader(
-            ImageDataset(job.index, "train", eval_transform(self.size), None),
-            workers=job.workers,
-            device=device,
-            batch_size=job.recipe.batch_size,
-        )
-        loaders = {"train": train_loader, "valid": self.valid_loader}  # one process: all of valid
-        began, name = time.perf_counter(), self.built.classifier
-        self.features = compute_features(
-            self.module, name, loaders, device, self.normalization, self.notify
-        )
+        began = time.perf_counter()
+        self.features = self.compute_features()
         if not self.features:
             return
         self.at.total_seconds += time.perf_counter() - began
         # the parameters stay the same objects, so that the whole model is saved as ever
-        self.model = self.fabric.setup_module(self.module.get_submodule(name))
+        self.model = self.fabric.setup_module(self.module.get_submodule(self.built.classifier))
 
     def train_batches(self) -> Iterator[Batch]:
         device = self.fabric.device
@@ -401,7 +413,9 @@ def input_normalization(recipe: RunSpec, built: BuiltModel) -> Normalization:
 
 def make_optimizer(recipe: RunSpec, module: nn.Module) -> torch.optim.Optimizer:
     """The recipe's optimizer over the parameters that train."""
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    parameters: Any = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if recipe.layer_decay < 1:
+        parameters = layer_groups(module, recipe.layer_decay, weight_decay=recipe.weight_decay)
     settings: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(parameters, momentum=0.9, **settings)
