@@ -52,7 +52,7 @@ def layer_groups(
     if isinstance(module, nn.Sequential):
         model = _Grouped(module, {"parts": r"^(\d+)\."})
     elif not hasattr(module, "group_matcher"):  # torchvision's; what nothing matches is the head
-        model = _Grouped(module, {"stem": r"^(conv1|bn1)\.", "blocks": r"^layer(\d+)\.(\d+)\."})
+        model = _Grouped(module, {"stem": r"^(?:conv1|bn1)\.", "blocks": r"^layer(\d+)\.(\d+)\."})
     groups: list[dict[str, Any]] = param_groups_layer_decay(
         model,
         weight_decay=weight_decay,

@@ -1,18 +1,16 @@
-"""Multinomial logistic regression with an L2 penalty, solved to its optimum along a path.
+"""Multinomial logistic regression with an L2 penalty, solved to its optimum.
 
 The objective, over standardised features z (mean 0, standard deviation 1 on the training images):
 
     mean over images of -log softmax(W z + b)[label]  +  penalty / 2 * ||W||^2
 
 It is convex, so there is one optimum, found by L-BFGS (Liu and Nocedal, 1989) on all images at
-once. scikit-learn's `LogisticRegression(C=1 / (images * penalty))` minimises the same. From the
-strongest penalty to the weakest every solution begins at the one before, which is near (Friedman
-et al., 2010).
+once. scikit-learn's `LogisticRegression(C=1 / (images * penalty))` minimises the same. A
+solution for a penalty close by is a good point to begin at (Friedman et al., 2010).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,96 +20,97 @@ import torch
 from scipy.optimize import minimize
 from torch.nn.functional import cross_entropy
 
-__all__ = ["PENALTIES", "Solution", "logistic_path", "mean_loss_and_accuracy"]
-
-PENALTIES = tuple(10.0 ** (-step / 2) for step in range(13))
-"""From 1, where all classes are nearly equally likely, to 1e-6: two a decade."""
+__all__ = ["Logistic", "Solution", "mean_loss_and_accuracy"]
 
 _CHUNK = 4_000_000  # logits in memory at a time
 _DOUBLE_BELOW = 20_000_000  # images x features x classes for which double precision costs nothing
 _MOST_STEPS = 1000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Solution:
     """The optimum for a penalty, for features as they come: logits = x @ weight.T + bias.
 
     `weight` is float64 of shape (classes, features), `bias` of shape (classes,); `steps` are
-    evaluations of the objective.
+    evaluations of the objective; `point` is where a solver may begin the next one.
     """
 
     penalty: float
     weight: torch.Tensor
     bias: torch.Tensor
     steps: int
+    point: npt.NDArray[np.float64]
 
 
-def logistic_path(
-    features: torch.Tensor,
-    labels: torch.Tensor,
-    classes: int,
-    penalties: Sequence[float] = PENALTIES,
-    *,
-    tolerance: float = 1e-5,
-) -> Iterator[Solution]:
-    """Solve for each penalty in turn; a caller who has seen enough need not go on.
+class Logistic:
+    """The objective on some images; `solve` it for one penalty after the other.
 
-    Small problems are solved in double precision, large ones in single precision with sums over
-    images in double: then the data, not the arithmetic, limits what the weights mean.
+    Small problems are solved in double precision, large ones in single precision with the losses
+    summed in double: then the data, not the arithmetic, limits what the weights mean.
 
     Args:
-        features: float of shape (n, d), on any device.
+        features: float of shape (n, d), on any device; a standardised copy is kept.
         labels: int64 of shape (n,), 0 to classes - 1.
         classes: how many there are.
-        penalties: positive, from strong to weak.
-        tolerance: the largest partial derivative at a solution.
-
-    Yields:
-        A solution for each penalty.
     """
-    images, width = features.shape
-    double = images * width * classes <= _DOUBLE_BELOW and features.device.type != "mps"
-    kind = torch.float64 if double else torch.float32
-    mean, deviation = _mean_and_deviation(features)
-    z = ((features - mean.to(features)) / deviation.to(features)).to(kind)
-    labels = labels.to(features.device)
-    rows = max(1, _CHUNK // classes)
 
-    def objective(flat: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
-        wide = torch.from_numpy(flat).view(width + 1, classes)
+    def __init__(self, features: torch.Tensor, labels: torch.Tensor, classes: int) -> None:
+        self.images, self.width = features.shape
+        self.classes = classes
+        few = self.images * self.width * classes <= _DOUBLE_BELOW
+        self.double = few and features.device.type != "mps"
+        self.mean, self.deviation = _mean_and_deviation(features)
+        z = (features - self.mean.to(features)) / self.deviation.to(features)
+        self.z = z.double() if self.double else z.float()
+        self.labels = labels.to(features.device)
+
+    def solve(
+        self, penalty: float, start: Solution | None = None, *, tolerance: float = 1e-5
+    ) -> Solution:
+        """The optimum for `penalty`, looked for from `start` on; empty: from zero.
+
+        Args:
+            penalty: positive.
+            start: a solution for a penalty not far away.
+            tolerance: the largest partial derivative at a solution.
+        """
+        shape = (self.width + 1, self.classes)
+        found: Any = minimize(
+            lambda flat: self._objective(torch.from_numpy(flat).view(shape), penalty),
+            np.zeros(shape).ravel() if start is None else start.point,
+            jac=True,
+            method="L-BFGS-B",
+            options={
+                "gtol": tolerance,
+                # improvements below what the sums can show end it, too
+                "ftol": 1e-15 if self.double else 1e-9,
+                "maxiter": _MOST_STEPS,
+                "maxfun": 2 * _MOST_STEPS,
+            },
+        )
+        point = found.x.copy()
+        wide = torch.from_numpy(point).view(shape)
+        weight = wide[:-1].T / self.deviation
+        return Solution(penalty, weight, wide[-1] - weight @ self.mean, int(found.nfev), point)
+
+    def _objective(
+        self, wide: torch.Tensor, penalty: float
+    ) -> tuple[float, npt.NDArray[np.float64]]:
+        """Value and gradient at `wide`: weights of shape (d, classes), and biases below them."""
+        z, rows = self.z, max(1, _CHUNK // self.classes)
         weight, bias = wide[:-1].to(z), wide[-1].to(z)
-        loss, slope = 0.0, torch.zeros(width + 1, classes, dtype=torch.float64)
-        for at in range(0, images, rows):
-            part, target = z[at : at + rows], labels[at : at + rows, None]
+        loss, slope = 0.0, torch.zeros_like(wide)
+        for at in range(0, self.images, rows):
+            part, target = z[at : at + rows], self.labels[at : at + rows, None]
             log_p = torch.log_softmax(torch.addmm(bias, part, weight), 1)
             loss -= float(log_p.gather(1, target).sum(dtype=_wide(z)))
             excess = log_p.exp_().scatter_add_(1, target, torch.full_like(log_p[:, :1], -1))
             slope[:-1] += (part.T @ excess).cpu()
             slope[-1] += excess.sum(0, dtype=_wide(z)).cpu()
-        slope /= images
+        slope /= self.images
         slope[:-1] += penalty * wide[:-1]
         norm = float(wide[:-1].square().sum())
-        return loss / images + penalty / 2 * norm, slope.flatten().numpy()
-
-    at = np.zeros((width + 1) * classes)
-    for penalty in penalties:
-        found: Any = minimize(
-            objective,
-            at,
-            jac=True,
-            method="L-BFGS-B",
-            options={
-                "gtol": tolerance,
-                # where sums can no longer show an improvement, it is found
-                "ftol": 1e-15 if double else 1e-8,
-                "maxiter": _MOST_STEPS,
-                "maxfun": 2 * _MOST_STEPS,
-            },
-        )
-        at = found.x
-        wide = torch.from_numpy(at.copy()).view(width + 1, classes)
-        weight = wide[:-1].T / deviation
-        yield Solution(penalty, weight, wide[-1] - weight @ mean, int(found.nfev))
+        return loss / self.images + penalty / 2 * norm, slope.numpy().ravel()
 
 
 def mean_loss_and_accuracy(

@@ -16,21 +16,29 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from podium.calibration import fit_temperature, nll
 from podium.errors import ConfigError
 from podium.events import Event, Notify, StopRequest
 from podium.frozen import MOST_BYTES, Features
-from podium.logistic import logistic_path, mean_loss_and_accuracy
+from podium.logistic import Logistic, Solution, mean_loss_and_accuracy
 from podium.models import BuiltModel
-from podium.store import RunFolder, write_text
+from podium.store import Predictions, RunFolder, write_text
 
 __all__ = ["Probe", "Trial", "probe_epoch", "solve_probe", "write_head", "write_trials"]
 
-PATIENCE = 2  # weaker penalties in a row that are worse on valid end the search
+FIRST, STEP = 1e-2, 10**0.5  # the penalty that is tried first, and the factor between two
+WEAKEST, STRONGEST = 1e-6, 1e2
+PATIENCE = 2  # penalties in a row that are no better end a direction of the search
+CLOSE = 1e-2  # of the penalty: the largest partial derivative at a solution
+BETTER = 1e-6  # nats; a smaller difference is none
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A penalty that was tried: loss in nats without the penalty's share, accuracy 0 to 1."""
+    """A penalty that was tried: losses in nats without the penalty's share, accuracies 0 to 1.
+
+    `calibrated_loss` is that of valid with the temperature that suits it best: what is compared.
+    """
 
     penalty: float
     steps: int
@@ -38,6 +46,8 @@ class Trial:
     train_accuracy: float
     valid_loss: float
     valid_accuracy: float
+    temperature: float
+    calibrated_loss: float
     chosen: bool = False
 
 
@@ -107,11 +117,14 @@ def solve_probe(
     notify: Notify,
     stop: StopRequest | None = None,
 ) -> Probe:
-    """Solve for penalties from strong to weak; keep the one with the lowest loss on valid.
+    """Solve for one penalty after the other; keep the best on valid.
 
-    The loss, not the accuracy: it weighs how sure the classifier is of every image, where the
-    accuracy of a few hundred images moves by whole images and often ties. Equal losses: the
-    stronger penalty. The search ends once `PATIENCE` penalties in a row were worse.
+    The best has the lowest loss at its own best temperature, since Podium fits a temperature on
+    valid anyway: otherwise a strong penalty would lose for being timid alone. The loss, not the
+    accuracy: it weighs how sure the classifier is of every image, where the accuracy of a few
+    hundred images moves by whole images and often ties. The search goes from `FIRST` to weaker
+    penalties until `PATIENCE` in a row are no better; where `FIRST` stays the best, to stronger
+    ones as well. Every solution begins at its neighbour's.
 
     Args:
         built: the model, whose classifier will be written; not changed here.
@@ -130,30 +143,57 @@ def solve_probe(
     train, valid = features["train"], features["valid"]
     x, y = train.values.flatten(1).to(device), train.labels.to(device)
     v, u = valid.values.flatten(1).to(device), valid.labels.to(device)
-    trials: list[Trial] = []
-    best, kept = 0, (torch.empty(0), torch.empty(0))
-    for solution in logistic_path(x, y, classes):
-        # rounded first: scored is what is saved
-        weight, bias = (t.float().to(device) for t in (solution.weight, solution.bias))
-        scores = (*mean_loss_and_accuracy(x, y, weight, bias),
-                  *mean_loss_and_accuracy(v, u, weight, bias))  # fmt: skip
-        trials.append(Trial(solution.penalty, solution.steps, *scores))
-        if len(trials) == 1 or trials[-1].valid_loss < trials[best].valid_loss:
-            best, kept = len(trials) - 1, (weight.cpu(), bias.cpu())
-        if stop is not None and stop.is_set():
-            raise KeyboardInterrupt
-        if len(trials) - 1 - best >= PATIENCE:
+    problem = Logistic(x, y, classes)
+    trials: dict[float, tuple[Trial, Solution]] = {}
+    best, first = FIRST, None
+    for factor in (1 / STEP, STEP):
+        if factor > 1 and best != FIRST:
             break
-    won = trials[best]
+        near, worse = first, 0
+        penalty = FIRST if near is None else FIRST * factor
+        while worse < PATIENCE and WEAKEST * 0.99 < penalty < STRONGEST * 1.01:
+            near = problem.solve(penalty, near, tolerance=CLOSE * penalty)
+            first = first or near
+            trials[penalty] = _score(near, x, y, v, u), near
+            here, record = (trials[p][0].calibrated_loss for p in (penalty, best))
+            worse = 0 if penalty == FIRST or here < record - BETTER else worse + 1
+            best = best if worse else penalty
+            penalty *= factor
+            if stop is not None and stop.is_set():
+                raise KeyboardInterrupt
+    won, solution = trials[best]
     notify(
         Event(
             "message",
             f"linear probe: penalty {won.penalty:.1e} of {len(trials)} tried, valid loss "
-            f"{won.valid_loss:.4f}, {100 * won.valid_accuracy:.1f} % (all of them in probe.csv)",
+            f"{won.calibrated_loss:.4f} at its temperature, {100 * won.valid_accuracy:.1f} % "
+            "(all of them in probe.csv)",
         )
     )
-    told = [replace(trial, chosen=trial is won) for trial in trials]
-    return Probe(*kept, tuple(told))
+    told = [
+        replace(trial, chosen=trial is won)
+        for _, (trial, _) in sorted(trials.items(), reverse=True)
+    ]
+    return Probe(solution.weight.float(), solution.bias.float(), tuple(told))
+
+
+def _score(
+    solution: Solution, x: torch.Tensor, y: torch.Tensor, v: torch.Tensor, u: torch.Tensor
+) -> Trial:
+    # rounded first: scored is what is saved
+    weight, bias = (t.float().to(x.device) for t in (solution.weight, solution.bias))
+    numbers = tuple(str(number) for number in range(max(len(u), len(bias))))
+    logits = (v.to(weight) @ weight.T + bias).cpu().numpy()
+    valid = Predictions(numbers[: len(bias)], numbers[: len(u)], u.cpu().numpy(), logits)
+    temperature = fit_temperature(valid)
+    return Trial(
+        solution.penalty,
+        solution.steps,
+        *mean_loss_and_accuracy(x, y, weight, bias),
+        *mean_loss_and_accuracy(v, u, weight, bias),
+        temperature,
+        nll(valid, temperature).value,
+    )
 
 
 def _refuse_head(model: str, head: nn.Module, features: Mapping[str, Features]) -> None:

@@ -32,10 +32,10 @@ from podium.data.index import DataIndex
 from podium.errors import TrainingError
 from podium.events import Event, Notify, StopRequest, relay
 from podium.frozen import Features, compute_features, features_are_fixed
-from podium.inference import Batch, Normalization, batches, make_loader, predict
+from podium.inference import Batch, batches, input_normalization, make_loader, predict
 from podium.layer_rates import layer_groups
 from podium.machine import FABRIC_PRECISION, Device
-from podium.models import BuiltModel, build_model, freeze_backbone, set_train_mode
+from podium.models import build_model, freeze_backbone, set_train_mode
 from podium.probe import probe_epoch
 from podium.schedule import best_epoch, is_finished, learning_rate
 from podium.store import RunFolder, atomic_write
@@ -402,13 +402,6 @@ class _Trainer:
         self.at = Progress(
             state["rows"], int(step), loss, correct, seen, seconds, state["total_seconds"]
         )
-
-
-def input_normalization(recipe: RunSpec, built: BuiltModel) -> Normalization:
-    """Mean and std of the weights, unless the recipe wants plain values in [0, 1]."""
-    if recipe.normalize == "none" or built.mean is None or built.std is None:
-        return None
-    return built.mean, built.std
 
 
 def make_optimizer(recipe: RunSpec, module: nn.Module) -> torch.optim.Optimizer:
