@@ -234,6 +234,10 @@ def test_fine_tuning_begins_at_the_probe(index: DataIndex, tmp_path: Path) -> No
         for run in (alone, tuned)
     ]
     last = torch.load(tuned.folder.last, weights_only=True)["model"]
+    before = build_model("efficientnet_lite0", 3, pretrained=True).module.state_dict()
+    for name in before:
+        if "running" in name:  # the statistics that the probe was solved with
+            assert torch.equal(last[name], before[name]), name
     for name, value in heads[0].items():
         torch.testing.assert_close(heads[1][name], value)
         torch.testing.assert_close(last[f"classifier.{name}"], value)

@@ -47,7 +47,8 @@ class RunSpec(_Strict):
     """`backbone`: train the last linear layer alone, on fixed features."""
     linear_probe: bool = False
     """Epoch 1 solves the classifier on frozen features, its penalty chosen on the validation
-    images; further epochs fine-tune from there (LP-FT). With `freeze: backbone` it is the run."""
+    images; further epochs fine-tune from there (LP-FT), all batch norms with the
+    statistics that they have. With `freeze: backbone` the probe is the run."""
     augmentation: Policy = "none"
     """How training images are varied; validation and test images never are."""
     mixup: float = Field(default=0.0, ge=0, le=10)

@@ -35,7 +35,7 @@ from podium.frozen import Features, compute_features, features_are_fixed
 from podium.inference import Batch, batches, input_normalization, make_loader, predict
 from podium.layer_rates import layer_groups
 from podium.machine import FABRIC_PRECISION, Device
-from podium.models import build_model, freeze_backbone, set_train_mode
+from podium.models import batch_norms, build_model, freeze_backbone, set_train_mode
 from podium.probe import probe_epoch
 from podium.schedule import best_epoch, is_finished, learning_rate
 from podium.store import RunFolder, atomic_write
@@ -121,6 +121,8 @@ class _Trainer:
             seed=seed,
         )
         self.frozen = freeze_backbone(built) if recipe.freeze == "backbone" else ()
+        if recipe.linear_probe:  # its classifier fits features with these very statistics
+            self.frozen += batch_norms(built.module)
         self.built = built
         self.size = recipe.image_size or built.image_size
         self.normalization = input_normalization(recipe, built)
