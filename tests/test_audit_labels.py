@@ -17,7 +17,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from podium.auditing import embed as embed_module
 from podium.auditing import labels as labels_module
-from podium.auditing.embed import embed, fold_batch_norms
+from podium.auditing.embed import embed
 from podium.auditing.labels import (
     FOLDS,
     calibrate,
@@ -30,6 +30,7 @@ from podium.auditing.labels import (
 from podium.data.images import load_rgb
 from podium.data.index import DataIndex, build_index
 from podium.errors import UnreadableImageError
+from podium.features.folding import fold_batch_norms
 from podium.models import build_model
 from tests.conftest import write_pictures
 

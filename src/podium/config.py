@@ -45,6 +45,10 @@ class RunSpec(_Strict):
     """The pre-trained model that stands in where `model`'s weights cannot be had."""
     freeze: Literal["none", "backbone"] = "none"
     """`backbone`: train the last linear layer alone, on fixed features."""
+    linear_probe: bool = False
+    """Epoch 1 solves the classifier on frozen features, its penalty chosen on the validation
+    images; further epochs fine-tune from there (LP-FT), all batch norms with the
+    statistics that they have. With `freeze: backbone` the probe is the run."""
     augmentation: Policy = "none"
     """How training images are varied; validation and test images never are."""
     mixup: float = Field(default=0.0, ge=0, le=10)
@@ -71,6 +75,8 @@ class RunSpec(_Strict):
     updates of convolutions (Jordan et al., 2024) and leaves the rest to adamw."""
     lr: float = Field(default=1e-4, gt=0, le=100)
     """Learning rate: at the start, or at the top of `one_cycle`."""
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    """Factor on the learning rate for every layer further from the classifier; 1 is off."""
     weight_decay: float = Field(default=0.0, ge=0, le=10)
     """L2 penalty (adam, sgd) or decoupled decay (adamw, muon)."""
     decay_norm_bias: bool = True
@@ -133,7 +139,40 @@ class RunSpec(_Strict):
                 raise ValueError(
                     f"{name} needs augmentation: crop_flip (the others neither crop nor mirror)"
                 )
+        self._refuse_probe_conflicts(starts_pretrained)
         return self
+
+    def _refuse_probe_conflicts(self, starts_pretrained: bool) -> None:
+        if self.layer_decay < 1 and self.freeze == "backbone":
+            raise ValueError("layer_decay needs freeze: none (a single layer trains)")
+        if self.layer_decay < 1 and self.optimizer == "muon":
+            raise ValueError("layer_decay needs optimizer: adam, adamw or sgd")
+        if not self.linear_probe:
+            return
+        if not starts_pretrained:
+            raise ValueError(
+                "linear_probe needs pretrained: true or weights: FILE "
+                "(features of random weights tell little)"
+            )
+        if self.freeze == "none":
+            return
+        if self.epochs != 1:
+            raise ValueError(
+                f"linear_probe with freeze: backbone is solved at once: expected epochs: 1, got "
+                f"{self.epochs} (without freeze, further epochs fine-tune all layers)"
+            )
+        for name, off in (
+            ("augmentation", "none"),
+            ("mixup", 0),
+            ("cutmix", 0),
+            ("label_smoothing", 0),
+            ("weight_decay", 0),
+        ):
+            if getattr(self, name) != off:
+                raise ValueError(
+                    f"{name} does nothing where linear_probe is the whole run (freeze: backbone): "
+                    f"leave it at {off}, or leave freeze away to fine-tune from the probe"
+                )
 
     def changes_from(self, stored: Mapping[str, Any]) -> list[str]:
         """What differs from a stored recipe, as 'key: old -> new'; its name may differ.
@@ -153,6 +192,8 @@ class RunSpec(_Strict):
     def notices(self) -> list[str]:
         """Settings that the others keep from taking effect, one sentence each."""
         said = []
+        if self.linear_probe and self.freeze == "none" and self.epochs == 1:
+            said.append("linear_probe: its one epoch is the probe; nothing is fine-tuned after it")
         if isinstance(self.lr_drop, int) and self.lr_drop >= self.epochs:
             said.append(
                 f"lr_drop: {self.lr_drop} is never reached in {self.epochs} epochs; "

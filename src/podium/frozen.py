@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
 from podium.config import RunSpec
-from podium.data.dataset import EpochSampler
-from podium.events import Event, Notify
-from podium.inference import Batch, Normalization, batches
+from podium.data.dataset import EpochSampler, ImageDataset
+from podium.data.index import DataIndex
+from podium.events import Event, Notify, StopRequest
+from podium.features.extract import BF16_TOLERANCE, Backbone, View
+from podium.inference import Batch, Normalization
+from podium.models import BuiltModel
+from podium.transforms import eval_transform, prepare
 
 __all__ = ["Features", "compute_features", "features_are_fixed", "head_follows_backbone"]
 
 
 MOST_BYTES = 4 * 2**30
+
+WORTH_CHECKING = 1000  # images: for fewer, making sure that bf16 is sound takes longer than fp32
 
 
 @dataclass(frozen=True)
@@ -75,46 +80,89 @@ def head_follows_backbone(
 
 
 def compute_features(
-    module: nn.Module,
-    classifier: str,
-    loaders: Mapping[str, DataLoader[Any]],
-    device: torch.device,
+    built: BuiltModel,
+    index: DataIndex,
+    *,
+    size: int,
     normalization: Normalization,
+    device: torch.device,
+    precision: str,
     notify: Notify,
+    stop: StopRequest | None = None,
+    views: tuple[View, ...] = ("plain",),
 ) -> dict[str, Features]:
-    """Run every image through all of the model but its classifier.
+    """Run every image of train and valid through all of the model but its classifier, or the cache.
 
-    In fp32 and evaluation mode: the very features that evaluation will see.
+    In evaluation mode. The validation images always in fp32: the very features that the final
+    scoring will see. The training images in bf16 where training is, there are many of them, and
+    bf16 features are near those in fp32 on a few of them.
 
     Args:
-        module: the model; unchanged afterwards.
-        classifier: name of its classifier.
-        loaders: of each split, its images in the order that numbers them.
-        device: where the model is.
+        built: the model; unchanged.
+        index: the images.
+        size: side of them, pixels.
         normalization: of the inputs.
+        device: where to compute.
+        precision: of training.
         notify: told of the progress.
+        stop: asked after every batch.
+        views: whose mean the features are.
 
     Returns:
         Features by split; empty where the model cannot be taken apart.
+
+    Raises:
+        KeyboardInterrupt: `stop` was set; what was computed is kept in the cache.
+        UnreadableImageError: an image can no longer be read.
     """
-    sized: list[Any] = [loader.dataset for loader in loaders.values()]
-    total = sum(len(dataset) for dataset in sized)
-    sample, _, _ = next(batches(next(iter(loaders.values())), device, normalization))
-    if not head_follows_backbone(module, classifier, sample, most_images=total):
+    splits = ("train", "valid")
+    total = sum(len(index.splits[split]) for split in splits)
+    first = ImageDataset(index, "train", eval_transform(size), None)
+    sample = torch.stack([first[number][0] for number in range(min(4, len(first)))]).to(device)
+    sample = prepare(sample, *(normalization or (None, None)))
+    if not head_follows_backbone(built.module, built.classifier, sample, most_images=total):
         return {}
-    parent, head = _without(module, classifier)
-    found, done = {}, 0
-    try:
-        for split, loader in loaders.items():
-            values, labels = [], []
-            with torch.no_grad():  # not inference mode: the classifier trains on these
-                for inputs, target, _ in batches(loader, device, normalization):
-                    values.append(module(inputs).float().cpu())
-                    labels.append(target.cpu())
-                    done += len(target)
-                    notify(Event("evaluate", "features", step=done, total=total))
-            found[split] = Features(torch.cat(values), torch.cat(labels))
-    finally:
-        setattr(parent, classifier.rpartition(".")[2], head)
-    notify(Event("message", f"keeps the frozen backbone's features of {total:,} images"))
+    backbone = Backbone(built, size=size, normalization=normalization, device=device)
+    used, reason = _arithmetic(backbone, index, precision)
+    found, done, fresh = {}, 0, 0
+
+    def progress(images: int) -> None:
+        nonlocal done
+        done += images
+        notify(Event("evaluate", "features", step=done, total=total * len(views)))
+
+    for split in splits:
+        values = []
+        for view in views:
+            of_view, computed = backbone.features(
+                index,
+                split,
+                precision=used if split == "train" else "fp32",
+                view=view,
+                progress=progress,
+                stop=stop,
+            )
+            values.append(of_view)
+            fresh += computed
+        mean = (
+            values[0] if len(values) == 1 else sum(values[1:], values[0]) / np.float32(len(views))
+        )
+        labels = torch.from_numpy(index.splits[split].labels.astype(np.int64))
+        found[split] = Features(torch.from_numpy(mean), labels)
+    cached = total * len(views) - fresh
+    source = (
+        "from the cache" if not fresh else f"{cached:,} of them from the cache" if cached else ""
+    )
+    told = f"keeps the frozen backbone's features of {total:,} images"
+    notify(Event("message", "; ".join(filter(None, [told, reason, source]))))
     return found
+
+
+def _arithmetic(backbone: Backbone, index: DataIndex, precision: str) -> tuple[str, str]:
+    """Arithmetic of the training images' features, and what to say about it."""
+    if precision != "bf16" or len(index.splits["train"]) < WORTH_CHECKING:
+        return "fp32", ""
+    error = backbone.bf16_error(index, "train")
+    if error < BF16_TOLERANCE:
+        return "bf16", f"training images in bf16, within {100 * error:.2g} % of fp32"
+    return "fp32", f"in fp32, since bf16 is off by {100 * error:.2g} %"

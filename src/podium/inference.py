@@ -12,10 +12,12 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Sampler
 
+from podium.config import RunSpec
 from podium.data.dataset import ImageDataset
+from podium.models import BuiltModel
 from podium.transforms import prepare
 
-__all__ = ["Batch", "Normalization", "batches", "make_loader", "predict"]
+__all__ = ["Batch", "Normalization", "batches", "input_normalization", "make_loader", "predict"]
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]] | None
 """Channel means and standard deviations of values in [0, 1]; None feeds the values as they are."""
@@ -150,3 +152,10 @@ def predict(
             if progress is not None:
                 progress(len(target))
     return np.concatenate(found), np.concatenate(labels).astype(np.int64)
+
+
+def input_normalization(recipe: RunSpec, built: BuiltModel) -> Normalization:
+    """Mean and std of the weights, unless the recipe wants plain values in [0, 1]."""
+    if recipe.normalize == "none" or built.mean is None or built.std is None:
+        return None
+    return built.mean, built.std

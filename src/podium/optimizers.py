@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from podium.config import RunSpec
+from podium.layer_rates import layer_groups
 from podium.models import BuiltModel
 
 __all__ = ["average_of", "make_optimizer", "set_rates"]
@@ -47,6 +48,13 @@ def make_optimizer(recipe: RunSpec, built: BuiltModel) -> torch.optim.Optimizer:
 
 def _parameter_groups(recipe: RunSpec, built: BuiltModel) -> list[dict[str, Any]]:
     """Parameters by how they are decayed, and whether their updates are orthogonalised."""
+    if recipe.layer_decay < 1:
+        return layer_groups(
+            built.module,
+            recipe.layer_decay,
+            weight_decay=recipe.weight_decay,
+            decay_norm_bias=recipe.decay_norm_bias,
+        )
     head = {id(p) for p in built.module.get_submodule(built.classifier).parameters()}
     kinds: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for parameter in built.module.parameters():

@@ -7,6 +7,7 @@ contender and seed:
     <contender>/seed-<n>/
         config.yaml                  the recipe, and the seed
         history.csv                  one row an epoch
+        probe.csv                    penalties of a linear probe, and what each gave
         last.ckpt                    everything that resuming needs
         best.safetensors             weights of the best epoch
         model.json                   what the weights need: classes, input size, temperature
@@ -236,6 +237,11 @@ class RunFolder:
     @property
     def history(self) -> Path:
         return self.path / "history.csv"
+
+    @property
+    def probe(self) -> Path:
+        """The penalties that a linear probe tried, a row each; only where there was one."""
+        return self.path / "probe.csv"
 
     @property
     def last(self) -> Path:

@@ -11,8 +11,7 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -26,21 +25,19 @@ from podium.checkpoint import (
     refuse_another,
     write_best,
 )
-from podium.config import Machine, RunSpec
-from podium.data.dataset import EpochSampler, ImageDataset
-from podium.data.index import DataIndex
-from podium.data.pixels import CachedPixels
 from podium.errors import TrainingError
 from podium.events import Event, Notify, StopRequest, relay
 from podium.frozen import Features, compute_features, features_are_fixed
-from podium.inference import Batch, Normalization, batches, make_loader, predict
-from podium.machine import FABRIC_PRECISION, Device
-from podium.models import BuiltModel, build_model, freeze_backbone, set_train_mode
+from podium.inference import Batch, batches, input_normalization, predict
+from podium.job import Job, make_loaders
+from podium.machine import FABRIC_PRECISION
+from podium.models import batch_norms, build_model, freeze_backbone, set_train_mode
 from podium.optimizers import average_of, make_optimizer, set_rates
+from podium.probe import probe_epoch
 from podium.schedule import best_epoch, is_finished, learning_rate, training_size
-from podium.store import RunFolder, atomic_write
+from podium.store import atomic_write
 from podium.tensorboard import EpochLog
-from podium.transforms import eval_transform, mix_batch, sample_seed, train_transform
+from podium.transforms import mix_batch, sample_seed
 
 __all__ = ["Job", "fit"]
 
@@ -49,21 +46,6 @@ __all__ = ["Job", "fit"]
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 CHECKPOINT_SECONDS = 300.0  # at most this much work is lost within an epoch
-
-
-@dataclass(frozen=True)
-class Job:
-    """Everything that one training needs; picklable, since other processes may get it."""
-
-    recipe: RunSpec
-    index: DataIndex
-    folder: RunFolder
-    machine: Machine
-    device: Device
-    precision: str
-    workers: int
-    cached: Mapping[str, CachedPixels] = field(default_factory=dict)
-    """Decoded images by split; those of the others are decoded every time."""
 
 
 def fit(job: Job, notify: Notify, stop: StopRequest | None = None) -> None:
@@ -123,6 +105,8 @@ class _Trainer:
             seed=seed,
         )
         self.frozen = freeze_backbone(built) if recipe.freeze == "backbone" else ()
+        if recipe.linear_probe:  # its classifier fits features with these very statistics
+            self.frozen += batch_norms(built.module)
         self.built = built
         self.size = recipe.image_size or built.image_size
         self.normalization = input_normalization(recipe, built)
@@ -130,37 +114,8 @@ class _Trainer:
         self.features: dict[str, Features] = {}
         self.model, self.optimizer = fabric.setup(self.module, make_optimizer(recipe, built))
         self.average = average_of(self.module, recipe.ema) if recipe.ema else None
-        rank, world = fabric.global_rank, fabric.world_size
-        self.sampler = EpochSampler(
-            len(job.index.splits["train"]),
-            seed=seed,
-            rank=rank,
-            world=world,
-            batch_size=recipe.batch_size,
-        )
-        self.train_loader = make_loader(
-            ImageDataset(
-                job.index,
-                "train",
-                train_transform(
-                    recipe.augmentation, self.size, flip=recipe.flip, crop_scale=recipe.crop_scale
-                ),
-                seed,
-                job.cached.get("train"),
-            ),
-            workers=job.workers,
-            device=fabric.device,
-            batch_sampler=self.sampler,
-        )
-        valid = job.index.splits["valid"]
-        self.valid_loader = make_loader(
-            ImageDataset(
-                job.index, "valid", eval_transform(self.size), None, job.cached.get("valid")
-            ),
-            workers=min(job.workers, 1),
-            device=fabric.device,
-            batch_size=max(1, recipe.batch_size // world),
-            indices=range(rank, len(valid), world),
+        self.sampler, self.train_loader, self.valid_loader = make_loaders(
+            job, self.size, fabric.device, rank=fabric.global_rank, world=fabric.world_size
         )
         self.at = Progress()
 
@@ -173,25 +128,11 @@ class _Trainer:
             self.keep_features()
         while not is_finished(recipe, self.at.rows):
             epoch = len(self.at.rows) + 1
-            rate = self.train_epoch(epoch)
-            train_seconds, began = self.at.seconds, time.perf_counter()
-            train_loss, train_accuracy, images = self.mean_over_processes(self.at)
-            valid_loss, valid_accuracy = self.validate()
-            seconds = train_seconds + time.perf_counter() - began
-            row = {
-                "epoch": epoch,
-                "lr": rate,
-                "train_loss": train_loss,
-                "train_accuracy": train_accuracy,
-                "valid_loss": valid_loss,
-                "valid_accuracy": valid_accuracy,
-                "seconds": round(seconds, 3),
-                "images_per_second": round(images / train_seconds, 2),
-            }
+            row = self.probe() if recipe.linear_probe and epoch == 1 else self.epoch(epoch)
             rows = [*self.at.rows, row]
             if best_epoch(rows) == epoch:
                 self.save_best(epoch)
-            self.at = Progress(rows, total_seconds=self.at.total_seconds + seconds)
+            self.at = Progress(rows, total_seconds=self.at.total_seconds + row["seconds"])
             self.save_last()
             if self.fabric.is_global_zero:
                 self.job.folder.write_history(rows)
@@ -201,27 +142,51 @@ class _Trainer:
         if log is not None:
             log.close()
 
+    def epoch(self, epoch: int) -> dict[str, float]:
+        """Train an epoch to its end and validate; returns its row of the history."""
+        rate = self.train_epoch(epoch)
+        train_seconds, began = self.at.seconds, time.perf_counter()
+        train_loss, train_accuracy, images = self.mean_over_processes(self.at)
+        valid_loss, valid_accuracy = self.validate()
+        return {
+            "epoch": epoch,
+            "lr": rate,
+            "train_loss": train_loss,
+            "train_accuracy": train_accuracy,
+            "valid_loss": valid_loss,
+            "valid_accuracy": valid_accuracy,
+            "seconds": round(train_seconds + time.perf_counter() - began, 3),
+            "images_per_second": round(images / train_seconds, 2),
+        }
+
+    def compute_features(self) -> dict[str, Features]:
+        return compute_features(
+            self.built,
+            self.job.index,
+            size=self.size,
+            normalization=self.normalization,
+            device=self.fabric.device,
+            precision=self.job.precision,
+            notify=self.notify,
+            stop=self.stop,
+        )
+
+    def probe(self) -> dict[str, float]:
+        work = (self.fabric, self.built, self.job.folder, self.compute_features)
+        return probe_epoch(*work, self.notify, self.stop)
+
     def keep_features(self) -> None:
         """Where the backbone is frozen and its input never varies, run it once and for all."""
-        job, device = self.job, self.fabric.device
-        if not features_are_fixed(job.recipe, self.fabric.world_size):
+        recipe = self.job.recipe
+        if recipe.linear_probe or not features_are_fixed(recipe, self.fabric.world_size):
             return
-        train_loader = make_loader(
-            ImageDataset(job.index, "train", eval_transform(self.size), None),
-            workers=job.workers,
-            device=device,
-            batch_size=job.recipe.batch_size,
-        )
-        loaders = {"train": train_loader, "valid": self.valid_loader}  # one process: all of valid
-        began, name = time.perf_counter(), self.built.classifier
-        self.features = compute_features(
-            self.module, name, loaders, device, self.normalization, self.notify
-        )
+        began = time.perf_counter()
+        self.features = self.compute_features()
         if not self.features:
             return
         self.at.total_seconds += time.perf_counter() - began
         # the parameters stay the same objects, so that the whole model is saved as ever
-        self.model = self.fabric.setup_module(self.module.get_submodule(name))
+        self.model = self.fabric.setup_module(self.module.get_submodule(self.built.classifier))
 
     def train_batches(self) -> Iterator[Batch]:
         device = self.fabric.device
@@ -301,7 +266,8 @@ class _Trainer:
     @property
     def kept(self) -> nn.Module:
         """What is validated and saved as the best: the model, or its moving average."""
-        return self.module if self.average is None else self.average.module
+        begun = self.average is not None and bool(self.average.n_averaged)
+        return self.average.module if begun and self.average is not None else self.module
 
     def validate(self) -> tuple[float, float]:
         """Mean loss and accuracy on the validation images, in fp32 as in the report."""
@@ -424,10 +390,3 @@ class _Trainer:
         self.at = Progress(
             state["rows"], int(step), loss, correct, seen, seconds, state["total_seconds"]
         )
-
-
-def input_normalization(recipe: RunSpec, built: BuiltModel) -> Normalization:
-    """Mean and std of the weights, unless the recipe wants plain values in [0, 1]."""
-    if recipe.normalize == "none" or built.mean is None or built.std is None:
-        return None
-    return built.mean, built.std

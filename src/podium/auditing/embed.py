@@ -9,12 +9,8 @@ and no more pictures are in memory than the threads hold.
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
-import zipfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +19,19 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from podium.config import Machine
 from podium.data.images import load_rgb
 from podium.data.index import DataIndex
 from podium.data.places import cache_root
+from podium.features.folding import fold_batch_norms
+from podium.features.store import mark_used, prune, read_array, write_array
+from podium.features.threads import in_threads
 from podium.machine import Device, choose_device, choose_precision
 from podium.models import build_model
-from podium.store import atomic_write
 from podium.transforms import prepare
 
-__all__ = ["BACKBONE", "SIDE", "embed", "fold_batch_norms"]
+__all__ = ["BACKBONE", "SIDE", "embed"]
 
 BACKBONE = "efficientnet_lite0"
 """The network whose features are taken: its ImageNet weights come with Podium."""
@@ -85,7 +82,8 @@ def embed(
         chosen = choose_device(Machine(device=device))
         kept = _compute(index.root, paths, chosen, progress)
         with contextlib.suppress(OSError):
-            _write(place, kept)
+            write_array(place, kept)
+    prune(place.parent, keep=place)
     return kept.astype(np.float32)
 
 
@@ -116,16 +114,11 @@ def _compute(
 
     starts = range(0, len(paths), size)
     found: list[npt.NDArray[np.float16]] = []
-    before = torch.get_num_threads()
-    pool = ThreadPoolExecutor(os.cpu_count() or 1, initializer=_one_thread_each)
-    try:
-        for at, features in zip(starts, pool.map(look, starts), strict=True):
+    with contextlib.closing(in_threads(look, starts)) as results:
+        for at, features in zip(starts, results, strict=True):
             found.append(features)
             if progress is not None:
                 progress(at + len(features), len(paths))
-    finally:  # when interrupted: at once
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(before)
     return np.concatenate(found)
 
 
@@ -156,64 +149,15 @@ class _Views(nn.Module):
         return torch.cat([last.clamp_min(0).sqrt(), *views], dim=1)
 
 
-def _one_thread_each() -> None:
-    torch.set_num_threads(1)
-
-
 def _pixels(path: Path, name: str) -> npt.NDArray[np.uint8]:
     """One picture as uint8 of shape (SIDE, SIDE, 3), squeezed to the square."""
     image = load_rgb(path, name=name, at_least=SIDE)
     return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 
-def fold_batch_norms(module: nn.Module) -> int:
-    """Put every batch norm that follows a convolution into its weights; exact in evaluation.
-
-    Only where the norm is the convolution's next sibling, as in all of timm's blocks. The
-    activation that timm keeps inside the norm takes its place.
-
-    Args:
-        module: changed in place; of no use for training afterwards.
-
-    Returns:
-        How many were folded.
-    """
-    folded = 0
-    for parent in list(module.modules()):
-        children = list(parent.named_children())
-        for (_, conv), (name, norm) in pairwise(children):
-            if not (isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)):
-                continue
-            if norm.running_mean is None or norm.running_var is None:
-                continue
-            conv.weight, conv.bias = fuse_conv_bn_weights(
-                conv.weight,
-                conv.bias,
-                norm.running_mean,
-                norm.running_var,
-                norm.eps,
-                norm.weight,
-                norm.bias,
-            )
-            setattr(parent, name, getattr(norm, "act", nn.Identity()))
-            folded += 1
-    return folded
-
-
 def _read(place: Path, images: int) -> npt.NDArray[np.float16] | None:
-    try:
-        # opened here: numpy would leave a damaged file open
-        with open(place, "rb") as file, np.load(file, allow_pickle=False) as stored:
-            values = stored["features"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    values = read_array(place, images)
+    if values is None or values.ndim != 2 or values.dtype != np.float16:
         return None
-    sound = values.ndim == 2 and len(values) == images and values.dtype == np.float16
-    return values if sound and bool(np.isfinite(values).all()) else None
-
-
-def _write(place: Path, values: npt.NDArray[np.float16]) -> None:
-    def write(temporary: Path) -> None:
-        with open(temporary, "wb") as file:  # a name would get the ending .npz added
-            np.savez(file, features=values)
-
-    atomic_write(place, write)
+    mark_used(place)
+    return values

@@ -5,6 +5,7 @@ from __future__ import annotations
 from podium.models.registry import (
     BuiltModel,
     ModelInfo,
+    batch_norms,
     build_model,
     check_weights,
     freeze_backbone,
@@ -16,6 +17,7 @@ from podium.models.registry import (
 __all__ = [
     "BuiltModel",
     "ModelInfo",
+    "batch_norms",
     "build_model",
     "check_weights",
     "freeze_backbone",

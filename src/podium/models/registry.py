@@ -19,6 +19,7 @@ from podium.transforms import seeded
 __all__ = [
     "BuiltModel",
     "ModelInfo",
+    "batch_norms",
     "build_model",
     "check_weights",
     "freeze_backbone",
@@ -211,6 +212,16 @@ def freeze_backbone(built: BuiltModel) -> tuple[str, ...]:
         frozen += [prefix + name for name, _ in above.named_children() if name != step]
         above, prefix = above.get_submodule(step), f"{prefix}{step}."
     return tuple(frozen)
+
+
+def batch_norms(module: nn.Module) -> tuple[str, ...]:
+    """Names of the batch norms, for `set_train_mode`.
+
+    In evaluation mode they keep their statistics, and still learn their scales and offsets.
+    """
+    # the class that they have in common, also where timm adds an activation
+    kinds = nn.modules.batchnorm._BatchNorm
+    return tuple(name for name, part in module.named_modules() if isinstance(part, kinds))
 
 
 def set_train_mode(module: nn.Module, frozen: Iterable[str] = ()) -> None:

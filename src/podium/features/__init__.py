@@ -1,0 +1,7 @@
+"""Images -> vectors by a fixed network: as fast as the machine can, kept on disk, shared by runs.
+
+folding    batch norms into convolutions
+threads    one thread a core, each with its own batch
+store      parts of an array on disk, pruned by least recent use
+extract    a model without its classifier, run over a split of an index
+"""

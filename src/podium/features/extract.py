@@ -1,0 +1,201 @@
+"""A model without its classifier, run over the images of a split: computed once, then read."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import threading
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from podium.data.dataset import ImageDataset
+from podium.data.index import DataIndex
+from podium.events import StopRequest
+from podium.features.folding import fold_batch_norms
+from podium.features.store import FeatureStore, Floats
+from podium.features.threads import in_threads
+from podium.models import BuiltModel
+from podium.transforms import eval_transform, prepare
+
+__all__ = ["Backbone", "View"]
+
+View = Literal["plain", "mirrored"]
+
+FORMAT = 1  # raise it whenever features change
+
+PART = 512  # images; what a kill costs at most, a few seconds
+_CPU_BATCH = 8  # measured at 224 px: 4 and 16 are a quarter slower
+_GPU_BATCH = 64
+
+BF16_TOLERANCE = 0.1  # mean over images; bf16 keeps 8 bits, and 50 layers add up to about 4 %
+_SAMPLE = 16  # images that low precision is checked on
+
+Normalization = tuple[tuple[float, ...], tuple[float, ...]] | None
+
+
+class Backbone:
+    """All of a model but its classifier, in evaluation mode; the model itself stays untouched.
+
+    Args:
+        built: the model; its weights as they are now.
+        size: side of its images, pixels.
+        normalization: of the inputs.
+        device: where to compute.
+    """
+
+    def __init__(
+        self, built: BuiltModel, *, size: int, normalization: Normalization, device: torch.device
+    ) -> None:
+        self.name, self.size, self.normalization = built.name, size, normalization
+        self.device = device
+        module = copy.deepcopy(built.module).float().eval()
+        parent, _, name = built.classifier.rpartition(".")
+        setattr(module.get_submodule(parent), name, nn.Identity())
+        self.digest = _digest(module)
+        module = module.to(device).to(memory_format=torch.channels_last)
+        self.networks = {"fp32": _folded_if_equal(module, size, device)}
+        # a GPU takes one batch at a time; on a CPU every thread has a core to itself
+        self._turn = contextlib.nullcontext() if device.type == "cpu" else threading.Lock()
+
+    def bf16_error(self, index: DataIndex, split: str) -> float:
+        """How far bf16 features are from those in fp32, on a few images spread over a split.
+
+        Returns:
+            Relative L2 distance, mean over images; infinite where one is not finite.
+        """
+        numbers = np.linspace(0, len(index.splits[split]) - 1, _SAMPLE).astype(int)
+        dataset = ImageDataset(index, split, eval_transform(self.size), None)
+        images = torch.stack([dataset[int(number)][0] for number in numbers])
+        exact, rounded = (self._run(images, p, "plain") for p in ("fp32", "bf16"))
+        far = np.linalg.norm((rounded - exact).reshape(_SAMPLE, -1), axis=1)
+        error = far / np.linalg.norm(exact.reshape(_SAMPLE, -1), axis=1).clip(1e-12)
+        return float(error.mean()) if np.isfinite(error).all() else float("inf")
+
+    def features(
+        self,
+        index: DataIndex,
+        split: str,
+        *,
+        precision: str = "fp32",
+        view: View = "plain",
+        progress: Callable[[int], None] = lambda images: None,
+        stop: StopRequest | None = None,
+    ) -> tuple[Floats, int]:
+        """Features of every image of a split, from the cache or computed now.
+
+        Args:
+            index: the images.
+            split: which of them.
+            precision: fp32 or bf16, of the network.
+            view: the picture as evaluation sees it, or its mirror image.
+            progress: called with the number of images that came.
+            stop: asked after every batch.
+
+        Returns:
+            `(values, computed)`: float32 of shape (n, ...) in the order of the split, and how
+            many of them were not in the cache.
+
+        Raises:
+            KeyboardInterrupt: `stop` was set; finished parts are kept.
+            UnreadableImageError: an image can no longer be read.
+        """
+        paths = index.splits[split].paths
+        store = FeatureStore(
+            f"{self.name}-{self.size}", self._depends(index, split, precision, view)
+        )
+        starts = range(0, len(paths), PART)
+        parts = {at: store.read(at // PART, len(paths[at : at + PART])) for at in starts}
+        missing = [at for at in starts if parts[at] is None]
+        progress(sum(len(part) for part in parts.values() if part is not None))
+        dataset = ImageDataset(index, split, eval_transform(self.size), None)
+        batch = _CPU_BATCH if self.device.type == "cpu" else _GPU_BATCH
+
+        def look(numbers: range) -> Floats:
+            return self._run(torch.stack([dataset[n][0] for n in numbers]), precision, view)
+
+        # every image is in the same batch whatever was there already: the same bits
+        work = [
+            range(first, min(first + batch, at + PART, len(paths)))
+            for at in missing
+            for first in range(at, min(at + PART, len(paths)), batch)
+        ]
+        self._network(precision)  # made here: threads would make several
+        found: list[Floats] = []
+        with contextlib.closing(in_threads(look, work)) as results:
+            for numbers, values in zip(work, results, strict=True):
+                found.append(values)
+                at = numbers.start // PART * PART
+                if numbers.stop in (at + PART, len(paths)):
+                    parts[at] = whole = np.concatenate(found)
+                    store.write(at // PART, whole, bf16=precision == "bf16")
+                    found = []
+                progress(len(numbers))
+                if stop is not None and stop.is_set():
+                    raise KeyboardInterrupt
+        store.used()
+        return np.concatenate([p for p in parts.values() if p is not None]), sum(
+            len(numbers) for numbers in work
+        )
+
+    def _run(self, images: torch.Tensor, precision: str, view: View) -> Floats:
+        network = self._network(precision)
+        mean, std = self.normalization or (None, None)
+        with self._turn, torch.inference_mode():
+            inputs = prepare(images.to(self.device), mean, std)
+            inputs = inputs.flip(3) if view == "mirrored" else inputs
+            inputs = inputs.to(torch.bfloat16) if precision == "bf16" else inputs
+            values = network(inputs.contiguous(memory_format=torch.channels_last))
+            return np.asarray(values.float().cpu().numpy())
+
+    def _network(self, precision: str) -> nn.Module:
+        if precision not in self.networks:
+            self.networks[precision] = copy.deepcopy(self.networks["fp32"]).to(torch.bfloat16)
+        return self.networks[precision]
+
+    def _depends(self, index: DataIndex, split: str, precision: str, view: View) -> dict[str, Any]:
+        content = hashlib.sha256()
+        for path in index.splits[split].paths:  # what the pictures are, not what they are called
+            content.update(f"{index.digests[path]}\n".encode())
+        return {
+            "format": FORMAT,
+            "images": content.hexdigest(),
+            "model": self.name,
+            "weights": self.digest,
+            "size": self.size,
+            "normalization": self.normalization,
+            "view": view,
+            "precision": precision,
+            "device": self.device.type,
+            "versions": [version(name) for name in ("torch", "torchvision", "timm", "pillow")],
+        }
+
+
+def _digest(module: nn.Module) -> str:
+    """SHA-256 over names and values of all tensors."""
+    total = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        total.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        total.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return total.hexdigest()
+
+
+def _folded_if_equal(module: nn.Module, size: int, device: torch.device) -> nn.Module:
+    """The module with its batch norms folded, where that changes nothing but the time."""
+    folded = copy.deepcopy(module)
+    if not fold_batch_norms(folded):
+        return module
+    images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    images = images.to(device).contiguous(memory_format=torch.channels_last)
+    try:
+        with torch.inference_mode():
+            before, after = module(images), folded(images)
+    except RuntimeError:  # a model that calls its parts in an order of its own
+        return module
+    error = (after - before).norm() / before.norm().clamp_min(1e-12)
+    return folded if bool(error < 1e-4) else module

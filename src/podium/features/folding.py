@@ -1,0 +1,48 @@
+"""Batch norms into the convolutions before them: the same values in evaluation, in less time."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+__all__ = ["fold_batch_norms"]
+
+
+def fold_batch_norms(module: nn.Module) -> int:
+    """Put every batch norm that follows a convolution into its weights; exact in evaluation.
+
+    Only where the norm is the convolution's next sibling, as in all of timm's blocks and in
+    torchvision's. That says nothing about the order in which an unknown model calls them: compare
+    outputs before and after, where the model may be any. The activation that timm keeps inside
+    the norm takes its place.
+
+    Args:
+        module: changed in place; of no use for training afterwards.
+
+    Returns:
+        How many were folded.
+    """
+    folded = 0
+    for parent in list(module.modules()):
+        children = list(parent.named_children())
+        for (_, conv), (name, norm) in pairwise(children):
+            if not (isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)):
+                continue
+            if norm.running_mean is None or norm.running_var is None:
+                continue
+            if norm.num_features != conv.out_channels:
+                continue
+            conv.weight, conv.bias = fuse_conv_bn_weights(
+                conv.weight,
+                conv.bias,
+                norm.running_mean,
+                norm.running_var,
+                norm.eps,
+                norm.weight,
+                norm.bias,
+            )
+            setattr(parent, name, getattr(norm, "act", nn.Identity()))
+            folded += 1
+    return folded

@@ -1,0 +1,63 @@
+"""Discriminative learning rates: the nearer to the images, the slower (Howard and Ruder, 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+__all__ = ["layer_groups"]
+
+
+class _Grouped:
+    """A module with the grouping that timm's models bring along."""
+
+    def __init__(self, module: nn.Module, matcher: dict[str, Any]) -> None:
+        self.module, self.matcher = module, matcher
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        return self.module.named_parameters()
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        return self.matcher
+
+
+def layer_groups(
+    module: nn.Module,
+    layer_decay: float,
+    *,
+    weight_decay: float = 0.0,
+    decay_norm_bias: bool = True,
+) -> list[dict[str, Any]]:
+    """Parameter groups whose `lr_scale` falls by `layer_decay` a layer, from the classifier down.
+
+    timm's `param_groups_layer_decay` (after BEiT; Bao et al., 2021) over its own models' layers;
+    over the parts of an `nn.Sequential`; over torchvision's stem, blocks and head. The optimizer
+    ignores `lr_scale`: whoever sets the rate multiplies by it.
+
+    Args:
+        module: the model; parameters that do not require gradients are left out.
+        layer_decay: above 0, at most 1. The classifier's scale is 1, the layer's below it
+            `layer_decay`, the next one's its square.
+        weight_decay: of each group.
+        decay_norm_bias: whether biases and norms have it too.
+
+    Returns:
+        Groups with `params`, `lr_scale` and `weight_decay`, as optimizers take them.
+    """
+    from timm.optim import param_groups_layer_decay  # type: ignore[attr-defined]
+
+    model: Any = module
+    if isinstance(module, nn.Sequential):
+        model = _Grouped(module, {"parts": r"^(\d+)\."})
+    elif not hasattr(module, "group_matcher"):  # torchvision's; what nothing matches is the head
+        model = _Grouped(module, {"stem": r"^(?:conv1|bn1)\.", "blocks": r"^layer(\d+)\.(\d+)\."})
+    groups: list[dict[str, Any]] = param_groups_layer_decay(
+        model,
+        weight_decay=weight_decay,
+        weight_decay_exclude_1d=not decay_norm_bias,
+        no_weight_decay_list=(),
+        layer_decay=layer_decay,
+    )
+    return groups
