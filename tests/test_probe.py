@@ -301,7 +301,7 @@ def test_seeds_share_the_features(
     study.write_text(STUDY.format(data=sports10))
     command = ["run", str(study), "--runs", str(tmp_path / "runs"), "--workers", "0"]
     assert main([*command, "--no-audit"]) == 0
-    said = capsys.readouterr().out
+    said = "".join(capsys.readouterr())
     assert said.count("features of 650 images") == 2
     assert said.count("from the cache") == 1
     done = [
