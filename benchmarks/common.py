@@ -13,13 +13,16 @@ import json
 import os
 import platform
 import re
+import signal
 import statistics
 import subprocess
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 __all__ = [
+    "RESULTS",
     "ROOT",
     "BenchmarkError",
     "add_output_options",
@@ -39,6 +42,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 PAGE = ROOT / "docs" / "performance.md"
 RESULTS = Path(__file__).resolve().parent / "results"
+"""The records."""
 
 
 class BenchmarkError(Exception):
@@ -118,6 +122,7 @@ def run_logged(
         BenchmarkError: it failed or took longer than `timeout` seconds.
     """
     what = " ".join(map(str, command))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` is passed through
     with log.open("wb") as stream:
         process = subprocess.Popen(
             [str(part) for part in command],
