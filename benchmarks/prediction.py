@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def measure(name: str) -> dict[str, float]:
         with tempfile.TemporaryDirectory(prefix="podium-bench-") as folder:
             result, log = Path(folder, "result.json"), Path(folder, "log")
-            command = [
+            command: list[str | Path] = [
                 *(sys.executable, "-m", "benchmarks.prediction", "--one", name),
                 *("--result", result, "--data", given.data, "--split", given.split),
                 *("--images", str(given.images)),

@@ -128,7 +128,7 @@ def _note(record: dict[str, Any], name: str, place: Path, given: argparse.Namesp
 
 def _child(name: str, place: Path, given: argparse.Namespace) -> dict[str, float]:
     result, log = place / "result.json", place / "log"
-    command = [
+    command: list[str | Path] = [
         *(sys.executable, "-m", "benchmarks.scale", "--one", name, "--result", result),
         *("--place", place, "--predictions", str(given.predictions)),
     ]
@@ -142,9 +142,17 @@ def _measured(work: Callable[[], object]) -> dict[str, float]:
     before, began = time.process_time(), time.perf_counter()
     work()
     seconds, cpu = time.perf_counter() - began, time.process_time() - before
+    return {"seconds": seconds, "cpu_seconds": cpu, "peak_mib": _peak_mib()}
+
+
+def _peak_mib() -> float:
+    """Most memory that this process held at once."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # Linux's ru_maxrss begins with the peak of the process that started us
+        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM:"))
+        return int(line.split()[1]) / 2**10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return {"seconds": seconds, "cpu_seconds": cpu, "peak_mib": peak / unit}
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def _index(size: int, given: argparse.Namespace) -> Callable[[], object]:
@@ -176,7 +184,7 @@ def _step(classes: int, given: argparse.Namespace) -> Callable[[], object]:
     def work() -> object:
         optimizer.zero_grad(set_to_none=True)
         loss = torch.nn.functional.cross_entropy(module(images), labels)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         return float(loss)
 
