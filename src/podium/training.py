@@ -18,6 +18,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from podium.allocator import recycled_memory
 from podium.checkpoint import (
     CHECKPOINT_FORMAT,
     Progress,
@@ -75,7 +76,8 @@ def fit(job: Job, notify: Notify, stop: StopRequest | None = None) -> None:
     )
     if device.count == 1:
         fabric.launch()
-        _Trainer(fabric, job, notify, stop).run()
+        with recycled_memory():
+            _Trainer(fabric, job, notify, stop).run()
     else:
         with relay(notify, stop) as (queue, stopping):
             # bound, not passed on: Fabric would look into arguments for modules, and refuses
@@ -85,7 +87,8 @@ def fit(job: Job, notify: Notify, stop: StopRequest | None = None) -> None:
 
 def _in_process(fabric: Fabric, job: Job, queue: Any, stopping: Any) -> None:
     notify: Notify = queue.put if fabric.global_rank == 0 else lambda event: None
-    _Trainer(fabric, job, notify, stopping).run()
+    with recycled_memory():
+        _Trainer(fabric, job, notify, stopping).run()
     # without this, gloo's threads may still run when the process ends, and abort it
     fabric.barrier()
     torch.distributed.destroy_process_group()

@@ -1,0 +1,54 @@
+"""Memory of the last step for the next one: fewer page faults when training on a CPU."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import platform
+import sys
+from collections.abc import Iterator
+
+__all__ = ["recycled_memory"]
+
+# Parameters of mallopt(3), glibc's <malloc.h>
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -2, -3, -4
+
+_WHILE = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 64 * 2**20}
+# What glibc's own adjustment comes to where large blocks are freed (it is off once they are set)
+_AFTER = {
+    _MMAP_MAX: 65_536,
+    _MMAP_THRESHOLD: 32 * 2**20,
+    _TRIM_THRESHOLD: 64 * 2**20,
+    _TOP_PAD: 128 * 2**10,
+}
+
+
+@contextlib.contextmanager
+def recycled_memory() -> Iterator[bool]:
+    """Keep freed blocks for the next ones, instead of giving them back to the system.
+
+    glibc maps every large block anew and unmaps it when it is freed, so that each activation of
+    each step is first zeroed page by page by the kernel. Here they come from the heap, where the
+    step before left them. Results do not change. Afterwards the memory is given back.
+
+    Yields:
+        Whether it takes effect: with glibc alone, elsewhere nothing happens.
+    """
+    libc = _glibc()
+    if libc is None:
+        yield False
+        return
+    taken = [libc.mallopt(name, value) for name, value in _WHILE.items()]
+    try:
+        yield all(taken)
+    finally:
+        for name, value in _AFTER.items():
+            libc.mallopt(name, value)
+        libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
+        return None
+    libc = ctypes.CDLL(None)
+    return libc if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None

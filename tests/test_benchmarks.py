@@ -1,0 +1,202 @@
+"""The benchmarks by their real commands, on tiny data: figures come out, and where they belong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import accuracy, common, scale
+from benchmarks.contenders import CONTENDERS
+from podium.store import RunFolder, write_json
+from tests.conftest import write_pictures
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pictures(tmp_path_factory.mktemp("tiny"), {"train": 8, "valid": 3, "test": 3})
+
+
+def run_benchmark(name: str, folder: Path, *arguments: str) -> tuple[dict[str, Any], str]:
+    """The record and the page that a benchmark's command leaves."""
+    record, page = folder / "record.json", folder / "page.md"
+    command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
+    ended = subprocess.run(
+        [*command, "--json", str(record), "--out", str(page)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
+    )
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(record.read_text()), page.read_text()
+
+
+def rows_of(page: str) -> list[list[str]]:
+    lines = [line.strip("| ").split(" | ") for line in page.splitlines() if line[:1] == "|"]
+    return [line for line in lines if "---" not in line[0]]
+
+
+def test_training_is_timed_between_real_steps(tiny: Path, tmp_path: Path) -> None:
+    common.write_section(tmp_path / "page.md", "other", "stays")
+    record, page = run_benchmark(
+        "training",
+        tmp_path,
+        *("--data", str(tiny), "--batch-size", "4", "--warmup", "1", "--rounds", "1"),
+        *("--only", "paper:simple_resnet", "podium:simple_resnet", "timm", "--seconds", "60"),
+        *("--peers-python", str(tmp_path / "none")),
+    )
+    for name in ("paper:simple_resnet", "podium:simple_resnet"):
+        (seen,) = record["values"][name]
+        assert seen["steps"] == 5  # 24 images are 6 steps of 4; the first is warm-up
+        assert 0.5 < seen["images_per_second"] < 5000
+    assert "timm" in record["missing"]
+    rows = {row[0]: row for row in rows_of(page)}
+    rates = [record["values"][f"{who}:simple_resnet"][0]["images_per_second"]
+             for who in ("paper", "podium")]  # fmt: skip
+    podium = next(row for row in rows_of(page) if row[0] == "Podium")
+    assert float(podium[2]) == pytest.approx(rates[1], abs=0.06)
+    assert float(podium[4]) == pytest.approx(rates[1] / rates[0], abs=0.006)
+    assert rows["timm train.py"][2] == "not run"
+    assert "stays" in page
+    assert record["machine"]["torch"] in page
+
+
+@pytest.mark.skipif(
+    not (ROOT / ".venv-peers" / "bin" / "python").is_file(), reason="run `make bench-peers`"
+)
+def test_a_peer_is_timed_in_its_own_environment(tiny: Path, tmp_path: Path) -> None:
+    record, _ = run_benchmark(
+        "training",
+        tmp_path,
+        *("--data", str(tiny), "--batch-size", "4", "--warmup", "1", "--rounds", "1"),
+        *("--only", "fastai", "ultralytics", "--seconds", "1"),
+    )
+    assert set(record["values"]) == {"fastai", "ultralytics"}
+
+
+def test_the_stopwatch_counts_steps_after_warmup(tmp_path: Path) -> None:
+    script = tmp_path / "loop.py"
+    script.write_text(
+        "import sys, time, torch\n"
+        "weight = torch.nn.Parameter(torch.ones(1))\n"
+        "optimizer = torch.optim.SGD([weight], lr=0.1)\n"
+        "for step in range(100):\n"
+        "    time.sleep(1.0 if step < 2 else 0.05)\n"
+        "    optimizer.step()\n"
+        "sys.exit('not stopped')\n"
+    )
+    out = tmp_path / "times.json"
+    watch = ROOT / "benchmarks" / "stopwatch.py"
+    subprocess.run(
+        [sys.executable, watch, "--out", out, "--warmup", "2", "--seconds", "99", "--steps", "12",
+         "--script", script, "--"],
+        check=True,
+    )  # fmt: skip
+    found = json.loads(out.read_text())
+    assert found["steps"] == 10
+    assert 0.5 <= found["seconds"] < 1.5  # ten pauses of 0.05 s, none of the first two
+
+
+def test_time_to_accuracy_of_a_run(tmp_path: Path) -> None:
+    folder = tmp_path / "study" / "net" / "seed-3"
+    run = RunFolder(folder, "net", 3)
+    folder.mkdir(parents=True)
+    row = {"lr": 1e-4, "train_loss": 1.0, "train_accuracy": 0.5, "valid_loss": 1.0,
+           "images_per_second": 50.0}  # fmt: skip
+    run.write_history(
+        [
+            {**row, "epoch": number, "valid_accuracy": valid, "seconds": 10.0}
+            for number, valid in enumerate((0.5, 0.7, 0.65), 1)
+        ]
+    )
+    write_json(run.done, {"model": "simple_resnet", "seconds": 35.0})
+    write_json(
+        tmp_path / "rates.json",
+        {"date": "2026-01-02", "values": {"paper:simple_resnet": [{"images_per_second": 20.0}]}},
+    )
+    record, page = run_benchmark(
+        "accuracy",
+        tmp_path,
+        *(str(folder), "--goals", "50", "70", "90", "--paper-images", "700"),
+        *("--rates", str(tmp_path / "rates.json")),
+    )
+    (value,) = record["values"]
+    # five seconds before the first epoch (features, say) count too
+    assert value["seconds_to"] == {"50": 15.0, "70": 25.0, "90": None}
+    assert value["paper_seconds"] == 60 * 700 / 20
+    assert rows_of(page)[1] == [
+        "`study/net/seed-3`", "3", "70.00", "15 s", "25 s", "-", "35 s", "35.0 min", "60.0",
+    ]  # fmt: skip
+
+
+def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(common.BenchmarkError, match="no finished run"):
+        accuracy.read_run(tmp_path / "net" / "seed-0", [50])
+
+
+def test_prediction_by_both_ways(tiny: Path, tmp_path: Path) -> None:
+    record, page = run_benchmark(
+        "prediction",
+        tmp_path,
+        *("--data", str(tiny), "--models", "simple_resnet", "--rounds", "1", "--images", "20"),
+    )
+    assert {name: seen[0]["images"] for name, seen in record["values"].items()} == dict.fromkeys(
+        [f"{way}:simple_resnet" for way in ("plain", "podium", "plain-memory", "podium-memory")], 20
+    )
+    assert [float(row[4]) for row in rows_of(page)[1:]][0::2] == [1.0, 1.0]
+
+
+def test_scale_measures_links_and_classes(tiny: Path, tmp_path: Path) -> None:
+    record, page = run_benchmark(
+        "scale",
+        tmp_path,
+        *("--data", str(tiny), "--scratch", str(tiny.parent), "--images", "60"),
+        *("--classes", "7", "--predictions", "70"),
+    )
+    assert set(record["values"]) == {"index:60", "again:60", "step:7", "predictions:7",
+                                     "metrics:7", "report:7"}  # fmt: skip
+    assert all(value["peak_mib"] > 20 for value in record["values"].values()), record
+    assert len(rows_of(page)) == 8
+    assert not list(tiny.parent.glob("podium-scale-*"))
+
+
+def test_links_are_as_many_as_asked(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    root = tmp_path_factory.mktemp("links") / "images"
+    scale.link_images(sorted(tiny.rglob("*.png")), root, 1003)
+    files = [path for path in root.rglob("*") if path.is_file()]
+    assert len(files) == 1003
+    assert {path.relative_to(root).parts[0] for path in files} == {"train", "valid", "test"}
+
+
+def test_a_section_is_replaced_and_the_rest_stays(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Speed\n\n<!-- benchmark: a -->\nold\n<!-- end: a -->\n\nwords\n")
+    common.write_section(page, "a", r"new \1")
+    common.write_section(page, "b", "more")
+    assert page.read_text() == (
+        "# Speed\n\n<!-- benchmark: a -->\nnew \\1\n<!-- end: a -->\n\nwords\n\n"
+        "<!-- benchmark: b -->\nmore\n<!-- end: b -->\n"
+    )
+
+
+def test_what_fails_says_its_last_words(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "print('no such thing'); raise SystemExit(3)"]
+    with pytest.raises(common.BenchmarkError, match=r"ended with 3[\s\S]*no such thing"):
+        common.run_logged(command, tmp_path / "log", timeout=60)
+
+
+def test_every_group_has_one_base_and_podium() -> None:
+    groups = {contender.group for contender in CONTENDERS.values()}
+    for group in groups:
+        inside = [contender for contender in CONTENDERS.values() if contender.group == group]
+        assert sum(contender.base for contender in inside) == 1
+        assert any(contender.label == "Podium" for contender in inside)
