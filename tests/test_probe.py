@@ -121,7 +121,7 @@ def test_the_penalty_with_the_lowest_calibrated_loss_is_chosen() -> None:
     assert penalties == sorted(penalties, reverse=True)
     assert len(penalties) >= 3
     lowest = min(trial.calibrated_loss for trial in found.trials)
-    assert found.chosen.calibrated_loss <= lowest + probe.BETTER
+    assert found.chosen.calibrated_loss <= lowest + 1e-3  # the others are not solved as far
     assert sum(trial.chosen for trial in found.trials) == 1
     assert any(f"penalty {found.chosen.penalty:.1e}" in event.text for event in told)
     again = solve_probe(head_of(nn.Linear(12, 4)), sets(), CPU, silent)

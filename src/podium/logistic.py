@@ -65,7 +65,12 @@ class Logistic:
         self.labels = labels.to(features.device)
 
     def solve(
-        self, penalty: float, start: Solution | None = None, *, tolerance: float = 1e-5
+        self,
+        penalty: float,
+        start: Solution | None = None,
+        *,
+        tolerance: float = 1e-5,
+        improvement: float | None = None,
     ) -> Solution:
         """The optimum for `penalty`, looked for from `start` on; empty: from zero.
 
@@ -73,6 +78,8 @@ class Logistic:
             penalty: positive.
             start: a solution for a penalty not far away.
             tolerance: the largest partial derivative at a solution.
+            improvement: a step that lowers the objective by less, in nats, is the last one;
+                empty: what sums in this precision can still show.
         """
         shape = (self.width + 1, self.classes)
         found: Any = minimize(
@@ -82,8 +89,7 @@ class Logistic:
             method="L-BFGS-B",
             options={
                 "gtol": tolerance,
-                # improvements below what the sums can show end it, too
-                "ftol": 1e-15 if self.double else 1e-9,
+                "ftol": improvement or (1e-15 if self.double else 1e-8),
                 "maxiter": _MOST_STEPS,
                 "maxfun": 2 * _MOST_STEPS,
             },
