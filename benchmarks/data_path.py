@@ -2,9 +2,9 @@
 
     python benchmarks/data_path.py --data FOLDER
 
-One process measures everything in turn, several times over, so that whatever else the machine
-does meets all of them: medians and spread of the rounds. Every row is the real step of
-`podium.training`: loader, `prepare`, forwards, backwards, optimizer. The caches are written to a
+One process measures everything in turn, step by step, so that whatever else the machine does
+meets all of them. Every row is the real step of `podium.training`: loader, `prepare`, forwards,
+backwards, optimizer. The caches are written to a
 temporary folder and removed. Without `--data` Podium's drawn pictures are used.
 """
 
@@ -34,6 +34,9 @@ from podium.models import build_model
 from podium.transforms import eval_transform, prepare, source_size, train_transform
 
 Source = Callable[[], Iterator[Batch]]
+Key = tuple[int, str]  # image size, name
+
+WARM_UP = 3  # steps that are not timed
 
 
 def main() -> None:
@@ -43,7 +46,7 @@ def main() -> None:
     parser.add_argument("--model", default="simple_resnet")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=4, help="timed steps of each, a round")
+    parser.add_argument("--steps", type=int, default=4, help="of each, a round")
     parser.add_argument("--cases", default="none@128,autoaugment@128,crop_flip@128,crop_flip@64")
     parser.add_argument("--progressive", default="", help="as 64/128: crops of 64 from 128's cache")
     parser.add_argument("--no-stream", action="store_true", help="leave streaming out")
@@ -59,7 +62,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         print(f"{len(index.splits['train']):,} training images, {bench.what}")
         sources = bench.sources(cases, Path(folder))
-        times = bench.rounds(sources)
+        times = bench.measure(sources)
     print_table(times, options.batch_size)
 
 
@@ -96,11 +99,9 @@ class Bench:
         self.fabric.backward(loss)
         self.optimizer.step()
 
-    def sources(
-        self, cases: list[tuple[str, int, int]], folder: Path
-    ) -> dict[tuple[int, str], Source]:
+    def sources(self, cases: list[tuple[str, int, int]], folder: Path) -> dict[Key, Source]:
         """What feeds the step, by (size, name); says what building the caches took."""
-        found: dict[tuple[int, str], Source] = {}
+        found: dict[Key, Source] = {}
         caches: dict[int, CachedPixels] = {}
         for policy, full, size in cases:
             source = source_size(policy, full)
@@ -159,42 +160,71 @@ class Bench:
 
         return feed
 
-    def rounds(self, sources: dict[tuple[int, str], Source]) -> dict[tuple[int, str], list[float]]:
-        """Seconds a step of each source, one value a round."""
-        times: dict[tuple[int, str], list[float]] = {key: [] for key in sources}
-        for number in range(self.options.rounds + 1):
-            for key, source in sources.items():
-                steps, timed = 0, self.options.steps if number else 2
-                for batch in source():
-                    if steps == 3:  # the first ones fill the loader's queue and warm the caches
-                        self.wait()
-                        began = time.perf_counter()
-                    self.step(batch)
-                    steps += 1
-                    if steps == 3 + timed:
-                        break
-                self.wait()
-                if steps < 3 + timed:
-                    raise SystemExit(f"too few images for {3 + timed} steps: fewer --steps")
-                if number:  # the first round only warms up
-                    times[key].append((time.perf_counter() - began) / timed)
+    def measure(self, sources: dict[Key, Source]) -> dict[Key, list[float]]:
+        """Seconds a step of each source.
+
+        Sources that work in this process take turns, step by step. One with workers would make
+        its batches while the others are timed: it runs by itself, some steps at a time, after as
+        many steps from memory.
+        """
+        times: dict[Key, list[float]] = {key: [] for key in sources}
+        for size in dict.fromkeys(key[0] for key in sources):
+            ours = {key: source for key, source in sources.items() if key[0] == size}
+            alone = [key for key in ours if self.has_workers(key)]
+            together = {key: endless(ours[key]) for key in ours if key not in alone}
+            for turn in range(WARM_UP + self.options.rounds * self.options.steps):
+                for key, feed in together.items():
+                    seconds = self.burst(feed, 1)
+                    if turn >= WARM_UP:
+                        times[key].append(seconds)
+            memory = together[size, "memory"]
+            for key in alone:
+                for _ in range(self.options.rounds):
+                    base = self.burst(memory, self.options.steps)
+                    feed = iter(ours[key]())
+                    self.burst(feed, WARM_UP)
+                    found = self.burst(feed, self.options.steps)
+                    # in units of the memory's steps, which are those of the table's first row
+                    times[key].append(found / base * statistics.median(times[size, "memory"]))
         return times
+
+    def has_workers(self, key: Key) -> bool:
+        decoding = key[1].endswith("streaming")
+        return key[1] != "memory" and self.workers[decoding] > 0
+
+    def burst(self, feed: Iterator[Batch], steps: int) -> float:
+        """Seconds a step, over some steps."""
+        self.wait()
+        began = time.perf_counter()
+        for _ in range(steps):
+            self.step(next(feed))
+        self.wait()
+        return (time.perf_counter() - began) / steps
 
     def wait(self) -> None:
         if self.device.kind == "cuda":
             torch.cuda.synchronize()
 
 
-def print_table(times: dict[tuple[int, str], list[float]], batch: int) -> None:
-    """Images a second of each source, and its share of what memory gives in the same round."""
-    print("\n| size | data | images/s | spread | of memory |\n| --- | --- | --- | --- | --- |")
+def endless(source: Source) -> Iterator[Batch]:
+    """Epoch after epoch."""
+    while True:
+        yield from source()
+
+
+def print_table(times: dict[Key, list[float]], batch: int) -> None:
+    """Images a second of each source (median, quartiles), and its share of what memory gives."""
+    print("\n| size | data | images/s | quartiles | of memory |")
+    print("| --- | --- | --- | --- | --- |")
     for (size, name), seconds in times.items():
-        speeds = [batch / one for one in seconds]
-        # each round against the memory of the same round: the machine's moods cancel out
-        shares = [ours / one for ours, one in zip(times[size, "memory"], seconds, strict=True)]
+        low, middle, high = statistics.quantiles([batch / one for one in seconds], n=4)
+        memory = times[size, "memory"]
+        if len(seconds) == len(memory):  # each step against its neighbour: moods cancel out
+            share = statistics.median(one / ours for one, ours in zip(memory, seconds, strict=True))
+        else:
+            share = statistics.median(memory) / statistics.median(seconds)
         print(
-            f"| {size} px | {name} | {statistics.median(speeds):.1f} | "
-            f"{min(speeds):.1f} to {max(speeds):.1f} | {100 * statistics.median(shares):.1f} % |"
+            f"| {size} px | {name} | {middle:.1f} | {low:.1f} to {high:.1f} | {100 * share:.1f} % |"
         )
 
 
