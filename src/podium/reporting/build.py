@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from podium.errors import ConfigError, UserError
+from podium.gc_pause import collection_paused
 from podium.store import StudyFolder, write_text
 
 if TYPE_CHECKING:
@@ -68,7 +69,6 @@ def build_report(
         RunFolderError: the folder is no study's, or none of its runs is finished.
         UserError: `out` holds something that is no report of Podium's.
     """
-    from podium.reporting.gather import gather
     from podium.reporting.labels import labels
 
     say = labels(lang)
@@ -78,6 +78,10 @@ def build_report(
     if not 20 <= dpi <= 2400:
         raise ConfigError(f"dpi: expected 20 to 2400, got {dpi}.")
     study = folder if isinstance(folder, StudyFolder) else StudyFolder(Path(folder))
+    study.read_spec()  # a wrong folder is told at once, before a second of imports
+    with collection_paused():
+        from podium.reporting.gather import gather
+
     results = gather(study, say)
     place = out if out is not None else study.report
     with _put_in_place(place) as workshop:
