@@ -217,8 +217,16 @@ def report(
     from podium.reporting import build_report
     from podium.store import StudyFolder
 
-    with err.status("Writing the report"):
-        result = build_report(StudyFolder(study), lang=lang.value, out=to, dpi=dpi)
+    with err.status("Writing the report") as status:
+        result = build_report(
+            StudyFolder(study),
+            lang=lang.value,
+            out=to,
+            dpi=dpi,
+            progress=lambda what, done, total: status.update(
+                f"Writing the report: {what}, {done} of {total}"
+            ),
+        )
     out.print(f"Report: {result.index}", highlight=False, markup=False)
 
 

@@ -141,7 +141,7 @@ def _bf16_record(module: nn.Module, device: Device, image_size: int) -> Path:
     hardware: object = torch.cpu.get_capabilities()
     if device.kind == "cuda":
         hardware = [torch.cuda.get_device_name(device.index), torch.version.cuda,
-                    torch.backends.cudnn.version()]  # fmt: skip
+                    torch.backends.cudnn.version()]  # type: ignore[no-untyped-call]  # fmt: skip
     kernels = [torch.__version__, platform.node(), device.kind, hardware, torch.get_num_threads()]
     key = json.dumps([kernels, image_size, str(module)], sort_keys=True, default=str)
     return cache_root() / "bf16" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
