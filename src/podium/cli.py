@@ -69,18 +69,25 @@ SetOption = Annotated[
 ]
 
 
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"podium {__version__}", highlight=False)
+        raise typer.Exit
+
+
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
+        bool,
+        typer.Option(
+            "--version", help="Print the version and exit.", is_eager=True, callback=_tell_version
+        ),
     ] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show tracebacks (may stand after any command).")
     ] = False,
 ) -> None:
-    if version:
-        out.print(f"podium {__version__}", highlight=False)
-        raise typer.Exit
+    """Options that belong to no command; each acts by itself."""
 
 
 @app.command()

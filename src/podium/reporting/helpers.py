@@ -78,7 +78,8 @@ class Helpers:
     def call_all(self, tasks: Sequence[Task], tell: Callable[[int], None]) -> list[Any]:
         """Call every task, here or in a helper; the results in the order of the tasks.
 
-        They are begun in that order, too: with the longest first, all end at about one time. What fails in a helper (or with it) is called here again, so that its error is seen.
+        They are begun in that order, too: with the longest first, all end at about one time.
+        What fails in a helper (or with it) is called here again, so that its error is seen.
 
         Args:
             tasks: functions without arguments that can be pickled, as their results can.
