@@ -172,12 +172,12 @@ def _step(classes: int, given: argparse.Namespace) -> Callable[[], object]:
 
     from podium.config import RunSpec
     from podium.models import build_model
-    from podium.training import make_optimizer
+    from podium.optimizers import make_optimizer
 
     built = build_model("simple_resnet", classes)
     module = built.module.to(memory_format=torch.channels_last)
     recipe = RunSpec(model="simple_resnet", epochs=1)
-    optimizer = make_optimizer(recipe, module)
+    optimizer = make_optimizer(recipe, built)
     images = torch.rand(32, 3, built.image_size, built.image_size)
     labels = torch.arange(32) % classes
 

@@ -6,11 +6,13 @@ import ast
 import importlib
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 import podium
+from tests.fake_study import fake_study
 
 SOURCE = Path(podium.__file__).parent
 LIGHT = [
@@ -34,7 +36,7 @@ LIGHT = [
 
 # A module imports from rooms at or before its own; `study` orchestrates, `cli` and `api` call it.
 ROOMS = [
-    {"errors", "__about__", "allocator"},
+    {"errors", "__about__", "allocator", "gc_pause"},
     {"config", "store", "network", "metrics", "studyfile"},
     {"calibration", "calibration_error", "comparison", "sealed"},
     {"data", "transforms", "models", "schedule", "events", "machine", "augment_sheet"},
@@ -47,7 +49,7 @@ ROOMS = [
     {"contender"},
     {"reporting"},
     {"study"},
-    {"api", "progress", "terminal", "cli", "cli_verdicts", "__main__", ""},
+    {"api", "progress", "terminal", "cli", "cli_data", "cli_verdicts", "__main__", ""},
 ]
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 
@@ -65,6 +67,45 @@ def test_the_help_answers_at_once() -> None:
         "; assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+STARTS = {  # what may be loaded when the command has read the study and begins to work
+    "--version": {"torch", "numpy", "scipy", "matplotlib", "sklearn", "timm", "pydantic", "PIL"},
+    "run --help": {"torch", "numpy", "scipy", "matplotlib", "sklearn", "timm", "PIL"},
+    "power --help": {"torch", "numpy", "scipy", "matplotlib", "sklearn", "timm", "PIL"},
+    "report STUDY": {"torch", "scipy", "matplotlib", "sklearn", "statsmodels", "pandas", "timm"},
+}
+
+
+@pytest.mark.parametrize("words", STARTS)
+def test_no_idle_import_delays(words: str, tmp_path: Path) -> None:
+    """The bound in seconds is ten times what it takes (0.2 s): a loaded machine passes, torch not.
+
+    What is loaded is the sharp test; the time is the best of three starts.
+    """
+    study = fake_study(tmp_path / "study", ("golf", "judo"), contenders=1, epochs=2)
+    code = (
+        "import os, sys\n"
+        f"heavy = {STARTS[words]!r}\n"
+        "def check(*given):\n"
+        "    loaded = heavy & set(sys.modules)\n"
+        "    print('loaded:', loaded, file=sys.stderr, flush=True)\n"
+        "    os._exit(1 if loaded else 0)\n"
+        "import podium.store\n"
+        "read = podium.store.StudyFolder.read_spec\n"
+        "podium.store.StudyFolder.read_spec = lambda self: check(read(self))\n"
+        "from podium.cli import main\n"
+        "code = main(sys.argv[1:])\n"
+        "check() if code == 0 else os._exit(code)"
+    )
+    given = [str(study.path) if word == "STUDY" else word for word in words.split()]
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code, *given], capture_output=True, text=True)
+        seconds.append(time.perf_counter() - began)
+        assert done.returncode == 0, done.stderr
+    assert min(seconds) < 2
 
 
 def modules() -> list[Path]:

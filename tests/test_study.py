@@ -10,8 +10,11 @@ import pytest
 import yaml
 
 from podium.cli import main
+from podium.data.index import build_index
+from podium.events import Event
 from podium.metrics import scores
 from podium.store import StudyFolder
+from podium.study import Study
 from tests.conftest import write_pictures
 
 STUDY = {
@@ -58,6 +61,43 @@ def test_a_study_leaves_every_file_of_the_house(finished: Path) -> None:
     assert len(folder.read_thumbnails()) == 36
     assert (folder.report / "index.html").is_file()
     assert not list(finished.rglob("*.tmp"))
+
+
+def test_pictures_do_not_delay_the_first_step_and_a_kill_before_them_is_mended(
+    finished: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = Study.load(write_study(tmp_path, pictures), runs=tmp_path / "runs", workers=0)
+    shutil.copytree(finished, study.folder.path)
+    shutil.rmtree(study.folder.path / "plain")
+    before = study.folder.read_thumbnails()
+    study.folder.thumbnails.unlink()  # as after a kill between a run's end and its pictures
+    study.folder.audit_pictures.unlink()
+    seen: dict[str, bool] = {}
+
+    def notify(event: Event) -> None:
+        seen.setdefault(event.kind, study.folder.thumbnails.is_file())
+
+    assert not study.run(notify).failed
+    assert seen["batch"] is False
+    assert study.folder.read_thumbnails() == before
+    assert study.folder.audit_pictures.is_file()
+
+    study.folder.thumbnails.unlink()
+    assert all(outcome.skipped for outcome in study.run().outcomes)  # nothing left to train
+    assert study.folder.read_thumbnails() == before
+
+
+def test_a_test_image_that_vanished_has_no_thumbnail(
+    finished: Path, pictures: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "pictures"
+    shutil.copytree(pictures, folder)
+    study = Study.load(write_study(tmp_path, folder), runs=tmp_path / "runs", workers=0)
+    index = build_index(folder)
+    lost = index.splits["test"].paths[0]
+    (folder / lost).unlink()
+    study._store_pictures(index)
+    assert set(study.folder.read_thumbnails()) == set(index.splits["test"].paths[1:])
 
 
 def test_macro_recall_is_accuracy_on_a_balanced_test_set(finished: Path) -> None:

@@ -18,9 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
-from scipy.stats import t as student
+import scipy  # its parts load when they are first used
 
 from podium.calibration_error import REPLICATES, Estimate, error_interval
 from podium.errors import ConfigError, DataError
@@ -110,7 +108,7 @@ def calibrated_probabilities(predictions: Predictions, temperature: float = 1.0)
         DataError: there is not one image, or a logit is not finite.
         ConfigError: the temperature is not a positive number.
     """
-    return np.asarray(softmax(_scaled(predictions, temperature), axis=1))
+    return np.asarray(scipy.special.softmax(_scaled(predictions, temperature), axis=1))
 
 
 def nll(predictions: Predictions, temperature: float = 1.0) -> Estimate:
@@ -119,7 +117,7 @@ def nll(predictions: Predictions, temperature: float = 1.0) -> Estimate:
     Raises:
         DataError, ConfigError: as `calibrated_probabilities`.
     """
-    logs = log_softmax(_scaled(predictions, temperature), axis=1)
+    logs = scipy.special.log_softmax(_scaled(predictions, temperature), axis=1)
     return _mean(-logs[np.arange(len(predictions)), predictions.labels])
 
 
@@ -147,7 +145,7 @@ def _mean(values: Floats) -> Estimate:
         return Estimate(mean, mean, mean)
     skew = float(np.power((values - mean) / values.std(), 3).mean())
     skew *= math.sqrt(n * (n - 1)) / (n - 2)
-    reach = float(student.ppf(0.975, n - 1)) / math.sqrt(n)
+    reach = float(scipy.special.stdtrit(n - 1, 0.975)) / math.sqrt(n)
 
     def unskewed(x: float) -> float:
         if abs(skew) < 1e-6:
@@ -318,13 +316,15 @@ def fit_temperature(predictions: Predictions) -> float:
 
     def loss(log_temperature: float) -> float:
         return float(
-            -log_softmax(logits / math.exp(log_temperature), axis=1)[
+            -scipy.special.log_softmax(logits / math.exp(log_temperature), axis=1)[
                 rows, predictions.labels
             ].mean()
         )
 
     low, high = (math.log(bound) for bound in TEMPERATURES)
-    found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
+    found = scipy.optimize.minimize_scalar(
+        loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6}
+    )
     # "bounded" stops short of the ends
     best = min((float(found.x), low, high), key=loss)
     return math.exp(best)

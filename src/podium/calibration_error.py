@@ -18,8 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
-from scipy.special import expit, logit
+import scipy  # its parts load when they are first used
 
 __all__ = ["REPLICATES", "Estimate", "error_interval"]
 
@@ -60,7 +59,7 @@ def error_interval(
         The sum over bins of share of images x |accuracy - confidence|, and the interval; 0..1.
     """
     measured = float(np.abs(accuracy - confidence) @ size / size.sum())
-    start = logit(np.clip(confidence, 1e-9, 1 - 1e-9))
+    start = scipy.special.logit(np.clip(confidence, 1e-9, 1 - 1e-9))
     most = min(1.0, measured + 1.35 / math.sqrt(size.sum()))  # standard deviation <= 0.5 / sqrt(n)
 
     def invert(direction: Floats) -> tuple[float, float, float]:
@@ -82,9 +81,11 @@ def _direction(start: Floats, accuracy: Floats, size: npt.NDArray[np.int_]) -> F
         moved = start + inputs @ change
         # The weak pull towards no change keeps the fit finite where all images are right.
         value = size @ (np.logaddexp(0, moved) - accuracy * moved) + 0.05 * change @ change
-        return float(value), inputs.T @ (size * (expit(moved) - accuracy)) + 0.1 * change
+        excess = scipy.special.expit(moved) - accuracy
+        return float(value), inputs.T @ (size * excess) + 0.1 * change
 
-    return np.asarray(inputs @ minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B").x)
+    found = scipy.optimize.minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B")
+    return np.asarray(inputs @ found.x)
 
 
 def _invert(
@@ -99,10 +100,10 @@ def _invert(
     """Interval of the true error along one direction, and the largest error along it."""
     share = size / size.sum()
     steps = np.concatenate([[0.0], np.geomspace(1e-4, 1e4, 400)])
-    errors = np.abs(expit(start + steps[:, None] * direction) - confidence) @ share
+    errors = np.abs(scipy.special.expit(start + steps[:, None] * direction) - confidence) @ share
     errors[0] = 0.0
     wanted = np.linspace(0.0, min(float(errors[-1]), most), 24)
-    truth = expit(start + np.interp(wanted, errors, steps)[:, None] * direction)
+    truth = scipy.special.expit(start + np.interp(wanted, errors, steps)[:, None] * direction)
     truth[0] = confidence
     random = np.random.default_rng(0)  # the same predictions give the same interval
     drawn = random.binomial(size, truth[:, None, :], (len(truth), replicates, len(size))) / size

@@ -15,9 +15,10 @@ import typer
 from rich.table import Table
 
 from podium.__about__ import __version__
+from podium.cli_data import app as data_app
 from podium.cli_verdicts import app as verdicts_app
 from podium.errors import PodiumError
-from podium.terminal import bars, err, out, plain
+from podium.terminal import err, out, plain
 
 __all__ = ["app", "main"]
 
@@ -29,9 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="Fetch and check folders of images.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-
 app.add_typer(verdicts_app)
 
 
@@ -72,18 +71,25 @@ SetOption = Annotated[
 ]
 
 
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"podium {__version__}", highlight=False)
+        raise typer.Exit
+
+
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
+        bool,
+        typer.Option(
+            "--version", help="Print the version and exit.", is_eager=True, callback=_tell_version
+        ),
     ] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show tracebacks (may stand after any command).")
     ] = False,
 ) -> None:
-    if version:
-        out.print(f"podium {__version__}", highlight=False)
-        raise typer.Exit
+    """Options that belong to no command; each acts by itself."""
 
 
 @app.command()
@@ -225,8 +231,16 @@ def report(
     from podium.reporting import build_report
     from podium.store import StudyFolder
 
-    with err.status("Writing the report"):
-        result = build_report(StudyFolder(study), lang=lang.value, out=to, dpi=dpi)
+    with err.status("Writing the report") as status:
+        result = build_report(
+            StudyFolder(study),
+            lang=lang.value,
+            out=to,
+            dpi=dpi,
+            progress=lambda what, done, total: status.update(
+                f"Writing the report: {what}, {done} of {total}"
+            ),
+        )
     out.print(f"Report: {result.index}", highlight=False, markup=False)
 
 
@@ -284,47 +298,6 @@ def augment(
         image, to, policies=policy or None, examples=examples, seed=seed, image_size=image_size
     )
     out.print(f"Sheet: {to}", highlight=False, markup=False)
-
-
-@data_app.command("fetch")
-def data_fetch(
-    name: Annotated[str, typer.Argument(help="sports100 or demo.")],
-    source: Annotated[str, typer.Option(help="auto, huggingface or kaggle.")] = "auto",
-    into: Annotated[Path | None, typer.Option(help="Folder, in place of the cache.")] = None,
-) -> None:
-    """Download a data set into the cache (or draw it: demo), checked and resumable."""
-    from podium.data.fetch import fetch
-
-    with bars() as tell:
-        folder = fetch(name, source=source, into=into, progress=tell)
-    out.print(f"Images: {folder}", highlight=False, markup=False)
-
-
-@data_app.command("check")
-def data_check(
-    data: Annotated[str, typer.Argument(help="Folder of images (or sports100, demo).")],
-    workers: WorkersOption = None,
-) -> None:
-    """Read every image of a folder and say what a study would train, validate and test on."""
-    from podium.data.fetch import resolve_data
-    from podium.data.index import build_index
-
-    with err.status("Checking images"):
-        index = build_index(resolve_data(data), workers=workers)
-    table = Table("class", "train", "valid", "test", box=None)
-    counts = {split: index.class_counts(split) for split in index.splits}
-    for label in index.classes:
-        table.add_row(plain(label), *(str(counts[split].get(label, 0)) for split in index.splits))
-    table.add_section()
-    sizes = [str(len(index.splits[split])) for split in index.splits]
-    table.add_row(f"{len(index.classes)} classes", *sizes)
-    out.print(table)
-    for reason, count in index.skipped.items():
-        err.print(f"skipped: {count} x {reason}", highlight=False, markup=False)
-    for path, reason in index.unreadable:
-        err.print(f"unreadable: {path} ({reason})", highlight=False, markup=False)
-    for notice in index.notices:
-        err.print(notice, highlight=False, markup=False)
 
 
 def _machine(

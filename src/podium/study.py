@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,8 +16,15 @@ import yaml
 from podium.config import Machine, RunSpec, StudySpec
 from podium.data.images import load_rgb, thumbnail_jpeg
 from podium.data.index import DataIndex, build_index
-from podium.errors import PodiumError, RunFolderError, WeightsUnavailableError
+from podium.errors import (
+    DataError,
+    PodiumError,
+    RunFolderError,
+    UnreadableImageError,
+    WeightsUnavailableError,
+)
 from podium.events import Event, Notify, StopRequest, silent, stop_on_signals
+from podium.gc_pause import collection_paused
 from podium.schedule import training_size
 from podium.sealed import keep_copy
 from podium.store import RunFolder, StudyFolder, utc_now, write_json, write_pictures, write_text
@@ -125,8 +134,6 @@ class Study:
         outcomes |= {run.path: Outcome(run, skipped=True) for run in runs if run.is_done()}
         write_text(self.folder.spec, self.spec.to_yaml())
         write_json(self.folder.data, index.summary())
-        if not self.folder.thumbnails.is_file():
-            self._store_thumbnails(index)
         if self.audit and todo:
             self._audit(index, notify)
         todo = [run for run in todo if run.path not in outcomes]
@@ -135,6 +142,8 @@ class Study:
             epochs, cost = self.spec.contenders[run.contender].epochs, self._cost(run, index)
             notify(Event("run", self._title(run), total=epochs, row={"cost": cost}))
             outcomes[run.path] = self._one(run, index, models[run.contender], notify, stop)
+            self._store_pictures(index)  # by now: the report wants them, no training does
+        self._store_pictures(index)
         keep_copy(self.folder.path, index.split_fingerprint("test"))
         return StudyResult(self.folder, tuple(outcomes[run.path] for run in runs))
 
@@ -209,9 +218,10 @@ class Study:
         """Settle what each contender trains, before hours are spent on the others."""
         if not todo:
             return {}, {}
-        from podium.machine import choose_device
-        from podium.models import check_weights
-        from podium.tensorboard import require_tensorboard
+        with collection_paused():
+            from podium.machine import choose_device
+            from podium.models import check_weights
+            from podium.tensorboard import require_tensorboard
 
         choose_device(self.machine)  # a wrong flag should end here, not once a contender
         if self.machine.tensorboard:
@@ -311,7 +321,6 @@ class Study:
     def _audit(self, index: DataIndex, notify: Notify) -> None:
         """Find what is wrong with the images before hours are spent on them."""
         from podium.auditing import audit_images, write_audit
-        from podium.reporting.audit_page import audit_thumbnails
 
         try:
             audit = audit_images(
@@ -323,8 +332,10 @@ class Study:
         except Exception as error:  # the trainings are what was asked for
             notify(Event("warning", f"The images could not be audited ({error}); going on."))
             return
+        before = self.folder.audit.read_bytes() if self.folder.audit.is_file() else b""
         write_audit(audit, self.folder.audit)
-        write_pictures(self.folder.audit_pictures, audit_thumbnails(audit, index.root).items())
+        if before != self.folder.audit.read_bytes():
+            self.folder.audit_pictures.unlink(missing_ok=True)  # they are of other findings
         for split in ("test", "valid"):
             leaked = len(audit.leaked(split))
             if leaked:
@@ -336,12 +347,30 @@ class Study:
                     )
                 )
 
-    def _store_thumbnails(self, index: DataIndex) -> None:
-        paths = index.splits["test"].paths
-        step = max(1, -(-len(paths) // MOST_THUMBNAILS))
-        self.folder.write_thumbnails(
-            (path, thumbnail_jpeg(load_rgb(index.root / path, name=path))) for path in paths[::step]
-        )
+    def _store_pictures(self, index: DataIndex) -> None:
+        """Small copies of what the report shows, where they are not there yet.
+
+        Each file is whole or absent; what a kill left out is made by the next `run`.
+        """
+        if not self.folder.thumbnails.is_file():
+            paths = index.splits["test"].paths
+            shown = paths[:: max(1, -(-len(paths) // MOST_THUMBNAILS))]
+
+            def small(path: str) -> tuple[str, bytes] | None:
+                try:
+                    return path, thumbnail_jpeg(load_rgb(index.root / path, name=path))
+                except UnreadableImageError:  # since it was checked; the runs say so themselves
+                    return None
+
+            with ThreadPoolExecutor() as pool:  # Pillow decodes without the interpreter's lock
+                self.folder.write_thumbnails(filter(None, pool.map(small, shown)))
+        if self.folder.audit.is_file() and not self.folder.audit_pictures.is_file():
+            from podium.auditing import read_audit
+            from podium.reporting.audit_page import audit_thumbnails
+
+            with contextlib.suppress(DataError):  # an audit of another version: the report says so
+                found = audit_thumbnails(read_audit(self.folder.audit), index.root)
+                write_pictures(self.folder.audit_pictures, found.items())
 
 
 def _stand_in(recipe: RunSpec, model: str) -> RunSpec:

@@ -30,7 +30,7 @@ from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import fft, sparse
+import scipy  # its parts load when they are first used
 
 from podium.auditing.similarity import greys, is_blank, similarity
 
@@ -68,7 +68,7 @@ def perceptual_hashes(thumbs: Bytes) -> tuple[npt.NDArray[np.uint64], npt.NDArra
 
 def _phash(grey: Floats) -> npt.NDArray[np.uint64]:
     """Which of the 8 x 8 lowest frequencies are above their median, as bits of one number."""
-    low = fft.dctn(grey, axes=(1, 2))[:, :8, :8].reshape(-1, 64)
+    low = scipy.fft.dctn(grey, axes=(1, 2))[:, :8, :8].reshape(-1, 64)
     bits = np.packbits(low > np.median(low, axis=1, keepdims=True), axis=1)
     return bits.view(">u8")[:, 0].astype(np.uint64)
 
@@ -141,8 +141,8 @@ def components(count: int, pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
     if not pairs:
         return []
     i, j = np.asarray(pairs, dtype=np.int64).T
-    links = sparse.coo_array((np.ones(len(i), dtype=np.int8), (i, j)), shape=(count, count))
-    _, names = sparse.csgraph.connected_components(links, directed=False)
+    links = scipy.sparse.coo_array((np.ones(len(i), dtype=np.int8), (i, j)), shape=(count, count))
+    _, names = scipy.sparse.csgraph.connected_components(links, directed=False)
     groups: defaultdict[int, list[int]] = defaultdict(list)
     for place in sorted(set(i.tolist()) | set(j.tolist())):
         groups[int(names[place])].append(place)

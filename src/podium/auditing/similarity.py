@@ -6,8 +6,8 @@ from functools import cache
 
 import numpy as np
 import numpy.typing as npt
+import scipy  # its parts load when they are first used
 from PIL import Image
-from scipy import ndimage
 
 __all__ = ["THUMB", "greys", "is_blank", "is_grey", "similarity", "small_rgb"]
 
@@ -170,7 +170,7 @@ def _averaging(low: float, high: float, source: int, side: int) -> Floats:
 
 def _detail(pictures: Floats) -> Floats:
     """What is left when the colours of the surroundings are taken away."""
-    around = ndimage.uniform_filter(pictures, (0, 7, 7, 0), mode="nearest")
+    around = scipy.ndimage.uniform_filter(pictures, (0, 7, 7, 0), mode="nearest")
     return np.asarray(pictures - around, dtype=np.float32)
 
 

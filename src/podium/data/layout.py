@@ -117,7 +117,7 @@ def _classes(top: Path, folders: list[Path], skipped: Counter[str]) -> dict[str,
     for folder in folders:
         # one spelling for names that look the same: macOS writes them decomposed
         name = unicodedata.normalize("NFC", folder.name)
-        images = [path.relative_to(top).as_posix() for path in _walk(folder, skipped)]
+        images = _walk(top, folder, skipped)
         if images:
             found.setdefault(name, []).extend(images)
         else:
@@ -125,7 +125,8 @@ def _classes(top: Path, folders: list[Path], skipped: Counter[str]) -> dict[str,
     return found
 
 
-def _walk(folder: Path, skipped: Counter[str]) -> list[Path]:
+def _walk(top: Path, folder: Path, skipped: Counter[str]) -> list[str]:
+    """Image files below `folder`, as paths relative to `top`."""
     images = []
     seen: set[tuple[int, int]] = set()
     for place, inner, files in os.walk(folder, followlinks=True):
@@ -137,10 +138,11 @@ def _walk(folder: Path, skipped: Counter[str]) -> list[Path]:
         seen.add((status.st_dev, status.st_ino))
         skipped.update("hidden" for name in inner if name.startswith("."))
         inner[:] = sorted(name for name in inner if not name.startswith("."))
+        inside = Path(place).relative_to(top).as_posix()
         for name in files:
             kind = _passed_over(name)
             if kind is None:
-                images.append(Path(place) / name)
+                images.append(f"{inside}/{name}")
             else:
                 skipped[kind] += 1
     return images

@@ -5,15 +5,18 @@ from __future__ import annotations
 import itertools
 import textwrap
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from podium.reporting.gather import Contender
 from podium.reporting.labels import Labels
 from podium.reporting.style import ACCENT, GREY, shorten
+
+if TYPE_CHECKING:
+    from podium.reporting.gather import Contender
 
 __all__ = ["accuracies", "learning_curves"]
 

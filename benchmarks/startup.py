@@ -1,0 +1,234 @@
+"""How fast Podium starts: its commands, its report, and a run up to its first training step.
+
+    python benchmarks/startup.py                        # commands and report, a made-up study
+    python benchmarks/startup.py --study runs/sports100 # ... a real one
+    python benchmarks/startup.py --data images          # a run on a folder of images, too
+
+Every figure is of a process of its own, from its start; files are in the system's cache after
+one start that is not counted. A run is measured twice where `--cold` is given: with an empty
+cache of Podium's (files checked, no audit), then as a second study on the same folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+__all__ = ["main"]
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Runs `podium report` until the study's own file is read and checked, tells when, and ends.
+OPENED = """
+import os, sys
+from podium.store import StudyFolder
+read = StudyFolder.read_spec
+def opened(self):
+    read(self)
+    os._exit(0)
+StudyFolder.read_spec = opened
+from podium.cli import main
+sys.exit(main(["report", *sys.argv[1:]]))
+"""
+
+# Runs `podium report` until the first figure is about to be drawn: everything is imported, all
+# predictions are read and judged.
+DRAWING = """
+import os, sys
+import podium.reporting.build as build
+def drawing(*given, **more):
+    os._exit(0)
+build._write = drawing
+from podium.cli import main
+sys.exit(main(["report", *sys.argv[1:]]))
+"""
+
+# Runs `podium run` until the first training step is done and prints when its parts ended. What
+# is timed is wrapped by name; what is not there in this version is left out.
+FIRST_STEP = """
+import json, os, sys, time
+began, parts = float(sys.argv.pop(1)), []
+def timed(holder, name, part):
+    inner = getattr(holder, name, None)
+    if inner is None:
+        return
+    def outer(*given, **more):
+        start = time.time()
+        try:
+            return inner(*given, **more)
+        finally:
+            parts.append((part, time.time() - start))
+    setattr(holder, name, outer)
+import podium.cli, podium.progress, podium.study
+parts.append(("interpreter, command, study", time.time() - began))
+from podium.study import Study
+timed(podium.study, "build_index", "index of the images")
+timed(Study, "_audit", "audit, from the cache or made")
+timed(Study, "_store_thumbnails", "thumbnails")
+timed(Study, "_preflight", "imports of torch and others, weights check")
+one = Study._one
+def first(self, *given):
+    start = time.time()
+    import podium.contender, podium.training
+    parts.append(("imports of the training", time.time() - start))
+    timed(podium.contender, "build_model", "model for the check of bf16")
+    timed(podium.contender, "choose_precision", "check of bf16")
+    timed(podium.training._Trainer, "__init__", "model, optimizer, loaders")
+    return one(self, *given)
+Study._one = first
+show, at = podium.progress.StudyProgress.notify, {}
+def notify(self, event):
+    at.setdefault(event.kind, time.time())
+    if event.kind == "batch":
+        parts.append(("first batch and step", at["batch"] - at["start"]))
+        total = at["batch"] - began
+        parts.append(("everything else", total - sum(seconds for _, seconds in parts)))
+        parts.append(("to the first step", total))
+        print(json.dumps(parts), flush=True)
+        os._exit(0)
+    show(self, event)
+podium.progress.StudyProgress.notify = notify
+sys.exit(podium.cli.main(["run", *sys.argv[1:]]))
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print Markdown tables; 0, or 1 where something did not run."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--repeat", type=int, default=10, help="starts of each command")
+    parser.add_argument("--study", type=Path, help="a finished study; empty: one is made up")
+    parser.add_argument("--data", help="a folder of images: measure a run's start-up, too")
+    parser.add_argument("--recipe", default="sports100", help="the study that is run on them")
+    parser.add_argument("--runs", type=int, default=3, help="starts of the run")
+    parser.add_argument("--cold", action="store_true", help="one with an empty cache first")
+    parser.add_argument("--set", action="append", default=[], help="passed on to podium run")
+    parser.add_argument("--only", choices=("commands", "report", "run"), help="this part alone")
+    given = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="podium-startup-") as place:
+        scratch = Path(place)
+        if given.only in (None, "commands"):
+            _commands(given.repeat)
+        if given.only in (None, "report"):
+            _report(given.study or _made_up(scratch), scratch, given.repeat)
+        if given.data and given.only in (None, "run"):
+            _run(given, scratch)
+    return 0
+
+
+def _commands(repeat: int) -> None:
+    words = [["--version"], ["--help"], *([*name, "--help"] for name in _command_names())]
+    rows = [
+        ("podium " + " ".join(word), _times(repeat, [*_podium(), *word], "--" in word[-1]))
+        for word in words
+    ]
+    _table("command", rows)
+
+
+def _command_names() -> list[list[str]]:
+    code = (
+        "import json, typer; from podium.cli import app; "
+        "walk = lambda c, at: [at, *(n for k, v in getattr(c, 'commands', {}).items() "
+        "for n in walk(v, [*at, k]))]; print(json.dumps(walk(typer.main.get_command(app), [])))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    return [name for name in json.loads(found.stdout) if name]
+
+
+def _report(study: Path, scratch: Path, repeat: int) -> None:
+    given = [str(study), "--to", str(scratch / "report")]
+
+    def code(text: str) -> list[str]:
+        return [sys.executable, "-c", text, *given]
+
+    rows = [
+        ("podium report: study opened", _times(repeat, code(OPENED))),
+        ("podium report: first figure begins", _times(repeat, code(DRAWING))),
+        ("podium report: whole", _times(max(1, repeat // 5), [*_podium(), "report", *given])),
+    ]
+    _table("report", rows)
+    size = sum(path.stat().st_size for path in (scratch / "report").rglob("*") if path.is_file())
+    print(f"\nThe report has {size / 1e6:.0f} MB.")
+
+
+def _made_up(scratch: Path) -> Path:
+    """A study of two contenders, 100 classes and 500 test images, without a training."""
+    sys.path.insert(0, str(ROOT))
+    from tests.fake_study import fake_study
+
+    names = [f"class {number:03d}" for number in range(100)]
+    return fake_study(scratch / "study", names, contenders=2).path
+
+
+def _run(given: argparse.Namespace, scratch: Path) -> None:
+    caches = {"warm": Path(os.environ["PODIUM_CACHE"])} if "PODIUM_CACHE" in os.environ else {}
+    if given.cold or not caches:
+        caches = {"cold": scratch / "cache", "warm": scratch / "cache"}
+    found: dict[str, list[list[tuple[str, float]]]] = {}
+    _first_step(given, scratch, scratch / "no-cache-of-ours", ["--no-audit"])  # files into memory
+    for state, cache in caches.items():
+        for _ in range(1 if state == "cold" else given.runs + 1):
+            found.setdefault(state, []).append(_first_step(given, scratch, cache, []))
+        if state == "warm":
+            found[state] = found[state][1:]  # the first one filled what was still missing
+    for state, starts in found.items():
+        names = list(dict.fromkeys(name for start in starts for name, _ in start))
+        spans = [[sum(s for n, s in start if n == name) for start in starts] for name in names]
+        _table(f"podium run {given.recipe}, {state} cache", zip(names, spans, strict=True))
+
+
+def _first_step(
+    given: argparse.Namespace, scratch: Path, cache: Path, more: list[str]
+) -> list[tuple[str, float]]:
+    runs = scratch / "runs"
+    shutil.rmtree(runs, ignore_errors=True)
+    settings = [word for one in given.set for word in ("--set", one)]
+    words = [given.recipe, "--data", given.data, "--runs", str(runs), *settings, *more]
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_STEP, str(time.time()), *words],
+        env={**os.environ, "PODIUM_CACHE": str(cache)},
+        capture_output=True,
+        text=True,
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith("[[")]
+    if not lines:
+        raise SystemExit(f"podium run ended before its first step:\n{done.stderr[-2000:]}")
+    return [(str(name), float(seconds)) for name, seconds in json.loads(lines[-1])]
+
+
+def _podium() -> list[str]:
+    return [sys.executable, "-m", "podium"]
+
+
+def _times(repeat: int, words: list[str], first: bool = True) -> list[float]:
+    """Seconds of `repeat` starts, after one that is not counted (if `first`)."""
+    return [_seconds(words) for _ in range(repeat + first)][first:]
+
+
+def _seconds(words: list[str]) -> float:
+    began = time.perf_counter()
+    done = subprocess.run(words, capture_output=True, text=True)
+    seconds = time.perf_counter() - began
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words[:4])}...: exit code {done.returncode}\n{done.stderr}")
+    return seconds
+
+
+def _table(head: str, rows: Iterable[tuple[str, list[float]]]) -> None:
+    print(f"\n| {head} | median s | min | max | n |\n|---|--:|--:|--:|--:|")
+    parts: tuple[Callable[[list[float]], float], ...] = (statistics.median, min, max)
+    for name, seconds in rows:
+        figures = " | ".join(f"{part(seconds):.2f}" for part in parts)
+        print(f"| {name} | {figures} | {len(seconds)} |", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,25 @@
+"""Imports without the garbage collector: it finds nothing there, and takes a fifth of the time."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["collection_paused"]
+
+
+@contextmanager
+def collection_paused() -> Iterator[None]:
+    """Collect no cyclic garbage in this block; for imports, not for work.
+
+    Importing torch makes most of a million objects, and all of them stay. The collector would
+    walk through them again and again: 0.5 of 3.0 s for what a training needs.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -1,0 +1,164 @@
+"""The figures of a report, each a task of its own that any process can draw."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+
+from podium.reporting.class_table import ROWS_A_PAGE, by_f1, class_table_pages
+from podium.reporting.curves import accuracies, learning_curves
+from podium.reporting.differences import difference_figure
+from podium.reporting.gallery import (
+    Picture,
+    confident_mistakes,
+    gallery_figure,
+    random_pictures,
+)
+from podium.reporting.labels import Labels
+from podium.reporting.matrix import MOST_INTERACTIVE, confusion_figure
+from podium.reporting.reliability import reliability_figure
+from podium.reporting.style import inline_svg, save_pages
+
+if TYPE_CHECKING:
+    from podium.reporting.gather import RunResult, StudyResults
+    from podium.reporting.panel import RunPictures
+
+__all__ = ["LONGEST", "Drawn", "Press", "figure_tasks", "overview_tasks", "run_pictures"]
+
+
+LONGEST = ("matrix", "classes", "mistakes", "gallery")
+"""Tasks that take 1.2 to 2 s with 100 classes at 400 dpi; the others take less than 1 s."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What a task leaves: files, relative to the report, and what the page holds of the figure."""
+
+    files: list[Path]
+    inline: str = ""
+
+
+@dataclass(frozen=True)
+class Press:
+    """Where and how figures are saved."""
+
+    to: Path
+    dpi: int
+    formats: tuple[str, ...]
+    say: Labels
+
+    def save(self, pages: Iterable[Figure], name: str) -> list[Path]:
+        stem = self.to / "figures" / name
+        saved = save_pages(pages, stem, dpi=self.dpi, formats=self.formats)
+        return [path.relative_to(self.to) for path in saved]
+
+
+Task = Callable[[], Drawn]
+
+
+def overview_tasks(results: StudyResults, press: Press) -> dict[str, Task]:
+    """Name -> a function that draws and saves: the figures of all contenders together."""
+    say = press.say
+    figure = partial(accuracies, results.contenders, say)
+    tasks = {"compare": partial(_plot, press, figure, "test-accuracy", "compare",
+                                say("compare_alt"))}  # fmt: skip
+    if results.verdicts is not None and results.verdicts.pairs:
+        figure = partial(difference_figure, results.verdicts, say)
+        tasks["differences"] = partial(
+            _plot, press, figure, "differences", "differences", say("v_difference_alt")
+        )
+    return dict(tasks)
+
+
+def figure_tasks(run: RunResult, thumbnails: Mapping[str, bytes], press: Press) -> dict[str, Task]:
+    """Name -> a function that draws and saves; in the order in which the page lists the files.
+
+    Everything is reckoned here, so that a task carries no more than it draws.
+    """
+    from podium.metrics import confusion
+    from podium.reporting.panel import reliability_alt
+
+    slug, title, say = run.slug, run.title, press.say
+    tasks: dict[str, Task] = {}
+    if run.history:
+        alt = say(
+            "curves_alt",
+            name=title,
+            epoch=say.count(run.best_epoch),
+            accuracy=say.percent(run.valid_accuracy),
+        )
+        figure = partial(learning_curves, run.history, run.best_epoch, title, say)
+        tasks["curves"] = partial(_plot, press, figure, f"{slug}-learning-curves", slug, alt)
+    pages = partial(class_table_pages, run.classes, title, say, told=run.told)
+    tasks["classes"] = partial(_pages, press, pages, f"{slug}-classes")
+    if len(run.classes) > ROWS_A_PAGE:
+        weakest = by_f1([one for one in run.classes if one.support])[:ROWS_A_PAGE]
+        heading = say("class_table_weakest", count=len(weakest))
+        pages = partial(class_table_pages, weakest, title, say, heading=heading, told=run.told)
+        tasks["weakest"] = partial(_pages, press, pages, f"{slug}-weakest-classes")
+    figure = partial(confusion_figure, confusion(run.test), run.test.class_names, title, say)
+    picture = len(run.classes) > MOST_INTERACTIVE
+    tasks["matrix"] = partial(_matrix, press, figure, f"{slug}-confusion", picture)
+    figure = partial(reliability_figure, *run.calibration, title, say)
+    name, alt = f"{slug}-reliability", reliability_alt(run, say)
+    tasks["reliability"] = partial(_plot, press, figure, name, name, alt)
+    galleries = {
+        "gallery": random_pictures(run.test, thumbnails),
+        "mistakes": confident_mistakes(run.test, thumbnails),
+    }
+    for name, pictures in galleries.items():
+        if pictures:
+            sheet = partial(_gallery, pictures, say(f"{name}_title"), title, say)
+            tasks[name] = partial(_pages, press, sheet, f"{slug}-{name}")
+    return tasks
+
+
+def run_pictures(
+    run: RunResult, thumbnails: Mapping[str, bytes], drawn: Mapping[str, Drawn]
+) -> RunPictures:
+    """What was drawn of a run, as the page wants it."""
+    from podium.reporting.panel import RunPictures
+
+    def inline(name: str) -> str:
+        return drawn[name].inline if name in drawn else ""
+
+    return RunPictures(
+        curves=inline("curves"),
+        matrix=inline("matrix"),
+        gallery=random_pictures(run.test, thumbnails),
+        mistakes=confident_mistakes(run.test, thumbnails),
+        reliability=inline("reliability"),
+        files=[path for one in drawn.values() for path in one.files],
+    )
+
+
+def _plot(press: Press, figure: Callable[[], Figure], name: str, key: str, alt: str) -> Drawn:
+    drawn = figure()
+    return Drawn(press.save([drawn], name), inline_svg(drawn, key, alt))
+
+
+def _pages(press: Press, pages: Callable[[], Iterable[Figure]], name: str) -> Drawn:
+    return Drawn(press.save(pages(), name))
+
+
+def _gallery(pictures: Sequence[Picture], heading: str, title: str, say: Labels) -> list[Figure]:
+    return [gallery_figure(pictures, heading, title, say)]
+
+
+def _matrix(press: Press, figure: Callable[[], Figure], name: str, picture: bool) -> Drawn:
+    drawn = figure()
+    files = press.save([drawn], name)
+    return Drawn(files, _data_address(drawn) if picture else "")
+
+
+def _data_address(figure: Figure) -> str:
+    out = io.BytesIO()
+    figure.savefig(out, format="webp", dpi=150)
+    return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
