@@ -33,7 +33,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_helpers_draw_the_same_files(tmp_path: Path) -> None:
     names = [f"sport {number}" for number in range(8)]
-    study = fake_study(tmp_path / "study", names, contenders=2, epochs=3, per_class=2)
+    study = fake_study(tmp_path / "study", names, contenders=1, epochs=3, per_class=2)
     build_report(study, out=tmp_path / "alone", dpi=50, helpers=0)
     build_report(study, out=tmp_path / "helped", dpi=50, helpers=2)
     assert files(tmp_path / "alone") == files(tmp_path / "helped")
