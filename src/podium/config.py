@@ -156,11 +156,6 @@ class RunSpec(_Strict):
             )
         if self.freeze == "none":
             return
-        if self.epochs != 1:
-            raise ValueError(
-                f"linear_probe with freeze: backbone is solved at once: expected epochs: 1, got "
-                f"{self.epochs} (without freeze, further epochs fine-tune all layers)"
-            )
         for name, off in (
             ("augmentation", "none"),
             ("mixup", 0),
@@ -173,6 +168,16 @@ class RunSpec(_Strict):
                     f"{name} does nothing where linear_probe is the whole run (freeze: backbone): "
                     f"leave it at {off}, or leave freeze away to fine-tune from the probe"
                 )
+
+    @property
+    def is_probe_alone(self) -> bool:
+        """Whether the linear probe is the whole run."""
+        return self.linear_probe and self.freeze == "backbone"
+
+    @property
+    def most_epochs(self) -> int:
+        """Epochs that the run has at most: one where the linear probe is all of it."""
+        return 1 if self.is_probe_alone else self.epochs
 
     def changes_from(self, stored: Mapping[str, Any]) -> list[str]:
         """What differs from a stored recipe, as 'key: old -> new'; its name may differ.
@@ -192,6 +197,11 @@ class RunSpec(_Strict):
     def notices(self) -> list[str]:
         """Settings that the others keep from taking effect, one sentence each."""
         said = []
+        if self.is_probe_alone and self.epochs > 1:
+            said.append(
+                "linear_probe with freeze: backbone is solved at once, in 1 epoch; without freeze "
+                "the others would fine-tune all layers"
+            )
         if self.linear_probe and self.freeze == "none" and self.epochs == 1:
             said.append("linear_probe: its one epoch is the probe; nothing is fine-tuned after it")
         if isinstance(self.lr_drop, int) and self.lr_drop >= self.epochs:

@@ -72,6 +72,6 @@ def best_epoch(rows: Sequence[Row]) -> int:
 
 def is_finished(recipe: RunSpec, rows: Sequence[Row]) -> bool:
     """Whether the epochs are used up, or early stopping says so."""
-    if len(rows) >= recipe.epochs:
+    if len(rows) >= recipe.most_epochs:
         return True
     return bool(recipe.early_stop and rows and len(rows) - best_epoch(rows) >= recipe.early_stop)

@@ -139,7 +139,7 @@ class Study:
         todo = [run for run in todo if run.path not in outcomes]
         notify(Event("study", total=sum(self._cost(run, index) for run in todo)))
         for run in todo:
-            epochs, cost = self.spec.contenders[run.contender].epochs, self._cost(run, index)
+            epochs, cost = self.spec.contenders[run.contender].most_epochs, self._cost(run, index)
             notify(Event("run", self._title(run), total=epochs, row={"cost": cost}))
             outcomes[run.path] = self._one(run, index, models[run.contender], notify, stop)
             self._store_pictures(index)  # by now: the report wants them, no training does
@@ -166,7 +166,7 @@ class Study:
         recipe = self.spec.contenders[run.contender]
         sides = [
             training_size(recipe, epoch, recipe.image_size or 224)
-            for epoch in range(1, recipe.epochs + 1)
+            for epoch in range(1, recipe.most_epochs + 1)
         ]
         return round(len(index.splits["train"]) * sum(side**2 for side in sides) / 1e6)
 

@@ -141,7 +141,7 @@ class _Trainer:
                 self.job.folder.write_history(rows)
             if log is not None:
                 log.write(row)
-            self.notify(Event("epoch", row=row, total=recipe.epochs))
+            self.notify(Event("epoch", row=row, total=recipe.most_epochs))
         if log is not None:
             log.close()
 

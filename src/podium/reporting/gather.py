@@ -181,7 +181,7 @@ def gather(folder: StudyFolder, say: Labels) -> StudyResults:
                 runs.append(_read_run(run, labels[name], suffix, recipe))
             except (RunFolderError, DataError, TypeError, ValueError) as error:
                 title = labels[name] + suffix
-                unfinished.append(Unfinished(title, "damaged", str(error), 0, recipe.epochs))
+                unfinished.append(Unfinished(title, "damaged", str(error), 0, recipe.most_epochs))
         if runs:
             contenders.append(Contender(name, runs[0].label, tuple(runs)))
     if not contenders:
@@ -275,9 +275,9 @@ def _why_unfinished(run: RunFolder, title: str, recipe: RunSpec) -> Unfinished:
             message = str(failed.get("message") or failed.get("reason") or "")
         except (RunFolderError, AttributeError) as error:
             message = str(error)
-        return Unfinished(title, "failed", message, epochs, recipe.epochs)
+        return Unfinished(title, "failed", message, epochs, recipe.most_epochs)
     state: State = "unfinished" if epochs or run.last.is_file() else "not_started"
-    return Unfinished(title, state, "", epochs, recipe.epochs)
+    return Unfinished(title, state, "", epochs, recipe.most_epochs)
 
 
 def _nothing_to_report(path: Path, unfinished: list[Unfinished]) -> str:
