@@ -191,9 +191,11 @@ def test_a_probe_alone_is_told_of() -> None:
     assert "in 1 epoch" in alone.notices()[0]
 
 
-def test_a_frozen_probe_is_the_run(index: DataIndex, tmp_path: Path) -> None:
+@pytest.mark.parametrize("flip_test", [False, True])
+def test_a_frozen_probe_is_the_run(index: DataIndex, tmp_path: Path, flip_test: bool) -> None:
     # of however many epochs, as `--epochs 3` gives to every contender
-    run = job(tmp_path / "run", index, **PROBE, freeze="backbone", epochs=3)
+    alone = {**PROBE, "freeze": "backbone", "epochs": 3, "flip_test": flip_test}
+    run = job(tmp_path / "run", index, **alone)
     fit(run, silent)
     (row,) = run.folder.read_history()
     assert row["lr"] == 0

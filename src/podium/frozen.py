@@ -44,8 +44,10 @@ class Features:
 def features_are_fixed(recipe: RunSpec, processes: int) -> bool:
     """Whether every epoch would compute the same features again."""
     varied = recipe.augmentation != "none" or recipe.mixup or recipe.cutmix
-    sized = recipe.flip_test or recipe.progressive_sizes
-    return recipe.freeze == "backbone" and not varied and not sized and processes == 1
+    # averaged features are averaged logits for a probe alone: other classifiers may not be linear
+    mirrored = recipe.flip_test and not recipe.linear_probe
+    fixed = not (varied or mirrored or recipe.progressive_sizes)
+    return recipe.freeze == "backbone" and fixed and processes == 1
 
 
 def _without(module: nn.Module, classifier: str) -> tuple[nn.Module, nn.Module]:

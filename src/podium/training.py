@@ -163,6 +163,7 @@ class _Trainer:
         }
 
     def compute_features(self) -> dict[str, Features]:
+        recipe = self.job.recipe
         return compute_features(
             self.built,
             self.job.index,
@@ -170,6 +171,8 @@ class _Trainer:
             normalization=self.normalization,
             device=self.fabric.device,
             precision=self.job.precision,
+            # a probe is linear: averaged features give averaged logits
+            views=("plain", "mirrored") if recipe.flip_test and recipe.linear_probe else ("plain",),
             notify=self.notify,
             stop=self.stop,
         )
