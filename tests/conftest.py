@@ -20,6 +20,17 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+class StopAfter:
+    """A stop request that is set once it was asked `times` times."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+
+    def is_set(self) -> bool:
+        self.left -= 1
+        return self.left <= 0
+
+
 def write_pictures(
     root: Path,
     counts: dict[str, int],

@@ -28,6 +28,7 @@ from podium.events import Event
 from podium.inference import batches, make_loader
 from podium.machine import Device, choose_workers
 from podium.transforms import POLICIES, Flip, eval_transform, source_size, train_transform
+from tests.conftest import StopAfter
 
 SIZES = {"train": 32, "valid": 32}
 
@@ -221,15 +222,6 @@ def test_a_torn_partial_file_is_noticed(index: DataIndex, tmp_path: Path) -> Non
     for path in tmp_path.glob("*.pixels"):
         path.unlink()
     check(index, build(index, tmp_path)[0])
-
-
-class StopAfter:
-    def __init__(self, times: int) -> None:
-        self.left = times
-
-    def is_set(self) -> bool:
-        self.left -= 1
-        return self.left <= 0
 
 
 def test_two_processes_do_not_harm_each_other(index: DataIndex, tmp_path: Path) -> None:

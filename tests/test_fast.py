@@ -23,7 +23,8 @@ from podium.schedule import learning_rate, training_size
 from podium.store import read_json
 from podium.training import Job, fit
 from podium.transforms import eval_transform, prepare
-from tests.test_training import StopAfter, job, weights
+from tests.conftest import StopAfter
+from tests.test_training import job, weights
 
 FAST: dict[str, Any] = {
     "optimizer": "muon",

@@ -20,7 +20,7 @@ from podium.features.store import FeatureStore, prune, read_array, write_array
 from podium.features.threads import in_threads
 from podium.models import build_model
 from podium.transforms import eval_transform, prepare
-from tests.conftest import write_pictures
+from tests.conftest import StopAfter, write_pictures
 
 HALF = (0.5, 0.5, 0.5)
 
@@ -39,15 +39,6 @@ def _small_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def backbone(size: int = 64, seed: int = 0) -> Backbone:
     built = build_model("efficientnet_lite0", 3, pretrained=True, seed=seed)
     return Backbone(built, size=size, normalization=(HALF, HALF), device=torch.device("cpu"))
-
-
-class StopAfter:
-    def __init__(self, batches: int) -> None:
-        self.left = batches
-
-    def is_set(self) -> bool:
-        self.left -= 1
-        return self.left <= 0
 
 
 @pytest.mark.parametrize("view", ["plain", "mirrored"])

@@ -30,7 +30,8 @@ from podium.logistic import Logistic, mean_loss_and_accuracy
 from podium.models import BuiltModel, build_model
 from podium.probe import solve_probe, write_head
 from podium.training import fit
-from tests.test_training import StopAfter, job, weights
+from tests.conftest import StopAfter
+from tests.test_training import job, weights
 
 CPU = torch.device("cpu")
 PROBE: dict[str, Any] = {

@@ -21,6 +21,7 @@ from podium.machine import choose_device
 from podium.models import build_model
 from podium.store import RunFolder
 from podium.training import Job, fit
+from tests.conftest import StopAfter
 
 RECIPE = {
     "model": "simple_resnet",
@@ -56,17 +57,6 @@ def job(
 def weights(job: Job) -> dict[str, bytes]:
     state = read_checkpoint(job.folder.last)["model"]
     return {name: value.numpy().tobytes() for name, value in state.items()}
-
-
-class StopAfter:
-    """A stop request that is set once it was asked `steps` times."""
-
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def is_set(self) -> bool:
-        self.left -= 1
-        return self.left <= 0
 
 
 @pytest.fixture(scope="module")

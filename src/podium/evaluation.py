@@ -17,10 +17,10 @@ from podium.data.dataset import ImageDataset
 from podium.data.index import DataIndex
 from podium.errors import DataError, RunFolderError
 from podium.events import Event, Notify, silent
-from podium.inference import Normalization, make_loader, predict
+from podium.inference import make_loader, predict
 from podium.models import rebuild_model
 from podium.store import Predictions, RunFolder, SplitName, read_json
-from podium.transforms import eval_transform
+from podium.transforms import Normalization, eval_transform
 
 __all__ = ["TrainedModel", "load_run", "predict_split", "run_folder"]
 

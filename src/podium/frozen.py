@@ -13,10 +13,10 @@ from podium.config import RunSpec
 from podium.data.dataset import EpochSampler, ImageDataset
 from podium.data.index import DataIndex
 from podium.events import Event, Notify, StopRequest
-from podium.features.extract import BF16_TOLERANCE, Backbone, View
-from podium.inference import Batch, Normalization
+from podium.features.extract import BF16_TOLERANCE, Backbone, View, without_classifier
+from podium.inference import Batch
 from podium.models import BuiltModel
-from podium.transforms import eval_transform, prepare
+from podium.transforms import Normalization, eval_transform, prepare
 
 __all__ = ["Features", "compute_features", "features_are_fixed", "head_follows_backbone"]
 
@@ -50,14 +50,6 @@ def features_are_fixed(recipe: RunSpec, processes: int) -> bool:
     return recipe.freeze == "backbone" and fixed and processes == 1
 
 
-def _without(module: nn.Module, classifier: str) -> tuple[nn.Module, nn.Module]:
-    """Put an identity in the classifier's place; returns (its parent, the classifier)."""
-    parent_name, _, name = classifier.rpartition(".")
-    parent, head = module.get_submodule(parent_name), module.get_submodule(classifier)
-    setattr(parent, name, nn.Identity())
-    return parent, head
-
-
 def head_follows_backbone(
     module: nn.Module, classifier: str, sample: torch.Tensor, most_images: int
 ) -> bool:
@@ -70,7 +62,7 @@ def head_follows_backbone(
     module.eval()
     with torch.inference_mode():
         whole = module(sample)
-        parent, head = _without(module, classifier)
+        parent, head = without_classifier(module, classifier)
         try:
             features = module(sample)
             parts = head(features)

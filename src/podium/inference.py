@@ -15,12 +15,9 @@ from torch.utils.data import DataLoader, Sampler
 from podium.config import RunSpec
 from podium.data.dataset import ImageDataset
 from podium.models import BuiltModel
-from podium.transforms import prepare
+from podium.transforms import Normalization, prepare
 
-__all__ = ["Batch", "Normalization", "batches", "input_normalization", "make_loader", "predict"]
-
-Normalization = tuple[tuple[float, ...], tuple[float, ...]] | None
-"""Channel means and standard deviations of values in [0, 1]; None feeds the values as they are."""
+__all__ = ["Batch", "batches", "input_normalization", "make_loader", "predict"]
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 

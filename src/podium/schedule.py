@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from podium.config import RunSpec
 
-__all__ = ["best_epoch", "is_finished", "learning_rate", "training_size"]
+__all__ = ["best_epoch", "epoch_rates", "is_finished", "learning_rate", "training_size"]
 
 Row = Mapping[str, float]
 
@@ -42,6 +42,13 @@ def learning_rate(recipe: RunSpec, rows: Sequence[Row], step: int = 0, steps: in
         )
         return recipe.lr * (recipe.lr_drop_factor if flat else 1.0)
     return recipe.lr * (recipe.lr_drop_factor if len(rows) >= recipe.lr_drop else 1.0)
+
+
+def epoch_rates(recipe: RunSpec, rows: Sequence[Row], steps: int) -> list[float]:
+    """The rate of each step of the epoch that follows `rows`; looks through them only once."""
+    if recipe.lr_schedule == "one_cycle":
+        return [learning_rate(recipe, rows, step, steps) for step in range(steps)]
+    return [learning_rate(recipe, rows)] * steps
 
 
 def _half_cosine(start: float, end: float, share: float) -> float:

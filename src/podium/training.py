@@ -35,7 +35,7 @@ from podium.machine import FABRIC_PRECISION
 from podium.models import batch_norms, build_model, freeze_backbone, set_train_mode
 from podium.optimizers import average_of, make_optimizer, set_rates
 from podium.probe import probe_epoch
-from podium.schedule import best_epoch, is_finished, learning_rate, training_size
+from podium.schedule import best_epoch, epoch_rates, is_finished, training_size
 from podium.store import atomic_write
 from podium.tensorboard import EpochLog
 from podium.transforms import mix_batch, sample_seed
@@ -212,6 +212,7 @@ class _Trainer:
         self.sampler.set_epoch(epoch, start_batch=at.step, size=size)
         set_train_mode(self.module, self.frozen)
         steps = self.sampler.steps
+        rates = epoch_rates(recipe, at.rows, steps)
         # double precision, so that the mean loss does not depend on how many images there are
         precise = torch.float32 if fabric.device.type == "mps" else torch.float64
         sums = torch.tensor([at.loss, at.correct, at.seen], dtype=precise, device=fabric.device)
@@ -234,7 +235,7 @@ class _Trainer:
                     recipe.cutmix,
                     sample_seed(seed, epoch, -step),
                 )
-            set_rates(self.optimizer, learning_rate(recipe, at.rows, at.step, steps))
+            set_rates(self.optimizer, rates[at.step])
             self.optimizer.zero_grad(set_to_none=True)
             logits = self.model(inputs)
             loss = nn.functional.cross_entropy(
@@ -267,13 +268,14 @@ class _Trainer:
                 self.save_last()
                 saved = time.perf_counter()
         at.loss, at.correct, at.seen = sums.tolist()
-        return learning_rate(recipe, at.rows, steps - 1, steps)
+        return rates[-1]
 
     @property
     def kept(self) -> nn.Module:
         """What is validated and saved as the best: the model, or its moving average."""
-        begun = self.average is not None and bool(self.average.n_averaged)
-        return self.average.module if begun and self.average is not None else self.module
+        if self.average is None or not self.average.n_averaged:  # as after the probe's epoch
+            return self.module
+        return self.average.module
 
     def validate(self) -> tuple[float, float]:
         """Mean loss and accuracy on the validation images, in fp32 as in the report."""

@@ -29,6 +29,7 @@ __all__ = [
     "POLICIES",
     "Draw",
     "Flip",
+    "Normalization",
     "Transform",
     "eval_transform",
     "mix_batch",
@@ -51,6 +52,9 @@ POLICIES = {
 
 Pixels = npt.NDArray[np.uint8]
 """A picture as it lies in memory: shape (h, w, 3)."""
+
+Normalization = tuple[tuple[float, ...], tuple[float, ...]] | None
+"""Channel means and standard deviations of values in [0, 1]; None feeds the values as they are."""
 
 Flip = Literal["random", "alternate"]
 """When `crop_flip` mirrors: half the time by chance, or every image in every other epoch."""

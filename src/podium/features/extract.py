@@ -21,9 +21,9 @@ from podium.features.folding import fold_batch_norms
 from podium.features.store import FeatureStore, Floats
 from podium.features.threads import in_threads
 from podium.models import BuiltModel
-from podium.transforms import eval_transform, prepare
+from podium.transforms import Normalization, eval_transform, prepare
 
-__all__ = ["Backbone", "View"]
+__all__ = ["Backbone", "View", "without_classifier"]
 
 View = Literal["plain", "mirrored"]
 
@@ -35,8 +35,6 @@ _GPU_BATCH = 64
 
 BF16_TOLERANCE = 0.1  # mean over images; bf16 keeps 8 bits, and 50 layers add up to about 4 %
 _SAMPLE = 16  # images that low precision is checked on
-
-Normalization = tuple[tuple[float, ...], tuple[float, ...]] | None
 
 
 class Backbone:
@@ -55,8 +53,7 @@ class Backbone:
         self.name, self.size, self.normalization = built.name, size, normalization
         self.device = device
         module = copy.deepcopy(built.module).float().eval()
-        parent, _, name = built.classifier.rpartition(".")
-        setattr(module.get_submodule(parent), name, nn.Identity())
+        without_classifier(module, built.classifier)
         self.digest = _digest(module)
         module = module.to(device).to(memory_format=torch.channels_last)
         self.networks = {"fp32": _folded_if_equal(module, size, device)}
@@ -174,6 +171,22 @@ class Backbone:
             "device": self.device.type,
             "versions": [version(name) for name in ("torch", "torchvision", "timm", "pillow")],
         }
+
+
+def without_classifier(module: nn.Module, classifier: str) -> tuple[nn.Module, nn.Module]:
+    """Put an identity in the classifier's place.
+
+    Args:
+        module: changed in place.
+        classifier: its name in the module.
+
+    Returns:
+        `(parent, head)`: the module that held the classifier, and the classifier.
+    """
+    parent_name, _, name = classifier.rpartition(".")
+    parent, head = module.get_submodule(parent_name), module.get_submodule(classifier)
+    setattr(parent, name, nn.Identity())
+    return parent, head
 
 
 def _digest(module: nn.Module) -> str:
