@@ -45,6 +45,9 @@ class RunSpec(_Strict):
     """The pre-trained model that stands in where `model`'s weights cannot be had."""
     freeze: Literal["none", "backbone"] = "none"
     """`backbone`: train the last linear layer alone, on fixed features."""
+    pooling: Literal["own", "stages"] = "own"
+    """What the classifier sees: what the model has for it, or (`stages`) that, the average of
+    every stage's map and the maximum of the last (after Head2Toe; Evci et al., 2022)."""
     linear_probe: bool = False
     """Epoch 1 solves the classifier on frozen features, its penalty chosen on the validation
     images; further epochs fine-tune from there (LP-FT), all batch norms with the

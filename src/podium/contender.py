@@ -56,7 +56,7 @@ def train_and_score(
         TrainingError, DataError: see `podium.training.fit`.
     """
     device = choose_device(machine)
-    built = build_model(recipe.model, len(index.classes), seed=run.seed)
+    built = build_model(recipe.model, len(index.classes), pooling=recipe.pooling, seed=run.seed)
     size = recipe.image_size or built.image_size
     precision, reason = choose_precision(machine, device, built.module, size)
     notify(Event("message", f"{device.describe()}, {precision} ({reason})"))

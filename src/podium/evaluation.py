@@ -69,7 +69,7 @@ def load_run(folder: RunFolder, device: torch.device | str = "cpu") -> TrainedMo
                 "Use the version that wrote it."
             )
         names = tuple(meta["class_names"])
-        module = rebuild_model(meta["model"], len(names))
+        module = rebuild_model(meta["model"], len(names), meta.get("pooling", "own"))
         module.load_state_dict(load_file(folder.best))
         mean, std = meta["mean"], meta["std"]
         normalization = None if mean is None else (tuple(mean), tuple(std))

@@ -7,17 +7,20 @@ from typing import Any
 
 from torch import nn
 
+from podium.models.stages import StageClassifier
+
 __all__ = ["layer_groups"]
 
 
 class _Grouped:
-    """A module with the grouping that timm's models bring along."""
+    """A module with the grouping that timm's models bring along; `prefix` is left off names."""
 
-    def __init__(self, module: nn.Module, matcher: dict[str, Any]) -> None:
-        self.module, self.matcher = module, matcher
+    def __init__(self, module: nn.Module, matcher: dict[str, Any], prefix: str = "") -> None:
+        self.module, self.matcher, self.prefix = module, matcher, prefix
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        return self.module.named_parameters()
+        for name, parameter in self.module.named_parameters():
+            yield name.removeprefix(self.prefix), parameter
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         return self.matcher
@@ -49,10 +52,13 @@ def layer_groups(
     from timm.optim import param_groups_layer_decay  # type: ignore[attr-defined]
 
     model: Any = module
-    if isinstance(module, nn.Sequential):
+    torchvision = {"stem": r"^(?:conv1|bn1)\.", "blocks": r"^layer(\d+)\.(\d+)\."}
+    if isinstance(module, StageClassifier):
+        model = _Grouped(module, module.layers or torchvision, "network.")
+    elif isinstance(module, nn.Sequential):
         model = _Grouped(module, {"parts": r"^(\d+)\."})
     elif not hasattr(module, "group_matcher"):  # torchvision's; what nothing matches is the head
-        model = _Grouped(module, {"stem": r"^(?:conv1|bn1)\.", "blocks": r"^layer(\d+)\.(\d+)\."})
+        model = _Grouped(module, torchvision)
     groups: list[dict[str, Any]] = param_groups_layer_decay(
         model,
         weight_decay=weight_decay,

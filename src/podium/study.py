@@ -242,6 +242,7 @@ class Study:
                     recipe.model,
                     pretrained=recipe.pretrained,
                     weights=recipe.weights,
+                    pooling=recipe.pooling,
                     image_size=recipe.image_size,
                 )
                 settled[run.contender] = _stand_in(recipe, recipe.model)
@@ -250,7 +251,12 @@ class Study:
                 if other is None:
                     outcomes[run.path] = self._fail(run, error, notify)
                     continue
-                check_weights(other, pretrained=True, image_size=recipe.image_size)
+                check_weights(
+                    other,
+                    pretrained=True,
+                    pooling=recipe.pooling,
+                    image_size=recipe.image_size,
+                )
                 settled[run.contender] = _stand_in(recipe, other)
                 notify(
                     Event(

@@ -105,6 +105,7 @@ class _Trainer:
             len(job.index.classes),
             pretrained=recipe.pretrained,
             weights=recipe.weights,
+            pooling=recipe.pooling,
             seed=seed,
         )
         self.frozen = freeze_backbone(built) if recipe.freeze == "backbone" else ()
@@ -337,6 +338,7 @@ class _Trainer:
         job, mean_std = self.job, self.normalization
         description = {
             "model": job.recipe.model,
+            "pooling": job.recipe.pooling,
             "class_names": list(job.index.classes),
             "image_size": self.size,
             "resize": "bilinear, antialiased, both sides to image_size",

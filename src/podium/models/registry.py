@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from podium.errors import ConfigError, WeightsUnavailableError
 from podium.models import weights as w
 from podium.models.built import BuiltModel, Channels, ModelInfo
 from podium.models.paper import inception_resnet, simple_resnet
+from podium.models.stages import Pooling, over_stages
 from podium.models.timm_models import build_timm, list_timm
 from podium.transforms import seeded
 
@@ -122,6 +123,7 @@ def build_model(
     *,
     pretrained: bool = False,
     weights: Path | None = None,
+    pooling: Pooling = "own",
     seed: int = 0,
 ) -> BuiltModel:
     """Build a model; what is random in it depends on `seed` alone.
@@ -131,18 +133,28 @@ def build_model(
         num_classes: size of the output.
         pretrained: start from the ImageNet weights that belong to the name.
         weights: start from this local file instead.
+        pooling: what the classifier sees: what the model has for it, or `stages`, see
+            `StageClassifier`.
         seed: of the weights that are not pre-trained.
 
     Raises:
-        ConfigError: there is no such model, or it has no pre-trained weights.
+        ConfigError: there is no such model, it has no pre-trained weights, or no stages.
         WeightsUnavailableError: its weights are not here and cannot be downloaded.
         UserError: the local file does not fit.
     """
-    entry = REGISTRY.get(name)
     with seeded(seed):
-        if entry is None:
-            return build_timm(name, num_classes, pretrained, weights, ours=REGISTRY)
-        module = entry.build(num_classes)
+        built = _build(name, num_classes, pretrained, weights)
+        if pooling == "own":
+            return built
+        module = over_stages(built.module, name, num_classes, built.image_size)
+        return replace(built, module=module, classifier="classifier")
+
+
+def _build(name: str, num_classes: int, pretrained: bool, weights: Path | None) -> BuiltModel:
+    entry = REGISTRY.get(name)
+    if entry is None:
+        return build_timm(name, num_classes, pretrained, weights, ours=REGISTRY)
+    module = entry.build(num_classes)
     mean, std, source = None, None, None
     if weights is not None:
         w.load_into(module, w.read_state(weights), entry.classifier, f"weights: {weights}")
@@ -158,9 +170,9 @@ def build_model(
     return BuiltModel(name, module, entry.image_size, entry.classifier, mean, std, source)
 
 
-def rebuild_model(name: str, num_classes: int) -> nn.Module:
+def rebuild_model(name: str, num_classes: int, pooling: Pooling = "own") -> nn.Module:
     """The bare architecture, for weights that the caller loads. Needs no network."""
-    return build_model(name, num_classes).module
+    return build_model(name, num_classes, pooling=pooling).module
 
 
 def check_weights(
@@ -168,6 +180,7 @@ def check_weights(
     *,
     pretrained: bool = False,
     weights: Path | None = None,
+    pooling: Pooling = "own",
     image_size: int | None = None,
 ) -> None:
     """Find out before a study begins whether a contender can be built, downloading if need be.
@@ -176,13 +189,14 @@ def check_weights(
         name: as in `build_model`.
         pretrained: as in `build_model`.
         weights: as in `build_model`.
+        pooling: as in `build_model`.
         image_size: side in pixels that the model must take; empty: its own is not tried.
 
     Raises:
         ConfigError, UserError, WeightsUnavailableError: as `build_model` would, or the model
             does not take images of that size (most transformers take one size alone).
     """
-    built = build_model(name, 2, pretrained=pretrained, weights=weights)
+    built = build_model(name, 2, pretrained=pretrained, weights=weights, pooling=pooling)
     if image_size is None or image_size == built.image_size:
         return
     try:

@@ -68,6 +68,9 @@ def load_into(module: nn.Module, state: State, classifier: str, source: str) -> 
     Raises:
         UserError: tensors are missing, unknown, or of another shape.
     """
+    if all(name.startswith(("network.", "classifier.")) for name in state):
+        # a run with `pooling: stages`: its classifier has an input of its own
+        state = {n.removeprefix("network."): v for n, v in state.items() if n[:8] == "network."}
     own = module.state_dict()
 
     def is_head(name: str) -> bool:
