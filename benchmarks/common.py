@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from podium.threads import usable_cores
+
 __all__ = [
     "RESULTS",
     "ROOT",
@@ -58,9 +60,8 @@ def describe_machine() -> dict[str, str]:
     model = info.get("model name") or platform.processor() or platform.machine()
     flags = set(info.get("flags", info.get("Features", "")).split())
     known = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "bf16", "asimd")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     found = {
-        "processor": f"{model}, {cores} cores",
+        "processor": f"{model}, {usable_cores()} cores",
         "instructions": ", ".join(name for name in known if name in flags) or "not told",
         "memory": f"{_memory_gib():.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",

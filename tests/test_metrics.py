@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 from sklearn.metrics import classification_report, confusion_matrix, log_loss, top_k_accuracy_score
 
+from podium import metrics
 from podium.errors import DataError
 from podium.metrics import (
     confusion,
@@ -73,6 +74,16 @@ def test_top_k_and_likelihood_agree_with_scikit_learn() -> None:
     assert top_k_accuracy(made, 1) == scores(made).accuracy
     expected = log_loss(made.labels, made.probabilities, labels=every)
     assert scores(made).nll == pytest.approx(expected)
+
+
+def test_a_chunk_at_a_time_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = drawn(9)
+    made.logits[::3] = made.logits[::3].round()  # ties
+    whole = scores(made), top_k_accuracy(made, 3)
+    order = np.argsort(-made.logits, axis=1, kind="stable")[:, :3]
+    assert whole[1] == (order == made.labels[:, None]).any(axis=1).mean()
+    monkeypatch.setattr(metrics, "_CHUNK", 100)
+    assert (scores(made), top_k_accuracy(made, 3)) == whole
 
 
 def test_likelihood_of_logits_whose_softmax_underflows_is_finite() -> None:

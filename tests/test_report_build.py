@@ -334,6 +334,19 @@ def test_many_classes_come_in_pages_with_the_weakest_apart(tmp_path: Path) -> No
     assert pages | {f"{start}-weakest-classes.png"} <= names
 
 
+def test_of_more_than_500_classes_the_weakest_are_shown(tmp_path: Path) -> None:
+    names = [f"class {number}" for number in range(510)]
+    folder = fake_study(tmp_path / "many", names, contenders=1, epochs=1, per_class=2)
+    result = build_report(folder, dpi=20, formats=("png",))
+    html, _ = read(result)
+    assert "The 500 weakest of 510 classes; all of them are in per-class.csv." in html
+    assert "Confusion matrix of the 150 classes with most mistakes, of 510 (test images)." in html
+    assert html.count("<g><title>class ") > 150  # the page draws that part itself
+    pages = [path for path in result.files if "-seed-0-classes" in path.name]
+    assert len(pages) == 15
+    assert len(rows_of(tmp_path / "many/report/tables/per-class.csv")) == 510
+
+
 def test_new_report_takes_the_place_of_the_old_as_a_whole(tmp_path: Path) -> None:
     folder = fake_study(tmp_path / "again", SPORTS[:3], contenders=1, epochs=1)
     build_report(folder, dpi=40, formats=("png", "pdf"))

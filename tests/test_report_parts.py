@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import string
+from collections.abc import Sequence
 from importlib import resources
 
 import numpy as np
@@ -11,12 +12,12 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from podium.errors import ConfigError
-from podium.metrics import ClassScores
+from podium.metrics import ClassScores, confusion
 from podium.reporting.class_table import by_f1, cell, class_table_pages
 from podium.reporting.curves import learning_curves
 from podium.reporting.gallery import Picture, confident_mistakes, gallery_figure, random_pictures
 from podium.reporting.labels import labels
-from podium.reporting.matrix import confusion_figure, matrix_view
+from podium.reporting.matrix import MatrixPart, confusion_figure, matrix_part, matrix_view
 from podium.reporting.style import figure_style, shorten
 from podium.reporting.tables import escape_latex, guard_cell
 from podium.store import Predictions
@@ -171,7 +172,8 @@ def test_no_label_of_the_matrix_is_cut_or_overlaps(size: int, title: str) -> Non
     counts = np.eye(size, dtype=np.int64) * 5
     names = [f"a class with a long name, number {i}" for i in range(size)]
     with figure_style():
-        figure = confusion_figure(counts, names, title, EN)
+        part = MatrixPart(counts, tuple(names), counts.sum(axis=1), size)
+        figure = confusion_figure(part, title, EN)
         figure.draw_without_rendering()
         _assert_ticks_apart(figure)
 
@@ -188,12 +190,63 @@ def _assert_ticks_apart(figure: Figure) -> None:
 
 def test_matrix_on_the_page_holds_every_count() -> None:
     counts = np.array([[4, 1], [0, 5]])
-    view = matrix_view(counts, ("golf", "polo"), EN)
+    view = matrix_view(MatrixPart(counts, ("golf", "polo"), counts.sum(axis=1), 2), EN)
     assert view is not None
     drawn = [(one.row, one.column, one.count) for one in view.cells]
     assert drawn == [(0, 0, "4"), (0, 1, "1"), (1, 1, "5")]
     assert view.cells[1].words == "golf taken for polo: 1 of 5"
-    assert matrix_view(np.eye(151, dtype=np.int64), [str(i) for i in range(151)], EN) is None
+    many = np.eye(151, dtype=np.int64)
+    whole = MatrixPart(many, tuple(map(str, range(151))), many.sum(axis=1), 151)
+    assert matrix_view(whole, EN) is None
+
+
+def _voted(classes: int, labels: Sequence[int], votes: Sequence[int]) -> Predictions:
+    logits = np.zeros((len(labels), classes), dtype=np.float32)
+    logits[np.arange(len(labels)), votes] = 1
+    names = tuple(f"class {number}" for number in range(classes))
+    paths = tuple(f"test/{number}.jpg" for number in range(len(labels)))
+    return Predictions(names, paths, np.array(labels, dtype=np.int64), logits)
+
+
+@pytest.mark.parametrize("classes", [5, 300])
+def test_up_to_300_classes_the_matrix_is_whole(classes: int) -> None:
+    random = np.random.default_rng(0)
+    labels, votes = random.integers(classes, size=(2, 900)).tolist()
+    found = _voted(classes, labels, votes)
+    part = matrix_part(found)
+    assert part.is_whole
+    assert part.title(EN) == "Confusion matrix (test images)"
+    assert (part.counts == confusion(found)).all()
+    assert (part.support == np.bincount(found.labels, minlength=classes)).all()
+
+
+def test_of_more_classes_those_with_most_mistakes_are_shown() -> None:
+    labels = [number for number in range(1000) for _ in range(3)]
+    votes = list(labels)
+    for number in range(0, 1000, 8):  # 125 classes, taken for the one after them
+        votes[3 * number] = votes[3 * number + 1] = number + 1
+    part = matrix_part(_voted(1000, labels, votes))
+    assert part.counts.shape == (150, 150)
+    assert part.title(EN).startswith(
+        "Confusion matrix of the 150 classes with most mistakes, of 1,000"
+    )
+    shown = [int(name.split()[1]) for name in part.names]
+    assert shown == sorted(shown)
+    # 250 classes have two mistakes each; of equals, the first
+    assert set(shown) == {n + k for n in range(0, 600, 8) for k in (0, 1)}
+    assert part.support.tolist() == [3] * 150
+    first = shown.index(8)
+    assert part.counts[first, first : first + 2].tolist() == [1, 2]
+    assert part.shares[first, first : first + 2] == pytest.approx([1 / 3, 2 / 3])
+
+
+def test_shares_count_images_taken_for_a_class_that_is_not_shown() -> None:
+    labels, votes = [0] * 4 + [1] * 4, [0, 0, 400, 1, 1, 1, 1, 0]
+    part = matrix_part(_voted(500, labels, votes))
+    assert part.shares[0, :2] == pytest.approx([0.5, 0.25])
+    view = matrix_view(part, EN)
+    assert view is not None
+    assert view.cells[0].words == "class 0 taken for class 0: 2 of 4"
 
 
 def _predictions() -> Predictions:

@@ -6,7 +6,6 @@ import contextlib
 import copy
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from podium.config import Machine
 from podium.data.places import cache_root
 from podium.errors import ConfigError, RunFolderError
 from podium.store import read_json, write_json
+from podium.threads import usable_cores
 
 __all__ = ["Device", "choose_device", "choose_precision", "choose_workers", "worst_bf16_error"]
 
@@ -58,7 +58,7 @@ def choose_device(machine: Machine) -> Device:
     have = {
         "cuda": torch.cuda.device_count(),
         "mps": int(torch.backends.mps.is_available()),
-        "cpu": os.cpu_count() or 1,
+        "cpu": usable_cores(),
     }
     if kind == "auto":
         kind = next(name for name, count in have.items() if count)
@@ -87,14 +87,14 @@ def choose_workers(machine: Machine, device: Device, *, decoding: bool = True) -
     """
     if machine.workers is not None:
         return machine.workers
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = usable_cores()
     # On a CPU the training step already uses every core. One worker then hides the decoding
     # behind it; more of them only take turns. Decoded pictures are varied so fast that a worker
     # costs more, by holding up the step's threads, than it saves.
     if device.kind == "cpu":
-        own = (cores or 1) // device.count
+        own = cores // device.count
         return min(own // 2, 1) if decoding else own // 8
-    return max(1, min(8, (cores or 1) // device.count - 1))
+    return max(1, min(8, cores // device.count - 1))
 
 
 def choose_precision(

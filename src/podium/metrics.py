@@ -9,6 +9,7 @@ therefore equals accuracy.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -32,6 +33,8 @@ __all__ = [
     "top_k_accuracy",
     "wilson_interval",
 ]
+
+_CHUNK = 4_000_000  # logits that are looked at together
 
 
 @dataclass(frozen=True)
@@ -156,14 +159,16 @@ def most_confused(predictions: Predictions, k: int) -> list[Confusion]:
     Raises:
         DataError: there is not one image.
     """
-    counts = confusion(predictions)
-    support = counts.sum(axis=1)
-    names = predictions.class_names
-    wrong = counts.copy()
-    np.fill_diagonal(wrong, 0)
+    _refuse_empty(predictions)
+    names, labels = predictions.class_names, predictions.labels
+    support = np.bincount(labels, minlength=len(names))
+    # not from the matrix: with 10,000 classes that has 100 million cells
+    wrong = labels != predictions.predicted
+    found = np.stack([labels[wrong], predictions.predicted[wrong]], 1)
+    ways, counts = np.unique(found, axis=0, return_counts=True)
     pairs = [
-        (int(wrong[i, j]), float(wrong[i, j] / support[i]), int(i), int(j))
-        for i, j in np.argwhere(wrong)
+        (int(count), float(count / support[i]), int(i), int(j))
+        for (i, j), count in zip(ways, counts, strict=True)
     ]
     pairs.sort(key=lambda pair: (-pair[0], -pair[1], pair[2], pair[3]))
     return [Confusion(names[i], names[j], count, share) for count, share, i, j in pairs[:k]]
@@ -178,8 +183,13 @@ def top_k_accuracy(predictions: Predictions, k: int) -> float:
         DataError: there is not one image.
     """
     _refuse_empty(predictions)
-    order = np.argsort(-predictions.logits, axis=1, kind="stable")[:, :k]
-    return float((order == predictions.labels[:, None]).any(axis=1).mean())
+    hits = 0
+    for logits, labels in _in_chunks(predictions):
+        own = logits[np.arange(len(labels)), labels][:, None]
+        before = np.arange(logits.shape[1]) < labels[:, None]
+        rank = (logits > own).sum(axis=1) + ((logits == own) & before).sum(axis=1)
+        hits += int((rank < k).sum())
+    return hits / len(predictions)
 
 
 def negative_log_likelihood(predictions: Predictions) -> float:
@@ -191,8 +201,20 @@ def negative_log_likelihood(predictions: Predictions) -> float:
     from scipy.special import log_softmax
 
     _refuse_empty(predictions)
-    logs = log_softmax(predictions.logits.astype(np.float64), axis=1)
-    return float(-logs[np.arange(len(predictions)), predictions.labels].mean())
+    losses = [
+        -log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(labels)), labels]
+        for logits, labels in _in_chunks(predictions)
+    ]
+    return float(np.concatenate(losses).mean())
+
+
+def _in_chunks(
+    predictions: Predictions,
+) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]]:
+    """Logits and labels of some images at a time: in double precision all would fill the memory."""
+    rows = max(1, _CHUNK // max(1, len(predictions.class_names)))
+    for at in range(0, len(predictions), rows):
+        yield predictions.logits[at : at + rows], predictions.labels[at : at + rows]
 
 
 def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -18,6 +17,7 @@ from podium.data.images import load_rgb
 from podium.data.index import DataIndex
 from podium.data.layout import SPLIT_NAMES
 from podium.errors import UnreadableImageError
+from podium.threads import in_order
 
 __all__ = ["EXTREME", "TINY", "Looks", "look_at_all", "odd_files"]
 
@@ -80,13 +80,10 @@ def look_at_all(
         pixels[at] = hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
         thumbs[at] = small_rgb(image)
 
-    pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
-    try:
-        for done, _ in enumerate(pool.map(look, range(len(paths))), 1):
+    with contextlib.closing(in_order(look, range(len(paths)), threads=workers)) as seen:
+        for done, _ in enumerate(seen, 1):
             if progress is not None and (done % 100 == 0 or done == len(paths)):
                 progress(done, len(paths))
-    finally:
-        pool.shutdown(cancel_futures=True)
     return Looks(
         paths=tuple(paths),
         splits=tuple(name for name, split in index.splits.items() for _ in split.paths),

@@ -15,9 +15,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import filelock
@@ -28,6 +26,7 @@ from podium.data.index import DataIndex, load_checked
 from podium.data.pixels import FORMAT, CachedPixels, PixelFile, file_bytes, writing
 from podium.data.places import cache_root
 from podium.events import Event, Notify, StopRequest, silent
+from podium.threads import in_order
 
 __all__ = ["CachedPixels", "cache_pixels"]
 
@@ -79,7 +78,7 @@ def cache_pixels(
                 _make_room(place, list(wanted.values()), limit)
                 for one in wanted.values():
                     if not one.is_there():  # another process may have built it meanwhile
-                        _build(one, place, notify, stop, workers or os.cpu_count() or 1)
+                        _build(one, place, notify, stop, workers)
     except OSError as error:
         notify(
             Event(
@@ -122,7 +121,7 @@ class _Wanted:
 
 
 def _build(
-    one: _Wanted, place: Path, notify: Notify, stop: StopRequest | None, workers: int
+    one: _Wanted, place: Path, notify: Notify, stop: StopRequest | None, workers: int | None
 ) -> None:
     """Fill the partial file, from where a kill may have left it, and give it its name."""
     total, side = len(one.digests), one.size
@@ -142,20 +141,16 @@ def _build(
 
     try:
         # Pillow decodes without the interpreter's lock, so threads use all cores
-        with writing(one.partial, side, one.digests) as file, ThreadPoolExecutor(workers) as pool:
-            waiting: deque[Future[list[tuple[int, bytes]]]] = deque()
-            try:
-                for at in range(0, total, CHUNK):
-                    rows = range(at, min(at + CHUNK, total))
-                    waiting.append(pool.submit(work, [row for row in rows if not file.has(row)]))
-                    if len(waiting) > 2 * workers:  # a slow disk must not fill the memory
-                        file.write(waiting.popleft().result())
-                    notify(Event("cache", f"{side} px", step=at, total=total))
+        with writing(one.partial, side, one.digests) as file:
+            chunks = (
+                [row for row in range(at, min(at + CHUNK, total)) if not file.has(row)]
+                for at in range(0, total, CHUNK)
+            )
+            with contextlib.closing(in_order(work, chunks, threads=workers)) as results:
+                for number, decoded in enumerate(results):
+                    file.write(decoded)
+                    notify(Event("cache", f"{side} px", step=number * CHUNK, total=total))
                     _refuse_to_go_on(stop)
-                while waiting:
-                    file.write(waiting.popleft().result())
-            finally:
-                pool.shutdown(cancel_futures=True)
     except OSError:
         with contextlib.suppress(OSError):
             one.partial.unlink(missing_ok=True)  # a full disk is not left full

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,6 +18,7 @@ from podium.data.images import GREY_MODES, decode_rgb, decode_with_mode, read_im
 from podium.data.layout import Found, find_images
 from podium.data.verdicts import Verdict, VerdictCache
 from podium.errors import ConfigError, DataError, UnreadableImageError
+from podium.threads import in_order
 
 __all__ = ["SPLITS", "DataIndex", "Split", "build_index"]
 
@@ -191,15 +191,14 @@ def _check(
         return inspect_image(found.root / path, path)
 
     # Pillow decodes without the interpreter's lock, so threads use all cores
-    pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
     try:
-        for done, (path, verdict) in enumerate(zip(todo, pool.map(look, todo), strict=True), 1):
-            verdicts[path] = verdict
-            cache.put(path, verdict)
-            if progress is not None and (done % 50 == 0 or done == len(todo)):
-                progress(done, len(todo))
+        with contextlib.closing(in_order(look, todo, threads=workers)) as results:
+            for done, (path, verdict) in enumerate(zip(todo, results, strict=True), 1):
+                verdicts[path] = verdict
+                cache.put(path, verdict)
+                if progress is not None and (done % 50 == 0 or done == len(todo)):
+                    progress(done, len(todo))
     finally:  # when interrupted: at once, and without losing what was checked
-        pool.shutdown(cancel_futures=True)
         if todo:
             cache.save()
     return verdicts

@@ -16,9 +16,10 @@ from podium.metrics import ClassScores
 from podium.reporting.labels import NOTHING, Labels
 from podium.reporting.style import GREY, draw_cells, shorten
 
-__all__ = ["ROWS_A_PAGE", "Cell", "by_f1", "cell", "cells", "class_table_pages"]
+__all__ = ["MOST_LISTED", "ROWS_A_PAGE", "Cell", "by_f1", "cell", "cells", "class_table_pages"]
 
 ROWS_A_PAGE = 34
+MOST_LISTED = 500  # of more classes the weakest are shown; the CSV has them all
 # The paper's: weak classes stand out in pink, and 1.0 is not yet the darkest green.
 COLOURS = matplotlib.colormaps["PiYG"]
 SCALE = Normalize(0.6, 1.25, clip=True)

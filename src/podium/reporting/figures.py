@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from podium.reporting.class_table import ROWS_A_PAGE, by_f1, class_table_pages
+from podium.reporting.class_table import MOST_LISTED, ROWS_A_PAGE, by_f1, class_table_pages
 from podium.reporting.curves import accuracies, learning_curves
 from podium.reporting.differences import difference_figure
 from podium.reporting.gallery import (
@@ -22,7 +22,7 @@ from podium.reporting.gallery import (
     random_pictures,
 )
 from podium.reporting.labels import Labels
-from podium.reporting.matrix import MOST_INTERACTIVE, confusion_figure
+from podium.reporting.matrix import MOST_INTERACTIVE, confusion_figure, matrix_part
 from podium.reporting.reliability import reliability_figure
 from podium.reporting.style import inline_svg, save_pages
 
@@ -82,7 +82,6 @@ def figure_tasks(run: RunResult, thumbnails: Mapping[str, bytes], press: Press) 
 
     Everything is reckoned here, so that a task carries no more than it draws.
     """
-    from podium.metrics import confusion
     from podium.reporting.panel import reliability_alt
 
     slug, title, say = run.slug, run.title, press.say
@@ -96,15 +95,20 @@ def figure_tasks(run: RunResult, thumbnails: Mapping[str, bytes], press: Press) 
         )
         figure = partial(learning_curves, run.history, run.best_epoch, title, say)
         tasks["curves"] = partial(_plot, press, figure, f"{slug}-learning-curves", slug, alt)
-    pages = partial(class_table_pages, run.classes, title, say, told=run.told)
+    listed, heading = list(run.classes), None
+    if len(listed) > MOST_LISTED:
+        listed = by_f1([one for one in listed if one.support])[:MOST_LISTED]
+        heading = say("class_table_weakest", count=len(listed))
+    pages = partial(class_table_pages, listed, title, say, heading=heading, told=run.told)
     tasks["classes"] = partial(_pages, press, pages, f"{slug}-classes")
     if len(run.classes) > ROWS_A_PAGE:
         weakest = by_f1([one for one in run.classes if one.support])[:ROWS_A_PAGE]
         heading = say("class_table_weakest", count=len(weakest))
         pages = partial(class_table_pages, weakest, title, say, heading=heading, told=run.told)
         tasks["weakest"] = partial(_pages, press, pages, f"{slug}-weakest-classes")
-    figure = partial(confusion_figure, confusion(run.test), run.test.class_names, title, say)
-    picture = len(run.classes) > MOST_INTERACTIVE
+    part = matrix_part(run.test)
+    figure = partial(confusion_figure, part, title, say)
+    picture = len(part.names) > MOST_INTERACTIVE
     tasks["matrix"] = partial(_matrix, press, figure, f"{slug}-confusion", picture)
     figure = partial(reliability_figure, *run.calibration, title, say)
     name, alt = f"{slug}-reliability", reliability_alt(run, say)

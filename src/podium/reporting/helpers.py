@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import pickle
 import subprocess
 import sys
@@ -18,6 +17,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
+
+from podium.threads import usable_cores
 
 __all__ = ["Helpers", "helpers_that_pay"]
 
@@ -38,8 +39,7 @@ def helpers_that_pay(figures: int, dpi: int) -> int:
     """
     if dpi < 200 or not sys.executable or getattr(sys, "frozen", False):
         return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(0, min((cores or 1) - 1, MOST, figures // 6))
+    return max(0, min(usable_cores() - 1, MOST, figures // 6))
 
 
 class Helpers:

@@ -1,9 +1,9 @@
-"""The confusion matrix, readable at 10 and at 100 classes: a figure, and an SVG for the page."""
+"""The confusion matrix, readable from 10 to 10,000 classes: a figure, and an SVG for the page."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
@@ -15,31 +15,91 @@ from matplotlib.figure import Figure
 from podium.reporting.labels import Labels
 from podium.reporting.style import draw_cells, shorten
 
-__all__ = ["MOST_INTERACTIVE", "MatrixView", "confusion_figure", "matrix_view"]
+if TYPE_CHECKING:
+    from podium.store import Predictions
+
+__all__ = [
+    "MOST_INTERACTIVE",
+    "MatrixPart",
+    "MatrixView",
+    "confusion_figure",
+    "matrix_part",
+    "matrix_view",
+]
 
 MOST_INTERACTIVE = 150
 """Up to so many classes the page draws the matrix itself; above, it shows the picture."""
+
+MOST_WHOLE = 300
+"""Up to so many classes the matrix is drawn whole; of more, `MOST_INTERACTIVE` are."""
 
 # not from white on: one image in a hundred is still told from none
 COLOURS = ListedColormap(matplotlib.colormaps["Blues"](np.linspace(0.12, 1, 256)), "podium-blues")
 
 
-def _shares(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Rows over their sums; a row without an image stays 0."""
-    return np.asarray(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
+@dataclass(frozen=True, eq=False)
+class MatrixPart:
+    """The classes that the matrix shows: all, or those with most mistakes of too many.
+
+    `counts` has shape (shown, shown), row = true class; `support` counts all images of a shown
+    class, also those that were taken for a class that is not shown; `total` counts all classes.
+    """
+
+    counts: npt.NDArray[np.int64]
+    names: tuple[str, ...]
+    support: npt.NDArray[np.int64]
+    total: int
+
+    @property
+    def shares(self) -> npt.NDArray[np.float64]:
+        """Rows over all images of their classes; a row without an image stays 0."""
+        return np.asarray(self.counts / np.maximum(self.support[:, None], 1))
+
+    @property
+    def is_whole(self) -> bool:
+        return len(self.names) == self.total
+
+    def title(self, say: Labels) -> str:
+        """What the matrix is."""
+        if self.is_whole:
+            return say("confusion_title")
+        shown, total = say.count(len(self.names)), say.count(self.total)
+        return say("confusion_part_title", shown=shown, total=total)
 
 
-def confusion_figure(
-    counts: npt.NDArray[np.int64], names: Sequence[str], title: str, say: Labels
-) -> Figure:
+def matrix_part(predictions: Predictions) -> MatrixPart:
+    """The classes to show, in their order.
+
+    Of more than `MOST_WHOLE` classes those that occur in most mistakes, as the true class or as
+    the predicted one; of equals, the first.
+    """
+    total, labels, predicted = (
+        len(predictions.class_names), predictions.labels, predictions.predicted,
+    )  # fmt: skip
+    shown = np.arange(total)
+    if total > MOST_WHOLE:
+        wrong = labels != predicted
+        involved = np.concatenate([labels[wrong], predicted[wrong]])
+        mistakes = np.bincount(involved, minlength=total)
+        shown = np.sort(np.argsort(-mistakes, kind="stable")[:MOST_INTERACTIVE])
+    place = np.full(total, -1)
+    place[shown] = np.arange(len(shown))
+    inside = (place[labels] >= 0) & (place[predicted] >= 0)
+    counts = np.zeros((len(shown), len(shown)), dtype=np.int64)
+    np.add.at(counts, (place[labels[inside]], place[predicted[inside]]), 1)
+    names = tuple(predictions.class_names[number] for number in shown)
+    return MatrixPart(counts, names, np.bincount(labels, minlength=total)[shown], total)
+
+
+def confusion_figure(part: MatrixPart, title: str, say: Labels) -> Figure:
     """Row-normalised confusion matrix in a single hue, with counts in cells that are not empty.
 
     Args:
-        counts: shape (classes, classes), row = true class.
-        names: of the classes.
+        part: what to show.
         title: of the run.
         say: the language.
     """
+    counts, names = part.counts, part.names
     size = len(names)
     pitch = max(0.055, min(0.5, 3.2 / size + 0.09))  # inches a cell
     side = pitch * size
@@ -51,7 +111,7 @@ def confusion_figure(
     wide, high = margin + side + 1.1, margin + side + 0.7
     figure = Figure(figsize=(wide, high))
     axes = figure.add_axes((margin / wide, margin / high, side / wide, side / high))
-    shares = 100 * _shares(counts)
+    shares = 100 * part.shares
     colours = ScalarMappable(Normalize(0, 100), COLOURS)
     filled = np.argwhere(counts)
     draw_cells(
@@ -91,7 +151,7 @@ def confusion_figure(
     bar.set_label(say("row_share"))
     bar.outline.set_visible(False)
     figure.suptitle(
-        f"{say('confusion_title')}\n{shorten(title, 70)}",
+        f"{part.title(say)}\n{shorten(title, 70)}",
         x=(margin + side / 2) / wide,
         y=(margin + side + 0.1) / high,
         va="bottom",
@@ -124,18 +184,16 @@ class MatrixView:
     lines: tuple[int, ...]
 
 
-def matrix_view(
-    counts: npt.NDArray[np.int64], names: Sequence[str], say: Labels
-) -> MatrixView | None:
+def matrix_view(part: MatrixPart, say: Labels) -> MatrixView | None:
     """The matrix as the page draws it; none where it has too many classes for that."""
+    counts, names, support = part.counts, part.names, part.support
     size = len(names)
     if size > MOST_INTERACTIVE:
         return None
     pitch = max(9.4, min(44.0, 440 / size + 2))
     font = min(12.0, pitch * 0.86)
     shown = tuple(shorten(name, 26) for name in names)
-    shares = _shares(counts)
-    support = counts.sum(axis=1)
+    shares = part.shares
     cells = tuple(
         MatrixCell(
             row=int(i),

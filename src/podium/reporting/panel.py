@@ -13,12 +13,12 @@ from markupsafe import Markup
 
 from podium.calibration import Calibration, Estimate
 from podium.config import RunSpec
-from podium.metrics import ClassScores, confusion, most_confused, wilson_interval
-from podium.reporting.class_table import ROWS_A_PAGE, by_f1, cells
+from podium.metrics import ClassScores, most_confused, wilson_interval
+from podium.reporting.class_table import MOST_LISTED, ROWS_A_PAGE, by_f1, cells
 from podium.reporting.gallery import Picture
 from podium.reporting.gather import RunResult
 from podium.reporting.labels import NOTHING, Labels
-from podium.reporting.matrix import MatrixView, matrix_view
+from podium.reporting.matrix import MatrixView, matrix_part, matrix_view
 from podium.reporting.tables import augmentation, pretraining
 
 __all__ = ["RunPictures", "anchor", "grey_note", "recipe_in_words", "reliability_alt", "run_panel"]
@@ -68,10 +68,11 @@ def run_panel(run: RunResult, drawn: RunPictures, say: Labels) -> dict[str, Any]
                 )
             ],
         }
-        for one in by_f1(run.classes)
+        for one in by_f1(run.classes)[:MOST_LISTED]
     ]
     score = run.scores
-    view: MatrixView | None = matrix_view(confusion(run.test), run.test.class_names, say)
+    part = matrix_part(run.test)
+    view: MatrixView | None = matrix_view(part, say)
     accuracies = [
         (f"{say('test')} ({say.interval(run.interval)})", say.percent(score.accuracy)),
         (say("valid"), say.percent(run.valid_accuracy)),
@@ -92,10 +93,16 @@ def run_panel(run: RunResult, drawn: RunPictures, say: Labels) -> dict[str, Any]
         "facts": _facts(run, say),
         "curves": Markup(drawn.curves),
         "classes": rows,
+        "classes_note": (
+            say("class_table_part", count=say.count(len(rows)), total=say.count(len(run.classes)))
+            if len(rows) < len(run.classes)
+            else ""
+        ),
         "grey_note": grey_note(run.classes, len(run.told), say),
         "reliability": Markup(drawn.reliability),
         "calibration": calibration_rows(run, say),
         "matrix": view,
+        "matrix_note": "" if part.is_whole else part.title(say),
         "matrix_picture": drawn.matrix,
         "matrix_alt": say("confusion_alt", name=run.title),
         "paged": len(run.classes) > ROWS_A_PAGE,
