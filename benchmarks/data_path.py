@@ -1,11 +1,10 @@
 """How near the training step comes to the same step on data that is in memory already.
 
-    python benchmarks/data_path.py --data FOLDER
+    python -m benchmarks.data_path --data sports100
 
 One process measures everything in turn, step by step, so that whatever else the machine does
 meets all of them. Every row is the real step of `podium.training`: loader, `prepare`, forwards,
-backwards, optimizer. The caches are written to a
-temporary folder and removed. Without `--data` Podium's drawn pictures are used.
+backwards, optimizer. The caches are written to a temporary folder and removed.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import itertools
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,12 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from benchmarks.common import add_output_options, new_record, publish, table
+from podium.allocator import recycled_memory
 from podium.config import Machine
 from podium.data.cache import CachedPixels, cache_pixels
 from podium.data.dataset import EpochSampler, ImageDataset
-from podium.data.fetch import fetch, resolve_data
+from podium.data.fetch import resolve_data
 from podium.data.index import DataIndex, build_index
 from podium.inference import Batch, batches, make_loader
 from podium.machine import FABRIC_PRECISION, choose_device, choose_precision, choose_workers
@@ -39,10 +40,10 @@ Key = tuple[int, str]  # image size, name
 WARM_UP = 3  # steps that are not timed
 
 
-def main() -> None:
-    """Measure, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--data", default="", help="folder of images; default: the demo's")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print and publish."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--data", default="sports100", help="folder of images")
     parser.add_argument("--model", default="simple_resnet")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=7)
@@ -51,19 +52,25 @@ def main() -> None:
     parser.add_argument("--progressive", default="", help="as 64/128: crops of 64 from 128's cache")
     parser.add_argument("--no-stream", action="store_true", help="leave streaming out")
     parser.add_argument("--device", default="auto")
-    options = parser.parse_args()
-    index = build_index(resolve_data(options.data) if options.data else fetch("demo"))
+    add_output_options(parser, "data_path")
+    options = parser.parse_args(arguments)
+    index = build_index(resolve_data(options.data))
     cases = [(name, int(size), int(size)) for name, size in
              (case.split("@") for case in options.cases.split(",") if case)]  # fmt: skip
     if options.progressive:
         small, full = map(int, options.progressive.split("/"))
         cases.append(("crop_flip", full, small))
     bench = Bench(index, options)
-    with tempfile.TemporaryDirectory() as folder:
-        print(f"{len(index.splits['train']):,} training images, {bench.what}")
+    with tempfile.TemporaryDirectory() as folder, recycled_memory():
+        bench.say(f"{len(index.splits['train']):,} training images, {bench.what}.")
         sources = bench.sources(cases, Path(folder))
         times = bench.measure(sources)
-    print_table(times, options.batch_size)
+    settings = {"rounds": options.rounds, "steps": options.steps, "batch_size": options.batch_size}
+    record = new_record("data_path", settings) | {"said": bench.said}
+    record["values"] = {f"{name}@{size}": seconds for (size, name), seconds in times.items()}
+    body = "\n".join([render(times, options.batch_size), "", *bench.said])
+    publish(record, body, options.json, options.out)
+    return 0
 
 
 class Bench:
@@ -71,6 +78,7 @@ class Bench:
 
     def __init__(self, index: DataIndex, options: argparse.Namespace) -> None:
         self.index, self.options = index, options
+        self.said: list[str] = []
         machine = Machine(device=options.device)
         self.device = choose_device(machine)
         built = build_model(options.model, len(index.classes))
@@ -91,6 +99,10 @@ class Bench:
             f"{options.model}, {self.device.describe()}, {self.precision}, "
             f"{torch.get_num_threads()} threads, batches of {options.batch_size}"
         )
+
+    def say(self, text: str) -> None:
+        print(text, flush=True)
+        self.said.append(text)
 
     def step(self, batch: Batch) -> None:
         inputs, labels, _ = batch
@@ -122,9 +134,9 @@ class Bench:
         cache_pixels(self.index, {"train": side}, limit=1e6, folder=folder)
         warm = time.perf_counter() - began
         size, count = cached.path.stat().st_size / 1e9, len(self.index.splits["train"])
-        print(
-            f"cache at {side} px: {size:.2f} GB, built in {cold:.1f} s "
-            f"({count / cold:,.0f} images/s), opened again in {warm:.3f} s"
+        self.say(
+            f"Cache at {side} px: {size:.2f} GB, built in {cold:.1f} s "
+            f"({count / cold:,.0f} images/s), opened again in {warm:.3f} s."
         )
         return cached
 
@@ -212,10 +224,9 @@ def endless(source: Source) -> Iterator[Batch]:
         yield from source()
 
 
-def print_table(times: dict[Key, list[float]], batch: int) -> None:
+def render(times: Mapping[Key, Sequence[float]], batch: int) -> str:
     """Images a second of each source (median, quartiles), and its share of what memory gives."""
-    print("\n| size | data | images/s | quartiles | of memory |")
-    print("| --- | --- | --- | --- | --- |")
+    rows = []
     for (size, name), seconds in times.items():
         low, middle, high = statistics.quantiles([batch / one for one in seconds], n=4)
         memory = times[size, "memory"]
@@ -223,10 +234,16 @@ def print_table(times: dict[Key, list[float]], batch: int) -> None:
             share = statistics.median(one / ours for one, ours in zip(memory, seconds, strict=True))
         else:
             share = statistics.median(memory) / statistics.median(seconds)
-        print(
-            f"| {size} px | {name} | {middle:.1f} | {low:.1f} to {high:.1f} | {100 * share:.1f} % |"
+        rows.append(
+            [
+                f"{size} px, {name}",
+                f"{middle:.1f}",
+                f"{low:.1f} to {high:.1f}",
+                f"{100 * share:.1f} %",
+            ]
         )
+    return table(["data", "images/s, median", "quartiles", "of memory"], rows)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -1,8 +1,8 @@
 """How fast Podium starts: its commands, its report, and a run up to its first training step.
 
-    python benchmarks/startup.py                        # commands and report, a made-up study
-    python benchmarks/startup.py --study runs/sports100 # ... a real one
-    python benchmarks/startup.py --data images          # a run on a folder of images, too
+    python -m benchmarks.startup                        # commands and report, a made-up study
+    python -m benchmarks.startup --study runs/sports100 # ... a real one
+    python -m benchmarks.startup --data sports100       # a run on a folder of images, too
 
 Every figure is of a process of its own, from its start; files are in the system's cache after
 one start that is not counted. A run is measured twice where `--cold` is given: with an empty
@@ -20,12 +20,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from benchmarks.common import add_output_options, new_record, publish, table
 
 __all__ = ["main"]
 
-ROOT = Path(__file__).resolve().parents[1]
+Rows = dict[str, list[float]]
+
+NOTE = (
+    "Seconds from the start of the process. A run's parts add up to its first training step; its "
+    "files are checked and decoded before, where the cache is warm."
+)
 
 # Runs `podium report` until the study's own file is read and checked, tells when, and ends.
 OPENED = """
@@ -102,7 +109,7 @@ sys.exit(podium.cli.main(["run", *sys.argv[1:]]))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print Markdown tables; 0, or 1 where something did not run."""
+    """Measure, print and publish; an exit with words where something did not run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--repeat", type=int, default=10, help="starts of each command")
     parser.add_argument("--study", type=Path, help="a finished study; empty: one is made up")
@@ -112,25 +119,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cold", action="store_true", help="one with an empty cache first")
     parser.add_argument("--set", action="append", default=[], help="passed on to podium run")
     parser.add_argument("--only", choices=("commands", "report", "run"), help="this part alone")
+    add_output_options(parser, "startup")
     given = parser.parse_args(arguments)
+    parts: dict[str, Rows] = {}
     with tempfile.TemporaryDirectory(prefix="podium-startup-") as place:
         scratch = Path(place)
         if given.only in (None, "commands"):
-            _commands(given.repeat)
+            parts["command"] = _commands(given.repeat)
         if given.only in (None, "report"):
-            _report(given.study or _made_up(scratch), scratch, given.repeat)
+            study = given.study or _made_up(scratch)
+            parts["report"] = _report(study, scratch, given.repeat)
         if given.data and given.only in (None, "run"):
-            _run(given, scratch)
+            parts |= _run(given, scratch)
+    settings = {"data": given.data and Path(given.data).name, "recipe": given.recipe}
+    record = new_record("startup", settings) | {"values": parts}
+    body = "\n\n".join(_table(head, rows) for head, rows in parts.items())
+    publish(record, f"{body}\n\n{NOTE}", given.json, given.out)
     return 0
 
 
-def _commands(repeat: int) -> None:
+def _commands(repeat: int) -> Rows:
     words = [["--version"], ["--help"], *([*name, "--help"] for name in _command_names())]
-    rows = [
-        ("podium " + " ".join(word), _times(repeat, [*_podium(), *word], "--" in word[-1]))
-        for word in words
-    ]
-    _table("command", rows)
+    return {f"podium {' '.join(word)}": _times(repeat, [*_podium(), *word]) for word in words}
 
 
 def _command_names() -> list[list[str]]:
@@ -143,32 +153,28 @@ def _command_names() -> list[list[str]]:
     return [name for name in json.loads(found.stdout) if name]
 
 
-def _report(study: Path, scratch: Path, repeat: int) -> None:
+def _report(study: Path, scratch: Path, repeat: int) -> Rows:
     given = [str(study), "--to", str(scratch / "report")]
 
     def code(text: str) -> list[str]:
         return [sys.executable, "-c", text, *given]
 
-    rows = [
-        ("podium report: study opened", _times(repeat, code(OPENED))),
-        ("podium report: first figure begins", _times(repeat, code(DRAWING))),
-        ("podium report: whole", _times(max(1, repeat // 5), [*_podium(), "report", *given])),
-    ]
-    _table("report", rows)
-    size = sum(path.stat().st_size for path in (scratch / "report").rglob("*") if path.is_file())
-    print(f"\nThe report has {size / 1e6:.0f} MB.")
+    return {
+        "podium report: study opened": _times(repeat, code(OPENED)),
+        "podium report: first figure begins": _times(repeat, code(DRAWING)),
+        "podium report: whole": _times(max(1, repeat // 5), [*_podium(), "report", *given]),
+    }
 
 
 def _made_up(scratch: Path) -> Path:
     """A study of two contenders, 100 classes and 500 test images, without a training."""
-    sys.path.insert(0, str(ROOT))
     from tests.fake_study import fake_study
 
     names = [f"class {number:03d}" for number in range(100)]
     return fake_study(scratch / "study", names, contenders=2).path
 
 
-def _run(given: argparse.Namespace, scratch: Path) -> None:
+def _run(given: argparse.Namespace, scratch: Path) -> dict[str, Rows]:
     caches = {"warm": Path(os.environ["PODIUM_CACHE"])} if "PODIUM_CACHE" in os.environ else {}
     if given.cold or not caches:
         caches = {"cold": scratch / "cache", "warm": scratch / "cache"}
@@ -179,10 +185,13 @@ def _run(given: argparse.Namespace, scratch: Path) -> None:
             found.setdefault(state, []).append(_first_step(given, scratch, cache, []))
         if state == "warm":
             found[state] = found[state][1:]  # the first one filled what was still missing
+    parts = {}
     for state, starts in found.items():
-        names = list(dict.fromkeys(name for start in starts for name, _ in start))
-        spans = [[sum(s for n, s in start if n == name) for start in starts] for name in names]
-        _table(f"podium run {given.recipe}, {state} cache", zip(names, spans, strict=True))
+        names = dict.fromkeys(name for start in starts for name, _ in start)
+        parts[f"podium run {given.recipe}, {state} cache"] = {
+            name: [sum(s for n, s in start if n == name) for start in starts] for name in names
+        }
+    return parts
 
 
 def _first_step(
@@ -208,9 +217,9 @@ def _podium() -> list[str]:
     return [sys.executable, "-m", "podium"]
 
 
-def _times(repeat: int, words: list[str], first: bool = True) -> list[float]:
-    """Seconds of `repeat` starts, after one that is not counted (if `first`)."""
-    return [_seconds(words) for _ in range(repeat + first)][first:]
+def _times(repeat: int, words: list[str]) -> list[float]:
+    """Seconds of `repeat` starts, after one that is not counted."""
+    return [_seconds(words) for _ in range(repeat + 1)][1:]
 
 
 def _seconds(words: list[str]) -> float:
@@ -222,12 +231,13 @@ def _seconds(words: list[str]) -> float:
     return seconds
 
 
-def _table(head: str, rows: Iterable[tuple[str, list[float]]]) -> None:
-    print(f"\n| {head} | median s | min | max | n |\n|---|--:|--:|--:|--:|")
+def _table(head: str, rows: Rows) -> str:
     parts: tuple[Callable[[list[float]], float], ...] = (statistics.median, min, max)
-    for name, seconds in rows:
-        figures = " | ".join(f"{part(seconds):.2f}" for part in parts)
-        print(f"| {name} | {figures} | {len(seconds)} |", flush=True)
+    lines = [
+        [name, *(f"{part(seconds):.2f}" for part in parts), str(len(seconds))]
+        for name, seconds in rows.items()
+    ]
+    return table([head, "s, median", "min", "max", "n"], lines)
 
 
 if __name__ == "__main__":

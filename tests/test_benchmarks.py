@@ -169,6 +169,28 @@ def test_scale_measures_links_and_classes(tiny: Path, tmp_path: Path) -> None:
     assert not list(tiny.parent.glob("podium-scale-*"))
 
 
+def test_the_step_on_cached_images_beside_memory(tiny: Path, tmp_path: Path) -> None:
+    record, page = run_benchmark(
+        "data_path",
+        tmp_path,
+        *("--data", str(tiny), "--batch-size", "4", "--rounds", "2", "--steps", "1"),
+        *("--cases", "autoaugment@64"),
+    )
+    names = ["memory", "autoaugment, streaming", "autoaugment, cached"]
+    assert list(record["values"]) == [f"{name}@64" for name in names]
+    assert all(len(times) == 2 and min(times) > 0 for times in record["values"].values())
+    assert [row[0] for row in rows_of(page)[1:]] == [f"64 px, {name}" for name in names]
+    assert rows_of(page)[1][-1] == "100.0 %"
+    assert "Cache at 64 px" in page
+
+
+def test_starts_are_counted_from_the_process(tmp_path: Path) -> None:
+    record, page = run_benchmark("startup", tmp_path, "--only", "report", "--repeat", "1")
+    opened, drawing, whole = record["values"]["report"].values()
+    assert 0 < opened[0] < drawing[0] < whole[0]
+    assert [row[-1] for row in rows_of(page)] == ["n", "1", "1", "1"]
+
+
 def test_links_are_as_many_as_asked(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     root = tmp_path_factory.mktemp("links") / "images"
     scale.link_images(sorted(tiny.rglob("*.png")), root, 1003)
