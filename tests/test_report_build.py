@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -281,6 +282,43 @@ def test_study_without_a_finished_run_is_refused_with_reasons(tmp_path: Path) ->
 def test_folder_that_is_no_study_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="no study folder"):
         build_report(tmp_path)
+
+
+RECIPES = [
+    (
+        {"optimizer": "muon", "weight_decay": 0.05, "decay_norm_bias": False,
+         "label_smoothing": 0.1, "ema": 0.99, "flip_test": True},
+        {"Optimiser": "muon", "Weight decay": "0.05 (not of norms and biases)",
+         "Label smoothing": "0.10", "Average of weights (decay)": "0.99",
+         "Test-time averaging": "image and mirror image"},
+        ("Classifier",),
+    ),
+    (
+        {"model": "efficientnet_lite0", "pretrained": True, "linear_probe": True,
+         "pooling": "stages", "layer_decay": 0.75},
+        {"Classifier": "begins at the linear probe; sees all stages",
+         "Rate's factor a layer down": "0.75", "Optimiser": "adam"},
+        ("Weight decay", "Label smoothing"),
+    ),
+    (
+        {"model": "efficientnet_lite0", "pretrained": True, "linear_probe": True,
+         "freeze": "backbone"},
+        {"Classifier": "linear probe, solved at once"},
+        ("Optimiser", "Learning rate"),
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("recipe", "told", "absent"), RECIPES)
+def test_a_run_tells_how_it_was_fitted(
+    recipe: dict[str, Any], told: dict[str, str], absent: tuple[str, ...], tmp_path: Path
+) -> None:
+    folder = fake_study(tmp_path / "s", SPORTS[:3], contenders=1, epochs=2, overrides=recipe)
+    html, _ = read(build_report(folder, dpi=20, formats=("png",)))
+    facts = dict(re.findall(r"<dt>([^<]*)</dt><dd>([^<]*)</dd>", html))
+    facts = {unescape(name): value for name, value in facts.items()}
+    assert {name: facts.get(name) for name in told} == told
+    assert not set(absent) & set(facts)
 
 
 def test_absent_records_are_dashes(tmp_path: Path) -> None:

@@ -204,6 +204,30 @@ def _input_size(recipe: RunSpec, size: int | None, say: Labels) -> str:
     return text
 
 
+def _fitting(recipe: RunSpec, say: Labels) -> list[tuple[str, str]]:
+    """How the weights were fitted: what is off is left out."""
+    head = []
+    if recipe.linear_probe:
+        head.append(say("fact_probe" if recipe.is_probe_alone else "fact_probe_first"))
+    if recipe.pooling == "stages":
+        head.append(say("fact_stages"))
+    facts = [(say("fact_head"), "; ".join(head))] if head else []
+    if recipe.is_probe_alone:  # no step of an optimizer is taken
+        return facts
+    facts += [
+        (say("fact_optimizer"), recipe.optimizer),
+        (say("fact_lr"), _learning_rate(recipe, say)),
+    ]
+    if recipe.layer_decay < 1:
+        facts.append((say("fact_layer_decay"), say.number(recipe.layer_decay, 2)))
+    if recipe.weight_decay:
+        spared = "" if recipe.decay_norm_bias else f" ({say('fact_decay_spared')})"
+        facts.append((say("fact_weight_decay"), f"{recipe.weight_decay:g}{spared}"))
+    if recipe.label_smoothing:
+        facts.append((say("fact_label_smoothing"), say.number(recipe.label_smoothing, 2)))
+    return facts
+
+
 def _facts(run: RunResult, say: Labels) -> list[tuple[str, str]]:
     done, recipe = run.done, run.recipe
     size = done.get("image_size") or recipe.image_size
@@ -222,8 +246,7 @@ def _facts(run: RunResult, say: Labels) -> list[tuple[str, str]]:
         (say("fact_weights"), str(source)),
         (say("fact_input"), _input_size(recipe, size, say)),
         (say("fact_parameters"), parameters),
-        (say("fact_optimizer"), recipe.optimizer),
-        (say("fact_lr"), _learning_rate(recipe, say)),
+        *_fitting(recipe, say),
         *([(say("fact_ema"), f"{recipe.ema:g}")] if recipe.ema else []),
         *([(say("fact_flip_test"), say("fact_flip_test_value"))] if recipe.flip_test else []),
         (say("fact_batch"), say.count(recipe.batch_size)),
