@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["CONTENDERS", "Contender", "Place"]
+__all__ = ["CONTENDERS", "GROUP_MODELS", "Contender", "Place"]
 
 HERE = Path(__file__).resolve().parent
 
@@ -169,19 +169,25 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "YOLO_OFFLINE": "t
 
 CONTENDERS: dict[str, Contender] = {}
 
-for _name, _title in (
-    ("simple_resnet", "SimpleResNet, 128 px"),
-    ("inception_resnet", "InceptionResNet, 128 px"),
-    ("resnet18", "ResNet-18, 224 px"),
+GROUP_MODELS: dict[str, tuple[str, int]] = {}
+"""What each group trains: model and side of its images, pixels."""
+
+for _name, _title, _size in (
+    ("simple_resnet", "SimpleResNet", 128),
+    ("inception_resnet", "InceptionResNet", 128),
+    ("resnet18", "ResNet-18", 224),
 ):
+    _group = f"{_title}, {_size} px, AutoAugment"
+    GROUP_MODELS[_group] = (_name, _size)
     CONTENDERS[f"paper:{_name}"] = Contender(
-        "the paper's way", f"{_title}, AutoAugment", _paper(_name), "fp32, 2 workers", base=True
+        "the paper's way", _group, _paper(_name), "fp32, 2 workers", base=True
     )
     CONTENDERS[f"podium:{_name}"] = Contender(
-        "Podium", f"{_title}, AutoAugment", _podium(_name, "autoaugment"), "`podium run`"
+        "Podium", _group, _podium(_name, "autoaugment"), "`podium run`"
     )
 
 _PEERS = "ResNet-18, 224 px, crop and flip"
+GROUP_MODELS[_PEERS] = ("resnet18", 224)
 
 CONTENDERS |= {
     "podium": Contender(

@@ -33,10 +33,12 @@ from benchmarks.common import (
     spread,
     table,
 )
-from benchmarks.contenders import CONTENDERS, Place
+from benchmarks.contenders import CONTENDERS, GROUP_MODELS, Place
+from benchmarks.limit import flops_per_image
 
 __all__ = ["main", "render"]
 
+LIMIT = "limit"  # measured with the contenders, in every round
 STOPWATCH = Path(__file__).resolve().parent / "stopwatch.py"
 
 
@@ -65,7 +67,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else:
                 able.append(name)
         measure = functools.partial(_measure, given=given, place=place, images=images)
-        for name, values in interleaved(able, measure, given.rounds).items():
+        found = interleaved([LIMIT, *able], measure, given.rounds)
+        record["limit"] = found.pop(LIMIT)
+        record["flops"] = {
+            group: flops_per_image(model, size, place.classes)
+            for group, (model, size) in GROUP_MODELS.items()
+        }
+        for name, values in found.items():
             good = [value for value in values if value]
             if good:
                 record["values"].setdefault(name, []).extend(good)
@@ -78,6 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def render(record: Mapping[str, Any]) -> str:
     """The tables of a record, one a group of contenders, each with ratios to the group's base."""
     settings, parts = record["settings"], []
+    peak = {kind: max(one[kind] for one in record["limit"]) for kind in ("fp32", "bf16")}
     for group in dict.fromkeys(contender.group for contender in CONTENDERS.values()):
         inside = {name: c for name, c in CONTENDERS.items() if c.group == group}
         base = next(name for name, c in inside.items() if c.base)
@@ -92,25 +101,35 @@ def render(record: Mapping[str, Any]) -> str:
                 middle, least, most = rates[name]
                 ratio = f"{middle / rates[base][0]:.2f}" if base in rates else ""
                 first = spread(v["first_step_seconds"] for v in record["values"][name])[0]
-                figures = [f"{middle:.1f}", f"{least:.1f} to {most:.1f}", ratio, f"{first:.1f}"]
+                work = middle * record["flops"][group] / 1e9
+                figures = [f"{middle:.1f}", f"{least:.1f} to {most:.1f}", ratio, f"{work:.0f}",
+                           f"{first:.1f}"]  # fmt: skip
                 rows.append([contender.label, contender.note, *figures])
             elif name in record["missing"]:
-                rows.append([contender.label, contender.note, "not run", "", "", ""])
+                rows.append([contender.label, contender.note, "not run", "", "", "", ""])
         if rows:
             header = ["", "how", "images/s, median", "range", f"x {inside[base].label}",
-                      "s to the first step"]  # fmt: skip
+                      "GFLOP/s", "s to the first step"]  # fmt: skip
             parts.append(f"**{group}**\n\n{table(header, rows)}")
     runs = max((len(values) for values in record["values"].values()), default=0)
     parts.append(
         f"Batch {settings['batch_size']}, {settings['images']:,} images of "
         f"{settings['classes']} classes, up to {settings['seconds']:g} s a measurement after "
-        f"{settings['warmup']} steps, up to {runs} measurements each, all from scratch weights."
+        f"{settings['warmup']} steps, up to {runs} measurements each, all from scratch weights. "
+        f"A product of two large matrices, the most that this processor does, runs at "
+        f"{peak['fp32'] / 1e9:.0f} GFLOP/s in fp32 and {peak['bf16'] / 1e9:.0f} in bf16, "
+        f"{peak['bf16'] / peak['fp32']:.1f} times that."
     )
     return "\n\n".join(parts)
 
 
 def _measure(name: str, given: argparse.Namespace, place: Place, images: int) -> dict[str, float]:
     """One measurement of one contender; nothing where it failed, since the others may go on."""
+    if name == LIMIT:
+        out = place.scratch / "limit.json"
+        command: list[str | Path] = [sys.executable, "-m", "benchmarks.limit", "--out", out]
+        run_logged(command, place.scratch / "limit.log", timeout=given.timeout, cwd=ROOT)
+        return dict(json.loads(out.read_text(encoding="utf-8")))
     contender = CONTENDERS[name]
     with tempfile.TemporaryDirectory(prefix=f"{name.replace(':', '-')}-") as folder:
         at = replace(place, scratch=Path(folder))

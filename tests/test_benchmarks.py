@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from benchmarks import accuracy, common, scale
-from benchmarks.contenders import CONTENDERS
+from benchmarks import accuracy, common, limit, scale
+from benchmarks.contenders import CONTENDERS, GROUP_MODELS
 from podium.store import RunFolder, write_json
 from tests.conftest import write_pictures
 
@@ -216,8 +217,16 @@ def test_what_fails_says_its_last_words(tmp_path: Path) -> None:
         common.run_logged(command, tmp_path / "log", timeout=60)
 
 
+def test_operations_are_those_of_resnet18s_paper() -> None:
+    # He et al. (2016): 1.8e9 multiply-adds forwards at 224 px; backwards twice as many, but for
+    # the first layer, whose input needs no gradient
+    assert limit.flops_per_image("resnet18", 224, 1000) == pytest.approx(6 * 1.8e9, rel=0.05)
+    assert limit.matrix_rate(torch.float32, side=64, seconds=0.01) > 1e6
+
+
 def test_every_group_has_one_base_and_podium() -> None:
     groups = {contender.group for contender in CONTENDERS.values()}
+    assert groups == set(GROUP_MODELS)
     for group in groups:
         inside = [contender for contender in CONTENDERS.values() if contender.group == group]
         assert sum(contender.base for contender in inside) == 1
