@@ -3,7 +3,6 @@ from __future__ import annotations
 import itertools
 import json
 import string
-from collections.abc import Sequence
 from importlib import resources
 
 import numpy as np
@@ -21,6 +20,7 @@ from podium.reporting.matrix import MatrixPart, confusion_figure, matrix_part, m
 from podium.reporting.style import figure_style, shorten
 from podium.reporting.tables import escape_latex, guard_cell
 from podium.store import Predictions
+from tests.test_metrics import voted
 
 EN, PT = labels("en"), labels("pt")
 
@@ -200,19 +200,11 @@ def test_matrix_on_the_page_holds_every_count() -> None:
     assert matrix_view(whole, EN) is None
 
 
-def _voted(classes: int, labels: Sequence[int], votes: Sequence[int]) -> Predictions:
-    logits = np.zeros((len(labels), classes), dtype=np.float32)
-    logits[np.arange(len(labels)), votes] = 1
-    names = tuple(f"class {number}" for number in range(classes))
-    paths = tuple(f"test/{number}.jpg" for number in range(len(labels)))
-    return Predictions(names, paths, np.array(labels, dtype=np.int64), logits)
-
-
 @pytest.mark.parametrize("classes", [5, 300])
 def test_up_to_300_classes_the_matrix_is_whole(classes: int) -> None:
     random = np.random.default_rng(0)
     labels, votes = random.integers(classes, size=(2, 900)).tolist()
-    found = _voted(classes, labels, votes)
+    found = voted(labels, votes, classes)
     part = matrix_part(found)
     assert part.is_whole
     assert part.title(EN) == "Confusion matrix (test images)"
@@ -225,7 +217,7 @@ def test_of_more_classes_those_with_most_mistakes_are_shown() -> None:
     votes = list(labels)
     for number in range(0, 1000, 8):  # 125 classes, taken for the one after them
         votes[3 * number] = votes[3 * number + 1] = number + 1
-    part = matrix_part(_voted(1000, labels, votes))
+    part = matrix_part(voted(labels, votes, 1000))
     assert part.counts.shape == (150, 150)
     assert part.title(EN).startswith(
         "Confusion matrix of the 150 classes with most mistakes, of 1,000"
@@ -242,7 +234,7 @@ def test_of_more_classes_those_with_most_mistakes_are_shown() -> None:
 
 def test_shares_count_images_taken_for_a_class_that_is_not_shown() -> None:
     labels, votes = [0] * 4 + [1] * 4, [0, 0, 400, 1, 1, 1, 1, 0]
-    part = matrix_part(_voted(500, labels, votes))
+    part = matrix_part(voted(labels, votes, 500))
     assert part.shares[0, :2] == pytest.approx([0.5, 0.25])
     view = matrix_view(part, EN)
     assert view is not None

@@ -23,6 +23,7 @@ from podium.models import build_model, check_weights
 from podium.models.stages import StageClassifier
 from podium.store import read_json
 from podium.training import fit
+from tests.test_probe import PROBE
 from tests.test_training import job
 
 
@@ -140,13 +141,11 @@ class _Silent(nn.Module):
         raise NotImplementedError("no maps")
 
 
-def settings(**more: Any) -> dict[str, Any]:
-    recipe = {"model": "efficientnet_lite0", "pretrained": True, "pooling": "stages"}
-    return {**recipe, "image_size": 48, "augmentation": "none", "linear_probe": True, **more}
+STAGES: dict[str, Any] = {**PROBE, "pooling": "stages"}
 
 
 def test_a_run_keeps_what_it_needs_to_be_used(index: DataIndex, tmp_path: Path) -> None:
-    run = job(tmp_path / "run", index, **settings(freeze="backbone", epochs=1))
+    run = job(tmp_path / "run", index, **STAGES, freeze="backbone", epochs=1)
     fit(run, silent)
     assert read_json(run.folder.model)["pooling"] == "stages"
     model = load_run(run.folder)
@@ -159,7 +158,7 @@ def test_a_run_keeps_what_it_needs_to_be_used(index: DataIndex, tmp_path: Path) 
 
 
 def test_all_layers_learn_from_the_probe_on(index: DataIndex, tmp_path: Path) -> None:
-    run = job(tmp_path / "run", index, **settings(epochs=2, layer_decay=0.8, optimizer="adamw"))
+    run = job(tmp_path / "run", index, **STAGES, epochs=2, layer_decay=0.8, optimizer="adamw")
     fit(run, silent)
     before = build_model("efficientnet_lite0", 3, pretrained=True, pooling="stages").module
     after = torch.load(run.folder.last, weights_only=True)["model"]
@@ -168,7 +167,7 @@ def test_all_layers_learn_from_the_probe_on(index: DataIndex, tmp_path: Path) ->
 
 
 def test_its_network_can_start_another_run(index: DataIndex, tmp_path: Path) -> None:
-    run = job(tmp_path / "run", index, **settings(freeze="backbone", epochs=1))
+    run = job(tmp_path / "run", index, **STAGES, freeze="backbone", epochs=1)
     fit(run, silent)
     taught = load_run(run.folder).module.get_submodule("network").state_dict()
     for pooling in ("own", "stages"):

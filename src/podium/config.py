@@ -25,6 +25,7 @@ from pydantic import (
 __all__ = ["DataSpec", "Machine", "RunSpec", "StudySpec"]
 
 Policy = Literal["none", "autoaugment", "randaugment", "trivialaugment", "augmix", "crop_flip"]
+Pooling = Literal["own", "stages"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -45,7 +46,7 @@ class RunSpec(_Strict):
     """The pre-trained model that stands in where `model`'s weights cannot be had."""
     freeze: Literal["none", "backbone"] = "none"
     """`backbone`: train the last linear layer alone, on fixed features."""
-    pooling: Literal["own", "stages"] = "own"
+    pooling: Pooling = "own"
     """What the classifier sees: what the model has for it, or (`stages`) that, the average of
     every stage's map and the maximum of the last (after Head2Toe; Evci et al., 2022)."""
     linear_probe: bool = False

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from podium.models.stages import StageClassifier
+from podium.models.stages import NETWORK, StageClassifier
 
 __all__ = ["layer_groups"]
 
@@ -54,7 +54,7 @@ def layer_groups(
     model: Any = module
     torchvision = {"stem": r"^(?:conv1|bn1)\.", "blocks": r"^layer(\d+)\.(\d+)\."}
     if isinstance(module, StageClassifier):
-        model = _Grouped(module, module.layers or torchvision, "network.")
+        model = _Grouped(module, module.layers or torchvision, NETWORK)
     elif isinstance(module, nn.Sequential):
         model = _Grouped(module, {"parts": r"^(\d+)\."})
     elif not hasattr(module, "group_matcher"):  # torchvision's; what nothing matches is the head

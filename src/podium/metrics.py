@@ -160,11 +160,15 @@ def most_confused(predictions: Predictions, k: int) -> list[Confusion]:
         DataError: there is not one image.
     """
     _refuse_empty(predictions)
-    names, labels = predictions.class_names, predictions.labels
+    names, labels, predicted = (
+        predictions.class_names,
+        predictions.labels,
+        predictions.predicted,
+    )
     support = np.bincount(labels, minlength=len(names))
     # not from the matrix: with 10,000 classes that has 100 million cells
-    wrong = labels != predictions.predicted
-    found = np.stack([labels[wrong], predictions.predicted[wrong]], 1)
+    wrong = labels != predicted
+    found = np.stack([labels[wrong], predicted[wrong]], 1)
     ways, counts = np.unique(found, axis=0, return_counts=True)
     pairs = [
         (int(count), float(count / support[i]), int(i), int(j))

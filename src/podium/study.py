@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import traceback
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +28,7 @@ from podium.schedule import training_size
 from podium.sealed import keep_copy
 from podium.store import RunFolder, StudyFolder, utc_now, write_json, write_pictures, write_text
 from podium.studyfile import load_study, machine_settings
+from podium.threads import in_order
 
 __all__ = ["Outcome", "Study", "StudyResult"]
 
@@ -368,8 +368,8 @@ class Study:
                 except UnreadableImageError:  # since it was checked; the runs say so themselves
                     return None
 
-            with ThreadPoolExecutor() as pool:  # Pillow decodes without the interpreter's lock
-                self.folder.write_thumbnails(filter(None, pool.map(small, shown)))
+            with contextlib.closing(in_order(small, shown)) as pictures:
+                self.folder.write_thumbnails(filter(None, pictures))
         if self.folder.audit.is_file() and not self.folder.audit_pictures.is_file():
             from podium.auditing import read_audit
             from podium.reporting.audit_page import audit_thumbnails

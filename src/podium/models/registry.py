@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from podium.config import Pooling
 from podium.errors import ConfigError, WeightsUnavailableError
 from podium.models import weights as w
 from podium.models.built import BuiltModel, Channels, ModelInfo
 from podium.models.paper import inception_resnet, simple_resnet
-from podium.models.stages import Pooling, over_stages
+from podium.models.stages import over_stages
 from podium.models.timm_models import build_timm, list_timm
 from podium.transforms import seeded
 

@@ -7,16 +7,17 @@ classes that its last layer, made for ImageNet's, has thrown away (Evci et al., 
 from __future__ import annotations
 
 import copy
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
 from podium.errors import ConfigError
 
-__all__ = ["Pooling", "StageClassifier", "over_stages"]
+__all__ = ["NETWORK", "StageClassifier", "network_state", "over_stages"]
 
-Pooling = Literal["own", "stages"]
+NETWORK = "network."
+"""What the names of the network's parameters begin with in a `StageClassifier`."""
 
 
 class StageClassifier(nn.Module):
@@ -82,6 +83,16 @@ def over_stages(network: nn.Module, model: str, num_classes: int, image_size: in
             "Leave pooling away for this model."
         )
     return StageClassifier(network, num_classes, image_size)
+
+
+def network_state(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The network's tensors of a `StageClassifier`'s state; any other state as it is.
+
+    Its classifier is left out: it has an input of its own.
+    """
+    if not all(name.startswith((NETWORK, "classifier.")) for name in state):
+        return state
+    return {n.removeprefix(NETWORK): v for n, v in state.items() if n.startswith(NETWORK)}
 
 
 def _pooled(network: Any, images: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from podium.errors import UserError, WeightsUnavailableError
+from podium.models.stages import network_state
 
 __all__ = ["checkpoint_folder", "download_state", "load_into", "read_state"]
 
@@ -68,9 +69,7 @@ def load_into(module: nn.Module, state: State, classifier: str, source: str) -> 
     Raises:
         UserError: tensors are missing, unknown, or of another shape.
     """
-    if all(name.startswith(("network.", "classifier.")) for name in state):
-        # a run with `pooling: stages`: its classifier has an input of its own
-        state = {n.removeprefix("network."): v for n, v in state.items() if n[:8] == "network."}
+    state = network_state(state)
     own = module.state_dict()
 
     def is_head(name: str) -> bool:

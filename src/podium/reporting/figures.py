@@ -95,16 +95,19 @@ def figure_tasks(run: RunResult, thumbnails: Mapping[str, bytes], press: Press) 
         )
         figure = partial(learning_curves, run.history, run.best_epoch, title, say)
         tasks["curves"] = partial(_plot, press, figure, f"{slug}-learning-curves", slug, alt)
-    listed, heading = list(run.classes), None
-    if len(listed) > MOST_LISTED:
-        listed = by_f1([one for one in listed if one.support])[:MOST_LISTED]
-        heading = say("class_table_weakest", count=len(listed))
-    pages = partial(class_table_pages, listed, title, say, heading=heading, told=run.told)
+
+    def weakest(most: int) -> Callable[[], Iterable[Figure]]:
+        found = by_f1([one for one in run.classes if one.support])[:most]
+        heading = say("class_table_weakest", count=len(found))
+        return partial(class_table_pages, found, title, say, heading=heading, told=run.told)
+
+    pages: Callable[[], Iterable[Figure]]
+    pages = partial(class_table_pages, run.classes, title, say, told=run.told)
+    if len(run.classes) > MOST_LISTED:
+        pages = weakest(MOST_LISTED)
     tasks["classes"] = partial(_pages, press, pages, f"{slug}-classes")
     if len(run.classes) > ROWS_A_PAGE:
-        weakest = by_f1([one for one in run.classes if one.support])[:ROWS_A_PAGE]
-        heading = say("class_table_weakest", count=len(weakest))
-        pages = partial(class_table_pages, weakest, title, say, heading=heading, told=run.told)
+        pages = weakest(ROWS_A_PAGE)
         tasks["weakest"] = partial(_pages, press, pages, f"{slug}-weakest-classes")
     part = matrix_part(run.test)
     figure = partial(confusion_figure, part, title, say)
