@@ -19,7 +19,7 @@ from podium.evaluation import load_run, predict_split
 from podium.events import silent
 from podium.models import build_model, freeze_backbone
 from podium.optimizers import average_of, make_optimizer, set_rates
-from podium.schedule import learning_rate, training_size
+from podium.schedule import epoch_rates, learning_rate, training_size
 from podium.store import read_json
 from podium.training import Job, fit
 from podium.transforms import eval_transform, prepare
@@ -72,6 +72,17 @@ def test_one_cycle_of_a_few_steps_has_a_rate_for_each(epochs: int, steps: int) -
     spec = recipe(lr=0.3, lr_schedule="one_cycle", epochs=epochs)
     rows = [{"valid_accuracy": 0.5, "valid_loss": 1.0}] * (epochs - 1)
     assert 0 < learning_rate(spec, rows, steps - 1, steps) <= 0.3
+
+
+def test_a_probe_takes_no_part_in_one_cycle_and_progressive_sizes() -> None:
+    settings = {"lr": 0.3, "lr_schedule": "one_cycle", "progressive_sizes": [64, 96]}
+    plain = recipe(epochs=4, **settings)
+    after = recipe(epochs=5, pretrained=True, linear_probe=True, **settings)
+    row = {"valid_accuracy": 0.5, "valid_loss": 1.0}
+    for epoch in range(1, 5):
+        rows = [row] * (epoch - 1)
+        assert epoch_rates(after, [row, *rows], 7) == epoch_rates(plain, rows, 7)
+        assert training_size(after, epoch + 1, 128) == training_size(plain, epoch, 128)
 
 
 def test_progressive_sizes_share_the_epochs() -> None:

@@ -64,6 +64,8 @@ def test_agrees_with_scikit_learns_report(seed: int) -> None:
         assert one.f1 == pytest.approx(expected["f1-score"])
         assert one.support == expected["support"]
     assert (confusion(made) == confusion_matrix(made.labels, made.predicted)).all()
+    few = np.array([4, 0, 3])
+    assert (confusion(made, few) == confusion(made)[np.ix_(few, few)]).all()
 
 
 def test_top_k_and_likelihood_agree_with_scikit_learn() -> None:

@@ -137,8 +137,15 @@ def per_class(predictions: Predictions) -> list[ClassScores]:
     ]
 
 
-def confusion(predictions: Predictions) -> npt.NDArray[np.int64]:
+def confusion(
+    predictions: Predictions, among: npt.NDArray[np.int64] | None = None
+) -> npt.NDArray[np.int64]:
     """Counts, shape (classes, classes): row = true class, column = predicted class.
+
+    Args:
+        predictions: of a split.
+        among: numbers of the classes to count, in the order wanted; images of others, or taken
+            for others, are left out. Empty: all classes.
 
     Raises:
         DataError: there is not one image.
@@ -146,9 +153,11 @@ def confusion(predictions: Predictions) -> npt.NDArray[np.int64]:
     from sklearn.metrics import confusion_matrix
 
     _refuse_empty(predictions)
-    every = np.arange(len(predictions.class_names))
-    counts = confusion_matrix(predictions.labels, predictions.predicted, labels=every)
-    return np.asarray(counts, dtype=np.int64)
+    labels, predicted = predictions.labels, predictions.predicted
+    shown = np.arange(len(predictions.class_names)) if among is None else among
+    if not np.isin(labels, shown).any():  # scikit-learn refuses that
+        return np.zeros((len(shown), len(shown)), dtype=np.int64)
+    return np.asarray(confusion_matrix(labels, predicted, labels=shown), dtype=np.int64)
 
 
 def most_confused(predictions: Predictions, k: int) -> list[Confusion]:

@@ -27,8 +27,10 @@ def learning_rate(recipe: RunSpec, rows: Sequence[Row], step: int = 0, steps: in
         steps: of every epoch.
     """
     if recipe.lr_schedule == "one_cycle":
-        last = max(1, recipe.epochs * steps - 1)
-        at, top = min(last, len(rows) * steps + step), recipe.warmup * (last + 1) - 1
+        probe = int(recipe.linear_probe)  # the epoch that fits the head takes no steps
+        last = max(1, (recipe.epochs - probe) * steps - 1)
+        done = max(0, len(rows) - probe) * steps
+        at, top = min(last, done + step), recipe.warmup * (last + 1) - 1
         start, end = (recipe.lr * share for share in _LOWEST)
         if at < top:
             return _half_cosine(start, recipe.lr, at / top)
@@ -59,12 +61,14 @@ def training_size(recipe: RunSpec, epoch: int, image_size: int) -> int:
     """Side of the training images of an epoch (from 1), in pixels.
 
     Args:
-        recipe: `progressive_sizes` share its epochs equally, the first ones getting the rest.
+        recipe: `progressive_sizes` share its epochs equally, the first ones getting the rest; a
+            linear probe's epoch is not one of them.
         epoch: from 1 to `recipe.epochs`.
         image_size: the side without progressive sizes.
     """
     sizes = recipe.progressive_sizes or (image_size,)
-    return sizes[(epoch - 1) * len(sizes) // recipe.epochs]
+    probe = int(recipe.linear_probe)
+    return sizes[max(0, epoch - 1 - probe) * len(sizes) // max(1, recipe.epochs - probe)]
 
 
 def _epochs_since_better(rows: Sequence[Row]) -> int:

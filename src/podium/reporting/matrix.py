@@ -12,6 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 
+from podium.metrics import confusion
 from podium.reporting.labels import Labels
 from podium.reporting.style import draw_cells, shorten
 
@@ -82,11 +83,7 @@ def matrix_part(predictions: Predictions) -> MatrixPart:
         involved = np.concatenate([labels[wrong], predicted[wrong]])
         mistakes = np.bincount(involved, minlength=total)
         shown = np.sort(np.argsort(-mistakes, kind="stable")[:MOST_INTERACTIVE])
-    place = np.full(total, -1)
-    place[shown] = np.arange(len(shown))
-    inside = (place[labels] >= 0) & (place[predicted] >= 0)
-    counts = np.zeros((len(shown), len(shown)), dtype=np.int64)
-    np.add.at(counts, (place[labels[inside]], place[predicted[inside]]), 1)
+    counts = confusion(predictions, shown)
     names = tuple(predictions.class_names[number] for number in shown)
     return MatrixPart(counts, names, np.bincount(labels, minlength=total)[shown], total)
 
