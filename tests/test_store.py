@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import pickle
 import stat
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import scipy.special
+import torch
 
-from podium.errors import RunFolderError
+from podium.errors import RunFolderError, StorageError
 from podium.store import (
     HISTORY_COLUMNS,
     Predictions,
@@ -17,6 +24,7 @@ from podium.store import (
     StudyFolder,
     atomic_write,
     read_json,
+    remove_temporaries,
     write_json,
     write_text,
 )
@@ -70,15 +78,75 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> Non
     path = tmp_path / "file"
     write_text(path, "old")
 
-    def torn(temporary: Path) -> None:
-        temporary.write_text("ne")
-        raise OSError("disk full")
+    def torn(file: BinaryIO) -> None:
+        file.write(b"ne")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(StorageError, match=r"file cannot be written \(No space left") as caught:
         atomic_write(path, torn)
+    assert caught.value.exit_code == 1
+    assert "Free some space" in str(caught.value)
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
     assert stat.S_IMODE(path.stat().st_mode) & 0o400
+
+
+class FullDisk(io.RawIOBase):
+    """A file on a disk that is full after some bytes."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        self.room -= len(content)
+        if self.room < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return len(content)
+
+
+def test_what_libraries_make_of_a_full_disk_is_told_alike(tmp_path: Path) -> None:
+    tensors = {"a": torch.zeros(100_000)}
+    for write in (
+        lambda file: torch.save(tensors, FullDisk(9_000)),  # type: ignore[arg-type]
+        lambda file: np.savez(FullDisk(9_000), a=np.zeros(100_000)),
+        lambda file: pq.write_table(pa.table({"a": list(range(9_000))}), FullDisk(1_000)),
+    ):
+        with pytest.raises(StorageError, match="No space left"):
+            atomic_write(tmp_path / "x", write)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_that_the_caller_deals_with_is_not_taken_for_ours(tmp_path: Path) -> None:
+    def wrong(file: BinaryIO) -> None:
+        raise ValueError("not about the disk")
+
+    try:
+        raise OSError("earlier")
+    except OSError:
+        with pytest.raises(ValueError, match="not about the disk"):
+            atomic_write(tmp_path / "x", wrong)
+
+
+def test_a_folder_that_may_not_be_written_is_the_users_to_mend(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(StorageError, match="give another folder") as caught:
+        write_text(tmp_path / "file" / "x", "text")
+    assert caught.value.exit_code == 2
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert str(again) == str(caught.value)
+    assert again.exit_code == 2
+
+
+def test_what_a_kill_left_behind_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("last.ckpt", ".last.ckpt.a1b2c3d4.tmp", ".lock", "mine.tmp", ".mine.tmp"):
+        (tmp_path / name).write_text("")
+    remove_temporaries(tmp_path)
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == [".lock", ".mine.tmp", "last.ckpt", "mine.tmp"]
+    remove_temporaries(tmp_path / "nowhere")
 
 
 def test_json_refuses_nan_and_reads_back(tmp_path: Path) -> None:

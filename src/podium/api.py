@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import yaml
 
 from podium.config import StudySpec
-from podium.errors import ConfigError, PodiumError
+from podium.errors import ConfigError, PodiumError, RunFolderError
 from podium.events import Notify, silent
 from podium.store import Predictions, RunFolder, SplitName, StudyFolder, utc_now
 from podium.studyfile import load_study, machine_settings
@@ -156,7 +156,7 @@ def _write_down(run: RunFolder, index: DataIndex, predictions: Predictions) -> N
     from podium.sealed import record
 
     try:
-        recipe = yaml.safe_load(run.config.read_text(encoding="utf-8"))["recipe"]
+        recipe = run.read_config()["recipe"]
         record(
             run,
             images=index.split_fingerprint("test"),
@@ -166,7 +166,7 @@ def _write_down(run: RunFolder, index: DataIndex, predictions: Predictions) -> N
             recipe=recipe,
             by="evaluate",
         )
-    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+    except (OSError, RunFolderError):
         return  # a run that was copied away from its study, or lies on a read-only disk
 
 

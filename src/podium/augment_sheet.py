@@ -71,4 +71,4 @@ def augmentation_sheet(
         wspace=0.04,
         hspace=0.04,
     )
-    atomic_write(out, lambda temporary: figure.savefig(temporary, format=kind, dpi=200))
+    atomic_write(out, lambda file: figure.savefig(file, format=kind, dpi=200))

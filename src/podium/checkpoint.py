@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from podium.__about__ import __version__
@@ -19,6 +19,11 @@ from podium.store import RunFolder, atomic_write, write_json
 __all__ = ["CHECKPOINT_FORMAT", "Progress", "read_checkpoint", "refuse_another", "write_best"]
 
 CHECKPOINT_FORMAT = 1
+
+_KEYS = {
+    "recipe", "fingerprint", "precision", "rows", "epoch_under_way", "total_seconds",
+    "trainable_parameters", "model", "optimizer", "average", "scaler",
+}  # fmt: skip
 
 
 @dataclass
@@ -43,7 +48,7 @@ def write_best(folder: RunFolder, module: nn.Module, description: Mapping[str, A
         description: what `model.json` says beside the run's name: classes, preprocessing, epoch.
     """
     state = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
-    atomic_write(folder.best, lambda temporary: save_file(state, temporary))
+    atomic_write(folder.best, lambda file: file.write(save(state)))
     head = {"format": 1, "podium": __version__, "contender": folder.contender, "seed": folder.seed}
     write_json(folder.model, {**head, **description})
 
@@ -55,8 +60,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         RunFolderError: it is damaged, or of a format that this version does not know.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = dict(torch.load(path, map_location="cpu", weights_only=True))
         version = state["format"]
+        if version == CHECKPOINT_FORMAT and (missing := _KEYS - state.keys()):
+            raise KeyError(*sorted(missing))
     except Exception as error:  # torch raises many kinds for one cause: not a file of ours
         raise RunFolderError(
             f"{path} cannot be read as a checkpoint ({type(error).__name__}: {error}). "
@@ -67,7 +74,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} has format {version}; this Podium ({__version__}) reads format "
             f"{CHECKPOINT_FORMAT}. Use the version that wrote it, or remove the run's folder."
         )
-    return dict(state)
+    return state
 
 
 def refuse_another(path: Path, state: Mapping[str, Any], recipe: RunSpec, fingerprint: str) -> None:
@@ -76,7 +83,10 @@ def refuse_another(path: Path, state: Mapping[str, Any], recipe: RunSpec, finger
     Raises:
         RunFolderError: it is one; the message says what differs.
     """
-    changed = recipe.changes_from(state["recipe"])
+    try:
+        changed = recipe.changes_from(state["recipe"])
+    except ValueError as error:
+        changed = [f"settings that this Podium does not know: {' '.join(str(error).split())[:200]}"]
     if changed:
         problem = f"another recipe ({', '.join(changed)})"
     elif state["fingerprint"] != fingerprint:

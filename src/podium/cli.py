@@ -56,6 +56,9 @@ WorkersOption = Annotated[
 CacheOption = Annotated[
     float, typer.Option(help="GB that decoded images may take on disk; 0: decode every time.")
 ]
+CheckpointOption = Annotated[
+    float, typer.Option(help="Seconds after which a training saves its state within an epoch.")
+]
 TensorBoardOption = Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard logs.")]
 AuditOption = Annotated[
     bool, typer.Option("--audit/--no-audit", help="Look for duplicates and wrong labels first.")
@@ -108,6 +111,7 @@ def run(
     devices: DevicesOption = 1,
     workers: WorkersOption = None,
     cache_limit: CacheOption = 16,
+    checkpoint_every: CheckpointOption = 300,
     tensorboard: TensorBoardOption = False,
     audit: AuditOption = True,
     runs: RunsOption = Path("runs"),
@@ -124,7 +128,9 @@ def run(
         settings.append(f"seeds={list(seed)}")
     if name is not None:
         settings.append(f"name={name!r}")
-    machine = _machine(device, precision, devices, workers, cache_limit, tensorboard)
+    machine = _machine(
+        device, precision, devices, workers, cache_limit, checkpoint_every, tensorboard
+    )
     _run_study(study, data, settings, machine, runs, lang, audit)
 
 
@@ -138,7 +144,7 @@ def demo(
     lang: LangOption = Lang.en,
 ) -> None:
     """Run the whole study in a few minutes on pictures that Podium draws itself: no network."""
-    machine = _machine(device, precision, 1, workers, cache_limit, False)
+    machine = _machine(device, precision, 1, workers, cache_limit, 300, False)
     _run_study("demo", None, [], machine, runs, lang)
 
 
@@ -165,6 +171,7 @@ def train(
     devices: DevicesOption = 1,
     workers: WorkersOption = None,
     cache_limit: CacheOption = 16,
+    checkpoint_every: CheckpointOption = 300,
     tensorboard: TensorBoardOption = False,
     audit: AuditOption = True,
     runs: RunsOption = Path("runs"),
@@ -188,7 +195,9 @@ def train(
         lr=lr,
         image_size=image_size,
     )
-    machine = _machine(device, precision, devices, workers, cache_limit, tensorboard)
+    machine = _machine(
+        device, precision, devices, workers, cache_limit, checkpoint_every, tensorboard
+    )
     _finish(spec, machine, runs, lang, audit)
 
 
@@ -306,6 +315,7 @@ def _machine(
     devices: int,
     workers: int | None,
     cache_limit: float,
+    checkpoint_every: float,
     tensorboard: bool,
 ) -> dict[str, Any]:
     return {
@@ -314,6 +324,7 @@ def _machine(
         "devices": devices,
         "workers": workers,
         "cache_limit": cache_limit,
+        "checkpoint_every": checkpoint_every,
         "tensorboard": tensorboard,
     }
 

@@ -297,6 +297,8 @@ class Machine(_Strict):
     """Processes that decode images for each device; empty: chosen from the cores."""
     cache_limit: float = Field(default=16.0, ge=0, le=1e6)
     """GB that decoded images may take on disk, all data sets together; 0: never keep any."""
+    checkpoint_every: float = Field(default=300.0, ge=0, le=1e9)
+    """Seconds of training after which the state is saved within an epoch, too; 0: every step."""
     tensorboard: bool = False
     """Write TensorBoard event files beside the history."""
 

@@ -78,6 +78,7 @@ def train_and_score(
             batch_size=recipe.batch_size,
             workers=choose_workers(machine, device),
             notify=notify,
+            stop=stop,
         )
 
     valid = look("valid")

@@ -7,22 +7,30 @@
     │   │   └── UnreadableImageError   one file that is no image we can decode
     │   ├── WeightsUnavailableError    pre-trained weights that cannot be had here
     │   └── RunFolderError   a run folder that is not what it should be
-    └── TrainingError        a run that cannot go on (a loss that is not finite)
+    ├── TrainingError        a run that cannot go on (a loss that is not finite)
+    └── StorageError         a file that cannot be written: exit code 1 for a full or broken disk,
+                             2 for a folder that may not be written
 
 Every message says what was expected, what came, and what to do about it.
 """
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Iterator
+
 __all__ = [
     "ConfigError",
     "DataError",
     "PodiumError",
     "RunFolderError",
+    "StorageError",
     "TrainingError",
     "UnreadableImageError",
     "UserError",
     "WeightsUnavailableError",
+    "chain",
 ]
 
 
@@ -69,3 +77,51 @@ class RunFolderError(UserError):
 
 class TrainingError(PodiumError):
     """Training cannot go on; the last good state is kept."""
+
+
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class StorageError(PodiumError, OSError):
+    """A file could not be written; what stood in its place stays. Carries `path` and `reason`.
+
+    It is an `OSError` too, so that a cache that cannot be written is passed over like any other.
+
+    Args:
+        path: what was to be written.
+        cause: what the system said.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], cause: OSError) -> None:
+        self.path, self.reason, number = os.fspath(path), cause.strerror or str(cause), cause.errno
+        if number in _FULL:
+            what = "Free some space, or raise the quota"
+        elif number in _FORBIDDEN:
+            what, self.exit_code = "Make it writable, or give another folder", 2
+        else:
+            what = "Check the disk"
+        super().__init__(
+            f"{self.path} cannot be written ({self.reason}). {what}; what was there before is "
+            "kept, and the same command goes on from it."
+        )
+        self.errno, self._cause = number, cause
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+    def __reduce__(self) -> tuple[type[StorageError], tuple[str, OSError]]:
+        return type(self), (self.path, self._cause)
+
+
+def chain(error: BaseException, end: BaseException | None = None) -> Iterator[BaseException]:
+    """An error, what caused it or was under way when it came, and so on.
+
+    Args:
+        error: the first.
+        end: where to stop, such as an error that the caller had at hand before.
+    """
+    at: BaseException | None = error
+    while at is not None and at is not end:
+        yield at
+        at = at.__cause__ or at.__context__

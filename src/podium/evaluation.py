@@ -16,7 +16,7 @@ from torch import nn
 from podium.data.dataset import ImageDataset
 from podium.data.index import DataIndex
 from podium.errors import DataError, RunFolderError
-from podium.events import Event, Notify, silent
+from podium.events import Event, Notify, StopRequest, silent
 from podium.inference import make_loader, predict
 from podium.models import rebuild_model
 from podium.store import Predictions, RunFolder, SplitName, read_json
@@ -98,6 +98,7 @@ def predict_split(
     batch_size: int = 32,
     workers: int = 0,
     notify: Notify = silent,
+    stop: StopRequest | None = None,
 ) -> Predictions:
     """Logits of every image of a split.
 
@@ -109,8 +110,10 @@ def predict_split(
         batch_size: images at a time; changes speed and memory alone.
         workers: decoding processes.
         notify: told of the progress.
+        stop: asked after every batch.
 
     Raises:
+        KeyboardInterrupt: `stop` was set.
         DataError: the classes differ, or an image can no longer be read.
     """
     unknown = sorted(set(index.classes) - set(model.class_names))
@@ -138,7 +141,7 @@ def predict_split(
         notify(Event("evaluate", split, step=done, total=len(part)))
 
     logits, _ = predict(
-        model.module, loader, place, model.normalization, progress, flip=model.flip_test
+        model.module, loader, place, model.normalization, progress, flip=model.flip_test, stop=stop
     )
     numbers = {name: number for number, name in enumerate(model.class_names)}
     labels = [numbers[index.classes[label]] for label in part.labels]

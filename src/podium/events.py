@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 __all__ = ["Event", "Notify", "StopRequest", "relay", "silent", "stop_on_signals"]
 
@@ -76,22 +76,56 @@ def stop_on_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
+class SharedRequest:
+    """A stop request that other processes see. It takes no lock that a killed one could hold."""
+
+    def __init__(self, context: Any) -> None:
+        self._flag = context.RawValue("b", 0)
+
+    def set(self) -> None:
+        self._flag.value = 1
+
+    def is_set(self) -> bool:
+        return bool(self._flag.value)
+
+
 @contextlib.contextmanager
-def relay(notify: Notify, stop: StopRequest | None) -> Iterator[tuple[Any, Any]]:
-    """Carry events out of, and a stop request into, spawned processes.
+def relay(
+    notify: Notify, stop: StopRequest | None, processes: int
+) -> Iterator[tuple[list[Any], SharedRequest]]:
+    """Carry events and errors out of, and a stop request into, spawned processes.
+
+    Args:
+        notify: told of every event that a process sends.
+        stop: the request to pass on.
+        processes: how many there will be.
 
     Yields:
-        `(queue, stopping)`: a queue whose `put` takes events, and a process-shared event.
+        `(pipes, stopping)`: for each process a pipe whose `send` takes events, or the error that
+        it ends with; and the request that all of them see.
+
+    Raises:
+        BaseException: the first error that a process sent, in place of what the block raised.
     """
     import multiprocessing
+    from multiprocessing.connection import wait
 
     context = multiprocessing.get_context("spawn")
-    queue, stopping = context.SimpleQueue(), context.Event()
-    ended = threading.Event()
+    # one a process: they need no lock, which one that is killed would never give back
+    pipes = [context.Pipe(duplex=False) for _ in range(processes)]
+    stopping, ended = SharedRequest(context), threading.Event()
+    raised: list[BaseException] = []
 
     def listen() -> None:
-        while (event := queue.get()) is not None:
-            notify(event)
+        readers: list[Any] = [reader for reader, _ in pipes]
+        while readers:
+            for reader in cast("list[Any]", wait(readers)):
+                try:
+                    event = reader.recv()
+                except (EOFError, OSError):  # all that could write have ended, one perhaps midway
+                    readers.remove(reader)
+                    continue
+                raised.append(event) if isinstance(event, BaseException) else notify(event)
 
     def watch() -> None:
         while not ended.wait(0.1):
@@ -102,10 +136,14 @@ def relay(notify: Notify, stop: StopRequest | None) -> Iterator[tuple[Any, Any]]
     for thread in threads:
         thread.start()
     try:
-        yield queue, stopping
+        yield [writer for _, writer in pipes], stopping
     finally:
         ended.set()
-        queue.put(None)
+        for _, writer in pipes:
+            writer.close()
         for thread in threads:
             thread.join()
-        queue.close()
+        for reader, _ in pipes:
+            reader.close()
+        if raised:
+            raise raised[0]

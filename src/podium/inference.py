@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from podium.config import RunSpec
 from podium.data.dataset import ImageDataset
+from podium.events import StopRequest
 from podium.models import BuiltModel
 from podium.transforms import Normalization, prepare
 
@@ -120,6 +121,7 @@ def predict(
     progress: Callable[[int], None] | None = None,
     *,
     flip: bool = False,
+    stop: StopRequest | None = None,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """Logits of every image of `loader`, in its order.
 
@@ -133,9 +135,14 @@ def predict(
         normalization: of the inputs.
         progress: called with the number of images of every batch.
         flip: score the mirror images too, and average the logits.
+        stop: asked after every batch.
 
     Returns:
         `(logits, labels)`: float32 of shape (n, classes), int64 of shape (n,).
+
+    Raises:
+        KeyboardInterrupt: `stop` was set.
+        UnreadableImageError: an image can no longer be read; the message names it.
     """
     module.eval()
     found, labels = [], []
@@ -148,6 +155,8 @@ def predict(
             labels.append(target.cpu().numpy())
             if progress is not None:
                 progress(len(target))
+            if stop is not None and stop.is_set():
+                raise KeyboardInterrupt
     return np.concatenate(found), np.concatenate(labels).astype(np.int64)
 
 

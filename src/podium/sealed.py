@@ -8,6 +8,7 @@ study's name nor a removed folder hides it. Each study keeps a copy of the lines
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from podium.config import RunSpec
+from podium.errors import StorageError
 from podium.store import RunFolder, write_text
 
 __all__ = ["LEDGER", "Rescoring", "Scoring", "keep_copy", "read_scorings", "record", "rescorings"]
@@ -97,12 +99,20 @@ def _digest(path: Path) -> str:
 
 def _append(ledger: Path, scoring: Scoring) -> None:
     """One write of one line to a file opened for appending: processes do not tear each other's."""
-    descriptor = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     try:
-        os.write(descriptor, _line(scoring).encode("utf-8"))
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(ledger, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            size = os.fstat(descriptor).st_size
+            torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"  # by a full disk
+            line = ("\n" if torn else "") + _line(scoring)
+            written = os.write(descriptor, line.encode("utf-8"))
+            if written < len(line.encode("utf-8")):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise StorageError(ledger, error) from None
 
 
 def _line(scoring: Scoring) -> str:

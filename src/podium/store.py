@@ -21,18 +21,21 @@ does not import torch, so that a report can be made on any machine.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import datetime
 import io
 import json
 import os
+import re
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
-from podium.errors import RunFolderError
+from podium.errors import RunFolderError, StorageError, chain
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,7 +49,9 @@ __all__ = [
     "RunFolder",
     "StudyFolder",
     "atomic_write",
+    "make_folder",
     "read_pictures",
+    "remove_temporaries",
     "utc_now",
     "write_json",
     "write_pictures",
@@ -67,27 +72,70 @@ HISTORY_COLUMNS = (
 )
 
 
-def atomic_write(path: Path, write: Callable[[Path], None]) -> None:
-    """Call `write` on a temporary path beside `path`, then put the result in its place.
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
 
-    After a kill at any instant `path` is either its old self or its new self, never a part.
+
+def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Call `write` on a new file beside `path`, then put that in its place.
+
+    The file is synced before it gets its name and the folder after, so that after a kill or a
+    power cut at any instant `path` is either its old self or its new self, never a part. A kill
+    may leave the new file behind, which `remove_temporaries` takes away.
+
+    Raises:
+        StorageError: the disk is full or broken, or the folder may not be written. `path` is as
+            it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    handled = sys.exc_info()[1]  # an error that the caller is dealing with is not ours
     try:
-        write(temporary)
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would hide results from a group
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        make_folder(path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        temporary = Path(name)
+        try:
+            with open(handle, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would hide results from a group
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        _sync_folder(path.parent)
+    except StorageError:
         raise
-    _sync_folder(path.parent)
+    except Exception as error:
+        # what the system said, also where a library put its own error on top of it
+        for cause in chain(error, handled):
+            if isinstance(cause, OSError):
+                raise StorageError(path, cause) from error
+        raise
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, as lasting as the files in it will be.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
+    try:
+        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+        for folder in missing:
+            _sync_folder(folder.parent)
+    except OSError as error:
+        raise StorageError(path, error) from None
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Take away what a kill left behind in a folder; call it only as the folder's sole writer."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if _TEMPORARY.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -102,11 +150,7 @@ def _sync_folder(folder: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically, with the line ends as given."""
-    atomic_write(path, lambda temporary: _write_bytes(temporary, text.encode("utf-8")))
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
+    atomic_write(path, lambda file: file.write(text.encode("utf-8")))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -129,7 +173,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunFolderError(f"{path} is missing; expected a file that Podium wrote.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunFolderError(f"{path} cannot be read as JSON ({error}).") from None
 
 
@@ -191,7 +235,7 @@ class Predictions:
             },
             metadata={"class_names": json.dumps(self.class_names)},
         )
-        atomic_write(path, lambda temporary: pq.write_table(table, temporary))
+        atomic_write(path, lambda file: pq.write_table(table, file))
 
     @classmethod
     def read(cls, path: Path) -> Predictions:
@@ -263,6 +307,27 @@ class RunFolder:
     def failed(self) -> Path:
         """Why the last attempt ended, where it did; removed when the run is tried again."""
         return self.path / "failed.json"
+
+    def read_config(self) -> dict[str, Any]:
+        """The recipe with which the run was begun, under `recipe`, and its `model_used`.
+
+        Raises:
+            RunFolderError: it is missing or no such file.
+        """
+        import yaml
+
+        try:
+            values = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+            if not isinstance(values["recipe"], dict) or not isinstance(values["model_used"], str):
+                raise TypeError("its recipe is no mapping, or its model no name")
+            return dict(values)
+        except FileNotFoundError:
+            raise RunFolderError(f"{self.config} is missing; was the run started?") from None
+        except (OSError, ValueError, TypeError, KeyError, RecursionError, yaml.YAMLError) as error:
+            raise RunFolderError(
+                f"{self.config} is no recipe of Podium's ({' '.join(str(error).split())[:200]}). "
+                "Restore it, or remove the run's folder to start it afresh."
+            ) from None
 
     def predictions(self, split: SplitName) -> Path:
         return self.path / f"predictions-{split}.parquet"
@@ -381,7 +446,7 @@ def write_pictures(path: Path, pictures: Iterable[tuple[str, bytes]]) -> None:
     table = pa.table(
         {"path": pa.array(paths, pa.string()), "jpeg": pa.array(contents, pa.binary())}
     )
-    atomic_write(path, lambda temporary: pq.write_table(table, temporary))
+    atomic_write(path, lambda file: pq.write_table(table, file))
 
 
 def read_pictures(path: Path) -> dict[str, bytes]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import filelock
 import yaml
 
 from podium.config import Machine, RunSpec, StudySpec
@@ -19,14 +18,25 @@ from podium.errors import (
     DataError,
     PodiumError,
     RunFolderError,
+    StorageError,
     UnreadableImageError,
     WeightsUnavailableError,
 )
 from podium.events import Event, Notify, StopRequest, silent, stop_on_signals
 from podium.gc_pause import collection_paused
+from podium.ownership import sole_owner
 from podium.schedule import training_size
 from podium.sealed import keep_copy
-from podium.store import RunFolder, StudyFolder, utc_now, write_json, write_pictures, write_text
+from podium.store import (
+    RunFolder,
+    StudyFolder,
+    make_folder,
+    remove_temporaries,
+    utc_now,
+    write_json,
+    write_pictures,
+    write_text,
+)
 from podium.studyfile import load_study, machine_settings
 from podium.threads import in_order
 
@@ -108,21 +118,15 @@ class Study:
         Raises:
             DataError: the images cannot be used; nothing was trained.
             RunFolderError: the folder belongs to other images or recipes, or is in use.
+            StorageError: the folder cannot be written, or the disk is full.
         """
-        self.folder.path.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(self.folder.path / ".lock")
-        try:
-            lock.acquire(blocking=False)
-        except filelock.Timeout:
-            raise RunFolderError(
-                f"{self.folder.path} is in use by another podium. Wait for it to end, "
-                "or give this study another name (--name)."
-            ) from None
-        with lock:
+        with sole_owner(self.folder.path):
             return self._run(notify, stop)
 
     def _run(self, notify: Notify, stop: StopRequest | None) -> StudyResult:
         runs = self.folder.runs(self.spec)
+        for folder in (self.folder.path, *(run.path for run in runs)):
+            remove_temporaries(folder)  # of a kill
         for run in runs:
             self._refuse_another_recipe(run)
         index = self._index(notify)
@@ -203,8 +207,15 @@ class Study:
     def _refuse_another_recipe(self, run: RunFolder) -> None:
         if not run.config.is_file():
             return
-        before = yaml.safe_load(run.config.read_text(encoding="utf-8"))
-        changed = self.spec.contenders[run.contender].changes_from(before["recipe"])
+        before = run.read_config()["recipe"]
+        try:
+            changed = self.spec.contenders[run.contender].changes_from(before)
+        except ValueError as error:
+            raise RunFolderError(
+                f"{run.config} holds settings that this Podium does not know "
+                f"({' '.join(str(error).split())[:200]}). Use the version that wrote it, or remove "
+                "that folder to start it afresh."
+            ) from None
         if changed:
             raise RunFolderError(
                 f"{run.path} was begun with another recipe ({', '.join(changed)}). Nothing was "
@@ -272,7 +283,7 @@ class Study:
         for seed in self.spec.seeds:
             run = self.folder.run(contender, seed)
             if run.last.is_file() and run.config.is_file():
-                return str(yaml.safe_load(run.config.read_text(encoding="utf-8"))["model_used"])
+                return str(run.read_config()["model_used"])
         return None
 
     def _one(
@@ -284,7 +295,7 @@ class Study:
         stop: StopRequest | None,
     ) -> Outcome:
         wanted = self.spec.contenders[run.contender]
-        run.path.mkdir(parents=True, exist_ok=True)
+        make_folder(run.path)
         run.failed.unlink(missing_ok=True)
         values = {
             "contender": run.contender,
@@ -302,6 +313,8 @@ class Study:
             else:
                 with stop_on_signals() as request:
                     closing = train_and_score(*job, request)
+        except StorageError:
+            raise  # the next run would fail in the same way, and no note of it can be written
         except Exception as error:
             return self._fail(run, error, notify)
         notify(Event("done", self._title(run), row=closing))

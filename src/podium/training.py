@@ -11,7 +11,8 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -26,8 +27,9 @@ from podium.checkpoint import (
     refuse_another,
     write_best,
 )
-from podium.errors import TrainingError
+from podium.errors import PodiumError, TrainingError
 from podium.events import Event, Notify, StopRequest, relay
+from podium.faults import WorkerLostError, in_words
 from podium.frozen import Features, compute_features, features_are_fixed
 from podium.inference import Batch, batches, input_normalization, predict
 from podium.job import Job, make_loaders
@@ -46,8 +48,6 @@ __all__ = ["Job", "fit"]
 # that it starts speak before they call anything of ours.
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
-CHECKPOINT_SECONDS = 300.0  # at most this much work is lost within an epoch
-
 
 def fit(job: Job, notify: Notify, stop: StopRequest | None = None) -> None:
     """Train `job.recipe` to its end, from where its folder left off.
@@ -61,9 +61,28 @@ def fit(job: Job, notify: Notify, stop: StopRequest | None = None) -> None:
             raised.
 
     Raises:
-        TrainingError: the loss is no longer finite.
+        KeyboardInterrupt: `stop` was set; the state is saved.
+        TrainingError: the loss is no longer finite, or memory ran out.
         UnreadableImageError: an image vanished or changed since it was checked.
+        StorageError: the state cannot be saved.
     """
+    while True:
+        try:
+            return _fit(job, notify, stop)
+        except (RuntimeError, MemoryError) as error:
+            told = in_words(error, job.recipe)
+            if told is None:
+                raise
+            if not isinstance(told, WorkerLostError) or not job.workers:
+                raise told from error
+            lost = str(told)
+        # outside of the handler, which keeps the failed training's memory alive. Who decodes
+        # changes neither order nor augmentation, so the result is the same.
+        notify(Event("warning", f"{lost} Goes on by decoding in the training's own process."))
+        job = replace(job, workers=0)
+
+
+def _fit(job: Job, notify: Notify, stop: StopRequest | None) -> None:
     device = job.device
     fabric = Fabric(
         accelerator=device.kind,
@@ -79,16 +98,23 @@ def fit(job: Job, notify: Notify, stop: StopRequest | None = None) -> None:
         with recycled_memory():
             _Trainer(fabric, job, notify, stop).run()
     else:
-        with relay(notify, stop) as (queue, stopping):
+        with relay(notify, stop, device.count) as (pipes, stopping):
             # bound, not passed on: Fabric would look into arguments for modules, and refuses
             # frozen dataclasses there
-            fabric.launch(functools.partial(_in_process, job=job, queue=queue, stopping=stopping))
+            fabric.launch(functools.partial(_in_process, job=job, pipes=pipes, stopping=stopping))
 
 
-def _in_process(fabric: Fabric, job: Job, queue: Any, stopping: Any) -> None:
-    notify: Notify = queue.put if fabric.global_rank == 0 else lambda event: None
-    with recycled_memory():
-        _Trainer(fabric, job, notify, stopping).run()
+def _in_process(fabric: Fabric, job: Job, pipes: Sequence[Any], stopping: StopRequest) -> None:
+    pipe = pipes[fabric.global_rank]
+    notify: Notify = pipe.send if fabric.global_rank == 0 else lambda event: None
+    try:
+        with recycled_memory():
+            _Trainer(fabric, job, notify, stopping).run()
+    except (PodiumError, KeyboardInterrupt, RuntimeError, MemoryError) as error:
+        # The launcher passes on the text of an error alone, and after an interrupt it would wait
+        # for a result for ever.
+        pipe.send(error)
+        raise SystemExit(1) from None
     # without this, gloo's threads may still run when the process ends, and abort it
     fabric.barrier()
     torch.distributed.destroy_process_group()
@@ -122,6 +148,7 @@ class _Trainer:
             job, self.size, fabric.device, rank=fabric.global_rank, world=fabric.world_size
         )
         self.at = Progress()
+        self.saved = time.perf_counter()
 
     def run(self) -> None:
         self.resume()
@@ -130,6 +157,8 @@ class _Trainer:
             log = EpochLog(self.job.folder.path / "tensorboard", len(self.at.rows))
         if not is_finished(recipe, self.at.rows):
             self.keep_features()
+        elif self.fabric.is_global_zero:  # a kill may have come between state and history
+            self.job.folder.write_history(self.at.rows)
         while not is_finished(recipe, self.at.rows):
             epoch = len(self.at.rows) + 1
             row = self.probe() if recipe.linear_probe and epoch == 1 else self.epoch(epoch)
@@ -152,6 +181,7 @@ class _Trainer:
         train_seconds, began = self.at.seconds, time.perf_counter()
         train_loss, train_accuracy, images = self.mean_over_processes(self.at)
         valid_loss, valid_accuracy = self.validate()
+        self.refuse_infinite(valid_loss, "validation loss", f"after epoch {epoch}")
         return {
             "epoch": epoch,
             "lr": rate,
@@ -218,9 +248,8 @@ class _Trainer:
         precise = torch.float32 if fabric.device.type == "mps" else torch.float64
         sums = torch.tensor([at.loss, at.correct, at.seen], dtype=precise, device=fabric.device)
         base, began = at.seconds, time.perf_counter()
-        saved = began
         self.notify(Event("start", step=at.step, total=steps, row={"epoch": epoch}))
-        for inputs, labels, _ in self.train_batches():
+        for inputs, labels, _ in self.guarded(self.train_batches()):
             step = at.step + 1
             # dropout and mixing draw from a generator that knows only where the run is
             torch.manual_seed(
@@ -254,22 +283,36 @@ class _Trainer:
             sums[1] += (logits.detach().argmax(1) == labels).sum()
             sums[2] += len(labels)
             at.step = step
-            now = time.perf_counter()
-            at.seconds = base + now - began
+            at.seconds = base + time.perf_counter() - began
             # reading a number back makes a GPU wait, so there only now and then
-            if fabric.device.type == "cpu" or step % 20 == 0 or step == steps:
+            told = fabric.device.type == "cpu" or step % 20 == 0 or step == steps
+            stopping, due = self.asked()
+            if told or stopping or due:
                 at.loss, at.correct, at.seen = sums.tolist()
-                self.refuse_infinite(at.loss, epoch, step)
+                self.refuse_infinite(at.loss, "training loss", f"epoch {epoch}, step {step}")
+            if told:
                 self.notify(Event("batch", step=step, total=steps, loss=at.loss / max(at.seen, 1)))
-            if self.should_stop():
-                at.loss, at.correct, at.seen = sums.tolist()
+            if stopping or due:
                 self.save_last()
+            if stopping:
                 raise KeyboardInterrupt
-            if now - saved > CHECKPOINT_SECONDS and fabric.world_size == 1:
-                self.save_last()
-                saved = time.perf_counter()
         at.loss, at.correct, at.seen = sums.tolist()
         return rates[-1]
+
+    def guarded(self, source: Iterator[Batch]) -> Iterator[Batch]:
+        """The same batches; where none can be had, what was trained so far is saved first."""
+        while True:
+            try:
+                batch = next(source)
+            except StopIteration:
+                return
+            except Exception:
+                # The steps before are whole. With several processes the others are within the
+                # next one and take no part in saving.
+                if self.fabric.world_size == 1 and self.at.step:
+                    self.save_last()
+                raise
+            yield batch
 
     @property
     def kept(self) -> nn.Module:
@@ -287,13 +330,20 @@ class _Trainer:
                 scores = head(kept.values.to(self.fabric.device)).float().cpu()
             target = kept.labels
         else:
-            logits, labels = predict(
-                self.kept,
-                self.valid_loader,
-                self.fabric.device,
-                self.normalization,
-                flip=self.job.recipe.flip_test,
-            )
+            alone = self.fabric.world_size == 1
+            try:
+                logits, labels = predict(
+                    self.kept,
+                    self.valid_loader,
+                    self.fabric.device,
+                    self.normalization,
+                    flip=self.job.recipe.flip_test,
+                    stop=self.stop if alone else None,
+                )
+            except BaseException:
+                if alone:  # the epoch's steps are whole, and need not be taken again
+                    self.save_last()
+                raise
             scores, target = torch.from_numpy(logits), torch.from_numpy(labels)
         part = Progress(
             loss=float(nn.functional.cross_entropy(scores.double(), target, reduction="sum")),
@@ -317,19 +367,32 @@ class _Trainer:
         loss, correct, seen = self.all_sum([part.loss, part.correct, part.seen])
         return loss / seen, correct / seen, seen
 
-    def should_stop(self) -> bool:
-        """Whether any process was asked to stop; all of them get the same answer."""
-        asked = self.stop is not None and self.stop.is_set()
-        return self.all_sum([float(asked)])[0] > 0
+    def asked(self) -> tuple[bool, bool]:
+        """Whether any process was asked to stop, and whether the state is due to be saved.
 
-    def refuse_infinite(self, loss: float, epoch: int, step: int) -> None:
-        if not math.isfinite(loss):
+        All processes get the same answer.
+        """
+        stop = self.stop is not None and self.stop.is_set()
+        due = time.perf_counter() - self.saved >= self.job.machine.checkpoint_every
+        stops, dues = self.all_sum([float(stop), float(due)])
+        return stops > 0, dues > 0
+
+    def refuse_infinite(self, value: float, what: str, where: str) -> None:
+        if not math.isfinite(value):
+            last = self.job.folder.last
+            kept = "the last good state" if last.is_file() else "nothing, as none was good"
             raise TrainingError(
-                f"The training loss of {self.job.folder.contender} is no longer finite: epoch "
-                f"{epoch}, step {step}, learning rate {self.optimizer.param_groups[0]['lr']:g}, "
-                f"{self.job.precision}. The state of the last finished epoch is kept in "
-                f"{self.job.folder.last.name}. Try a smaller lr, or --precision fp32."
+                f"The {what} of {self.job.folder.contender} is no longer finite: {where}, learning "
+                f"rate {self.optimizer.param_groups[0]['lr']:g}, {self.job.precision}. "
+                f"{last.name} keeps {kept}. Try a smaller lr under another --name, or "
+                "--precision fp32."
             )
+
+    def refuse_infinite_weights(self) -> None:
+        """A finite loss may have led to a step that is not: such a state is not worth keeping."""
+        largest = [float(p.detach().abs().max()) for p in self.module.parameters() if p.numel()]
+        where = f"epoch {len(self.at.rows) + 1}, step {self.at.step}"
+        self.refuse_infinite(sum(largest), "sum of the largest weights", where)
 
     def save_best(self, epoch: int) -> None:
         """Weights, and all that is needed to use them without Podium's other files."""
@@ -352,10 +415,11 @@ class _Trainer:
 
     def save_last(self) -> None:
         """Everything that resuming needs, in one file that is replaced whole."""
-        at = self.at
+        at, self.saved = self.at, time.perf_counter()
         loss, correct, seen = self.all_sum([at.loss, at.correct, at.seen])
         if not self.fabric.is_global_zero:
             return
+        self.refuse_infinite_weights()
         state = {
             "format": CHECKPOINT_FORMAT,
             "recipe": self.job.recipe.model_dump(mode="json"),
@@ -372,7 +436,7 @@ class _Trainer:
             "average": None if self.average is None else self.average.state_dict(),
             "scaler": self.fabric.strategy.precision.state_dict(),
         }
-        atomic_write(self.job.folder.last, lambda temporary: torch.save(state, temporary))
+        atomic_write(self.job.folder.last, lambda file: torch.save(state, file))
 
     def resume(self) -> None:
         """Take up the state of `last.ckpt`, if there is one."""

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from podium.config import RunSpec, StudySpec
 from podium.errors import DataError, RunFolderError
@@ -174,9 +173,8 @@ def _from_run(run: RunFolder, split: SplitName, spec: StudySpec | None) -> _Colu
 def _stored_recipe(run: RunFolder) -> RunSpec | None:
     """The recipe that a run keeps; predictions can be compared without it."""
     try:
-        stored = yaml.safe_load(run.config.read_text(encoding="utf-8"))
-        return RunSpec.model_validate(stored["recipe"])
-    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+        return RunSpec.model_validate(run.read_config()["recipe"])
+    except (RunFolderError, ValueError):
         return None
 
 

@@ -97,12 +97,7 @@ def write_array(place: Path, values: npt.NDArray[Any], *, bf16: bool = False) ->
     """
     if bf16:
         values = (np.ascontiguousarray(values, np.float32).view(np.uint32) >> 16).astype(np.uint16)
-
-    def write(temporary: Path) -> None:
-        with open(temporary, "wb") as file:  # a name would get the ending .npz added
-            np.savez(file, features=values)
-
-    atomic_write(place, write)
+    atomic_write(place, lambda file: np.savez(file, features=values))
 
 
 def mark_used(entry: Path) -> None:

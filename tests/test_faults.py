@@ -1,0 +1,262 @@
+"""What fails in the middle of a training: told in words, nothing lost, the same end."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import podium.training
+from podium.checkpoint import read_checkpoint
+from podium.config import Machine
+from podium.data.index import DataIndex, build_index
+from podium.errors import StorageError, TrainingError, UnreadableImageError
+from podium.events import Event, silent
+from podium.faults import WorkerLostError, in_words
+from podium.optimizers import make_optimizer
+from podium.store import atomic_write
+from podium.training import Job, fit
+from tests.conftest import StopAfter
+from tests.test_training import RECIPE, index, job, straight, weights
+
+__all__ = ["index", "straight"]  # fixtures
+
+
+def timeless(job: Job) -> list[dict[str, float]]:
+    timing = {"seconds", "images_per_second"}
+    return [
+        {key: value for key, value in row.items() if key not in timing}
+        for row in job.folder.read_history()
+    ]
+
+
+def often(made: Job) -> Job:
+    """The same job, its state saved after every step."""
+    machine = Machine(device="cpu", devices=made.device.count, checkpoint_every=0)
+    return Job(**{**made.__dict__, "machine": machine})
+
+
+def test_a_killed_worker_costs_time_alone(straight: Job, index: DataIndex, tmp_path: Path) -> None:
+    """Its work goes on in the training's own process, and ends with the same bits."""
+    told: list[Event] = []
+    made = often(job(tmp_path / "run", index, workers=2))
+
+    def notify(event: Event) -> None:
+        told.append(event)
+        if event.kind == "batch" and event.step == 2:
+            for child in multiprocessing.active_children():
+                child.kill()
+
+    fit(made, notify)
+    assert weights(made) == weights(straight)
+    assert timeless(made) == timeless(straight)
+    (warning,) = [event.text for event in told if event.kind == "warning"]
+    assert "decodes images is gone" in warning
+    starts = [event.step for event in told if event.kind == "start"]
+    assert starts[0] == 0
+    assert starts[1] >= 1, "no step that was saved is taken again"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (MemoryError(), TrainingError),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), TrainingError),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), TrainingError),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), WorkerLostError),
+        (RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"), WorkerLostError),
+        (RuntimeError("shapes do not match"), None),
+    ],
+)
+def test_faults_of_the_machine_in_words(error: Exception, kind: type | None) -> None:
+    from podium.config import RunSpec
+
+    told = in_words(error, RunSpec.model_validate({**RECIPE, "batch_size": 48}))
+    assert (type(told) if told else None) == kind
+    if kind is TrainingError:
+        assert "48 images a step" in str(told)
+        assert "--batch-size" in str(told)
+
+
+def test_memory_that_runs_out_is_told_and_the_run_goes_on_afterwards(
+    straight: Job, index: DataIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real allocation that fails, in the middle of an epoch."""
+    made = often(job(tmp_path / "run", index))
+    real = torch.nn.functional.cross_entropy
+    calls = 0
+
+    def greedy(*arguments: Any, **settings: Any) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            torch.empty(1 << 60, dtype=torch.uint8)
+        return real(*arguments, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.nn.functional, "cross_entropy", greedy)
+        with pytest.raises(TrainingError, match="Memory ran out with 16 images a step"):
+            fit(made, silent)
+    assert read_checkpoint(made.folder.last)["epoch_under_way"][0] == 3
+    fit(made, silent)
+    assert weights(made) == weights(straight)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_that_vanishes_costs_no_step(
+    pictures: Path, straight: Job, tmp_path: Path, workers: int
+) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(pictures, copy)
+    index, told = build_index(copy), []
+    lost = copy / "train" / "circle" / "3.png"
+    made = job(tmp_path / "run", index, workers=workers)
+    content = lost.read_bytes()
+
+    def notify(event: Event) -> None:
+        told.append(event)
+        if event.kind == "epoch":
+            lost.unlink()
+
+    with pytest.raises(UnreadableImageError, match=r"train/circle/3\.png"):
+        fit(made, notify)
+    done = [event.step for event in told if event.kind == "batch"][-1]
+    under_way = read_checkpoint(made.folder.last)["epoch_under_way"][0]
+    assert under_way == (done if done < 5 else 0), "the steps before it are kept"
+    lost.write_bytes(content)
+    fit(made, silent)
+    assert weights(made) == weights(straight)
+
+
+def test_a_validation_image_that_vanishes_costs_no_step(pictures: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(pictures, copy)
+    index = build_index(copy)
+    lost = copy / "valid" / "circle" / "3.png"
+    content = lost.read_bytes()
+    lost.unlink()
+    made = job(tmp_path / "run", index)
+    with pytest.raises(UnreadableImageError, match=r"valid/circle/3\.png"):
+        fit(made, silent)
+    lost.write_bytes(content)
+    told: list[Event] = []
+    fit(made, told.append)
+    assert [event.step for event in told if event.kind == "start"] == [5, 0]
+
+
+def test_a_stop_while_validating_takes_no_step_again(
+    straight: Job, index: DataIndex, tmp_path: Path
+) -> None:
+    made = job(tmp_path / "run", index)
+    with pytest.raises(KeyboardInterrupt):
+        fit(made, silent, StopAfter(6))  # 5 steps, then the first batch of validation images
+    told: list[Event] = []
+    fit(made, told.append)
+    assert [event.step for event in told if event.kind == "start"] == [5, 0]
+    assert weights(made) == weights(straight)
+    assert timeless(made) == timeless(straight)
+
+
+def test_a_history_that_a_kill_left_behind_its_state_is_mended(
+    straight: Job, index: DataIndex, tmp_path: Path
+) -> None:
+    made = job(tmp_path / "run", index)
+    shutil.copytree(straight.folder.path, made.folder.path, dirs_exist_ok=True)
+    lines = made.folder.history.read_text().splitlines(keepends=True)
+    made.folder.history.write_text("".join(lines[:-1]))
+    fit(made, silent)
+    assert made.folder.read_history() == straight.folder.read_history()
+
+
+def test_a_step_to_infinity_is_not_saved(
+    straight: Job, index: DataIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss of step 3 is finite, the weights after it are not: step 2 is what is kept."""
+    real, steps = make_optimizer, 0
+
+    def wild(*arguments: Any) -> torch.optim.Optimizer:
+        optimizer = real(*arguments)
+        take = optimizer.step
+
+        def step(*arguments: Any, **settings: Any) -> Any:
+            nonlocal steps
+            steps += 1
+            found = take(*arguments, **settings)
+            if steps == 3:
+                optimizer.param_groups[0]["params"][0].data.fill_(float("nan"))
+            return found
+
+        optimizer.step = step  # type: ignore[method-assign]
+        return optimizer
+
+    made = often(job(tmp_path / "run", index))
+    with monkeypatch.context() as patch:
+        patch.setattr(podium.training, "make_optimizer", wild)
+        with pytest.raises(TrainingError, match=r"largest weights .* epoch 1, step 3, learning"):
+            fit(made, silent)
+    assert read_checkpoint(made.folder.last)["epoch_under_way"][0] == 2
+    fit(made, silent)
+    assert weights(made) == weights(straight)
+
+
+def test_a_full_disk_ends_the_training_and_keeps_the_state(
+    straight: Job, index: DataIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = job(tmp_path / "run", index)
+    real: Callable[..., None] = atomic_write
+    saves = 0
+
+    def full(path: Path, write: Callable[..., object]) -> None:
+        nonlocal saves
+        saves += 1
+        if saves == 2:
+            raise StorageError(path, OSError(28, "No space left on device"))
+        real(path, write)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(podium.training, "atomic_write", full)
+        with pytest.raises(StorageError, match="Free some space"):
+            fit(made, silent)
+    assert len(read_checkpoint(made.folder.last)["rows"]) == 1
+    fit(made, silent)
+    assert weights(made) == weights(straight)
+
+
+def test_two_processes_save_within_an_epoch_and_go_on_with_the_same_bits(
+    index: DataIndex, tmp_path: Path
+) -> None:
+    whole = job(tmp_path / "whole", index, devices=2)
+    fit(whole, silent)
+    part = often(job(tmp_path / "part", index, devices=2))
+    with pytest.raises(KeyboardInterrupt):
+        fit(part, silent, _At(part, step=2))
+    assert read_checkpoint(part.folder.last)["epoch_under_way"][0] >= 2
+    fit(part, silent)
+    assert weights(part) == weights(whole)
+
+
+class _At:
+    """A stop request that is set once the saved state has come so far."""
+
+    def __init__(self, made: Job, step: int) -> None:
+        self.last, self.step = made.folder.last, step
+
+    def is_set(self) -> bool:
+        return self.last.is_file() and read_checkpoint(self.last)["epoch_under_way"][0] >= self.step
+
+
+def test_two_processes_name_the_image_that_vanished(pictures: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(pictures, copy)
+    index = build_index(copy)
+    (copy / "train" / "circle" / "3.png").unlink()
+    with pytest.raises(UnreadableImageError, match=r"train/circle/3\.png"):
+        fit(job(tmp_path / "run", index, devices=2), silent)
+
+
+assert RECIPE["batch_size"] == 16  # what the steps above are counted with: 72 images, 5 steps
