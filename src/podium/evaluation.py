@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from podium.data.dataset import ImageDataset
 from podium.data.index import DataIndex
+from podium.description import read_description, rebuild
 from podium.errors import DataError, RunFolderError
 from podium.events import Event, Notify, StopRequest, silent
 from podium.inference import make_loader, predict
-from podium.models import rebuild_model
-from podium.store import Predictions, RunFolder, SplitName, read_json
+from podium.store import Predictions, RunFolder, SplitName
 from podium.transforms import Normalization, eval_transform
 
 __all__ = ["TrainedModel", "load_run", "predict_split", "run_folder"]
@@ -61,31 +57,15 @@ def load_run(folder: RunFolder, device: torch.device | str = "cpu") -> TrainedMo
     Raises:
         RunFolderError: weights or `model.json` are missing, damaged, or do not fit each other.
     """
-    meta: dict[str, Any] = read_json(folder.model)
-    try:
-        if meta["format"] != 1:
-            raise RunFolderError(
-                f"{folder.model} has format {meta['format']}; this Podium reads format 1. "
-                "Use the version that wrote it."
-            )
-        names = tuple(meta["class_names"])
-        module = rebuild_model(meta["model"], len(names), meta.get("pooling", "own"))
-        module.load_state_dict(load_file(folder.best))
-        mean, std = meta["mean"], meta["std"]
-        normalization = None if mean is None else (tuple(mean), tuple(std))
-        size = int(meta["image_size"])
-        temperature = float(meta.get("temperature", 1.0))
-        if not (math.isfinite(temperature) and temperature > 0):
-            raise ValueError(f"temperature: expected a positive number, got {temperature}")
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunFolderError(f"{folder.model} is no description of a model ({error!r}).") from None
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise RunFolderError(
-            f"{folder.best} does not hold the model's weights ({error})."
-        ) from None
-    module = module.to(device).to(memory_format=torch.channels_last)
+    found = read_description(folder.model)
+    module = rebuild(found, folder.best).to(device).to(memory_format=torch.channels_last)
     return TrainedModel(
-        module.eval(), names, size, normalization, temperature, bool(meta.get("flip_test", False))
+        module.eval(),
+        tuple(found.class_names),
+        found.image_size,
+        found.normalization,
+        found.temperature,
+        found.flip_test,
     )
 
 

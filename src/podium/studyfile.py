@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import reprlib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -13,6 +14,11 @@ from pydantic import ValidationError
 
 from podium.config import DataSpec, Machine, RunSpec, StudySpec
 from podium.errors import ConfigError
+
+MOST_VALUES = 100_000
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 100
 
 __all__ = ["built_in_studies", "load_study", "machine_settings", "study_text"]
 
@@ -93,8 +99,9 @@ def machine_settings(**values: Any) -> Machine:
 def _parse(text: str, source: str) -> tuple[dict[str, Any], dict[str, int], str]:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
+        _refuse_endless(node, source)
         values = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
         raise ConfigError(f"{source}: not valid YAML. {error}") from None
     if not isinstance(values, dict):
         raise ConfigError(
@@ -102,6 +109,30 @@ def _parse(text: str, source: str) -> tuple[dict[str, Any], dict[str, int], str]
             f"got {_kind(values)}."
         )
     return values, _line_numbers(node), source
+
+
+def _refuse_endless(node: yaml.Node | None, source: str) -> None:
+    """Refuse aliases that unfold to more than any study has, or to themselves."""
+    sizes: dict[int, int] = {}
+    open_nodes: set[int] = set()
+
+    def size(one: Any) -> int:
+        if isinstance(one, tuple):  # key and value of a mapping
+            return size(one[0]) + size(one[1])
+        key = id(one)
+        if key in open_nodes:
+            raise ConfigError(f"{source}: an alias stands for something that holds itself.")
+        if key not in sizes:
+            open_nodes.add(key)
+            inside = one.value if isinstance(one, yaml.CollectionNode) else []
+            sizes[key] = 1 + sum(map(size, inside))
+            open_nodes.remove(key)
+        return sizes[key]
+
+    if node is not None and (count := size(node)) > MOST_VALUES:
+        raise ConfigError(
+            f"{source}: its aliases unfold to {count:,} values; a study may have {MOST_VALUES:,}."
+        )
 
 
 def _read_study(study: str | Path) -> tuple[str, str]:
@@ -130,7 +161,7 @@ def _apply_override(values: dict[str, Any], override: str) -> list[str]:
         )
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
         raise ConfigError(f"--set {override!r}: {text!r} is not valid YAML. {error}") from None
 
     done: list[str] = []
@@ -230,7 +261,7 @@ def _expected(problem: Any, parts: list[str]) -> str:
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if wanted is None:
         wanted = f"expected {message}" if problem["msg"].startswith("Input") else message
-    return f"{wanted}; got {came!r}." if not isinstance(came, dict) else f"{wanted}."
+    return f"{wanted}; got {_SHORT.repr(came)}." if not isinstance(came, dict) else f"{wanted}."
 
 
 def _kind(value: Any) -> str:

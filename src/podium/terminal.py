@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,17 +10,32 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-__all__ = ["bars", "err", "out", "plain"]
+__all__ = ["bars", "err", "out", "plain", "visible"]
 
-out = Console(soft_wrap=True)
-err = Console(stderr=True)
+# what moves the cursor, rings, recolours, or turns the direction of writing around
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def visible(text: str) -> str:
+    """Text with its control characters as escapes: names of files and classes are anybody's."""
+    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+class _Console(Console):
+    def print(self, *objects: Any, **options: Any) -> None:
+        shown = (visible(one) if isinstance(one, str) else one for one in objects)
+        super().print(*shown, **options)
+
+
+out = _Console(soft_wrap=True)
+err = _Console(stderr=True)
 
 
 def plain(text: str) -> Any:
     """Text of a user's (a class, a path) as a table's cell: never read as markup."""
     from rich.text import Text
 
-    return Text(text)
+    return Text(visible(text))
 
 
 @contextmanager
