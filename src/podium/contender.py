@@ -12,6 +12,7 @@ from podium.data.cache import CachedPixels, cache_pixels
 from podium.data.index import DataIndex
 from podium.evaluation import load_run, predict_split
 from podium.events import Event, Notify, StopRequest
+from podium.faults import despite_lost_workers
 from podium.frozen import features_are_fixed
 from podium.machine import choose_device, choose_precision, choose_workers
 from podium.metrics import scores
@@ -70,15 +71,20 @@ def train_and_score(
     model = load_run(run, device.torch)
 
     def look(split: SplitName) -> Predictions:
-        return predict_split(
-            model,
-            index,
-            split,
-            device=device.torch,
-            batch_size=recipe.batch_size,
-            workers=choose_workers(machine, device),
-            notify=notify,
-            stop=stop,
+        return despite_lost_workers(
+            lambda workers: predict_split(
+                model,
+                index,
+                split,
+                device=device.torch,
+                batch_size=recipe.batch_size,
+                workers=workers,
+                notify=notify,
+                stop=stop,
+            ),
+            choose_workers(machine, device),
+            recipe,
+            notify,
         )
 
     valid = look("valid")

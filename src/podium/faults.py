@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
 
 from podium.config import RunSpec
 from podium.errors import TrainingError, chain
+from podium.events import Event, Notify
 
-__all__ = ["WorkerLostError", "in_words"]
+__all__ = ["WorkerLostError", "despite_lost_workers", "in_words"]
+
+Result = TypeVar("Result")
 
 _NO_MEMORY = (
     "DefaultCPUAllocator: can't allocate memory",
@@ -50,3 +56,33 @@ def in_words(error: BaseException, recipe: RunSpec) -> TrainingError | None:
             "smaller --batch-size or --image-size under another --name."
         )
     return None
+
+
+def despite_lost_workers(
+    work: Callable[[int], Result], workers: int, recipe: RunSpec, notify: Notify
+) -> Result:
+    """What `work(workers)` gives; where one of its workers is lost, what `work(0)` gives.
+
+    Who decodes changes neither order nor augmentation, so the result is the same.
+
+    Args:
+        work: takes the number of processes that decode; begins where it left off.
+        workers: how many there may be.
+        recipe: of the training, for messages.
+        notify: told when it goes on without workers.
+
+    Raises:
+        TrainingError: memory ran out.
+    """
+    while True:
+        try:
+            return work(workers)
+        except (RuntimeError, MemoryError) as error:
+            told = in_words(error, recipe)
+            if told is None:
+                raise
+            if not isinstance(told, WorkerLostError) or not workers:
+                raise told from error
+        # outside of the handler, which keeps the memory of what failed alive
+        notify(Event("warning", f"{told} Goes on by decoding in the training's own process."))
+        workers = 0

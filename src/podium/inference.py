@@ -58,6 +58,18 @@ def _worker_started(_: int) -> None:
     torch.set_num_threads(1)
 
 
+def _tell_lost_workers_between_steps() -> None:
+    """Let a killed worker be an error where the next batch is asked for, and nowhere else.
+
+    By default PyTorch raises it out of a signal's handler, in the middle of whatever the training
+    does: an optimizer's step that is half done cannot be gone on with. Without that handler the
+    loader sees it within 5 seconds (`MP_STATUS_CHECK_INTERVAL`).
+    """
+    from torch.utils.data._utils import signal_handling
+
+    signal_handling._SIGCHLD_handler_set = True  # it would set it once
+
+
 def make_loader(
     dataset: ImageDataset,
     *,
@@ -77,6 +89,8 @@ def make_loader(
         indices: which images, without a `batch_sampler`; all of them if empty.
         batch_sampler: yields lists of the keys that `dataset` takes.
     """
+    if workers:
+        _tell_lost_workers_between_steps()
     if batch_sampler is None:
         keys = range(len(dataset)) if indices is None else indices
         size = batch_size or 32

@@ -450,12 +450,26 @@ def write_pictures(path: Path, pictures: Iterable[tuple[str, bytes]]) -> None:
 
 
 def read_pictures(path: Path) -> dict[str, bytes]:
-    """What `write_pictures` wrote; empty where there is no such file."""
+    """What `write_pictures` wrote; empty where there is no such file.
+
+    Raises:
+        RunFolderError: the file is damaged.
+    """
     if not path.is_file():
         return {}
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path)
-    return dict(
-        zip(table.column("path").to_pylist(), table.column("jpeg").to_pylist(), strict=True)
-    )
+    try:
+        table = pq.read_table(path)
+        names, contents = table.column("path").to_pylist(), table.column("jpeg").to_pylist()
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError("its column path holds no text")
+        if not all(isinstance(content, bytes) for content in contents):
+            raise ValueError("its column jpeg holds no bytes")
+        return dict(zip(names, contents, strict=True))
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        raise RunFolderError(
+            f"{path} is no file of pictures of Podium's ({error}). Remove it: the next "
+            "`podium run` makes it anew."
+        ) from None

@@ -324,6 +324,11 @@ class Study:
         message = str(error) or type(error).__name__
         if not isinstance(error, PodiumError):
             message = f"{type(error).__name__}: {message}"
+        elif isinstance(error, UnreadableImageError):
+            message += (
+                ". Put the file back as it was and run the same command again, or give the study "
+                "another name (--name) to leave it out"
+            )
         trace = "".join(traceback.format_exception(error))
         write_json(
             run.failed,

@@ -28,7 +28,7 @@ class _Console(Console):
 
 
 out = _Console(soft_wrap=True)
-err = _Console(stderr=True)
+err = _Console(stderr=True, soft_wrap=True)
 
 
 def plain(text: str) -> Any:

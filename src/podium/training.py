@@ -29,7 +29,7 @@ from podium.checkpoint import (
 )
 from podium.errors import PodiumError, TrainingError
 from podium.events import Event, Notify, StopRequest, relay
-from podium.faults import WorkerLostError, in_words
+from podium.faults import despite_lost_workers
 from podium.frozen import Features, compute_features, features_are_fixed
 from podium.inference import Batch, batches, input_normalization, predict
 from podium.job import Job, make_loaders
@@ -66,20 +66,12 @@ def fit(job: Job, notify: Notify, stop: StopRequest | None = None) -> None:
         UnreadableImageError: an image vanished or changed since it was checked.
         StorageError: the state cannot be saved.
     """
-    while True:
-        try:
-            return _fit(job, notify, stop)
-        except (RuntimeError, MemoryError) as error:
-            told = in_words(error, job.recipe)
-            if told is None:
-                raise
-            if not isinstance(told, WorkerLostError) or not job.workers:
-                raise told from error
-            lost = str(told)
-        # outside of the handler, which keeps the failed training's memory alive. Who decodes
-        # changes neither order nor augmentation, so the result is the same.
-        notify(Event("warning", f"{lost} Goes on by decoding in the training's own process."))
-        job = replace(job, workers=0)
+    despite_lost_workers(
+        lambda workers: _fit(replace(job, workers=workers), notify, stop),
+        job.workers,
+        job.recipe,
+        notify,
+    )
 
 
 def _fit(job: Job, notify: Notify, stop: StopRequest | None) -> None:

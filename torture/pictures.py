@@ -1,0 +1,170 @@
+"""Ten thousand damaged pictures of every format: none may crash, hang or swell the audit."""
+
+from __future__ import annotations
+
+import io
+import random
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, features
+
+from torture.mutate import mutate_bytes
+
+__all__ = ["PictureResult", "sound_pictures", "torture_pictures"]
+
+BATCH = 500  # files a command; a hang of one would stop all of them
+SECONDS = 120.0  # that a batch may take; a healthy one takes a few
+
+
+@dataclass(frozen=True)
+class PictureResult:
+    """What became of the damaged files."""
+
+    files: int
+    formats: int
+    named: int
+    """Told as unreadable, with the reason."""
+    decoded: int
+    """Still pictures, if perhaps not the same ones."""
+    lost: tuple[str, ...]
+    """Neither decoded nor named: a bug."""
+    crashes: int
+    hangs: int
+    peak_mib: int
+    """Largest memory of a command."""
+    seconds: float
+    reasons: tuple[tuple[str, int], ...]
+    """The most frequent ones."""
+
+
+def sound_pictures(seed: int = 0) -> dict[str, bytes]:
+    """Sound files by a name with its ending: every format and most of its kinds."""
+    random_ = np.random.default_rng(seed)
+    coarse = Image.fromarray(random_.integers(0, 255, (9, 12, 3), dtype=np.uint8))
+    picture = coarse.resize((96, 72), Image.Resampling.BICUBIC)
+    alpha = picture.convert("RGBA")
+    alpha.putalpha(picture.convert("L"))
+    deep = Image.fromarray(random_.integers(0, 65535, (24, 32), dtype=np.uint16))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned
+    kinds: dict[str, tuple[Image.Image, dict[str, object]]] = {
+        "plain.jpg": (picture, {"quality": 80}),
+        "progressive.jpeg": (picture, {"quality": 60, "progressive": True, "exif": exif}),
+        "cmyk.jpe": (picture.convert("CMYK"), {}),
+        "grey.jfif": (picture.convert("L"), {"format": "JPEG"}),
+        "rgb.png": (picture, {}),
+        "alpha.png": (alpha, {}),
+        "palette.png": (picture.quantize(16), {"transparency": 3}),
+        "deep.png": (deep, {}),
+        "frames.png": (picture, {"save_all": True, "append_images": [picture.rotate(9)]}),
+        "frames.gif": (picture, {"save_all": True, "append_images": [picture.rotate(9)]}),
+        "plain.bmp": (picture, {}),
+        "palette.bmp": (picture.quantize(16), {}),
+        "lossy.webp": (picture, {"quality": 60}),
+        "lossless.webp": (alpha, {"lossless": True}),
+        "frames.webp": (picture, {"save_all": True, "append_images": [picture.rotate(9)]}),
+        "raw.tif": (picture, {}),
+        "lzw.tiff": (picture, {"compression": "tiff_lzw"}),
+        "deflate.tiff": (alpha, {"compression": "tiff_adobe_deflate"}),
+        "jpeg.tiff": (picture, {"compression": "jpeg"}),
+        "fax.tiff": (picture.convert("1"), {"compression": "group4"}),
+        "float.tif": (picture.convert("F"), {}),
+        "pages.tif": (picture, {"save_all": True, "append_images": [picture.rotate(9)]}),
+        "colour.ppm": (picture, {}),
+        "grey.pgm": (picture.convert("L"), {}),
+        "bits.pbm": (picture.convert("1"), {}),
+    }
+    if features.check("avif"):  # as pictures from the web often are, by another name
+        kinds["avif.jpg"] = (picture, {"format": "AVIF"})
+    found = {}
+    for name, (image, options) in kinds.items():
+        out = io.BytesIO()
+        kind = str(options.pop("format", "") or Image.registered_extensions()[Path(name).suffix])
+        image.save(out, kind, **options)
+        found[name] = out.getvalue()
+    return found
+
+
+def torture_pictures(folder: Path, count: int, seed: int = 0) -> PictureResult:
+    """Damage pictures and let the real command look at them.
+
+    Args:
+        folder: an empty one, for the files; emptied again.
+        count: damaged files.
+        seed: of the damage.
+    """
+    chance, sound = random.Random(seed), sound_pictures()
+    names, began = sorted(sound), time.monotonic()
+    named = decoded = crashes = hangs = peak = 0
+    lost: list[str] = []
+    reasons: Counter[str] = Counter()
+    for first in range(0, count, BATCH):
+        data = folder / f"batch-{first}"
+        for split in ("train", "valid", "test"):  # what a study needs, whatever becomes of the rest
+            for kind in ("a", "b"):
+                (data / split / kind).mkdir(parents=True)
+                (data / split / kind / "sound.png").write_bytes(sound["rgb.png"])
+        damaged = []
+        for number in range(first, min(count, first + BATCH)):
+            name = names[number % len(names)]
+            path = data / "train" / "ab"[number % 2] / f"{number}-{name}"
+            other = sound[chance.choice(names)]
+            path.write_bytes(mutate_bytes(sound[name], chance, other))
+            damaged.append(path.relative_to(data).as_posix())
+        code, told, high = _check(data)
+        peak = max(peak, high)
+        hangs += code is None
+        crashes += code not in (0, None)
+        unreadable = dict(re.findall(r"^unreadable: (\S+) \((.*)\)$", told, re.MULTILINE))
+        kept = re.search(r"^\s*2 classes\s+(\d+)\s", told, re.MULTILINE)
+        alive = int(kept[1]) - 2 if kept else 0
+        missing = len(damaged) - len(unreadable) - alive
+        if code == 0 and (missing or set(unreadable) - set(damaged)):
+            lost.append(f"{data.name}: {missing} of {len(damaged)} neither decoded nor named")
+        named, decoded = named + len(unreadable), decoded + alive
+        reasons.update(re.sub(r"\d[\d,.]*", "N", reason)[:60] for reason in unreadable.values())
+        for path in sorted(data.rglob("*"), reverse=True):
+            path.unlink() if path.is_file() else path.rmdir()
+        data.rmdir()
+    return PictureResult(
+        files=count,
+        formats=len(names),
+        named=named,
+        decoded=decoded,
+        lost=tuple(lost),
+        crashes=crashes,
+        hangs=hangs,
+        peak_mib=peak,
+        seconds=time.monotonic() - began,
+        reasons=tuple(reasons.most_common(12)),
+    )
+
+
+# prints the largest memory of the command after all that it says itself
+_MEASURED = """
+import resource, sys
+from podium.cli import main
+code = main(sys.argv[1:])
+sys.stdout.flush()
+print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+sys.exit(code)
+"""
+
+
+def _check(data: Path) -> tuple[int | None, str, int]:
+    """Exit code (none after a hang), what was told, and MiB at most."""
+    command = [sys.executable, "-c", _MEASURED, "data", "check", str(data)]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return None, "", 0
+    told = done.stdout.decode(errors="replace") + done.stderr.decode(errors="replace")
+    peak = re.search(r"^peak (\d+)$", told, re.MULTILINE)
+    return done.returncode, told, int(peak[1]) if peak else 0
