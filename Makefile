@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test unit lint format lock bench-peers clean
+.PHONY: help install demo test unit lint format lock torture bench-peers clean
 
 help:  ## List the chores
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ lock: $(READY)  ## Resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --upgrade \
 	  --no-annotate --quiet --custom-compile-command "make lock" \
 	  pyproject.toml -o requirements.lock
+
+torture: $(READY)  ## Kills, faults and damaged files; TORTURE="--kills 2000" for more
+	$(BIN)/python -m torture $(TORTURE)
 
 bench-peers:  ## Install what the benchmarks compare with into .venv-peers
 	$(PYTHON) -m venv .venv-peers

@@ -37,12 +37,12 @@ LIGHT = [
 # A module imports from rooms at or before its own; `study` orchestrates, `cli` and `api` call it.
 ROOMS = [
     {"errors", "__about__", "allocator", "gc_pause", "threads"},
-    {"config", "store", "network", "metrics", "studyfile"},
+    {"config", "store", "ownership", "network", "metrics", "studyfile"},
     {"calibration", "calibration_error", "comparison", "sealed"},
     {"data", "transforms", "models", "schedule", "events", "machine", "augment_sheet"},
     {"features", "logistic", "layer_rates"},
     {"optimizers"},
-    {"inference", "checkpoint", "tensorboard", "auditing"},
+    {"inference", "checkpoint", "description", "faults", "tensorboard", "auditing"},
     {"frozen", "job"},
     {"probe"},
     {"training", "evaluation"},

@@ -29,7 +29,7 @@ from typing import Any
 
 from torture.studies import KINDS, Kind, digests, write_images
 
-__all__ = ["KillResult", "torture_kills"]
+__all__ = ["KillResult", "finished_study", "torture_kills"]
 
 SECONDS = 300.0  # that one attempt may take
 
@@ -68,7 +68,7 @@ def torture_kills(folder: Path, name: str, steps: int, instants: int, seed: int 
 
     Args:
         folder: an empty one, for images, cache and runs.
-        name: of the kind, see `podium.torture.studies.KINDS`.
+        name: of the kind, a key of `torture.studies.KINDS`.
         steps: kills at write steps, spread over all of them; at most one a step.
         instants: kills at instants drawn at random.
         seed: of the instants.
@@ -131,6 +131,14 @@ def torture_kills(folder: Path, name: str, steps: int, instants: int, seed: int 
         end(runs)
     result.seconds = time.monotonic() - began
     return result
+
+
+def finished_study(folder: Path, name: str = "scratch") -> Path:
+    """A study of one kind, trained to its end; returns its folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_images(folder / "data")
+    _Forge(folder, KINDS[name]).undisturbed(folder / "runs")
+    return folder / "runs" / "study"
 
 
 def _warm_up() -> None:

@@ -1,0 +1,104 @@
+"""A short form of `make torture`, so that no change breaks what it promises."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from torture.documents import torture_studies
+from torture.mutate import mutate_bytes, mutate_text
+from torture.pictures import sound_pictures, torture_pictures
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def torture(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """A process of its own: the kills fork, which one that has computed must not."""
+    return subprocess.run(
+        [sys.executable, "-m", "torture", "--no-write", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_killed_studies_end_like_others() -> None:
+    done = torture("--only", "kills", "--kills", "24")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "24 kills in" in done.stdout
+    assert "0 unreadable files, 0 files that differ at the end" in done.stdout
+
+
+def test_a_change_of_the_end_would_be_seen(tmp_path: Path) -> None:
+    """The comparison sees a single bit, in every file that it looks at."""
+    from torture.studies import digests
+
+    make = "import sys, pathlib, torture.kills as k; k.finished_study(pathlib.Path(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", make, str(tmp_path)], cwd=ROOT, check=True)
+    study = tmp_path / "runs" / "study"
+    before = digests(study)
+    run = study / "one" / "seed-0"
+    assert {"one/seed-0/last.ckpt", "one/seed-0/history.csv", "audit.json"} <= before.keys()
+    for path in (run / "best.safetensors", run / "predictions-test.parquet"):
+        content = bytearray(path.read_bytes())
+        content[-3] ^= 1
+        path.write_bytes(content)
+    history = (run / "history.csv").read_text()
+    (run / "history.csv").write_text(history.replace("\n1,0.001,", "\n1,0.0010001,"))
+    after = digests(study)
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {
+        "one/seed-0/best.safetensors",
+        "one/seed-0/predictions-test.parquet",
+        "one/seed-0/history.csv",
+    }
+
+
+def test_damaged_pictures_are_named(tmp_path: Path) -> None:
+    found = torture_pictures(tmp_path, 520)
+    assert (found.crashes, found.hangs, found.lost) == (0, 0, ())
+    assert found.named + found.decoded == 520
+    assert found.named > 100
+    assert found.decoded > 50
+    assert 30 < found.peak_mib < 2048
+
+
+def test_damaged_studies_are_refused_in_words(tmp_path: Path) -> None:
+    found = torture_studies(tmp_path, 150)
+    assert found.crashes == []
+    assert found.documents == 150
+    assert found.refused > 50
+    assert found.used > 5
+
+
+def test_damaged_run_folders_are_refused_in_words() -> None:
+    done = torture("--only", "documents", "--documents", "280")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "| damaged run folders | 28 |" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "fault", ["image_deleted", "worker_killed", "interrupted", "not_a_number", "disk_full"]
+)
+def test_faults_are_told_and_nothing_is_lost(fault: str) -> None:
+    done = torture("--only", "faults", "--faults", fault)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "| yes |" in done.stdout
+
+
+def test_the_same_seed_does_the_same_damage() -> None:
+    content = sound_pictures()["plain.jpg"]
+    one, same, other = (mutate_bytes(content, random.Random(seed)) for seed in (1, 1, 2))
+    assert one == same != other
+    assert one != content
+    text = "a: 1\nb: [2, 3]\n"
+    assert mutate_text(text, random.Random(1)) == mutate_text(text, random.Random(1))
+    assert sound_pictures() == sound_pictures()

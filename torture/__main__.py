@@ -1,0 +1,159 @@
+"""Put Podium through everything, print what came of it, and write docs/reliability.md's figures.
+
+    python -m torture                 # minutes
+    python -m torture --kills 2000 --images 100000 --documents 20000
+    python -m torture --only kills --kills 12
+
+Ends with 1 where anything was lost, torn, different, crashed or hung.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import ROOT, new_record, publish, table
+from torture.documents import torture_runs, torture_studies
+from torture.faults import SCENARIOS, torture_faults
+from torture.kills import finished_study, torture_kills
+from torture.pictures import torture_pictures
+from torture.studies import KINDS
+
+__all__ = ["main"]
+
+PAGE = ROOT / "docs" / "reliability.md"
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what was asked for; 0 where all of it was sound."""
+    given = _parser().parse_args(arguments)
+    sound = True
+    with tempfile.TemporaryDirectory(prefix="podium-torture-") as place:
+        for name in given.only:
+            folder = Path(place) / name
+            folder.mkdir()
+            values, fine, body = PARTS[name](folder, given)
+            sound &= fine
+            if given.write:
+                record = new_record(f"torture-{name}", {"seed": given.seed}) | {"values": values}
+                publish(record, body, RESULTS / f"{name}.json", PAGE)
+            else:
+                print(f"\n{body}")
+            print(f"{name}: {'sound' if fine else 'NOT SOUND'}", flush=True)
+    return 0 if sound else 1
+
+
+def _kills(folder: Path, given: argparse.Namespace) -> tuple[Any, bool, str]:
+    """At every write step of one kind of training, and at random instants of all kinds."""
+    kinds = list(KINDS)
+    steps = given.kills - given.kills // 4
+    each = [given.kills // 4 // len(kinds)] * len(kinds)
+    found = []
+    for kind, instants in zip(kinds, each, strict=True):
+        place = folder / kind
+        place.mkdir()
+        at_steps = steps if kind == kinds[0] else 0
+        result = torture_kills(place, kind, at_steps, instants, given.seed)
+        found.append(result)
+        print(f"kills: {kind}: {result.kills} in {result.seconds:.0f} s", flush=True)
+        for what in (*result.unreadable, *result.differing, *result.left_behind, *result.failed):
+            print(f"  {what}", file=sys.stderr)
+    header = ["training", "kills at write steps", "at random instants", "studies ended",
+              "unreadable files", "differing files", "left behind", "failed"]  # fmt: skip
+    rows = [
+        [one.about, f"{one.at_write_steps} of {one.write_steps}" if one.at_write_steps else "-",
+         str(one.at_random), str(one.studies), str(len(one.unreadable)), str(len(one.differing)),
+         str(len(one.left_behind)), str(len(one.failed))]
+        for one in found
+    ]  # fmt: skip
+    kills = sum(one.kills for one in found)
+    seconds = sum(one.seconds for one in found)
+    closing = (
+        f"{kills} kills in {seconds:.0f} s: "
+        f"{sum(len(one.unreadable) for one in found)} unreadable files, "
+        f"{sum(len(one.differing) for one in found)} files that differ at the end."
+    )
+    fine = all(one.sound for one in found)
+    return [asdict(one) for one in found], fine, f"{table(header, rows)}\n\n{closing}"
+
+
+def _faults(folder: Path, given: argparse.Namespace) -> tuple[Any, bool, str]:
+    found = torture_faults(folder, given.faults)
+    rows = [
+        [one.what, "hung" if one.code is None else str(one.code), _cell(one.message, folder),
+         _cell(one.kept, folder), "yes" if one.sound else "NO"]
+        for one in found
+    ]  # fmt: skip
+    body = table(["fault", "exit code", "message", "kept", "as promised"], rows)
+    return [asdict(one) for one in found], all(one.sound for one in found), body
+
+
+def _cell(text: str, folder: Path) -> str:
+    """Text for a table: without this machine's paths, and without what would end the cell."""
+    return re.sub(re.escape(str(folder)) + r"/\w+/", "", text).replace("|", "\\|")
+
+
+def _images(folder: Path, given: argparse.Namespace) -> tuple[Any, bool, str]:
+    found = torture_pictures(folder, given.images, given.seed)
+    fine = not (found.crashes or found.hangs or found.lost) and found.peak_mib < 2048
+    body = (
+        f"{found.files:,} damaged files of {found.formats} kinds: {found.crashes} crashes, "
+        f"{found.hangs} hangs, {len(found.lost)} unaccounted for. {found.named:,} are named with "
+        f"the reason, {found.decoded:,} still are pictures. Largest memory of a command: "
+        f"{found.peak_mib:,} MiB. {found.seconds:.0f} s.\n\n"
+        + table(["most frequent reasons", "files"], [[r, f"{n:,}"] for r, n in found.reasons])
+    )
+    return asdict(found), fine, body
+
+
+def _documents(folder: Path, given: argparse.Namespace) -> tuple[Any, bool, str]:
+    study = finished_study(folder / "study")
+    found = [
+        torture_studies(folder, given.documents, given.seed),
+        torture_runs(folder, study, max(1, given.documents // 10), given.seed),
+    ]
+    for one in found:
+        for what in one.crashes:
+            print(f"  {what}", file=sys.stderr)
+    rows = [
+        [f"damaged {one.kind}", f"{one.documents:,}", f"{one.used:,}", f"{one.refused:,}",
+         str(len(one.crashes)), str(one.slow), f"{one.seconds:.0f}"]
+        for one in found
+    ]  # fmt: skip
+    header = ["", "files", "used", "refused in words", "crashes", "slow", "s"]
+    return [asdict(one) for one in found], all(one.sound for one in found), table(header, rows)
+
+
+Part = Callable[[Path, argparse.Namespace], tuple[Any, bool, str]]
+PARTS: Mapping[str, Part] = {
+    "kills": _kills, "faults": _faults, "images": _images, "documents": _documents,
+}  # fmt: skip
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m torture", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
+    parser.add_argument("--kills", type=int, default=208, help="of studies (%(default)s)")
+    parser.add_argument("--images", type=int, default=10_000, help="damaged (%(default)s)")
+    parser.add_argument(
+        "--documents", type=int, default=2_000, help="damaged studies (%(default)s)"
+    )
+    parser.add_argument("--faults", nargs="+", choices=SCENARIOS, metavar="FAULT")
+    parser.add_argument("--seed", type=int, default=0, help="of the damage (%(default)s)")
+    parser.add_argument(
+        "--no-write", dest="write", action="store_false", help="print alone, change no file"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
