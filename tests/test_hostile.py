@@ -13,11 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from podium.auditing.record import Audit, DuplicatePair
 from podium.checkpoint import read_checkpoint
 from podium.cli import main
 from podium.errors import ConfigError, RunFolderError, UserError
 from podium.evaluation import load_run
 from podium.models.weights import read_state
+from podium.reporting.audit_page import audit_thumbnails
 from podium.store import RunFolder
 from podium.studyfile import load_study
 from podium.terminal import visible
@@ -138,6 +140,18 @@ def test_a_study_that_unfolds_without_end_is_refused(tmp_path: Path) -> None:
     bomb.write_text("&a {name: *a}")
     with pytest.raises(ConfigError):
         load_study(bomb)
+
+
+def test_an_audit_made_by_hand_leads_to_no_picture_elsewhere(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "data", {"train": 1}, ("circle",))
+    write_pictures(tmp_path / "private", {"train": 1}, ("circle",))
+    secret = tmp_path / "private" / "train" / "circle" / "0.png"
+    pairs = tuple(
+        DuplicatePair("near", "train/circle/0.png", path, "train", "test", "a", "a", 1, 1.0)
+        for path in ("../private/train/circle/0.png", str(secret))
+    )
+    audit = Audit("f", "r", {}, {}, pairs=pairs)
+    assert list(audit_thumbnails(audit, tmp_path / "data")) == ["train/circle/0.png"]
 
 
 def test_names_cannot_steer_the_terminal(

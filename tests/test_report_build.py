@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from podium.errors import ConfigError, RunFolderError, UserError
+from podium.errors import ConfigError, RunFolderError, StorageError, UserError
 from podium.metrics import per_class, scores, wilson_interval
 from podium.reporting.build import ReportResult, build_report
 from podium.store import StudyFolder
@@ -456,3 +456,22 @@ def test_report_never_imports_torch_nor_pyplot(tmp_path: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_full_disk_leaves_the_report_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import matplotlib.figure
+
+    folder = fake_study(tmp_path / "study", ("golf", "judo"), contenders=1, epochs=2)
+    before = build_report(folder, dpi=20, formats=("svg",), helpers=0).index.read_bytes()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(matplotlib.figure.Figure, "savefig", full)
+        with pytest.raises(StorageError, match="No space left"):
+            build_report(folder, dpi=20, formats=("svg",), helpers=0)
+    assert (folder.report / "index.html").read_bytes() == before
+    assert not list(folder.path.glob(".report.*"))

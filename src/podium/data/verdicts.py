@@ -45,7 +45,7 @@ class VerdictCache:
             stored = json.loads(self.path.read_text(encoding="utf-8"))
             if stored["format"] == FORMAT and isinstance(stored["files"], dict):
                 self.known = stored["files"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             pass
 
     def _state(self, path: str) -> list[int] | None:

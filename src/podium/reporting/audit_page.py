@@ -74,6 +74,8 @@ def audit_thumbnails(audit: Audit, root: Path) -> dict[str, bytes]:
         paths += [one.path for one in audit.labels.issues[:MOST_SUSPECTS]]
     found: dict[str, bytes] = {}
     for path in dict.fromkeys(paths):
+        if Path(path).is_absolute() or ".." in Path(path).parts:
+            continue  # an audit that somebody wrote by hand leads to no files elsewhere
         try:
             found[path] = thumbnail_jpeg(load_rgb(root / path, name=path), SIDE)
         except UnreadableImageError:

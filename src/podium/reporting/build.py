@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import tempfile
 import time
@@ -11,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from podium.errors import ConfigError, UserError
+from podium.errors import ConfigError, StorageError, UserError
 from podium.gc_pause import collection_paused
 from podium.reporting.helpers import Helpers, helpers_that_pay
-from podium.store import StudyFolder, write_text
+from podium.store import StudyFolder, make_folder, write_text
 
 if TYPE_CHECKING:
     from podium.reporting.figures import Drawn
@@ -158,9 +159,12 @@ def _put_in_place(place: Path) -> Iterator[Path]:
             "Give a folder that is new or empty, or an earlier report."
         )
     parent = place.absolute().parent
-    parent.mkdir(parents=True, exist_ok=True)
+    make_folder(parent)
     _sweep(parent, place.name)
-    workshop = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".new", dir=parent))
+    try:
+        workshop = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".new", dir=parent))
+    except OSError as error:
+        raise StorageError(place, error) from None
     try:
         workshop.chmod(0o755)
         yield workshop
@@ -169,8 +173,10 @@ def _put_in_place(place: Path) -> Iterator[Path]:
             place.rename(old)
         workshop.rename(place)
         shutil.rmtree(old, ignore_errors=True)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(workshop, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise StorageError(place, error) from error
         raise
 
 
