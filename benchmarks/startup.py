@@ -85,11 +85,11 @@ timed(Study, "_preflight", "imports of torch and others, weights check")
 one = Study._one
 def first(self, *given):
     start = time.time()
-    import podium.contender, podium.training
+    import podium.contender, podium.trainer
     parts.append(("imports of the training", time.time() - start))
     timed(podium.contender, "build_model", "model for the check of bf16")
     timed(podium.contender, "choose_precision", "check of bf16")
-    timed(podium.training._Trainer, "__init__", "model, optimizer, loaders")
+    timed(podium.trainer.Trainer, "__init__", "model, optimizer, loaders")
     return one(self, *given)
 Study._one = first
 show, at = podium.progress.StudyProgress.notify, {}

@@ -278,7 +278,7 @@ def test_kept_features_change_nothing_but_the_time(
     kept = job(tmp_path / "kept", index, **settings)
     fit(kept, told.append)
     assert any("features of 99 images" in event.text for event in told)
-    monkeypatch.setattr("podium.training.features_are_fixed", lambda *_: False)
+    monkeypatch.setattr("podium.trainer.features_are_fixed", lambda *_: False)
     whole = job(tmp_path / "whole", index, **settings)
     fit(whole, silent)
     for mine, theirs in zip(kept.folder.read_history(), whole.folder.read_history(), strict=True):
