@@ -37,6 +37,7 @@ LIGHT = [
 # A module imports from rooms at or before its own; `study` orchestrates, `cli` and `api` call it.
 ROOMS = [
     {"errors", "__about__", "allocator", "gc_pause", "threads"},
+    {"files"},
     {"config", "store", "ownership", "network", "metrics", "studyfile"},
     {"calibration", "calibration_error", "comparison", "sealed"},
     {"data", "transforms", "models", "schedule", "events", "machine", "augment_sheet"},

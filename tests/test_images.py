@@ -6,6 +6,8 @@ import contextlib
 import io
 import os
 import struct
+import threading
+import time
 import warnings
 import zlib
 from collections.abc import Callable
@@ -334,3 +336,23 @@ def test_thumbnails_keep_the_whole_picture() -> None:
 def test_endings_are_lower_case_with_a_dot() -> None:
     assert all(suffix.startswith(".") and suffix == suffix.lower() for suffix in IMAGE_SUFFIXES)
     assert ".lnk" not in IMAGE_SUFFIXES
+
+
+def test_huge_pictures_are_decoded_one_after_the_other() -> None:
+    from podium.data.images import _Budget
+
+    budget, inside, most, lock = _Budget(100), [0], [0], threading.Lock()
+
+    def decode(pixels: int) -> None:
+        with budget.of(pixels):
+            with lock:
+                inside[0] += min(pixels, 100)
+                most[0] = max(most[0], inside[0])
+            time.sleep(0.002)
+            with lock:
+                inside[0] -= min(pixels, 100)
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(decode, [60, 1, 500, 30, 99, 2, 60, 40] * 8))
+    assert most[0] == 100
+    assert budget.free == 100

@@ -54,7 +54,7 @@ def _kills(folder: Path, given: argparse.Namespace) -> tuple[Any, bool, str]:
     """At every write step of one kind of training, and at random instants of all kinds."""
     kinds = list(KINDS)
     steps = given.kills - given.kills // 4
-    each = [given.kills // 4 // len(kinds)] * len(kinds)
+    each = [max(1, given.kills // 4 // len(kinds))] * len(kinds)
     found = []
     for kind, instants in zip(kinds, each, strict=True):
         place = folder / kind

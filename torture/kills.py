@@ -78,7 +78,6 @@ def torture_kills(folder: Path, name: str, steps: int, instants: int, seed: int 
     write_images(folder / "data")
     _warm_up()
     forge = _Forge(folder, kind)
-    shutil.rmtree(forge.cache, ignore_errors=True)
     whole = folder / "whole"
     took, count = forge.undisturbed(whole)
     result.write_steps = count
@@ -103,6 +102,7 @@ def torture_kills(folder: Path, name: str, steps: int, instants: int, seed: int 
 
     for number in sorted({round(i * count / steps) + 1 for i in range(min(steps, count))}):
         runs = folder / f"step-{number}"
+        shutil.rmtree(forge.cache, ignore_errors=True)  # its write steps count, too
         code, _ = forge.attempt(runs, kill_at_write=number)
         if code == -signal.SIGKILL:
             result.at_write_steps += 1

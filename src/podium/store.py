@@ -1,4 +1,4 @@
-"""The run folder: what is where, and writes that a kill cannot tear.
+"""The run folder: what is where, and how it is read and written.
 
 A study's folder holds `study.yaml`, `data.json`, `audit.json`, `thumbnails-test.parquet`,
 `audit-pictures.parquet`, `test-scorings.jsonl` (see `podium.sealed`) and one folder for each
@@ -21,21 +21,24 @@ does not import torch, so that a report can be made on any machine.
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import datetime
 import io
 import json
-import os
-import re
-import sys
-import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from podium.errors import RunFolderError, StorageError, chain
+from podium.errors import RunFolderError
+from podium.files import (
+    atomic_write,
+    make_folder,
+    read_json,
+    remove_temporaries,
+    utc_now,
+    write_json,
+    write_text,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,6 +53,7 @@ __all__ = [
     "StudyFolder",
     "atomic_write",
     "make_folder",
+    "read_json",
     "read_pictures",
     "remove_temporaries",
     "utc_now",
@@ -70,111 +74,6 @@ HISTORY_COLUMNS = (
     "seconds",  # wall time of the epoch, training and validation
     "images_per_second",  # of the training part
 )
-
-
-_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
-
-
-def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Call `write` on a new file beside `path`, then put that in its place.
-
-    The file is synced before it gets its name and the folder after, so that after a kill or a
-    power cut at any instant `path` is either its old self or its new self, never a part. A kill
-    may leave the new file behind, which `remove_temporaries` takes away.
-
-    Raises:
-        StorageError: the disk is full or broken, or the folder may not be written. `path` is as
-            it was.
-    """
-    handled = sys.exc_info()[1]  # an error that the caller is dealing with is not ours
-    try:
-        make_folder(path.parent)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        temporary = Path(name)
-        try:
-            with open(handle, "wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would hide results from a group
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-        _sync_folder(path.parent)
-    except StorageError:
-        raise
-    except Exception as error:
-        # what the system said, also where a library put its own error on top of it
-        for cause in chain(error, handled):
-            if isinstance(cause, OSError):
-                raise StorageError(path, cause) from error
-        raise
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder and those above it, as lasting as the files in it will be.
-
-    Raises:
-        StorageError: it cannot be made.
-    """
-    try:
-        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-        path.mkdir(parents=True, exist_ok=True)
-        for folder in missing:
-            _sync_folder(folder.parent)
-    except OSError as error:
-        raise StorageError(path, error) from None
-
-
-def remove_temporaries(folder: Path) -> None:
-    """Take away what a kill left behind in a folder; call it only as the folder's sole writer."""
-    with contextlib.suppress(OSError):
-        for path in folder.iterdir():
-            if _TEMPORARY.fullmatch(path.name):
-                path.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows has no handle on a folder to sync
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically, with the line ends as given."""
-    atomic_write(path, lambda file: file.write(text.encode("utf-8")))
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def utc_now() -> str:
-    """The time, as ISO 8601 in UTC to the second."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        RunFolderError: it is missing or not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunFolderError(f"{path} is missing; expected a file that Podium wrote.") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunFolderError(f"{path} cannot be read as JSON ({error}).") from None
 
 
 @dataclass(frozen=True)
@@ -318,8 +217,10 @@ class RunFolder:
 
         try:
             values = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-            if not isinstance(values["recipe"], dict) or not isinstance(values["model_used"], str):
-                raise TypeError("its recipe is no mapping, or its model no name")
+            if not isinstance(values["recipe"], dict):
+                raise TypeError("its recipe is no mapping")
+            if not isinstance(values.setdefault("model_used", values["recipe"].get("model")), str):
+                raise TypeError("its model is no name")
             return dict(values)
         except FileNotFoundError:
             raise RunFolderError(f"{self.config} is missing; was the run started?") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import stat
 import threading
@@ -112,8 +113,9 @@ def decode_with_mode(
             mode = image.mode
             if at_least is not None:
                 image.draft("RGB", (at_least, at_least))  # nothing, but for JPEGs
-            image.load()
-            return _to_rgb(_upright(image)), mode
+            with _in_flight.of(image.width * image.height):
+                image.load()
+                return _to_rgb(_upright(image)), mode
     except UnreadableImageError:
         raise
     except UnidentifiedImageError:
@@ -180,6 +182,39 @@ def thumbnail_jpeg(image: Image.Image, side: int = 160, quality: int = 80) -> by
     small.save(out, "JPEG", quality=quality)
     return out.getvalue()
 
+
+class _Budget:
+    """Pixels that threads may decode at the same time: a few huge pictures must not fill memory."""
+
+    def __init__(self, total: int) -> None:
+        self.total = self.free = total
+        self.changed = threading.Condition()
+
+    @contextmanager
+    def of(self, pixels: int) -> Iterator[None]:
+        """Wait until so many are free, and take them for the block."""
+        taken = min(pixels, self.total)
+        with self.changed:
+            self.changed.wait_for(lambda: self.free >= taken)
+            self.free -= taken
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.free += taken
+                self.changed.notify_all()
+
+
+def _affordable_pixels() -> int:
+    """As many as a twentieth of the memory holds, at 11 bytes each: RGBA, that on white, RGB."""
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # not told on Windows
+        memory = 8 << 30
+    return max(MAX_PIXELS, memory // 20 // 11)
+
+
+_in_flight = _Budget(_affordable_pixels())
 
 _quiet_lock = threading.Lock()
 _quiet_users = 0
