@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _kills(folder: Path, given: argparse.Namespace) -> tuple[Any, bool, str]:
     """At every write step of one kind of training, and at random instants of all kinds."""
-    kinds = list(KINDS)
+    kinds = list(given.kinds)
     steps = given.kills - given.kills // 4
     each = [max(1, given.kills // 4 // len(kinds))] * len(kinds)
     found = []
@@ -147,6 +147,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--documents", type=int, default=2_000, help="damaged studies (%(default)s)"
     )
+    parser.add_argument(
+        "--kinds", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND",
+        help="of training that is killed: " + ", ".join(KINDS),
+    )  # fmt: skip
     parser.add_argument("--faults", nargs="+", choices=SCENARIOS, metavar="FAULT")
     parser.add_argument("--seed", type=int, default=0, help="of the damage (%(default)s)")
     parser.add_argument(

@@ -242,7 +242,7 @@ def _run_study(kind: Kind, data: Path, runs: Path) -> None:
         {"name": "study", "data": str(data), "contenders": {"one": dict(kind.recipe)}}
     )
     machine = machine_settings(device="cpu", checkpoint_every=0, **kind.machine)
-    study = Study(spec, runs=runs, machine=machine)
+    study = Study(spec, runs=runs, machine=machine, audit=kind.audit)
     result = study.run()
     if result.failed:
         raise RuntimeError(result.failed[0].error)
