@@ -14,7 +14,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +85,16 @@ def _kills(folder: Path, given: argparse.Namespace) -> tuple[Any, bool, str]:
 
 
 def _faults(folder: Path, given: argparse.Namespace) -> tuple[Any, bool, str]:
-    found = torture_faults(folder, given.faults)
+    found = [
+        replace(one, message=_cell(one.message, folder), kept=_cell(one.kept, folder))
+        for one in torture_faults(folder, given.faults)
+    ]
     rows = [
-        [one.what, "hung" if one.code is None else str(one.code), _cell(one.message, folder),
-         _cell(one.kept, folder), "yes" if one.sound else "NO"]
+        [one.what, "hung" if one.code is None else str(one.code), one.message, one.kept, "yes" if one.sound else "NO"]
         for one in found
     ]  # fmt: skip
     body = table(["fault", "exit code", "message", "kept", "as promised"], rows)
+    body = body.replace("---:", "---")  # text, not figures
     return [asdict(one) for one in found], all(one.sound for one in found), body
 
 
