@@ -90,7 +90,8 @@ def _faults(folder: Path, given: argparse.Namespace) -> tuple[Any, bool, str]:
         for one in torture_faults(folder, given.faults)
     ]
     rows = [
-        [one.what, "hung" if one.code is None else str(one.code), one.message, one.kept, "yes" if one.sound else "NO"]
+        [one.what, "hung" if one.code is None else str(one.code), one.message, one.kept,
+         "yes" if one.sound else "NO"]
         for one in found
     ]  # fmt: skip
     body = table(["fault", "exit code", "message", "kept", "as promised"], rows)
