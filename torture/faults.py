@@ -66,6 +66,7 @@ class _Scene:
         self.folder, self.data, self.runs = folder, folder / "data", folder / "runs"
         folder.mkdir(parents=True)
         write_images(self.data)
+        self.image = self.data / "train" / "disc" / "3.png"
         self.study = folder / "study.yaml"
         self.study.write_text(STUDY.format(data=self.data, lr=lr))
         self.run = self.runs / "study" / "one" / "seed-0"
@@ -101,6 +102,15 @@ class _Scene:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+    def disturbed(
+        self, disturb: Callable[[subprocess.Popen[str]], object], *more: str
+    ) -> tuple[int | None, str]:
+        """Start the command, do something to it in its first epochs, and see how it ends."""
+        with self.started(*more) as process:
+            self.wait_for_epochs(process)
+            disturb(process)
+            return _end(process)
 
     def wait_for_epochs(self, process: subprocess.Popen[str], count: int = 3) -> None:
         until = time.monotonic() + SECONDS
@@ -159,9 +169,7 @@ def disk_full(folder: Path) -> FaultResult:
     scene = _Scene(folder)
     scene.runs.mkdir()
     if not _mounts():
-        return FaultResult(
-            "disk-full", "disk full", 1, None, "not tried: no mounts here", "-", True
-        )
+        return FaultResult("disk-full", "disk full", 1, None, NO_MOUNTS, "-", True)
     with _mounted(scene.runs, "size=24m"):
         (scene.runs / "ballast").write_bytes(bytes(4 << 20))
         first = scene.call()
@@ -186,13 +194,9 @@ def read_only(folder: Path) -> FaultResult:
 def image_deleted(folder: Path) -> FaultResult:
     """A training image is removed during training."""
     scene = _Scene(folder)
-    image = scene.data / "train" / "disc" / "3.png"
-    content = image.read_bytes()
-    with scene.started() as process:
-        scene.wait_for_epochs(process)
-        image.unlink()
-        first = _end(process)
-    image.write_bytes(content)
+    content = scene.image.read_bytes()
+    first = scene.disturbed(lambda _: scene.image.unlink())
+    scene.image.write_bytes(content)
     kept, well = _mended(scene)
     return _result("image-deleted", "image deleted during training",
                    (1, "train/disc/3.png"), first, kept, well)  # fmt: skip
@@ -201,14 +205,11 @@ def image_deleted(folder: Path) -> FaultResult:
 def image_changed(folder: Path) -> FaultResult:
     """A training image gets another content during training."""
     scene = _Scene(folder)
-    image = scene.data / "train" / "disc" / "3.png"
-    content = image.read_bytes()
-    with scene.started() as process:
-        scene.wait_for_epochs(process)
-        image.write_bytes((scene.data / "train" / "bars" / "3.png").read_bytes())
-        first = _end(process)
+    content = scene.image.read_bytes()
+    other = (scene.data / "train" / "bars" / "3.png").read_bytes()
+    first = scene.disturbed(lambda _: scene.image.write_bytes(other))
     second, said = scene.call()
-    image.write_bytes(content)
+    scene.image.write_bytes(content)
     kept, well = _mended(scene)
     refused = second == 2 and "are not those that" in said
     return _result("image-changed", "image changed during training",
@@ -216,14 +217,15 @@ def image_changed(folder: Path) -> FaultResult:
 
 
 def worker_killed(folder: Path) -> FaultResult:
-    """One of two processes that decode images is killed, as for want of memory."""
-    scene = _Scene(folder)
-    with scene.started("--workers", "2") as process:
-        scene.wait_for_epochs(process)
+    """The processes that decode images are killed, as for want of memory."""
+
+    def kill(process: subprocess.Popen[str]) -> None:
         for child in _children(process.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
-        first = _end(process)
+
+    scene = _Scene(folder)
+    first = scene.disturbed(kill, "--workers", "2")
     well = scene.epochs() == EPOCHS
     return _result("worker-killed", "data-loading worker killed", (0, "decodes images is gone"),
                    first, "everything: it went on without workers, to the end", well)  # fmt: skip
@@ -245,10 +247,7 @@ def out_of_memory(folder: Path) -> FaultResult:
 def interrupted(folder: Path) -> FaultResult:
     """Ctrl-C, which reaches the whole group of processes."""
     scene = _Scene(folder)
-    with scene.started("--workers", "2") as process:
-        scene.wait_for_epochs(process)
-        os.killpg(process.pid, signal.SIGINT)
-        first = _end(process)
+    first = scene.disturbed(lambda one: os.killpg(one.pid, signal.SIGINT), "--workers", "2")
     kept, well = _mended(scene)
     return _result("ctrl-c", "Ctrl-C", (130, "goes on from there"), first, kept, well)
 
@@ -256,10 +255,7 @@ def interrupted(folder: Path) -> FaultResult:
 def terminated(folder: Path) -> FaultResult:
     """SIGTERM, as a cluster's scheduler sends before it takes the machine away."""
     scene = _Scene(folder)
-    with scene.started() as process:
-        scene.wait_for_epochs(process)
-        process.terminate()
-        first = _end(process)
+    first = scene.disturbed(subprocess.Popen.terminate)
     kept, well = _mended(scene)
     return _result("sigterm", "SIGTERM", (130, "goes on from there"), first, kept, well)
 
@@ -302,10 +298,7 @@ def _other_checkpoint(
     folder: Path, name: str, what: str, change: Callable[[Path], None], words: str
 ) -> FaultResult:
     scene = _Scene(folder)
-    with scene.started() as process:
-        scene.wait_for_epochs(process)
-        process.terminate()
-        _end(process)
+    scene.disturbed(subprocess.Popen.terminate)
     last = scene.run / "last.ckpt"
     own = last.read_bytes()
     change(last)

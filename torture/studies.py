@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
+
+from podium.checkpoint import read_checkpoint
 
 __all__ = ["KINDS", "Kind", "digests", "write_images"]
 
@@ -113,8 +116,6 @@ def digests(study: Path) -> dict[str, str]:
 
 def _content(path: Path) -> Iterator[bytes]:
     if path.name == "last.ckpt":
-        from podium.checkpoint import read_checkpoint
-
         state = read_checkpoint(path)
         state["epoch_under_way"] = state["epoch_under_way"][:4]  # without its seconds
         yield from _values(state)
@@ -136,17 +137,11 @@ def _values(value: Any) -> Iterator[bytes]:
     elif isinstance(value, (list, tuple)):
         for one in value:
             yield from _values(one)
-    elif hasattr(value, "numpy"):
+    elif isinstance(value, torch.Tensor):
         yield repr((value.dtype, tuple(value.shape))).encode()
-        yield value.contiguous().flatten().view(_uint8()).numpy().tobytes()
+        yield value.contiguous().flatten().view(torch.uint8).numpy().tobytes()
     else:
         yield repr(value).encode()
-
-
-def _uint8() -> Any:
-    import torch
-
-    return torch.uint8
 
 
 def _timeless(value: Any) -> Any:

@@ -13,7 +13,8 @@ from torch import nn
 
 from podium.__about__ import __version__
 from podium.config import RunSpec
-from podium.errors import RunFolderError
+from podium.description import DESCRIPTION_FORMAT
+from podium.errors import RunFolderError, one_line
 from podium.store import RunFolder, atomic_write, write_json
 
 __all__ = ["CHECKPOINT_FORMAT", "Progress", "read_checkpoint", "refuse_another", "write_best"]
@@ -49,7 +50,12 @@ def write_best(folder: RunFolder, module: nn.Module, description: Mapping[str, A
     """
     state = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
     atomic_write(folder.best, lambda file: file.write(save(state)))
-    head = {"format": 1, "podium": __version__, "contender": folder.contender, "seed": folder.seed}
+    head = {
+        "format": DESCRIPTION_FORMAT,
+        "podium": __version__,
+        "contender": folder.contender,
+        "seed": folder.seed,
+    }
     write_json(folder.model, {**head, **description})
 
 
@@ -86,7 +92,7 @@ def refuse_another(path: Path, state: Mapping[str, Any], recipe: RunSpec, finger
     try:
         changed = recipe.changes_from(state["recipe"])
     except ValueError as error:
-        changed = [f"settings that this Podium does not know: {' '.join(str(error).split())[:200]}"]
+        changed = [f"settings that this Podium does not know: {one_line(error)}"]
     if changed:
         problem = f"another recipe ({', '.join(changed)})"
     elif state["fingerprint"] != fingerprint:

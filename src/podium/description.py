@@ -22,7 +22,7 @@ from podium.models import rebuild_model
 from podium.store import read_json
 from podium.transforms import Normalization
 
-__all__ = ["ModelDescription", "read_description", "rebuild"]
+__all__ = ["DESCRIPTION_FORMAT", "ModelDescription", "read_description", "rebuild"]
 
 DESCRIPTION_FORMAT = 1
 

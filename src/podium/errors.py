@@ -31,6 +31,7 @@ __all__ = [
     "UserError",
     "WeightsUnavailableError",
     "chain",
+    "one_line",
 ]
 
 
@@ -125,3 +126,8 @@ def chain(error: BaseException, end: BaseException | None = None) -> Iterator[Ba
     while at is not None and at is not end:
         yield at
         at = at.__cause__ or at.__context__
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, without line ends and at most 200 characters: to quote in a message."""
+    return " ".join(str(error).split())[:200]

@@ -60,7 +60,7 @@ def load_run(folder: RunFolder, device: torch.device | str = "cpu") -> TrainedMo
     found = read_description(folder.model)
     module = rebuild(found, folder.best).to(device).to(memory_format=torch.channels_last)
     return TrainedModel(
-        module.eval(),
+        module,
         tuple(found.class_names),
         found.image_size,
         found.normalization,

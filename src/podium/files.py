@@ -74,6 +74,8 @@ def make_folder(path: Path) -> None:
     Raises:
         StorageError: it cannot be made.
     """
+    if path.is_dir():
+        return
     try:
         missing = [folder for folder in (path, *path.parents) if not folder.exists()]
         path.mkdir(parents=True, exist_ok=True)

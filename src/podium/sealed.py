@@ -104,9 +104,8 @@ def _append(ledger: Path, scoring: Scoring) -> None:
         try:
             size = os.fstat(descriptor).st_size
             torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"  # by a full disk
-            line = ("\n" if torn else "") + _line(scoring)
-            written = os.write(descriptor, line.encode("utf-8"))
-            if written < len(line.encode("utf-8")):
+            line = (("\n" if torn else "") + _line(scoring)).encode("utf-8")
+            if os.write(descriptor, line) < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(descriptor)
         finally:

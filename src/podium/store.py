@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from podium.errors import RunFolderError
+from podium.errors import RunFolderError, one_line
 from podium.files import (
     atomic_write,
     make_folder,
@@ -226,7 +226,7 @@ class RunFolder:
             raise RunFolderError(f"{self.config} is missing; was the run started?") from None
         except (OSError, ValueError, TypeError, KeyError, RecursionError, yaml.YAMLError) as error:
             raise RunFolderError(
-                f"{self.config} is no recipe of Podium's ({' '.join(str(error).split())[:200]}). "
+                f"{self.config} is no recipe of Podium's ({one_line(error)}). "
                 "Restore it, or remove the run's folder to start it afresh."
             ) from None
 

@@ -21,6 +21,7 @@ from podium.errors import (
     StorageError,
     UnreadableImageError,
     WeightsUnavailableError,
+    one_line,
 )
 from podium.events import Event, Notify, StopRequest, silent, stop_on_signals
 from podium.gc_pause import collection_paused
@@ -213,7 +214,7 @@ class Study:
         except ValueError as error:
             raise RunFolderError(
                 f"{run.config} holds settings that this Podium does not know "
-                f"({' '.join(str(error).split())[:200]}). Use the version that wrote it, or remove "
+                f"({one_line(error)}). Use the version that wrote it, or remove "
                 "that folder to start it afresh."
             ) from None
         if changed:
