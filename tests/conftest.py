@@ -1,13 +1,21 @@
-"""Small folders of real image files, and a cache that is not the user's."""
+"""Small folders of real image files, a trained run, a browser; a cache that is not the user's."""
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+    from podium.store import RunFolder
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -72,3 +80,38 @@ def sports10() -> Path:
     if not folder.is_dir():
         pytest.skip("the photographs of sports10 are not on this machine")
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """SimpleResNet, two epochs at 32 px, with mirrored tests, of three easy classes."""
+    from podium.api import train
+
+    return train(
+        pictures,
+        runs=tmp_path_factory.mktemp("runs"),
+        epochs=2,
+        image_size=32,
+        lr=1e-3,
+        flip_test=True,
+        machine={"device": "cpu", "precision": "fp32", "workers": 0},
+    )
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The system's Chromium, headless; not on every machine. It asks nobody outside."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    chromium = chromium or shutil.which("google-chrome")
+    if chromium is None:
+        if os.environ.get("CI"):
+            pytest.fail("CI must install Chromium: without it no page is tested")
+        pytest.skip("there is no Chromium on this machine")
+    from playwright.sync_api import sync_playwright
+
+    quiet = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run")
+    closed = ("--disable-background-networking", "--disable-component-update", "--disable-sync")
+    with sync_playwright() as play:
+        found = play.chromium.launch(executable_path=chromium, args=[*quiet, *closed])
+        yield found
+        found.close()

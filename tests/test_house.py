@@ -50,6 +50,7 @@ ROOMS = [
     {"training"},
     {"contender"},
     {"reporting"},
+    {"deploy"},
     {"study"},
     {"api", "progress", "terminal", "cli", "cli_data", "cli_verdicts", "__main__", ""},
 ]

@@ -18,7 +18,7 @@ from podium.events import StopRequest
 from podium.models import BuiltModel
 from podium.transforms import Normalization, prepare
 
-__all__ = ["Batch", "batches", "input_normalization", "make_loader", "predict"]
+__all__ = ["Batch", "batches", "input_normalization", "make_loader", "predict", "score"]
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -162,9 +162,7 @@ def predict(
     found, labels = [], []
     with torch.inference_mode():
         for inputs, target, _ in batches(loader, device, normalization):
-            logits = module(inputs).float()
-            if flip:
-                logits = (logits + module(inputs.flip(3)).float()) / 2
+            logits = score(module, inputs, flip=flip)
             found.append(logits.cpu().numpy())
             labels.append(target.cpu().numpy())
             if progress is not None:
@@ -172,6 +170,18 @@ def predict(
             if stop is not None and stop.is_set():
                 raise KeyboardInterrupt
     return np.concatenate(found), np.concatenate(labels).astype(np.int64)
+
+
+def score(module: nn.Module, inputs: torch.Tensor, *, flip: bool = False) -> torch.Tensor:
+    """Logits of shape (n, classes), float32, of inputs of shape (n, 3, h, w).
+
+    Args:
+        module: the model, in evaluation mode.
+        inputs: as `podium.transforms.prepare` gives them.
+        flip: score the mirror images too, and average the logits.
+    """
+    logits: torch.Tensor = module(inputs).float()
+    return (logits + module(inputs.flip(3)).float()) / 2 if flip else logits
 
 
 def input_normalization(recipe: RunSpec, built: BuiltModel) -> Normalization:
