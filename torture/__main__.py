@@ -146,7 +146,10 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m torture", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
-    parser.add_argument("--kills", type=int, default=208, help="of studies (%(default)s)")
+    parser.add_argument(
+        "--kills", type=int, default=300,
+        help="of studies (%(default)s): three quarters at write steps, each once at most",
+    )  # fmt: skip
     parser.add_argument("--images", type=int, default=10_000, help="damaged (%(default)s)")
     parser.add_argument(
         "--documents", type=int, default=2_000, help="damaged studies (%(default)s)"

@@ -100,7 +100,8 @@ def torture_kills(folder: Path, name: str, steps: int, instants: int, seed: int 
         for what in forge.unreadable(runs):
             result.unreadable.append(f"{runs.name}: {what}")
 
-    for number in sorted({round(i * count / steps) + 1 for i in range(min(steps, count))}):
+    killed = min(steps, count)
+    for number in [i * count // killed + 1 for i in range(killed)]:
         runs = folder / f"step-{number}"
         shutil.rmtree(forge.cache, ignore_errors=True)  # its write steps count, too
         code, _ = forge.attempt(runs, kill_at_write=number)
