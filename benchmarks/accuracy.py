@@ -57,6 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if measured and model in PAPER_EPOCHS and images
             else None
         )
+    if given.append and given.json.is_file():
+        earlier = read_record(given.json)
+        told = {value["run"] for value in record["values"]}
+        kept = [value for value in earlier["values"] if value["run"] not in told]
+        record["values"] = kept + record["values"]
+        record["settings"]["goals"] = sorted({*earlier["settings"]["goals"], *given.goals})
     publish(record, render(record), given.json, given.out)
     return 0
 
@@ -120,7 +126,7 @@ def render(record: Mapping[str, Any]) -> str:
                 f"`{value['run']}`",
                 str(value["epochs"]),
                 f"{100 * value['best_valid']:.2f}",
-                *(_time(value["seconds_to"][goal]) for goal in goals),
+                *(_reached(value, goal) for goal in goals),
                 _time(value["seconds"]),
                 _time(paper) if paper else "not known",
                 f"{paper / value['seconds']:.1f}" if paper else "",
@@ -133,6 +139,13 @@ def render(record: Mapping[str, Any]) -> str:
         f"`benchmarks.training` measured for it on {record['settings']['rates_of']}; its "
         "validation and decoding checks are not counted, in its favour."
     )
+
+
+def _reached(value: Mapping[str, Any], goal: str) -> str:
+    """When a run reached a goal; empty for a goal that nobody asked of it, and it did reach."""
+    if goal not in value["seconds_to"] and 100 * value["best_valid"] >= float(goal):
+        return ""
+    return _time(value["seconds_to"].get(goal))
 
 
 def _time(seconds: float | None) -> str:
@@ -167,6 +180,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=sorted(PAPER_EPOCHS),
         help="paper model to compare with (default: the run's own)",
     )
+    parser.add_argument("--append", action="store_true", help="add to the record that is there")
     parser.add_argument("--paper-images", type=int, help="training images (default: the run's)")
     add_output_options(parser, "accuracy")
     return parser

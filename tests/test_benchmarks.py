@@ -139,6 +139,28 @@ def test_time_to_accuracy_of_a_run(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_more_runs_join_those_that_are_there(tmp_path: Path) -> None:
+    rates = tmp_path / "rates.json"
+    write_json(rates, {"date": "2026-01-02", "values": {}})
+    row = {"lr": 1e-4, "train_loss": 1.0, "train_accuracy": 0.5, "valid_loss": 1.0,
+           "images_per_second": 50.0, "epoch": 1, "seconds": 10.0}  # fmt: skip
+    for name, valid, goals in (("a", 0.5, "40"), ("b", 0.95, "90"), ("a", 0.6, "40")):
+        run = RunFolder(tmp_path / "study" / name / "seed-0", name, 0)
+        run.path.mkdir(parents=True, exist_ok=True)
+        run.write_history([{**row, "valid_accuracy": valid}])
+        write_json(run.done, {"model": "simple_resnet", "seconds": 10.0})
+        record, page = run_benchmark(
+            "accuracy", tmp_path, str(run.path), "--append", "--goals", goals,
+            "--paper-images", "9", "--rates", str(rates),
+        )  # fmt: skip
+    assert record["settings"]["goals"] == [40, 90]
+    # a run that is measured again replaces its row; a goal that nobody asked of a run is empty
+    assert [row[:5] for row in rows_of(page)[1:]] == [
+        ["`study/b/seed-0`", "1", "95.00", "", "10 s"],
+        ["`study/a/seed-0`", "1", "60.00", "10 s", "-"],
+    ]
+
+
 def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(common.BenchmarkError, match="no finished run"):
         accuracy.read_run(tmp_path / "net" / "seed-0", [50])
