@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,10 +11,10 @@ from torch import nn
 from podium.data.dataset import ImageDataset
 from podium.data.index import DataIndex
 from podium.description import read_description, rebuild
-from podium.errors import DataError, RunFolderError
+from podium.errors import DataError
 from podium.events import Event, Notify, StopRequest, silent
 from podium.inference import make_loader, predict
-from podium.store import Predictions, RunFolder, SplitName
+from podium.store import Predictions, RunFolder, SplitName, run_folder
 from podium.transforms import Normalization, eval_transform
 
 __all__ = ["TrainedModel", "load_run", "predict_split", "run_folder"]
@@ -126,22 +125,3 @@ def predict_split(
     numbers = {name: number for number, name in enumerate(model.class_names)}
     labels = [numbers[index.classes[label]] for label in part.labels]
     return Predictions(model.class_names, part.paths, np.asarray(labels, dtype=np.int64), logits)
-
-
-def run_folder(path: str | Path) -> RunFolder:
-    """The run that `path` names: `runs/<study>/<contender>/seed-<n>`.
-
-    Raises:
-        RunFolderError: it is no run's folder, or the run has no weights yet.
-    """
-    folder = Path(path)
-    name, _, number = folder.name.partition("-")
-    run = RunFolder(folder, folder.resolve().parent.name, int(number) if number.isdigit() else 0)
-    if name != "seed" or not number.isdigit() or not folder.is_dir():
-        raise RunFolderError(
-            f"{folder} is no run's folder: expected something like "
-            "runs/sports100/simple_resnet/seed-0."
-        )
-    if not run.best.is_file():
-        raise RunFolderError(f"{folder} holds no {run.best.name}: no epoch has ended there yet.")
-    return run

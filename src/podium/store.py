@@ -14,6 +14,8 @@ contender and seed:
         predictions-valid.parquet    path, label, logits
         predictions-test.parquet
         done.json                    written last: with it, the run is finished
+        explanations-test.parquet    path, jpeg: where a finished run looked, for the test images
+                                     that the report shows (see `podium.explanations`)
 
 Everything downstream (compare, report, deploy) reads these files and nothing else. This module
 does not import torch, so that a report can be made on any machine.
@@ -56,6 +58,7 @@ __all__ = [
     "read_json",
     "read_pictures",
     "remove_temporaries",
+    "run_folder",
     "utc_now",
     "write_json",
     "write_pictures",
@@ -199,6 +202,12 @@ class RunFolder:
         return self.path / "model.json"
 
     @property
+    def explanations(self) -> Path:
+        """Heat maps over test images: `<path>`, of the class that was predicted; `<path>#label`,
+        of the true class where that is another one. May be missing: nothing is read from it."""
+        return self.path / "explanations-test.parquet"
+
+    @property
     def done(self) -> Path:
         return self.path / "done.json"
 
@@ -333,6 +342,25 @@ class StudyFolder:
     def read_thumbnails(self) -> dict[str, bytes]:
         """Relative path -> JPEG bytes; empty where the study stored none."""
         return read_pictures(self.thumbnails)
+
+
+def run_folder(path: str | Path) -> RunFolder:
+    """The run that `path` names: `runs/<study>/<contender>/seed-<n>`.
+
+    Raises:
+        RunFolderError: it is no run's folder, or the run has no weights yet.
+    """
+    folder = Path(path)
+    name, _, number = folder.name.partition("-")
+    run = RunFolder(folder, folder.resolve().parent.name, int(number) if number.isdigit() else 0)
+    if name != "seed" or not number.isdigit() or not folder.is_dir():
+        raise RunFolderError(
+            f"{folder} is no run's folder: expected something like "
+            "runs/sports100/simple_resnet/seed-0."
+        )
+    if not run.best.is_file():
+        raise RunFolderError(f"{folder} holds no {run.best.name}: no epoch has ended there yet.")
+    return run
 
 
 def write_pictures(path: Path, pictures: Iterable[tuple[str, bytes]]) -> None:

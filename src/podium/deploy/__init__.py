@@ -1,10 +1,28 @@
 """A finished run in use: predictions of new pictures, exports, a server, a model card.
 
-Everything here reads a run's folder (or an export that was made of one) and trains nothing.
+Everything here reads a run's folder (or an export that was made of one) and trains nothing. Names
+are imported when they are first used: choosing a run needs no torch.
 """
 
 from __future__ import annotations
 
-from podium.deploy.predictor import Guess, Predictor, load_predictor
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Guess", "Predictor", "load_predictor"]
+if TYPE_CHECKING:
+    from podium.deploy.choose import choose_run
+    from podium.deploy.predictor import Guess, Predictor, load_predictor
+
+_HOMES = {
+    "podium.deploy.choose": ("choose_run",),
+    "podium.deploy.predictor": ("Guess", "Predictor", "load_predictor"),
+}
+
+__all__ = ["Guess", "Predictor", "choose_run", "load_predictor"]
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(home), name)
+    raise AttributeError(f"module 'podium.deploy' has no attribute {name!r}")
