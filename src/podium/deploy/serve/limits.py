@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from podium.errors import ConfigError
 
-__all__ = ["Admission", "ApiError", "Limits", "error_json"]
+__all__ = ["Admission", "ApiError", "Limits", "error_json", "head_too_large"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Limits:
     """Pictures that are read, wait or are answered at the same time."""
     bytes_at_once: int = 256_000_000
     """Of all uploads that are held at the same time; at least one always fits."""
+    head_bytes: int = 16_384
+    """Of a request's first line and headers."""
     connections: int = 256
     """Open at the same time, idle ones too."""
     head_seconds: float = 10.0
@@ -59,6 +61,16 @@ class ApiError(Exception):
     def content(self) -> dict[str, dict[str, str]]:
         """The JSON of the answer."""
         return error_json(self.code, str(self))
+
+
+def head_too_large(limits: Limits) -> ApiError:
+    """The answer to a head that is longer than `limits.head_bytes`."""
+    return ApiError(
+        431,
+        "head_too_large",
+        f"The head of a request may have {limits.head_bytes:,} bytes.",
+        {"Connection": "close"},
+    )
 
 
 def error_json(code: str, message: str) -> dict[str, dict[str, str]]:

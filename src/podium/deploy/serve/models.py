@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from podium.deploy.predictor import Predictor, load_predictor
 from podium.errors import ConfigError, DataError, RunFolderError
-from podium.evaluation import TrainedModel, run_folder
+from podium.evaluation import TrainedModel
 from podium.metrics import scores, wilson_interval
-from podium.store import RunFolder, StudyFolder
+from podium.store import RunFolder, StudyFolder, run_folder
 
 if TYPE_CHECKING:
     from podium.config import StudySpec
@@ -74,6 +74,7 @@ def load_models(
     titles: list[str] = []
     for source in sources:
         path = Path(source)
+        path = path if path.name else path.resolve()  # "." has no name
         runs, title = _runs(path)
         titles.append(title)
         if runs:
@@ -88,9 +89,7 @@ def load_models(
     if twice:
         raise ConfigError(f"{twice[0]} is given more than once.")
     named = tuple(_named(found))
-    if len(set(titles)) == 1:
-        return named, titles[0]
-    return named, f"{len(named)} models"
+    return named, titles[0] if len(titles) == 1 else f"{len(named)} models"
 
 
 def best_of(models: Iterable[Served]) -> Served:

@@ -174,7 +174,9 @@ def _only_part(body: bytes, boundary: bytes) -> bytes:
 
 def _one_field(came: str) -> ApiError:
     return ApiError(
-        422, "wrong_parts", f"Expected one file in the field `{FIELD}` and nothing else, got {came}."
+        422,
+        "wrong_parts",
+        f"Expected one file in the field `{FIELD}` and nothing else, got {came}.",
     )
 
 
