@@ -16,6 +16,7 @@ from podium.data.index import DataIndex, build_index
 from podium.errors import UnreadableImageError
 from podium.features import extract
 from podium.features.extract import Backbone
+from podium.features.folding import folded_if_equal
 from podium.features.store import FeatureStore, prune, read_array, write_array
 from podium.features.threads import in_threads
 from podium.models import build_model
@@ -213,6 +214,6 @@ def test_a_model_with_an_order_of_its_own_is_run_as_it_is() -> None:
             return y
 
     module = Backwards().eval()
-    assert extract._folded_if_equal(module, 32, torch.device("cpu")) is module
+    assert folded_if_equal(module, 32, torch.device("cpu")) is module
     plain = nn.Sequential(nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3)).eval()
-    assert extract._folded_if_equal(plain, 32, torch.device("cpu")) is not plain
+    assert folded_if_equal(plain, 32, torch.device("cpu")) is not plain

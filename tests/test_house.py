@@ -47,12 +47,24 @@ ROOMS = [
     {"frozen", "job"},
     {"probe"},
     {"trainer", "evaluation"},
-    {"training"},
+    {"training", "gradcam"},
     {"contender"},
     {"reporting"},
+    {"explanations"},
     {"deploy"},
     {"study"},
-    {"api", "progress", "terminal", "cli", "cli_data", "cli_serve", "cli_verdicts", "__main__", ""},
+    {
+        "api",
+        "progress",
+        "terminal",
+        "cli",
+        "cli_data",
+        "cli_predict",
+        "cli_serve",
+        "cli_verdicts",
+        "__main__",
+        "",
+    },
 ]
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from podium.data.images import IMAGE_SUFFIXES
 from podium.errors import DataError
 
-__all__ = ["SPLIT_NAMES", "Found", "find_images"]
+__all__ = ["SPLIT_NAMES", "Found", "find_images", "passed_over", "walk_images"]
 
 SPLIT_NAMES = {
     "train": "train", "training": "train",
@@ -128,9 +129,33 @@ def _classes(top: Path, folders: list[Path], skipped: Counter[str]) -> dict[str,
 def _walk(top: Path, folder: Path, skipped: Counter[str]) -> list[str]:
     """Image files below `folder`, as paths relative to `top`."""
     images = []
-    seen: set[tuple[int, int]] = set()
-    for place, inner, files in os.walk(folder, followlinks=True):
-        status = Path(place).stat()
+    for place, names in walk_images(folder, skipped):
+        inside = place.relative_to(top).as_posix()
+        images += [f"{inside}/{name}" for name in names]
+    return images
+
+
+def walk_images(
+    folder: Path,
+    skipped: Counter[str],
+    seen: set[tuple[int, int]] | None = None,
+    failed: Callable[[OSError], object] | None = None,
+) -> Iterator[tuple[Path, list[str]]]:
+    """The image files below a folder, one folder at a time, in the order of the system.
+
+    Args:
+        folder: where to begin; links are followed.
+        skipped: what is passed over is added here, by its kind.
+        seen: folders (device and inode) that were walked before, which are left out and added to.
+        failed: told of folders that cannot be read; empty: they are passed over.
+
+    Yields:
+        `(place, names)`: a folder at or below `folder`, and the names of its images.
+    """
+    seen = set() if seen is None else seen
+    for at, inner, files in os.walk(folder, onerror=failed, followlinks=True):
+        place = Path(at)
+        status = place.stat()
         if (status.st_dev, status.st_ino) in seen:  # a link that leads back up
             inner.clear()
             skipped["links in a loop"] += 1
@@ -138,18 +163,18 @@ def _walk(top: Path, folder: Path, skipped: Counter[str]) -> list[str]:
         seen.add((status.st_dev, status.st_ino))
         skipped.update("hidden" for name in inner if name.startswith("."))
         inner[:] = sorted(name for name in inner if not name.startswith("."))
-        inside = Path(place).relative_to(top).as_posix()
+        images = []
         for name in files:
-            kind = _passed_over(name)
+            kind = passed_over(name)
             if kind is None:
-                images.append(f"{inside}/{name}")
+                images.append(name)
             else:
                 skipped[kind] += 1
-    return images
+        yield place, images
 
 
-def _passed_over(name: str) -> str | None:
-    """Why a file is no image, or None."""
+def passed_over(name: str) -> str | None:
+    """Why a file of this name is taken for no image: its kind, in a word; None if it is one."""
     if name.startswith("."):
         return "hidden"
     suffix = Path(name).suffix.lower()
@@ -162,7 +187,7 @@ def _count_loose_files(top: Path, by_split: dict[str, list[Path]], skipped: Coun
     for folder in [top, *(same[0] for same in by_split.values())]:
         for entry in folder.iterdir():
             if entry.is_file():
-                kind = _passed_over(entry.name)
+                kind = passed_over(entry.name)
                 skipped[kind or "images outside of a class folder"] += 1
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from podium.config import Machine
 from podium.evaluation import TrainedModel, load_run, run_folder
+from podium.features.folding import folded_if_equal
 from podium.inference import score
 from podium.machine import choose_device
 from podium.store import RunFolder
@@ -104,13 +105,15 @@ def load_predictor(
     folder = run if isinstance(run, RunFolder) else run_folder(run)
     place = choose_device(Machine(device=device)).torch
     model = load_run(folder, place)
+    network = folded_if_equal(model.module, model.image_size, place)
 
     def compute(pixels: Pixels) -> Logits:
         mean, std = model.normalization or (None, None)
-        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(place)
+        writable = np.require(pixels, np.uint8, "W")  # torch warns of an array that is not
+        images = torch.from_numpy(writable).permute(0, 3, 1, 2).to(place)
         with torch.inference_mode():
             inputs = prepare(images, mean, std).contiguous(memory_format=torch.channels_last)
-            return np.asarray(score(model.module, inputs, flip=model.flip_test).cpu().numpy())
+            return np.asarray(score(network, inputs, flip=model.flip_test).cpu().numpy())
 
     predictor = Predictor(
         model.class_names, model.image_size, model.temperature, compute, folder.contender

@@ -17,7 +17,7 @@ from torch import nn
 from podium.data.dataset import ImageDataset
 from podium.data.index import DataIndex
 from podium.events import StopRequest
-from podium.features.folding import fold_batch_norms
+from podium.features.folding import folded_if_equal
 from podium.features.store import FeatureStore, Floats
 from podium.features.threads import in_threads
 from podium.models import BuiltModel
@@ -56,7 +56,7 @@ class Backbone:
         without_classifier(module, built.classifier)
         self.digest = _digest(module)
         module = module.to(device).to(memory_format=torch.channels_last)
-        self.networks = {"fp32": _folded_if_equal(module, size, device)}
+        self.networks = {"fp32": folded_if_equal(module, size, device)}
         # a GPU takes one batch at a time; on a CPU every thread has a core to itself
         self._turn = contextlib.nullcontext() if device.type == "cpu" else threading.Lock()
 
@@ -196,19 +196,3 @@ def _digest(module: nn.Module) -> str:
         total.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         total.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return total.hexdigest()
-
-
-def _folded_if_equal(module: nn.Module, size: int, device: torch.device) -> nn.Module:
-    """The module with its batch norms folded, where that changes nothing but the time."""
-    folded = copy.deepcopy(module)
-    if not fold_batch_norms(folded):
-        return module
-    images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-    images = images.to(device).contiguous(memory_format=torch.channels_last)
-    try:
-        with torch.inference_mode():
-            before, after = module(images), folded(images)
-    except RuntimeError:  # a model that calls its parts in an order of its own
-        return module
-    error = (after - before).norm() / before.norm().clamp_min(1e-12)
-    return folded if bool(error < 1e-4) else module

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import pairwise
 
+import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-__all__ = ["fold_batch_norms"]
+__all__ = ["fold_batch_norms", "folded_if_equal"]
 
 
 def fold_batch_norms(module: nn.Module) -> int:
@@ -46,3 +48,29 @@ def fold_batch_norms(module: nn.Module) -> int:
             setattr(parent, name, getattr(norm, "act", nn.Identity()))
             folded += 1
     return folded
+
+
+def folded_if_equal(module: nn.Module, size: int, device: torch.device) -> nn.Module:
+    """The module with its batch norms folded, where that changes nothing but the time.
+
+    Args:
+        module: in evaluation mode; untouched.
+        size: side of its images, pixels.
+        device: where it is.
+
+    Returns:
+        A folded copy, or the module itself where there is nothing to fold, or its output would
+        change by 1e-4 of its length or more.
+    """
+    folded = copy.deepcopy(module)
+    if not fold_batch_norms(folded):
+        return module
+    images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    images = images.to(device).contiguous(memory_format=torch.channels_last)
+    try:
+        with torch.inference_mode():
+            before, after = module(images), folded(images)
+    except RuntimeError:  # a model that calls its parts in an order of its own
+        return module
+    error = (after - before).norm() / before.norm().clamp_min(1e-12)
+    return folded if bool(error < 1e-4) else module

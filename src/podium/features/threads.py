@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable
 from typing import TypeVar
 
 import torch
@@ -16,7 +16,7 @@ Item = TypeVar("Item")
 
 
 def in_threads(
-    look: Callable[[Item], Result], items: Sequence[Item]
+    look: Callable[[Item], Result], items: Iterable[Item]
 ) -> Generator[Result, None, None]:
     """`podium.threads.in_order`, with torch on a single core in each of the threads."""
     before = torch.get_num_threads()
