@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -39,6 +37,8 @@ from podium.deploy.serve.uploads import picture_bytes
 from podium.errors import ConfigError, DataError, RunFolderError
 from podium.store import RunFolder, StudyFolder
 from tests.serving import Running, form, jpeg, serving
+from torture.hostile import HOSTILE
+from torture.server import torture_server
 
 TIGHT = Limits(max_bytes=60_000, max_pixels=90_000, requests=3, bytes_at_once=200_000)
 HURRIED = Limits(
@@ -589,37 +589,28 @@ def test_the_command_refuses_in_words(
     assert "pip install 'podium[serve]'" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-def test_the_command_finishes_what_is_under_way_and_leaves_nothing(
-    study: Path, tmp_path: Path
-) -> None:
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    command = [sys.executable, "-m", "podium", "serve", str(study), "--port", "0", "--log"]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "TMPDIR": str(scratch), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    try:
-        assert process.stdout is not None
-        lines: list[str] = []
-        while not lines or "Serving on" not in lines[-1]:
-            lines.append(process.stdout.readline())
-            assert lines[-1], process.stderr and process.stderr.read()
-        assert any("MB of memory" in line for line in lines)
-        port = int(re.findall(r"http://127\.0\.0\.1:(\d+)", lines[-1])[0])
+def test_what_is_under_way_is_finished_when_the_server_is_told_to_stop() -> None:
+    lines: list[str] = []
+    with serving(build_app([echo(seconds=0.2)], log=lines.append)) as server:
         picture = jpeg()
-        with socket.create_connection(("127.0.0.1", port), 10) as line:
+        with socket.create_connection(("127.0.0.1", server.port), 10) as line:
             line.sendall(head(f"Content-Length: {len(picture)}") + picture[:100])
-            time.sleep(0.2)
-            process.send_signal(signal.SIGTERM)
+            time.sleep(0.1)
+            server.server.handle_exit(signal.SIGTERM, None)
             time.sleep(0.2)
             line.sendall(picture[100:])
             assert line.recv(65_536).startswith(b"HTTP/1.1 200")
-        out, err = process.communicate(timeout=20)
-    finally:
-        process.kill()
-    assert process.returncode == 0, err
-    assert re.search(r"^POST /v1/predict 200 \d+ ms$", out, re.MULTILINE)
-    assert err == ""
-    assert list(scratch.iterdir()) == []
+    assert re.fullmatch(r"POST /v1/predict 200 \d+ ms", lines[0])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from Linux's /proc")
+def test_the_command_under_attack(study: Path, tmp_path: Path) -> None:
+    """A short form of `python -m torture --only server`, with the real command."""
+    # those that take seconds by nature are asked above
+    slow = ("upload dribbles",)
+    found = torture_server(tmp_path, study, requests=120, clients=8, without=slow)
+    assert found.failures == []
+    assert (found.temporary_files, found.exit_code, found.said) == (0, 0, "")
+    assert found.good == 104
+    assert set(found.hostile) == set(HOSTILE) - set(slow)
+    assert found.warm_mib > 100

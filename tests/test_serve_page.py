@@ -257,7 +257,11 @@ def test_contenders_side_by_side_with_names_of_all_sorts(browser: Browser, serve
 
 
 def test_on_a_phone(browser: Browser, server: Running) -> None:
-    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    phone: dict[str, Any] = {
+        "viewport": {"width": 390, "height": 844},
+        "has_touch": True,
+        "is_mobile": True,
+    }
     with opened(browser, server, **phone) as page:
         fits = "document.documentElement.scrollWidth <= 390"
         assert page.evaluate(fits)
@@ -267,7 +271,7 @@ def test_on_a_phone(browser: Browser, server: Running) -> None:
         with page.expect_file_chooser() as chooser:
             page.locator("#camera").tap()
         chooser.value.set_files(
-            files=[{"name": "p.jpg", "mimeType": "image/jpeg", "buffer": jpeg(size=(90, 160))}]
+            {"name": "p.jpg", "mimeType": "image/jpeg", "buffer": jpeg(size=(90, 160))}
         )
         assert len(answered(page, 1)) == 5
         assert page.evaluate(fits)
@@ -351,7 +355,7 @@ def test_a_token_is_asked_for_once(browser: Browser) -> None:
 
 
 def test_the_api_page(browser: Browser, server: Running) -> None:
-    phone = {"viewport": {"width": 390, "height": 844}}
+    phone: dict[str, Any] = {"viewport": {"width": 390, "height": 844}}
     with opened(browser, server, **phone) as page:
         page.get_by_role("link", name="API").click()
         page.wait_for_selector("h1:has-text('Ask by HTTP')")

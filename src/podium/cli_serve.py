@@ -46,6 +46,9 @@ def serve(
     queue: Annotated[
         int, typer.Option(min=1, max=10_000, help="Pictures under way; more are sent away (503).")
     ] = 64,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, max=600, help="Seconds that an upload may stand still.")
+    ] = 10,
     token_file: Annotated[
         Path | None, typer.Option(help="File that holds the token which requests must carry.")
     ] = None,
@@ -72,6 +75,9 @@ def serve(
         max_bytes=round(max_megabytes * 1e6),
         max_pixels=round(max_megapixels * 1e6),
         requests=queue,
+        idle_seconds=timeout,
+        head_seconds=timeout,
+        body_seconds=6 * timeout,
         bytes_at_once=max(256_000_000, round(max_megabytes * 1e6)),
     )
     token = None if token_file is None else _read_token(token_file)

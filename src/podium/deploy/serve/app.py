@@ -63,7 +63,6 @@ def build_app(
     rules: Rules | None = None,
     log: Log | None = None,
     fault: Log = print,
-    window: float = 0.0,
 ) -> Guard:
     """An ASGI application that offers models; see `podium.deploy.serve.create_app`.
 
@@ -76,10 +75,9 @@ def build_app(
         rules: who may ask; empty: this machine's own names, without a token.
         log: called with a line a request: method, path, status, time; nothing of the upload.
         fault: called with a line where the server itself failed.
-        window: see `podium.deploy.serve.batching.Worker`.
     """
     bounds, door = limits or Limits(), rules or Rules()
-    service = Service(models, bounds, window=window)
+    service = Service(models, bounds)
 
     @contextlib.asynccontextmanager
     async def living(_: FastAPI) -> AsyncIterator[None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -46,18 +45,17 @@ class _Job:
 class Worker:
     """A thread that takes what waits, a batch a model at a time.
 
-    While one batch is computed the next pictures gather, so nobody has to wait on purpose: a
-    wait of some milliseconds was measured to cost latency and to gain nothing. One thread alone,
-    as PyTorch spreads each batch over the cores itself.
+    While one batch is computed the next pictures gather, so that nobody waits on purpose: with a
+    wait of 5 ms for more pictures, 16 clients got fewer answers a second than without, and one
+    client later ones. One thread alone, as PyTorch spreads each batch over the cores itself.
 
     Args:
         models: what to compute with; jobs name them by their place.
         batch: pictures at a time; bounds memory.
-        window: seconds to wait for more pictures once there is one.
     """
 
-    def __init__(self, models: Sequence[Served], *, batch: int = 16, window: float = 0.0) -> None:
-        self._models, self._batch, self._window = models, batch, window
+    def __init__(self, models: Sequence[Served], *, batch: int = 16) -> None:
+        self._models, self._batch = models, batch
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="podium-inference", daemon=True)
         self._thread.start()
@@ -105,11 +103,10 @@ class Worker:
         first = self._jobs.get()
         if first is None:
             return [], True
-        jobs, until = [first], time.monotonic() + self._window
+        jobs = [first]
         while len(jobs) < self._batch:
-            left = until - time.monotonic()
             try:
-                job = self._jobs.get(timeout=left) if left > 0 else self._jobs.get_nowait()
+                job = self._jobs.get_nowait()
             except queue.Empty:
                 break
             if job is None:

@@ -66,13 +66,12 @@ class Service:
     Args:
         models: at least one.
         limits: of what is taken on.
-        window: see `Worker`.
 
     Attributes:
         explains: of each model, whether it can say where it looked.
     """
 
-    def __init__(self, models: Sequence[Served], limits: Limits, *, window: float = 0.0) -> None:
+    def __init__(self, models: Sequence[Served], limits: Limits) -> None:
         if not models:
             raise ConfigError("A server needs one model at least, got none.")
         self.models, self.limits = tuple(models), limits
@@ -80,7 +79,7 @@ class Service:
         self.admission = Admission(limits)
         self._places = {one.name: place for place, one in enumerate(self.models)}
         self._pool = ThreadPoolExecutor(max(2, usable_cores()), "podium-decode")
-        self._worker = Worker(self.models, window=window)
+        self._worker = Worker(self.models)
         self.explains = tuple(self._warm_up(place) for place in range(len(self.models)))
 
     def _warm_up(self, place: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import AsyncIterator
 
@@ -15,6 +16,10 @@ __all__ = ["FIELD", "declared_size", "picture_bytes", "read_body", "upload_kind"
 
 FIELD = "image"
 """Name of the one part of a multipart upload."""
+
+# the parser would tell of what it was sent, on the stream of errors where nobody else listens
+logging.getLogger("python_multipart").addHandler(logging.NullHandler())
+logging.getLogger("python_multipart").propagate = False
 
 _ENVELOPE = 16_384  # bytes of boundaries and headers around a picture in multipart form
 _DIGITS = re.compile(r"\d{1,18}")
