@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 from podium.__about__ import __version__
 
 if TYPE_CHECKING:
-    from podium.api import audit, compare, evaluate, power, report, train
+    from podium.api import audit, compare, evaluate, power, predict, report, train
     from podium.auditing import Audit
     from podium.comparison import Plan, Verdicts
     from podium.config import Machine, RunSpec, StudySpec
     from podium.data.index import DataIndex, build_index
+    from podium.deploy.predict import FilePrediction
+    from podium.deploy.predictor import Guess
     from podium.errors import (
         ConfigError,
         DataError,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
         UserError,
         WeightsUnavailableError,
     )
+    from podium.explanations import explain
     from podium.metrics import per_class, scores
     from podium.models import build_model, list_models
     from podium.store import Predictions, RunFolder, StudyFolder
@@ -39,11 +42,13 @@ if TYPE_CHECKING:
     from podium.studyfile import load_study
 
 _HOMES = {
-    "podium.api": ("audit", "compare", "evaluate", "power", "report", "train"),
+    "podium.api": ("audit", "compare", "evaluate", "power", "predict", "report", "train"),
     "podium.auditing": ("Audit",),
     "podium.comparison": ("Plan", "Verdicts"),
     "podium.config": ("Machine", "RunSpec", "StudySpec"),
     "podium.data.index": ("DataIndex", "build_index"),
+    "podium.deploy.predict": ("FilePrediction",),
+    "podium.deploy.predictor": ("Guess",),
     "podium.errors": (
         "ConfigError",
         "DataError",
@@ -54,6 +59,7 @@ _HOMES = {
         "UserError",
         "WeightsUnavailableError",
     ),
+    "podium.explanations": ("explain",),
     "podium.metrics": ("per_class", "scores"),
     "podium.models": ("build_model", "list_models"),
     "podium.store": ("Predictions", "RunFolder", "StudyFolder"),
@@ -66,6 +72,8 @@ __all__ = [
     "ConfigError",
     "DataError",
     "DataIndex",
+    "FilePrediction",
+    "Guess",
     "Machine",
     "Plan",
     "PodiumError",
@@ -88,10 +96,12 @@ __all__ = [
     "build_model",
     "compare",
     "evaluate",
+    "explain",
     "list_models",
     "load_study",
     "per_class",
     "power",
+    "predict",
     "report",
     "scores",
     "train",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -18,8 +18,18 @@ if TYPE_CHECKING:
     from podium.auditing import Audit
     from podium.comparison import Plan, Sheet, Verdicts
     from podium.data.index import DataIndex
+    from podium.deploy.predict import FilePrediction
 
-__all__ = ["audit", "compare", "evaluate", "power", "report", "single_contender", "train"]
+__all__ = [
+    "audit",
+    "compare",
+    "evaluate",
+    "power",
+    "predict",
+    "report",
+    "single_contender",
+    "train",
+]
 
 
 def single_contender(
@@ -168,6 +178,40 @@ def _write_down(run: RunFolder, index: DataIndex, predictions: Predictions) -> N
         )
     except (OSError, RunFolderError):
         return  # a run that was copied away from its study, or lies on a read-only disk
+
+
+def predict(
+    run: RunFolder | str | Path,
+    paths: str | Path | Iterable[str | Path],
+    *,
+    top: int = 5,
+    device: str = "auto",
+    batch_size: int | None = None,
+    gradcam: str | Path | None = None,
+) -> Iterator[FilePrediction]:
+    """Predict pictures with a trained run's best epoch, one after the other as they come.
+
+    Args:
+        run: a run's folder, a contender's that holds one run, a study's (its best contender on
+            the validation images), or an export.
+        paths: files, folders (all their images) or patterns such as `photos/**/*.jpg`.
+        top: classes a picture, the likeliest first.
+        device: as in `Machine`.
+        batch_size: pictures that are run at a time; empty: what is fast.
+        gradcam: folder for a heat map over each picture, of the class that is predicted.
+
+    Returns:
+        A `FilePrediction` for every picture. One that cannot be read has an `error` in place of
+        guesses, and does not stop the others.
+
+    Raises:
+        RunFolderError: there is no trained model in `run`.
+        ConfigError: `top` or `batch_size` is no count, or an export has no map to show.
+        DataError: there is no picture at all; raised once all paths were looked at.
+    """
+    from podium.deploy.predict import predictions
+
+    return predictions(run, paths, top, device, batch_size, gradcam)[0]
 
 
 def report(

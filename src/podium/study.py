@@ -148,7 +148,9 @@ class Study:
             notify(Event("run", self._title(run), total=epochs, row={"cost": cost}))
             outcomes[run.path] = self._one(run, index, models[run.contender], notify, stop)
             self._store_pictures(index)  # by now: the report wants them, no training does
+            self._explain([run], index, notify)
         self._store_pictures(index)
+        self._explain([run for run in runs if run not in todo], index, notify)
         keep_copy(self.folder.path, index.split_fingerprint("test"))
         return StudyResult(self.folder, tuple(outcomes[run.path] for run in runs))
 
@@ -396,6 +398,13 @@ class Study:
             with contextlib.suppress(DataError):  # an audit of another version: the report says so
                 found = audit_thumbnails(read_audit(self.folder.audit), index.root)
                 write_pictures(self.folder.audit_pictures, found.items())
+
+    def _explain(self, runs: list[RunFolder], index: DataIndex, notify: Notify) -> None:
+        """Where finished runs looked, for the report; one that has it, or has no weights, stays."""
+        if any(run.is_done() and not run.explanations.is_file() for run in runs):
+            from podium.explanations import explain_runs
+
+            explain_runs(self.folder, runs, index.root, self.machine, notify)
 
 
 def _stand_in(recipe: RunSpec, model: str) -> RunSpec:

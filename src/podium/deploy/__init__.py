@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from podium.deploy.choose import choose_run
+    from podium.deploy.predict import FilePrediction
     from podium.deploy.predictor import Guess, Predictor, load_predictor
 
 _HOMES = {
     "podium.deploy.choose": ("choose_run",),
+    "podium.deploy.predict": ("FilePrediction",),
     "podium.deploy.predictor": ("Guess", "Predictor", "load_predictor"),
 }
 
-__all__ = ["Guess", "Predictor", "choose_run", "load_predictor"]
+__all__ = ["FilePrediction", "Guess", "Predictor", "choose_run", "load_predictor"]
 
 
 def __getattr__(name: str) -> Any:

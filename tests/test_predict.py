@@ -1,0 +1,257 @@
+"""podium predict through the real command, against the evaluation of the same pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import podium
+from podium.cli import main
+from podium.deploy.predict import Explainer, predict_files
+from podium.deploy.predictor import Predictor, load_predictor
+from podium.deploy.sources import Source, Sources
+from podium.store import RunFolder, read_json
+
+
+@pytest.fixture
+def folder(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two good pictures of odd names, one that is damaged, and a text."""
+    monkeypatch.chdir(tmp_path)
+    place = tmp_path / "mine"
+    (place / "sub").mkdir(parents=True)
+    content = (pictures / "test" / "circle" / "0.png").read_bytes()
+    (place / "=1+1.png").write_bytes(content)
+    (place / "sub" / "[red]\x1b[31m.png").write_bytes(content)
+    (place / "torn.png").write_bytes(content[:200])
+    (place / "notes.txt").write_text("no picture")
+    return place
+
+
+def test_file_bytes_give_what_evaluation_gave(
+    small_run: RunFolder, pictures: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Through the command, from files to calibrated probabilities, folded and in threads."""
+    assert main(["predict", str(small_run.path), str(pictures / "test"), "--format", "jsonl"]) == 0
+    rows = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    known = small_run.read_predictions("test")
+    temperature = read_json(small_run.model)["temperature"]
+    scaled = np.exp(known.logits.astype(float) / temperature)
+    expected = scaled / scaled.sum(1, keepdims=True)
+    assert temperature != 1
+    assert len(rows) == len(known)
+    number = {str(pictures / path): at for at, path in enumerate(known.paths)}
+    for row in rows:
+        at = number[row["path"]]
+        found = {one["class"]: one["probability"] for one in row["predictions"]}
+        assert row["predictions"][0]["class"] == known.class_names[known.predicted[at]]
+        np.testing.assert_allclose([found[name] for name in known.class_names], expected[at],
+                                   atol=1e-4)  # fmt: skip
+
+
+def test_what_cannot_be_read_does_not_stop_the_others(
+    small_run: RunFolder, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    to = Path("found.jsonl")
+    assert main(["predict", str(small_run.path), "mine", "gone.jpg", "--out", str(to)]) == 1
+    said = capfd.readouterr().err
+    assert "not predicted: mine/torn.png (damaged" in said
+    assert "not predicted: gone.jpg (there is no such file)" in said
+    assert "Passed over: 1 *.txt." in said
+    rows = [json.loads(line) for line in to.read_text("utf-8").splitlines()]
+    assert [row["path"] for row in rows] == [
+        "mine/=1+1.png", "mine/torn.png", "mine/sub/[red]\x1b[31m.png", "gone.jpg",
+    ]  # fmt: skip
+    assert [sorted(row) for row in rows] == [
+        ["path", "predictions"], ["error", "path"], ["path", "predictions"], ["error", "path"],
+    ]  # fmt: skip
+    assert len(rows[0]["predictions"]) == 3  # of 5 asked for: there are no more classes
+
+
+def test_csv_has_a_column_a_rank_and_no_formula(
+    small_run: RunFolder, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    os.chdir(folder)
+    assert main(["predict", str(small_run.path), "=1+1.png", "--top", "2", "--format", "csv"]) == 0
+    head, row = csv.reader(io.StringIO(capfd.readouterr().out))
+    assert head == ["path", "class_1", "probability_1", "class_2", "probability_2"]
+    assert row[0] == "'=1+1.png"
+    assert float(row[2]) >= float(row[4]) > 0
+
+
+def test_the_table_shows_names_as_they_are(
+    small_run: RunFolder, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(small_run.path), "mine/sub", "mine/=1+1.png", "--top", "1"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0].split() == ["picture", "class", "probability"]
+    assert lines[1].startswith(r"mine/sub/[red]\x1b[31m.png")
+    assert lines[1].endswith(" %")
+    assert len(lines) == 3
+
+
+def test_paths_come_from_standard_input(
+    small_run: RunFolder, folder: Path, capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    odd = folder / "two\nlines.png"
+    odd.write_bytes((folder / "=1+1.png").read_bytes())
+    raw = os.fsencode(folder) + b"/\xff.png"  # no text in any encoding
+    Path(os.fsdecode(raw)).write_bytes(odd.read_bytes())
+    text = b"\0".join([os.fsencode(odd), raw])
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text)))
+    assert main(["predict", str(small_run.path), "-", "-0", "--format", "jsonl"]) == 0
+    rows = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [row["path"] for row in rows] == [str(odd), os.fsdecode(raw)]
+
+
+def test_heat_maps_keep_the_structure_and_never_collide(
+    small_run: RunFolder, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["predict", str(small_run.path), ".", "--gradcam", "cams", "--format", "jsonl"]
+    assert main(words) == 1  # the damaged one
+    top = folder.parent.name
+    made = sorted(path.relative_to("cams").as_posix() for path in Path("cams").rglob("*.jpg"))
+    assert made == [
+        f"{top}/mine/=1+1.png.gradcam.jpg", f"{top}/mine/sub/[red]\x1b[31m.png.gradcam.jpg",
+    ]  # fmt: skip
+    rows = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [row.get("gradcam") for row in rows if "error" not in row] == [
+        f"cams/{name}" for name in made
+    ]
+    with Image.open(Path("cams") / made[0]) as shown:
+        assert shown.size == (40, 40)
+    assert main(words) == 1  # what lies in the folder by now is no picture to predict
+    assert len(capfd.readouterr().out.splitlines()) == len(rows)
+    _, model = load_predictor(small_run, device="cpu")
+    explainer = Explainer(model, Path("cams"))
+    places = [
+        explainer.place(Source("", place))
+        for place in ("a/b.jpg", "a/b.jpg", "A/B.jpg", "../../b.jpg", "é" * 200, "é" * 199, "a/b")
+    ]
+    assert len({str(place).casefold() for place in places}) == len(places)
+    assert all(place.parts[0] == "cams" and ".." not in place.parts for place in places)
+    assert all(len(os.fsencode(place.name)) < 240 for place in places)
+
+
+def test_the_function_mirrors_the_command(small_run: RunFolder, folder: Path) -> None:
+    found = list(podium.predict(small_run, ["mine", "mine"], top=1, gradcam="cams", batch_size=1))
+    assert [one.path for one in found] == [
+        "mine/=1+1.png", "mine/torn.png", "mine/sub/[red]\x1b[31m.png",
+    ]  # fmt: skip
+    assert [len(one.guesses) for one in found] == [1, 0, 1]
+    assert found[1].error.startswith("damaged")
+    assert Path(found[0].heat_map).is_file()
+    assert found[0].guesses == found[2].guesses
+    with pytest.raises(podium.DataError, match=r"no pictures.*passed over: 1 \*\.txt"):
+        list(podium.predict(small_run.path.parent, "mine/notes*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["{run}", "gone"], "There are no pictures to predict (gone: there is no such file)"),
+        (["{run}", "mine", "--null"], "give - as a PATH"),
+        (["{run}", "-", "-"], "can be read once"),
+        (["{run}", "mine", "--out", "found.txt"], "ends in .csv or .jsonl"),
+        (["{run}", "mine", "--out", "f.csv", "--format", "table"], "a table is for the screen"),
+        (["{run}", "mine", "--out", "f.csv", "--format", "jsonl"], "do not go together"),
+        (["{run}", "mine", "--out", "mine"], "is a folder"),
+        (["{run}", "mine", "--top", "0"], "--top"),
+        (["{run}", "mine", "--device", "abacus"], "expected auto, cpu"),
+        (["nowhere", "mine"], "nowhere does not exist"),
+        (["{run}", "mine", "--gradcam", "mine/notes.txt"], "cannot be written"),
+    ],
+)
+def test_mistakes_end_with_two_and_a_remedy(
+    words: list[str], said: str, small_run: RunFolder, folder: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    assert main(["predict", *(word.format(run=small_run.path) for word in words)]) == 2
+    message = " ".join(capfd.readouterr().err.split())
+    assert said in message
+    assert "Traceback" not in message
+    assert not Path("f.csv").exists()
+
+
+def test_an_export_predicts_and_shows_no_map(
+    small_run: RunFolder, folder: Path, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    predictor, _ = load_predictor(small_run, device="cpu")
+    loaded: list[Path] = []
+
+    def load_exported(path: Path) -> Predictor:
+        loaded.append(path)
+        return predictor
+
+    module = types.ModuleType("podium.deploy.exported")
+    module.__dict__["load_exported"] = load_exported
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    Path("model.onnx").write_bytes(b"weights")
+    assert main(["predict", "model.onnx", "mine/=1+1.png", "--top", "1"]) == 0
+    assert loaded == [Path("model.onnx")]
+    for more, said in ((["--gradcam", "cams"], "is an export"), (["--device", "cpu"], "Leave")):
+        assert main(["predict", "model.onnx", "mine", *more]) == 2
+        assert said in " ".join(capfd.readouterr().err.split())
+    assert not Path("cams").exists()
+
+
+def test_memory_holds_a_few_batches_however_many_pictures(
+    small_run: RunFolder, folder: Path
+) -> None:
+    """The paths are taken as the work goes on: after a few results few were asked for."""
+    predictor, _ = load_predictor(small_run, device="cpu")
+    asked = 0
+
+    def endless() -> Path:
+        nonlocal asked
+        asked += 1
+        return folder / "=1+1.png"
+
+    sources = (Source(str(endless()), "x.png") for _ in iter(int, 1))
+    found = predict_files(predictor, sources, batch_size=2)
+    for _ in range(10):
+        assert next(found).guesses
+    found.close()  # type: ignore[attr-defined]
+    assert asked < 100 * (os.cpu_count() or 1)
+    assert list(predict_files(predictor, Sources([]))) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_ctrl_c_keeps_what_was_written(small_run: RunFolder, folder: Path) -> None:
+    to = folder / "found.csv"
+    words = [sys.executable, "-m", "podium", "predict", str(small_run.path), "-", "--out", str(to)]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
+    ) as command:
+        assert command.stdin is not None
+        assert command.stderr is not None
+        for number in range(200):
+            (folder / f"{number}.png").symlink_to(folder / "=1+1.png")
+            command.stdin.write(f"{folder}/{number}.png\n")
+        command.stdin.flush()
+        deadline = time.monotonic() + 60
+        while not any(path.stat().st_size > 200 for path in folder.glob(".found.csv.*.tmp")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        command.send_signal(signal.SIGINT)
+        said = command.stderr.read()
+        assert command.wait(60) == 130
+    assert "Interrupted." in said
+    with open(to, encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    assert len(rows) > 1
+    assert len({len(row) for row in rows}) == 1
+    assert not list(folder.glob(".found.csv.*"))
