@@ -60,6 +60,7 @@ ROOMS = [
         "cli",
         "cli_data",
         "cli_predict",
+        "cli_serve",
         "cli_verdicts",
         "__main__",
         "",

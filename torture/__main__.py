@@ -23,6 +23,7 @@ from torture.documents import torture_runs, torture_studies
 from torture.faults import SCENARIOS, torture_faults
 from torture.kills import finished_study, torture_kills
 from torture.pictures import torture_pictures
+from torture.server import torture_server
 from torture.studies import KINDS
 
 __all__ = ["main"]
@@ -135,9 +136,31 @@ def _documents(folder: Path, given: argparse.Namespace) -> tuple[Any, bool, str]
     return [asdict(one) for one in found], all(one.sound for one in found), table(header, rows)
 
 
+def _server(folder: Path, given: argparse.Namespace) -> tuple[Any, bool, str]:
+    study = finished_study(folder / "study", "probe")
+    found = torture_server(folder, study, given.requests, given.clients, given.seed)
+    for what in (*found.failures[:20], *filter(None, [found.said])):
+        print(f"  {what}", file=sys.stderr)
+    rows = [
+        ["requests", f"{found.requests:,} from {found.clients} clients"],
+        ["of them hostile", f"{sum(found.hostile.values()):,} of {len(found.hostile)} kinds"],
+        ["good ones not answered rightly, hostile ones not refused", str(len(found.failures))],
+        ["half of the good ones answered within", f"{found.p50_ms:,.0f} ms"],
+        ["99 % of them within", f"{found.p99_ms:,.0f} ms"],
+        ["requests a second, hostile ones among them", f"{found.per_second:,.0f}"],
+        ["memory of the server after a quarter of them", f"{found.warm_mib:,} MiB"],
+        ["in the end", f"{found.end_mib:,} MiB"],
+        ["at most", f"{found.peak_mib:,} MiB"],
+        ["temporary files in the end", str(found.temporary_files)],
+        ["exit code after SIGTERM", str(found.exit_code)],
+    ]
+    return asdict(found), found.sound, table(["", ""], rows)
+
+
 Part = Callable[[Path, argparse.Namespace], tuple[Any, bool, str]]
 PARTS: Mapping[str, Part] = {
     "kills": _kills, "faults": _faults, "images": _images, "documents": _documents,
+    "server": _server,
 }  # fmt: skip
 
 
@@ -154,6 +177,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--documents", type=int, default=2_000, help="damaged studies (%(default)s)"
     )
+    parser.add_argument("--requests", type=int, default=2_000, help="of a server (%(default)s)")
+    parser.add_argument("--clients", type=int, default=16, help="of a server (%(default)s)")
     parser.add_argument(
         "--kinds", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND",
         help="of training that is killed: " + ", ".join(KINDS),

@@ -17,6 +17,7 @@ from rich.table import Table
 from podium.__about__ import __version__
 from podium.cli_data import app as data_app
 from podium.cli_predict import app as predict_app
+from podium.cli_serve import app as serve_app
 from podium.cli_verdicts import app as verdicts_app
 from podium.errors import PodiumError
 from podium.terminal import err, out, plain
@@ -34,6 +35,7 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(verdicts_app)
 app.add_typer(predict_app)
+app.add_typer(serve_app)
 
 
 class Lang(StrEnum):

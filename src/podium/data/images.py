@@ -94,22 +94,32 @@ def read_image_file(path: Path, name: str) -> bytes:
         raise UnreadableImageError(name, error.strerror or str(error)) from None
 
 
-def decode_rgb(content: bytes, name: str, at_least: int | None = None) -> Image.Image:
-    """As `load_rgb`, from bytes."""
-    return decode_with_mode(content, name, at_least)[0]
+def decode_rgb(
+    content: bytes, name: str, at_least: int | None = None, *, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """As `load_rgb`, from bytes.
+
+    Args:
+        content: of the file.
+        name: what to call it in an error.
+        at_least: as in `load_rgb`.
+        max_pixels: more are refused from the header alone, for those who trust pictures less.
+    """
+    return decode_with_mode(content, name, at_least, max_pixels=max_pixels)[0]
 
 
 def decode_with_mode(
-    content: bytes, name: str, at_least: int | None = None
+    content: bytes, name: str, at_least: int | None = None, *, max_pixels: int = MAX_PIXELS
 ) -> tuple[Image.Image, str]:
     """As `decode_rgb`, and the mode that the picture is stored in (`RGB`, `L`, `CMYK`...)."""
+    max_pixels = min(max_pixels, MAX_PIXELS)
     if not content:
         raise UnreadableImageError(name, "the file is empty (0 bytes)")
     try:
         with _pillow_is_quiet(), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise UnreadableImageError(name, _too_large(f"{width:,} x {height:,}"))
+            if width * height > max_pixels:
+                raise UnreadableImageError(name, _too_large(f"{width:,} x {height:,}", max_pixels))
             mode = image.mode
             if at_least is not None:
                 image.draft("RGB", (at_least, at_least))  # nothing, but for JPEGs
@@ -123,7 +133,7 @@ def decode_with_mode(
     except Image.DecompressionBombError as error:  # twice Pillow's own limit: before we see it
         pixels = re.search(r"\d+", str(error))
         count = f"{int(pixels[0]):,}" if pixels else "its"
-        raise UnreadableImageError(name, _too_large(count)) from None
+        raise UnreadableImageError(name, _too_large(count, max_pixels)) from None
     except MemoryError:
         raise UnreadableImageError(name, "there is not enough memory to decode it") from None
     except Exception as error:  # decoders raise dozens of kinds on damaged files
@@ -137,8 +147,8 @@ def squeeze(image: Image.Image, size: int) -> Image.Image:
     return image.resize((size, size), Image.Resampling.BILINEAR)
 
 
-def _too_large(pixels: str) -> str:
-    return f"{pixels} pixels are more than the limit, {MAX_PIXELS:,}"
+def _too_large(pixels: str, limit: int) -> str:
+    return f"{pixels} pixels are more than the limit, {limit:,}"
 
 
 def _upright(image: Image.Image) -> Image.Image:

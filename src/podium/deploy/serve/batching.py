@@ -1,0 +1,135 @@
+"""One thread that computes for all clients: pictures that wait at the same moment go together."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from podium.deploy.serve.models import Served
+
+__all__ = ["NO_MAP", "TOP_CLASS", "Outcome", "Worker"]
+
+NO_MAP, TOP_CLASS = -2, -1
+"""In place of the class to explain: none, or the likeliest."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a model says of one picture.
+
+    Attributes:
+        probabilities: calibrated, shape (classes,), float64.
+        heat: Grad-CAM, shape (S, S), float32, 0 to 1; none where it was not asked for.
+        explained: the class that `heat` is for.
+    """
+
+    probabilities: npt.NDArray[np.float64]
+    heat: npt.NDArray[np.float32] | None = None
+    explained: int | None = None
+
+
+@dataclass
+class _Job:
+    number: int
+    pixels: npt.NDArray[np.uint8]
+    explain: int
+    future: Future[Outcome] = field(default_factory=Future)
+
+
+class Worker:
+    """A thread that takes what waits, a batch a model at a time.
+
+    While one batch is computed the next pictures gather, so that nobody waits on purpose: with a
+    wait of 5 ms for more pictures, 16 clients got fewer answers a second than without, and one
+    client later ones. One thread alone, as PyTorch spreads each batch over the cores itself.
+
+    Args:
+        models: what to compute with; jobs name them by their place.
+        batch: pictures at a time; bounds memory.
+    """
+
+    def __init__(self, models: Sequence[Served], *, batch: int = 16) -> None:
+        self._models, self._batch = models, batch
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="podium-inference", daemon=True)
+        self._thread.start()
+
+    def submit(
+        self, number: int, pixels: npt.NDArray[np.uint8], explain: int = NO_MAP
+    ) -> Future[Outcome]:
+        """Ask one model about one picture.
+
+        Args:
+            number: the model's place.
+            pixels: as its predictor's `pixels` gives them, shape (S, S, 3).
+            explain: the class to make a Grad-CAM for, or `NO_MAP`, or `TOP_CLASS`.
+        """
+        job = _Job(number, pixels, explain)
+        self._jobs.put(job)
+        return job.future
+
+    def close(self) -> None:
+        """Finish what waits, then end the thread."""
+        self._jobs.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        ended = False
+        while not ended:
+            jobs, ended = self._take()
+            groups: dict[tuple[int, bool], list[_Job]] = {}
+            for job in jobs:
+                if job.future.set_running_or_notify_cancel():
+                    groups.setdefault((job.number, job.explain != NO_MAP), []).append(job)
+            for (number, explain), group in groups.items():
+                try:
+                    outcomes = list(self._compute(self._models[number], group, explain))
+                except BaseException as error:  # the thread must outlive it: others wait
+                    for job in group:
+                        job.future.set_exception(error)
+                else:
+                    for job, outcome in zip(group, outcomes, strict=True):
+                        job.future.set_result(outcome)
+            del jobs, groups  # no picture stays until the next one comes
+
+    def _take(self) -> tuple[list[_Job], bool]:
+        """What waits, at least one job; and whether it was the last."""
+        first = self._jobs.get()
+        if first is None:
+            return [], True
+        jobs = [first]
+        while len(jobs) < self._batch:
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                break
+            if job is None:
+                return jobs, True
+            jobs.append(job)
+        return jobs, False
+
+    @staticmethod
+    def _compute(served: Served, jobs: Sequence[_Job], explain: bool) -> Iterable[Outcome]:
+        pixels = np.stack([job.pixels for job in jobs])
+        logits = served.predictor.compute(pixels)
+        rows = served.predictor.probabilities(logits)
+        if not explain or served.model is None:
+            return [Outcome(row) for row in rows]
+        from podium.gradcam import grad_cam
+
+        top = logits.argmax(axis=1)
+        targets = np.asarray(
+            [at if job.explain == TOP_CLASS else job.explain
+             for at, job in zip(top, jobs, strict=True)], dtype=np.int64
+        )  # fmt: skip
+        heat, _ = grad_cam(served.model, pixels, targets)
+        return [
+            Outcome(row, one, int(target))
+            for row, one, target in zip(rows, heat, targets, strict=True)
+        ]

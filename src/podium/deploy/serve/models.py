@@ -1,0 +1,233 @@
+"""Which models a server offers: those of runs, contenders, whole studies, and exports."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from podium.deploy.predictor import Predictor, load_predictor
+from podium.errors import ConfigError, DataError, RunFolderError
+from podium.evaluation import TrainedModel
+from podium.metrics import scores, wilson_interval
+from podium.store import RunFolder, StudyFolder, run_folder
+
+if TYPE_CHECKING:
+    from podium.config import StudySpec
+
+__all__ = ["Served", "best_of", "load_models"]
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model, and what is known of it."""
+
+    name: str
+    """What requests call it; no other of the server has this name."""
+    label: str
+    """What people call it."""
+    predictor: Predictor
+    model: TrainedModel | None = None
+    """For Grad-CAM; none for an export, which has no inside to look at."""
+    weights: int = 0
+    """Bytes in memory."""
+    valid_accuracy: float | None = None
+    """0 to 1, where it is known."""
+    test_correct: int | None = None
+    test_images: int | None = None
+    run: RunFolder | None = None
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """0 to 1, where it is known."""
+        if self.test_correct is None or not self.test_images:
+            return None
+        return self.test_correct / self.test_images
+
+    @property
+    def test_interval(self) -> tuple[float, float] | None:
+        """Wilson's 95 % interval of the test accuracy, 0 to 1."""
+        if self.test_correct is None or not self.test_images:
+            return None
+        return wilson_interval(self.test_correct, self.test_images)
+
+
+def load_models(
+    sources: Iterable[str | Path], *, device: str = "auto"
+) -> tuple[tuple[Served, ...], str]:
+    """Load everything that a server will offer; nothing is loaded later.
+
+    Args:
+        sources: each a run's folder, a contender's (its best seed by validation accuracy), a
+            study's (so for each contender that has weights), or what `podium export` wrote.
+        device: as in `Machine`, for all of them.
+
+    Returns:
+        The models, and a title for them: the study's, or the only model's.
+
+    Raises:
+        UserError: a source is none of these, is damaged, or is given twice.
+    """
+    found: list[Served] = []
+    titles: list[str] = []
+    for source in sources:
+        path = Path(source)
+        path = path if path.name else path.resolve()  # "." has no name
+        runs, title = _runs(path)
+        titles.append(title)
+        if runs:
+            found += [_load_run(run, label, device) for run, label in runs]
+        else:
+            found.append(_load_export(path))
+    if not found:
+        raise ConfigError("Expected one run, study or exported model at least, got none.")
+    twice = [path for path, often in Counter(
+        one.run.path.resolve() for one in found if one.run is not None
+    ).items() if often > 1]  # fmt: skip
+    if twice:
+        raise ConfigError(f"{twice[0]} is given more than once.")
+    named = tuple(_named(found))
+    return named, titles[0] if len(titles) == 1 else f"{len(named)} models"
+
+
+def best_of(models: Iterable[Served]) -> Served:
+    """The best by validation accuracy, which saw no test image; of equals, the first."""
+    return max(models, key=lambda one: -1.0 if one.valid_accuracy is None else one.valid_accuracy)
+
+
+def _runs(path: Path) -> tuple[list[tuple[RunFolder, str]], str]:
+    """The runs that a source stands for, with their labels; none where it is an export."""
+    folder = StudyFolder(path)
+    if folder.spec.is_file():
+        spec = folder.read_spec()
+        every = folder.runs(spec)
+        best = [
+            _best_seed([run for run in every if run.contender == name]) for name in spec.contenders
+        ]
+        runs = [(run, _label(run, spec)) for run in best if run is not None]
+        if not runs:
+            raise RunFolderError(
+                f"{path} holds no trained model yet. `podium run` trains its contenders."
+            )
+        return runs, spec.title or spec.name
+    if not path.exists():
+        raise RunFolderError(
+            f"{path} is not there. Expected a study's, a contender's or a run's folder, such as "
+            "runs/sports100, or a model that `podium export` wrote."
+        )
+    if path.name.startswith("seed-") and path.is_dir():
+        run = run_folder(path)
+        label = _label(run)
+        return [(run, label)], label
+    seeds = [
+        RunFolder(one, path.resolve().name, int(one.name[5:]))
+        for one in sorted(path.glob("seed-*"))
+        if one.name[5:].isdecimal()
+    ]
+    chosen = _best_seed(seeds)
+    if chosen is None and seeds:
+        raise RunFolderError(f"{path} holds no trained model yet. `podium run` trains it.")
+    if chosen is None:
+        return [], path.resolve().name
+    label = _label(chosen)
+    return [(chosen, label)], label
+
+
+def _best_seed(runs: list[RunFolder]) -> RunFolder | None:
+    """Finished runs before others, then the best by validation accuracy, then the first seed."""
+    trained = [run for run in runs if run.best.is_file() and run.model.is_file()]
+
+    def merit(run: RunFolder) -> tuple[bool, float, int]:
+        valid = _valid_accuracy(run)
+        return run.is_done(), -1.0 if valid is None else valid, -run.seed
+
+    return max(trained, key=merit, default=None)
+
+
+def _valid_accuracy(run: RunFolder) -> float | None:
+    """Of the best epoch: as the closing record says, or the history where there is none yet."""
+    if run.is_done():
+        value = run.read_done().get("valid_accuracy")
+        if isinstance(value, float | int):
+            return float(value)
+    if run.history.is_file():
+        rows = run.read_history()
+        return max((row["valid_accuracy"] for row in rows), default=None)
+    return None
+
+
+def _label(run: RunFolder, spec: StudySpec | None = None) -> str:
+    """The contender's label, with the model that stood in, if one did."""
+    if spec is None:
+        home = StudyFolder(run.path.resolve().parent.parent)
+        spec = home.read_spec() if home.spec.is_file() else None
+    known = spec is not None and run.contender in spec.contenders
+    label = spec.label(run.contender) if spec is not None and known else run.contender
+    done = run.read_done() if run.is_done() else {}
+    return f"{label} [{done.get('model')}]" if done.get("stood_in_for") else label
+
+
+def _load_run(run: RunFolder, label: str, device: str) -> Served:
+    predictor, model = load_predictor(run, device=device)
+    model.module.eval()
+    tensors = [*model.module.parameters(), *model.module.buffers()]
+    correct = images = None
+    if run.predictions("test").is_file():
+        found = scores(run.read_predictions("test"))
+        correct, images = found.correct, found.n
+    return Served(
+        run.contender,
+        label,
+        predictor,
+        model,
+        sum(one.numel() * one.element_size() for one in tensors),
+        _valid_accuracy(run),
+        correct,
+        images,
+        run,
+    )
+
+
+def _load_export(path: Path) -> Served:
+    import importlib
+
+    try:
+        exported = importlib.import_module("podium.deploy.exported")
+    except ModuleNotFoundError as error:
+        if error.name != "podium.deploy.exported":
+            raise
+        raise RunFolderError(
+            f"{path} holds no run. Expected a study's, a contender's or a run's folder, such as "
+            "runs/sports100."
+        ) from None
+    predictor: Predictor = exported.load_exported(path)
+    name = predictor.name or path.name
+    files = [path] if path.is_file() else [one for one in path.iterdir() if one.is_file()]
+    return Served(name, name, predictor, weights=sum(one.stat().st_size for one in files))
+
+
+def _named(models: list[Served]) -> Iterable[Served]:
+    """Names and labels that tell all apart: with the seed, the study, or a number where needed."""
+    often = Counter(one.name for one in models)
+    taken: set[str] = set()
+    for one in models:
+        name, more = one.name, ""
+        if often[name] > 1 and one.run is not None:
+            study = one.run.path.resolve().parent.parent.name
+            alike = [
+                other for other in models
+                if other.name == name and other.run is not None
+                and other.run.path.resolve().parent.parent.name == study
+            ]  # fmt: skip
+            more = f"seed {one.run.seed}" if len(alike) > 1 else study
+            name = f"{name}/seed-{one.run.seed}" if len(alike) > 1 else f"{study}/{name}"
+        number = 1
+        while name in taken:
+            number += 1
+            name = f"{one.name}-{number}"
+        taken.add(name)
+        if one.predictor.class_names == ():
+            raise DataError(f"{one.label} knows no classes.")
+        yield replace(one, name=name, label=f"{one.label} ({more})" if more else one.label)

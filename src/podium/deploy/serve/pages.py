@@ -1,0 +1,101 @@
+"""The page, the description of the API, and what they need: from the package, never from outside.
+
+Colours and fonts are the report's: its style sheet is sent as it is. What follows the system
+there can be chosen on this page, so the two sets of colours are read from that sheet and given
+out once more, for `data-theme`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from podium.__about__ import __version__
+from podium.deploy.serve.limits import Limits
+
+__all__ = ["ASSETS", "Asset", "asset", "page", "theme_css"]
+
+ASSETS = {
+    "report.css": "text/css; charset=utf-8",
+    "serve.css": "text/css; charset=utf-8",
+    "theme.js": "text/javascript; charset=utf-8",
+    "page.js": "text/javascript; charset=utf-8",
+    "results.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+"""What /assets has, and as what it is sent."""
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A file of a page."""
+
+    content: bytes
+    media_type: str
+
+
+def asset(name: str) -> Asset:
+    """One of `ASSETS`, read from the package."""
+    if name == "report.css":
+        sheet = _report_sheet()
+        text = f"{sheet}\n{theme_css(sheet)}"
+    else:
+        text = _own(name)
+    return Asset(text.encode(), ASSETS[name])
+
+
+def page(name: str, limits: Limits, **values: Any) -> str:
+    """A template of this package, filled in; values are escaped.
+
+    Args:
+        name: its file.
+        limits: of the server.
+        values: beside `version`, `megabytes` and `megapixels`, which are there.
+    """
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(_own(name)).render(
+        version=__version__,
+        limits=limits,
+        megabytes=f"{limits.max_bytes / 1e6:,.3g}",
+        megapixels=f"{limits.max_pixels / 1e6:,.3g}",
+        **values,
+    )
+
+
+def theme_css(sheet: str) -> str:
+    """The report's light and dark colours once more, for a theme that was chosen.
+
+    Args:
+        sheet: the report's style sheet.
+
+    Raises:
+        ValueError: it does not begin with its colours, light and then dark.
+    """
+    light = re.search(r"^:root \{(.*?)\}", sheet, re.DOTALL | re.MULTILINE)
+    dark = re.search(
+        r"@media \(prefers-color-scheme: dark\) \{\s*:root[^{]*\{(.*?)\}", sheet, re.DOTALL
+    )
+    if light is None or dark is None:
+        raise ValueError("the report's style sheet has no light and dark colours")
+    names = set(re.findall(r"--[\w-]+(?=:)", dark[1]))
+    kept = [one for one in re.findall(r"--[\w-]+:[^;]+;", light[1]) if one.split(":")[0] in names]
+    return (
+        f':root[data-theme="light"] {{ color-scheme: light; {" ".join(kept)} }}\n'
+        f':root[data-theme="dark"] {{ color-scheme: dark; {" ".join(dark[1].split())} }}\n'
+    )
+
+
+def _report_sheet() -> str:
+    file = resources.files("podium.reporting") / "templates" / "page.css"
+    return file.read_text(encoding="utf-8")
+
+
+def _own(name: str) -> str:
+    file = resources.files(__package__) / "assets" / name
+    return file.read_text(encoding="utf-8")

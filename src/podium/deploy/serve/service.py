@@ -1,0 +1,238 @@
+"""From the bytes of a picture to answers: decoding, the models, Grad-CAM pictures."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from podium.data.images import decode_rgb
+from podium.deploy.serve.batching import NO_MAP, TOP_CLASS, Outcome, Worker
+from podium.deploy.serve.limits import Admission, ApiError, Limits
+from podium.deploy.serve.models import Served, best_of
+from podium.deploy.serve.uploads import UploadKind, picture_bytes
+from podium.errors import ConfigError, UnreadableImageError, UserError
+from podium.threads import usable_cores
+
+__all__ = ["Service", "Wish"]
+
+_SHOWN = 640  # pixels of the longer side of a Grad-CAM picture
+_CALLED = "The picture"
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a request wants to know.
+
+    Attributes:
+        models: their places.
+        top: classes of each answer.
+        gradcam: with a picture of where the model looked.
+        explain: for this class instead of the likeliest.
+    """
+
+    models: tuple[int, ...]
+    top: int = 5
+    gradcam: bool = False
+    explain: str | None = None
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A picture once it is decoded: what each size of model sees, and a copy to draw on."""
+
+    size: tuple[int, int]
+    pixels: dict[int, npt.NDArray[np.uint8]]
+    shown: Image.Image | None
+
+
+class Service:
+    """The models of a server at work.
+
+    Decoding has a thread a core, so that no more pictures are unpacked at once; the models have
+    one thread between them, see `Worker`. Nothing of a picture outlives its answer.
+
+    Args:
+        models: at least one.
+        limits: of what is taken on.
+
+    Attributes:
+        explains: of each model, whether it can say where it looked.
+    """
+
+    def __init__(self, models: Sequence[Served], limits: Limits) -> None:
+        if not models:
+            raise ConfigError("A server needs one model at least, got none.")
+        self.models, self.limits = tuple(models), limits
+        self.default = best_of(models)
+        self.admission = Admission(limits)
+        self._places = {one.name: place for place, one in enumerate(self.models)}
+        self._pool = ThreadPoolExecutor(max(2, usable_cores()), "podium-decode")
+        self._worker = Worker(self.models)
+        self.explains = tuple(self._warm_up(place) for place in range(len(self.models)))
+
+    def _warm_up(self, place: int) -> bool:
+        """One grey picture: what a first picture needs is loaded now; and can it be explained?"""
+        side = self.models[place].predictor.image_size
+        grey = np.full((side, side, 3), 128, np.uint8)
+        if self.models[place].model is not None:
+            try:
+                outcome = self._worker.submit(place, grey, TOP_CLASS).result()
+                _draw(Image.fromarray(grey), outcome)
+                return True
+            except UserError:  # it has no layer that keeps places
+                pass
+        self._worker.submit(place, grey).result()
+        return False
+
+    def close(self) -> None:
+        """Finish what is under way and end the threads."""
+        self._pool.shutdown()
+        self._worker.close()
+
+    def wish(self, names: Sequence[str], top: int, gradcam: bool, explain: str | None) -> Wish:
+        """What a request asks for.
+
+        Raises:
+            ApiError: 404 for a model that is not there; 422 for a class that none of them knows.
+        """
+        if "all" in names and "all" not in self._places:
+            places = tuple(range(len(self.models)))
+        else:
+            places = tuple(self._place(name) for name in dict.fromkeys(names))
+        places = places or (self._places[self.default.name],)
+        if explain is not None and not any(
+            explain in self.models[place].predictor.class_names for place in places
+        ):
+            raise ApiError(
+                422, "unknown_class", f"No class is called {explain[:80]!r}. /v1/models lists them."
+            )
+        return Wish(places, top, gradcam or explain is not None, explain)
+
+    def _place(self, name: str) -> int:
+        if name not in self._places:
+            raise ApiError(
+                404,
+                "unknown_model",
+                f"There is no model {name[:80]!r} here. /v1/models lists them; `all` means all.",
+            )
+        return self._places[name]
+
+    async def answer(self, body: bytes, kind: UploadKind, wish: Wish) -> list[dict[str, Any]]:
+        """An answer for each model, as `podium.deploy.serve.schemas.Answer` describes it.
+
+        Args:
+            body: of the request.
+            kind: how it holds the picture.
+            wish: see there.
+
+        Raises:
+            ApiError: 400, 413, 415 or 422: the upload is not one picture that can be decoded.
+        """
+        began = time.perf_counter()
+        seen = await self._in_pool(self._look, body, kind, wish)
+        del body
+        outcomes = await asyncio.gather(*(
+            asyncio.wrap_future(self._worker.submit(
+                place, seen.pixels[self.models[place].predictor.image_size],
+                self._explained(place, wish),
+            ))
+            for place in wish.models
+        ))  # fmt: skip
+        drawn: list[str | None] = [None] * len(outcomes)
+        if seen.shown is not None:
+            drawn = await self._in_pool(_draw_all, seen.shown, outcomes)
+        took = round(1000 * (time.perf_counter() - began), 1)
+        return [
+            self._told(self.models[place], outcome, picture, seen.size, wish.top, took)
+            for place, outcome, picture in zip(wish.models, outcomes, drawn, strict=True)
+        ]
+
+    async def _in_pool(self, work: Callable[..., Result], *given: Any) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *given)
+
+    def _explained(self, place: int, wish: Wish) -> int:
+        if not wish.gradcam or not self.explains[place]:
+            return NO_MAP
+        if wish.explain is None:
+            return TOP_CLASS
+        names = self.models[place].predictor.class_names
+        return names.index(wish.explain) if wish.explain in names else NO_MAP
+
+    def _look(self, body: bytes, kind: UploadKind, wish: Wish) -> _Seen:
+        content = picture_bytes(body, kind, self.limits)
+        try:
+            picture = decode_rgb(content, _CALLED, max_pixels=self.limits.max_pixels)
+        except UnreadableImageError as error:
+            raise _undecodable(error.reason) from None
+        pixels: dict[int, npt.NDArray[np.uint8]] = {}
+        for place in wish.models:
+            predictor = self.models[place].predictor
+            if predictor.image_size not in pixels:
+                # a copy: what it gives may be a view of the whole picture
+                pixels[predictor.image_size] = np.array(predictor.pixels(picture))
+        size = picture.size
+        explained = any(self._explained(place, wish) != NO_MAP for place in wish.models)
+        if explained:
+            picture.thumbnail((_SHOWN, _SHOWN), Image.Resampling.LANCZOS)
+        return _Seen(size, pixels, picture if explained else None)
+
+    @staticmethod
+    def _told(
+        served: Served,
+        outcome: Outcome,
+        picture: str | None,
+        size: tuple[int, int],
+        top: int,
+        took: float,
+    ) -> dict[str, Any]:
+        predictor = served.predictor
+        best = predictor.best(outcome.probabilities, top)
+        explained = None if outcome.explained is None else predictor.class_names[outcome.explained]
+        return {
+            "model": served.name,
+            "predictions": [{"class": one.name, "probability": one.probability} for one in best],
+            "image": {"width": size[0], "height": size[1]},
+            "milliseconds": took,
+            "gradcam": picture,
+            "explained": explained,
+        }
+
+
+def _draw_all(picture: Image.Image, outcomes: Sequence[Outcome]) -> list[str | None]:
+    return [_draw(picture, one) for one in outcomes]
+
+
+def _draw(picture: Image.Image, outcome: Outcome) -> str | None:
+    """The picture with the heat laid over it, as a data URL."""
+    if outcome.heat is None:
+        return None
+    from podium.gradcam import overlay
+
+    out = io.BytesIO()
+    overlay(picture, outcome.heat).convert("RGB").save(out, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
+
+
+def _undecodable(reason: str) -> ApiError:
+    if "not an image" in reason:
+        return ApiError(
+            415,
+            "not_an_image",
+            "This is not a picture that can be read here. JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF "
+            "and PNM can.",
+        )
+    if "more than the limit" in reason:
+        return ApiError(422, "too_many_pixels", f"{_CALLED} is too large: {reason}.")
+    return ApiError(422, "undecodable", f"{_CALLED} cannot be decoded: {reason}.")
