@@ -18,6 +18,7 @@ SOURCE = Path(podium.__file__).parent
 LIGHT = [
     "podium",
     "podium.cli",
+    "podium.cli_export",
     "podium.config",
     "podium.store",
     "podium.metrics",
@@ -52,7 +53,17 @@ ROOMS = [
     {"reporting"},
     {"deploy"},
     {"study"},
-    {"api", "progress", "terminal", "cli", "cli_data", "cli_verdicts", "__main__", ""},
+    {
+        "api",
+        "progress",
+        "terminal",
+        "cli",
+        "cli_data",
+        "cli_export",
+        "cli_verdicts",
+        "__main__",
+        "",
+    },
 ]
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 

@@ -17,14 +17,17 @@ from typing import TYPE_CHECKING, Any
 from podium.__about__ import __version__
 
 if TYPE_CHECKING:
-    from podium.api import audit, compare, evaluate, power, report, train
+    from podium.api import audit, compare, evaluate, export, power, report, train
     from podium.auditing import Audit
     from podium.comparison import Plan, Verdicts
     from podium.config import Machine, RunSpec, StudySpec
     from podium.data.index import DataIndex, build_index
+    from podium.deploy.export import Export, Exports
+    from podium.deploy.exported import load_exported
     from podium.errors import (
         ConfigError,
         DataError,
+        ExportError,
         PodiumError,
         RunFolderError,
         TrainingError,
@@ -39,14 +42,17 @@ if TYPE_CHECKING:
     from podium.studyfile import load_study
 
 _HOMES = {
-    "podium.api": ("audit", "compare", "evaluate", "power", "report", "train"),
+    "podium.api": ("audit", "compare", "evaluate", "export", "power", "report", "train"),
     "podium.auditing": ("Audit",),
     "podium.comparison": ("Plan", "Verdicts"),
     "podium.config": ("Machine", "RunSpec", "StudySpec"),
     "podium.data.index": ("DataIndex", "build_index"),
+    "podium.deploy.export": ("Export", "Exports"),
+    "podium.deploy.exported": ("load_exported",),
     "podium.errors": (
         "ConfigError",
         "DataError",
+        "ExportError",
         "PodiumError",
         "RunFolderError",
         "TrainingError",
@@ -66,6 +72,9 @@ __all__ = [
     "ConfigError",
     "DataError",
     "DataIndex",
+    "Export",
+    "ExportError",
+    "Exports",
     "Machine",
     "Plan",
     "PodiumError",
@@ -88,7 +97,9 @@ __all__ = [
     "build_model",
     "compare",
     "evaluate",
+    "export",
     "list_models",
+    "load_exported",
     "load_study",
     "per_class",
     "power",

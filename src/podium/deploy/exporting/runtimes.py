@@ -1,0 +1,152 @@
+"""An exported file in its runtime: from uint8 pixels to logits, on all cores, from any thread."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from podium.deploy.exporting.libraries import library, openvino, quiet
+from podium.deploy.exporting.module import INPUT
+from podium.threads import usable_cores
+
+__all__ = [
+    "Compute",
+    "open_onnx",
+    "open_openvino",
+    "open_pt2",
+    "open_torchscript",
+    "processor_multiplies_bf16",
+]
+
+Pixels = npt.NDArray[np.uint8]
+Logits = npt.NDArray[np.float32]
+Compute = Callable[[Pixels], Logits]
+
+_LEAST_PART = 4  # images: smaller parts of a batch cost more than the second core gives
+
+
+class _OnAllCores:
+    """Large batches in parts, a core each; small ones whole, all cores at one picture.
+
+    Several callers at a time share the same threads, so that no core is asked twice.
+
+    Args:
+        part: runs on one core; from `cores` threads at a time.
+        whole: gives what runs on all cores; called once, when the first small batch comes.
+    """
+
+    def __init__(self, part: Compute, whole: Callable[[], Compute]) -> None:
+        self.part, self.make_whole, self.cores = part, whole, usable_cores()
+        self.whole: Compute | None = None
+        self.lock = threading.Lock()
+        self.pool = ThreadPoolExecutor(self.cores, thread_name_prefix="podium-export")
+
+    def __call__(self, pixels: Pixels) -> Logits:
+        parts = min(self.cores, len(pixels) // _LEAST_PART)
+        if self.cores > 1 and parts < 2:
+            with self.lock:
+                if self.whole is None:
+                    self.whole = self.make_whole()
+            return self.whole(pixels)
+        work = np.array_split(pixels, max(1, parts))
+        return np.concatenate(list(self.pool.map(self.part, work)))
+
+
+def open_onnx(model: bytes) -> Compute:
+    """By onnxruntime on the CPU.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    ort = library("onnxruntime")
+
+    def session(threads: int) -> Compute:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors
+        # a thread that spins while it waits takes the core from those that have work
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        opened = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return lambda pixels: np.asarray(opened.run(["logits"], {INPUT: pixels})[0])
+
+    return _OnAllCores(session(1), lambda: session(usable_cores()))
+
+
+def open_openvino(xml: Path, precision: str) -> Compute:
+    """By OpenVINO on the CPU.
+
+    Args:
+        xml: the `model.xml`, with the `model.bin` beside it.
+        precision: bf16, or anything else for fp32 where the file does not say int8.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    core = openvino().Core()
+    model = core.read_model(xml)
+    cores = usable_cores()
+
+    def compiled(**settings: Any) -> Compute:
+        plan = core.compile_model(
+            model,
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+                "INFERENCE_NUM_THREADS": cores,
+                **settings,
+            },
+        )
+        own = threading.local()  # a request takes one picture at a time
+
+        def run(pixels: Pixels) -> Logits:
+            if not hasattr(own, "request"):
+                own.request = plan.create_infer_request()
+            found = own.request.infer({INPUT: np.ascontiguousarray(pixels)}, share_inputs=True)
+            return np.array(found["logits"])
+
+        return run
+
+    many = compiled(PERFORMANCE_HINT="THROUGHPUT", NUM_STREAMS=cores)
+    return _OnAllCores(many, lambda: compiled(PERFORMANCE_HINT="LATENCY"))
+
+
+def open_torchscript(content: bytes) -> Compute:
+    """By PyTorch. The file can run code: see `podium.deploy.exported`."""
+    import torch
+
+    with quiet():
+        module = torch.jit.load(io.BytesIO(content), map_location="cpu")
+    return _torch(module)
+
+
+def open_pt2(content: bytes) -> Compute:
+    """By PyTorch. The file is unpickled: see `podium.deploy.exported`."""
+    import torch
+
+    with quiet():
+        module = torch.export.load(io.BytesIO(content)).module()
+    return _torch(module.to(memory_format=torch.channels_last))
+
+
+def _torch(module: Any) -> Compute:
+    import torch
+
+    def run(pixels: Pixels) -> Logits:
+        with torch.inference_mode():
+            return np.asarray(module(torch.from_numpy(pixels))[1].numpy())
+
+    return run
+
+
+def processor_multiplies_bf16() -> bool:
+    """Whether OpenVINO computes in bf16 here; elsewhere it would emulate it, slower than fp32."""
+    found = openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in found
