@@ -18,7 +18,7 @@ from podium.store import Predictions, RunFolder, StudyFolder
 from podium.threads import in_order
 from podium.transforms import eval_transform
 
-__all__ = ["CALIBRATION", "CHECKED", "Sample", "calibration_images", "study_data", "check_images"]
+__all__ = ["CALIBRATION", "CHECKED", "Sample", "calibration_images", "check_images", "study_data"]
 
 Pixels = npt.NDArray[np.uint8]
 Item = TypeVar("Item")

@@ -123,7 +123,7 @@ def open_torchscript(content: bytes) -> Compute:
     import torch
 
     with quiet():
-        module = torch.jit.load(io.BytesIO(content), map_location="cpu")
+        module = torch.jit.load(io.BytesIO(content), "cpu")  # type: ignore[no-untyped-call]
     return _torch(module)
 
 

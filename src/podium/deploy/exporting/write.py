@@ -41,7 +41,7 @@ def torchscript_writer(module: Deployable, sample: torch.Tensor) -> Writer:
     """The traced and frozen model: runs where libtorch does, from C++ too."""
     module = module.to(memory_format=torch.channels_last)
     with quiet(), torch.no_grad():
-        frozen = torch.jit.freeze(torch.jit.trace(module, (sample,), check_trace=False))
+        frozen = torch.jit.freeze(_trace(module, sample))
 
     def write(strings: Strings, place: Path) -> None:
         out = io.BytesIO()
@@ -128,3 +128,7 @@ def openvino_writer(onnx_file: Path) -> Writer:
 
 def _shapes() -> dict[str, dict[int, Any]]:
     return {INPUT: {0: torch.export.Dim("batch", min=1, max=MOST_IMAGES)}}
+
+
+def _trace(module: Deployable, sample: torch.Tensor) -> Any:
+    return torch.jit.trace(module, (sample,), check_trace=False)  # type: ignore[no-untyped-call]
