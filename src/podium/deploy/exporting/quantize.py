@@ -88,8 +88,9 @@ def quantize(
     )
 
 
-def _rank(one: Quantized) -> tuple[float, float, float]:
-    return -one.check.disagreements, one.check.agreement, -one.check.mean
+def _rank(one: Quantized) -> tuple[float, float]:
+    # of the same agreement, what changes probabilities least: that depends on chance less
+    return -one.check.disagreements, -one.check.mean
 
 
 @dataclass
@@ -120,20 +121,17 @@ class _Search:
         ]
         self.layers = [nodes[at].name for at in heavy[:-1]]
         self.best_method = next(iter(METHODS))
-        self.stem = 1
+        self.worst: list[str] = []
 
     def calibrations(self) -> None:
         for method in list(METHODS)[:2]:
-            self.attempt(method, self.layers[:1], "the first layer")
+            for stem in (1, 2):
+                self.attempt(method, self.layers[:stem], _first(stem))
         self.best_method = self.best().told.partition(";")[0]
 
     def longer_stems(self) -> None:
-        for self.stem in (2, 3):
-            self.attempt(
-                self.best_method, self.layers[: self.stem], f"the first {self.stem} layers"
-            )
-            if not refuse(self.tried[-1].check, "int8"):
-                return
+        for stem in (3, 4):
+            self.attempt(self.best_method, self.layers[:stem], _first(stem))
 
     def sensitive(self) -> None:
         """Each layer alone in int8: those by which most is lost go back to fp32, more and more."""
@@ -186,6 +184,10 @@ class _Search:
                 calibration_cache_path=self.folder / f"{list(METHODS).index(method)}.json",
             )
         return path
+
+
+def _first(count: int) -> str:
+    return "the first layer" if count == 1 else f"the first {count} layers"
 
 
 def _reader(images: Pixels) -> Any:
