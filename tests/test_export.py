@@ -477,6 +477,9 @@ def test_large_batches_go_to_all_cores_and_small_ones_do_not() -> None:
     seen.clear()
     both(pixels[:2])
     assert seen == [("whole", 2)]
+    both.callers += 1  # somebody else's call is under way
+    both(pixels[:2])
+    assert seen == [("whole", 2), ("part", 2)]
 
 
 @pytest.mark.slow

@@ -160,19 +160,22 @@ class _Search:
         """Quantise, look how it agrees, and keep both."""
         self.progress(f"int8: {method}, {what} in fp32")
         path = self.write(method, kept, f"int8-{len(self.tried)}")
-        told = f"{method}; {what} and the classifier in fp32; {len(self.calibration)} images"
+        count = len(self.images(method))
+        told = f"{method}; {what} and the classifier in fp32; {count} images"
         self.tried.append(Quantized(path, self.judge(path), told))
+
+    def images(self, method: str) -> Pixels:
+        return self.calibration if METHODS[method][0] == "MinMax" else self.calibration[:_FEW]
 
     def write(self, method: str, kept: Sequence[str], name: str) -> Path:
         tools = library("onnxruntime.quantization")
         kind, options = METHODS[method]
-        images = self.calibration if kind == "MinMax" else self.calibration[:_FEW]
         path = self.folder / f"{name}.onnx"
         with _silent():
             tools.quantize_static(
                 str(self.prepared),
                 str(path),
-                _reader(images),
+                _reader(self.images(method)),
                 quant_format=tools.QuantFormat.QDQ,
                 per_channel=True,
                 weight_type=tools.QuantType.QInt8,

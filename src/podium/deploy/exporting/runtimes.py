@@ -33,30 +33,42 @@ _LEAST_PART = 4  # images: smaller parts of a batch cost more than the second co
 
 
 class _OnAllCores:
-    """Large batches in parts, a core each; small ones whole, all cores at one picture.
+    """All cores at work and none asked twice, however many callers there are.
 
-    Several callers at a time share the same threads, so that no core is asked twice.
+    A large batch goes in parts to threads that all callers share, a core each. A small one gets
+    all cores where its caller is alone, and one core, in the caller's own thread, where not.
 
     Args:
-        part: runs on one core; from `cores` threads at a time.
-        whole: gives what runs on all cores; called once, when the first small batch comes.
+        part: runs on one core; called from several threads at a time.
+        whole: gives what runs on all cores; called once, when the first small batch comes alone.
     """
 
     def __init__(self, part: Compute, whole: Callable[[], Compute]) -> None:
         self.part, self.make_whole, self.cores = part, whole, usable_cores()
         self.whole: Compute | None = None
+        self.callers = 0
         self.lock = threading.Lock()
         self.pool = ThreadPoolExecutor(self.cores, thread_name_prefix="podium-export")
 
     def __call__(self, pixels: Pixels) -> Logits:
-        parts = min(self.cores, len(pixels) // _LEAST_PART)
-        if self.cores > 1 and parts < 2:
+        with self.lock:
+            self.callers += 1
+            alone = self.callers == 1
+        try:
+            parts = min(self.cores, len(pixels) // _LEAST_PART)
+            if parts > 1:
+                work = np.array_split(pixels, parts)
+                return np.concatenate(list(self.pool.map(self.part, work)))
+            return (self._on_all() if alone and self.cores > 1 else self.part)(pixels)
+        finally:
             with self.lock:
-                if self.whole is None:
-                    self.whole = self.make_whole()
-            return self.whole(pixels)
-        work = np.array_split(pixels, max(1, parts))
-        return np.concatenate(list(self.pool.map(self.part, work)))
+                self.callers -= 1
+
+    def _on_all(self) -> Compute:
+        with self.lock:
+            if self.whole is None:
+                self.whole = self.make_whole()
+            return self.whole
 
 
 def open_onnx(model: bytes) -> Compute:
@@ -140,8 +152,9 @@ def _torch(module: Any) -> Compute:
     import torch
 
     def run(pixels: Pixels) -> Logits:
+        writable = np.require(pixels, np.uint8, "W")  # torch warns of an array that is not
         with torch.inference_mode():
-            return np.asarray(module(torch.from_numpy(pixels))[1].numpy())
+            return np.asarray(module(torch.from_numpy(writable))[1].numpy())
 
     return run
 
