@@ -74,12 +74,12 @@ def settled(
         for _ in range(3):
             model.module(torch.cat([images, images.flip(3)]))
         model.module.eval()
-        final: Any = model.module[-1]
-        final[-1].weight *= 20  # as sure as a trained one
+        layers: Any = model.module
+        layers[-1][-1].weight *= 20  # as sure as a trained one
     state = {name: value.contiguous() for name, value in model.module.state_dict().items()}
     save_file(state, run.best)
     for split in ("valid", "test"):
-        predict_split(load_run(run), index, split).write(run.predictions(split))  # type: ignore[arg-type]
+        predict_split(load_run(run), index, split).write(run.predictions(split))
     assert len(set(run.read_predictions("test").predicted)) == 3
     return run
 
@@ -190,9 +190,9 @@ def test_another_model_is_not_let_through(
     folded = deployed._folded
 
     def disturbed(module: nn.Module, size: int) -> nn.Module:
-        changed: Any = folded(module, size)
+        changed = folded(module, size)
         with torch.no_grad():
-            changed[0][0].weight *= 1.2
+            next(changed.parameters()).mul_(1.2)
         return changed
 
     old = tmp_path / FILES["onnx"]
@@ -301,7 +301,7 @@ def test_a_comparison_by_hand() -> None:
     assert seen.mean == pytest.approx((0.1 + 0.0002 + 0.5) / 3, rel=1e-3)
     assert (seen.accuracy, seen.accuracy_before) == (0.5, 1.0)
     with pytest.raises(ExportError, match="finite"):
-        compare(expected, found * np.nan, 1.0, "fp32", split="s")
+        compare(expected, np.full_like(found, np.nan), 1.0, "fp32", split="s")
     assert set(LIMITS) == {"fp32", "bf16", "int8"}
 
 
