@@ -18,6 +18,7 @@ SOURCE = Path(podium.__file__).parent
 LIGHT = [
     "podium",
     "podium.cli",
+    "podium.cli_export",
     "podium.config",
     "podium.store",
     "podium.metrics",
@@ -61,6 +62,7 @@ ROOMS = [
         "cli_data",
         "cli_predict",
         "cli_serve",
+        "cli_export",
         "cli_verdicts",
         "__main__",
         "",

@@ -17,16 +17,19 @@ from typing import TYPE_CHECKING, Any
 from podium.__about__ import __version__
 
 if TYPE_CHECKING:
-    from podium.api import audit, compare, evaluate, power, predict, report, train
+    from podium.api import audit, compare, evaluate, export, power, predict, report, train
     from podium.auditing import Audit
     from podium.comparison import Plan, Verdicts
     from podium.config import Machine, RunSpec, StudySpec
     from podium.data.index import DataIndex, build_index
+    from podium.deploy.export import Export, Exports
+    from podium.deploy.exported import load_exported
     from podium.deploy.predict import FilePrediction
     from podium.deploy.predictor import Guess
     from podium.errors import (
         ConfigError,
         DataError,
+        ExportError,
         PodiumError,
         RunFolderError,
         TrainingError,
@@ -42,16 +45,19 @@ if TYPE_CHECKING:
     from podium.studyfile import load_study
 
 _HOMES = {
-    "podium.api": ("audit", "compare", "evaluate", "power", "predict", "report", "train"),
+    "podium.api": ("audit", "compare", "evaluate", "export", "power", "predict", "report", "train"),
     "podium.auditing": ("Audit",),
     "podium.comparison": ("Plan", "Verdicts"),
     "podium.config": ("Machine", "RunSpec", "StudySpec"),
     "podium.data.index": ("DataIndex", "build_index"),
     "podium.deploy.predict": ("FilePrediction",),
     "podium.deploy.predictor": ("Guess",),
+    "podium.deploy.export": ("Export", "Exports"),
+    "podium.deploy.exported": ("load_exported",),
     "podium.errors": (
         "ConfigError",
         "DataError",
+        "ExportError",
         "PodiumError",
         "RunFolderError",
         "TrainingError",
@@ -72,6 +78,9 @@ __all__ = [
     "ConfigError",
     "DataError",
     "DataIndex",
+    "Export",
+    "ExportError",
+    "Exports",
     "FilePrediction",
     "Guess",
     "Machine",
@@ -97,7 +106,9 @@ __all__ = [
     "compare",
     "evaluate",
     "explain",
+    "export",
     "list_models",
+    "load_exported",
     "load_study",
     "per_class",
     "power",

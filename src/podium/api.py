@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from podium.auditing import Audit
     from podium.comparison import Plan, Sheet, Verdicts
     from podium.data.index import DataIndex
+    from podium.deploy.export import Exports
     from podium.deploy.predict import FilePrediction
 
 __all__ = [
     "audit",
     "compare",
     "evaluate",
+    "export",
     "power",
     "predict",
     "report",
@@ -327,4 +329,53 @@ def audit(data: str | Path, *, labels: bool = True, notify: Notify = silent) -> 
         resolve_data(str(data)),
         labels=labels,
         progress=lambda what, done, total: notify(Event("audit", what, step=done, total=total)),
+    )
+
+
+def export(
+    run: RunFolder | str | Path,
+    formats: Sequence[str] = ("onnx",),
+    *,
+    int8: bool = False,
+    precision: str = "fp32",
+    calibration: str | Path | None = None,
+    data: str | Path | None = None,
+    to: str | Path | None = None,
+    rounds: int = 5,
+    notify: Notify = silent,
+) -> Exports:
+    """Export a run's best epoch to files for other programs, each checked before it is kept.
+
+    Args:
+        run: a run's folder, `runs/<study>/<contender>/seed-<n>`.
+        formats: of onnx, torchscript (which PyTorch calls deprecated), pt2 and openvino.
+        int8: quantise to 8 bits; onnx and openvino alone.
+        precision: fp32 or bf16, in which an OpenVINO export runs unless told otherwise.
+        calibration: folder of images for int8; empty: the study's training images.
+        data: folder of images to check on; empty: the study's validation images.
+        to: folder to write to; empty: `export/` in the run's folder.
+        rounds: of the measurement of speed; 0: none.
+        notify: told what is being done.
+
+    Returns:
+        Path, size, agreement and speed of each; `podium.load_exported` opens one.
+
+    Raises:
+        ExportError: an export does not agree with its model; no file of it is left.
+        ConfigError: a setting is impossible, a library is missing, or there are no images.
+        RunFolderError: there is no trained model in `run`.
+    """
+    from podium.deploy.export import export_run
+    from podium.events import Event
+
+    return export_run(
+        run,
+        formats,
+        int8=int8,
+        precision=precision,
+        calibration=calibration,
+        data=data,
+        to=to,
+        rounds=rounds,
+        progress=lambda told: notify(Event("message", told)),
     )

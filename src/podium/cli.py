@@ -16,6 +16,7 @@ from rich.table import Table
 
 from podium.__about__ import __version__
 from podium.cli_data import app as data_app
+from podium.cli_export import app as export_app
 from podium.cli_predict import app as predict_app
 from podium.cli_serve import app as serve_app
 from podium.cli_verdicts import app as verdicts_app
@@ -36,6 +37,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(verdicts_app)
 app.add_typer(predict_app)
 app.add_typer(serve_app)
+app.add_typer(export_app)
 
 
 class Lang(StrEnum):

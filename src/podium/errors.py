@@ -8,6 +8,7 @@
     │   ├── WeightsUnavailableError    pre-trained weights that cannot be had here
     │   └── RunFolderError   a run folder that is not what it should be
     ├── TrainingError        a run that cannot go on (a loss that is not finite)
+    ├── ExportError          an exported model that does not say what its run says
     └── StorageError         a file that cannot be written: exit code 1 for a full or broken disk,
                              2 for a folder that may not be written
 
@@ -23,6 +24,7 @@ from collections.abc import Iterator
 __all__ = [
     "ConfigError",
     "DataError",
+    "ExportError",
     "PodiumError",
     "RunFolderError",
     "StorageError",
@@ -78,6 +80,10 @@ class RunFolderError(UserError):
 
 class TrainingError(PodiumError):
     """Training cannot go on; the last good state is kept."""
+
+
+class ExportError(PodiumError):
+    """An export failed its check against the model it was made of; no file of it is kept."""
 
 
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
