@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from podium.reporting.answers import Answers, answers
 from podium.reporting.labels import Labels
 from podium.reporting.style import RIGHT, WRONG, shorten
 from podium.store import Predictions
@@ -37,17 +38,21 @@ class Picture:
         return self.true == self.predicted
 
 
-def random_pictures(predictions: Predictions, thumbnails: Mapping[str, bytes]) -> list[Picture]:
+def random_pictures(
+    predictions: Predictions, thumbnails: Mapping[str, bytes], said: Answers | None = None
+) -> list[Picture]:
     """Twelve test images at random, or all where there are fewer; the choice depends on the
-    paths alone, so it is the same for every contender."""
+    paths alone, so it is the same for every contender. `said` spares reckoning it again."""
     stored = sorted(
         (path, number) for number, path in enumerate(predictions.paths) if path in thumbnails
     )
     order = np.random.default_rng(GALLERY_SEED).permutation(len(stored))[: COLUMNS * ROWS]
-    return _pictures(predictions, thumbnails, [stored[place][1] for place in order])
+    return _pictures(predictions, thumbnails, [stored[place][1] for place in order], said)
 
 
-def confident_mistakes(predictions: Predictions, thumbnails: Mapping[str, bytes]) -> list[Picture]:
+def confident_mistakes(
+    predictions: Predictions, thumbnails: Mapping[str, bytes], said: Answers | None = None
+) -> list[Picture]:
     """The twelve wrong predictions with the highest probability, or fewer where there are no
     more; images without a stored picture are passed over."""
     wrong = [
@@ -55,22 +60,26 @@ def confident_mistakes(predictions: Predictions, thumbnails: Mapping[str, bytes]
         for number in np.flatnonzero(predictions.predicted != predictions.labels).tolist()
         if predictions.paths[number] in thumbnails
     ]
-    certainty = predictions.probabilities.max(axis=1)
+    said = answers(predictions, 1) if said is None else said
+    certainty = said.share[:, 0]
     wrong.sort(key=lambda number: (-certainty[number], predictions.paths[number]))
-    return _pictures(predictions, thumbnails, wrong[: COLUMNS * ROWS])
+    return _pictures(predictions, thumbnails, wrong[: COLUMNS * ROWS], said)
 
 
 def _pictures(
-    predictions: Predictions, thumbnails: Mapping[str, bytes], numbers: Sequence[int]
+    predictions: Predictions,
+    thumbnails: Mapping[str, bytes],
+    numbers: Sequence[int],
+    said: Answers | None,
 ) -> list[Picture]:
-    names, probabilities = predictions.class_names, predictions.probabilities
+    names, said = predictions.class_names, answers(predictions, 1) if said is None else said
     return [
         Picture(
             path=predictions.paths[number],
             jpeg=thumbnails[predictions.paths[number]],
             true=names[predictions.labels[number]],
-            predicted=names[predictions.predicted[number]],
-            probability=float(probabilities[number].max()),
+            predicted=names[said.top[number, 0]],
+            probability=float(said.share[number, 0]),
         )
         for number in numbers
     ]
