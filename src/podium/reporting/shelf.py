@@ -34,6 +34,7 @@ class Shelf:
         self.room = room
         self.rules: list[str] = []
         self.numbers: dict[tuple[str, str], int] = {}
+        self.contents: dict[bytes, int] = {}
 
     def put(self, jpeg: bytes, path: str, run: str = "") -> int | None:
         """Keep a picture; returns its number, or none where it does not fit.
@@ -46,6 +47,9 @@ class Shelf:
         key = (run, path)
         if key in self.numbers:
             return self.numbers[key]
+        if jpeg in self.contents:
+            self.numbers[key] = self.contents[jpeg]
+            return self.contents[jpeg]
         number = len(self.rules)
         size = 4 * -(-len(jpeg) // 3) + len(f".p{number}{{background-image:{START}{END}}}\n")
         if size > self.room:
@@ -53,7 +57,7 @@ class Shelf:
         self.room -= size
         code = base64.b64encode(jpeg).decode()
         self.rules.append(f".p{number}{{background-image:{START}{code}{END}}}\n")
-        self.numbers[key] = number
+        self.numbers[key] = self.contents[jpeg] = number
         return number
 
     def number(self, path: str, run: str = "") -> int | None:

@@ -7,7 +7,9 @@ function startBoard() {
   const choices = all("select", bar);
   const told = bar.querySelector("output");
   const plain = (words) => words.normalize("NFKD").replace(/\p{M}/gu, "").toLocaleLowerCase();
-  const words = new Map(rows.map((row) => [row, plain(row.cells.length ? row.textContent : "")]));
+  // by what the row is of, not by whom it is tied with
+  const words = new Map(rows.map((row) => [row, plain(all(".name, .what:not(.tied), .seed", row)
+    .map((one) => one.textContent).join(" "))]));
   choices.forEach((choice) => {
     const facet = choice.dataset.facet;
     const values = [...new Set(rows.map((row) => row.dataset[facet]))].filter(Boolean);
