@@ -4,7 +4,7 @@ function startExplore(open) {
   section.hidden = false;
   all("[data-needs-script]").forEach((one) => { one.hidden = false; });
   startSearch(open);
-  const place = section.querySelector(".place");
+  const place = section.querySelector(".every");
   const fill = () => place.replaceChildren(
     ...[partNotice(), filteredCards(everyImage, (images) => { everywhere = images; })]
       .filter(Boolean));
