@@ -5,7 +5,7 @@ The maps were made with the run's own weights and stored with it; here they are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from podium.reporting.answers import Answers
-from podium.reporting.gallery import decoded
+from podium.reporting.gallery import decoded, fitted_words
 from podium.reporting.labels import Labels
 from podium.reporting.style import RIGHT, WRONG, shorten
 from podium.store import Predictions
@@ -26,6 +26,7 @@ LABEL_MARK = "#label"
 MOST_OF_A_KIND = 6  # right ones, and wrong ones
 COLUMNS = 6  # pictures in a row of the figure: 3 right answers of two, or 2 wrong ones of three
 HEAD, SIDE, WORDS = 0.62, 1.45, 0.62  # inches: the title, a picture, the words below it
+PITCH = 1.7  # inches from a picture to the next
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def explanation_figure(shown: Sequence[Explanation], title: str, say: Labels) ->
         say: the language.
     """
     rows = _rows(shown)
-    wide, high = 1.62 * COLUMNS, HEAD + len(rows) * (SIDE + WORDS)
+    wide, high = PITCH * COLUMNS, HEAD + len(rows) * (SIDE + WORDS)
     figure = Figure(figsize=(wide, high))
     # placed in inches, as the other galleries are
     for number, row in enumerate(rows):
@@ -103,7 +104,7 @@ def explanation_figure(shown: Sequence[Explanation], title: str, say: Labels) ->
             if one.of_true is not None:
                 panels.append((one.of_true, one.true))
             for place, (jpeg, name) in enumerate(panels):
-                left = ((column + place) * 1.62 + 0.08) / wide
+                left = ((column + place) * PITCH + 0.08) / wide
                 axes = figure.add_axes((left, low, SIDE / wide, SIDE / high))
                 axes.set_axis_off()
                 axes.set(xlim=(0, 1), ylim=(0, 1))
@@ -112,23 +113,31 @@ def explanation_figure(shown: Sequence[Explanation], title: str, say: Labels) ->
                     axes.text(0.5, 0.5, say("no_picture"), ha="center", va="center", fontsize=7)
                 else:
                     _show(axes, pixels)
-                colour = RIGHT if one.right else WRONG
-                if not name:
-                    axes.add_patch(
-                        Rectangle((0, 0), 1, 1, fill=False, edgecolor=colour, linewidth=1.4,
-                                  linestyle="-" if one.right else (0, (4, 2)), clip_on=False)
-                    )  # fmt: skip
-                    words = [(say("gallery_true", name=shorten(one.true, 18)), "black")]
-                    mark = "✓" if one.right else "✗"
-                    words.append((f"{mark} {shorten(one.predicted, 20)}", colour))
-                    words.append((say.percent(one.probability, 1), colour))
-                else:
-                    words = [(say("cam_of", name=""), "black"), (shorten(name, 22), "black")]
-                for line, (text, ink) in enumerate(words):
-                    axes.text(0, -0.04 - 0.115 * line, text, va="top", fontsize=7.2, color=ink)
+                _caption(axes, one, name, say)
             column += 3 if not one.right else 2
     figure.suptitle(f"{say('cam_title')}\n{shorten(title, 80)}", y=1 - 0.08 / high, va="top")
     return figure
+
+
+def _caption(axes: Axes, one: Explanation, name: str, say: Labels) -> None:
+    """Below the picture what was said of it; below a map (`name` of a class) what it is for."""
+    colour = RIGHT if one.right else WRONG
+    lines: list[tuple[Callable[[str], str], str, str]]
+    if name:
+        lines = [(str, say("cam_of", name="").strip(), "black"), (str, name, "black")]
+    else:
+        axes.add_patch(
+            Rectangle((0, 0), 1, 1, fill=False, edgecolor=colour, linewidth=1.4,
+                      linestyle="-" if one.right else (0, (4, 2)), clip_on=False)
+        )  # fmt: skip
+        mark = "✓ " if one.right else "✗ "
+        lines = [
+            (lambda cut: say("gallery_true", name=cut), one.true, "black"),
+            (lambda cut: mark + cut, one.predicted, colour),
+            (str, say.percent(one.probability, 1), colour),
+        ]
+    for number, (words, text, ink) in enumerate(lines):
+        fitted_words(axes, -0.04 - 0.115 * number, words, text, fontsize=7.2, color=ink)
 
 
 def _rows(shown: Sequence[Explanation]) -> list[list[Explanation]]:
