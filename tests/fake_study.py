@@ -7,14 +7,21 @@ confused, as real ones do.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from podium.store import Predictions, RunFolder, StudyFolder, write_json, write_text
+from podium.store import (
+    Predictions,
+    RunFolder,
+    StudyFolder,
+    write_json,
+    write_pictures,
+    write_text,
+)
 from podium.studyfile import load_study
 
 __all__ = ["ODD_NAMES", "fake_study", "save_run"]
@@ -75,6 +82,7 @@ def fake_study(
     skill: Sequence[float] = SKILL,
     title: str | None = None,
     overrides: Mapping[str, Any] | None = None,
+    explanations: bool = False,
 ) -> StudyFolder:
     """Write a whole study into `root` and return its folder.
 
@@ -90,6 +98,7 @@ def fake_study(
         skill: about the test accuracy of each contender.
         title: of the study.
         overrides: settings for all contenders.
+        explanations: write a picture of where the model looked for some test images of each run.
     """
     names = list(CONTENDERS)[:contenders]
     recipes = {}
@@ -126,6 +135,8 @@ def fake_study(
             save_run(run, test, valid, _history(rng, recipes[name], skill[number]))
             used = "efficientnet_lite0" if stand_in and number == len(names) - 1 else None
             _close(run, recipes[name], PARAMETERS[number], used)
+            if explanations:
+                write_pictures(run.explanations, _explanations(test, folder.read_thumbnails()))
     return folder
 
 
@@ -185,6 +196,29 @@ def _predictions(
     return Predictions(
         tuple(names), tuple(paths), labels.astype(np.int64), logits.astype(np.float32)
     )
+
+
+def _explanations(
+    test: Predictions, thumbnails: Mapping[str, bytes]
+) -> Iterator[tuple[str, bytes]]:
+    """Eight right answers and eight wrong ones, the map a patch of red that only looks like one."""
+    right = test.predicted == test.labels
+    for row in [*np.flatnonzero(right)[:8].tolist(), *np.flatnonzero(~right)[:8].tolist()]:
+        path = test.paths[row]
+        keys = [path] if right[row] else [path, f"{path}#label"]
+        for number, key in enumerate(keys):
+            with Image.open(io.BytesIO(thumbnails[path])) as image:
+                cool = Image.new("RGB", image.size, (20, 40, 160))
+                mask = Image.new("L", image.size, 90)
+                warm = Image.new("RGB", image.size, (220, 40, 20))
+                spot = Image.new("L", image.size, 0)
+                left = 20 + 40 * number
+                ImageDraw.Draw(spot).ellipse((left, 30, left + 60, 90), fill=150)
+                picture = Image.composite(cool, image.convert("RGB"), mask)
+                picture.paste(warm, (0, 0), spot)
+                out = io.BytesIO()
+                picture.save(out, "JPEG", quality=80)
+            yield key, out.getvalue()
 
 
 def _history(

@@ -15,10 +15,11 @@ from statsmodels.stats.multitest import multipletests
 
 from podium.auditing import Audit, DuplicatePair, write_audit
 from podium.comparison.classes import told_apart
+from podium.comparison.verdicts import Interval, Standing
 from podium.metrics import per_class
 from podium.reporting.build import ReportResult, build_report
 from podium.reporting.labels import labels
-from podium.reporting.verdict_words import p_words, points
+from podium.reporting.verdict_words import p_words, points, tied_words
 from podium.store import StudyFolder, write_json
 from tests.fake_study import fake_study
 
@@ -192,6 +193,15 @@ def test_accuracy_is_given_without_leaked_images(tmp_path: Path) -> None:
 def test_differences_carry_their_sign(share: float, en: str, pt: str) -> None:
     assert points(share, labels("en")) == en
     assert points(share, labels("pt")) == pt
+
+
+def test_sixty_tied_contenders_make_a_sentence_of_eight_names() -> None:
+    found = Standing(
+        "a", "A", Interval(0.9, 0.8, 0.95), 0.9, 50, 1, 1, 60, tuple(f"c{i}" for i in range(59))
+    )
+    names = {f"c{i}": f"Contender {i}" for i in range(59)} | {"a": "A", "b": "B"}
+    text = tied_words(found, names, labels("en"))
+    assert text.endswith("Contender 6 and 52 others")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ contender and seed:
         model.json                   what the weights need: classes, input size, temperature
         predictions-valid.parquet    path, label, logits
         predictions-test.parquet
+        explanations-test.parquet    where the model looked: Grad-CAM pictures for the report
         done.json                    written last: with it, the run is finished
         explanations-test.parquet    path, jpeg: where a finished run looked, for the test images
                                      that the report shows (see `podium.explanations`)
@@ -238,6 +239,15 @@ class RunFolder:
                 f"{self.config} is no recipe of Podium's ({one_line(error)}). "
                 "Restore it, or remove the run's folder to start it afresh."
             ) from None
+
+    @property
+    def explanations(self) -> Path:
+        """Grad-CAM pictures of some test images; only where they were made. See `read_pictures`.
+
+        A picture's key is the image's path for the map of the predicted class, and `path#label`
+        for that of the true class where the prediction is another.
+        """
+        return self.path / "explanations-test.parquet"
 
     def predictions(self, split: SplitName) -> Path:
         return self.path / f"predictions-{split}.parquet"

@@ -58,6 +58,7 @@ def write_audit_page(
         thumbnails = audit_thumbnails(audit, root)
     html = fill_in(
         "audit.html.j2",
+        parts=("base", "tables", "audit"),
         say=say,
         name=title or Path(audit.root).name or audit.root,
         audit=audit_sections(audit, thumbnails, say),

@@ -140,7 +140,7 @@ def _write(
         files += [path.relative_to(to) for path in tables]
     overview = {key: one.inline for key, one in drawn.pop("").items()}
     pictures = {run.slug: run_pictures(run, thumbnails, drawn[run.slug]) for run in results.runs}
-    page = render_page(results, pictures, overview, files, say)
+    page = render_page(results, pictures, overview, thumbnails, files, say)
     write_text(to / "index.html", page)
     progress("index.html", total, total)
     return [Path("index.html"), *files]

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from podium.reporting.class_table import MOST_LISTED, ROWS_A_PAGE, by_f1, class_table_pages
 from podium.reporting.curves import accuracies, learning_curves
 from podium.reporting.differences import difference_figure
+from podium.reporting.explanations import explanation_figure, explanations_shown
 from podium.reporting.gallery import (
     Picture,
     confident_mistakes,
@@ -117,13 +118,17 @@ def figure_tasks(run: RunResult, thumbnails: Mapping[str, bytes], press: Press) 
     name, alt = f"{slug}-reliability", reliability_alt(run, say)
     tasks["reliability"] = partial(_plot, press, figure, name, name, alt)
     galleries = {
-        "gallery": random_pictures(run.test, thumbnails),
-        "mistakes": confident_mistakes(run.test, thumbnails),
+        "gallery": random_pictures(run.test, thumbnails, run.answers),
+        "mistakes": confident_mistakes(run.test, thumbnails, run.answers),
     }
     for name, pictures in galleries.items():
         if pictures:
             sheet = partial(_gallery, pictures, say(f"{name}_title"), title, say)
             tasks[name] = partial(_pages, press, sheet, f"{slug}-{name}")
+    shown = explanations_shown(run.test, run.answers, run.explanations, thumbnails)
+    if shown:
+        figure = partial(explanation_figure, shown, title, say)
+        tasks["explanations"] = partial(_page, press, figure, f"{slug}-explanations")
     return tasks
 
 
@@ -139,8 +144,9 @@ def run_pictures(
     return RunPictures(
         curves=inline("curves"),
         matrix=inline("matrix"),
-        gallery=random_pictures(run.test, thumbnails),
-        mistakes=confident_mistakes(run.test, thumbnails),
+        gallery=random_pictures(run.test, thumbnails, run.answers),
+        mistakes=confident_mistakes(run.test, thumbnails, run.answers),
+        explanations=explanations_shown(run.test, run.answers, run.explanations, thumbnails),
         reliability=inline("reliability"),
         files=[path for one in drawn.values() for path in one.files],
     )
@@ -153,6 +159,10 @@ def _plot(press: Press, figure: Callable[[], Figure], name: str, key: str, alt: 
 
 def _pages(press: Press, pages: Callable[[], Iterable[Figure]], name: str) -> Drawn:
     return Drawn(press.save(pages(), name))
+
+
+def _page(press: Press, figure: Callable[[], Figure], name: str) -> Drawn:
+    return Drawn(press.save([figure()], name))
 
 
 def _gallery(pictures: Sequence[Picture], heading: str, title: str, say: Labels) -> list[Figure]:

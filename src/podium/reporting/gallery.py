@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from podium.reporting.answers import Answers, answers
 from podium.reporting.labels import Labels
 from podium.reporting.style import RIGHT, WRONG, shorten
 from podium.store import Predictions
 
-__all__ = ["Picture", "confident_mistakes", "decoded", "gallery_figure", "random_pictures"]
+__all__ = [
+    "Picture",
+    "confident_mistakes",
+    "decoded",
+    "fitted_words",
+    "gallery_figure",
+    "random_pictures",
+]
 
 COLUMNS, ROWS = 4, 3
 HEAD, SIDE, WORDS = 0.62, 1.7, 0.68  # inches: the title, a picture, the words below it
@@ -37,17 +47,21 @@ class Picture:
         return self.true == self.predicted
 
 
-def random_pictures(predictions: Predictions, thumbnails: Mapping[str, bytes]) -> list[Picture]:
+def random_pictures(
+    predictions: Predictions, thumbnails: Mapping[str, bytes], said: Answers | None = None
+) -> list[Picture]:
     """Twelve test images at random, or all where there are fewer; the choice depends on the
-    paths alone, so it is the same for every contender."""
+    paths alone, so it is the same for every contender. `said` spares reckoning it again."""
     stored = sorted(
         (path, number) for number, path in enumerate(predictions.paths) if path in thumbnails
     )
     order = np.random.default_rng(GALLERY_SEED).permutation(len(stored))[: COLUMNS * ROWS]
-    return _pictures(predictions, thumbnails, [stored[place][1] for place in order])
+    return _pictures(predictions, thumbnails, [stored[place][1] for place in order], said)
 
 
-def confident_mistakes(predictions: Predictions, thumbnails: Mapping[str, bytes]) -> list[Picture]:
+def confident_mistakes(
+    predictions: Predictions, thumbnails: Mapping[str, bytes], said: Answers | None = None
+) -> list[Picture]:
     """The twelve wrong predictions with the highest probability, or fewer where there are no
     more; images without a stored picture are passed over."""
     wrong = [
@@ -55,22 +69,26 @@ def confident_mistakes(predictions: Predictions, thumbnails: Mapping[str, bytes]
         for number in np.flatnonzero(predictions.predicted != predictions.labels).tolist()
         if predictions.paths[number] in thumbnails
     ]
-    certainty = predictions.probabilities.max(axis=1)
+    said = answers(predictions, 1) if said is None else said
+    certainty = said.share[:, 0]
     wrong.sort(key=lambda number: (-certainty[number], predictions.paths[number]))
-    return _pictures(predictions, thumbnails, wrong[: COLUMNS * ROWS])
+    return _pictures(predictions, thumbnails, wrong[: COLUMNS * ROWS], said)
 
 
 def _pictures(
-    predictions: Predictions, thumbnails: Mapping[str, bytes], numbers: Sequence[int]
+    predictions: Predictions,
+    thumbnails: Mapping[str, bytes],
+    numbers: Sequence[int],
+    said: Answers | None,
 ) -> list[Picture]:
-    names, probabilities = predictions.class_names, predictions.probabilities
+    names, said = predictions.class_names, answers(predictions, 1) if said is None else said
     return [
         Picture(
             path=predictions.paths[number],
             jpeg=thumbnails[predictions.paths[number]],
             true=names[predictions.labels[number]],
-            predicted=names[predictions.predicted[number]],
-            probability=float(probabilities[number].max()),
+            predicted=names[said.top[number, 0]],
+            probability=float(said.share[number, 0]),
         )
         for number in numbers
     ]
@@ -135,18 +153,44 @@ def gallery_figure(pictures: Sequence[Picture], heading: str, title: str, say: L
             ("{}", "gallery_true", picture.true, "black"),
             (mark + " {}", "gallery_predicted", picture.predicted, colour),
         )
-        room = 1.06 * axes.get_window_extent().width
         for number, (frame, key, name, ink) in enumerate(lines):
-            line = axes.text(0, -0.04 - 0.1 * number, "", va="top", fontsize=7.4, color=ink)
-            for length in (40, 32, 26, 22, 19, 16, 13, 10):  # as much of the name as fits
-                line.set_text(frame.format(say(key, name=shorten(name, length))))
-                if line.get_window_extent().width <= room:
-                    break
+            fitted_words(
+                axes,
+                -0.04 - 0.1 * number,
+                partial(_worded, frame, key, say=say),
+                name,
+                fontsize=7.4,
+                color=ink,
+            )
         axes.text(
             0, -0.24, say.percent(picture.probability, 1), va="top", fontsize=7.4, color=colour
         )
     figure.suptitle(f"{heading}\n{shorten(title, 80 if columns > 2 else 40)}")
     return figure
+
+
+def _worded(frame: str, key: str, name: str, say: Labels) -> str:
+    return frame.format(say(key, name=name))
+
+
+def fitted_words(
+    axes: Axes, y: float, words: Callable[[str], str], name: str, **style: Any
+) -> None:
+    """A line of text below a picture, with as much of a name as fits its width.
+
+    Args:
+        axes: the picture's.
+        y: top of the line, in the axes' units.
+        words: gives the line for a name that is cut.
+        name: the whole of it.
+        style: of the text.
+    """
+    line = axes.text(0, y, "", va="top", **style)
+    room = 1.06 * axes.get_window_extent().width
+    for length in (40, 32, 26, 22, 19, 16, 13, 10):
+        line.set_text(words(shorten(name, length)))
+        if line.get_window_extent().width <= room:
+            break
 
 
 def decoded(jpeg: bytes) -> Any:

@@ -16,9 +16,10 @@ from podium.comparison.classes import names_told_apart
 from podium.config import RunSpec, StudySpec
 from podium.errors import DataError, RunFolderError
 from podium.metrics import ClassScores, Scores, per_class, scores, wilson_interval
+from podium.reporting.answers import Answers, answers
 from podium.reporting.labels import Labels, model_name
 from podium.sealed import Scoring, read_scorings
-from podium.store import Predictions, RunFolder, StudyFolder, read_json
+from podium.store import Predictions, RunFolder, StudyFolder, read_json, read_pictures
 
 __all__ = ["Contender", "RunResult", "StudyResults", "Unfinished", "gather"]
 
@@ -45,6 +46,16 @@ class RunResult:
     def calibration(self) -> tuple[Calibration, Calibration]:
         """On the test images: as trained, and with the temperature."""
         return calibration(self.test), calibration(self.test, self.temperature)
+
+    @cached_property
+    def answers(self) -> Answers:
+        """The likeliest classes of every test image."""
+        return answers(self.test)
+
+    @cached_property
+    def explanations(self) -> dict[str, bytes]:
+        """Grad-CAM pictures of test images by key; empty where none were made."""
+        return read_pictures(self.folder.explanations)
 
     @cached_property
     def told(self) -> frozenset[str]:

@@ -8,9 +8,10 @@ from statistics import mean, stdev
 from typing import Any
 
 from podium.comparison import Standing
-from podium.reporting.gather import Contender, StudyResults
+from podium.reporting.gather import Contender, RunResult, StudyResults
 from podium.reporting.labels import NOTHING, Labels
 from podium.reporting.panel import anchor, recipe_in_words
+from podium.reporting.tables import augmentation, pretraining
 from podium.reporting.verdict_words import place_words, tied_words
 
 __all__ = ["Entry", "leaderboard"]
@@ -28,6 +29,7 @@ class Entry:
     tied: str
     seed: str
     is_mean: bool
+    facets: dict[str, str]  # what the page's filter chooses by
     figures: tuple[tuple[str, float], ...]  # text, and what it is sorted by
     low: float  # of the interval, in % of the bar
     high: float
@@ -80,6 +82,7 @@ def leaderboard(results: StudyResults, say: Labels) -> list[Entry]:
                     tied=where[2],
                     seed=str(run.folder.seed),
                     is_mean=False,
+                    facets=_facets(run, say),
                     figures=tuple(figures),
                     low=place(run.interval[0]),
                     high=place(run.interval[1]),
@@ -120,6 +123,7 @@ def _mean_entry(
         tied=where[2],
         seed=say("mean_row", count=len(runs)),
         is_mean=True,
+        facets=_facets(runs[0], say),
         figures=(
             spread([run.scores.accuracy for run in runs]),
             interval,
@@ -135,6 +139,14 @@ def _mean_entry(
         high=high,
         dot=dot,
     )
+
+
+def _facets(run: RunResult, say: Labels) -> dict[str, str]:
+    return {
+        "model": run.model,
+        "augmentation": augmentation(run.recipe, say),
+        "pretraining": pretraining(run.recipe, say),
+    }
 
 
 def _hundred(share: float | None, say: Labels) -> str:

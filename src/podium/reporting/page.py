@@ -14,10 +14,13 @@ from typing import Any
 from markupsafe import Markup
 
 from podium.reporting.audit_page import audit_sections
+from podium.reporting.explanations import LABEL_MARK
+from podium.reporting.explorer import Explorer
 from podium.reporting.gather import StudyResults, Unfinished
 from podium.reporting.labels import Labels
 from podium.reporting.leaderboard import leaderboard
 from podium.reporting.panel import RunPictures, run_panel
+from podium.reporting.shelf import Shelf
 from podium.reporting.templating import fill_in
 from podium.reporting.verdict_section import leaks, looks, verdict_section
 from podium.reporting.verdict_words import headline
@@ -25,11 +28,17 @@ from podium.store import read_pictures
 
 __all__ = ["render_page"]
 
+SCRIPTS = (
+    "base", "tables", "tabs", "board", "data", "cards", "views", "dialog", "matrix", "search",
+    "explore", "report",
+)  # fmt: skip
+
 
 def render_page(
     results: StudyResults,
     pictures: Mapping[str, RunPictures],
     plots: Mapping[str, str],
+    thumbnails: Mapping[str, bytes],
     files: Sequence[Path],
     say: Labels,
 ) -> str:
@@ -39,12 +48,19 @@ def render_page(
         results: the study.
         pictures: by the run's slug.
         plots: <svg> elements: `compare`, all contenders, and where there are pairs `differences`.
+        thumbnails: JPEGs of test images by path.
         files: all figures and tables, relative to the page.
         say: the language.
     """
     seen = looks(results, say)
+    explorer, shelf = Explorer(results), Shelf()
+    _fill(shelf, results, pictures, explorer, thumbnails)
     return fill_in(
         "page.html.j2",
+        parts=SCRIPTS,
+        shelf=shelf.style,
+        explorer=explorer.block(shelf, say),
+        class_numbers=explorer.classes,
         say=say,
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         title=results.title,
@@ -62,13 +78,35 @@ def render_page(
         audit=_audit(results, say),
         unfinished=[_unfinished(run, say) for run in results.unfinished],
         data=_data(results, say),
-        runs=[run_panel(run, pictures[run.slug], say) for run in results.runs],
+        runs=[run_panel(run, pictures[run.slug], explorer, shelf, say) for run in results.runs],
         figures=[path.as_posix() for path in files if path.suffix in (".png", ".pdf", ".svg")],
         tables=[path.as_posix() for path in files if path.suffix not in (".png", ".pdf", ".svg")],
         study_yaml=results.spec.to_yaml(),
         command=f"podium run {results.spec.name}.yaml --data {_quoted(results.spec.data.path)}",
         environment=_environment(results),
     )
+
+
+def _fill(
+    shelf: Shelf,
+    results: StudyResults,
+    pictures: Mapping[str, RunPictures],
+    explorer: Explorer,
+    thumbnails: Mapping[str, bytes],
+) -> None:
+    """Pictures that the page shows at once first, the best contender's before the others'."""
+    ranked = [run for contender in results.ranking for run in contender.runs]
+    for run in ranked:
+        for one in (*pictures[run.slug].gallery, *pictures[run.slug].mistakes):
+            shelf.put(one.jpeg, one.path)
+    for run in ranked:
+        for shown in pictures[run.slug].explanations:
+            if shown.picture is not None:
+                shelf.put(shown.picture, shown.path)
+            shelf.put(shown.of_predicted, shown.path, run.slug)
+            if shown.of_true is not None:
+                shelf.put(shown.of_true, shown.path + LABEL_MARK, run.slug)
+    explorer.fill(shelf, thumbnails)
 
 
 def _audit(results: StudyResults, say: Labels) -> dict[str, Any] | None:

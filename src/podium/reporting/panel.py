@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,13 @@ from podium.calibration import Calibration, Estimate
 from podium.config import RunSpec
 from podium.metrics import ClassScores, most_confused, wilson_interval
 from podium.reporting.class_table import MOST_LISTED, ROWS_A_PAGE, by_f1, cells
+from podium.reporting.explanations import LABEL_MARK, Explanation
+from podium.reporting.explorer import Explorer
 from podium.reporting.gallery import Picture
 from podium.reporting.gather import RunResult
 from podium.reporting.labels import NOTHING, Labels
 from podium.reporting.matrix import MatrixView, matrix_part, matrix_view
+from podium.reporting.shelf import Shelf
 from podium.reporting.tables import augmentation, pretraining
 
 __all__ = ["RunPictures", "anchor", "grey_note", "recipe_in_words", "reliability_alt", "run_panel"]
@@ -34,6 +36,7 @@ class RunPictures:
     matrix: str  # a data: address of a picture; empty where the page draws the matrix itself
     gallery: Sequence[Picture]
     mistakes: Sequence[Picture]
+    explanations: Sequence[Explanation]
     reliability: str  # an <svg> element
     files: Sequence[Path]  # of this run, relative to the page
 
@@ -53,11 +56,22 @@ def recipe_in_words(run: RunResult, say: Labels) -> str:
     return " · ".join(parts)
 
 
-def run_panel(run: RunResult, drawn: RunPictures, say: Labels) -> dict[str, Any]:
-    """What the template shows of one run."""
+def run_panel(
+    run: RunResult, drawn: RunPictures, explorer: Explorer, shelf: Shelf, say: Labels
+) -> dict[str, Any]:
+    """What the template shows of one run.
+
+    Args:
+        run: the run.
+        drawn: its figures and pictures.
+        explorer: numbers the classes and images, for the script.
+        shelf: holds the pictures.
+        say: the language.
+    """
     rows = [
         {
             "name": one.name,
+            "number": explorer.classes[one.name],
             "support": one.support,
             "told": one.name in run.told,
             "recall": _recall_interval(one, say),
@@ -73,6 +87,7 @@ def run_panel(run: RunResult, drawn: RunPictures, say: Labels) -> dict[str, Any]
     score = run.scores
     part = matrix_part(run.test)
     view: MatrixView | None = matrix_view(part, say)
+    classes = explorer.classes
     accuracies = [
         (f"{say('test')} ({say.interval(run.interval)})", say.percent(score.accuracy)),
         (say("valid"), say.percent(run.valid_accuracy)),
@@ -102,16 +117,26 @@ def run_panel(run: RunResult, drawn: RunPictures, say: Labels) -> dict[str, Any]
         "reliability": Markup(drawn.reliability),
         "calibration": calibration_rows(run, say),
         "matrix": view,
+        "matrix_classes": [classes[name] for name in part.names],
         "matrix_note": "" if part.is_whole else part.title(say),
         "matrix_picture": drawn.matrix,
         "matrix_alt": say("confusion_alt", name=run.title),
         "paged": len(run.classes) > ROWS_A_PAGE,
         "confused": [
-            (pair.true, pair.predicted, say.count(pair.images), say.percent(pair.share, 0))
+            {
+                "true": pair.true,
+                "predicted": pair.predicted,
+                "numbers": (classes[pair.true], classes[pair.predicted]),
+                "images": say.count(pair.images),
+                "share": say.percent(pair.share, 0),
+            }
             for pair in most_confused(run.test, CONFUSED_SHOWN)
         ],
-        "gallery": [_picture(one, say) for one in drawn.gallery],
-        "mistakes": [_picture(one, say) for one in drawn.mistakes],
+        "gallery": [_picture(one, explorer, shelf, say) for one in drawn.gallery],
+        "mistakes": [_picture(one, explorer, shelf, say) for one in drawn.mistakes],
+        "explanations": [
+            _explanation(one, run, explorer, shelf, say) for one in drawn.explanations
+        ],
         "all_right": score.correct == score.n,
         "files": [path.as_posix() for path in drawn.files],
     }
@@ -171,14 +196,33 @@ def _recall_interval(one: ClassScores, say: Labels) -> tuple[str, float]:
     return say.interval(bounds, 0).removesuffix(" %"), bounds[0]
 
 
-def _picture(picture: Picture, say: Labels) -> dict[str, Any]:
+def _picture(
+    picture: Picture | Explanation, explorer: Explorer, shelf: Shelf, say: Labels
+) -> dict[str, Any]:
     return {
-        "source": "data:image/jpeg;base64," + base64.b64encode(picture.jpeg).decode(),
+        "picture": shelf.number(picture.path),
+        "path": picture.path,
+        "image": explorer.images.get(picture.path),
         "alt": say("picture_alt", name=picture.true),
         "true": picture.true,
         "predicted": picture.predicted,
         "probability": say.percent(picture.probability, 1),
         "right": picture.right,
+    }
+
+
+def _explanation(
+    one: Explanation, run: RunResult, explorer: Explorer, shelf: Shelf, say: Labels
+) -> dict[str, Any]:
+    maps = [(one.predicted, shelf.number(one.path, run.slug))]
+    if one.of_true is not None:
+        maps.append((one.true, shelf.number(one.path + LABEL_MARK, run.slug)))
+    return {
+        **_picture(one, explorer, shelf, say),
+        "maps": [
+            {"name": name, "picture": number, "alt": say("cam_alt", name=name)}
+            for name, number in maps
+        ],
     }
 
 

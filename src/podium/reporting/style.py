@@ -181,6 +181,7 @@ def inline_svg(figure: Figure, key: str, alt: str) -> str:
     svg = re.sub(r"font-family: [^;\"]*;?|font: ([\d.]+px) [^;\"]*", _own_font, svg)
     # text and lines without a colour are black by default
     svg = svg.replace("#000000", "currentColor").replace(ACCENT, "var(--accent)")
+    svg = svg.replace("#ffffff", "var(--card)")  # hollow marks, and gaps between bars
     svg = re.sub(r"<text ", '<text fill="currentColor" ', svg)
     head = re.match(r"<svg[^>]*>", svg)
     assert head is not None

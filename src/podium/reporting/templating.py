@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
@@ -14,13 +15,16 @@ from podium.__about__ import __version__
 
 __all__ = ["fill_in"]
 
+SHEETS = ("page", "explorer", "print")
 
-def fill_in(template: str, /, **values: Any) -> str:
+
+def fill_in(template: str, /, parts: Sequence[str], **values: Any) -> str:
     """A template with its values, escaped, and with what every page needs.
 
     Args:
         template: its file.
-        values: beside `version`, `style`, `script` and `script_digest`, which are there.
+        parts: of its script, in their order: files of `templates/js`.
+        values: beside `version`, `style`, `early`, `script` and `digests`, which are there.
     """
     environment = Environment(
         loader=_Templates(),
@@ -29,14 +33,26 @@ def fill_in(template: str, /, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script = _text("page.js")
+    early, script = _script(["early"]), _script(parts)
     return environment.get_template(template).render(
         version=__version__,
-        style=Markup(_text("page.css")),
+        style=Markup("".join(_text(f"{sheet}.css") for sheet in SHEETS)),
+        early=Markup(early),
         script=Markup(script),
-        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        digests=Markup(" ".join(_digest(one) for one in (early, script))),
         **values,
     )
+
+
+def _script(parts: Sequence[str]) -> str:
+    """One script of several files, whose names nobody outside it sees."""
+    body = "".join(_text(f"js/{part}.js") for part in parts)
+    return f'(() => {{\n"use strict";\n{body}}})();\n'
+
+
+def _digest(script: str) -> str:
+    """What the content security policy allows this very script by."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 class _Templates(BaseLoader):

@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 SURE = 0.001  # smaller p are given as "below"
+MOST_NAMED = 8  # in a sentence; of more, the rest is counted
 
 
 @dataclass(frozen=True)
@@ -220,6 +221,9 @@ def pair_cells(pair: Pair, labels: Mapping[str, str], say: Labels) -> list[str]:
 
 
 def _listed(names: Sequence[str], say: Labels) -> str:
+    if len(names) > MOST_NAMED:
+        left = say.count(len(names) - MOST_NAMED + 1)
+        names = [*names[: MOST_NAMED - 1], say("v_others", count=left)]
     if len(names) == 1:
         return names[0]
     comma = "; " if any("," in name for name in names) else ", "

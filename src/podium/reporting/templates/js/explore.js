@@ -1,0 +1,39 @@
+// The section of all test images. It is filled when it comes into sight.
+function startExplore(open) {
+  const section = document.getElementById("explore");
+  section.hidden = false;
+  all("[data-needs-script]").forEach((one) => { one.hidden = false; });
+  startSearch(open);
+  const place = section.querySelector(".every");
+  const fill = () => place.replaceChildren(
+    ...[partNotice(), filteredCards(everyImage, (images) => { everywhere = images; })]
+      .filter(Boolean));
+  let everywhere = everyImage;
+  // a picture opened from here goes on to the next one here
+  place.addEventListener("click", () => { lately = { images: everywhere }; }, true);
+  const watch = new IntersectionObserver((seen) => {
+    if (!seen.some((one) => one.isIntersecting)) return;
+    watch.disconnect();
+    fill();
+  }, { rootMargin: "600px" });
+  watch.observe(section);
+}
+
+// Turn an element's content into a link: in a table, a gallery.
+function wrap(element, hash) {
+  const link = make("a", { class: "to", href: hash }, ...element.childNodes);
+  element.append(link);
+}
+
+// Class names, counts of confusions and pictures become links, where a reader may come by.
+function prepareLinks(within) {
+  all("th[data-class], td[data-class]", within).forEach((cell) => (
+    wrap(cell, classHash(Number(cell.dataset.class)))));
+  all("[data-confusion]", within).forEach((cell) => {
+    const [label, predicted] = cell.dataset.confusion.split(",");
+    const run = runNumbers.get(cell.closest("[data-run]").dataset.run);
+    wrap(cell, cellHash(run, label, predicted));
+  });
+  all("[data-image]", within).forEach((shown) => (
+    wrap(shown, imageHash(Number(shown.dataset.image)))));
+}

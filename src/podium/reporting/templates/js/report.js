@@ -1,0 +1,11 @@
+startTheme();
+startPrint();
+startTables();
+startBoard();
+const open = startDialog();
+startTabs((panel) => {
+  prepareLinks(panel);
+  all("svg.matrix", panel).forEach((svg) => prepareMatrix(svg, open));
+});
+prepareLinks(document.getElementById("data"));
+startExplore(open);
