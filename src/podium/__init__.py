@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from podium.comparison import Plan, Verdicts
     from podium.config import Machine, RunSpec, StudySpec
     from podium.data.index import DataIndex, build_index
+    from podium.deploy.card import card
+    from podium.deploy.hub import fetch_run, push
     from podium.errors import (
         ConfigError,
         DataError,
@@ -44,6 +46,8 @@ _HOMES = {
     "podium.comparison": ("Plan", "Verdicts"),
     "podium.config": ("Machine", "RunSpec", "StudySpec"),
     "podium.data.index": ("DataIndex", "build_index"),
+    "podium.deploy.card": ("card",),
+    "podium.deploy.hub": ("fetch_run", "push"),
     "podium.errors": (
         "ConfigError",
         "DataError",
@@ -86,12 +90,15 @@ __all__ = [
     "audit",
     "build_index",
     "build_model",
+    "card",
     "compare",
     "evaluate",
+    "fetch_run",
     "list_models",
     "load_study",
     "per_class",
     "power",
+    "push",
     "report",
     "scores",
     "train",

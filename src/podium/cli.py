@@ -15,6 +15,7 @@ import typer
 from rich.table import Table
 
 from podium.__about__ import __version__
+from podium.cli_card import app as card_app
 from podium.cli_data import app as data_app
 from podium.cli_verdicts import app as verdicts_app
 from podium.errors import PodiumError
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.add_typer(verdicts_app)
+app.add_typer(card_app)
 
 
 class Lang(StrEnum):

@@ -84,7 +84,8 @@ def _translated(error: Exception, what: str, token: str) -> PodiumError | None:
         return PodiumError(f"{what} is not on this machine, and the Hub is out of reach ({said}).")
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(status, int):
-        return _refused(status, what, said)
+        # a stranger is told 401 of what is not there, too
+        return _refused(404 if status == 401 and not token else status, what, said)
     library = type(error).__module__.partition(".")[0]
     if library in NETWORK_LIBRARIES or isinstance(error, ConnectionError | TimeoutError):
         return PodiumError(
