@@ -67,6 +67,7 @@ ROOMS = [
         "__main__",
         "",
     },
+    {"api", "progress", "terminal", "cli", "cli_card", "cli_data", "cli_verdicts", "__main__", ""},
 ]
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 

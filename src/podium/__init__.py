@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from podium.comparison import Plan, Verdicts
     from podium.config import Machine, RunSpec, StudySpec
     from podium.data.index import DataIndex, build_index
+    from podium.deploy.card import card
     from podium.deploy.export import Export, Exports
     from podium.deploy.exported import load_exported
+    from podium.deploy.hub import fetch_run, push
     from podium.deploy.predict import FilePrediction
     from podium.deploy.predictor import Guess
     from podium.errors import (
@@ -54,6 +56,8 @@ _HOMES = {
     "podium.deploy.predictor": ("Guess",),
     "podium.deploy.export": ("Export", "Exports"),
     "podium.deploy.exported": ("load_exported",),
+    "podium.deploy.card": ("card",),
+    "podium.deploy.hub": ("fetch_run", "push"),
     "podium.errors": (
         "ConfigError",
         "DataError",
@@ -103,16 +107,19 @@ __all__ = [
     "audit",
     "build_index",
     "build_model",
+    "card",
     "compare",
     "evaluate",
     "explain",
     "export",
+    "fetch_run",
     "list_models",
     "load_exported",
     "load_study",
     "per_class",
     "power",
     "predict",
+    "push",
     "report",
     "scores",
     "train",

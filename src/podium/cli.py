@@ -15,6 +15,7 @@ import typer
 from rich.table import Table
 
 from podium.__about__ import __version__
+from podium.cli_card import app as card_app
 from podium.cli_data import app as data_app
 from podium.cli_export import app as export_app
 from podium.cli_predict import app as predict_app
@@ -38,6 +39,7 @@ app.add_typer(verdicts_app)
 app.add_typer(predict_app)
 app.add_typer(serve_app)
 app.add_typer(export_app)
+app.add_typer(card_app)
 
 
 class Lang(StrEnum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from podium.metrics import scores
 from podium.store import RunFolder, StudyFolder, run_folder
 
 __all__ = ["choose_run"]
+
+# one slash where a command made a path of it
+_HOSTED = re.compile(r"hf:/{1,2}(?P<repo>[^@]+?)/?(?:@(?P<revision>.+))?")
 
 
 def choose_run(path: str | Path, tell: Callable[[str], None] = lambda text: None) -> RunFolder:
@@ -20,13 +24,19 @@ def choose_run(path: str | Path, tell: Callable[[str], None] = lambda text: None
     chosen by them would look better on them than it is.
 
     Args:
-        path: a run's folder, a contender's that holds one run, or a study's.
+        path: a run's folder, a contender's that holds one run, or a study's; or one that was
+            pushed to the Hugging Face Hub, `hf://OWNER/NAME` or `hf://OWNER/NAME@REVISION`.
         tell: called with a sentence where there was something to choose.
 
     Raises:
         RunFolderError: it is none of these, holds no finished run, or several of one contender.
     """
     folder = Path(path)
+    hosted = _HOSTED.fullmatch(str(path))
+    if hosted and not folder.exists():
+        from podium.deploy.hub import fetch_run
+
+        return fetch_run(hosted["repo"], hosted["revision"])
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise RunFolderError(

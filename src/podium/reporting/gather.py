@@ -21,7 +21,7 @@ from podium.reporting.labels import Labels, model_name
 from podium.sealed import Scoring, read_scorings
 from podium.store import Predictions, RunFolder, StudyFolder, read_json, read_pictures
 
-__all__ = ["Contender", "RunResult", "StudyResults", "Unfinished", "gather"]
+__all__ = ["Contender", "RunResult", "StudyResults", "Unfinished", "gather", "read_run"]
 
 State = Literal["failed", "unfinished", "not_started", "damaged"]
 
@@ -189,7 +189,7 @@ def gather(folder: StudyFolder, say: Labels) -> StudyResults:
                 unfinished.append(_why_unfinished(run, labels[name] + suffix, recipe))
                 continue
             try:
-                runs.append(_read_run(run, labels[name], suffix, recipe))
+                runs.append(read_run(run, labels[name], suffix, recipe))
             except (RunFolderError, DataError, TypeError, ValueError) as error:
                 title = labels[name] + suffix
                 unfinished.append(Unfinished(title, "damaged", str(error), 0, recipe.most_epochs))
@@ -247,7 +247,18 @@ def _distinct_labels(spec: StudySpec) -> dict[str, str]:
     }
 
 
-def _read_run(run: RunFolder, label: str, suffix: str, recipe: RunSpec) -> RunResult:
+def read_run(run: RunFolder, label: str, suffix: str, recipe: RunSpec) -> RunResult:
+    """Read one finished run.
+
+    Args:
+        run: its folder.
+        label: the contender's.
+        suffix: of the title, behind the label.
+        recipe: of the contender.
+
+    Raises:
+        RunFolderError, DataError: a file of it is missing or damaged.
+    """
     done = run.read_done()
     if done.get("stood_in_for"):
         # in every figure and table: the label alone would name a model that was not used

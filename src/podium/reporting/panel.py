@@ -23,7 +23,17 @@ from podium.reporting.matrix import MatrixView, matrix_part, matrix_view
 from podium.reporting.shelf import Shelf
 from podium.reporting.tables import augmentation, pretraining
 
-__all__ = ["RunPictures", "anchor", "grey_note", "recipe_in_words", "reliability_alt", "run_panel"]
+__all__ = [
+    "RunPictures",
+    "anchor",
+    "calibration_rows",
+    "facts",
+    "grey_note",
+    "recall_interval",
+    "recipe_in_words",
+    "reliability_alt",
+    "run_panel",
+]
 
 CONFUSED_SHOWN = 15
 
@@ -74,7 +84,7 @@ def run_panel(
             "number": explorer.classes[one.name],
             "support": one.support,
             "told": one.name in run.told,
-            "recall": _recall_interval(one, say),
+            "recall": recall_interval(one, say),
             "cells": [
                 (box, value)
                 for box, value in zip(
@@ -105,7 +115,7 @@ def run_panel(
             else ""
         ),
         "accuracies": accuracies,
-        "facts": _facts(run, say),
+        "facts": facts(run, say),
         "curves": Markup(drawn.curves),
         "classes": rows,
         "classes_note": (
@@ -189,7 +199,8 @@ def calibration_rows(run: RunResult, say: Labels) -> list[tuple[str, str, str]]:
     ]
 
 
-def _recall_interval(one: ClassScores, say: Labels) -> tuple[str, float]:
+def recall_interval(one: ClassScores, say: Labels) -> tuple[str, float]:
+    """The 95 % interval of a class's recall in %, and its lower end to sort by."""
     if not one.support:
         return NOTHING, -1.0
     bounds = wilson_interval(round(one.recall * one.support), one.support)
@@ -272,7 +283,8 @@ def _fitting(recipe: RunSpec, say: Labels) -> list[tuple[str, str]]:
     return facts
 
 
-def _facts(run: RunResult, say: Labels) -> list[tuple[str, str]]:
+def facts(run: RunResult, say: Labels) -> list[tuple[str, str]]:
+    """Name and value of everything about a run that is neither a picture nor a class's."""
     done, recipe = run.done, run.recipe
     size = done.get("image_size") or recipe.image_size
     trained = done.get("trainable_parameters")

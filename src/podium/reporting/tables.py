@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,10 @@ __all__ = [
     "augmentation",
     "csv_text",
     "escape_latex",
+    "escape_markdown",
     "guard_cell",
+    "headings",
+    "markdown_table",
     "pair_table",
     "pairs_csv",
     "pretraining",
@@ -178,7 +182,7 @@ def write_tables(results: StudyResults, folder: Path, say: Labels) -> list[Path]
     caption = f"{caption} {say('table_note')}"
     files = {
         "table1.csv": csv_text(CSV_COLUMNS, map(_csv_row, results.runs)),
-        "table1.md": _markdown(head, [row.cells for row in rows], caption, numbers=NUMBERS),
+        "table1.md": markdown_table(head, [row.cells for row in rows], caption, numbers=NUMBERS),
         "table1.tex": _latex(head, rows, caption),
         "per-class.csv": csv_text(
             ("contender", "seed", "class", "precision", "recall", "f1", "support"),
@@ -260,7 +264,7 @@ def pair_table(verdicts: Verdicts, say: Labels) -> str:
     """Every pair as a Markdown table, as the page shows it."""
     rows = [pair_cells(pair, verdicts.labels, say) for pair in ordered_pairs(verdicts)]
     note = f"{say('v_pairs_hint')} n = {say.count(verdicts.n)}."
-    return _markdown(pair_headings(say), rows, note)
+    return markdown_table(pair_headings(say), rows, note)
 
 
 def guard_cell(value: object) -> object:
@@ -314,19 +318,27 @@ def _latex(head: Sequence[str], rows: Sequence[Row], caption: str) -> str:
     return "\n".join(lines)
 
 
-def _markdown(
-    head: Sequence[str], rows: Iterable[Sequence[str]], caption: str, numbers: int = 0
+def markdown_table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "", numbers: int = 0
 ) -> str:
-    """A table, its last `numbers` columns to the right, and the caption below it."""
+    """A table, its last `numbers` columns to the right, and the caption below it, all escaped."""
 
     def line(cells: Iterable[str]) -> str:
-        return f"| {' | '.join(map(_escape_markdown, cells))} |"
+        return f"| {' | '.join(map(escape_markdown, cells))} |"
 
     rule = ["---"] * (len(head) - numbers) + ["---:"] * numbers
     table = [line(head), f"| {' | '.join(rule)} |", *map(line, rows)]
-    return "\n".join([*table, "", _escape_markdown(caption), ""])
+    return "\n".join([*table, *(["", escape_markdown(caption)] if caption else []), ""])
 
 
-def _escape_markdown(text: str) -> str:
-    line = " ".join(text.split()) if "\n" in text or "\r" in text else text
-    return "".join(f"\\{c}" if c in "\\`*_{}[]<>#|~$" else c for c in line)
+_SPACES = re.compile(r"[\t\n\v\f\r \x85\u2028\u2029]+")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_SPECIAL = re.compile(r"[\\`*_{}\[\]<>#|~$&@]|:(?=//)|(?<=www)\.")
+_LEADING = re.compile(r"^(?:[-+=]|\d+[.)](?=\s|$))")
+
+
+def escape_markdown(text: str) -> str:
+    """Text as Markdown prints it, on one line: no markup, HTML, link, list or table in it."""
+    line = _CONTROLS.sub("\ufffd", _SPACES.sub(" ", text).strip(" "))
+    line = _SPECIAL.sub(lambda found: f"\\{found[0]}", line)
+    return _LEADING.sub(lambda found: f"{found[0][:-1]}\\{found[0][-1]}", line)

@@ -18,6 +18,7 @@ __all__ = [
     "p_words",
     "pair_cells",
     "pair_headings",
+    "pair_sentence",
     "place_words",
     "points",
     "points_interval",
@@ -139,7 +140,7 @@ def answers(
             Answer(
                 question,
                 topic,
-                _sentence(pair, labels, say),
+                pair_sentence(pair, labels, say),
                 say("v_also", settings=also) if also else "",
                 pair.winner is not None,
             )
@@ -147,7 +148,8 @@ def answers(
     return found
 
 
-def _sentence(pair: Pair, labels: Mapping[str, str], say: Labels) -> str:
+def pair_sentence(pair: Pair, labels: Mapping[str, str], say: Labels) -> str:
+    """Whether the first of a pair is better than the second, and how sure that is."""
     better = pair.accuracy.value > 0
     key = "v_tied" if pair.winner is None else "v_better" if better else "v_worse"
     interval = points_interval(pair.accuracy, say)

@@ -1,0 +1,232 @@
+"""A run to the Hugging Face Hub and back: weights, description, card; never code, never a token.
+
+What is uploaded is one commit; see `podium.deploy.hub_pack`. The token comes from a file, from
+`HF_TOKEN` or from the hub's own login, and is shown nowhere.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from podium.__about__ import __version__
+from podium.data.places import cache_root
+from podium.deploy.hub_errors import check_repo_id, in_words, refuse_offline
+from podium.deploy.hub_pack import WEIGHTS, Package, Tell, Upload, check_description, pack
+from podium.errors import ConfigError, UserError
+from podium.files import atomic_write, read_json
+from podium.network import hub_answers_fast
+from podium.store import RunFolder
+
+__all__ = [
+    "Package",
+    "Upload",
+    "fetch_run",
+    "pack",
+    "push",
+    "quiet_unless_terminal",
+    "read_token",
+    "upload",
+]
+
+TOKEN = re.compile(r"[!-~]{8,512}")
+
+
+def push(
+    run: RunFolder | str | Path,
+    repo_id: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    token: str | None = None,
+    license: str | None = None,
+    dataset: str | None = None,
+    lang: str = "en",
+    with_predictions: bool = False,
+    with_exports: bool = False,
+    tell: Tell = lambda text: None,
+) -> str:
+    """Upload a run to the Hugging Face Hub: weights, description, recipe and model card.
+
+    Args:
+        run: as for `pack`.
+        repo_id: `OWNER/NAME`; the repository is made if it is not there.
+        private: as for `upload`.
+        revision: as for `upload`.
+        token: of the Hub, with the right to write; empty: that of `HF_TOKEN` or of the hub's login.
+        license: of the weights, an id of the Hub's; empty: none is stated.
+        dataset: id of the images on the Hub, or a name of ours.
+        lang: of the card.
+        with_predictions: as for `pack`.
+        with_exports: as for `pack`.
+        tell: called with a sentence on what was chosen, or should be looked at.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        UserError, PodiumError: as `pack` and `upload`.
+    """
+    package = pack(
+        run,
+        repo_id,
+        license=license,
+        dataset=dataset,
+        lang=lang,
+        with_predictions=with_predictions,
+        with_exports=with_exports,
+        tell=tell,
+    )
+    return upload(
+        package, token=token or read_token(None), private=private, revision=revision, tell=tell
+    )
+
+
+def upload(
+    package: Package,
+    *,
+    token: str,
+    private: bool = False,
+    revision: str | None = None,
+    tell: Tell = lambda text: None,
+) -> str:
+    """Upload a package as one commit; the repository is made if it is not there.
+
+    Args:
+        package: from `pack`.
+        token: of the Hub, with the right to write; see `read_token`.
+        private: make the repository private. One that is there and public is refused.
+        revision: the branch, which is made if it is not there; empty: `main`.
+        tell: called with what the Hub remarks.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        UserError: the Hub refuses the token, the right, the name or the card; or it is to be left
+            alone (`HF_HUB_OFFLINE`).
+        PodiumError: the Hub cannot be reached, is too busy, or failed.
+    """
+    refuse_offline()
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    api, repo_id = HfApi(token=token), package.repo_id
+    operations = [
+        CommitOperationAdd(
+            one.name, one.content if isinstance(one.content, bytes) else str(one.content)
+        )
+        for one in package.files
+    ]
+    with in_words(f"{repo_id} on the Hub", token), _remarks(tell):
+        api.create_repo(repo_id, private=private or None, exist_ok=True)
+        if private and not api.model_info(repo_id).private:
+            raise UserError(
+                f"--private: {repo_id} is there already and everybody can read it, so nothing was "
+                "uploaded. Make it private in its settings, or give another name."
+            )
+        if revision is not None:
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        commit = api.create_commit(
+            repo_id,
+            operations,
+            commit_message=f"Upload {package.title} with Podium {__version__}",
+            revision=revision,
+        )
+    return str(commit.commit_url)
+
+
+@contextmanager
+def _remarks(tell: Tell) -> Iterator[None]:
+    """What the hub's library warns of, told; but not that a data file lies beside a model."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for one in caught:
+        text = " ".join(str(one.message).split())
+        if "about to commit a data file" not in text:
+            tell(text)
+
+
+def read_token(file: Path | None) -> str:
+    """The token from a file, else from `HF_TOKEN`, else from the hub's own login.
+
+    Raises:
+        UserError: there is none, or it cannot be one. The message never shows it.
+    """
+    from huggingface_hub import get_token
+
+    if file is not None:
+        try:
+            found: str | None = file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is no text"
+            raise ConfigError(f"--token-file {file}: cannot be read ({reason}).") from None
+        where = f"--token-file {file}"
+    else:
+        found, where = get_token(), "The token of HF_TOKEN or of the login"
+    if not found:
+        raise UserError(
+            f"{where}: the file is empty."
+            if file is not None
+            else "The Hub wants to know who uploads, and nobody is logged in. Run `hf auth login`, "
+            "set HF_TOKEN, or give --token-file FILE with a token that may write "
+            "(https://huggingface.co/settings/tokens)."
+        )
+    if not TOKEN.fullmatch(found):
+        raise UserError(f"{where}: expected one token of 8 or more signs and nothing else.")
+    return found
+
+
+def fetch_run(repo_id: str, revision: str | None = None) -> RunFolder:
+    """A run that `podium push` uploaded: its weights and description, once, into Podium's cache.
+
+    Two files are fetched, safetensors and JSON, whatever else the repository holds. Neither can
+    run code, and both are checked before a model is built from them.
+
+    Args:
+        repo_id: `OWNER/NAME`.
+        revision: a branch, tag or commit; empty: `main`.
+
+    Returns:
+        A folder that predicts, exports and serves like one that was trained here.
+
+    Raises:
+        ConfigError: the name cannot be one.
+        UserError: there is no such repository, or it holds no model of Podium's.
+        PodiumError: the Hub cannot be reached, and nothing of it is on this machine.
+    """
+    check_repo_id(repo_id)
+    from huggingface_hub import hf_hub_download
+
+    with in_words(f"{repo_id} on the Hub", ""), hub_answers_fast():
+        described = Path(hf_hub_download(repo_id, "model.json", revision=revision))
+        commit = described.parent.name  # .../snapshots/<commit>/model.json
+        weights = Path(hf_hub_download(repo_id, WEIGHTS, revision=commit))
+    seed = read_json(described).get("seed")
+    number = seed if isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 else 0
+    name = repo_id.partition("/")[2]
+    place = cache_root() / "hub" / repo_id.replace("/", "--") / commit / name / f"seed-{number}"
+    run = RunFolder(place, name, number)
+    for source, target in ((described, run.model), (weights, run.best)):
+        if not target.is_file() or target.stat().st_size != source.stat().st_size:
+            _copy(source, target)
+    check_description(run)
+    return run
+
+
+def _copy(source: Path, target: Path) -> None:
+    with open(source, "rb") as file:
+        atomic_write(target, lambda to: shutil.copyfileobj(file, to))
+
+
+def quiet_unless_terminal() -> None:
+    """Show the hub's progress bars on a terminal alone."""
+    if not sys.stderr.isatty():
+        from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
+
+        disable_progress_bars()

@@ -1,0 +1,133 @@
+"""What the Hub refuses, in words that say what to do; and never a token in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from podium.errors import ConfigError, PodiumError, UserError, one_line
+
+__all__ = ["check_repo_id", "in_words", "refuse_offline"]
+
+NETWORK_LIBRARIES = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")
+
+
+def check_repo_id(repo_id: str) -> None:
+    """See that a repository's name can be one.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(repo_id)
+        if repo_id.count("/") != 1:
+            raise HFValidationError("it has no owner")
+    except HFValidationError as error:
+        raise ConfigError(
+            f"{repo_id!r} is no name of a repository: expected OWNER/NAME of letters, digits, '-', "
+            f"'_' and '.' ({one_line(error)})."
+        ) from None
+
+
+def refuse_offline() -> None:
+    """Respect the wish not to use the network.
+
+    Raises:
+        UserError: `HF_HUB_OFFLINE` is set.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        raise UserError(
+            "HF_HUB_OFFLINE is set, so nothing is uploaded. Unset it, or see with --dry-run what "
+            "would be."
+        )
+
+
+@contextmanager
+def in_words(what: str, token: str) -> Iterator[None]:
+    """Turn errors of the hub's library into ours.
+
+    Args:
+        what: the repository, for the message.
+        token: that must appear in no message; may be empty.
+    """
+    try:
+        yield
+    except PodiumError:
+        raise
+    except Exception as error:
+        told = _translated(error, what, token)
+        if told is None:
+            raise
+        raise told from None  # the original may quote the request's headers
+
+
+def _translated(error: Exception, what: str, token: str) -> PodiumError | None:
+    from huggingface_hub.errors import (
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RemoteEntryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    said = one_line(error)
+    said = said.replace(token, "***") if token else said
+    if isinstance(error, RemoteEntryNotFoundError):
+        return UserError(f"{what} holds no model that Podium pushed ({said}).")
+    if isinstance(error, RevisionNotFoundError):
+        return UserError(f"{what}: there is no such branch, tag or commit ({said}).")
+    if isinstance(error, OfflineModeIsEnabled | LocalEntryNotFoundError):
+        return PodiumError(f"{what} is not on this machine, and the Hub is out of reach ({said}).")
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(status, int):
+        # a stranger is told 401 of what is not there, too
+        return _refused(404 if status == 401 and not token else status, what, said)
+    library = type(error).__module__.partition(".")[0]
+    if library in NETWORK_LIBRARIES or isinstance(error, ConnectionError | TimeoutError):
+        return PodiumError(
+            f"The Hub cannot be reached ({type(error).__name__}: {said}). Nothing was changed "
+            "there; the same command tries again."
+        )
+    if isinstance(error, ValueError) and "README" in said:
+        return UserError(f"The Hub does not accept the card: {said}")
+    if isinstance(error, ValueError) and library in ("json", "huggingface_hub", "builtins"):
+        return PodiumError(f"The Hub answered what cannot be understood ({said}). Try again later.")
+    return None
+
+
+def _refused(status: int, what: str, said: str) -> PodiumError:
+    if status == 401:
+        return UserError(
+            f"The Hub does not know the token, or not for {what} ({said}). Make one that may write "
+            "at https://huggingface.co/settings/tokens, then log in with it or give --token-file."
+        )
+    if status == 403:
+        return UserError(
+            f"The token has no right to write to {what} ({said}). Its owner must be you or an "
+            "organisation of yours, and the token's role must be write."
+        )
+    if status == 404:
+        return UserError(
+            f"{what} is not there, or not for you ({said}). Check owner and name, and log in if it "
+            "is private."
+        )
+    if status in (409, 412):
+        return PodiumError(
+            f"{what} was changed by somebody else at the same time ({said}). The same command "
+            "tries again."
+        )
+    if status == 429:
+        return PodiumError(
+            f"The Hub takes no more requests for now ({said}). Wait some minutes, then give the "
+            "same command again."
+        )
+    if status >= 500:
+        return PodiumError(
+            f"The Hub failed ({said}). Its state is told at https://status.huggingface.co; the "
+            "same command tries again."
+        )
+    return UserError(f"The Hub refuses {what} ({said}).")
