@@ -16,10 +16,12 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -281,20 +283,61 @@ def follow(page: str, folder: Path) -> None:
     """Do what a page says, block by block, within a folder."""
     shown = blocks(page)
     names: dict[str, Any] = {"__name__": "__main__"}  # the code of a page goes on from its own
-    for at, block in enumerate(shown):
-        if block.mark.startswith("file: "):
-            (folder / block.mark.removeprefix("file: ")).write_text(block.text, encoding="utf-8")
-        if block.mark.startswith("no-test: "):
-            assert len(block.mark) > len("no-test: ") + 5, f"{block}: without a reason"
-        elif block.language == "python":
-            printed = run_python(block, folder, names)
-            if block.mark == "test: prints":
-                assert printed == shown[at + 1].text, f"{block} does not print what stands there"
-        elif block.language in ("sh", "console"):
-            said = "".join(run_line(line, block, folder) for line in lines_of(block))
-            if block.language == "console":
-                expected = re.sub(r"^\$ .*\n", "", block.text, flags=re.MULTILINE)
-                assert said.strip() == expected.strip(), f"{block} prints something else"
+    with contextlib.ExitStack() as open_server:
+        address = ""
+        for at, block in enumerate(shown):
+            if block.mark == "test: serve":
+                if not all(is_pending(line.split()[1:]) for line in lines_of(block)):
+                    open_server.close()
+                    address = open_server.enter_context(server(block, folder))
+                continue
+            if block.mark == "test: with the server":
+                if not address:
+                    continue
+                text = block.text.replace("http://127.0.0.1:7860", address)
+                block = replace(block, text=text)
+            follow_block(block, shown[at + 1 : at + 2], folder, names)
+
+
+@contextlib.contextmanager
+def server(block: Block, folder: Path) -> Iterator[str]:
+    """The server that a page starts, at any free port; its address. It is ended by a Ctrl-C."""
+    (line,) = lines_of(block)
+    command = [sys.executable, "-m", *shlex.split(line), "--port", "0"]
+    said = folder / "serve.log"
+    with open(said, "w", encoding="utf-8") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=log, stderr=log,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        )  # fmt: skip
+    try:
+        end = time.monotonic() + 120
+        while not (found := re.search(r"Serving on (http\S+)", said.read_text(encoding="utf-8"))):
+            assert process.poll() is None, said.read_text(encoding="utf-8")
+            assert time.monotonic() < end, "the server does not come up"
+            time.sleep(0.1)
+        yield found[1]
+    finally:
+        process.send_signal(signal.SIGINT)
+        code = process.wait(60)
+    assert code in (0, 130), said.read_text(encoding="utf-8")
+
+
+def follow_block(block: Block, after: list[Block], folder: Path, names: dict[str, Any]) -> None:
+    """One block of a page; `after` is the next one, which may say what this one prints."""
+    if block.mark.startswith("file: "):
+        (folder / block.mark.removeprefix("file: ")).write_text(block.text, encoding="utf-8")
+    if block.mark.startswith("no-test: "):
+        assert len(block.mark) > len("no-test: ") + 5, f"{block}: without a reason"
+    elif block.language == "python":
+        printed = run_python(block, folder, names)
+        if block.mark == "test: prints":
+            assert printed == after[0].text, f"{block} does not print what stands there"
+    elif block.language in ("sh", "console"):
+        said = "".join(run_line(line, block, folder) for line in lines_of(block))
+        if block.language == "console":
+            expected = re.sub(r"^\$ .*\n", "", block.text, flags=re.MULTILINE)
+            assert said.strip() == expected.strip(), f"{block} prints something else"
 
 
 def run_python(block: Block, folder: Path, names: dict[str, Any]) -> str:
