@@ -30,6 +30,15 @@ from podium.schema import field_docs, study_schema
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def on_config(config: Any) -> Any:
+    """Pages of docs/ that the navigation does not name yet stand under *Understand*."""
+    named = json.dumps(config["nav"])
+    new = sorted(page.name for page in (ROOT / "docs").glob("*.md") if page.name not in named)
+    for part in config["nav"]:
+        part.get("Understand", []).extend(new)
+    return config
+
+
 def on_files(files: Any, config: Any) -> Any:
     """Add the generated pages to those that lie in docs/."""
     from mkdocs.structure.files import File
