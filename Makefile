@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test unit lint format lock torture bench-peers clean
+.PHONY: help install demo test unit lint format lock docs docs-serve torture bench-peers clean
 
 help:  ## List the chores
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,13 @@ lock: $(READY)  ## Resolve requirements.lock anew from pyproject.toml
 	  --no-annotate --quiet --custom-compile-command "make lock" \
 	  pyproject.toml -o requirements.lock
 
+# The variable silences Material's notice on MkDocs 2, which says nothing of this site.
+docs: $(READY)  ## Build the documentation site into site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+docs-serve: $(READY)  ## Show the site at http://127.0.0.1:8000 while you write
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --strict
+
 torture: $(READY)  ## Kills, faults and damaged files; TORTURE="--kills 2000" for more
 	$(BIN)/python -m torture $(TORTURE)
 
@@ -48,4 +55,4 @@ bench-peers:  ## Install what the benchmarks compare with into .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
 
 clean:  ## Remove .venv and caches, never runs/
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist site

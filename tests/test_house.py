@@ -39,7 +39,7 @@ LIGHT = [
 ROOMS = [
     {"errors", "__about__", "allocator", "gc_pause", "threads"},
     {"files"},
-    {"config", "store", "ownership", "network", "metrics", "studyfile"},
+    {"config", "store", "ownership", "network", "metrics", "schema", "studyfile"},
     {"calibration", "calibration_error", "comparison", "sealed"},
     {"data", "transforms", "models", "schedule", "events", "machine", "augment_sheet"},
     {"features", "logistic", "layer_rates"},

@@ -264,10 +264,20 @@ def report(
 @app.command()
 def studies(
     name: Annotated[str | None, typer.Argument(help="Print this one's YAML.")] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of study files, for editors.")
+    ] = False,
 ) -> None:
     """List the studies that come with Podium; with a NAME, print its YAML to start from."""
     from podium.studyfile import built_in_studies, study_text
 
+    if schema:
+        import json
+
+        from podium.schema import study_schema
+
+        typer.echo(json.dumps(study_schema(), indent=2))
+        return
     if name is not None:
         typer.echo(study_text(name), nl=False)
         return

@@ -244,9 +244,11 @@ class StudySpec(_Strict):
     title: str | None = None
     """Title of the report; empty: the name."""
     data: DataSpec
+    """The images: a folder, or a mapping that says how to split it, too."""
     seeds: tuple[int, ...] = (0,)
     """Every contender is trained once for each."""
     contenders: dict[str, RunSpec]
+    """Name -> recipe. The name becomes a folder and stands in tables; see `label`."""
 
     @field_validator("data", mode="before")
     @classmethod

@@ -91,6 +91,9 @@ class Confusion(NamedTuple):
 def scores(predictions: Predictions) -> Scores:
     """Accuracy, macro averages, top-5 accuracy and negative log-likelihood of a split.
 
+    Args:
+        predictions: of every image of the split, as `RunFolder.read_predictions` gives them.
+
     Raises:
         DataError: there is not one image.
     """
@@ -116,6 +119,9 @@ def scores(predictions: Predictions) -> Scores:
 
 def per_class(predictions: Predictions) -> list[ClassScores]:
     """Precision, recall and F1 of every class, in the order of `class_names`.
+
+    Args:
+        predictions: of every image of a split, as for `scores`.
 
     Raises:
         DataError: there is not one image.

@@ -171,7 +171,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One contender with one seed."""
+    """One contender with one seed: where its files are (`docs/reference/run-folder.md`)."""
 
     path: Path
     contender: str
@@ -250,6 +250,7 @@ class RunFolder:
         return self.path / "explanations-test.parquet"
 
     def predictions(self, split: SplitName) -> Path:
+        """The file of what the best epoch said of each image of `valid` or `test`."""
         return self.path / f"predictions-{split}.parquet"
 
     def is_done(self) -> bool:

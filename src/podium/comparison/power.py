@@ -139,11 +139,17 @@ class Plan:
     """What a test set can show; shares in 0..1."""
 
     n: int
+    """Test images."""
     seeds: int
+    """Of each contender; 1: two trained models are compared."""
     difference: float
+    """Of two accuracies, that was asked about."""
     disagreement: float
+    """Share of images that exactly one of the two has right, as given or assumed."""
     level: float
+    """Below which p must lie: 0.05 over the number of pairs."""
     power: float
+    """Chance that a study finds the difference."""
     smallest: float | None
     """The smallest difference that is found with the wanted chance; None: none is."""
     images: int | None

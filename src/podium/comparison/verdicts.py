@@ -89,9 +89,13 @@ class Verdicts:
     """All pairs and the standings, highest accuracy first."""
 
     n: int
+    """Images that all contenders were compared on."""
     standings: tuple[Standing, ...]
+    """A contender each, with its place, accuracy and those that it is tied with."""
     pairs: tuple[Pair, ...]
+    """Every pair, with difference, interval, p and winner."""
     notices: tuple[str, ...] = ()
+    """What a reader should know, a sentence each."""
 
     def pair(self, first: str, second: str) -> Pair:
         """The pair of two contenders, seen from `first`.

@@ -39,9 +39,18 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class DataIndex:
-    """All that a study knows of its images. Classes are those of train, in code-point order.
+    """All that a study knows of its images.
 
-    `digests`: SHA-256 of the bytes of each image of the splits, by path.
+    Attributes:
+        root: the folder that paths are relative to.
+        classes: those of train, in code-point order; labels are indices into it.
+        splits: `train`, `valid` and `test`.
+        skipped: reason -> files and folders that were passed over.
+        unreadable: path and reason of each image that cannot be decoded and is left out.
+        notices: what a user should know, a sentence each.
+        fingerprint: SHA-256 over bytes and labels of all images, wherever they lie.
+        statistics: spread of sizes, formats and modes.
+        digests: SHA-256 of the bytes of each image of the splits, by path.
     """
 
     root: Path
