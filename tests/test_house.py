@@ -54,20 +54,9 @@ ROOMS = [
     {"explanations"},
     {"deploy"},
     {"study"},
-    {
-        "api",
-        "progress",
-        "terminal",
-        "cli",
-        "cli_data",
-        "cli_predict",
-        "cli_serve",
-        "cli_export",
-        "cli_verdicts",
-        "__main__",
-        "",
-    },
-    {"api", "progress", "terminal", "cli", "cli_card", "cli_data", "cli_verdicts", "__main__", ""},
+    {"terminal"},
+    {"cli_card", "cli_data", "cli_export", "cli_predict", "cli_serve", "cli_verdicts"},
+    {"api", "progress", "cli", "__main__", ""},
 ]
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 

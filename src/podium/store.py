@@ -203,12 +203,6 @@ class RunFolder:
         return self.path / "model.json"
 
     @property
-    def explanations(self) -> Path:
-        """Heat maps over test images: `<path>`, of the class that was predicted; `<path>#label`,
-        of the true class where that is another one. May be missing: nothing is read from it."""
-        return self.path / "explanations-test.parquet"
-
-    @property
     def done(self) -> Path:
         return self.path / "done.json"
 
