@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 import time
+import types
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -524,6 +525,28 @@ def test_which_models_a_source_stands_for(small_run: RunFolder, tmp_path: Path) 
     with pytest.raises(RunFolderError, match="no trained model yet"):
         load_models([copy.parent])
     assert len(study_examples(models, count=5)) == 5
+
+
+def test_an_export_is_served_beside_its_run(
+    small_run: RunFolder, oracle: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported = types.ModuleType("podium.deploy.exported")
+    exported.load_exported = lambda path, device: oracle  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "podium.deploy.exported", exported)
+    file, folder = tmp_path / "a.onnx", tmp_path / "a-openvino"
+    folder.mkdir()
+    for path in (file, folder / "model.xml", folder / "model.bin"):
+        path.write_bytes(b"0123456789")
+    models, title = load_models([small_run.path, file, folder], device="cpu")
+    assert [one.name for one in models] == [small_run.contender, "a.onnx", "a-openvino"]
+    assert [one.weights for one in models[1:]] == [10, 20]
+    assert title == "3 models"
+    assert models[1].model is None
+    assert models[1].test_accuracy is None
+    with serving(build_app(models)) as server:
+        told = server.predict(jpeg(), "?model=all&gradcam=true").json["answers"]
+        assert told[1]["predictions"] == told[0]["predictions"]
+        assert [one["gradcam"] is None for one in told] == [False, True, True]
 
 
 def test_the_theme_is_the_reports() -> None:

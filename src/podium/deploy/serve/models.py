@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -80,7 +81,7 @@ def load_models(
         if runs:
             found += [_load_run(run, label, device) for run, label in runs]
         else:
-            found.append(_load_export(path))
+            found.append(_load_export(path, device))
     if not found:
         raise ConfigError("Expected one run, study or exported model at least, got none.")
     twice = [path for path, often in Counter(
@@ -190,22 +191,17 @@ def _load_run(run: RunFolder, label: str, device: str) -> Served:
     )
 
 
-def _load_export(path: Path) -> Served:
-    import importlib
-
-    try:
-        exported = importlib.import_module("podium.deploy.exported")
-    except ModuleNotFoundError as error:
-        if error.name != "podium.deploy.exported":
-            raise
+def _load_export(path: Path, device: str) -> Served:
+    if not path.is_file() and not (path / "model.xml").is_file():
         raise RunFolderError(
             f"{path} holds no run. Expected a study's, a contender's or a run's folder, such as "
-            "runs/sports100."
-        ) from None
-    predictor: Predictor = exported.load_exported(path)
-    name = predictor.name or path.name
+            "runs/sports100, or a model that `podium export` wrote."
+        )
+    exported = importlib.import_module("podium.deploy.exported")  # brings its runtimes: not for all
+    predictor: Predictor = exported.load_exported(path, device)
     files = [path] if path.is_file() else [one for one in path.iterdir() if one.is_file()]
-    return Served(name, name, predictor, weights=sum(one.stat().st_size for one in files))
+    weights = sum(one.stat().st_size for one in files)
+    return Served(path.name, path.name, predictor, weights=weights)
 
 
 def _named(models: list[Served]) -> Iterable[Served]:
