@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import json
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,9 @@ import podium
 from podium.auditing import Audit, DuplicatePair, LabelFindings, write_audit
 from podium.calibration import calibration, fit_temperature
 from podium.cli import main
-from podium.deploy.card_metadata import check_licence
+from podium.data.fetch import DATASETS
+from podium.deploy.card_metadata import Dataset, check_licence, dataset_of
+from podium.deploy.card_subject import read_subject
 from podium.errors import ConfigError, RunFolderError
 from podium.metrics import per_class, scores, wilson_interval
 from podium.reporting.labels import labels
@@ -63,6 +67,17 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     return folder
 
 
+@pytest.fixture(scope="module")
+def written(study: StudyFolder) -> Callable[..., str]:
+    """The card of a contender of `study`: written once for all tests that read it."""
+
+    @functools.cache
+    def write(contender: str, **options: str) -> str:
+        return podium.card(study.run(contender, 0), **options)  # type: ignore[arg-type]
+
+    return write
+
+
 def text_of(markdown: str) -> str:
     """What a reader sees: the body as HTML, without its tags."""
     body = ModelCard(markdown).text
@@ -70,16 +85,19 @@ def text_of(markdown: str) -> str:
     return " ".join(seen.split())
 
 
-def test_the_front_matter_is_what_the_files_say(study: StudyFolder, tmp_path: Path) -> None:
+def test_the_front_matter_is_what_the_files_say(
+    study: StudyFolder, written: Callable[..., str], tmp_path: Path
+) -> None:
     run = study.run("resnet18-finetuned", 0)
-    (tmp_path / "README.md").write_text(podium.card(run.path, license="MIT"), encoding="utf-8")
+    told = written("resnet18-finetuned", license="MIT", dataset="sports100")
+    (tmp_path / "README.md").write_text(told, encoding="utf-8")
     data = ModelCard.load(tmp_path / "README.md").data
     assert data.license == "mit"
     assert data.library_name == "podium"
     assert data.pipeline_tag == "image-classification"
     assert data.base_model == "timm/resnet18.tv_in1k"
     assert {"podium", "safetensors", "image-classification"} <= set(data.tags or ())
-    assert data.datasets is None
+    assert data.datasets == ["HES-XPLAIN/SportsImageClassification"]
     score = scores(run.read_predictions("test"))
     accuracy, f1 = data.eval_results or ()
     assert (accuracy.metric_type, accuracy.metric_value) == ("accuracy", score.accuracy)
@@ -91,26 +109,31 @@ def test_the_front_matter_is_what_the_files_say(study: StudyFolder, tmp_path: Pa
     assert data.model_name == "ResNet-18, fine-tuned"
 
 
-def test_no_licence_and_no_base_are_claimed_of_a_model_from_scratch(study: StudyFolder) -> None:
-    told = podium.card(study.run("simple_resnet", 0).path)
+def test_no_licence_and_no_base_are_claimed_of_a_model_from_scratch(
+    written: Callable[..., str],
+) -> None:
+    told = written("simple_resnet")
     data = ModelCard(told).data
     assert data.license is None
     assert data.base_model is None
+    assert data.datasets is None
     seen = text_of(told)
     assert "No licence is stated for these weights yet" in seen
     assert "They started from" not in seen
     assert "oliveira2023" in seen  # the paper's own model
 
 
-def test_terms_of_base_and_images_are_named(study: StudyFolder) -> None:
-    told = text_of(podium.card(study.run("resnet18-finetuned", 0).path, dataset="sports100"))
+def test_terms_of_base_and_images_are_named(written: Callable[..., str]) -> None:
+    told = text_of(written("resnet18-finetuned", license="MIT", dataset="sports100"))
     assert "torchvision publishes them with its code under BSD-3-Clause" in told
     assert "(100 Sports Image Classification) are under CC0-1.0" in told
 
 
-def test_figures_are_those_of_the_stored_predictions(study: StudyFolder) -> None:
-    run = study.run("inception_resnet", 0)
-    told, test = text_of(podium.card(run.path)), run.read_predictions("test")
+def test_figures_are_those_of_the_stored_predictions(
+    study: StudyFolder, written: Callable[..., str]
+) -> None:
+    run = study.run("simple_resnet", 0)
+    told, test = text_of(written("simple_resnet")), run.read_predictions("test")
     score = scores(test)
     low, high = wilson_interval(score.correct, score.n)
     assert (
@@ -132,9 +155,11 @@ def test_figures_are_those_of_the_stored_predictions(study: StudyFolder) -> None
     assert f"The 10 of {len(SPORTS)} with the lowest F1" in told
 
 
-def test_rivals_are_judged_as_compare_judges_them(study: StudyFolder) -> None:
-    own = "simple_resnet-autoaugment"
-    told = text_of(podium.card(study.run(own, 0).path))
+def test_rivals_are_judged_as_compare_judges_them(
+    study: StudyFolder, written: Callable[..., str]
+) -> None:
+    own = "simple_resnet"
+    told = text_of(written(own))
     verdicts = podium.compare(study.path)
     for standing in verdicts.standings:
         if standing.name != own:
@@ -147,9 +172,11 @@ def test_rivals_are_judged_as_compare_judges_them(study: StudyFolder) -> None:
     assert f"{len(verdicts.pairs)} comparisons (Holm)" in told
 
 
-def test_the_audit_is_told_and_leaks_are_a_limit(study: StudyFolder) -> None:
+def test_the_audit_is_told_and_leaks_are_a_limit(
+    study: StudyFolder, written: Callable[..., str]
+) -> None:
     run = study.run("simple_resnet", 0)
-    told, test = text_of(podium.card(run.path)), run.read_predictions("test")
+    told, test = text_of(written("simple_resnet")), run.read_predictions("test")
     right = test.predicted == test.labels
     kept = int(right.sum()) - int(right[0])  # the leaked image is the first
     assert "1 of 96 test pictures (1.0 %) are in train or validation" in told
@@ -219,7 +246,7 @@ def test_hostile_names_are_text_and_nothing_else(tmp_path: Path) -> None:
         "![a](b)",
         "http://a.example",
         "    four",
-    ],  # fmt: skip
+    ],
 )
 def test_escaped_text_reads_as_it_was(text: str) -> None:
     for shell in ("{}\n", "| {} |\n| --- |\n"):
@@ -285,22 +312,22 @@ def test_a_file_of_ones_own_weights_gives_no_path_away(study: StudyFolder, tmp_p
     assert ModelCard(told).data.base_model is None
 
 
-def test_data_sets_are_named_where_they_are_known(study: StudyFolder, tmp_path: Path) -> None:
-    run = study.run("simple_resnet", 0)
-    data = ModelCard(podium.card(run, dataset="sports100")).data
-    assert data.datasets == ["HES-XPLAIN/SportsImageClassification"]
-    assert ModelCard(podium.card(run, dataset="me/birds")).data.datasets == ["me/birds"]
-    with pytest.raises(ConfigError, match="--dataset 'a b'"):
-        podium.card(run, dataset="a b")
+def test_data_sets_are_named_where_they_are_known(tmp_path: Path) -> None:
     folder = made(tmp_path / "by-name", contenders=1)
     spec = yaml.safe_load(folder.spec.read_text(encoding="utf-8"))
     folder.spec.write_text(yaml.safe_dump({**spec, "data": {"path": "sports100"}}), "utf-8")
-    named = folder.run("simple_resnet", 0)
+    subject = read_subject(folder.run("simple_resnet", 0), labels("en"))
     # a folder that is only called so is not taken for the known set
-    assert ModelCard(podium.card(named)).data.datasets is None
+    assert dataset_of(subject, None) == Dataset()
+    assert dataset_of(subject, "me/birds") == Dataset("me/birds")
+    with pytest.raises(ConfigError, match="--dataset 'a b'"):
+        dataset_of(subject, "a b")
     known = {"train": {"a": 13_492}, "valid": {"a": 500}, "test": {"a": 500}}
     write_json(folder.data, {**folder.read_data(), "splits": known})
-    assert ModelCard(podium.card(named)).data.datasets == ["HES-XPLAIN/SportsImageClassification"]
+    subject = read_subject(folder.run("simple_resnet", 0), labels("en"))
+    sports = Dataset("HES-XPLAIN/SportsImageClassification", DATASETS["sports100"])
+    assert dataset_of(subject, None) == sports
+    assert dataset_of(subject, sports.hub_id) == dataset_of(subject, "sports100") == sports
 
 
 def test_licences_are_ids() -> None:
@@ -312,8 +339,8 @@ def test_licences_are_ids() -> None:
             check_licence(wrong)
 
 
-def test_portuguese_is_whole(study: StudyFolder) -> None:
-    told = podium.card(study.run("resnet18-finetuned", 0).path, lang="pt")
+def test_portuguese_is_whole(study: StudyFolder, written: Callable[..., str]) -> None:
+    told = written("resnet18-finetuned", lang="pt")
     seen = text_of(told)
     assert "Um classificador de imagens de 12 classes" in seen
     english = {labels("en")(key) for key in ("card_results", "card_limits", "card_protocol",

@@ -144,6 +144,7 @@ def upload(
 def _remarks(tell: Tell) -> Iterator[None]:
     """What the hub's library warns of, told; but not that a data file lies beside a model."""
     with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore", DeprecationWarning)  # between libraries
         warnings.simplefilter("always", UserWarning)
         yield
     for one in caught:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from podium.errors import ConfigError, PodiumError, UserError, one_line
+from podium.errors import ConfigError, PodiumError, UserError, chain, one_line
 
 __all__ = ["check_repo_id", "in_words", "refuse_offline"]
 
@@ -60,10 +60,12 @@ def in_words(what: str, token: str) -> Iterator[None]:
     except PodiumError:
         raise
     except Exception as error:
-        told = _translated(error, what, token)
-        if told is None:
-            raise
-        raise told from None  # the original may quote the request's headers
+        # an upload's thread wraps what went wrong into an error of no kind
+        for one in chain(error):
+            told = _translated(one, what, token) if isinstance(one, Exception) else None
+            if told is not None:
+                raise told from None  # the original may quote the request's headers
+        raise
 
 
 def _translated(error: Exception, what: str, token: str) -> PodiumError | None:
