@@ -55,8 +55,9 @@ ROOMS = [
     {"deploy"},
     {"study"},
     {"terminal"},
+    {"api", "progress"},
     {"cli_card", "cli_data", "cli_export", "cli_predict", "cli_serve", "cli_verdicts"},
-    {"api", "progress", "cli", "__main__", ""},
+    {"cli", "__main__", ""},
 ]
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 
