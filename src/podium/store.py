@@ -13,8 +13,9 @@ contender and seed:
         model.json                   what the weights need: classes, input size, temperature
         predictions-valid.parquet    path, label, logits
         predictions-test.parquet
-        explanations-test.parquet    where the model looked: Grad-CAM pictures for the report
         done.json                    written last: with it, the run is finished
+        explanations-test.parquet    path, jpeg: where a finished run looked, for the test images
+                                     that the report shows (see `podium.explanations`)
 
 Everything downstream (compare, report, deploy) reads these files and nothing else. This module
 does not import torch, so that a report can be made on any machine.
@@ -200,6 +201,12 @@ class RunFolder:
         return self.path / "model.json"
 
     @property
+    def explanations(self) -> Path:
+        """Heat maps over test images: `<path>`, of the class that was predicted; `<path>#label`,
+        of the true class where that is another one. May be missing: nothing is read from it."""
+        return self.path / "explanations-test.parquet"
+
+    @property
     def done(self) -> Path:
         return self.path / "done.json"
 
@@ -230,15 +237,6 @@ class RunFolder:
                 f"{self.config} is no recipe of Podium's ({one_line(error)}). "
                 "Restore it, or remove the run's folder to start it afresh."
             ) from None
-
-    @property
-    def explanations(self) -> Path:
-        """Grad-CAM pictures of some test images; only where they were made. See `read_pictures`.
-
-        A picture's key is the image's path for the map of the predicted class, and `path#label`
-        for that of the true class where the prediction is another.
-        """
-        return self.path / "explanations-test.parquet"
 
     def predictions(self, split: SplitName) -> Path:
         return self.path / f"predictions-{split}.parquet"
