@@ -85,12 +85,13 @@ def predict(
     from podium.deploy.predict import predictions
 
     given = paths if "-" not in paths else _with_standard_input(paths, null)
-    found, sources, predictor = predictions(
-        run_path, given, top, device, batch_size, gradcam, tell=_note
-    )
     failed = _Failed()
-    shown = failed.noting(_watched(found, paths, sources, quiet=to is None and out.is_terminal))
     try:
+        found, sources, predictor = predictions(
+            run_path, given, top, device, batch_size, gradcam, tell=_note
+        )
+        quiet = to is None and out.is_terminal
+        shown = failed.noting(_watched(found, paths, sources, quiet=quiet))
         if form is Format.table:
             _print_table(shown, predictor.class_names)
         else:
@@ -322,8 +323,12 @@ def explain(
         warned += 1
         err.print(event.text, style="yellow", highlight=False, markup=False)
 
-    with err.status("Looking where the models looked"):
-        explained = explain_study(study, data, device=device, notify=notify)
+    try:
+        with err.status("Looking where the models looked"):
+            explained = explain_study(study, data, device=device, notify=notify)
+    except KeyboardInterrupt:
+        err.print("Interrupted. What was made is kept; the same command makes the rest.")
+        raise typer.Exit(130) from None
     for run in explained:
         out.print(f"Heat maps: {run.explanations}", highlight=False, markup=False)
     if explained:

@@ -13,7 +13,6 @@ contender and seed:
         model.json                   what the weights need: classes, input size, temperature
         predictions-valid.parquet    path, label, logits
         predictions-test.parquet
-        explanations-test.parquet    where the model looked: Grad-CAM pictures for the report
         done.json                    written last: with it, the run is finished
         explanations-test.parquet    path, jpeg: where a finished run looked, for the test images
                                      that the report shows (see `podium.explanations`)
@@ -203,6 +202,12 @@ class RunFolder:
         return self.path / "model.json"
 
     @property
+    def explanations(self) -> Path:
+        """Heat maps over test images: `<path>`, of the class that was predicted; `<path>#label`,
+        of the true class where that is another one. May be missing: nothing is read from it."""
+        return self.path / "explanations-test.parquet"
+
+    @property
     def done(self) -> Path:
         return self.path / "done.json"
 
@@ -233,15 +238,6 @@ class RunFolder:
                 f"{self.config} is no recipe of Podium's ({one_line(error)}). "
                 "Restore it, or remove the run's folder to start it afresh."
             ) from None
-
-    @property
-    def explanations(self) -> Path:
-        """Grad-CAM pictures of some test images; only where they were made. See `read_pictures`.
-
-        A picture's key is the image's path for the map of the predicted class, and `path#label`
-        for that of the true class where the prediction is another.
-        """
-        return self.path / "explanations-test.parquet"
 
     def predictions(self, split: SplitName) -> Path:
         """The file of what the best epoch said of each image of `valid` or `test`."""
