@@ -149,9 +149,7 @@ def _use(subject: Subject, repo_id: str | None, exports: Sequence[str], say: Lab
         fence(code, "python"),
         escape_markdown(say("card_use_files")),
         escape_markdown(told),
-        bullets(exports) if exports else fence(
-            f"podium export {shlex.quote(where)} --format onnx", "sh"
-        ),
+        *([bullets(exports)] if exports else []),
     ]  # fmt: skip
 
 
