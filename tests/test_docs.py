@@ -157,7 +157,7 @@ def podium_lines(page: str) -> Iterator[tuple[Block, list[str]]]:
         if block.language in ("sh", "console"):
             for line in lines_of(block):
                 # what the shell does around it: redirections, background, nohup, exec
-                command = re.sub(r"\s*(>|2>&1|&).*$", "", line.rpartition("| ")[2])
+                command = re.sub(r"\s(>|2>&1|&).*$", "", line.rpartition("| ")[2])
                 words = shlex.split(command)
                 if "podium" in words[:2]:
                     yield block, words[words.index("podium") + 1 :]

@@ -87,7 +87,9 @@ def test_the_site_works_in_a_browser(address: str, browser: Browser) -> None:
         assert page.evaluate(broken) == []
     page.locator(".md-search__input").first.fill("McNemar")
     found = page.locator(".md-search-result__link")
-    found.first.wait_for()
+    found.first.wait_for(
+        timeout=120_000
+    )  # its index is built in the browser: long on a busy machine
     assert any("statistics.html" in str(one.get_attribute("href")) for one in found.all())
     page.close()
     assert said == []

@@ -12,7 +12,7 @@ from typing import Any
 import huggingface_hub
 import pytest
 import yaml
-from huggingface_hub import ModelCard, constants
+from huggingface_hub import ModelCard, ModelCardData, constants
 from PIL import Image
 
 import podium
@@ -70,6 +70,7 @@ def test_one_commit_brings_weights_description_recipe_and_card(
     assert hub.files["model.safetensors"] == small_run.best.read_bytes()
     assert hub.files["model.json"] == small_run.model.read_bytes()
     card = ModelCard(hub.files["README.md"].decode("utf-8"))
+    assert isinstance(card.data, ModelCardData)
     assert (card.data.license, card.data.datasets) == ("mit", ["me/pictures"])
     assert 'podium.fetch_run("me/shapes")' in card.text
     config = yaml.safe_load(hub.files["config.yaml"])

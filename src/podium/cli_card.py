@@ -55,11 +55,8 @@ def card(
     """
     from podium.deploy.card import card as write_card
     from podium.deploy.choose import choose_run
-    from podium.deploy.hub_errors import check_repo_id
     from podium.store import write_text
 
-    if repo_id is not None:
-        check_repo_id(repo_id)
     folder = choose_run(run, _tell)
     place = folder.path / "README.md" if to is None else to
     if str(place) != "-":

@@ -17,12 +17,13 @@ from podium.deploy.card_metadata import check_licence, dataset_of, metadata
 from podium.deploy.card_results import MOST_CLASSES, bullets, fence, folded
 from podium.deploy.card_subject import Subject, read_subject
 from podium.deploy.choose import choose_run
+from podium.deploy.hub_errors import check_repo_id
 from podium.reporting.labels import Labels, labels
 from podium.reporting.panel import recipe_in_words
 from podium.reporting.tables import escape_markdown
 from podium.store import RunFolder
 
-__all__ = ["card", "front_matter"]
+__all__ = ["card", "compose", "front_matter"]
 
 
 def card(
@@ -56,15 +57,57 @@ def card(
         RunFolderError: there is no run, or a file of it is damaged.
         ConfigError: a licence, data set or language that cannot be.
     """
+    say = labels(lang)
+    if license is not None:
+        check_licence(license)  # before the study is read
+    if repo_id is not None:
+        check_repo_id(repo_id)
+    subject = read_subject(run if isinstance(run, RunFolder) else choose_run(run, tell), say)
+    return compose(
+        subject,
+        say,
+        license=license,
+        dataset=dataset,
+        repo_id=repo_id,
+        exports=exports,
+        pictures=pictures,
+        tell=tell,
+    )
+
+
+def compose(
+    subject: Subject,
+    say: Labels,
+    *,
+    license: str | None = None,
+    dataset: str | None = None,
+    repo_id: str | None = None,
+    exports: Sequence[str] = (),
+    pictures: Mapping[str, str] | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+) -> str:
+    """The card of a run whose files were read already; see `card`.
+
+    Args:
+        subject: the run.
+        say: the language.
+        license: as for `card`.
+        dataset: as for `card`.
+        repo_id: as for `card`.
+        exports: as for `card`.
+        pictures: as for `card`.
+        tell: as for `card`.
+
+    Raises:
+        ConfigError: a licence or data set that cannot be.
+    """
     from huggingface_hub import ModelCard
 
-    say = labels(lang)
     stated = None
     if license is not None:
         stated, doubt = check_licence(license)
         if doubt:
             tell(doubt)
-    subject = read_subject(run if isinstance(run, RunFolder) else choose_run(run, tell), say)
     images = dataset_of(subject, dataset)
     head = metadata(subject, licence=stated, dataset=images).to_yaml(line_break="\n")
     drawn = pictures or {}
@@ -149,9 +192,7 @@ def _use(subject: Subject, repo_id: str | None, exports: Sequence[str], say: Lab
         fence(code, "python"),
         escape_markdown(say("card_use_files")),
         escape_markdown(told),
-        bullets(exports) if exports else fence(
-            f"podium export {shlex.quote(where)} --format onnx", "sh"
-        ),
+        *([bullets(exports)] if exports else []),
     ]  # fmt: skip
 
 

@@ -134,7 +134,7 @@ def upload(
         commit = api.create_commit(
             repo_id,
             operations,
-            commit_message=f"Upload {package.title} with Podium {__version__}",
+            commit_message=f"Upload {' '.join(package.title.split())} with Podium {__version__}",
             revision=revision,
         )
     return str(commit.commit_url)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import yaml
 
-from podium.deploy.card import card
+from podium.deploy.card import compose
 from podium.deploy.card_background import public_recipe
+from podium.deploy.card_metadata import check_licence
 from podium.deploy.card_subject import Subject, read_subject
 from podium.deploy.choose import choose_run
 from podium.deploy.hub_errors import check_repo_id
@@ -89,15 +90,18 @@ def pack(
             "`podium run` goes on with it."
         )
     check_description(folder)
-    subject = read_subject(folder, labels(lang))
+    say = labels(lang)
+    if license is not None:
+        check_licence(license)  # before the study is read
+    subject = read_subject(folder, say)
     exports = _exports(folder, tell) if with_exports else []
     drawn = _figures(subject)
-    text = card(
-        folder,
+    text = compose(
+        subject,
+        say,
         license=license,
         dataset=dataset,
         repo_id=repo_id,
-        lang=lang,
         exports=[one.name for one in exports],
         pictures={key: one.name for key, one in drawn.items()},
         tell=tell,
