@@ -68,7 +68,7 @@ def _plain(model: str, root: Path, given: argparse.Namespace) -> dict[str, float
     from podium.data.layout import SPLIT_NAMES
 
     folder = next(f for f in root.iterdir() if SPLIT_NAMES.get(f.name.lower()) == given.split)
-    trained = _trained(model, 100, given)
+    trained = _trained(model, tuple(map(str, range(100))), given)
     module, side = trained.module.to(memory_format=torch.contiguous_format), trained.image_size
     steps: list[Any] = [transforms.Resize((side, side)), transforms.ToTensor()]
     if trained.normalization is not None:
@@ -99,7 +99,7 @@ def _podium(model: str, index: Any, given: argparse.Namespace) -> dict[str, floa
     from podium.evaluation import predict_split
     from podium.machine import choose_device, choose_workers
 
-    trained = _trained(model, len(index.classes), given)
+    trained = _trained(model, index.classes, given)
     device = choose_device(Machine())
     trained.module.to(device.torch).to(memory_format=torch.channels_last)
     side = trained.image_size
@@ -126,7 +126,7 @@ def _memory(way: str, model: str, index: Any, given: argparse.Namespace) -> dict
     from podium.inference import predict
     from podium.transforms import eval_transform, prepare
 
-    trained = _trained(model, len(index.classes), given)
+    trained = _trained(model, index.classes, given)
     module, side, normalization = trained.module, trained.image_size, trained.normalization
     paths, transform = index.splits[given.split].paths[: given.images], eval_transform(side)
     pixels = [transform(load_rgb(index.root / path, name=path)) for path in paths]
@@ -222,16 +222,15 @@ def _embed(index: Any) -> dict[str, float]:
         return _rate(len(features), time.perf_counter() - began, SIDE)
 
 
-def _trained(model: str, classes: int, given: argparse.Namespace) -> Any:
+def _trained(model: str, classes: tuple[str, ...], given: argparse.Namespace) -> Any:
     """The run's model, or one with random weights; on the CPU."""
     from podium.evaluation import TrainedModel, load_run
     from podium.models import build_model
 
     if given.runs:
         return load_run(runs_by_model(given.runs)[model])
-    built = build_model(model, classes)
-    names = tuple(str(number) for number in range(classes))
-    return TrainedModel(built.module.eval(), names, built.image_size, None)
+    built = build_model(model, len(classes))
+    return TrainedModel(built.module.eval(), classes, built.image_size, None)
 
 
 def _first(index: Any, split: str, count: int) -> Any:

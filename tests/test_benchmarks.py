@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -12,8 +13,10 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import accuracy, common, limit, scale
+import podium
+from benchmarks import accuracy, common, limit, prediction, scale
 from benchmarks.contenders import CONTENDERS, GROUP_MODELS
+from benchmarks.prediction_ways import measure_once
 from podium.store import RunFolder, write_json
 from tests.conftest import write_pictures
 
@@ -176,6 +179,33 @@ def test_prediction_by_both_ways(tiny: Path, tmp_path: Path) -> None:
         [f"{way}:simple_resnet" for way in ("plain", "podium", "plain-memory", "podium-memory")], 20
     )
     assert [float(row[4]) for row in rows_of(page)[1:]][0::2] == [1.0, 1.0]
+
+
+def test_an_export_is_measured_and_scored(
+    tiny: Path, small_run: RunFolder, tmp_path: Path, pictures: Path
+) -> None:
+    """In this process: the whole command starts some twenty of them, and exports six files."""
+    podium.export(small_run, to=tmp_path / "simple_resnet", rounds=0)
+    recorded = small_run.read_predictions("test")
+    right = (recorded.predicted == recorded.labels).mean()
+    given = argparse.Namespace(
+        data=str(pictures), runs=[small_run.path], split="test", images=36, exports=tmp_path
+    )
+    values = {}
+    for way in ("plain-memory", "onnx", "onnx-memory", "predictor"):
+        values[f"{way}:simple_resnet"] = [measure_once(way, "simple_resnet", given)]
+    values["plain:simple_resnet"] = values["plain-memory:simple_resnet"]
+    for seen in values.values():
+        assert seen[0]["images"] == 36
+        assert seen[0]["top1"] == pytest.approx(right, abs=1 / 36 + 1e-9)
+        assert seen[0]["images_per_second"] > 0
+    settings = {"split": "test", "rounds": 1, "batch_size": 32}
+    rows = rows_of(prediction.render({"values": values, "settings": settings}))
+    assert rows[0][-1] == "top-1"
+    assert [row[1] for row in rows[1:]][1:4] == [
+        "ONNX, fp32", "ONNX, fp32, images in memory", "Podium's predictor, PyTorch fp32",
+    ]  # fmt: skip
+    assert rows[2][5] == f"{100 * right:.2f} %"
 
 
 def test_scale_measures_links_and_classes(tiny: Path, tmp_path: Path) -> None:
