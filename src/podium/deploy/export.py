@@ -15,6 +15,7 @@ from typing import Any, cast
 import numpy as np
 
 from podium.deploy import exported
+from podium.deploy.choose import choose_run
 from podium.deploy.exporting import write
 from podium.deploy.exporting.images import Sample, calibration_images, check_images
 from podium.deploy.exporting.libraries import library, openvino
@@ -26,7 +27,7 @@ from podium.deploy.exporting.speed import Speed, measure
 from podium.deploy.exporting.verify import Check, Logits, compare, in_batches, refuse
 from podium.deploy.predictor import Predictor, load_predictor
 from podium.errors import ConfigError, ExportError, RunFolderError, StorageError
-from podium.evaluation import TrainedModel, run_folder
+from podium.evaluation import TrainedModel
 from podium.files import make_folder
 from podium.store import RunFolder
 
@@ -99,7 +100,7 @@ def export_run(
     for what may differ.
 
     Args:
-        run: a run's folder, `runs/<study>/<contender>/seed-<n>`.
+        run: what `choose_run` takes: a run's folder, a contender's, or a study's.
         formats: of onnx, torchscript, pt2 and openvino.
         int8: quantise to 8 bits; onnx and openvino alone.
         precision: fp32 or bf16, in which an OpenVINO export runs unless told otherwise.
@@ -115,7 +116,7 @@ def export_run(
         RunFolderError: there is no trained model in `run`.
     """
     _refuse_settings(formats, int8, precision, rounds)
-    folder = run if isinstance(run, RunFolder) else run_folder(run)
+    folder = run if isinstance(run, RunFolder) else choose_run(run, progress)
     for name in formats:  # before any work
         for needed in ("onnx", "onnxscript", "onnxruntime") if name in ("onnx", "openvino") else ():
             library(needed)
