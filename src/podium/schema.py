@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from podium import config
+import podium.config as config
 from podium.config import DataSpec, RunSpec, StudySpec
 
 __all__ = ["field_docs", "study_schema"]
