@@ -245,6 +245,22 @@ def test_int8_keeps_more_layers_in_fp32_until_it_agrees(
     assert "the first 3 layers" in best.told
 
 
+def test_int8_tries_every_method_before_it_gives_up(
+    settled: RunFolder, tmp_path: Path, exports: Path
+) -> None:
+    pixels = calibration_images(settled, 32, None, None)
+    told: list[str] = []
+
+    def judge(path: Path) -> Check:
+        return Check(images=50, split="", agreement=0.5, disagreements=25, largest=0.9, mean=0.3)
+
+    with pytest.raises(ExportError, match=r"25 of 50 images .* The best of 12 ways"):
+        quantize.quantize(exports / FILES["onnx"], pixels, tmp_path, judge, told.append)
+    for method in quantize.METHODS:
+        assert any(method in line for line in told), method
+    assert sum("by itself" in line for line in told) == 13
+
+
 def test_calibration_takes_training_images_alone_and_all_classes(
     settled: RunFolder, pictures: Path, tmp_path: Path
 ) -> None:
