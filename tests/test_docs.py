@@ -41,10 +41,6 @@ from tests.conftest import write_pictures
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 
-# Commands that the pages tell of and that are still being built. They are passed over while they
-# are absent; one that is there must be taken out of this list, so that its lines are tested.
-PENDING = {"predict", "explain", "export", "serve", "card", "push"}
-
 FOLLOWED = [  # the pages whose blocks run, after the tutorial
     "docs/index.md",
     "docs/own-data.md",
@@ -72,6 +68,12 @@ README_NOT_RUN = {  # the README carries no marks; these of its lines are parsed
     "podium compare runs/sports100": "of the run before; the same with runs/shapes is run",
     "podium compare runs/birds/scratch runs/other/convnext/seed-0 --save pairs.csv": "the same",
     "podium compare predictions.csv": "the same with answers.csv is run",
+    "podium predict runs/birds/linear 'trip/*.jpg' --format csv --out trip.csv --gradcam maps": (
+        "of the run that is not run; the tutorial does the same"
+    ),
+    "podium export runs/quick --format onnx --format openvino": "the how-to does the same",
+    "podium export runs/quick --format openvino --int8": "the same",
+    "podium serve runs/quick": "the tutorial does the same",
 }
 
 
@@ -145,10 +147,6 @@ def known_commands() -> dict[str, Any]:
     return dict(hooks().commands())
 
 
-def is_pending(words: list[str]) -> bool:
-    return words[0] in PENDING and words[0] not in known_commands()
-
-
 # ---------------------------------------------------------------- what is said of commands
 
 
@@ -166,7 +164,7 @@ def podium_lines(page: str) -> Iterator[tuple[Block, list[str]]]:
 @pytest.mark.parametrize("page", all_pages())
 def test_every_command_on_a_page_can_be_given(page: str) -> None:
     for block, words in podium_lines(page):
-        if words[0] == "--version" or is_pending(words):
+        if words[0] == "--version":
             continue
         command, rest = typer.main.get_command(app), list(words)
         while hasattr(command, "commands"):
@@ -181,19 +179,12 @@ def test_every_command_named_in_a_sentence_exists(page: str) -> None:
     known = known_commands()
     for span in re.findall(r"`podium ([a-z][^`]*)`", prose):
         words = span.split()
-        if is_pending(words):
-            continue
         name = next((" ".join(words[:n]) for n in (2, 1) if " ".join(words[:n]) in known), None)
         assert name or words[0] == "data", f"{page}: there is no `podium {span}`"
         given = {word.split("=")[0] for word in words if word.startswith("--")}
         options = {opt for one in known[name or "data check"].params
                    for opt in (*one.opts, *one.secondary_opts)}  # fmt: skip
         assert given <= options | {"--help", "--debug"}, f"{page}: `podium {span}`"
-
-
-def test_no_command_that_is_there_counts_as_pending() -> None:
-    there = PENDING & {name.split()[0] for name in known_commands()}
-    assert not there, f"take {', '.join(sorted(there))} out of PENDING: their lines are tested then"
 
 
 @pytest.mark.parametrize("page", all_pages())
@@ -287,16 +278,10 @@ def follow(page: str, folder: Path) -> None:
         address = ""
         for at, block in enumerate(shown):
             if block.mark == "test: serve":
-                if not all(is_pending(line.split()[1:]) for line in lines_of(block)):
-                    open_server.close()
-                    address = open_server.enter_context(server(block, folder))
-                continue
-            needed = re.fullmatch(r"test: with (\w+)", block.mark)
-            if needed and is_pending([needed[1]]):
+                open_server.close()
+                address = open_server.enter_context(server(block, folder))
                 continue
             if block.mark == "test: with the server":
-                if not address:
-                    continue
                 text = block.text.replace("http://127.0.0.1:7860", address)
                 block = replace(block, text=text)
             follow_block(block, shown[at + 1 : at + 2], folder, names)
@@ -356,8 +341,6 @@ def run_line(line: str, block: Block, folder: Path) -> str:
     if block.page == "README.md" and line in README_NOT_RUN:
         return ""
     words = shlex.split(line)
-    if "podium" in words and is_pending(words[words.index("podium") + 1 :]):
-        return ""
     if words[0] != "podium" or set(words) & {">", "|", "&", "&&"}:
         return run_shell(line, block, folder)
     out, err = io.StringIO(), io.StringIO()

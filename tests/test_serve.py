@@ -33,7 +33,7 @@ from podium.deploy.serve.guard import HEADERS, Rules, host_of
 from podium.deploy.serve.limits import Admission, ApiError
 from podium.deploy.serve.listen import bind
 from podium.deploy.serve.models import Served, best_of, load_models
-from podium.deploy.serve.pages import theme_css
+from podium.deploy.serve.pages import asset
 from podium.deploy.serve.uploads import picture_bytes
 from podium.errors import ConfigError, DataError, RunFolderError
 from podium.store import RunFolder, StudyFolder
@@ -550,16 +550,13 @@ def test_an_export_is_served_beside_its_run(
 
 
 def test_the_theme_is_the_reports() -> None:
-    import podium.reporting
-
-    sheet = Path(podium.reporting.__file__).parent / "templates" / "page.css"
-    css = theme_css(sheet.read_text())
-    light, dark = css.splitlines()
-    assert "--paper: #fdfdfb;" in light
-    assert "--serif" not in light  # only what the dark one changes
-    assert set(re.findall(r"--[\w-]+(?=:)", light)) == set(re.findall(r"--[\w-]+(?=:)", dark))
-    with pytest.raises(ValueError, match="no light and dark"):
-        theme_css("body {}")
+    sheet, own = (asset(name).content.decode() for name in ("report.css", "serve.css"))
+    for theme in ("light", "dark"):  # what theme.js sets
+        assert f":root[data-theme={theme}]" in sheet
+    used = set(re.findall(r"var\((--[\w-]+)", own))
+    given = set(re.findall(r"(--[\w-]+):", sheet + own))
+    assert used
+    assert used <= given
 
 
 def test_the_api_is_documented_without_help_from_outside(server: Running) -> None:

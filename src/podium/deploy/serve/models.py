@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -197,8 +196,9 @@ def _load_export(path: Path, device: str) -> Served:
             f"{path} holds no run. Expected a study's, a contender's or a run's folder, such as "
             "runs/sports100, or a model that `podium export` wrote."
         )
-    exported = importlib.import_module("podium.deploy.exported")  # brings its runtimes: not for all
-    predictor: Predictor = exported.load_exported(path, device)
+    from podium.deploy.exported import load_exported
+
+    predictor = load_exported(path, device)
     files = [path] if path.is_file() else [one for one in path.iterdir() if one.is_file()]
     weights = sum(one.stat().st_size for one in files)
     return Served(path.name, path.name, predictor, weights=weights)

@@ -1,13 +1,11 @@
 """The page, the description of the API, and what they need: from the package, never from outside.
 
-Colours and fonts are the report's: its style sheet is sent as it is. What follows the system
-there can be chosen on this page, so the two sets of colours are read from that sheet and given
-out once more, for `data-theme`.
+Colours, fonts and the switch between light and dark are the report's: its style sheet is sent as
+it is.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -17,7 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from podium.__about__ import __version__
 from podium.deploy.serve.limits import Limits
 
-__all__ = ["ASSETS", "Asset", "asset", "page", "theme_css"]
+__all__ = ["ASSETS", "Asset", "asset", "page"]
 
 ASSETS = {
     "report.css": "text/css; charset=utf-8",
@@ -40,11 +38,7 @@ class Asset:
 
 def asset(name: str) -> Asset:
     """One of `ASSETS`, read from the package."""
-    if name == "report.css":
-        sheet = _report_sheet()
-        text = f"{sheet}\n{theme_css(sheet)}"
-    else:
-        text = _own(name)
+    text = _report_sheet() if name == "report.css" else _own(name)
     return Asset(text.encode(), ASSETS[name])
 
 
@@ -65,29 +59,6 @@ def page(name: str, limits: Limits, **values: Any) -> str:
         megabytes=f"{limits.max_bytes / 1e6:,.3g}",
         megapixels=f"{limits.max_pixels / 1e6:,.3g}",
         **values,
-    )
-
-
-def theme_css(sheet: str) -> str:
-    """The report's light and dark colours once more, for a theme that was chosen.
-
-    Args:
-        sheet: the report's style sheet.
-
-    Raises:
-        ValueError: it does not begin with its colours, light and then dark.
-    """
-    light = re.search(r"^:root \{(.*?)\}", sheet, re.DOTALL | re.MULTILINE)
-    dark = re.search(
-        r"@media \(prefers-color-scheme: dark\) \{\s*:root[^{]*\{(.*?)\}", sheet, re.DOTALL
-    )
-    if light is None or dark is None:
-        raise ValueError("the report's style sheet has no light and dark colours")
-    names = set(re.findall(r"--[\w-]+(?=:)", dark[1]))
-    kept = [one for one in re.findall(r"--[\w-]+:[^;]+;", light[1]) if one.split(":")[0] in names]
-    return (
-        f':root[data-theme="light"] {{ color-scheme: light; {" ".join(kept)} }}\n'
-        f':root[data-theme="dark"] {{ color-scheme: dark; {" ".join(dark[1].split())} }}\n'
     )
 
 
