@@ -59,6 +59,7 @@ FOLLOWED = [  # the pages whose blocks run, after the tutorial
 README_NOT_RUN = {  # the README carries no marks; these of its lines are parsed alone
     "make demo": "minutes",
     "make test": "this is it",
+    "make docs": "test_docs_site builds it",
     ". .venv/bin/activate": "the tests have an environment",
     "podium data fetch sports100": "needs a network",
     "podium run sports100": "needs the images, and hours",

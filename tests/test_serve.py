@@ -553,7 +553,7 @@ def test_the_theme_is_the_reports() -> None:
     sheet, own = (asset(name).content.decode() for name in ("report.css", "serve.css"))
     for theme in ("light", "dark"):  # what theme.js sets
         assert f":root[data-theme={theme}]" in sheet
-    used = set(re.findall(r"var\((--[\w-]+)", own))
+    used = set(re.findall(r"var\((--[\w-]+)\)", own))  # without a value of their own
     given = set(re.findall(r"(--[\w-]+):", sheet + own))
     assert used
     assert used <= given

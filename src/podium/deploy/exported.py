@@ -4,8 +4,8 @@ An ONNX file and an OpenVINO pair hold a graph of known operations and numbers: 
 no code. A TorchScript file is a program, and `torch.export.load` unpickles parts of a pt2: PyTorch
 says of both that they must never come from a source that is not trusted. So Podium opens those
 alone that it wrote itself for this user: `podium export` leaves the SHA-256 of each in Podium's
-cache, and `load_exported` refuses any other without so much as looking into it, unless it is told
-to trust the file. What a file says of itself is read from its archive as plain text.
+cache, and `load_exported` refuses any other without so much as looking into it. What a file says of
+itself is read from its archive as plain text.
 """
 
 from __future__ import annotations
@@ -43,12 +43,14 @@ def is_exported(path: str | Path) -> bool:
     return place.suffix in SUFFIXES or (place / "model.xml").is_file()
 
 
+_RISKY = {"torchscript": ("TorchScript", "torch.jit.load"), "pt2": ("pt2", "torch.export.load")}
+
+
 def load_exported(
     path: str | Path,
     device: str = "auto",
     *,
     precision: str | None = None,
-    trust: bool = False,
 ) -> Predictor:
     """A model that `podium export` wrote, in its own runtime.
 
@@ -60,7 +62,6 @@ def load_exported(
         device: auto or cpu: exports run on the processor here.
         precision: of an OpenVINO export that is not int8: fp32 or bf16, if the export was checked
             in it; empty: what it was exported for.
-        trust: open a TorchScript or pt2 file that was not written here: it may run code.
 
     Raises:
         RunFolderError: it is no export, it is damaged, or it may run code and was not written
@@ -81,7 +82,7 @@ def load_exported(
             ".pt2, or a folder with model.xml and model.bin, as `podium export` writes them."
         )
     try:
-        return _load(place, kind, precision, trust)
+        return _load(place, kind, precision)
     except (PodiumError, MemoryError):
         raise
     except Exception as error:  # each runtime has its own kinds, and says them of damaged files
@@ -118,7 +119,7 @@ def remember(path: Path) -> None:
     """Note that a TorchScript or pt2 file was written here, so that it is opened here."""
     if path.suffix not in (".torchscript", ".pt2"):
         return
-    with contextlib.suppress(StorageError):  # without a cache it asks for `trust`
+    with contextlib.suppress(StorageError):  # without a cache it is not opened here
         write_text(_note(path.read_bytes()), "")
 
 
@@ -126,15 +127,15 @@ def _note(content: bytes) -> Path:
     return cache_root() / "exports" / hashlib.sha256(content).hexdigest()
 
 
-def _load(place: Path, kind: str, precision: str | None, trust: bool) -> Predictor:
+def _load(place: Path, kind: str, precision: str | None) -> Predictor:
     content = b"" if kind == "openvino" else place.read_bytes()
-    if kind in ("torchscript", "pt2") and not trust and not _note(content).is_file():
-        named = "TorchScript" if kind == "torchscript" else "pt2"
+    if kind in _RISKY and not _note(content).is_file():
+        named, opener = _RISKY[kind]
         raise RunFolderError(
             f"{place} was not written by `podium export` on this machine, and opening a {named} "
             "file can run any code that somebody put into it. Use the ONNX or OpenVINO export, "
-            "which hold no code; or export the run here. If you are sure where the file comes "
-            "from: podium.load_exported(path, trust=True)."
+            "which hold no code; or export the run here. PyTorch itself opens it, where you are "
+            f"sure of its source: {opener}."
         )
     if kind == "openvino":
         strings = _openvino_strings(place)
