@@ -522,3 +522,34 @@ def test_a_pretrained_network_whose_stages_are_pooled(pictures: Path, tmp_path: 
     for one in found.exports:
         given = podium.load_exported(one.path).compute(pixels)
         assert np.allclose(given, expected, atol=2e-3 * np.abs(expected).max()), one
+
+
+SIGNALLED = """
+import gc, os, signal, sys
+import podium
+import numpy as np
+seen = []
+signal.signal(signal.SIGUSR1, lambda *_: seen.append(1))
+kept = [podium.load_exported(sys.argv[1]) for _ in range(3)]
+pixels = np.zeros((2, kept[0].image_size, kept[0].image_size, 3), np.uint8)
+for at in (0, 0, 0):  # the oldest goes first
+    kept[at].compute(pixels)
+    del kept[at]
+    gc.collect()
+    os.kill(os.getpid(), signal.SIGUSR1)
+assert len(seen) == 3
+"""
+
+
+def test_signals_are_survived_after_openvino(exports: Path) -> None:
+    """It leaves a stack for signals behind that is gone: Ctrl-C would be a segmentation fault."""
+    command = [
+        sys.executable,
+        "-X",
+        "faulthandler",
+        "-c",
+        SIGNALLED,
+        str(exports / FILES["openvino"]),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import logging
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 
 from podium.errors import ConfigError
 
-__all__ = ["library", "openvino", "quiet"]
+__all__ = ["library", "openvino", "own_signal_stack", "quiet"]
 
 _TELEMETRY = "openvino_telemetry"
 _lock = threading.Lock()
@@ -86,3 +87,28 @@ def quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+class _SignalStack(ctypes.Structure):
+    _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@contextlib.contextmanager
+def own_signal_stack() -> Iterator[None]:
+    """Give this thread its stack for signals back, where the block put another in its place.
+
+    Compiling a model in OpenVINO 2026.4 does: it sets up a stack of its own, takes it away with the
+    last model, and puts back what it had found, which may be that of another model and gone too.
+    The next signal that Python handles on that stack (Ctrl-C, the end of a process that decodes
+    images) then ends the program with a segmentation fault.
+    """
+    change = getattr(ctypes.CDLL(None), "sigaltstack", None) if sys.platform != "win32" else None
+    if change is None:
+        yield
+        return
+    before = _SignalStack()
+    change(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        change(ctypes.byref(before), None)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from podium.deploy.exporting.libraries import library, openvino, quiet
+from podium.deploy.exporting.libraries import library, openvino, own_signal_stack, quiet
 from podium.deploy.exporting.module import INPUT
 from podium.threads import usable_cores
 
@@ -107,15 +107,13 @@ def open_openvino(xml: Path, precision: str) -> Compute:
     cores = usable_cores()
 
     def compiled(**settings: Any) -> Compute:
-        plan = core.compile_model(
-            model,
-            "CPU",
-            {
-                "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
-                "INFERENCE_NUM_THREADS": cores,
-                **settings,
-            },
-        )
+        options = {
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+            "INFERENCE_NUM_THREADS": cores,
+            **settings,
+        }
+        with own_signal_stack():
+            plan = core.compile_model(model, "CPU", options)
         own = threading.local()  # a request takes one picture at a time
 
         def run(pixels: Pixels) -> Logits:
