@@ -74,10 +74,11 @@ def _all(given: argparse.Namespace, folder: Path) -> int:
             _export(runs[model].path, folder / model, given)
         both = [*PREDICTOR, *EXPORTS]
         ways += [f"{way}{where}" for way in both for where in ("", "-memory")]
-    names = [f"{way}:{model}" for model in models for way in ways]
+    wanted = [way for way in ways if _input(way) in given.inputs]
+    names = [f"{way}:{model}" for model in models for way in wanted]
     if given.runs:
         names = [name for name in names if _is_there(name, folder, runs)]
-    elif "efficientnet_lite0" in models:
+    elif "efficientnet_lite0" in models and "files" in given.inputs:
         names.append(EMBED)
 
     def measure(name: str) -> dict[str, float]:
@@ -98,6 +99,10 @@ def _all(given: argparse.Namespace, folder: Path) -> int:
     record["values"] = interleaved(names, measure, given.rounds)
     publish(record, render(record), given.json, given.out)
     return 0
+
+
+def _input(way: str) -> str:
+    return "memory" if way.endswith("-memory") else "files"
 
 
 def _export(run: Path, to: Path, given: argparse.Namespace) -> None:
@@ -177,6 +182,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--images", type=int, default=500, help="how many of the split")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--inputs", nargs="+", choices=("files", "memory"), default=["files", "memory"],
+        help="pictures that are decoded on the way, or before it; default: both",
+    )  # fmt: skip
     parser.add_argument("--timeout", type=float, default=900.0, help="seconds for one measurement")
     parser.add_argument("--exports", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--one", help=argparse.SUPPRESS)

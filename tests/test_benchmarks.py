@@ -181,6 +181,16 @@ def test_prediction_by_both_ways(tiny: Path, tmp_path: Path) -> None:
     assert [float(row[4]) for row in rows_of(page)[1:]][0::2] == [1.0, 1.0]
 
 
+def test_prediction_with_one_kind_of_input(tiny: Path, tmp_path: Path) -> None:
+    record, _ = run_benchmark(
+        "prediction",
+        tmp_path,
+        *("--data", str(tiny), "--models", "simple_resnet", "--rounds", "1", "--images", "20"),
+        *("--inputs", "memory"),
+    )
+    assert list(record["values"]) == ["plain-memory:simple_resnet", "podium-memory:simple_resnet"]
+
+
 def test_an_export_is_measured_and_scored(
     tiny: Path, small_run: RunFolder, tmp_path: Path, pictures: Path
 ) -> None:
