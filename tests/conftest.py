@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
     from podium.store import RunFolder
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # A suite in a shell's background ignores Ctrl-C, and so would the commands that it starts,
+    # some of which must hear it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
