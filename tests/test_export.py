@@ -553,3 +553,25 @@ def test_signals_are_survived_after_openvino(exports: Path) -> None:
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+FIRST_CALLS = """
+import sys, threading
+import numpy as np, podium
+found = podium.load_exported(sys.argv[1])
+pixels = np.zeros((4, found.image_size, found.image_size, 3), np.uint8)
+gate, done = threading.Barrier(4), []
+def call():
+    gate.wait()
+    done.append(found.compute(pixels))
+threads = [threading.Thread(target=call) for _ in range(4)]
+[one.start() for one in threads]
+[one.join() for one in threads]
+assert len(done) == 4
+"""
+
+
+def test_first_calls_of_several_threads_do_not_wait_for_each_other(exports: Path) -> None:
+    """OpenVINO's bindings set themselves up at their first call, and two first calls deadlock."""
+    file = str(exports / FILES["openvino"])
+    subprocess.run([sys.executable, "-c", FIRST_CALLS, file], check=True, timeout=120)

@@ -122,6 +122,10 @@ def open_openvino(xml: Path, precision: str) -> Compute:
             found = own.request.infer({INPUT: np.ascontiguousarray(pixels)}, share_inputs=True)
             return np.array(found["logits"])
 
+        # The first call sets up what OpenVINO's bindings share. Two threads that make it at the
+        # same time may wait for each other for ever (one for the interpreter's lock, one for that).
+        sides = [model.inputs[0].partial_shape[axis].get_length() for axis in (1, 2, 3)]
+        run(np.zeros((1, *sides), np.uint8))
         return run
 
     many = compiled(PERFORMANCE_HINT="THROUGHPUT", NUM_STREAMS=cores)
