@@ -33,6 +33,7 @@ from podium.deploy.exporting.verify import LIMITS, Check, compare, in_batches, r
 from podium.deploy.predictor import load_predictor
 from podium.errors import ConfigError, ExportError, RunFolderError
 from podium.evaluation import load_run, predict_split
+from podium.features.folding import folded_if_equal
 from podium.store import RunFolder
 from podium.transforms import eval_transform, prepare
 
@@ -187,17 +188,15 @@ def test_bf16_is_offered_where_it_was_checked(exports: Path) -> None:
 def test_another_model_is_not_let_through(
     settled: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folded = deployed._folded
-
-    def disturbed(module: nn.Module, size: int) -> nn.Module:
-        changed = folded(module, size)
+    def disturbed(module: nn.Module, size: int, device: torch.device) -> nn.Module:
+        changed = folded_if_equal(module, size, device)
         with torch.no_grad():
             next(changed.parameters()).mul_(1.2)
         return changed
 
     old = tmp_path / FILES["onnx"]
     old.write_bytes(b"the one before")
-    monkeypatch.setattr(deployed, "_folded", disturbed)
+    monkeypatch.setattr(deployed, "folded_if_equal", disturbed)
     for kind in ("onnx", "torchscript"):
         with pytest.raises(ExportError, match=r"of the study's validation images: .* differ"):
             export_run(settled, [kind], to=tmp_path, rounds=0)
