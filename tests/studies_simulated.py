@@ -1,70 +1,120 @@
 """Studies drawn from a known truth: what statistics are checked against.
 
 An image is right when skill + what the images share + what is the model's own exceeds 0, all of
-them normal; so every accuracy and difference has an exact expectation.
+them normal; so every accuracy and difference has an exact expectation. Seeds may vary more for
+one recipe than for another, and unevenly; images may come in groups.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import brentq
 from scipy.stats import norm
 
 from podium.comparison import Answers, Sheet
 
-__all__ = ["SHARED", "accuracy_at", "right_answers", "sheet_from", "skill_for"]
+__all__ = ["SHARED", "Luck", "accuracy_at", "right_answers", "sheet_from", "skill_for"]
 
 SHARED, OWN, NOISE = 1.0, 0.5, 0.5
 """Standard deviations: an image's difficulty for all, for one recipe, for one training run."""
+
+Luck = Literal["normal", "skewed", "failing"]
+QUANTILES: dict[Luck, Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]] = {
+    "normal": lambda share: np.asarray(norm.ppf(share)),
+    "skewed": lambda share: 1 + np.log(share),  # an exponential, the long end downwards
+    "failing": lambda share: np.where(share < 0.1, -3.0, 1 / 3),  # one training in ten fails
+}
+"""What seeds do to the skill, in standard deviations; mean 0."""
 
 
 def _spread(seed_sd: float) -> float:
     return float(np.sqrt(SHARED**2 + OWN**2 + NOISE**2 + seed_sd**2))
 
 
-def skill_for(accuracy: float, seed_sd: float = 0.0) -> float:
+def skill_for(accuracy: float, seed_sd: float = 0.0, luck: Luck = "normal") -> float:
     """The skill whose mean accuracy over seeds and images is `accuracy`."""
-    return float(norm.ppf(accuracy)) * _spread(seed_sd)
+    if luck == "normal":
+        return float(norm.ppf(accuracy)) * _spread(seed_sd)
+    found = brentq(lambda skill: accuracy_at(skill, seed_sd, luck) - accuracy, -30, 30)
+    return float(found)
 
 
-def accuracy_at(skill: float, seed_sd: float = 0.0) -> float:
-    return float(norm.cdf(skill / _spread(seed_sd)))
+def accuracy_at(skill: float, seed_sd: float = 0.0, luck: Luck = "normal") -> float:
+    """The mean accuracy over seeds and images of a skill."""
+    if luck == "normal":
+        return float(norm.cdf(skill / _spread(seed_sd)))
+    levels = skill + seed_sd * QUANTILES[luck]((np.arange(20_000) + 0.5) / 20_000)
+    return float(norm.cdf(levels / _spread(0.0)).mean())
 
 
 def right_answers(
     random: np.random.Generator,
-    skills: list[float],
+    skills: Sequence[float],
     n: int,
     *,
     seeds: int = 1,
-    seed_sd: float = 0.0,
+    seed_sd: float | Sequence[float] = 0.0,
+    luck: Luck = "normal",
+    groups: npt.NDArray[np.int64] | None = None,
+    alike: float = 0.0,
 ) -> npt.NDArray[np.bool_]:
     """Which images each contender has right, shape (contenders, seeds, n).
 
-    `seed_sd` is that of the skill; where there are no seeds to speak of, the trained models have
-    exactly the accuracy of their skill.
+    `seed_sd` is that of the skill, of all contenders or of each; where there are no seeds to
+    speak of, the trained models have exactly the accuracy of their skill. `alike`: share of every
+    image's variance that its group has in common.
     """
     count = len(skills)
-    level = np.asarray(skills)[:, None, None] + random.normal(0, seed_sd, (count, seeds, 1))
-    images = random.normal(0, SHARED, (1, 1, n)) + random.normal(0, OWN, (count, 1, n))
-    found = level + images + random.normal(0, NOISE, (count, seeds, n)) > 0
+    if luck == "normal":
+        luck_of_seeds = random.normal(0, 1, (count, seeds, 1))
+    else:
+        luck_of_seeds = QUANTILES[luck](random.random((count, seeds, 1)))
+    level = np.asarray(skills)[:, None, None] + _each(seed_sd, count) * luck_of_seeds
+
+    def drawn(sd: float, *shape: int) -> npt.NDArray[np.float64]:
+        own = random.normal(0, sd, (*shape, n))
+        if groups is None:
+            return own
+        common = random.normal(0, sd, (*shape, int(groups.max()) + 1))[..., groups]
+        return np.asarray(alike**0.5 * common + (1 - alike) ** 0.5 * own)
+
+    images = drawn(SHARED, 1, 1) + drawn(OWN, count, 1)
+    found = level + images + drawn(NOISE, count, seeds) > 0
     return np.asarray(found)
 
 
+def _each(value: float | Sequence[float], count: int) -> npt.NDArray[np.float64]:
+    return np.broadcast_to(np.asarray(value, np.float64), count)[:, None, None]
+
+
 def sheet_from(
-    right: npt.NDArray[np.bool_], classes: int = 10, random: np.random.Generator | None = None
+    right: npt.NDArray[np.bool_] | Sequence[npt.NDArray[np.bool_]],
+    classes: int = 10,
+    random: np.random.Generator | None = None,
+    groups: npt.NDArray[np.int64] | None = None,
 ) -> Sheet:
-    """An answer sheet with these right answers; wrong ones are drawn, or the next class."""
-    n = right.shape[-1]
+    """An answer sheet with these right answers; wrong ones are drawn, or the next class.
+
+    `right`: of each contender, shape (seeds, n); the numbers of seeds may differ.
+    """
+    n = right[0].shape[-1]
     labels = np.arange(n) % classes
-    shift = 1 if random is None else random.integers(1, classes, right.shape)
-    predicted = np.where(right, labels, (labels + shift) % classes)
+
+    def answered(one: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        shift = 1 if random is None else random.integers(1, classes, one.shape)
+        return np.where(one, labels, (labels + shift) % classes)
+
     return Sheet(
         class_names=tuple(f"class {number}" for number in range(classes)),
         paths=tuple(f"test/{number}.jpg" for number in range(n)),
         labels=labels,
         contenders=tuple(
-            Answers(f"c{at}", f"Contender {at}", tuple(range(right.shape[1])), predicted[at])
-            for at in range(right.shape[0])
+            Answers(f"c{at}", f"Contender {at}", tuple(range(len(one))), answered(one))
+            for at, one in enumerate(right)
         ),
+        groups=groups,
     )

@@ -47,6 +47,7 @@ BINS = 15  # as in Guo et al. (2017)
 IMAGES_A_BIN = 20  # fewer say nothing: 20 of 20 right still leaves 84 to 100 %
 TEMPERATURES = (0.05, 20.0)
 FEWEST_TO_FIT = 20
+_CHUNK = 4_000_000  # probabilities that are looked at together
 
 
 Floats = npt.NDArray[np.float64]
@@ -117,8 +118,7 @@ def nll(predictions: Predictions, temperature: float = 1.0) -> Estimate:
     Raises:
         DataError, ConfigError: as `calibrated_probabilities`.
     """
-    logs = scipy.special.log_softmax(_scaled(predictions, temperature), axis=1)
-    return _mean(-logs[np.arange(len(predictions)), predictions.labels])
+    return _losses(predictions, temperature)[0]
 
 
 def brier(predictions: Predictions, temperature: float = 1.0) -> Estimate:
@@ -127,32 +127,69 @@ def brier(predictions: Predictions, temperature: float = 1.0) -> Estimate:
     Raises:
         DataError, ConfigError: as `calibrated_probabilities`.
     """
-    misses = calibrated_probabilities(predictions, temperature)
-    misses[np.arange(len(predictions)), predictions.labels] -= 1
-    return _mean(np.square(misses).sum(axis=1))
+    return _losses(predictions, temperature)[1]
 
 
-def _mean(values: Floats) -> Estimate:
-    """Mean with Hall's (1992) interval: Student's, with the skewness transformed away.
+def _losses(predictions: Predictions, temperature: float) -> tuple[Estimate, Estimate, Estimate]:
+    """NLL, Brier score and overconfidence, each a mean over the images with its interval."""
+    logs = scipy.special.log_softmax(_scaled(predictions, temperature), axis=1)
+    parts = np.array_split(np.arange(len(logs)), max(1, logs.size // _CHUNK))
+    made = [_losses_of(logs[at], predictions.labels[at], predictions.predicted[at]) for at in parts]
+    nlls, briers, excesses = np.concatenate(made, axis=2)
+    return (
+        _mean(nlls, 0.0, math.inf),
+        _mean(briers, 0.0, 2.0),
+        _mean(excesses, -1.0, 1.0),
+    )
 
-    Losses are skewed: a few confident mistakes carry most of the sum. In eight simulated settings
-    of 50 images Student's plain interval covered 90 to 97 % of the time, this one 95 to 99 %.
+
+def _losses_of(
+    logs: Floats, labels: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64]
+) -> Floats:
+    """What images add to NLL, Brier score and overconfidence; shape (3, 3, images).
+
+    The second axis: as they are; if the prediction were right; what to expect if it were wrong,
+    when the label is one of the other classes, each as likely as the model says.
     """
-    n = len(values)
-    mean = float(values.mean())
-    spread = float(values.std(ddof=1)) if n > 2 else 0.0
-    if spread <= 1e-12 * max(1.0, abs(mean)):  # nothing varies: one image, or all alike
-        return Estimate(mean, mean, mean)
-    skew = float(np.power((values - mean) / values.std(), 3).mean())
-    skew *= math.sqrt(n * (n - 1)) / (n - 2)
-    reach = float(scipy.special.stdtrit(n - 1, 0.975)) / math.sqrt(n)
+    rows = np.arange(len(logs))
+    shares = np.exp(logs)
+    squares, confidence = np.square(shares).sum(axis=1), shares[rows, predicted]
+    found = np.empty((3, 3, len(logs)))
+    for at, label in enumerate((labels, predicted)):
+        found[0, at] = -logs[rows, label]
+        found[1, at] = squares - 2 * shares[rows, label] + 1
+        found[2, at] = confidence - (predicted == label)
+    if logs.shape[1] == 1:
+        found[:, 2] = found[:, 1]  # there is nothing to take it for
+        return found
+    others = logs.copy()
+    others[rows, predicted] = -np.inf
+    chances = scipy.special.softmax(others, axis=1)
+    others[rows, predicted] = 0.0
+    found[0, 2] = -(chances * others).sum(axis=1)
+    found[1, 2] = squares - 2 * (chances * shares).sum(axis=1) + 1
+    found[2, 2] = confidence
+    return found
 
-    def unskewed(x: float) -> float:
-        if abs(skew) < 1e-6:
-            return x
-        return 3 / skew * float(np.cbrt(1 + skew * (x - skew / (6 * n))) - 1)
 
-    return Estimate(mean, mean - spread * unskewed(reach), mean - spread * unskewed(-reach))
+def _mean(values: Floats, least: float, most: float) -> Estimate:
+    """Mean with Student's interval, made as if there were two images more.
+
+    A few confident mistakes carry most of such a mean, and where chance left them out, what is
+    there varies too little: of 50 images at 97 to 99 % accuracy plain intervals held the truth in
+    36 to 83 %. One image more that is right and one that is wrong, each with the value that the
+    model expects of it, mend that, as two and two do for a share (Agresti & Coull, 1998).
+
+    Args:
+        values: shape (3, n) as `_losses_of` gives them: as they are, if right, if wrong.
+        least: smallest value that is possible.
+        most: largest one.
+    """
+    mean = float(np.clip(values[0].mean(), least, most))
+    added = np.append(values[0], values[1:].mean(axis=1))
+    reach = float(scipy.special.stdtrit(len(added) - 1, 0.975)) / math.sqrt(len(added))
+    middle, half = float(added.mean()), reach * float(added.std(ddof=1))
+    return Estimate(mean, max(least, min(mean, middle - half)), min(most, max(mean, middle + half)))
 
 
 def reliability_bins(
@@ -345,14 +382,15 @@ def calibration(
     """
     confidence, right = _confidence(predictions, temperature)
     found = _bins(confidence, right, bins)
+    likelihood, score, overconfidence = _losses(predictions, temperature)
     return Calibration(
         n=len(predictions),
         temperature=temperature,
         accuracy=float(right.mean()),
         confidence=float(confidence.mean()),
-        overconfidence=_mean(confidence - right),
-        nll=nll(predictions, temperature),
-        brier=brier(predictions, temperature),
+        overconfidence=overconfidence,
+        nll=likelihood,
+        brier=score,
         ece=_error(found),
         expected_if_perfect=_perfect(confidence, bins),
         bins=found,

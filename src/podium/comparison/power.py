@@ -109,6 +109,8 @@ def power_recipes(
     _check(n, difference, disagreement)
     if seeds < 2:
         raise ConfigError(f"seeds: expected 2 or more for a test over seeds, got {seeds}.")
+    from scipy.special import stdtrit
+
     _check_chance(seed_sd, image_share)
     total = max(0.0, disagreement - difference**2)  # variance of an image's outcome
     image, rest, seed = image_share * total, (1 - image_share) * total, seed_sd**2
@@ -117,6 +119,7 @@ def power_recipes(
     # seed effects of every contender: a pair's own square, and that of all pairs together
     effects = random.normal(0, np.sqrt((n * seed + rest) / 2), (DRAWS, contenders, seeds))
     own = (effects[:, 0] - effects[:, 1]).var(axis=1, ddof=1)
+    each = effects[:, :2].var(axis=2, ddof=1)
     effects -= effects.mean(axis=1, keepdims=True)
     effects -= effects.mean(axis=2, keepdims=True)
     freedom = (contenders - 1) * (seeds - 1)
@@ -130,7 +133,13 @@ def power_recipes(
     spread = np.sqrt(seed / seeds + image / n + rest / count)
     means = random.normal(difference, spread, DRAWS)
     t, z = quantiles(freedom, level)
-    reach = t * t * np.maximum(own, pooled) + z * z * np.maximum(image_square - rest_square, 0)
+    images = z * z * np.maximum(image_square - rest_square, 0)
+    # as `podium.comparison.verdicts` takes the largest p: pooled, with the seeds taken as fixed...
+    reach = np.maximum(t * t * np.maximum(own, pooled) + images, z * z * image_square)
+    if contenders > 2:  # ... and each contender by its own seeds
+        welch = each.sum(axis=1)
+        t_welch = stdtrit((seeds - 1) * welch**2 / (each**2).sum(axis=1), level / 2)
+        reach = np.maximum(reach, t_welch**2 * welch + images)
     return float((means**2 * count > reach).mean())
 
 
@@ -195,7 +204,7 @@ class Assumptions:
 def observed(sheet: Sheet) -> Assumptions:
     """What the contenders of a sheet show of the things that power depends on.
 
-    Means over their pairs; the variance over seeds from those with several in common.
+    Means over their pairs; the variance over seeds from those with the same seeds, two or more.
 
     Raises:
         ConfigError: there is no pair.
@@ -211,7 +220,7 @@ def observed(sheet: Sheet) -> Assumptions:
         rows = matched_seeds(sheet.contenders[i], sheet.contenders[j])
         a, b = right[i][rows[0]], right[j][rows[1]]
         apart.append(float((a != b).mean()))
-        if len(a) > 1:
+        if 1 < len(a) == len(right[i]):  # the same seeds
             effect = seed_effect(a.astype(np.float64) - b)
             seed.append(max(0.0, effect.seed_square - effect.rest_square) / len(sheet))
             image.append(max(0.0, effect.image_square - effect.rest_square) / len(a))

@@ -26,6 +26,7 @@ def resampled_macro_f1(
     *,
     resamples: int,
     seed: int = 0,
+    groups: npt.NDArray[np.int64] | None = None,
 ) -> npt.NDArray[np.float64]:
     """Macro F1 of every model on the same resamples of the images.
 
@@ -38,11 +39,13 @@ def resampled_macro_f1(
         classes: how many there are.
         resamples: how many to draw.
         seed: of the draws; the same seed gives the same figures.
+        groups: shape (n,), number of each image's group, from 0: whole groups are drawn then.
 
     Returns:
         Shape (models, resamples), 0..1.
     """
     n = len(labels)
+    units = n if groups is None else int(groups.max()) + 1
     random = np.random.default_rng(seed)
     step = max(1, min(resamples, MOST_WEIGHTS // max(1, n)))
     found = np.empty((len(predicted), resamples))
@@ -50,7 +53,8 @@ def resampled_macro_f1(
         count = min(step, resamples - begin)
         weights = np.empty((n, count))
         for column in range(count):
-            weights[:, column] = np.bincount(random.integers(0, n, n), minlength=n)
+            often = np.bincount(random.integers(0, units, units), minlength=units)
+            weights[:, column] = often if groups is None else often[groups]
         for model, answers in enumerate(predicted):
             found[model, begin : begin + count] = _macro_f1(labels, answers, classes, weights)
     return found
@@ -74,6 +78,8 @@ def _macro_f1(
 
 def _sums(groups: npt.NDArray[np.int64], weights: Weights, classes: int) -> Weights:
     """Sum of the weights of each class, shape (classes, resamples)."""
+    if weights.shape[1] == 1:
+        return np.asarray(np.bincount(groups, weights[:, 0], classes)[:, None], np.float64)
     from scipy.sparse import csr_array
 
     n = len(groups)

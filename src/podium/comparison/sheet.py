@@ -42,6 +42,8 @@ class Sheet:
     labels: Indices
     contenders: tuple[Answers, ...]
     notices: tuple[str, ...] = ()
+    groups: Indices | None = None
+    """Number of each image's group, from 0: the patient, say; None: every image for itself."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -62,6 +64,7 @@ class _Column:
     class_names: tuple[str, ...]
     recipe: RunSpec | None = None
     valid_accuracy: float | None = None
+    groups: tuple[str, ...] | None = None
 
 
 def read_sheet(
@@ -72,7 +75,8 @@ def read_sheet(
     Args:
         sources: each a study's folder (all its finished runs), a contender's folder (its seeds),
             a run's folder, or a CSV file with the columns `path`, `label` and one column of
-            predicted class names a model; `NAME@3` is model NAME trained with seed 3.
+            predicted class names a model; `NAME@3` is model NAME trained with seed 3. A column
+            `group` says which images belong together (the patient, say).
         split: which predictions of a run to read.
         shared: compare on the images that all have in common, where they differ.
 
@@ -181,7 +185,7 @@ def _stored_recipe(run: RunFolder) -> RunSpec | None:
 def _from_csv(path: Path) -> list[_Column]:
     expected = (
         "Expected a header with `path`, `label` and one column of predicted class names for each "
-        "model, in UTF-8."
+        "model, in UTF-8; `group` may say which images belong together."
     )
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
@@ -189,7 +193,7 @@ def _from_csv(path: Path) -> list[_Column]:
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as CSV ({error}). {expected}") from None
     head = [name.strip() for name in rows[0]] if rows else []
-    models = [name for name in head if name.lower() not in ("path", "label")]
+    models = [name for name in head if name.lower() not in ("path", "label", "group")]
     missing = [name for name in ("path", "label") if name not in [one.lower() for one in head]]
     if missing or not models or len(set(head)) != len(head) or "" in head:
         raise DataError(f"{path} has the columns {', '.join(head) or 'none'}. {expected}")
@@ -215,7 +219,18 @@ def _from_csv(path: Path) -> list[_Column]:
         stem, at, seed = name.rpartition("@")
         own, number = (stem, int(seed)) if at and seed.isdecimal() and stem else (name, 0)
         found.append(
-            _Column(path.resolve(), own, own, number, str(path), paths, labels, cells[name], known)
+            _Column(
+                path.resolve(),
+                own,
+                own,
+                number,
+                str(path),
+                paths,
+                labels,
+                cells[name],
+                known,
+                groups=lower.get("group"),
+            )
         )
     return found
 
@@ -278,7 +293,25 @@ def _align(columns: Sequence[_Column], shared: bool) -> Sheet:
             )
         )
     labels = np.asarray([number[truth[path]] for path in paths], dtype=np.int64)
-    return Sheet(names, paths, labels, tuple(contenders), tuple(notices))
+    groups = _groups(columns, paths)
+    return Sheet(names, paths, labels, tuple(contenders), tuple(notices), groups)
+
+
+def _groups(columns: Sequence[_Column], paths: tuple[str, ...]) -> Indices | None:
+    """Number of each image's group; None where no source names any, or each image has its own."""
+    named = [(one, dict(zip(one.paths, one.groups, strict=True))) for one in columns if one.groups]
+    if not named:
+        return None
+    first, of = named[0]
+    for column, other in named[1:]:
+        wrong = next((path for path in paths if other[path] != of[path]), None)
+        if wrong is not None:
+            raise DataError(
+                f"{wrong} is in group {of[wrong]!r} in {first.source} and in {other[wrong]!r} in "
+                f"{column.source}. The groups must agree."
+            )
+    names, numbers = np.unique([of[path] for path in paths], return_inverse=True)
+    return None if len(names) == len(paths) else numbers.astype(np.int64)
 
 
 def _short_places(homes: Collection[Path]) -> dict[Path, str]:
@@ -298,12 +331,12 @@ def _short_places(homes: Collection[Path]) -> dict[Path, str]:
 
 
 def matched_seeds(first: Answers, second: Answers) -> tuple[list[int], list[int]]:
-    """Rows of the seeds to set against each other: common ones, or else in their order."""
-    common = [seed for seed in first.seeds if seed in second.seeds]
-    if common:
-        return (
-            [first.seeds.index(seed) for seed in common],
-            [second.seeds.index(seed) for seed in common],
-        )
-    count = min(len(first.seeds), len(second.seeds))
-    return list(range(count)), list(range(count))
+    """Rows of the seeds to set against each other.
+
+    The same seeds: each with itself. Else each with each, so that a pair rests on all seeds of
+    both, as the standings do.
+    """
+    if set(first.seeds) == set(second.seeds):
+        return list(range(len(first.seeds))), [second.seeds.index(seed) for seed in first.seeds]
+    both = range(len(first.seeds)), range(len(second.seeds))
+    return [i for i in both[0] for _ in both[1]], [j for _ in both[0] for j in both[1]]

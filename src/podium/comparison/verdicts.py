@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -12,11 +13,13 @@ import numpy.typing as npt
 
 from podium.comparison.paired import (
     SeedEffect,
+    design_effect,
     holm,
     mcnemar_exact,
     paired_interval,
-    quantiles,
     seed_effect,
+    sign_flip,
+    unpaired_effect,
 )
 from podium.comparison.resample import macro_f1, resampled_macro_f1
 from podium.comparison.sheet import Answers, Sheet, matched_seeds
@@ -27,6 +30,8 @@ __all__ = ["Interval", "Pair", "Standing", "Verdicts", "judge"]
 
 LEVEL = 0.05
 CONFIDENCE = 1 - LEVEL
+
+Shares = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -138,40 +143,85 @@ def judge(sheet: Sheet, *, resamples: int = 2000, seed: int = 0) -> Verdicts:
     """
     if not len(sheet):
         raise DataError("Expected predictions of one image or more, got none: nothing to compare.")
-    right = [answers.predicted == sheet.labels for answers in sheet.contenders]
+    right = [(answers.predicted == sheet.labels).astype(np.float64) for answers in sheet.contenders]
+    drawn = _Drawn(sheet.labels, sheet.groups)
+    alone = [seed_effect(one, sheet.groups) for one in right]
     f1 = [_F1(sheet, answers, resamples, seed) for answers in sheet.contenders]
-    pairs, effects = [], []
-    for i, j in combinations(range(len(right)), 2):
-        pair, effect = _pair(sheet, (i, j), (right[i], right[j]), (f1[i], f1[j]))
-        pairs.append(pair)
-        effects.append(effect)
-    p_values = _p_values(pairs, effects)
+    made = [
+        _pair(sheet, drawn, (i, j), (right[i], right[j]), (alone[i], alone[j]), (f1[i], f1[j]))
+        for i, j in combinations(range(len(right)), 2)
+    ]
+    p_values = _p_values(made)
     pairs = [
-        replace(pair, p=p, p_holm=adjusted)
-        for pair, p, adjusted in zip(pairs, p_values, holm(p_values), strict=True)
+        replace(one.pair, p=p, p_holm=adjusted)
+        for one, p, adjusted in zip(made, p_values, holm(p_values), strict=True)
     ]
     standings = [
-        _standing(answers, hits, scores, pairs)
-        for answers, hits, scores in zip(sheet.contenders, right, f1, strict=True)
+        _standing(answers, hits, effect, scores, drawn, pairs)
+        for answers, hits, effect, scores in zip(sheet.contenders, right, alone, f1, strict=True)
     ]
     standings.sort(key=lambda one: -one.accuracy.value)  # stable: of equals the first given
     return Verdicts(len(sheet), tuple(standings), tuple(pairs), sheet.notices)
 
 
-def _p_values(pairs: Sequence[Pair], effects: Sequence[SeedEffect | None]) -> list[float]:
-    """p of each pair; those over the same seeds share what they know of the seeds' variance."""
-    groups: dict[tuple[tuple[int, int], ...], list[int]] = {}
-    for at, (pair, effect) in enumerate(zip(pairs, effects, strict=True)):
-        if effect is not None:
-            groups.setdefault(pair.seeds, []).append(at)
-    found = [pair.p for pair in pairs]
-    for members in groups.values():
-        names = {name for at in members for name in (pairs[at].first, pairs[at].second)}
-        known = [effect for at in members if (effect := effects[at]) is not None]
-        pooled = sum(effect.seed_square for effect in known) / len(known)
-        for at, effect in zip(members, known, strict=True):
-            found[at] = effect.p_value(pooled, len(names))
+@dataclass(frozen=True)
+class _Made:
+    """A pair whose p is that of the seeds taken as fixed, and what p over seeds follows from."""
+
+    pair: Pair
+    paired: SeedEffect | None
+    """None where the two have other seeds."""
+    unpaired: SeedEffect | None
+    """None where one of the two has a single seed."""
+
+
+def _p_values(made: Sequence[_Made]) -> list[float]:
+    """p of each pair: of two recipes the largest of three.
+
+    - the seeds taken as fixed: a claim about recipes is never surer than one about their models;
+    - pooled: pairs over the same seeds share what they know of the seeds' variance;
+    - each contender by its own seeds, where others were pooled: one that varies far more than
+      they do would make its pairs look too sure.
+    """
+    over: dict[tuple[tuple[int, int], ...], list[_Made]] = {}
+    for one in made:
+        over.setdefault(one.pair.seeds, []).append(one)
+    found = []
+    for one in made:
+        p = one.pair.p
+        alike = over[one.pair.seeds]
+        if one.paired is not None:
+            names = {name for other in alike for name in (other.pair.first, other.pair.second)}
+            squares = [other.paired.seed_square for other in alike if other.paired is not None]
+            freedom = (len(names) - 1) * (one.paired.seeds - 1)
+            p = max(p, one.paired.p_value(sum(squares) / len(squares), freedom))
+        if one.unpaired is not None and (one.paired is None or len(alike) > 1):
+            p = max(p, one.unpaired.p_value())
+        found.append(p)
     return found
+
+
+class _Drawn:
+    """What is drawn at random and could have been other: images, or groups of them."""
+
+    def __init__(self, labels: npt.NDArray[np.int64], groups: npt.NDArray[np.int64] | None) -> None:
+        self.groups = groups
+        count = len(labels) if groups is None else int(groups.max()) + 1
+        self.freedom = math.inf if groups is None else max(1, count - 1)
+        """Degrees of freedom of a variance over them; images are many."""
+        classes, at, support = np.unique(labels, return_inverse=True, return_counts=True)
+        # Bonett & Price (2012): two images more, one that only the first model has right and one
+        # that only the second has. Without them, models that never differed would vary in nothing
+        self.least = 2 / len(labels) ** 2
+        """What is added to the variance of a difference in accuracy."""
+        self.least_f1 = 2 * float(((1 / (len(classes) * support)) ** 2 @ support) / len(labels))
+        """The same of macro F1, where an image of a rare class counts for more."""
+        holders = at if groups is None else np.unique(np.stack([at, groups]), axis=1)[0]
+        absent = (1 - np.bincount(holders) / count) ** count
+        self.widening = len(classes) / (len(classes) - float(absent.sum()))
+        """Classes over those that a resample holds on average. One that is left out is missing
+        from the mean, so resamples vary by so much too little: with one image a class by a third.
+        """
 
 
 class _F1:
@@ -183,84 +233,142 @@ class _F1:
         self.drawn = None
         if resamples:
             self.drawn = resampled_macro_f1(
-                sheet.labels, answers.predicted, classes, resamples=resamples, seed=seed
-            )
+                sheet.labels, answers.predicted, classes, resamples=resamples, seed=seed,
+                groups=sheet.groups,
+            )  # fmt: skip
 
 
 def _pair(
     sheet: Sheet,
+    drawn: _Drawn,
     at: tuple[int, int],
-    right: tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]],
+    right: tuple[Shares, Shares],
+    alone: tuple[SeedEffect, SeedEffect],
     f1: tuple[_F1, _F1],
-) -> tuple[Pair, SeedEffect | None]:
-    """The pair, and over several seeds what its p follows from; else p is there already."""
+) -> _Made:
+    """The pair, its p with the seeds taken as fixed, and what p over seeds follows from."""
     first, second = (sheet.contenders[number] for number in at)
     rows = matched_seeds(first, second)
     a, b = right[0][rows[0]], right[1][rows[1]]
-    alone = [int((a & ~b).sum()), int((b & ~a).sum())]
-    n, seeds, p = len(sheet), len(rows[0]), 1.0
-    effect = None
-    if seeds == 1:
-        value = (alone[0] - alone[1]) / n
-        accuracy = Interval(value, *paired_interval(*alone, n, CONFIDENCE))
-        p = mcnemar_exact(*alone)
+    n, single = len(sheet), min(len(first.seeds), len(second.seeds)) == 1
+    same = not single and len(a) == len(first.seeds)
+    only = float((a * (1 - b)).sum() / len(a)), float((b * (1 - a)).sum() / len(a))
+    fixed = seed_effect((a - b).mean(axis=0, keepdims=True), sheet.groups)
+    paired = seed_effect(a - b, sheet.groups) if same else None
+    unpaired = None if single else unpaired_effect(*alone, fixed)
+    alike = design_effect((a - b).mean(axis=0), sheet.groups)
+    if len(a) == 1 and sheet.groups is None:
+        counts = round(only[0]), round(only[1])
+        accuracy = Interval(fixed.mean, *paired_interval(*counts, n, CONFIDENCE))
+        p = mcnemar_exact(*counts)
     else:
-        effect = seed_effect(a.astype(np.float64) - b)
-        accuracy = _bounded(effect)
+        accuracy = _bounded(paired or unpaired or fixed, alike**2 * drawn.least)
+        totals = np.rint((a - b).sum(axis=0)).astype(np.int64)
+        if sheet.groups is not None:
+            totals = np.rint(np.bincount(sheet.groups, totals)).astype(np.int64)
+        p = sign_flip(totals)
     pair = Pair(
         first=first.name,
         second=second.name,
-        claim="models" if seeds == 1 else "methods",
+        claim="models" if single else "methods",
         n=n,
         seeds=tuple((first.seeds[i], second.seeds[j]) for i, j in zip(*rows, strict=True)),
         accuracy=accuracy,
-        macro_f1=_f1_difference(f1, rows),
-        only_first=alone[0] / seeds,
-        only_second=alone[1] / seeds,
+        macro_f1=_f1_difference(f1, rows, drawn, alike, same=same, single=single),
+        only_first=only[0],
+        only_second=only[1],
         p=p,
         p_holm=p,
     )
-    return pair, effect
+    return _Made(pair, paired, unpaired)
 
 
-def _f1_difference(f1: tuple[_F1, _F1], rows: tuple[list[int], list[int]]) -> Interval | None:
+def _f1_difference(
+    f1: tuple[_F1, _F1],
+    rows: tuple[list[int], list[int]],
+    drawn: _Drawn,
+    alike: float,
+    *,
+    same: bool,
+    single: bool,
+) -> Interval | None:
     """Difference of macro F1: variance from resampled images, and over seeds from the seeds."""
     first, second = f1
     if first.drawn is None or second.drawn is None:
         return None
-    values = first.plain[rows[0]] - second.plain[rows[1]]
-    drawn = first.drawn[rows[0]] - second.drawn[rows[1]]
-    seeds, mean = len(values), float(values.mean())
-    together = float(drawn.mean(axis=0).var(ddof=1))
-    if seeds == 1:
-        # a normal interval with the bootstrap's error: with five images a class it covered
-        # 94 to 96 % in simulation, percentiles 91 to 95 %
-        _, z = quantiles(1, LEVEL)
-        half = z * together**0.5
-        return Interval(mean, max(-1.0, mean - half), min(1.0, mean + half))
-    # the mean squares of the two-way layout, with resampling in place of sums over images
-    alone = float(drawn.var(axis=1, ddof=1).mean())
-    rest = max(0.0, (alone - together) * seeds / (seeds - 1))
-    between = float(values.var(ddof=1))
-    return _bounded(SeedEffect(mean, between, together * seeds, rest, seeds, seeds))
+    plain = first.plain[rows[0]] - second.plain[rows[1]]
+    resampled = first.drawn[rows[0]] - second.drawn[rows[1]]
+    if same:
+        effect = _resampled(plain, resampled, drawn)
+    else:
+        effect = _resampled(plain.mean(keepdims=True), resampled.mean(0, keepdims=True), drawn)
+        if not single:
+            alone = [_resampled(one.plain, one.drawn, drawn) for one in f1]
+            effect = unpaired_effect(alone[0], alone[1], effect)
+    return _bounded(effect, alike**2 * drawn.least_f1)
 
 
-def _bounded(effect: SeedEffect) -> Interval:
-    low, high = effect.interval(CONFIDENCE)
+def _resampled(plain: Shares, resampled: Shares | None, drawn: _Drawn) -> SeedEffect:
+    """The mean squares of the two-way layout, with resampling in place of sums over images.
+
+    Args:
+        plain: macro F1 of each seed, or a difference of two; shape (seeds,).
+        resampled: the same on each resample, shape (seeds, resamples).
+        drawn: what was resampled.
+    """
+    assert resampled is not None
+    seeds = len(plain)
+    together = drawn.widening * float(resampled.mean(axis=0).var(ddof=1))
+    between, rest = 0.0, 0.0
+    if seeds > 1:
+        between = float(plain.var(ddof=1))
+        alone = drawn.widening * float(resampled.var(axis=1, ddof=1).mean())
+        rest = max(0.0, (alone - together) * seeds / (seeds - 1))
+    return SeedEffect(
+        float(plain.mean()), between, together * seeds, rest, seeds, seeds, max(1, seeds - 1),
+        drawn.freedom,
+    )  # fmt: skip
+
+
+def _bounded(effect: SeedEffect, least_variance: float) -> Interval:
+    low, high = effect.interval(CONFIDENCE, least_variance=least_variance)
     return Interval(effect.mean, max(-1.0, low), min(1.0, high))
 
 
+def _accuracy(effect: SeedEffect, units: float) -> Interval:
+    """Accuracy with its interval, over seeds or over groups of images.
+
+    As if there were four images more, two that are right and two that are wrong (Agresti & Coull,
+    1998): of 50 images that are all right, or nearly, the plain variance would say that there is
+    next to no doubt. `units`: images, less where those of a group are alike.
+    """
+    middle = (units * effect.mean + 2) / (units + 4)
+    share = units / (units + 4)
+    moved = units * (effect.mean - middle) ** 2 + 2 * (1 - middle) ** 2 + 2 * middle**2
+    shrunk = replace(
+        effect,
+        mean=middle,
+        seed_square=effect.seed_square * share**2,
+        image_square=effect.image_square * share**2,
+        rest_square=effect.rest_square * share**2,
+    )
+    low, high = shrunk.interval(CONFIDENCE, least_variance=moved / (units + 4) ** 2)
+    return Interval(effect.mean, max(0.0, low), min(1.0, high))
+
+
 def _standing(
-    answers: Answers, right: npt.NDArray[np.bool_], f1: _F1, pairs: Sequence[Pair]
+    answers: Answers,
+    right: Shares,
+    effect: SeedEffect,
+    f1: _F1,
+    drawn: _Drawn,
+    pairs: Sequence[Pair],
 ) -> Standing:
     seeds, n = right.shape
-    if seeds == 1:
-        correct = int(right.sum())
-        accuracy = Interval(correct / n, *wilson_interval(correct, n, CONFIDENCE))
+    if seeds == 1 and drawn.groups is None:
+        accuracy = Interval(effect.mean, *wilson_interval(int(right.sum()), n, CONFIDENCE))
     else:
-        effect = seed_effect(right.astype(np.float64))
-        low, high = effect.interval(CONFIDENCE)
-        accuracy = Interval(effect.mean, max(0.0, low), min(1.0, high))
+        accuracy = _accuracy(effect, n / design_effect(right.mean(axis=0), drawn.groups))
     own = [pair for pair in pairs if answers.name in (pair.first, pair.second)]
     lost = sum(pair.winner not in (None, answers.name) for pair in own)
     won = sum(pair.winner == answers.name for pair in own)
