@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq, minimize_scalar
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest, norm, permutation_test, ttest_ind
 from scipy.stats import t as student
 from sklearn.metrics import f1_score
 from statsmodels.regression.linear_model import OLS
@@ -19,12 +20,16 @@ from statsmodels.stats.multitest import multipletests
 
 from podium.comparison.paired import (
     SeedEffect,
+    by_group,
+    design_effect,
     holm,
     mcnemar_exact,
     paired_interval,
     parts,
     quantiles,
     seed_effect,
+    sign_flip,
+    unpaired_effect,
 )
 from podium.comparison.resample import macro_f1, resampled_macro_f1
 from podium.metrics import wilson_interval
@@ -131,6 +136,41 @@ def test_holm_agrees_with_its_definition_and_statsmodels(p: list[float]) -> None
     assert all(a >= b for a, b in zip(adjusted, p, strict=True))
 
 
+totals = st.lists(st.integers(-6, 6), min_size=1, max_size=9)
+
+
+@settings(deadline=None, max_examples=60)
+@given(totals)
+def test_the_sign_flip_test_is_the_sum_over_all_signs(found: list[int]) -> None:
+    sums = [sum(s * t for s, t in zip(signs, found, strict=True))
+            for signs in product((-1, 1), repeat=len(found))]  # fmt: skip
+    expected = np.mean([abs(one) >= abs(sum(found)) for one in sums])
+    assert sign_flip(np.array(found)) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 0), (5, 0), (7, 1), (30, 12), (5_000, 4_800)])
+def test_of_single_differences_the_sign_flip_test_is_mcnemars(first: int, second: int) -> None:
+    found = np.array([1] * first + [-1] * second + [0] * 50)
+    assert sign_flip(found) == pytest.approx(mcnemar_exact(first, second), rel=1e-9)
+    assert sign_flip(3 * found) == pytest.approx(sign_flip(found))  # three seeds, all the same
+
+
+def test_the_sign_flip_test_agrees_with_scipys(monkeypatch: pytest.MonkeyPatch) -> None:
+    # sizes for Fourier transforms; and for random flips, as where there is too much to add up
+    for count, size in ((12, 40), (4_000, 9)):
+        found = np.random.default_rng(count).integers(-size, size + 2, count)
+        oracle = permutation_test(
+            (found,), np.sum, permutation_type="samples", n_resamples=20_000, batch=1_000, rng=1
+        )
+        exact = sign_flip(found)
+        tolerance = 1e-12 if count == 12 else 0.015  # scipy takes all 4,096 flips, or 20,000
+        assert exact == pytest.approx(oracle.pvalue, abs=tolerance)
+        with monkeypatch.context() as patch:
+            patch.setattr("podium.comparison.paired.MOST_WORK", 1)
+            assert sign_flip(found) == pytest.approx(exact, abs=0.015)
+            assert sign_flip(found) == sign_flip(-found[::-1])  # a fixed seed, whatever the order
+
+
 def answers(seed: int, n: int = 60, classes: int = 9) -> tuple[npt.NDArray[np.int64], ...]:
     random = np.random.default_rng(seed)
     labels = random.integers(0, classes - 2, n)  # two classes never occur as labels
@@ -217,9 +257,71 @@ def test_images_that_all_say_the_same_leave_students_interval_of_the_seeds() -> 
     assert effect.p_value() == pytest.approx(p, rel=1e-6)
 
 
+@settings(deadline=None, max_examples=100)
+@given(st.integers(2, 4), st.integers(2, 30), st.floats(0.02, 0.6), st.integers(0, 10_000))
+def test_no_claim_over_seeds_is_surer_than_with_the_seeds_taken_as_fixed(
+    seeds: int, n: int, often: float, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    values = random.choice([-1.0, 0.0, 1.0], (seeds, n), p=[often / 3, 1 - often, often * 2 / 3])
+    effect = seed_effect(values)
+    fixed = seed_effect(values.mean(axis=0, keepdims=True))
+    assert fixed.mean == pytest.approx(effect.mean)
+    # the normal test of a mean over images, here from scratch
+    error = values.mean(axis=0).std(ddof=1) / math.sqrt(n)
+    p = 2 * norm.sf(abs(effect.mean) / error) if error else float(effect.mean == 0)
+    assert fixed.p_value() == pytest.approx(max(p, 1e-12), rel=1e-5)
+    assert effect.p_value() >= p * (1 - 1e-6)
+    assert effect.p_value(0.0, 10 * effect.freedom) >= p * (1 - 1e-6)
+    wide, narrow = effect.interval(), fixed.interval()
+    assert wide[0] <= narrow[0] + 1e-12
+    assert wide[1] >= narrow[1] - 1e-12
+
+
+@pytest.mark.parametrize("counts", [(3, 3), (5, 2), (2, 7)])
+def test_seeds_of_their_own_are_compared_as_welch_does(counts: tuple[int, int]) -> None:
+    random = np.random.default_rng(sum(counts))
+    by_seed = [random.normal(0.8, sd, count) for sd, count in zip((0.1, 0.01), counts, strict=True)]
+    # images that all say the same, so that the seeds alone vary
+    values = [np.tile(one[:, None], (1, 40)) for one in by_seed]
+    difference = values[0].mean(axis=0) - values[1].mean(axis=0)
+    effect = unpaired_effect(
+        seed_effect(values[0]), seed_effect(values[1]), seed_effect(difference[None])
+    )
+    oracle = ttest_ind(*by_seed, equal_var=False)
+    assert effect.freedom == pytest.approx(oracle.df)
+    assert effect.p_value() == pytest.approx(oracle.pvalue, rel=1e-6)
+    interval = oracle.confidence_interval()
+    assert effect.interval() == pytest.approx((interval.low, interval.high))
+
+
+def test_groups_of_images_give_the_cluster_robust_error_of_a_mean() -> None:
+    random = np.random.default_rng(2)
+    groups = np.repeat(np.arange(30), random.integers(1, 12, 30))
+    values = random.normal(0.1, 1, 30)[groups] + random.normal(0, 1, len(groups))
+    fit = OLS(values, np.ones(len(groups))).fit(
+        cov_type="cluster", cov_kwds={"groups": groups}, use_t=True
+    )
+    effect = seed_effect(values[None], groups)
+    assert by_group(values[None], groups).shape == (1, 30)
+    assert effect.mean == pytest.approx(values.mean())
+    assert effect.interval() == pytest.approx(tuple(fit.conf_int()[0]))
+    assert effect.p_value() == pytest.approx(float(fit.pvalues[0]), rel=1e-4)
+
+
+def test_images_that_are_alike_count_as_one() -> None:
+    random = np.random.default_rng(0)
+    groups = np.repeat(np.arange(50), 10)
+    alike = random.choice([-1.0, 0.0, 1.0], 50)[groups]
+    assert design_effect(alike, groups) == pytest.approx(10)
+    assert 1 <= design_effect(random.choice([-1.0, 0.0, 1.0], 500), groups) < 2
+    assert design_effect(np.zeros(500), groups) == pytest.approx(10)  # nothing shows otherwise
+    assert design_effect(alike, None) == 1
+
+
 def test_pooling_takes_the_larger_square_and_more_degrees_of_freedom() -> None:
     effect = SeedEffect(0.02, seed_square=0.2, image_square=0.3, rest_square=0.1, seeds=3,
-                        count=1500)  # fmt: skip
+                        count=1500, freedom=2)  # fmt: skip
 
     def p_of(square: float, freedom: int) -> float:
         def reach(p: float) -> float:
@@ -229,10 +331,10 @@ def test_pooling_takes_the_larger_square_and_more_degrees_of_freedom() -> None:
         return float(brentq(reach, 1e-9, 1 - 1e-9, xtol=1e-14))
 
     assert effect.p_value() == pytest.approx(p_of(0.2, 2), rel=1e-6)
-    assert effect.p_value(0.05, 5) == pytest.approx(p_of(0.2, 8), rel=1e-6)
-    assert effect.p_value(0.5, 5) == pytest.approx(p_of(0.5, 8), rel=1e-6)
+    assert effect.p_value(0.05, 8) == pytest.approx(p_of(0.2, 8), rel=1e-6)
+    assert effect.p_value(0.5, 8) == pytest.approx(p_of(0.5, 8), rel=1e-6)
     assert replace(effect, mean=0.0).p_value() == 1.0
-    assert replace(effect, mean=5.0, count=10**9).p_value(0.2, 50) == 1e-12
+    assert replace(effect, mean=5.0, count=10**9).p_value(0.2, 98) == 1e-12
     assert parts(0.2, 0.3, 0.1, 3) == pytest.approx((0.15, 0.25))  # the rest is in both
     assert parts(0.2, 0.3, 0.1, 2) == pytest.approx((0.2, 0.2))
 

@@ -149,13 +149,14 @@ def _coin(count: int, low: int, high: int) -> list[float]:
 
 def _flipped_at_random(totals: npt.NDArray[np.int64]) -> float:
     random = np.random.default_rng(0)
+    sizes = np.sort(np.abs(totals[totals != 0])).astype(np.float64)  # in any order the same flips
     reached = abs(int(totals.sum()))
     found = 1  # the outcome itself is one of the flips
-    step = max(1, 10_000_000 // len(totals))
+    step = max(1, 10_000_000 // len(sizes))
     for begin in range(0, FLIPS, step):
-        bits = random.integers(0, 256, (min(step, FLIPS - begin), -(-len(totals) // 8)), np.uint8)
-        kept = np.unpackbits(bits, axis=1, count=len(totals)) @ totals.astype(np.float64)
-        found += int((np.abs(2 * kept - totals.sum()) >= reached).sum())
+        bits = random.integers(0, 256, (min(step, FLIPS - begin), -(-len(sizes) // 8)), np.uint8)
+        kept = np.unpackbits(bits, axis=1, count=len(sizes)) @ sizes
+        found += int((np.abs(2 * kept - sizes.sum()) >= reached).sum())
     return found / (FLIPS + 1)
 
 

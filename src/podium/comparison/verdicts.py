@@ -50,20 +50,28 @@ class Pair:
     first: str
     second: str
     claim: Literal["models", "methods"]
-    """What a verdict speaks of: these two trained models, or the recipes that trained them."""
+    """What a verdict speaks of: these trained models, or the recipes that trained them."""
     n: int
     seeds: tuple[tuple[int, int], ...]
-    """The seeds that were set against each other, as (first's, second's)."""
+    """The seeds that were set against each other, as (first's, second's): the same seeds, each
+    with itself; of two contenders that have other seeds, each with each."""
     accuracy: Interval
     macro_f1: Interval | None
     """None where no resamples were asked for."""
     only_first: float
-    """Images that the first alone has right; a mean over seeds."""
+    """Images that the first alone has right; a mean over `seeds`."""
     only_second: float
     p: float
-    """Exact McNemar test for models, t-like test over seeds and images for methods."""
+    """Exact McNemar test for models (with groups, or several seeds of one of the two: sign flips
+    of the totals); for methods a t-like test over seeds and images, never below that."""
     p_holm: float
     """`p` adjusted for all pairs that were compared."""
+
+    @property
+    def seed_counts(self) -> tuple[int, int]:
+        """How many seeds of the first and of the second there are."""
+        first, second = (set(column) for column in zip(*self.seeds, strict=True))
+        return len(first), len(second)
 
     @property
     def winner(self) -> str | None:
@@ -129,9 +137,10 @@ class Verdicts:
 def judge(sheet: Sheet, *, resamples: int = 2000, seed: int = 0) -> Verdicts:
     """Compare every pair of contenders on the images of a sheet.
 
-    With one seed in common a pair is two trained models: exact McNemar test, Tango's interval.
-    With several it is two recipes: seeds and images are both drawn from many, see
-    `podium.comparison.paired.SeedEffect`. p is adjusted by Holm over all pairs.
+    Where one of the two has a single seed, a pair is trained models: exact McNemar test, Tango's
+    interval. With several seeds of both it is two recipes: seeds and images are both drawn from
+    many, see `podium.comparison.paired.SeedEffect`. Every pair rests on all seeds of both, as the
+    standings do. With groups, these are drawn, not images. p is adjusted by Holm over all pairs.
 
     Args:
         sheet: as `read_sheet` gives it.
@@ -161,7 +170,23 @@ def judge(sheet: Sheet, *, resamples: int = 2000, seed: int = 0) -> Verdicts:
         for answers, hits, effect, scores in zip(sheet.contenders, right, alone, f1, strict=True)
     ]
     standings.sort(key=lambda one: -one.accuracy.value)  # stable: of equals the first given
-    return Verdicts(len(sheet), tuple(standings), tuple(pairs), sheet.notices)
+    return Verdicts(
+        len(sheet), tuple(standings), tuple(pairs), (*sheet.notices, *_group_words(sheet))
+    )
+
+
+def _group_words(sheet: Sheet) -> list[str]:
+    if sheet.groups is None:
+        return []
+    count = int(sheet.groups.max()) + 1
+    words = (
+        f"The {len(sheet):,} images are of {count:,} groups: p and all intervals take the groups, "
+        "not the images, as what chance has drawn."
+    )
+    least = 0.5 ** (count - 1)  # if all groups fall to one side
+    if least >= LEVEL:
+        words += f" With so few of them p is {least:.2g} or more, so there can be no winner."
+    return [words]
 
 
 @dataclass(frozen=True)
@@ -185,11 +210,11 @@ def _p_values(made: Sequence[_Made]) -> list[float]:
     """
     over: dict[tuple[tuple[int, int], ...], list[_Made]] = {}
     for one in made:
-        over.setdefault(one.pair.seeds, []).append(one)
+        over.setdefault(tuple(sorted(one.pair.seeds)), []).append(one)
     found = []
     for one in made:
         p = one.pair.p
-        alike = over[one.pair.seeds]
+        alike = over[tuple(sorted(one.pair.seeds))]
         if one.paired is not None:
             names = {name for other in alike for name in (other.pair.first, other.pair.second)}
             squares = [other.paired.seed_square for other in alike if other.paired is not None]

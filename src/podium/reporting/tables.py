@@ -241,7 +241,7 @@ def _calibration_row(run: RunResult) -> tuple[object, ...]:
 def _pair_row(pair: Pair) -> tuple[object, ...]:
     f1 = pair.macro_f1
     return (
-        pair.first, pair.second, pair.claim, len(pair.seeds), pair.n, pair.accuracy.value,
+        pair.first, pair.second, pair.claim, min(pair.seed_counts), pair.n, pair.accuracy.value,
         pair.accuracy.low, pair.accuracy.high, pair.only_first, pair.only_second,
         *((f1.value, f1.low, f1.high) if f1 is not None else ("", "", "")),
         pair.p, pair.p_holm, pair.winner or "",

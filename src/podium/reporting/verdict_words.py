@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from podium.comparison import Interval, Pair, Question, Standing, Verdicts
+from podium.comparison.paired import FEW_SEEDS
 from podium.config import RunSpec
 from podium.reporting.labels import Labels, model_name
 
@@ -25,6 +26,7 @@ __all__ = [
     "tied_words",
 ]
 
+ENOUGH_SEEDS = 30  # a training that fails one time in ten is among so many in 96 %
 SURE = 0.001  # smaller p are given as "below"
 MOST_NAMED = 8  # in a sentence; of more, the rest is counted
 
@@ -98,12 +100,18 @@ def claim_sentence(verdicts: Verdicts, say: Labels) -> str:
     if not pairs:
         return ""
     holm = say("v_holm", count=len(pairs)) if len(pairs) > 1 else ""
-    if all(pair.claim == "models" for pair in pairs):
+    if all(pair.seed_counts == (1, 1) for pair in pairs):
         return " ".join(filter(None, [say("v_claim_models"), holm]))
-    fewest = min(len(pair.seeds) for pair in pairs if pair.claim == "methods")
-    parts = [say("v_claim_methods", seeds=fewest)]
-    if fewest < 3:
-        parts.append(say("v_two_seeds"))
+    parts = []
+    counts = [count for pair in pairs if pair.claim == "methods" for count in pair.seed_counts]
+    if counts:
+        fewest, most = min(counts), max(counts)
+        seeds = str(fewest) if fewest == most else f"{fewest}–{most}"
+        parts.append(say("v_claim_methods", seeds=seeds))
+        if fewest < FEW_SEEDS:
+            parts.append(say("v_two_seeds"))
+        if fewest < ENOUGH_SEEDS:
+            parts.append(say("v_even_seeds"))
     if any(pair.claim == "models" for pair in pairs):
         parts.append(say("v_claim_mixed"))
     return " ".join(filter(None, [*parts, holm]))
