@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -11,6 +10,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from podium.comparison.f1_difference import Drawn, MacroF1, f1_difference
 from podium.comparison.paired import (
     SeedEffect,
     design_effect,
@@ -21,7 +21,6 @@ from podium.comparison.paired import (
     sign_flip,
     unpaired_effect,
 )
-from podium.comparison.resample import macro_f1, resampled_macro_f1
 from podium.comparison.sheet import Answers, Sheet, matched_seeds
 from podium.errors import DataError
 from podium.metrics import wilson_interval
@@ -153,9 +152,9 @@ def judge(sheet: Sheet, *, resamples: int = 2000, seed: int = 0) -> Verdicts:
     if not len(sheet):
         raise DataError("Expected predictions of one image or more, got none: nothing to compare.")
     right = [(answers.predicted == sheet.labels).astype(np.float64) for answers in sheet.contenders]
-    drawn = _Drawn(sheet.labels, sheet.groups)
+    drawn = Drawn(sheet.labels, sheet.groups)
     alone = [seed_effect(one, sheet.groups) for one in right]
-    f1 = [_F1(sheet, answers, resamples, seed) for answers in sheet.contenders]
+    f1 = [MacroF1(sheet, answers, resamples, seed) for answers in sheet.contenders]
     made = [
         _pair(sheet, drawn, (i, j), (right[i], right[j]), (alone[i], alone[j]), (f1[i], f1[j]))
         for i, j in combinations(range(len(right)), 2)
@@ -226,50 +225,13 @@ def _p_values(made: Sequence[_Made]) -> list[float]:
     return found
 
 
-class _Drawn:
-    """What is drawn at random and could have been other: images, or groups of them."""
-
-    def __init__(self, labels: npt.NDArray[np.int64], groups: npt.NDArray[np.int64] | None) -> None:
-        self.groups = groups
-        count = len(labels) if groups is None else int(groups.max()) + 1
-        self.freedom = math.inf if groups is None else max(1, count - 1)
-        """Degrees of freedom of a variance over them; images are many."""
-        classes, at, support = np.unique(labels, return_inverse=True, return_counts=True)
-        # Bonett & Price (2012): two images more, one that only the first model has right and one
-        # that only the second has. Without them, models that never differed would vary in nothing
-        self.least = 2 / len(labels) ** 2
-        """What is added to the variance of a difference in accuracy."""
-        self.least_f1 = 2 * float(((1 / (len(classes) * support)) ** 2 @ support) / len(labels))
-        """The same of macro F1, where an image of a rare class counts for more."""
-        holders = at if groups is None else np.unique(np.stack([at, groups]), axis=1)[0]
-        absent = (1 - np.bincount(holders) / count) ** count
-        self.widening = len(classes) / (len(classes) - float(absent.sum()))
-        """Classes over those that a resample holds on average. One that is left out is missing
-        from the mean, so resamples vary by so much too little: with one image a class by a third.
-        """
-
-
-class _F1:
-    """Macro F1 of each seed of a contender: as it is, and on the resamples."""
-
-    def __init__(self, sheet: Sheet, answers: Answers, resamples: int, seed: int) -> None:
-        classes = len(sheet.class_names)
-        self.plain = np.array([macro_f1(sheet.labels, one, classes) for one in answers.predicted])
-        self.drawn = None
-        if resamples:
-            self.drawn = resampled_macro_f1(
-                sheet.labels, answers.predicted, classes, resamples=resamples, seed=seed,
-                groups=sheet.groups,
-            )  # fmt: skip
-
-
 def _pair(
     sheet: Sheet,
-    drawn: _Drawn,
+    drawn: Drawn,
     at: tuple[int, int],
     right: tuple[Shares, Shares],
     alone: tuple[SeedEffect, SeedEffect],
-    f1: tuple[_F1, _F1],
+    f1: tuple[MacroF1, MacroF1],
 ) -> _Made:
     """The pair, its p with the seeds taken as fixed, and what p over seeds follows from."""
     first, second = (sheet.contenders[number] for number in at)
@@ -292,6 +254,7 @@ def _pair(
         if sheet.groups is not None:
             totals = np.rint(np.bincount(sheet.groups, totals)).astype(np.int64)
         p = sign_flip(totals)
+    f1_effect = f1_difference(f1, rows, drawn, alike, same=same, single=single)
     pair = Pair(
         first=first.name,
         second=second.name,
@@ -299,60 +262,13 @@ def _pair(
         n=n,
         seeds=tuple((first.seeds[i], second.seeds[j]) for i, j in zip(*rows, strict=True)),
         accuracy=accuracy,
-        macro_f1=_f1_difference(f1, rows, drawn, alike, same=same, single=single),
+        macro_f1=None if f1_effect is None else _bounded(*f1_effect),
         only_first=only[0],
         only_second=only[1],
         p=p,
         p_holm=p,
     )
     return _Made(pair, paired, unpaired)
-
-
-def _f1_difference(
-    f1: tuple[_F1, _F1],
-    rows: tuple[list[int], list[int]],
-    drawn: _Drawn,
-    alike: float,
-    *,
-    same: bool,
-    single: bool,
-) -> Interval | None:
-    """Difference of macro F1: variance from resampled images, and over seeds from the seeds."""
-    first, second = f1
-    if first.drawn is None or second.drawn is None:
-        return None
-    plain = first.plain[rows[0]] - second.plain[rows[1]]
-    resampled = first.drawn[rows[0]] - second.drawn[rows[1]]
-    if same:
-        effect = _resampled(plain, resampled, drawn)
-    else:
-        effect = _resampled(plain.mean(keepdims=True), resampled.mean(0, keepdims=True), drawn)
-        if not single:
-            alone = [_resampled(one.plain, one.drawn, drawn) for one in f1]
-            effect = unpaired_effect(alone[0], alone[1], effect)
-    return _bounded(effect, alike**2 * drawn.least_f1)
-
-
-def _resampled(plain: Shares, resampled: Shares | None, drawn: _Drawn) -> SeedEffect:
-    """The mean squares of the two-way layout, with resampling in place of sums over images.
-
-    Args:
-        plain: macro F1 of each seed, or a difference of two; shape (seeds,).
-        resampled: the same on each resample, shape (seeds, resamples).
-        drawn: what was resampled.
-    """
-    assert resampled is not None
-    seeds = len(plain)
-    together = drawn.widening * float(resampled.mean(axis=0).var(ddof=1))
-    between, rest = 0.0, 0.0
-    if seeds > 1:
-        between = float(plain.var(ddof=1))
-        alone = drawn.widening * float(resampled.var(axis=1, ddof=1).mean())
-        rest = max(0.0, (alone - together) * seeds / (seeds - 1))
-    return SeedEffect(
-        float(plain.mean()), between, together * seeds, rest, seeds, seeds, max(1, seeds - 1),
-        drawn.freedom,
-    )  # fmt: skip
 
 
 def _bounded(effect: SeedEffect, least_variance: float) -> Interval:
@@ -385,8 +301,8 @@ def _standing(
     answers: Answers,
     right: Shares,
     effect: SeedEffect,
-    f1: _F1,
-    drawn: _Drawn,
+    f1: MacroF1,
+    drawn: Drawn,
     pairs: Sequence[Pair],
 ) -> Standing:
     seeds, n = right.shape
