@@ -306,3 +306,38 @@ def test_classes_in_another_order_are_matched_by_name() -> None:
     sheet = sheet_of([("x", "X", None, None, {0: one}), ("y", "Y", None, None, {0: other})])
     assert said(sheet, 0) == said(sheet, 1) == ["a", "c", "c"]
     assert [sheet.class_names[at] for at in sheet.labels] == ["a", "b", "c"]
+
+
+def grouped(path: Path, rows: Sequence[str], head: str = "path,label,group,A,B") -> Path:
+    path.write_text("\n".join([head, *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+def test_a_column_says_which_images_belong_together(tmp_path: Path) -> None:
+    rows = ["1.png,judo,p7,judo,golf", "2.png,golf,p3,golf,golf", "3.png,judo,p7,judo,judo"]
+    for head in ("path,label,group,A,B", "path,label, Group ,A,B"):
+        sheet = read_sheet([grouped(tmp_path / "answers.csv", rows, head)])
+        assert [one.name for one in sheet.contenders] == ["A", "B"]  # it is no contender
+        assert sheet.groups is not None
+        assert sheet.groups.tolist() == [1, 0, 1]
+    # another table of the same images, in another order, needs no groups of its own
+    other = tmp_path / "other.csv"
+    other.write_text("path,label,C\n3.png,judo,judo\n1.png,judo,golf\n2.png,golf,golf\n", "utf-8")
+    both = read_sheet([other, tmp_path / "answers.csv"])
+    assert both.paths == ("3.png", "1.png", "2.png")
+    assert both.groups is not None
+    assert both.groups.tolist() == [1, 1, 0]
+    # a group for each image says nothing
+    alone = [row.replace(",p", f",{at}p") for at, row in enumerate(rows)]
+    assert read_sheet([grouped(tmp_path / "alone.csv", alone)]).groups is None
+
+
+def test_groups_that_do_not_agree_are_refused(tmp_path: Path) -> None:
+    first = grouped(tmp_path / "a.csv", ["1.png,judo,p7,judo", "2.png,golf,p7,golf"],
+                    "path,label,group,A")  # fmt: skip
+    other = grouped(tmp_path / "b.csv", ["1.png,judo,p7,judo", "2.png,golf,p8,golf"],
+                    "path,label,group,B")  # fmt: skip
+    with pytest.raises(DataError, match=r"2\.png is in group 'p7' in .*a\.csv and in 'p8' in"):
+        read_sheet([first, other])
+    with pytest.raises(DataError, match=r"row 2: expected 4 filled cells"):
+        read_sheet([grouped(tmp_path / "c.csv", ["1.png,judo,,judo"], "path,label,group,A")])

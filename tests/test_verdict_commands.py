@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,79 @@ def test_a_csv_of_another_tool_gives_the_verdict_of_the_runs(
         text = (tmp_path / f"pairs.{kind}").read_text(encoding="utf-8").replace("\\", "")
         assert "simple_resnet-autoaugment" in text
     capsys.readouterr()
+
+
+def table(path: Path, columns: dict[str, list[str]]) -> Path:
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+    return path
+
+
+def answered(n: int, wrong: Collection[int]) -> list[str]:
+    return ["dog" if at in wrong else "cat" for at in range(n)]
+
+
+def test_a_table_with_groups_counts_patients_not_frames(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {}
+    for frames in (1, 5):
+        n = 100 * frames
+        columns = {
+            "path": [f"{at}.jpg" for at in range(n)],
+            "label": ["cat"] * n,
+            "group": [f"patient {at % 100}" for at in range(n)],
+            "A": answered(n, [at for at in range(n) if 8 <= at % 100 < 11]),
+            "B": answered(n, [at for at in range(n) if at % 100 < 8]),
+        }
+        saved = tmp_path / f"{frames}.json"
+        source = table(tmp_path / f"{frames}.csv", columns)
+        assert main(["compare", str(source), "--save", str(saved), "--resamples", "50"]) == 0
+        found[frames] = json.loads(saved.read_text(encoding="utf-8"))["pairs"][0]["p"]
+        said = " ".join(capsys.readouterr().err.split())
+        assert ("The 500 images are of 100 groups" in said) == (frames == 5)
+    assert found[5] == pytest.approx(found[1])
+    assert found[1] == pytest.approx(podium.compare(tmp_path / "1.csv").pairs[0].p)
+
+
+def test_the_same_difference_with_every_seed_is_no_certainty(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    columns = {"path": [f"{at}.jpg" for at in range(500)], "label": ["cat"] * 500}
+    for seed in range(3):
+        columns[f"A@{seed}"] = answered(500, range(100 + 10 * seed, 105 + 10 * seed))
+        columns[f"B@{seed}"] = answered(500, range(10 * seed, 6 + 10 * seed))
+    source = table(tmp_path / "answers.csv", columns)
+    assert main(["compare", str(source), "--resamples", "50"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "No winner" in said
+    assert "Over 3 seeds: this speaks of the recipes" in said
+    assert "one training in ten of a single recipe fails" in said
+
+
+def test_unequal_numbers_of_seeds_do_not_contradict_themselves(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    n = 120
+    columns = {"path": [f"{at}.jpg" for at in range(n)], "label": ["cat"] * n}
+    for seed, right in enumerate((110, 70, 78)):
+        columns[f"A@{seed}"] = answered(n, range(right, n))
+    columns["B@0"] = answered(n, range(96, n))
+    source = table(tmp_path / "answers.csv", columns)
+    saved = tmp_path / "verdicts.json"
+    assert main(["compare", str(source), "--resamples", "50", "--save", str(saved)]) == 0
+    found = json.loads(saved.read_text(encoding="utf-8"))
+    first, second = found["standings"]
+    assert (first["name"], first["best"]) == ("B", 1)
+    assert (second["name"], second["seeds"]) == ("A", 3)
+    assert second["best"] >= first["best"]
+    gap = second["accuracy"]["value"] - first["accuracy"]["value"]
+    assert found["pairs"][0]["accuracy"]["value"] == pytest.approx(gap)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "a single seed speak of these trained models alone" in said
+    assert "Over" not in said
 
 
 @pytest.mark.parametrize(

@@ -248,7 +248,8 @@ def compare(
 
     Args:
         sources: studies', contenders' or runs' folders, or CSV files with the columns `path`,
-            `label` and one of predicted class names a model (`NAME@3`: model NAME, seed 3).
+            `label` and one of predicted class names a model (`NAME@3`: model NAME, seed 3). A
+            column `group` says which images belong together.
         split: `test` or `valid`; of runs.
         shared: compare on the images that all have in common, where they differ.
         resamples: of the images, for the intervals of macro F1.

@@ -40,7 +40,8 @@ def compare(
 
     RUN is a finished run, a contender (all its seeds) or a whole study; or a CSV file from any
     tool with the columns path, label and one column of predicted classes for each model
-    (NAME@3: model NAME, trained with seed 3).
+    (NAME@3: model NAME, trained with seed 3). A column group says which images belong
+    together, such as the frames of a patient.
     """
     from podium.api import compare_sheet
     from podium.reporting.labels import labels
