@@ -74,7 +74,22 @@ def choose_device(machine: Machine) -> Device:
         )
     if machine.precision == "fp16" and kind != "cuda":
         raise ConfigError(f"--precision fp16 needs a CUDA GPU, and this is {kind}. Use auto.")
+    if kind == "cuda":
+        _let_fp32_be_fp32()
     return Device(kind, index, machine.devices)
+
+
+def _let_fp32_be_fp32() -> None:
+    """Keep cuDNN, in this process, from rounding fp32 or choosing kernels by chance.
+
+    By default its convolutions multiply fp32 values as TF32, with 10 bits: a thousand times the
+    error that a report's figures, the folding of batch norms and `--precision fp32` count on. And
+    some of its gradients add up in an order that differs from run to run, so that no training
+    could be resumed to the same bits.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
 
 
 def choose_workers(machine: Machine, device: Device, *, decoding: bool = True) -> int:
@@ -103,8 +118,8 @@ def choose_precision(
     """Pick the arithmetic of training and say why.
 
     `auto` takes bf16 where the processor multiplies it in hardware and every layer of the model,
-    at its own shapes, agrees with fp32; fp32 elsewhere. What the check of a model found is
-    remembered for this machine, device and version of torch.
+    at its own shapes, agrees with fp32; fp16 on GPUs that have no bf16; fp32 elsewhere. What the
+    check of a model found is remembered for this machine, device and version of torch.
 
     Returns:
         `(precision, reason)`: fp32, bf16 or fp16, and a sentence.
@@ -113,6 +128,8 @@ def choose_precision(
     if wanted != "auto":
         return wanted, "as asked"
     if not _has_fast_bf16(device):
+        if device.kind == "cuda":
+            return "fp16", "this GPU has no bf16"
         return "fp32", f"no bf16 arithmetic on this {device.kind}"
     error, layer = _known_bf16_error(module, device, image_size)
     measured = f"its layers agree with fp32 within {100 * error:.2g} %"

@@ -16,17 +16,21 @@ from podium.models import BuiltModel
 __all__ = ["average_of", "make_optimizer", "set_rates"]
 
 
-def make_optimizer(recipe: RunSpec, built: BuiltModel) -> torch.optim.Optimizer:
+def make_optimizer(
+    recipe: RunSpec, built: BuiltModel, *, fused: bool = False
+) -> torch.optim.Optimizer:
     """The recipe's optimizer over the parameters that train.
 
     Args:
         recipe: `optimizer`, `lr`, `weight_decay` and `decay_norm_bias` are used.
         built: the model; parameters that need no gradient are left out.
+        fused: update all parameters in one kernel, where PyTorch has one for the optimizer: on a
+            GPU small batches wait for launches.
     """
     groups = _parameter_groups(recipe, built)
     settings: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, momentum=0.9, **settings)
+        return torch.optim.SGD(groups, momentum=0.9, fused=fused or None, **settings)
     if recipe.optimizer == "muon":
         from timm.optim.muon import Muon
 
@@ -43,7 +47,7 @@ def make_optimizer(recipe: RunSpec, built: BuiltModel) -> torch.optim.Optimizer:
         )
         return muon
     kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
-    return kind(groups, **settings)
+    return kind(groups, fused=fused or None, **settings)
 
 
 def _parameter_groups(recipe: RunSpec, built: BuiltModel) -> list[dict[str, Any]]:

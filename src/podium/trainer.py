@@ -59,7 +59,8 @@ class Trainer:
         self.normalization = input_normalization(recipe, built)
         self.module = built.module.to(memory_format=torch.channels_last)
         self.features: dict[str, Features] = {}
-        self.model, self.optimizer = fabric.setup(self.module, make_optimizer(recipe, built))
+        optimizer = make_optimizer(recipe, built, fused=fabric.device.type == "cuda")
+        self.model, self.optimizer = fabric.setup(self.module, optimizer)
         self.average = average_of(self.module, recipe.ema) if recipe.ema else None
         self.sampler, self.train_loader, self.valid_loader = make_loaders(
             job, self.size, fabric.device, rank=fabric.global_rank, world=fabric.world_size
@@ -204,12 +205,13 @@ class Trainer:
             sums[1] += (logits.detach().argmax(1) == labels).sum()
             sums[2] += len(labels)
             at.step = step
-            at.seconds = base + time.perf_counter() - began
             told = fabric.device.type == "cpu" or step % 20 == 0 or step == steps
             stopping, due = self.asked()
             if told or stopping or due:
                 read_sums()
                 self.refuse_infinite(at.loss, "training loss", f"epoch {epoch}, step {step}")
+            # after the sums: a GPU's queue of steps is only then worked off
+            at.seconds = base + time.perf_counter() - began
             if told:
                 self.notify(Event("batch", step=step, total=steps, loss=at.loss / max(at.seen, 1)))
             if stopping or due:
@@ -378,7 +380,8 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
-        self.fabric.strategy.precision.load_state_dict(state["scaler"])
+        if state["scaler"]:  # fp16 has one; a run that began without begins with a new one
+            self.fabric.strategy.precision.load_state_dict(state["scaler"])
         step, loss, correct, seen, seconds = state["epoch_under_way"]
         if not self.fabric.is_global_zero:  # the saved sums are those of all processes together
             loss = correct = seen = 0.0
