@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from PIL import Image
 from torch import nn
 
 from benchmarks.common import ROOT, describe_machine
@@ -38,14 +39,17 @@ from podium.config import Machine, RunSpec
 from podium.data.cache import cache_pixels
 from podium.data.dataset import EpochSampler, ImageDataset
 from podium.data.images import load_rgb
-from podium.data.index import build_index
+from podium.data.index import DataIndex, build_index
 from podium.data.synthetic import make_demo
+from podium.evaluation import load_run
 from podium.events import silent
 from podium.features.folding import fold_batch_norms
+from podium.gradcam import grad_cam
 from podium.inference import Batch, batches, make_loader
 from podium.machine import FABRIC_PRECISION, choose_device, worst_bf16_error
 from podium.models import build_model
 from podium.optimizers import make_optimizer
+from podium.store import RunFolder, read_pictures
 from podium.studyfile import load_study
 from podium.transforms import POLICIES, eval_transform, prepare, source_size, train_transform
 
@@ -656,7 +660,7 @@ def cells(bench: Bench, given: argparse.Namespace) -> Iterator[Row]:
         for process, cell in running.items():
             process.wait()
             yield _told(cell, time.monotonic() - began)
-        _pack(given.runs, given.out / "cells.tar.gz", bench)
+        _pack(given.runs, given.out / "cells.tar.gz", index, bench.device)
 
 
 def _cells(given: argparse.Namespace, bench: Bench) -> list[Cell]:
@@ -697,32 +701,26 @@ _LIGHT = ("config.yaml", "history.csv", "done.json", "failed.json", "model.json"
           "test-scorings.jsonl", "heat.npz", "log.txt")  # fmt: skip
 
 
-def _pack(runs: Path, into: Path, bench: Bench) -> None:
+def _pack(runs: Path, into: Path, index: DataIndex, device: torch.device) -> None:
     """Everything of the cells but weights and pictures; heat maps as bare numbers."""
-    from podium.evaluation import load_run
-    from podium.gradcam import grad_cam
-    from podium.store import RunFolder, read_pictures
-
     for done in runs.glob("*/*/*/seed-*/done.json"):
-        folder, root = done.parent, bench.data
-        kept = folder / "heat.npz"
-        shown = list(read_pictures(folder / "explanations-test.parquet"))
-        if kept.is_file() or not shown or root is None:
+        folder = done.parent
+        run = RunFolder(folder, folder.parent.name, int(folder.name.removeprefix("seed-")))
+        shown = list(read_pictures(run.explanations))
+        if (folder / "heat.npz").is_file() or not shown:
             continue
-        run = RunFolder(folder, folder.parent.name, int(folder.name[5:]))
-        model, said = load_run(run, bench.device), run.read_predictions("test")
+        model, said = load_run(run, device), run.read_predictions("test")
         numbers = {path: number for number, path in enumerate(said.paths)}
         source = eval_transform(model.image_size).source
-        at = [numbers[key.removesuffix("#label")] for key in shown]
-        wanted = [said.labels[n] if key.endswith("#label") else said.predicted[n]
-                  for key, n in zip(shown, at, strict=True)]  # fmt: skip
-        base = build_index(root).root
-        pixels = np.stack([source(load_rgb(base / said.paths[n], name=said.paths[n])) for n in at])
-        heat = np.concatenate([
-            grad_cam(model, pixels[i : i + 8], np.asarray(wanted[i : i + 8]))[0]
-            for i in range(0, len(at), 8)
-        ])  # fmt: skip
-        np.savez_compressed(kept, keys=np.asarray(shown), heat=np.rint(255 * heat).astype(np.uint8))
+        heat = []
+        for key in shown:  # `path`: of the predicted class; `path#label`: of the true one
+            path = key.removesuffix("#label")
+            classes = said.predicted if path == key else said.labels
+            pixels = source(load_rgb(index.root / path, name=path))[None]
+            (found,), _ = grad_cam(model, pixels, classes[numbers[path]][None])
+            small = Image.fromarray(found).resize((64, 64), Image.Resampling.BILINEAR)
+            heat.append(np.rint(255 * np.asarray(small).clip(0, 1)).astype(np.uint8))
+        np.savez_compressed(folder / "heat.npz", keys=np.asarray(shown), heat=np.stack(heat))
     with tarfile.open(into, "w:gz") as archive:
         for path in sorted(runs.rglob("*")):
             if path.name in _LIGHT:
