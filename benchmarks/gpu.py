@@ -722,9 +722,9 @@ def _pack(runs: Path, into: Path, index: DataIndex, device: torch.device) -> Non
             heat.append(np.rint(255 * np.asarray(small).clip(0, 1)).astype(np.uint8))
         np.savez_compressed(folder / "heat.npz", keys=np.asarray(shown), heat=np.stack(heat))
     with tarfile.open(into, "w:gz") as archive:
-        for path in sorted(runs.rglob("*")):
-            if path.name in _LIGHT:
-                archive.add(path, path.relative_to(runs))
+        for light in sorted(runs.rglob("*")):
+            if light.name in _LIGHT:
+                archive.add(light, light.relative_to(runs))
 
 
 SECTIONS: Mapping[str, Callable[[Bench], Iterator[Row]]] = {

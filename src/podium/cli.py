@@ -23,6 +23,7 @@ from podium.cli_serve import app as serve_app
 from podium.cli_verdicts import app as verdicts_app
 from podium.errors import PodiumError
 from podium.terminal import err, out, plain
+from podium.threads import let_waiting_threads_sleep
 
 __all__ = ["app", "main"]
 
@@ -391,6 +392,7 @@ def _finish(spec: Any, machine: dict[str, Any], runs: Path, lang: Lang, audit: b
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code: 0, 1 (a failure), 2 (a mistake), 130 (Ctrl-C)."""
+    let_waiting_threads_sleep()  # before a command imports PyTorch
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words or bool(os.environ.get("PODIUM_DEBUG"))
     words = [word for word in words if word != "--debug"]

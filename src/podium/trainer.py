@@ -26,6 +26,7 @@ from podium.events import Event, Notify, StopRequest
 from podium.frozen import Features, compute_features, features_are_fixed
 from podium.inference import Batch, batches, input_normalization, predict
 from podium.job import Job, make_loaders
+from podium.machine import has_fast_bf16
 from podium.models import batch_norms, build_model, freeze_backbone, set_train_mode
 from podium.optimizers import average_of, make_optimizer, set_rates
 from podium.probe import probe_epoch
@@ -59,7 +60,9 @@ class Trainer:
         self.normalization = input_normalization(recipe, built)
         self.module = built.module.to(memory_format=torch.channels_last)
         self.features: dict[str, Features] = {}
-        optimizer = make_optimizer(recipe, built, fused=fabric.device.type == "cuda")
+        optimizer = make_optimizer(
+            recipe, built, fused=fabric.device.type == "cuda", bf16=has_fast_bf16(job.device)
+        )
         self.model, self.optimizer = fabric.setup(self.module, optimizer)
         self.average = average_of(self.module, recipe.ema) if recipe.ema else None
         self.sampler, self.train_loader, self.valid_loader = make_loaders(

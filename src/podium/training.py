@@ -20,6 +20,7 @@ from podium.events import Notify, StopRequest, relay
 from podium.faults import despite_lost_workers
 from podium.job import Job
 from podium.machine import FABRIC_PRECISION
+from podium.threads import let_waiting_threads_sleep
 from podium.trainer import Trainer
 
 __all__ = ["Job", "fit"]
@@ -70,6 +71,7 @@ def _fit(job: Job, notify: Notify, stop: StopRequest | None) -> None:
         with recycled_memory():
             Trainer(fabric, job, notify, stop).run()
     else:
+        let_waiting_threads_sleep()  # the processes that are started now
         with relay(notify, stop, device.count) as (pipes, stopping):
             # bound, not passed on: Fabric would look into arguments for modules, and refuses
             # frozen dataclasses there
