@@ -646,10 +646,10 @@ def cells(bench: Bench, given: argparse.Namespace) -> Iterator[Row]:
         while (todo or running) and time.monotonic() - began < given.limit:
             while todo and len(running) < given.parallel:
                 cell = todo.pop(0)
-                log = (cell.runs / "log.txt").open("ab")
                 command = [sys.executable, "-c", _CELL, str(cell.study), str(cell.runs)]
                 command += [bench.device.type, str(given.workers)]
-                process = subprocess.Popen(command, stdout=log, stderr=log, env=_environment())
+                with (cell.runs / "log.txt").open("ab") as log:
+                    process = subprocess.Popen(command, stdout=log, stderr=log, env=_environment())
                 running[process] = cell
             time.sleep(0.2)
             for process in [one for one in running if one.poll() is not None]:
