@@ -40,7 +40,7 @@ def compare(
 
     RUN is a finished run, a contender (all its seeds) or a whole study; or a CSV file from any
     tool with the columns path, label and one column of predicted classes for each model
-    (NAME@3: model NAME, trained with seed 3).
+    (NAME@3: model NAME, trained with seed 3), or one of scores for every class (NAME_CLASS).
     """
     from podium.api import compare_sheet
     from podium.reporting.labels import labels
@@ -179,7 +179,12 @@ def power(
     """Say what difference a test set can show, and how many images or seeds it takes."""
     from podium.comparison import Assumptions, observed, plan, read_sheet
 
-    measured = observed(read_sheet(like)) if like else Assumptions()
+    measured = Assumptions()
+    if like:
+        sheet = read_sheet(like)
+        measured = observed(sheet)
+        for notice in sheet.notices:
+            err.print(notice, highlight=False, markup=False)
     if disagreement is not None:
         apart: float | None = disagreement / 100
     else:  # that of other runs goes with their accuracy
