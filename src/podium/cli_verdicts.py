@@ -12,6 +12,8 @@ from podium.errors import ConfigError, UserError
 from podium.terminal import bars, err, out, plain
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from podium.comparison import Assumptions, Plan, Sheet, Verdicts
     from podium.reporting.labels import Labels
 
@@ -77,7 +79,7 @@ def _standings(verdicts: Verdicts, say: Labels) -> None:
     if several:
         table.add_column(say("t_seeds"), justify="right", no_wrap=True)
     for one in verdicts.standings:
-        cells = [
+        cells: list[str | Text] = [
             numbers[one.name],
             plain(one.label),
             place_words(one, say),
