@@ -193,7 +193,7 @@ def predict(
 
     Args:
         run: a run's folder, a contender's that holds one run, a study's (its best contender on
-            the validation images), or an export.
+            the validation images), an export, or the folder of a model's exports.
         paths: files, folders (all their images) or patterns such as `photos/**/*.jpg`.
         top: classes a picture, the likeliest first.
         device: as in `Machine`.
