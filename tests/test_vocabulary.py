@@ -170,6 +170,13 @@ def test_scores_of_several_models_with_seeds_and_a_class_without_images(tmp_path
     assert any("'confidence' is not used: it holds numbers from" in one for one in sheet.notices)
 
 
+def test_scores_of_classes_that_differ_in_case_alone(tmp_path: Path) -> None:
+    names = ("Cat", "cat", "fox")
+    cells = {name: scores(GOOD)[:, at] for at, name in enumerate(names)}
+    path = write(tmp_path / "net.csv", path=PATHS, label=named(TRUTH, names), **cells)
+    assert right(read_sheet([path]), "net") == (GOOD == TRUTH).mean()
+
+
 def test_a_models_own_scores_are_no_second_contender(tmp_path: Path) -> None:
     values = scores(GOOD)
     cells = {f"p_{name}": values[:, at] for at, name in enumerate(NAMES)}

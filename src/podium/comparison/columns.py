@@ -25,6 +25,8 @@ NEVER = frozenset(("nan", "<na>", "nat", "#n/a"))
 SELDOM = frozenset(("none", "null", "na", "n/a", "-", "?"))
 """The same, where no image is of a class of that name."""
 
+MISSING = NEVER | SELDOM
+
 SIGNS = "_:./|- "
 """May stand between a model's name and a class in a column's name."""
 
@@ -70,7 +72,7 @@ def answers_in(
                if (values := _numbers(cells)) is not None}  # fmt: skip
     classless = {name for name, values in numbers.items()
                  if not _are_classes(columns[name], values, classes)}  # fmt: skip
-    scores = _scores(numbers, classless, classes)
+    scores = _scores(numbers, classless, classes, set(labels))
     scored = {column for by_class in scores.values() for column in by_class.values()}
     answers: dict[str, Cells] = {}
     notices = []
@@ -112,10 +114,12 @@ def answers_in(
 
 def _numbers(cells: Cells) -> Numbers | None:
     """The numbers in a column, NaN for what is missing; None where there is anything else."""
-    found = [math.nan if cell.lower() in NEVER | SELDOM else as_number(cell) for cell in cells]
-    if any(value is None for value in found):
-        return None
-    values = np.asarray(found, dtype=np.float64)
+    values = np.full(len(cells), math.nan)
+    for at, cell in enumerate(cells):
+        value = math.nan if cell.lower() in MISSING else as_number(cell)
+        if value is None:
+            return None
+        values[at] = value
     return None if np.isnan(values).all() else values
 
 
@@ -134,18 +138,29 @@ def _are_whole(values: Numbers) -> bool:
 
 
 def _scores(
-    numbers: Mapping[str, Numbers], classless: set[str], classes: Mapping[str, str]
+    numbers: Mapping[str, Numbers],
+    classless: set[str],
+    classes: Mapping[str, str],
+    names: Collection[str],
 ) -> dict[str, dict[str, str]]:
-    """By model and class, the columns of scores; only of models with one for every label."""
+    """By model and class, the columns of scores; only of models with one for every label.
+
+    Args:
+        numbers: the columns of numbers.
+        classless: those of them that hold no classes.
+        classes: the labels' names by `class_key`.
+        names: the labels' names.
+    """
     models: dict[str, dict[str, str]] = {}
     for column in numbers:
         for model, rest in _readings(column):
-            if class_key(rest) in classes:
-                models.setdefault(model, {})[classes[class_key(rest)]] = column
+            name = rest if rest in names else classes.get(class_key(rest))
+            if name is not None:
+                models.setdefault(model, {})[name] = column
                 break
     # net_0, net_1 and net_2 may be three models that answer 0, 1 or 2
     whole = {model: by_class for model, by_class in models.items()
-             if len(by_class) == len(classes) > 1
+             if len(by_class) == len(names) > 1
              and not classless.isdisjoint(by_class.values())}  # fmt: skip
     taken = {column for by_class in whole.values() for column in by_class.values()}
     for model, by_class in whole.items():
