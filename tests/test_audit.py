@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -281,6 +281,23 @@ def test_balance_names_the_smallest_and_largest_class(audit: Audit) -> None:
     uneven = replace(audit, class_counts={"train": {"a": 4, "b": 12}, "test": {"a": 1, "b": 0}})
     assert uneven.balance()["train"].ratio == 3
     assert uneven.balance()["test"].ratio == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("lang", "told"),
+    [("en", "Classes without a picture in test: 1 (b)."),
+     ("pt", "Classes sem imagem em teste: 1 (b).")],
+)  # fmt: skip
+def test_an_empty_class_is_named_and_no_dash_stands_for_a_number(
+    audit: Audit, lang: Literal["en", "pt"], told: str
+) -> None:
+    """It said that the largest class has "–" times as many pictures."""
+    uneven = replace(audit, class_counts={"train": {"a": 4, "b": 12}, "test": {"a": 1, "b": 0}})
+    found = [text for text, _ in audit_sections(uneven, {}, labels(lang))["findings"]]
+    assert told in found
+    (ratio,) = [text for text in found if "(b, 12)" in text]
+    assert ("3.0 times" if lang == "en" else "3,0 vezes") in ratio
+    assert not any("– times" in text or "- times" in text for text in found)
 
 
 def test_many_copies_of_two_alike_pictures_leak_without_a_flood_of_pairs(tmp_path: Path) -> None:

@@ -193,6 +193,10 @@ def too_few(root: Path) -> Path:
     return tree(root, {"many": 9, "two only": 2})
 
 
+def several_too_few(root: Path) -> Path:
+    return tree(root, {"many": 9, "two": 2, "too": 2, "one": 1})
+
+
 def class_unreadable(root: Path) -> Path:
     tree(root, {"train/a": 3, "train/b": 3, "train/broken": 0})
     (root / "train" / "broken" / "x.jpg").write_text("words")
@@ -217,6 +221,10 @@ def twice(root: Path) -> Path:
         (one_class, "two or more classes .*'only cats' alone"),
         (no_train, "no train folder"),
         (too_few, "'two only' has 2 images; at least 3"),
+        (
+            several_too_few,
+            r"3 classes have too few images: 'one' \(1\), 'too' \(2\), 'two' \(2\); at",
+        ),
         (class_unreadable, r"No training image of 'broken' .*train/broken/x\.jpg \(not an image"),
         (strangers, "No image of valid belongs to a class of train"),
         (twice, "two folders for one split"),

@@ -6,13 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-import yaml
-
 from podium.config import StudySpec
 from podium.errors import ConfigError, PodiumError, RunFolderError
 from podium.events import Notify, silent
 from podium.store import Predictions, RunFolder, SplitName, StudyFolder, utc_now
-from podium.studyfile import load_study, machine_settings
+from podium.studyfile import load_study, machine_settings, parse_value
 
 if TYPE_CHECKING:
     from podium.auditing import Audit
@@ -67,7 +65,7 @@ def single_contender(
         if "=" not in override:
             raise ConfigError(f"--set {override!r}: expected KEY=VALUE, such as mixup=0.2.")
         setting, _, value = override.partition("=")
-        spec["contenders"][key][setting] = yaml.safe_load(value)
+        spec["contenders"][key][setting] = parse_value(value, f"--set {override!r}")
     return load_study(spec)
 
 
@@ -195,7 +193,7 @@ def predict(
 
     Args:
         run: a run's folder, a contender's that holds one run, a study's (its best contender on
-            the validation images), or an export.
+            the validation images), an export, or the folder of a model's exports.
         paths: files, folders (all their images) or patterns such as `photos/**/*.jpg`.
         top: classes a picture, the likeliest first.
         device: as in `Machine`.

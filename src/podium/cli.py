@@ -22,7 +22,7 @@ from podium.cli_predict import app as predict_app
 from podium.cli_serve import app as serve_app
 from podium.cli_verdicts import app as verdicts_app
 from podium.errors import PodiumError
-from podium.terminal import err, out, plain
+from podium.terminal import accept_any_text, err, out, plain, write_data
 from podium.threads import let_waiting_threads_sleep
 
 __all__ = ["app", "main"]
@@ -277,10 +277,10 @@ def studies(
 
         from podium.schema import study_schema
 
-        typer.echo(json.dumps(study_schema(), indent=2))
+        write_data(json.dumps(study_schema(), indent=2) + "\n")
         return
     if name is not None:
-        typer.echo(study_text(name), nl=False)
+        write_data(study_text(name))
         return
     table = Table("study", "what it is", box=None)
     for key, line in built_in_studies().items():
@@ -396,6 +396,7 @@ def main(arguments: list[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words or bool(os.environ.get("PODIUM_DEBUG"))
     words = [word for word in words if word != "--debug"]
+    accept_any_text()
     try:
         app(words, prog_name="podium")
     except SystemExit as end:  # how Typer ends, also after a wrong flag (2)

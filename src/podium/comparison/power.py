@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
+from numbers import Integral
 
 import numpy as np
 import numpy.typing as npt
@@ -107,24 +108,25 @@ def power_recipes(
         ConfigError: a value is out of range.
     """
     _check(n, difference, disagreement)
-    if seeds < 2:
-        raise ConfigError(f"seeds: expected 2 or more for a test over seeds, got {seeds}.")
+    _check_count("seeds", seeds, 2, "2 or more for a test over seeds")
+    _check_count("contenders", contenders, 2)
     _check_chance(seed_sd, image_share)
     total = max(0.0, disagreement - difference**2)  # variance of an image's outcome
     image, rest, seed = image_share * total, (1 - image_share) * total, seed_sd**2
     random = np.random.default_rng(0)
     count = seeds * n
-    # seed effects of every contender: a pair's own square, and that of all pairs together
-    effects = random.normal(0, np.sqrt((n * seed + rest) / 2), (DRAWS, contenders, seeds))
-    own = (effects[:, 0] - effects[:, 1]).var(axis=1, ddof=1)
-    effects -= effects.mean(axis=1, keepdims=True)
-    effects -= effects.mean(axis=2, keepdims=True)
     freedom = (contenders - 1) * (seeds - 1)
-    pooled = 2 * (effects**2).sum(axis=(1, 2)) / freedom
 
     def square(expected: float, freedom: int) -> npt.NDArray[np.float64]:
         return np.asarray(expected * random.chisquare(freedom, DRAWS) / freedom)
 
+    # A pair's own square, and that of all pairs together: its own contrast of the contenders is
+    # one of the contenders - 1 orthogonal ones that they pool, so the others are drawn beside it.
+    own = square(n * seed + rest, seeds - 1)
+    pooled = own
+    if contenders > 2:
+        others = square(n * seed + rest, freedom - (seeds - 1))
+        pooled = (own + (contenders - 2) * others) / (contenders - 1)
     image_square = square(seeds * image + rest, n - 1)
     rest_square = square(rest, (seeds - 1) * (n - 1))
     spread = np.sqrt(seed / seeds + image / n + rest / count)
@@ -246,8 +248,7 @@ def plan(n: int, difference: float, seeds: int = 1, given: Assumptions | None = 
         raise ConfigError(
             f"difference: expected more than 0 and at most 100 points, got {100 * difference:g}."
         )
-    if seeds < 1:
-        raise ConfigError(f"seeds: expected 1 or more, got {seeds}.")
+    _check_count("seeds", seeds, 1)
     _check(n, difference, given.disagreement_at(difference))
 
     def power(images: int, wanted: float, count: int) -> float:
@@ -303,9 +304,16 @@ def _smallest_whole(enough: Callable[[int], bool], low: int, high: int) -> int |
     return top
 
 
+def _check_count(name: str, value: object, least: int, wanted: str = "", most: int = 0) -> None:
+    """Refuse what is not a whole number from `least` to `most` (0: without an end)."""
+    if not isinstance(value, Integral):
+        raise ConfigError(f"{name}: expected a whole number, got {value!r}.")
+    if int(value) < least or (most and int(value) > most):
+        raise ConfigError(f"{name}: expected {wanted or f'{least} or more'}, got {value}.")
+
+
 def _check(n: int, difference: float, disagreement: float) -> None:
-    if n < 2:
-        raise ConfigError(f"n: expected 2 test images or more, got {n}.")
+    _check_count("n", n, 2, f"2 test images or more, at most {MOST_IMAGES:,}", MOST_IMAGES)
     if not abs(difference) <= disagreement <= 1:
         raise ConfigError(
             f"disagreement: expected {100 * abs(difference):g} to 100 % of the images (models that "
@@ -318,8 +326,7 @@ def _check_assumptions(given: Assumptions) -> None:
     if not 0 < given.accuracy < 1:
         raise ConfigError(f"accuracy: expected more than 0 and less than 100 %, got "
                           f"{100 * given.accuracy:g} %.")  # fmt: skip
-    if given.contenders < 2:
-        raise ConfigError(f"contenders: expected 2 or more, got {given.contenders}.")
+    _check_count("contenders", given.contenders, 2)
     if not 0 < given.target < 1:
         raise ConfigError(f"power: expected more than 0 and less than 1, got {given.target:g}.")
     if given.disagreement is not None and not 0 < given.disagreement <= 1:
@@ -331,5 +338,8 @@ def _check_assumptions(given: Assumptions) -> None:
 
 
 def _check_chance(seed_sd: float, image_share: float) -> None:
-    if seed_sd < 0 or not 0 <= image_share <= 1:
-        raise ConfigError("Expected a seed_sd of 0 or more and an image_share of 0 to 1.")
+    if not 0 <= seed_sd <= 1 or not 0 <= image_share <= 1:
+        raise ConfigError(
+            f"Expected a seed_sd of 0 or more, up to 100 points, and an image_share of 0 to 1; got "
+            f"{100 * seed_sd:g} points and {image_share:g}."
+        )

@@ -258,13 +258,20 @@ def _hold_out(
     """Split each class at random; depends on the seed and the sorted paths alone."""
     parts: dict[str, dict[str, list[str]]] = {"train": {}, **{name: {} for name in fractions}}
     least = 1 + len(fractions)
+    small = {label: len(paths) for label, paths in train.items() if len(paths) < least}
+    if small:
+        which, count = next(iter(small.items()))
+        too_few = f"Class {which!r} has {_count(count, 'image')}"
+        if len(small) > 1:
+            shown = ", ".join(f"{label!r} ({count})" for label, count in list(small.items())[:5])
+            more = f" and {len(small) - 5} more" if len(small) > 5 else ""
+            too_few = f"{len(small)} classes have too few images: {shown}{more}"
+        raise DataError(
+            f"{too_few}; at least {least} are needed to hold out {' and '.join(fractions)} images. "
+            f"Add some, remove {'these classes' if len(small) > 1 else 'the class'}, or make the "
+            "missing folders yourself."
+        )
     for label, paths in train.items():
-        if len(paths) < least:
-            raise DataError(
-                f"Class {label!r} has {_count(len(paths), 'image')}; at least {least} are needed "
-                f"to hold out {' and '.join(fractions)} images. Add some, remove the class, or "
-                "make the missing folders yourself."
-            )
         key = hashlib.sha256(f"{seed}\0{label}".encode()).digest()
         random = np.random.default_rng(np.frombuffer(key, dtype="<u4"))
         shuffled = [paths[at] for at in random.permutation(len(paths))]

@@ -207,7 +207,14 @@ def _findings(audit: Audit, say: Labels) -> list[tuple[str, bool]]:
         told.append((say("audit_odd_found", kinds=kinds), bool(odd["unreadable"])))
     told.append((_repeats(audit, say), False))
     for split, one in audit.balance().items():
-        if one.ratio >= UNBALANCED:
+        empty = [name for name, count in audit.class_counts[split].items() if not count]
+        if empty:
+            names = ", ".join(empty[:5]) + ", ..." * (len(empty) > 5)
+            values = {"count": say.count(len(empty)), "names": names}
+            told.append(
+                (say("audit_empty_classes", split=_split(split, say).lower(), **values), True)
+            )
+        elif one.ratio >= UNBALANCED:
             values = {"largest": one.largest, "most": say.count(one.most)}
             values |= {"smallest": one.smallest, "least": say.count(one.least)}
             ratio = say.number(one.ratio, 1)

@@ -24,9 +24,9 @@ Precision = Literal["fp32", "bf16", "int8"]
 _VERSION = 1
 
 _PREPROCESSING = (
-    "RGB picture, turned as its EXIF says; resize to (image_size, image_size) with Pillow's "
-    "Image.Resampling.BILINEAR; uint8 of shape (n, image_size, image_size, 3). Everything after "
-    "that is in the model."
+    "RGB picture, turned as its EXIF says, its transparent pixels on white; resize to "
+    "(image_size, image_size) with Pillow's Image.Resampling.BILINEAR; uint8 of shape "
+    "(n, image_size, image_size, 3). Everything after that is in the model."
 )
 
 
