@@ -22,6 +22,7 @@ from podium.cli_predict import app as predict_app
 from podium.cli_serve import app as serve_app
 from podium.cli_verdicts import app as verdicts_app
 from podium.errors import PodiumError
+from podium.events import Event
 from podium.terminal import err, out, plain
 
 __all__ = ["app", "main"]
@@ -218,11 +219,20 @@ def evaluate(
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
 ) -> None:
-    """Score a trained model on a folder of images: its own, or others of the same classes."""
+    """Score a trained model on a folder of images: its own, or others of the same classes.
+
+    Of a folder with split folders, one split; of a folder with class folders alone, all of it.
+    """
     from podium.api import evaluate as evaluate_run
     from podium.metrics import per_class, scores
 
-    predictions = evaluate_run(run_path, data, split=split, device=device, workers=workers)
+    def tell(event: Event) -> None:
+        if event.kind in ("message", "warning"):
+            err.print(event.text, highlight=False, markup=False)
+
+    predictions = evaluate_run(
+        run_path, data, split=split, device=device, workers=workers, notify=tell
+    )
     if save is not None:
         predictions.write(save)
     total = scores(predictions)
