@@ -22,8 +22,7 @@ from podium.cli_predict import app as predict_app
 from podium.cli_serve import app as serve_app
 from podium.cli_verdicts import app as verdicts_app
 from podium.errors import PodiumError
-from podium.events import Event
-from podium.terminal import err, out, plain
+from podium.terminal import err, out, plain, say
 
 __all__ = ["app", "main"]
 
@@ -226,12 +225,8 @@ def evaluate(
     from podium.api import evaluate as evaluate_run
     from podium.metrics import per_class, scores
 
-    def tell(event: Event) -> None:
-        if event.kind in ("message", "warning"):
-            err.print(event.text, highlight=False, markup=False)
-
     predictions = evaluate_run(
-        run_path, data, split=split, device=device, workers=workers, notify=tell
+        run_path, data, split=split, device=device, workers=workers, notify=say
     )
     if save is not None:
         predictions.write(save)

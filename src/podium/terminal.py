@@ -10,7 +10,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-__all__ = ["bars", "err", "out", "plain", "visible"]
+from podium.events import Event
+
+__all__ = ["bars", "err", "out", "plain", "say", "visible"]
 
 # what moves the cursor, rings, recolours, or turns the direction of writing around
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -36,6 +38,12 @@ def plain(text: str) -> Any:
     from rich.text import Text
 
     return Text(visible(text))
+
+
+def say(event: Event) -> None:
+    """What is to be known while something runs, for a command that shows no progress."""
+    if event.kind in ("message", "warning"):
+        err.print(event.text, highlight=False, markup=False)
 
 
 @contextmanager
