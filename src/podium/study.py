@@ -186,6 +186,8 @@ class Study:
             split_seed=data.split_seed,
             valid_fraction=data.valid_fraction,
             test_fraction=data.test_fraction,
+            min_images=data.min_images,
+            window=data.window,
             progress=lambda done, total: notify(Event("index", step=done, total=total)),
         )
         for notice in index.notices:
@@ -385,7 +387,8 @@ class Study:
 
             def small(path: str) -> tuple[str, bytes] | None:
                 try:
-                    return path, thumbnail_jpeg(load_rgb(index.root / path, name=path))
+                    picture = load_rgb(index.root / path, name=path, windows=index.windows)
+                    return path, thumbnail_jpeg(picture)
                 except UnreadableImageError:  # since it was checked; the runs say so themselves
                     return None
 

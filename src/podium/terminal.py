@@ -20,7 +20,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.status import Status
 from rich.text import Text
 
-__all__ = ["accept_any_text", "bars", "err", "out", "plain", "visible", "write_data"]
+from podium.events import Event
+
+__all__ = ["accept_any_text", "bars", "err", "out", "plain", "say", "visible", "write_data"]
 
 _STAND_INS = {
     **dict.fromkeys("−–—─━", "-"), **dict.fromkeys("│┃", "|"), **dict.fromkeys("‘’", "'"),
@@ -105,6 +107,12 @@ err = _Console(stderr=True, soft_wrap=True)
 def plain(text: str) -> Text:
     """Text of a user's (a class, a path) as a cell of a table on `out`: never read as markup."""
     return Text(out.sayable(visible(text)))
+
+
+def say(event: Event) -> None:
+    """What is to be known while something runs, for a command that shows no progress."""
+    if event.kind in ("message", "warning"):
+        err.print(event.text, highlight=False, markup=False)
 
 
 @contextmanager

@@ -334,6 +334,7 @@ class Trainer:
             "mean": None if mean_std is None else list(mean_std[0]),
             "std": None if mean_std is None else list(mean_std[1]),
             "flip_test": job.recipe.flip_test,
+            "grey_windows": job.index.windows.to_json(),
             "pretrained_source": self.built.pretrained_source,
             "best_epoch": epoch,
         }

@@ -21,6 +21,7 @@ from PIL import Image
 from torch import nn
 
 from podium.config import Machine
+from podium.data.grey import OWN_WINDOWS, GreyWindows
 from podium.data.images import load_rgb
 from podium.data.index import DataIndex
 from podium.data.places import cache_root
@@ -80,7 +81,7 @@ def embed(
     kept = _read(place, len(paths))
     if kept is None:
         chosen = choose_device(Machine(device=device))
-        kept = _compute(index.root, paths, chosen, progress)
+        kept = _compute(index, paths, chosen, progress)
         with contextlib.suppress(OSError):
             write_array(place, kept)
     prune(place.parent, keep=place)
@@ -88,7 +89,7 @@ def embed(
 
 
 def _compute(
-    root: Path,
+    index: DataIndex,
     paths: Sequence[str],
     device: Device,
     progress: Callable[[int, int], None] | None,
@@ -106,7 +107,9 @@ def _compute(
     turn = contextlib.nullcontext() if device.kind == "cpu" else threading.Lock()
 
     def look(at: int) -> npt.NDArray[np.float16]:
-        pixels = np.stack([_pixels(root / path, path) for path in paths[at : at + size]])
+        pixels = np.stack(
+            [_pixels(index.root / path, path, index.windows) for path in paths[at : at + size]]
+        )
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2)  # channels last as they lie
         with turn, torch.inference_mode():
             inputs = prepare(images.to(device.torch), built.mean, built.std).to(low)
@@ -149,9 +152,9 @@ class _Views(nn.Module):
         return torch.cat([last.clamp_min(0).sqrt(), *views], dim=1)
 
 
-def _pixels(path: Path, name: str) -> npt.NDArray[np.uint8]:
+def _pixels(path: Path, name: str, windows: GreyWindows = OWN_WINDOWS) -> npt.NDArray[np.uint8]:
     """One picture as uint8 of shape (SIDE, SIDE, 3), squeezed to the square."""
-    image = load_rgb(path, name=name, at_least=SIDE)
+    image = load_rgb(path, name=name, at_least=SIDE, windows=windows)
     return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 

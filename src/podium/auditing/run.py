@@ -81,6 +81,7 @@ def audit_images(
         "tiny": TINY,
         "extreme_shape": EXTREME,
         "labels": labels,
+        **({"grey_windows": index.windows.to_json()} if index.deep else {}),
     }
     place = _place(index, settings, cache_folder)
     known = _known(place, index)

@@ -196,7 +196,12 @@ def _load(place: Path, kind: str, precision: str | None) -> Predictor:
         raise RunFolderError(f"{place} says that it is {record.format}, and its name says {kind}.")
     compute = open_compute(place, content, kind, _precision(record, precision))
     return Predictor(
-        record.class_names, record.image_size, record.temperature, compute, record.name
+        record.class_names,
+        record.image_size,
+        record.temperature,
+        compute,
+        record.name,
+        record.grey_windows,
     )
 
 

@@ -277,7 +277,7 @@ def _look(
             found.append(FilePrediction(source.path, error=source.error))
             continue
         try:
-            picture = load_rgb(Path(source.path), name=source.path)
+            picture = load_rgb(Path(source.path), name=source.path, windows=predictor.windows)
         except UnreadableImageError as error:
             found.append(FilePrediction(source.path, error=error.reason))
             continue

@@ -158,7 +158,7 @@ class Backbone:
     def _depends(self, index: DataIndex, split: str, precision: str, view: View) -> dict[str, Any]:
         content = hashlib.sha256()
         for path in index.splits[split].paths:  # what the pictures are, not what they are called
-            content.update(f"{index.digests[path]}\n".encode())
+            content.update(f"{index.pixel_digest(path)}\n".encode())
         return {
             "format": FORMAT,
             "images": content.hexdigest(),

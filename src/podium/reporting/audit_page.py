@@ -11,6 +11,7 @@ from typing import Any
 
 from podium.__about__ import __version__
 from podium.auditing.record import Audit, DuplicatePair
+from podium.data.grey import GreyWindows
 from podium.data.images import load_rgb, thumbnail_jpeg
 from podium.errors import UnreadableImageError
 from podium.reporting.labels import Labels, labels
@@ -73,12 +74,13 @@ def audit_thumbnails(audit: Audit, root: Path) -> dict[str, bytes]:
     paths = [path for pair in _shown_pairs(audit) for path in (pair.first, pair.second)]
     if audit.labels is not None:
         paths += [one.path for one in audit.labels.issues[:MOST_SUSPECTS]]
+    windows = GreyWindows.from_json(audit.settings.get("grey_windows"))
     found: dict[str, bytes] = {}
     for path in dict.fromkeys(paths):
         if Path(path).is_absolute() or ".." in Path(path).parts:
             continue  # an audit that somebody wrote by hand leads to no files elsewhere
         try:
-            found[path] = thumbnail_jpeg(load_rgb(root / path, name=path), SIDE)
+            found[path] = thumbnail_jpeg(load_rgb(root / path, name=path, windows=windows), SIDE)
         except UnreadableImageError:
             continue
     return found
