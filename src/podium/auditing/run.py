@@ -82,7 +82,7 @@ def audit_images(
         "false_share": FALSE_SHARE,
         "tiny": TINY,
         "extreme_shape": EXTREME,
-        "labels": labels,
+        "labels": "stages" if labels else False,  # the features that they are judged by
     }
     place = _place(index, settings, cache_folder)
     known = _known(place, index)
