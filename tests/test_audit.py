@@ -443,6 +443,26 @@ def test_the_page_shows_what_was_found(
     assert "https://" not in html
 
 
+def test_what_the_audit_cannot_know_is_told(audit: Audit) -> None:
+    found = full(audit).labels
+    assert found is not None
+    for errors in (None, 500):  # an audit of an earlier version told a number all the same
+        weak = replace(found, estimated_errors=errors, accuracy=0.5)
+        totals = {**audit.totals, "look_alikes": 42}
+        for lang, words in (("en", "is not estimated"), ("pt", "Não se estima")):
+            page = audit_sections(replace(audit, labels=weak, totals=totals), {}, labels(lang))
+            told = " ".join(sentence for sentence, _ in page["findings"])
+            assert words in told
+            assert words in page["labels"]["summary"]
+            assert "50.0 %" in told.replace(",", ".")
+            assert "500" not in told
+            assert "42" in told
+    old = {key: value for key, value in audit.totals.items() if key != "look_alikes"}
+    said = audit_sections(replace(full(audit), totals=old), {}, labels("en"))["findings"]
+    assert any("do not fit their label" in sentence for sentence, _ in said)
+    assert not any("look alike" in sentence for sentence, _ in said)
+
+
 def test_the_summary_says_what_matters_first(audit: Audit) -> None:
     say = labels("en")
     sections = audit_sections(full(audit), {}, say)
