@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from timm.data import ImageNetInfo
+from timm.data.imagenet_info import ImageNetInfo
 
 from podium.calibration import LEAST_TO_PROMISE
 from podium.reporting.build import build_report
