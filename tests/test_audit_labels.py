@@ -24,6 +24,7 @@ from podium.auditing.labels import (
     find_label_issues,
     find_suspects,
     out_of_fold_logits,
+    standardised,
 )
 from podium.auditing.record import LEAST_ACCURACY
 from podium.data.index import DataIndex, build_index
@@ -164,7 +165,7 @@ def sports(sports10: Path) -> DataIndex:
 
 
 def test_mistakes_planted_among_photographs_are_found(sports: DataIndex) -> None:
-    values = embed(sports)
+    values = standardised(embed(sports))
     labels = np.concatenate([split.labels for split in sports.splits.values()])
     wrong, changed = flipped(labels, 0.05, 10)
     found = find_suspects(values, wrong)
