@@ -552,7 +552,7 @@ def test_a_class_that_cannot_be_read_stops_the_study_in_every_split(tmp_path: Pa
 
 def test_small_classes_are_left_out_where_the_user_says_so(tmp_path: Path) -> None:
     root = tree(tmp_path / "unsplit", {"a": 20, "b": 10, "c": 2, "d": 1})
-    with pytest.raises(DataError, match=rr"'c' \(2\), 'd' \(1\).*min_images: 3"):
+    with pytest.raises(DataError, match=r"'c' \(2\), 'd' \(1\).*min_images: 3"):
         build_index(root)
     index = build_index(root, min_images=3)
     assert index.classes == ("a", "b")

@@ -73,7 +73,7 @@ def predict(
         bool, typer.Option("--null", "-0", help="Paths of - end with NUL (find -print0).")
     ] = False,
 ) -> None:
-    """Say what pictures show, with calibrated probabilities.
+    """Say what pictures show, with probabilities at the model's temperature.
 
     Pictures that cannot be read are named at the end and do not stop the others.
     """

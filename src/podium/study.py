@@ -371,8 +371,8 @@ class Study:
                 notify(
                     Event(
                         "warning",
-                        f"{leaked} of {audit.totals[split]} {split} images have a near-duplicate "
-                        "in another split; the report gives the accuracy without them.",
+                        f"{leaked} of {audit.totals[split]} {split} images have a duplicate, or "
+                        "likely so, in another split; the report gives the accuracy without them.",
                     )
                 )
 

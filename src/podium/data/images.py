@@ -72,7 +72,6 @@ def load_rgb(
     path: Path,
     *,
     name: str | None = None,
-    at_least: int | None = None,
     windows: GreyWindows = OWN_WINDOWS,
 ) -> Image.Image:
     """Read a picture as 8-bit RGB, turned as its EXIF says; the first frame of several.
@@ -80,8 +79,6 @@ def load_rgb(
     Args:
         path: the file.
         name: what to call it in an error; empty: its path.
-        at_least: a JPEG may come at a half, a quarter or an eighth of its size, several times
-            faster, as long as no side is shorter than this; empty: as it is stored.
         windows: of the data set, for grey values deeper than 8 bit; see `podium.data.grey`.
 
     Returns:
@@ -91,7 +88,7 @@ def load_rgb(
         UnreadableImageError: the file cannot be read, is no image, is cut short or too large.
     """
     called = name or str(path)
-    return decode_rgb(read_image_file(path, called), called, at_least, windows=windows)
+    return decode_rgb(read_image_file(path, called), called, windows=windows)
 
 
 def read_image_file(path: Path, name: str) -> bytes:
@@ -118,7 +115,6 @@ def read_image_file(path: Path, name: str) -> bytes:
 def decode_rgb(
     content: bytes,
     name: str,
-    at_least: int | None = None,
     *,
     max_pixels: int = MAX_PIXELS,
     windows: GreyWindows = OWN_WINDOWS,
@@ -128,24 +124,21 @@ def decode_rgb(
     Args:
         content: of the file.
         name: what to call it in an error.
-        at_least: as in `load_rgb`.
         max_pixels: more are refused from the header alone, for those who trust pictures less.
         windows: as in `load_rgb`.
     """
-    with _decoded(content, name, at_least, max_pixels) as (image, _):
+    with _decoded(content, name, max_pixels) as (image, _):
         return _to_rgb(image, windows)
 
 
 def decode_with_mode(content: bytes, name: str) -> tuple[Image.Image, Stored]:
     """As `decode_rgb`, and how the picture is stored."""
-    with _decoded(content, name, None, MAX_PIXELS) as (image, stored):
+    with _decoded(content, name, MAX_PIXELS) as (image, stored):
         return _to_rgb(image, OWN_WINDOWS), replace(stored, values=describe_grey(image))
 
 
 @contextmanager
-def _decoded(
-    content: bytes, name: str, at_least: int | None, max_pixels: int
-) -> Iterator[tuple[Image.Image, Stored]]:
+def _decoded(content: bytes, name: str, max_pixels: int) -> Iterator[tuple[Image.Image, Stored]]:
     """The picture, upright and in its own mode, and how it is stored, but for its values.
 
     What goes wrong with it, in this block too, is told as one kind of error.
@@ -162,8 +155,6 @@ def _decoded(
                 raise UnreadableImageError(name, _too_large(f"{width:,} x {height:,}", max_pixels))
             # a decoder's raw mode, such as RGB;16B, is gone once the picture is loaded
             stored = Stored(image.mode, None, image.mode[0] != "I" and ";16" in str(image.tile))
-            if at_least is not None:
-                image.draft("RGB", (at_least, at_least))  # nothing, but for JPEGs
             with _in_flight.of(image.width * image.height):
                 image.load()
                 yield _upright(image), stored
