@@ -214,12 +214,21 @@ def _right(answers: Any, index: Any, given: argparse.Namespace) -> int | None:
 
 
 def _embed(index: Any) -> dict[str, float]:
-    from podium.auditing.embed import SIDE, embed
+    import os
 
+    from podium.auditing.embed import embed
+
+    kept = os.environ.get("PODIUM_CACHE")
     with tempfile.TemporaryDirectory() as folder:  # an empty cache: everything is computed
-        began = time.perf_counter()
-        features = embed(index, cache_folder=Path(folder))
-        return _rate(len(features), time.perf_counter() - began, SIDE)
+        os.environ["PODIUM_CACHE"] = folder
+        try:
+            began = time.perf_counter()
+            features = embed(index)
+            return _rate(len(features), time.perf_counter() - began, 224)
+        finally:
+            os.environ.pop("PODIUM_CACHE")
+            if kept is not None:
+                os.environ["PODIUM_CACHE"] = kept
 
 
 def _trained(model: str, classes: tuple[str, ...], given: argparse.Namespace) -> Any:

@@ -86,7 +86,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def render(record: Mapping[str, Any]) -> str:
     """The tables of a record, one a group of contenders, each with ratios to the group's base."""
     settings, parts = record["settings"], []
-    peak = {kind: max(one[kind] for one in record["limit"]) for kind in ("fp32", "bf16")}
+    peak = {
+        kind: max(one[kind] for one in record["limit"] if kind in one)
+        for kind in ("fp32", "bf16")
+        if any(kind in one for one in record["limit"])
+    }
     for group in dict.fromkeys(contender.group for contender in CONTENDERS.values()):
         inside = {name: c for name, c in CONTENDERS.items() if c.group == group}
         base = next(name for name, c in inside.items() if c.base)
@@ -117,8 +121,12 @@ def render(record: Mapping[str, Any]) -> str:
         f"{settings['classes']} classes, up to {settings['seconds']:g} s a measurement after "
         f"{settings['warmup']} steps, up to {runs} measurements each, all from scratch weights. "
         f"A product of two large matrices, the most that this processor does, runs at "
-        f"{peak['fp32'] / 1e9:.0f} GFLOP/s in fp32 and {peak['bf16'] / 1e9:.0f} in bf16, "
-        f"{peak['bf16'] / peak['fp32']:.1f} times that."
+        f"{peak['fp32'] / 1e9:.0f} GFLOP/s in fp32"
+        + (
+            f" and {peak['bf16'] / 1e9:.0f} in bf16, {peak['bf16'] / peak['fp32']:.1f} times that."
+            if "bf16" in peak
+            else "; it has no bf16."
+        )
     )
     return "\n\n".join(parts)
 

@@ -23,6 +23,20 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # some of which must hear it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="cpu", help="where the tests that follow it compute")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    os.environ["PODIUM_TEST_DEVICE"] = config.getoption("--device")
+
+
+def device() -> str:
+    """Where training, inference, features, probes and heat maps are tested: `--device`."""
+    return os.environ["PODIUM_TEST_DEVICE"]
+
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -100,7 +114,7 @@ def small_run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFo
         image_size=32,
         lr=1e-3,
         flip_test=True,
-        machine={"device": "cpu", "precision": "fp32", "workers": 0},
+        machine={"device": device(), "precision": "fp32", "workers": 0},
     )
 
 

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -34,6 +34,7 @@ from podium.auditing.duplicates import (
     perceptual_hashes,
     same_pairs,
 )
+from podium.auditing.evidence import Evidence
 from podium.auditing.similarity import THUMB, is_blank, similarity, small_rgb
 from podium.data.images import load_rgb
 from podium.data.index import build_index
@@ -131,7 +132,7 @@ def test_changed_photographs_are_found_and_others_are_not(
 ) -> None:
     change, least = CHANGES[name]
     n = len(photographs)
-    found = near_pairs(thumbs_of([*photographs, *map(change, photographs)]))
+    found, _ = near_pairs(thumbs_of([*photographs, *map(change, photographs)]))
     right = [pair for pair in found if pair[2] == pair[1] + n]
     assert len(right) >= least * n
     assert {pair[0] for pair in right} == {"mirrored" if name == "mirror" else "near"}
@@ -156,9 +157,65 @@ def test_look_alikes_that_the_hash_confuses_are_rejected() -> None:
     hashes, _ = perceptual_hashes(thumbs)
     assert len(close_pairs(hashes, hashes, MAX_DISTANCE)) == 1
     assert similarity(thumbs[:1], thumbs[1:])[0] < MIN_SIMILARITY
-    assert near_pairs(thumbs) == []
+    assert near_pairs(thumbs) == ([], 0)
     again = thumbs_of([first, jpeg(first)])
     assert similarity(again[:1], again[1:])[0] > 0.95
+
+
+def signs(count: int) -> list[Image.Image]:
+    """Photographs, so to speak, of traffic signs: four boards, each time in another light, from
+    elsewhere, before another background. No two are one picture."""
+    random = np.random.default_rng(2)
+    found = []
+    for number in range(count):
+        rough = random.integers(60, 190, (4, 4, 3), dtype=np.uint8)
+        image = Image.fromarray(rough).resize((96, 96), Image.Resampling.BICUBIC)
+        draw = ImageDraw.Draw(image)
+        x, y = random.normal(48, 1.2, 2)
+        r = 40 * random.normal(1, 0.02)
+        draw.ellipse((x - r, y - r, x + r, y + r), fill="firebrick")
+        draw.ellipse((x - 0.8 * r, y - 0.8 * r, x + 0.8 * r, y + 0.8 * r), fill="white")
+        draw.rectangle((x - 0.5 * r, y - 0.15 * r, x + 0.5 * r, y + 0.15 * r), fill="black")
+        turned = image.rotate(number % 4 * 45 + random.normal(0, 1.5), Image.Resampling.BILINEAR)
+        pixels = np.asarray(turned, dtype=np.float64) + random.normal(0, 6, (96, 96, 3))
+        found.append(Image.fromarray(pixels.clip(0, 255).astype(np.uint8)))
+    return found
+
+
+def test_in_a_set_of_look_alikes_likeness_alone_is_no_evidence() -> None:
+    pictures = signs(120)
+    labels = [f"board {number % 4}" for number in range(120)]
+    found, look_alikes = near_pairs(thumbs_of(pictures), labels)
+    assert look_alikes > 100  # pairs alike by 0.9, which a fixed bound would all have named
+    assert len(found) <= 0.01 * look_alikes
+    again = [jpeg(picture) for picture in pictures[:12]]
+    found, _ = near_pairs(thumbs_of([*pictures, *again]), labels + labels[:12])
+    assert {(pair[1], pair[2]) for pair in found} >= {(at, 120 + at) for at in range(12)}
+    assert len(found) <= 12 + 0.01 * look_alikes
+
+
+def test_what_counts_as_evidence_follows_from_the_set(photographs: list[Image.Image]) -> None:
+    one_class = np.zeros(120, dtype=np.int64)
+    alike = Evidence(thumbs_of(signs(120)), np.arange(120) % 4)
+    different = Evidence(thumbs_of(photographs), one_class[: len(photographs)])
+    marginal = np.linspace(0, 1, 101, dtype=np.float32)
+    least = [marginal[one.sure(marginal)].min() for one in (alike, different)]
+    assert least[0] > least[1] + 0.1
+    few = Evidence(thumbs_of(photographs[:4]), one_class[:4])
+    assert few.sure(marginal).all()  # six pairs say nothing of how alike unrelated pictures are
+    i = np.arange(80)
+    np.testing.assert_allclose(alike.correlation(i, i), 1, atol=1e-3)
+    both = alike.correlation(i, i + 40), alike.correlation(i + 40, i)
+    np.testing.assert_allclose(*both, atol=1e-4)
+
+
+def test_the_more_true_pairs_the_more_false_ones_may_pass(photographs: list[Image.Image]) -> None:
+    evidence = Evidence(thumbs_of(photographs), np.zeros(len(photographs), dtype=np.int64))
+    marginal = np.linspace(0, 1, 101, dtype=np.float32)
+    doubtful = marginal[~evidence.sure(marginal)][-1:]
+    assert not evidence.sure(doubtful).any()
+    many = np.concatenate([np.full(5000, 0.99, dtype=np.float32), doubtful])
+    assert evidence.sure(many).all()  # one in 5,001, where one in fifty may be false
 
 
 def test_similarity_does_not_depend_on_the_order(photographs: list[Image.Image]) -> None:
@@ -174,7 +231,7 @@ def test_blank_pictures_are_no_duplicates_of_each_other() -> None:
     faint = random.integers(0, 5, (12, THUMB, THUMB, 3))
     thumbs = (level + faint).astype(np.uint8)
     assert is_blank(thumbs).all()
-    assert near_pairs(thumbs) == []
+    assert near_pairs(thumbs) == ([], 0)
     noise = random.integers(0, 255, thumbs.shape).astype(np.uint8)
     assert not is_blank(noise).any()
 
@@ -283,6 +340,23 @@ def test_balance_names_the_smallest_and_largest_class(audit: Audit) -> None:
     assert uneven.balance()["test"].ratio == float("inf")
 
 
+@pytest.mark.parametrize(
+    ("lang", "told"),
+    [("en", "Classes without a picture in test: 1 (b)."),
+     ("pt", "Classes sem imagem em teste: 1 (b).")],
+)  # fmt: skip
+def test_an_empty_class_is_named_and_no_dash_stands_for_a_number(
+    audit: Audit, lang: Literal["en", "pt"], told: str
+) -> None:
+    """It said that the largest class has "–" times as many pictures."""
+    uneven = replace(audit, class_counts={"train": {"a": 4, "b": 12}, "test": {"a": 1, "b": 0}})
+    found = [text for text, _ in audit_sections(uneven, {}, labels(lang))["findings"]]
+    assert told in found
+    (ratio,) = [text for text in found if "(b, 12)" in text]
+    assert ("3.0 times" if lang == "en" else "3,0 vezes") in ratio
+    assert not any("– times" in text or "- times" in text for text in found)
+
+
 def test_many_copies_of_two_alike_pictures_leak_without_a_flood_of_pairs(tmp_path: Path) -> None:
     write_pictures(tmp_path, {"train": 3, "valid": 1, "test": 1}, ("noise", "stripes", "circle"))
     random = np.random.default_rng(5)
@@ -384,6 +458,26 @@ def test_the_page_shows_what_was_found(
     assert html.count("data:image/jpeg;base64,") == 2 * 4 + 2
     assert "http://" not in html.replace("http://www.w3.org", "")
     assert "https://" not in html
+
+
+def test_what_the_audit_cannot_know_is_told(audit: Audit) -> None:
+    found = full(audit).labels
+    assert found is not None
+    for errors in (None, 500):  # an audit of an earlier version told a number all the same
+        weak = replace(found, estimated_errors=errors, accuracy=0.5)
+        totals = {**audit.totals, "look_alikes": 42}
+        for lang, words in (("en", "is not estimated"), ("pt", "Não se estima")):
+            page = audit_sections(replace(audit, labels=weak, totals=totals), {}, labels(lang))
+            told = " ".join(sentence for sentence, _ in page["findings"])
+            assert words in told
+            assert words in page["labels"]["summary"]
+            assert "50.0 %" in told.replace(",", ".")
+            assert "500" not in told
+            assert "42" in told
+    old = {key: value for key, value in audit.totals.items() if key != "look_alikes"}
+    said = audit_sections(replace(full(audit), totals=old), {}, labels("en"))["findings"]
+    assert any("do not fit their label" in sentence for sentence, _ in said)
+    assert not any("look alike" in sentence for sentence, _ in said)
 
 
 def test_the_summary_says_what_matters_first(audit: Audit) -> None:

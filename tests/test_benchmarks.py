@@ -7,17 +7,19 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import podium
-from benchmarks import accuracy, common, limit, prediction, scale
+from benchmarks import accuracy, common, gpu, limit, prediction, scale
 from benchmarks.contenders import CONTENDERS, GROUP_MODELS
 from benchmarks.prediction_ways import measure_once
-from podium.store import RunFolder, write_json
+from podium.store import RunFolder, read_pictures, write_json
 from tests.conftest import write_pictures
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -293,3 +295,38 @@ def test_every_group_has_one_base_and_podium() -> None:
         inside = [contender for contender in CONTENDERS.values() if contender.group == group]
         assert sum(contender.base for contender in inside) == 1
         assert any(contender.label == "Podium" for contender in inside)
+
+
+def test_the_gpu_benchmark_runs_at_toy_size_without_one(tiny: Path, tmp_path: Path) -> None:
+    """Its figures mean nothing here; that each stands beside what was expected does."""
+    sections = ["machine", "fast", "data"]
+    toy = ["--toy", "--device", "cpu", "--out", str(tmp_path), "--data", str(tiny)]
+    assert gpu.main([*sections, *toy]) == 0
+    for section in sections:
+        rows = json.loads((tmp_path / f"{section}.json").read_text())["rows"]
+        assert rows
+        assert all(set(row) == {"what", "value", "unit", "expected"} for row in rows)
+        assert all(row["value"] > 0 for row in rows)
+
+
+def test_cells_of_a_study_are_packed_without_weights_and_pictures(
+    tiny: Path, tmp_path: Path
+) -> None:
+    study = tmp_path / "study.yaml"
+    study.write_text(
+        "name: small\ndata: demo\ndefaults: {epochs: 1, image_size: 32, batch_size: 8}\n"
+        "contenders:\n  plain: {model: simple_resnet}\n  other: {model: simple_resnet}\n"
+    )
+    given = ["--device", "cpu", "--study", str(study), "--data", str(tiny), "--workers", "0"]
+    given += ["--contenders", "plain", "--seeds", "3", "--out", str(tmp_path / "out")]
+    assert gpu.main(["cells", *given, "--runs", str(tmp_path / "runs")]) == 0
+    with tarfile.open(tmp_path / "out" / "cells.tar.gz") as archive:
+        names = {Path(name).name: name for name in archive.getnames()}
+    assert {"done.json", "history.csv", "predictions-test.parquet", "heat.npz"} <= set(names)
+    assert names["done.json"] == "plain-3/small/plain/seed-3/done.json"
+    assert not [name for name in names if name.endswith((".ckpt", ".safetensors", ".jpg", ".png"))]
+    assert "explanations-test.parquet" not in names
+    heat = np.load(tmp_path / "runs" / Path(names["heat.npz"]))
+    stored = read_pictures(tmp_path / "runs/plain-3/small/plain/seed-3/explanations-test.parquet")
+    assert list(heat["keys"]) == list(stored)
+    assert heat["heat"].shape == (len(stored), 64, 64)

@@ -119,6 +119,91 @@ def test_no_study_is_told_plainly(tmp_path: Path, text: str) -> None:
         load_study(write(tmp_path, text))
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (GOOD + "  plain: {model: resnet18, epochs: 1}\n", "line 12: contenders.plain is given"),
+        (GOOD + "name: other\n", "line 12: name is given twice, first in line 1"),
+        (GOOD + "    epochs: 7\n", "line 12: contenders.fancy.epochs is given twice, first in"),
+        (GOOD.replace("data: pictures", "data: {path: a, path: b}"), "line 2: data.path is given"),
+        (GOOD.replace("epochs: 3", "epochs: 3\n  epochs: 4"), "line 5: defaults.epochs is given"),
+        (GOOD + '  "plain": {model: resnet18}\n', "contenders.plain is given twice"),
+        (GOOD + "  ? [a]\n  : {model: resnet18}\n", "cannot be a name"),
+    ],
+)
+def test_what_is_given_twice_is_refused_with_both_lines(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_study(write(tmp_path, text))
+    assert told in str(caught.value)
+    assert "study.yaml" in str(caught.value)
+
+
+def test_what_is_given_twice_elsewhere_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--set .*: line 1: model is given twice"):
+        load_study(write(tmp_path, GOOD), overrides=["contenders.plain={model: a, model: b}"])
+    both = {7: {"model": "m", "epochs": 1}, "7": {"model": "n", "epochs": 1}}
+    with pytest.raises(ConfigError, match=r"contenders\.7 is given twice"):
+        load_study({"name": "x", "data": "d", "contenders": both})
+
+
+def test_a_merge_is_no_repetition(tmp_path: Path) -> None:
+    text = GOOD.replace("  fancy:", "  base: &base {model: resnet18, epochs: 9}\n  fancy:")
+    text = text.replace("    augmentation:", "    <<: *base\n    augmentation:")
+    study = load_study(write(tmp_path, text))
+    assert study.contenders["fancy"].epochs == 5
+    assert study.contenders["base"].epochs == 9
+
+
+@pytest.mark.parametrize(
+    "name", ["no", "on", "y", "007", "010", "1e3", "2024-01-01", "1_000", "0x1F", "null", "1.0"]
+)
+def test_names_are_the_text_that_is_written(tmp_path: Path, name: str) -> None:
+    text = f"name: {name}\ndata: {name}\ncontenders:\n  {name}: {{model: {name}, epochs: 1}}\n"
+    if name == "null":  # as a value it is nothing
+        text = text.replace("name: null\ndata: null", "name: a\ndata: b")
+        text = text.replace("model: null", "model: c")
+    study = load_study(write(tmp_path, text))
+    assert list(study.contenders) == [name]
+    if name != "null":
+        assert (study.name, study.data.path, study.contenders[name].model) == (name, name, name)
+    assert load_study(write(tmp_path, study.to_yaml())) == study
+    again = load_study(write(tmp_path, GOOD), overrides=[f"title={name}"])
+    assert again.title == (None if name == "null" else name)
+    label = load_study(write(tmp_path, text), overrides=["contenders.*.epochs=010"])
+    assert label.contenders[name].epochs == 10  # not eight
+
+
+def test_numbers_and_switches_are_what_their_setting_wants(tmp_path: Path) -> None:
+    text = "name: x\ndata: d\nseeds: [0, 010, 1_0_0]\ncontenders:\n  a:\n" + "".join(
+        f"    {line}\n"
+        for line in ("model: m", "epochs: 30", "lr: 1e-3", "weight_decay: .5", "pretrained: yes",
+                     "flip_test: off", "lr_drop: 20", "early_stop: ~", "label:",
+                     "progressive_sizes: [64, 96]", "mixup: 0.2")
+    )  # fmt: skip
+    study = load_study(write(tmp_path, text))
+    assert study.seeds == (0, 10, 100)
+    recipe = study.contenders["a"]
+    assert (recipe.epochs, recipe.lr, recipe.weight_decay) == (30, 0.001, 0.5)
+    assert (recipe.pretrained, recipe.flip_test, recipe.lr_drop) == (True, False, 20)
+    assert (recipe.early_stop, recipe.label, recipe.mixup) == (None, None, 0.2)
+    assert recipe.progressive_sizes == (64, 96)
+    with pytest.raises(ConfigError, match=r"epochs: expected a whole number; got 2\.5\."):
+        load_study(write(tmp_path, text.replace("epochs: 30", "epochs: 2.5")))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_study_may_come_from_an_editor_on_windows(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "study.yaml"
+    text = GOOD.replace("data: pictures", "data: Vögel/鸟")
+    path.write_bytes(text.replace("\n", "\r\n").encode(encoding))
+    assert load_study(path).data.path == "Vögel/鸟"
+    path.write_bytes(text.replace("/鸟", "").encode("cp1252"))
+    with pytest.raises(ConfigError, match=r"line 2 is not UTF-8: save it as UTF-8"):
+        load_study(path)
+
+
 def test_a_missing_file_names_what_there_is(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="sports100"):
         load_study(tmp_path / "nothing.yaml")

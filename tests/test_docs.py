@@ -33,6 +33,7 @@ from PIL import Image
 import podium
 from podium.cli import app, main
 from podium.config import DataSpec, Machine, RunSpec, StudySpec
+from podium.data.index import build_index
 from podium.schema import study_schema
 from podium.store import HISTORY_COLUMNS, StudyFolder
 from podium.studyfile import built_in_studies, load_study, study_text
@@ -260,6 +261,9 @@ def _folder(folder: Path) -> Path:
             place = folder / "unsplit" / label / f"patient{number // 2:02}_{number:03}.jpg"
             place.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (40, 40), (10 * number, 90, 90)).save(place)
+        flat = folder / "flat" / "train" / f"{('cat', 'dog')[number % 2]}.{number}.jpg"
+        flat.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(place, flat)
     return folder
 
 
@@ -389,6 +393,17 @@ def test_pictures_of_a_group_stay_together(followed: Path) -> None:
     assert len(found) == 12
     assert all(len(splits) == 1 for splits in found.values())
     assert set().union(*found.values()) == {"train", "valid", "test"}
+
+
+def test_pictures_with_the_class_in_their_names_get_folders(followed: Path) -> None:
+    """The code of own-data.md, on what `podium data check` refuses."""
+    if not (followed / "by-class").is_dir():
+        follow("docs/own-data.md", followed)
+    assert main(["data", "check", str(followed / "flat")]) == 2
+    assert main(["data", "check", str(followed / "by-class")]) == 0
+    found = build_index(followed / "by-class")
+    assert found.classes == ("cat", "dog")
+    assert sum(map(len, found.splits.values())) == 24
 
 
 def test_no_page_is_left_out_unseen() -> None:

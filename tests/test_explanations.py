@@ -22,6 +22,7 @@ from podium.gradcam import grad_cam, overlay
 from podium.reporting.gallery import confident_mistakes, random_pictures
 from podium.store import RunFolder, StudyFolder, read_pictures, write_json
 from podium.study import Study
+from tests.conftest import device
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_a_run_explains_what_the_galleries_show(small_run: RunFolder, pictures: 
     wrong = {one.path for one in shown if not one.right}
     assert wrong  # two epochs are not enough
     assert set(stored) == {one.path for one in shown} | {f"{path}#label" for path in wrong}
-    predictor, model = load_predictor(small_run, device="cpu")
+    predictor, model = load_predictor(small_run, device=device())
     for key, jpeg in stored.items():
         path, _, label = key.partition("#")
         number = predictions.paths.index(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -15,22 +16,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors.torch import save_file
 from torch import nn
 
 import podium
 from podium.cli import main
 from podium.data.dataset import ImageDataset
+from podium.data.images import load_rgb
 from podium.data.index import build_index
 from podium.data.places import cache_root
 from podium.deploy import exported
 from podium.deploy.export import export_run
+from podium.deploy.exported import find_export
 from podium.deploy.exporting import module as deployed
 from podium.deploy.exporting import quantize, runtimes
 from podium.deploy.exporting.images import calibration_images
 from podium.deploy.exporting.verify import LIMITS, Check, compare, in_batches, refuse
 from podium.deploy.predictor import load_predictor
+from podium.deploy.serve.models import load_models
 from podium.errors import ConfigError, ExportError, RunFolderError
 from podium.evaluation import load_run, predict_split
 from podium.features.folding import folded_if_equal
@@ -169,6 +173,75 @@ def test_an_onnx_file_works_without_podium(
         scaled = recorded.logits[5].astype(np.float64) / temperature
         expected = np.exp(scaled - scaled.max()) / np.exp(scaled - scaled.max()).sum()
         assert np.allclose(space["probabilities"][0], expected, atol=1e-4)
+
+
+def pictures_of_all_modes(folder: Path) -> list[Path]:
+    """Transparent, turned, indexed and of other colours: 8 bits a channel."""
+    random = np.random.default_rng(3)
+    rgba = Image.fromarray(random.integers(0, 256, (40, 56, 4), dtype=np.uint8))
+    rgb, grey = rgba.convert("RGB"), rgba.convert("L")
+    indexed = rgb.quantize(16)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    made: dict[str, tuple[Image.Image, dict[str, Any]]] = {
+        "rgba.png": (rgba, {}), "rgba.webp": (rgba, {"lossless": True}), "rgb.png": (rgb, {}),
+        "la.png": (rgba.convert("LA"), {}), "l.png": (grey, {}), "one.png": (rgb.convert("1"), {}),
+        "indexed.png": (indexed, {}), "indexed-one.png": (indexed, {"transparency": 3}),
+        "indexed-many.png": (indexed, {"transparency": bytes(range(0, 256, 16))}),
+        "indexed.gif": (indexed, {"transparency": 2}),
+        "rgb-key.png": (rgb, {"transparency": rgb.getpixel((0, 0))}),
+        "l-key.png": (grey, {"transparency": grey.getpixel((0, 0))}),
+        "cmyk.jpg": (rgb.convert("CMYK"), {}), "turned.jpg": (rgb, {"exif": turned}),
+        "turned.png": (rgba, {"exif": turned}),
+    }  # fmt: skip
+    for name, (image, options) in made.items():
+        image.save(folder / name, **options)
+    return [folder / name for name in made]
+
+
+def test_the_lines_of_the_docs_read_pictures_as_podium_does(tmp_path: Path) -> None:
+    """Transparent pixels were dropped there, and white in training."""
+    docs = Path(__file__).parents[1] / "docs"
+    text = "".join((docs / page).read_text("utf-8") for page in ("export.md", "how-to/deploy.md"))
+    codes = re.findall(r"^def read_picture.*?\n(?=\n\n)", text, re.DOTALL | re.MULTILINE)
+    assert len(codes) == 3
+    assert len(set(codes)) == 1
+    space: dict[str, Any] = {"np": np, "Image": Image, "ImageOps": ImageOps}
+    exec(codes[0], space)  # the code is our own page's
+    for path in pictures_of_all_modes(tmp_path):
+        ours = eval_transform(32).source(load_rgb(path))
+        assert np.array_equal(space["read_picture"](path, 32), ours[None]), path.name
+    assert space["read_picture"](tmp_path / "rgba.png", 32).std() > 1
+
+
+def test_the_folder_that_export_wrote_stands_for_its_export(
+    exports: Path, tested: tuple[list[Path], Any], tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    paths, recorded = tested
+    words = [str(path) for path in paths[:4]]
+    assert main(["predict", str(exports), *words, "--format", "jsonl", "--top", "1"]) == 0
+    told = capfd.readouterr()
+    rows = [json.loads(line) for line in told.out.splitlines()]
+    expected = [recorded.class_names[at] for at in recorded.predicted[:4]]
+    assert [row["predictions"][0]["class"] for row in rows] == expected
+    said = " ".join(told.err.split())
+    assert "simple_resnet.onnx is used. Name another to use that: simple_resnet-openvino" in said
+    assert find_export(exports) == exports / FILES["onnx"]
+    assert podium.load_exported(exports).class_names == recorded.class_names
+    served, title = load_models([exports])
+    assert [one.name for one in served] == [FILES["onnx"]]
+    assert title == "export"
+    for name in (FILES["openvino int8"], FILES["openvino"]):  # fewer by and by
+        shutil.copytree(exports / name, tmp_path / name)
+        assert find_export(tmp_path) == tmp_path / name
+    assert find_export(tmp_path / FILES["openvino"]) == tmp_path / FILES["openvino"]
+    shutil.copy(exports / FILES["onnx int8"], tmp_path / "other-int8.onnx")
+    with pytest.raises(RunFolderError, match=r"exports of 2 models \(other, simple_resnet\): name"):
+        find_export(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RunFolderError, match="is no exported model: expected a file that ends in"):
+        podium.load_exported(tmp_path / "empty")
 
 
 def test_bf16_is_offered_where_it_was_checked(exports: Path) -> None:

@@ -10,6 +10,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from podium.checkpoint import read_checkpoint
 from podium.config import RunSpec
@@ -136,6 +138,38 @@ def test_muon_moves_convolutions_as_pytorchs_muon_moves_the_flattened_matrices()
         oracle.step()
     moved = kernel.detach().reshape(64, -1)
     assert float((moved - flat.detach()).norm() / flat.detach().norm()) < 2e-3  # bf16 inside
+
+
+class _DtypesSeen(TorchDispatchMode):
+    """Which types the results of all operations have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[torch.dtype] = set()
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = operation(*args, **(kwargs or {}))
+        self.seen |= {one.dtype for one in tree_leaves(result) if isinstance(one, torch.Tensor)}
+        return result
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_muon_computes_in_bf16_only_where_the_device_does(bf16: bool) -> None:
+    """Emulated, a single step of SimpleResNet takes longer than an epoch of everything else."""
+    built = build_model("simple_resnet", 5, seed=1)
+    optimizer = make_optimizer(recipe(optimizer="muon", lr=0.02), built, bf16=bf16)
+    kernel = built.module.get_parameter("1.body.0.weight")
+    before = kernel.detach().clone()
+    kernel.grad = torch.randn(kernel.shape, generator=torch.Generator().manual_seed(0))
+    with _DtypesSeen() as dtypes:
+        optimizer.step()
+    assert (torch.bfloat16 in dtypes.seen) == bf16
+    # an orthogonalised update, whichever arithmetic made it: all singular values near 1
+    moved = (before - kernel.detach()).reshape(len(kernel), -1)
+    values = torch.linalg.svdvals(moved / moved.norm()) * len(kernel) ** 0.5
+    assert 0.6 < float(values.min()) <= float(values.max()) < 1.4
 
 
 def test_rates_keep_the_groups_scales() -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import runpy
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,9 +19,9 @@ import podium.trainer
 from podium.checkpoint import read_checkpoint
 from podium.config import Machine
 from podium.data.index import DataIndex, build_index
-from podium.errors import StorageError, TrainingError, UnreadableImageError
+from podium.errors import ConfigError, StorageError, TrainingError, UnreadableImageError
 from podium.events import Event, silent
-from podium.faults import WorkerLostError, in_words
+from podium.faults import WorkerLostError, in_words, runs_again
 from podium.optimizers import make_optimizer
 from podium.store import atomic_write
 from podium.training import Job, fit
@@ -260,3 +264,72 @@ def test_two_processes_name_the_image_that_vanished(pictures: Path, tmp_path: Pa
 
 
 assert RECIPE["batch_size"] == 16  # what the steps above are counted with: 72 images, 5 steps
+
+
+CALL = "found.append(podium.faults.runs_again())\n"
+SCRIPTS = {  # the line that would run again, if any
+    "bare": (CALL, 2),
+    "function": (f"def work():\n    {CALL}\nif len('two') == 3:\n    work()\n", 6),
+    "thread": (
+        f"import threading\ndef work():\n    {CALL}\none = threading.Thread(target=work)\n"
+        "one.start(), one.join()\n",
+        7,
+    ),
+    "guarded": (f'if __name__ == "__main__":\n    {CALL}', None),
+    "guarded function": (f"def work():\n    {CALL}\nif '__main__' == __name__: work()\n", None),
+    "guarded deep": (f"if __name__ == '__main__':\n    for _ in 'a':\n        {CALL}", None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+def test_lines_that_every_process_would_run_again_are_found(
+    name: str, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, line = SCRIPTS[name]
+    script = tmp_path / "script.py"
+    script.write_text(f"import podium.faults\n{code}")
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda allow_none: method)
+    found: list[Any] = []
+    runpy.run_path(str(script), {"found": found}, "__main__")
+    assert found == [None if line is None or method == "fork" else (str(script), line)]
+
+
+def test_nothing_runs_again_under_the_command_or_without_a_script() -> None:
+    code = "from podium.faults import runs_again; print(runs_again('spawn'))"
+    for words in (["-c", code], ["-m", "pytest", "--version"]):
+        done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=True)
+        assert "None" in done.stdout or "pytest" in done.stdout
+    assert runs_again("spawn") is None  # pytest guards itself, as the command does
+
+
+def test_a_script_without_a_guard_trains_and_is_told_once(pictures: Path, tmp_path: Path) -> None:
+    """As on Windows and macOS; its body ran again in every process that decodes."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import multiprocessing\n"
+        "multiprocessing.set_start_method('spawn', force=True)\n"
+        "import podium\n"
+        "print('the body runs', flush=True)\n"
+        f"podium.train({str(pictures)!r}, 'mobilenetv3_small_050', epochs=1, image_size=32,\n"
+        "             augmentation='autoaugment', machine={'workers': 2, 'device': 'cpu'})\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONWARNINGS": "default::UserWarning"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["the body runs"]
+    assert done.stderr.count('under `if __name__ == "__main__":`') == 1
+    assert f"{script}:5: UserWarning: 2 processes to decode images would each run" in done.stderr
+    assert (tmp_path / "runs" / "mobilenetv3_small_050").is_dir()
+
+
+def test_several_devices_need_the_guard(
+    index: DataIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = job(tmp_path / "run", index, devices=2)
+    place = podium.faults.Place("script.py", 5)
+    monkeypatch.setattr("podium.training.runs_again", lambda method: place)
+    with pytest.raises(ConfigError, match=r"script\.py, line 5: each of 2 training processes"):
+        fit(made, silent)

@@ -21,7 +21,7 @@ from podium.features.store import FeatureStore, prune, read_array, write_array
 from podium.features.threads import in_threads
 from podium.models import build_model
 from podium.transforms import eval_transform, prepare
-from tests.conftest import StopAfter, write_pictures
+from tests.conftest import StopAfter, device, write_pictures
 
 HALF = (0.5, 0.5, 0.5)
 
@@ -39,7 +39,7 @@ def _small_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def backbone(size: int = 64, seed: int = 0) -> Backbone:
     built = build_model("efficientnet_lite0", 3, pretrained=True, seed=seed)
-    return Backbone(built, size=size, normalization=(HALF, HALF), device=torch.device("cpu"))
+    return Backbone(built, size=size, normalization=(HALF, HALF), device=torch.device(device()))
 
 
 @pytest.mark.parametrize("view", ["plain", "mirrored"])
@@ -92,7 +92,7 @@ def test_other_weights_or_pictures_are_other_features(tmp_path: Path) -> None:
     built = build_model("efficientnet_lite0", 3, pretrained=True)
     with torch.no_grad():
         next(built.module.parameters()).mul_(1.01)
-    other = Backbone(built, size=64, normalization=(HALF, HALF), device=torch.device("cpu"))
+    other = Backbone(built, size=64, normalization=(HALF, HALF), device=torch.device(device()))
     assert other.features(build_index(tmp_path / "moved"), "train")[1] == 17
 
 

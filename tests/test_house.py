@@ -56,7 +56,7 @@ ROOMS = [
     {"study"},
     {"terminal"},
     {"api", "progress"},
-    {"cli_card", "cli_data", "cli_export", "cli_predict", "cli_serve", "cli_verdicts"},
+    {"cli_card", "cli_data", "cli_export", "cli_lists", "cli_predict", "cli_serve", "cli_verdicts"},
     {"cli", "__main__", ""},
 ]
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}

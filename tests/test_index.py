@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from podium.data import index as index_module
-from podium.data.images import decode_with_mode
+from podium.data import checking
+from podium.data.images import Stored, decode_with_mode
 from podium.data.index import SPLITS, DataIndex, build_index
 from podium.errors import ConfigError, DataError
 from tests.conftest import write_pictures
@@ -193,6 +193,10 @@ def too_few(root: Path) -> Path:
     return tree(root, {"many": 9, "two only": 2})
 
 
+def several_too_few(root: Path) -> Path:
+    return tree(root, {"many": 9, "two": 2, "too": 2, "one": 1})
+
+
 def class_unreadable(root: Path) -> Path:
     tree(root, {"train/a": 3, "train/b": 3, "train/broken": 0})
     (root / "train" / "broken" / "x.jpg").write_text("words")
@@ -217,6 +221,10 @@ def twice(root: Path) -> Path:
         (one_class, "two or more classes .*'only cats' alone"),
         (no_train, "no train folder"),
         (too_few, "'two only' has 2 images; at least 3"),
+        (
+            several_too_few,
+            r"3 classes have too few images: 'one' \(1\), 'too' \(2\), 'two' \(2\); at",
+        ),
         (class_unreadable, r"No training image of 'broken' .*train/broken/x\.jpg \(not an image"),
         (strangers, "No image of valid belongs to a class of train"),
         (twice, "two folders for one split"),
@@ -248,7 +256,7 @@ def test_unreadable_images_are_named_and_left_out(tmp_path: Path) -> None:
     assert "0 bytes" in reasons["train/circle/none.png"]
     assert "900,000,000" in reasons["train/circle/bomb.png"]
     assert "No such file" in reasons["test/noise/gone.png"]
-    assert "5 files cannot be read and left out." in index.notices
+    assert "5 files cannot be read and are left out." in index.notices
     assert index.class_counts("train") == dict.fromkeys(index.classes, 5)
     assert not set(reasons) & {path for split in index.splits.values() for path in split.paths}
     assert contents(build_index(root)) == contents(index)  # and so from the cache
@@ -264,7 +272,7 @@ def test_other_files_are_skipped_and_counted(tmp_path: Path) -> None:
     (root / "sports.csv").write_text("a,b")
     index = build_index(root)
     assert index.skipped == {
-        "*.csv": 1, "*.db": 1, "*.lnk": 2, "hidden": 3, "without an ending": 1
+        "*.csv": 1, "*.db": 1, "*.lnk": 2, "hidden": 3, "readme and licence files": 1
     }  # fmt: skip
     assert index.unreadable == ()
     assert len(index.splits["train"]) == 12
@@ -380,9 +388,9 @@ class Counter:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.names: list[str] = []
-        monkeypatch.setattr(index_module, "decode_with_mode", self)
+        monkeypatch.setattr(checking, "decode_with_mode", self)
 
-    def __call__(self, content: bytes, name: str) -> tuple[Image.Image, str]:
+    def __call__(self, content: bytes, name: str) -> tuple[Image.Image, Stored]:
         self.names.append(name)
         return decode_with_mode(content, name)
 
@@ -400,7 +408,7 @@ def test_only_what_changed_is_looked_at_again(
     add(root / "test/circle/0.png", 77)
     os.utime(root / "test/noise/0.png", (5, 5))
     build_index(root, cache_folder=cache)
-    assert sorted(decoded.names) == ["test/circle/0.png", "test/noise/0.png"]
+    assert decoded.names == ["test/circle/0.png"]  # the other one has the bytes that it had
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"format": 1, "files": {"x": 3}}', b"\xff"])
@@ -459,3 +467,134 @@ def test_a_cache_of_another_shape_is_ignored(tmp_path: Path) -> None:
     (stored,) = cache.iterdir()
     stored.write_text('{"format": 2, "files": []}')
     assert build_index(images, cache_folder=cache).fingerprint == first.fingerprint
+
+
+def bmp(path: Path, level: int) -> None:
+    """All such files have the same number of bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 6), (level % 256, level // 256, 90)).save(path, "BMP")
+
+
+def one_time(root: Path) -> None:
+    for path in root.rglob("*"):
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+
+
+def swap(one: Path, other: Path) -> None:
+    away = one.with_name("away")
+    one.rename(away)
+    other.rename(one)
+    away.rename(other)
+
+
+def rewrite(one: Path, other: Path) -> None:
+    """In place: inodes stay, as `rsync --inplace` leaves them."""
+    files = [one, other] if one.is_file() else []
+    pairs = (
+        [(files[0], files[1])]
+        if files
+        else list(zip(sorted(one.iterdir()), sorted(other.iterdir()), strict=True))
+    )
+    for a, b in pairs:
+        first, second = a.read_bytes(), b.read_bytes()
+        a.write_bytes(second)
+        b.write_bytes(first)
+
+
+@pytest.mark.parametrize("change", [swap, rewrite])
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+@pytest.mark.parametrize("part", ["", "/000.bmp"])
+def test_files_of_one_size_and_time_that_changed_places_are_seen(
+    tmp_path: Path, change: Callable[[Path, Path], None], split: str, part: str
+) -> None:
+    root, cache = tmp_path / "data", tmp_path / "cache"
+    for at, name in enumerate(SPLITS):
+        for number in range(4):
+            for kind, label in enumerate(("dark", "light")):
+                bmp(root / name / label / f"{number:03d}.bmp", 100 * at + 10 * number + kind)
+    one_time(root)
+    before = build_index(root, cache_folder=cache)
+    change(root / f"{split}/dark{part}", root / f"{split}/light{part}")
+    one_time(root)
+    after = build_index(root, cache_folder=cache)
+    fresh = build_index(root, cache_folder=tmp_path / "fresh")
+    assert after.digests == fresh.digests
+    assert after.fingerprint == fresh.fingerprint != before.fingerprint
+    for path in after.splits[split].paths:  # no "it changed since it was checked"
+        assert after.load(path).getpixel((0, 0)) == Image.open(root / path).getpixel((0, 0))
+
+
+def test_what_is_gone_is_not_remembered_for_ever(tmp_path: Path) -> None:
+    root, cache = write_pictures(tmp_path / "data", THREE), tmp_path / "cache"
+    build_index(root, cache_folder=cache)
+    (root / "train/circle/0.png").unlink()
+    build_index(root, cache_folder=cache)
+    (file,) = cache.iterdir()
+    assert len(json.loads(file.read_text(encoding="utf-8"))["files"]) == 23
+
+
+def test_a_faulty_file_is_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, cache = write_pictures(tmp_path / "data", THREE), tmp_path / "cache"
+    (root / "train" / "circle" / "x.png").write_text("words")
+    assert build_index(root, cache_folder=cache).unreadable
+    decoded = Counter(monkeypatch)  # by a better codec, or with more memory
+    assert build_index(root, cache_folder=cache).unreadable
+    assert decoded.names == ["train/circle/x.png"]
+
+
+def test_a_class_that_cannot_be_read_stops_the_study_in_every_split(tmp_path: Path) -> None:
+    root = tree(tmp_path, {f"{split}/{label}": 4 for split in SPLITS for label in "ab"})
+    for number in range(4):
+        (root / "test" / "b" / f"{number:03d}.png").write_text("words")
+    with pytest.raises(DataError, match=r"No test image of 'b' can be read: test/b/000\.png"):
+        build_index(root)
+
+
+def test_small_classes_are_left_out_where_the_user_says_so(tmp_path: Path) -> None:
+    root = tree(tmp_path / "unsplit", {"a": 20, "b": 10, "c": 2, "d": 1})
+    with pytest.raises(DataError, match=r"'c' \(2\), 'd' \(1\).*min_images: 3"):
+        build_index(root)
+    index = build_index(root, min_images=3)
+    assert index.classes == ("a", "b")
+    assert any("2 classes with fewer than 3 training images (min_images), 3 images in all, left "
+               "out: 'c' (2), 'd' (1)." in notice for notice in index.notices)  # fmt: skip
+    same = build_index(tree(tmp_path / "same", {"a": 20, "b": 10}))
+    assert contents(index) == contents(same)  # the others' split is what it was
+
+    layout = {"train/a": 5, "train/b": 5, "train/c": 1, "valid/a": 1, "valid/b": 1}
+    root = tree(tmp_path / "split", {**layout, "test/a": 1, "test/b": 1, "test/c": 4})
+    index = build_index(root, min_images=2)
+    assert index.classes == ("a", "b")
+    assert index.class_counts("test") == {"a": 1, "b": 1}
+    assert any("5 images in all, left out: 'c' (1)" in notice for notice in index.notices)
+    with pytest.raises(DataError, match=r"two or more classes .*'a' alone"):
+        build_index(tree(tmp_path / "one", {"a": 9, "b": 3}), min_images=5)
+
+
+def test_min_images_is_a_setting_of_a_study(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from podium.cli import main
+
+    write_pictures(tmp_path / "set", {"": 9})
+    for number in range(2, 9):
+        (tmp_path / "set" / "noise" / f"{number}.png").unlink()
+    monkeypatch.chdir(tmp_path)
+    study = {"name": "s", "data": {"path": "set"}, "contenders": {
+        "p": {"model": "simple_resnet", "epochs": 1, "image_size": 32}}}  # fmt: skip
+    Path("s.json").write_text(json.dumps(study))
+    line = ["run", "s.json", "--no-audit", "--workers", "0", "--device", "cpu"]
+    assert main(line) == 2
+    assert "min_images: 3" in " ".join(capfd.readouterr().err.split())
+    assert main([*line, "--set", "data.min_images=3"]) == 0
+    assert "left out: 'noise' (2)" in " ".join("".join(capfd.readouterr()).split())
+    assert json.loads(Path("runs/s/data.json").read_text())["classes"] == ["circle", "stripes"]
+    assert main([*line, "--set", "data.min_images=0"]) == 2
+
+
+def test_pictures_without_a_class_stay_out_of_an_unsplit_set(tmp_path: Path) -> None:
+    root = tree(tmp_path, {"": 3, "a": 10, "b": 10})
+    index = build_index(root)
+    assert index.skipped == {"images outside of a class folder": 3}
+    assert any(f"3 images outside of a class folder, in {root.name}, are not used" in notice
+               for notice in index.notices)  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from itertools import combinations
 
 import numpy as np
@@ -10,9 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import multinomial, norm
+from scipy.stats import t as student
 
 from podium.comparison import Assumptions, plan
-from podium.comparison.paired import mcnemar_exact, seed_effect, sign_flip, unpaired_effect
+from podium.comparison.paired import (
+    mcnemar_exact,
+    quantiles,
+    seed_effect,
+    sign_flip,
+    unpaired_effect,
+)
 from podium.comparison.power import (
     TYPICAL_SHARE,
     independent_disagreement,
@@ -156,6 +164,53 @@ def test_more_seeds_and_images_find_more_and_more_contenders_less() -> None:
 
 
 @pytest.mark.parametrize(
+    ("contenders", "seeds"), [(2, 2), (2, 3), (3, 2), (3, 3), (4, 3), (6, 2), (6, 5)]
+)
+def test_squares_are_drawn_as_seed_effects_of_all_contenders_give_them(
+    contenders: int, seeds: int
+) -> None:
+    """What contenders and seeds add is drawn at once, in memory that grows with neither."""
+    n, difference, apart, sd, share = 400, 0.05, 0.16, 0.015, 0.4
+    random = np.random.default_rng(5)
+    draws, level = 40_000, 0.05
+    total = apart - difference**2
+    image, rest = share * total, (1 - share) * total
+    effects = random.normal(0, math.sqrt((n * sd**2 + rest) / 2), (draws, contenders, seeds))
+    own = (effects[:, 0] - effects[:, 1]).var(axis=1, ddof=1)
+    centred = effects - effects.mean(1, keepdims=True)
+    centred -= centred.mean(2, keepdims=True)
+    freedom = (contenders - 1) * (seeds - 1)
+    pooled = 2 * (centred**2).sum((1, 2)) / freedom
+    square = (seeds * image + rest) * random.chisquare(n - 1, draws) / (n - 1)
+    more = (seeds - 1) * (n - 1)
+    noise = rest * random.chisquare(more, draws) / more
+    means = random.normal(
+        difference, math.sqrt(sd**2 / seeds + image / n + rest / (seeds * n)), draws
+    )
+    t, z = quantiles(freedom, level)
+    images = z * z * np.maximum(square - noise, 0)
+    reach = np.maximum(t * t * np.maximum(own, pooled) + images, z * z * square)
+    if contenders > 2:
+        each = effects[:, :2].var(axis=2, ddof=1)
+        welch = each.sum(axis=1)
+        freedom_of_two = (seeds - 1) * welch**2 / (each**2).sum(axis=1)
+        reach = np.maximum(reach, student.ppf(level / 2, freedom_of_two) ** 2 * welch + images)
+    found = float((means**2 * seeds * n > reach).mean())
+    assert power_recipes(
+        n, seeds, difference, apart, seed_sd=sd, image_share=share, contenders=contenders
+    ) == pytest.approx(found, abs=0.012)  # four standard errors
+
+
+def test_memory_does_not_grow_with_contenders_or_seeds() -> None:
+    tracemalloc.start()
+    made = plan(500, 0.05, seeds=40, given=Assumptions(contenders=50))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 0 < made.power < 1
+    assert peak < 30e6
+
+
+@pytest.mark.parametrize(
     ("difference", "given"),
     [(0.028, Assumptions()), (0.05, Assumptions(contenders=5)), (0.1, Assumptions(accuracy=0.6)),
      (0.02, Assumptions(disagreement=0.1, target=0.9))],
@@ -237,7 +292,23 @@ def test_disagreement_follows_from_the_accuracy() -> None:
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"n": 1}, "n: expected 2 test images or more, got 1"),
+        ({"n": 1}, "n: expected 2 test images or more, at most 10,000,000, got 1"),
+        ({"n": 10**9}, "n: expected 2 test images or more, at most 10,000,000, got 1000000000"),
+        ({"n": 3.5}, r"n: expected a whole number, got 3\.5"),
+        ({"n": "500"}, "n: expected a whole number, got '500'"),
+        ({"n": math.nan}, "n: expected a whole number, got nan"),
+        ({"seeds": 2.5}, r"seeds: expected a whole number, got 2\.5"),
+        (
+            {"given": Assumptions(contenders=2.5)},  # type: ignore[arg-type]
+            "contenders: expected a whole number",
+        ),
+        ({"difference": math.nan}, "difference: expected more than 0"),
+        ({"given": Assumptions(seed_sd=math.nan)}, "seed_sd of 0 or more"),
+        ({"given": Assumptions(seed_sd=math.inf)}, "seed_sd of 0 or more"),
+        ({"given": Assumptions(image_share=math.nan)}, "image_share of 0 to 1"),
+        ({"given": Assumptions(accuracy=math.nan)}, "accuracy: expected more than 0"),
+        ({"given": Assumptions(target=math.nan)}, "power: expected more than 0"),
+        ({"given": Assumptions(disagreement=math.nan)}, "disagreement: expected more than 0"),
         ({"difference": 0.0}, "difference: expected more than 0 and at most 100 points, got 0"),
         ({"difference": -0.1}, "at most 100 points, got -10"),
         ({"difference": 1.5}, "at most 100 points, got 150"),

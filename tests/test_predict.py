@@ -19,8 +19,9 @@ from PIL import Image
 
 import podium
 from podium.cli import main
-from podium.deploy.predict import Explainer, predict_files
-from podium.deploy.predictor import Predictor, load_predictor
+from podium.cli_predict import _csv_lines
+from podium.deploy.predict import Explainer, FilePrediction, predict_files
+from podium.deploy.predictor import Guess, Predictor, load_predictor
 from podium.deploy.sources import Source, Sources
 from podium.store import RunFolder, read_json
 
@@ -86,8 +87,26 @@ def test_csv_has_a_column_a_rank_and_no_formula(
     assert main(["predict", str(small_run.path), "=1+1.png", "--top", "2", "--format", "csv"]) == 0
     head, row = csv.reader(io.StringIO(capfd.readouterr().out))
     assert head == ["path", "class_1", "probability_1", "class_2", "probability_2"]
-    assert row[0] == "'=1+1.png"
+    assert row[0] == "./=1+1.png"
+    assert Path(row[0]).is_file()
     assert float(row[2]) >= float(row[4]) > 0
+
+
+def test_classes_stay_as_they_are_in_csv_and_are_read_back(tmp_path: Path) -> None:
+    """A spreadsheet's guard in data would make other classes of them."""
+    classes = ("-1", "+1", "=x", "@y", "-abc")
+    line = _csv_lines(1)
+    rows = [FilePrediction(f"{at}.png", (Guess(name, 1.0),)) for at, name in enumerate(classes)]
+    text = "".join(map(line, [None, *rows]))
+    found = list(csv.DictReader(io.StringIO(text)))
+    assert tuple(row["class_1"] for row in found) == classes
+    table = tmp_path / "t.csv"
+    for guard in ("", "'"):  # as it is written, and as older versions and spreadsheets write it
+        table.write_text("path,label,net\n" + "".join(
+            f"{row['path']},{name},{guard}{row['class_1']}\n"
+            for row, name in zip(found, classes, strict=True)
+        ))  # fmt: skip
+        assert podium.compare(table).standings[0].accuracy.value == 1
 
 
 def test_the_table_shows_names_as_they_are(

@@ -9,10 +9,11 @@ import numpy as np
 from podium.data.images import load_rgb
 from podium.deploy import load_predictor
 from podium.store import RunFolder
+from tests.conftest import device
 
 
 def test_predictions_are_those_of_the_evaluation(small_run: RunFolder, pictures: Path) -> None:
-    predictor, model = load_predictor(small_run, device="cpu")
+    predictor, model = load_predictor(small_run, device=device())
     known = small_run.read_predictions("test")
     shown = [load_rgb(pictures / path) for path in known.paths]
     logits = predictor.compute(np.stack([predictor.pixels(one) for one in shown]))

@@ -30,10 +30,10 @@ from podium.logistic import Logistic, mean_loss_and_accuracy
 from podium.models import BuiltModel, build_model
 from podium.probe import solve_probe, write_head
 from podium.training import fit
-from tests.conftest import StopAfter
+from tests.conftest import StopAfter, device
 from tests.test_training import job, weights
 
-CPU = torch.device("cpu")
+HERE = torch.device(device())
 PROBE: dict[str, Any] = {
     "model": "efficientnet_lite0",
     "pretrained": True,
@@ -117,7 +117,7 @@ def test_features_that_do_not_vary_are_harmless() -> None:
 
 def test_the_penalty_with_the_lowest_calibrated_loss_is_chosen() -> None:
     told: list[Event] = []
-    found = solve_probe(head_of(nn.Linear(12, 4)), sets(), CPU, told.append)
+    found = solve_probe(head_of(nn.Linear(12, 4)), sets(), HERE, told.append)
     penalties = [trial.penalty for trial in found.trials]
     assert penalties == sorted(penalties, reverse=True)
     assert len(penalties) >= 3
@@ -125,7 +125,7 @@ def test_the_penalty_with_the_lowest_calibrated_loss_is_chosen() -> None:
     assert found.chosen.calibrated_loss <= lowest + 1e-3  # the others are not solved as far
     assert sum(trial.chosen for trial in found.trials) == 1
     assert any(f"penalty {found.chosen.penalty:.1e}" in event.text for event in told)
-    again = solve_probe(head_of(nn.Linear(12, 4)), sets(), CPU, silent)
+    again = solve_probe(head_of(nn.Linear(12, 4)), sets(), HERE, silent)
     assert torch.equal(again.weight, found.weight)
     assert again.trials == found.trials
 
@@ -137,7 +137,7 @@ def test_labels_without_a_pattern_ask_for_a_strong_penalty() -> None:
         name: Features(part.values, torch.randint(4, part.labels.shape, generator=random))
         for name, part in features.items()
     }
-    found = solve_probe(head_of(nn.Linear(12, 4)), noise, CPU, silent)
+    found = solve_probe(head_of(nn.Linear(12, 4)), noise, HERE, silent)
     assert found.chosen.penalty > probe.FIRST
 
 
@@ -159,12 +159,12 @@ def test_two_linear_layers_are_written_as_their_product() -> None:
 )
 def test_other_classifiers_are_refused(head: nn.Module) -> None:
     with pytest.raises(ConfigError, match=r"mine.*Set linear_probe: false"):
-        solve_probe(head_of(head), sets(), CPU, silent)
+        solve_probe(head_of(head), sets(), HERE, silent)
 
 
 def test_a_model_that_cannot_be_taken_apart_is_refused() -> None:
     with pytest.raises(ConfigError, match="computes more after its classifier"):
-        solve_probe(head_of(nn.Linear(12, 4)), {}, CPU, silent)
+        solve_probe(head_of(nn.Linear(12, 4)), {}, HERE, silent)
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_latex_specials_are_escaped() -> None:
     assert escaped == expected
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\tx", "\rx"])
+@pytest.mark.parametrize("text", ["=1+1", "+1+1", "-1|x", "@x", "\tx", "\rx", "-", "+abc"])
 def test_formulas_are_guarded(text: str) -> None:
     assert guard_cell(text) == f"'{text}"
 
@@ -102,6 +102,8 @@ def test_formulas_are_guarded(text: str) -> None:
 def test_numbers_and_plain_text_are_not_guarded() -> None:
     assert guard_cell(-0.5) == -0.5
     assert guard_cell("golf = fun") == "golf = fun"
+    for number in ("-1", "+1", "-0.5", "+1e3"):  # names of classes
+        assert guard_cell(number) == number
     assert guard_cell(None) == ""
 
 

@@ -23,6 +23,7 @@ import pytest
 from PIL import Image
 
 from podium.cli import main
+from podium.cli_serve import _read_token
 from podium.data.images import decode_rgb
 from podium.deploy import Predictor, load_predictor
 from podium.deploy.serve import Limits, create_app
@@ -602,6 +603,9 @@ def test_the_command_refuses_in_words(
     short.write_text("short")
     assert main(["serve", str(study), "--port", "0", "--token-file", str(short)]) == 2
     assert "16 to 512" in capsys.readouterr().err
+    for encoding in ("utf-8-sig", "utf-16"):  # as PowerShell writes it
+        short.write_text("0123456789abcdef\n", encoding=encoding)
+        assert _read_token(short) == "0123456789abcdef"
     import importlib.util
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from podium.deploy.sources import Sources, read_paths
+from podium.errors import DataError
 
 
 @pytest.fixture
@@ -107,3 +108,42 @@ def test_lists_of_paths_are_read_as_they_come() -> None:
         assert next(lines) == "first.jpg"  # before the other one is whole
         program.write(b"ond.jpg\n")
         assert next(lines) == "second.jpg"
+
+
+LINES = "鸟/1.png\r\nb c.jpg\r\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbf" + LINES.encode(),
+        b"\xff\xfe" + LINES.encode("utf-16-le"),
+        b"\xfe\xff" + LINES.encode("utf-16-be"),
+        "a/\u9e1f.png\n".encode("utf-16-le"),  # no mark
+        "a/\u9e1f.png".encode("utf-16-be"),
+    ],
+    ids=["mark", "powershell", "big-endian", "unmarked", "unmarked-big-endian"],
+)
+def test_lists_may_have_a_byte_order_mark_or_be_in_utf_16(content: bytes) -> None:
+    expected = ["鸟/1.png", "b c.jpg"] if b"c" in content else ["a/鸟.png"]
+    assert list(read_paths(io.BytesIO(content))) == expected
+    if content[:1] in b"\xef\xff\xfe":  # a mark may come in parts
+        assert list(read_paths(OneByOne(content))) == expected
+
+
+class OneByOne(io.BytesIO):
+    """Gives a byte at each call, as a slow program might."""
+
+    def read1(self, size: int | None = -1) -> bytes:
+        return self.read(1)
+
+
+def test_a_mark_is_a_part_of_a_name_that_ends_with_nul() -> None:
+    assert list(read_paths(io.BytesIO(b"\xef\xbb\xbfa\0\xff\xfeb\0"), null=True)) == [
+        "\ufeffa", os.fsdecode(b"\xff\xfeb"),
+    ]  # fmt: skip
+
+
+def test_names_that_end_with_nul_need_the_flag() -> None:
+    with pytest.raises(DataError, match=r"has NUL bytes in its lines.*--null"):
+        list(read_paths(io.BytesIO(b"photos/a.jpg\0photos/b.jpg\0")))

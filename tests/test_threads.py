@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
+import shlex
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
+import psutil
 import pytest
+from rich.console import Console
 
-from podium.threads import in_order, usable_cores
+from podium import progress
+from podium.events import Event
+from podium.store import HISTORY_COLUMNS
+from podium.threads import OtherPrograms, in_order, usable_cores
 
 
 def test_results_come_in_order_whatever_finishes_first() -> None:
@@ -71,3 +82,90 @@ def test_only_cores_that_the_process_may_use_are_counted() -> None:
         assert usable_cores() == 1
     finally:
         os.sched_setaffinity(0, before)
+
+
+BUSY = "import time; began = time.time()\nwhile time.time() - began < 30: pass"
+
+
+def test_what_other_programs_take_is_not_what_this_one_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Against the kernel's own accounting of a program that is nobody's child."""
+    seen = OtherPrograms()
+    orphan = f"{sys.executable} -c {shlex.quote(BUSY)} >/dev/null 2>&1 & echo $!"
+    started = subprocess.run(["sh", "-c", orphan], capture_output=True, text=True, check=True)
+    other = psutil.Process(int(started.stdout))
+    try:
+        seen.cores()
+        taken, began = sum(other.cpu_times()[:2]), time.perf_counter()
+        time.sleep(1.0)
+        others = seen.cores()
+        used = (sum(other.cpu_times()[:2]) - taken) / (time.perf_counter() - began)
+        assert used > 0.2  # else this says nothing
+        assert others > used - 0.15
+    finally:
+        other.kill()
+
+    # and what this process and its children do counts for nothing, however much it is
+    child = subprocess.Popen([sys.executable, "-c", BUSY])
+    try:
+        monkeypatch.setattr(
+            psutil, "cpu_times", lambda percpu: [_only(time.process_time() + _used(child.pid))]
+        )
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+        alone = OtherPrograms()
+        time.sleep(0.5)
+        assert alone.cores() < 0.1
+    finally:
+        child.kill()
+        child.wait()
+
+
+def _used(pid: int) -> float:
+    return float(sum(psutil.Process(pid).cpu_times()[:2]))
+
+
+def _only(seconds: float) -> SimpleNamespace:
+    return SimpleNamespace(user=seconds, system=0.0)
+
+
+def waiting(command: str, **more: str) -> dict[str, str]:
+    """What OpenMP says of itself when a command of ours, or a plain program, has loaded it."""
+    known = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+    clean = {name: value for name, value in os.environ.items() if name not in known}
+    ended = subprocess.run(
+        [sys.executable, "-c", command],
+        env={**clean, "OMP_DISPLAY_ENV": "verbose", **more},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    shown = re.findall(r"(?m)^\s*(?:\[\w+\] )?(\w+) = '(.*)'", ended.stderr)
+    return dict(shown)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PyTorch brings GNU's OpenMP on Linux alone")
+def test_the_command_lets_threads_sleep_and_leaves_a_users_setting_alone() -> None:
+    """Asked of the OpenMP library itself, as the command has loaded it with PyTorch."""
+    ours = "from podium.cli import main; main(['--version']); import torch"
+    assert waiting(ours)["GOMP_SPINCOUNT"] == "1000"
+    assert waiting("import torch")["GOMP_SPINCOUNT"] != "1000"
+    assert waiting(ours, GOMP_SPINCOUNT="77")["GOMP_SPINCOUNT"] == "77"
+    assert waiting(ours, OMP_WAIT_POLICY="ACTIVE")["OMP_WAIT_POLICY"] == "ACTIVE"
+
+
+@pytest.mark.parametrize(("taken", "said"), [(0.0, False), (1.5, True)])
+def test_the_progress_says_when_the_machine_is_busy(
+    monkeypatch: pytest.MonkeyPatch, taken: float, said: bool
+) -> None:
+    monkeypatch.setattr(progress, "usable_cores", lambda: 2)
+    monkeypatch.setattr(progress, "LOOK_EVERY", 0.0)
+    shown = io.StringIO()
+    row = dict.fromkeys(HISTORY_COLUMNS, 1.0)
+    with progress.StudyProgress(Console(file=shown, width=200)) as told:
+        monkeypatch.setattr(told.others, "cores", lambda: taken)
+        told.notify(Event("run", "a run", total=2, row={"cost": 1}))
+        told.notify(Event("start", step=0, total=5, row={"epoch": 1}))
+        told.notify(Event("batch", step=5, total=5, loss=0.5))
+        told.notify(Event("epoch", total=2, row=row))
+    assert ("(machine busy: others use 1.5 of 2 cores)" in shown.getvalue()) == said

@@ -21,7 +21,7 @@ from podium.machine import choose_device
 from podium.models import build_model
 from podium.store import RunFolder
 from podium.training import Job, fit
-from tests.conftest import StopAfter
+from tests.conftest import StopAfter, device
 
 RECIPE = {
     "model": "simple_resnet",
@@ -47,7 +47,8 @@ def job(
     precision: str = "fp32",
     **settings: Any,
 ) -> Job:
-    machine = Machine(device="cpu", devices=devices)
+    # several processes are tested on CPUs: machines with several GPUs are rare
+    machine = Machine(device=device() if devices == 1 else "cpu", devices=devices)
     recipe = RunSpec.model_validate({**RECIPE, **settings})
     run = RunFolder(folder, "contender", 0)
     folder.mkdir(exist_ok=True)

@@ -216,7 +216,7 @@ def test_audit_finds_a_leak_and_writes_the_page(
     assert main(["audit", str(data), "--to", str(to), "--no-labels"]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "of 10 test pictures" in out
-    assert "are in train or validation" in out
+    assert "have an identical file or a likely near-duplicate in train or validation" in out
     found = json.loads((to / "audit.json").read_text(encoding="utf-8"))
     across = {
         kind: {frozenset((pair["first"], pair["second"])) for pair in found["pairs"]
@@ -241,7 +241,7 @@ def test_the_study_audits_before_it_trains(
     assert main(["run", str(study), "--runs", str(tmp_path / "runs"), "--workers", "0"]) == 0
     captured = capsys.readouterr()
     said = " ".join(captured.err.split())
-    assert "of 10 test images have a near-duplicate in another split" in said
+    assert "of 10 test images have a duplicate, or likely so, in another split" in said
     page = (tmp_path / "runs" / "tiny" / "report" / "index.html").read_text(encoding="utf-8")
-    assert "of 10 test images are also in train or validation" in page
+    assert "of 10 test images have an identical or a nearly identical picture" in page
     assert "data:image/jpeg;base64," in page

@@ -6,13 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-import yaml
-
 from podium.config import StudySpec
 from podium.errors import ConfigError, PodiumError, RunFolderError
-from podium.events import Notify, silent
+from podium.events import Event, Notify, silent
 from podium.store import Predictions, RunFolder, SplitName, StudyFolder, utc_now
-from podium.studyfile import load_study, machine_settings
+from podium.studyfile import load_study, machine_settings, parse_value
 
 if TYPE_CHECKING:
     from podium.auditing import Audit
@@ -67,7 +65,7 @@ def single_contender(
         if "=" not in override:
             raise ConfigError(f"--set {override!r}: expected KEY=VALUE, such as mixup=0.2.")
         setting, _, value = override.partition("=")
-        spec["contenders"][key][setting] = yaml.safe_load(value)
+        spec["contenders"][key][setting] = parse_value(value, f"--set {override!r}")
     return load_study(spec)
 
 
@@ -120,15 +118,18 @@ def evaluate(
     workers: int | None = None,
     notify: Notify = silent,
 ) -> Predictions:
-    """Predict every image of a split with a trained run's best epoch.
+    """Predict every labelled image of a folder, or of one split of it, with a run's best epoch.
 
     Args:
         run: a run's folder, `runs/<study>/<contender>/seed-<n>`.
-        data: folder of images of the classes that the run knows, or `sports100`, `demo`.
+        data: folder of images of classes that the run knows, or `sports100`, `demo`. Where it has
+            split folders, the images of `split` are scored; where it has class folders alone, all
+            of them are, but for the images that the run was trained on: of the very images of its
+            study, those that the study held out for `split`.
         split: `test` or `valid`.
         device: as in `Machine`.
         workers: decoding processes; empty: from the cores.
-        notify: told of the progress.
+        notify: told of the progress, and of what is left out.
 
     Returns:
         Path, label and logits of every image; `podium.metrics` takes it from there.
@@ -138,7 +139,6 @@ def evaluate(
         DataError: the images cannot be used, or are of other classes.
     """
     from podium.data.fetch import resolve_data
-    from podium.data.index import build_index
     from podium.evaluation import load_run, predict_split, run_folder
     from podium.machine import choose_device, choose_workers
 
@@ -148,7 +148,11 @@ def evaluate(
     machine = machine_settings(device=device, workers=workers)
     place = choose_device(machine)
     model = load_run(folder, place.torch)
-    index = build_index(resolve_data(str(data)))
+    index = _index_to_score(folder, resolve_data(str(data)), split)
+    for notice in index.notices:
+        notify(Event("message", notice))
+    for path, reason in index.unreadable:
+        notify(Event("warning", f"left out, unreadable: {path} ({reason})"))
     predictions = predict_split(
         model,
         index,
@@ -160,6 +164,32 @@ def evaluate(
     if split == "test":
         _write_down(folder, index, predictions)
     return predictions
+
+
+def _index_to_score(run: RunFolder, root: Path, split: str) -> DataIndex:
+    """All labelled images for a split; of the run's own data set, those that were held out for it.
+
+    A folder without splits that a study has split itself holds training images, too: scored with
+    the others, they would be taken for skill.
+    """
+    from podium.data.index import build_index, build_scored_index
+
+    study = StudyFolder(run.path.resolve().parent.parent)
+    try:
+        spec, known = study.read_spec().data, study.read_data()
+        own = build_index(
+            root,
+            split_seed=spec.split_seed,
+            valid_fraction=spec.valid_fraction,
+            test_fraction=spec.test_fraction,
+            min_images=spec.min_images,
+            window=spec.window,
+        )
+    except (PodiumError, OSError):  # a run that was copied away from its study, or other images
+        own = None
+    if own is not None and own.fingerprint == known.get("fingerprint"):
+        return own
+    return build_scored_index(root, split)
 
 
 def _write_down(run: RunFolder, index: DataIndex, predictions: Predictions) -> None:
@@ -195,7 +225,7 @@ def predict(
 
     Args:
         run: a run's folder, a contender's that holds one run, a study's (its best contender on
-            the validation images), or an export.
+            the validation images), an export, or the folder of a model's exports.
         paths: files, folders (all their images) or patterns such as `photos/**/*.jpg`.
         top: classes a picture, the likeliest first.
         device: as in `Machine`.

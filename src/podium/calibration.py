@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BINS",
+    "LEAST_TO_PROMISE",
     "TEMPERATURES",
     "Calibration",
     "Estimate",
@@ -48,6 +49,11 @@ IMAGES_A_BIN = 20  # fewer say nothing: 20 of 20 right still leaves 84 to 100 %
 TEMPERATURES = (0.05, 20.0)
 FEWEST_TO_FIT = 20
 _CHUNK = 4_000_000  # probabilities that are looked at together
+
+LEAST_TO_PROMISE = 100
+"""Images a temperature must be fitted on before its probabilities are called calibrated. Simulated
+(10 classes, 74 % right, a true temperature of 2), mean confidence is off by up to 10 to 15 points
+after a fit on 20 images, 8 to 10 on 50, 5 on 100, 3 to 4 on 200 (95 % of 200 draws)."""
 
 
 Floats = npt.NDArray[np.float64]

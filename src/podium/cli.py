@@ -18,11 +18,13 @@ from podium.__about__ import __version__
 from podium.cli_card import app as card_app
 from podium.cli_data import app as data_app
 from podium.cli_export import app as export_app
+from podium.cli_lists import app as lists_app
 from podium.cli_predict import app as predict_app
 from podium.cli_serve import app as serve_app
 from podium.cli_verdicts import app as verdicts_app
 from podium.errors import PodiumError
-from podium.terminal import err, out, plain
+from podium.terminal import accept_any_text, err, out, plain, say
+from podium.threads import let_waiting_threads_sleep
 
 __all__ = ["app", "main"]
 
@@ -35,6 +37,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data_app, name="data")
+app.add_typer(lists_app)
 app.add_typer(verdicts_app)
 app.add_typer(predict_app)
 app.add_typer(serve_app)
@@ -218,11 +221,16 @@ def evaluate(
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
 ) -> None:
-    """Score a trained model on a folder of images: its own, or others of the same classes."""
+    """Score a trained model on a folder of images: its own, or others of the same classes.
+
+    Of a folder with split folders, one split; of a folder with class folders alone, all of it.
+    """
     from podium.api import evaluate as evaluate_run
     from podium.metrics import per_class, scores
 
-    predictions = evaluate_run(run_path, data, split=split, device=device, workers=workers)
+    predictions = evaluate_run(
+        run_path, data, split=split, device=device, workers=workers, notify=say
+    )
     if save is not None:
         predictions.write(save)
     total = scores(predictions)
@@ -259,72 +267,6 @@ def report(
             ),
         )
     out.print(f"Report: {result.index}", highlight=False, markup=False)
-
-
-@app.command()
-def studies(
-    name: Annotated[str | None, typer.Argument(help="Print this one's YAML.")] = None,
-    schema: Annotated[
-        bool, typer.Option("--schema", help="Print the JSON schema of study files, for editors.")
-    ] = False,
-) -> None:
-    """List the studies that come with Podium; with a NAME, print its YAML to start from."""
-    from podium.studyfile import built_in_studies, study_text
-
-    if schema:
-        import json
-
-        from podium.schema import study_schema
-
-        typer.echo(json.dumps(study_schema(), indent=2))
-        return
-    if name is not None:
-        typer.echo(study_text(name), nl=False)
-        return
-    table = Table("study", "what it is", box=None)
-    for key, line in built_in_studies().items():
-        table.add_row(key, line)
-    out.print(table)
-
-
-@app.command()
-def models(
-    classes: Annotated[int, typer.Option(min=2, help="Count parameters for this many.")] = 100,
-    timm: Annotated[
-        str | None, typer.Option(metavar="PATTERN", help="List timm's models, e.g. 'convnext*'.")
-    ] = None,
-) -> None:
-    """List the models: parameters, input size, and whether their weights are at hand."""
-    from podium.models import list_models
-
-    table = Table("model", "parameters", "input", "pre-trained weights", "what it is", box=None)
-    for info in list_models(classes, timm=timm):
-        table.add_row(
-            info.name,
-            "-" if info.parameters is None else f"{info.parameters:,}",
-            f"{info.image_size} px",
-            info.weights,
-            info.description,
-        )
-    out.print(table)
-
-
-@app.command()
-def augment(
-    image: Annotated[Path, typer.Argument(help="Any picture.")],
-    to: Annotated[Path, typer.Option(help="PNG or PDF to write.")] = Path("augment.png"),
-    policy: Annotated[list[str] | None, typer.Option(help="Only these policies.")] = None,
-    examples: Annotated[int, typer.Option(min=1, max=20, help="Examples of each.")] = 6,
-    image_size: Annotated[int, typer.Option(min=32, max=1024, help="Side in pixels.")] = 128,
-    seed: Annotated[int, typer.Option(min=0, help="Draw other examples.")] = 0,
-) -> None:
-    """Draw a sheet of examples of every augmentation policy on one picture."""
-    from podium.augment_sheet import augmentation_sheet
-
-    augmentation_sheet(
-        image, to, policies=policy or None, examples=examples, seed=seed, image_size=image_size
-    )
-    out.print(f"Sheet: {to}", highlight=False, markup=False)
 
 
 def _machine(
@@ -391,9 +333,11 @@ def _finish(spec: Any, machine: dict[str, Any], runs: Path, lang: Lang, audit: b
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code: 0, 1 (a failure), 2 (a mistake), 130 (Ctrl-C)."""
+    let_waiting_threads_sleep()  # before a command imports PyTorch
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words or bool(os.environ.get("PODIUM_DEBUG"))
     words = [word for word in words if word != "--debug"]
+    accept_any_text()
     try:
         app(words, prog_name="podium")
     except SystemExit as end:  # how Typer ends, also after a wrong flag (2)

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from podium.errors import UserError
-from podium.terminal import err, out, plain, visible
+from podium.terminal import err, out, plain, write_data
 
 if TYPE_CHECKING:
     from podium.deploy.hub import Package
@@ -66,7 +66,7 @@ def card(
             folder, license=license_id, dataset=dataset, repo_id=repo_id, lang=lang, tell=_tell
         )
     if str(place) == "-":
-        typer.echo(text, nl=False)
+        write_data(text)
         return
     write_text(place, text)
     if license_id is None:
@@ -174,7 +174,7 @@ def _show(package: Package, private: bool, revision: str | None) -> None:
         markup=False,
     )
     out.print(table)
-    typer.echo(f"\n---\n{visible(front_matter(package.card))}\n---")
+    out.print(f"\n---\n{front_matter(package.card)}\n---", highlight=False, markup=False)
 
 
 def _size(count: int) -> str:

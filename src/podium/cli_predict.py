@@ -17,7 +17,7 @@ import typer
 from rich.table import Table
 
 from podium.errors import ConfigError
-from podium.terminal import bars, err, out, plain, visible
+from podium.terminal import bars, err, out, plain, write_data
 
 if TYPE_CHECKING:
     from podium.deploy.predict import FilePrediction
@@ -73,7 +73,7 @@ def predict(
         bool, typer.Option("--null", "-0", help="Paths of - end with NUL (find -print0).")
     ] = False,
 ) -> None:
-    """Say what pictures show, with calibrated probabilities.
+    """Say what pictures show, with probabilities at the model's temperature.
 
     Pictures that cannot be read are named at the end and do not stop the others.
     """
@@ -200,7 +200,8 @@ def _sayable(path: str) -> str:
 
 def _print_table(found: Iterator[FilePrediction], class_names: tuple[str, ...]) -> None:
     """A picture's rows as soon as it is predicted; the widths depend on no picture."""
-    wide = min(max(5, *map(len, class_names)), max(12, out.width // 3))
+    longest = max(plain(name).cell_len for name in class_names)
+    wide = min(max(5, longest), max(12, out.width // 3))
     head = True
     for one in found:
         if one.error:
@@ -225,8 +226,9 @@ Lines = Callable[["FilePrediction | None"], str]
 
 
 def _csv_lines(ranks: int) -> Lines:
-    from podium.reporting.tables import guard_cell
-
+    # Programs read this, so classes stay as they are: a guard against formulas, as in tables for
+    # spreadsheets, would make '-1 of a class -1. A path that begins like a formula can be written
+    # in another way that leads to the same file.
     def line(one: FilePrediction | None) -> str:
         cells: list[object] = ["path"]
         if one is None:
@@ -235,11 +237,11 @@ def _csv_lines(ranks: int) -> Lines:
         elif one.error:
             return ""
         else:
-            cells = [one.path]
+            cells = [f"./{one.path}" if one.path[:1] in tuple("=+-@\t\r") else one.path]
             for guess in one.guesses:
                 cells += [guess.name, f"{guess.probability:.6f}"]
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerow([guard_cell(cell) for cell in cells])
+        csv.writer(text, lineterminator="\n").writerow(cells)
         return text.getvalue()
 
     return line
@@ -270,17 +272,9 @@ def _write(line: Lines, found: Iterator[FilePrediction], to: Path | None) -> Non
     Ctrl-C puts what there is in its place, in whole lines.
     """
     if to is None:
-        screen = out.is_terminal
-
-        def show(one: FilePrediction | None) -> None:
-            text = line(one)
-            stream.write((visible(text) if screen else text).encode("utf-8", "backslashreplace"))
-            stream.flush()
-
-        stream = typer.get_binary_stream("stdout")
-        show(None)
+        write_data(line(None))
         for one in found:
-            show(one)
+            write_data(line(one))
         return
     from podium.files import atomic_write
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from podium.errors import ConfigError, one_line
+from podium.files import decode_text
 from podium.terminal import err, out
 
 if TYPE_CHECKING:
@@ -168,10 +169,10 @@ def _warn(host: str, port: int, token: bool) -> None:
 def _read_token(path: Path) -> str:
     least, most = _TOKEN
     try:
-        text = path.read_text(encoding="ascii").strip()
+        text = decode_text(path.read_bytes()).strip()
     except (OSError, ValueError) as error:
         raise ConfigError(f"--token-file {path} cannot be read ({one_line(error)}).") from None
-    if not least <= len(text) <= most or not text.isprintable() or " " in text:
+    if not (least <= len(text) <= most and text.isascii() and text.isprintable()) or " " in text:
         raise ConfigError(
             f"--token-file {path}: expected {least} to {most} letters, digits and signs in one "
             "line, such as those of `openssl rand -hex 32`."

@@ -12,6 +12,8 @@ from podium.errors import ConfigError, UserError
 from podium.terminal import bars, err, out, plain
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from podium.comparison import Assumptions, Plan, Sheet, Verdicts
     from podium.reporting.labels import Labels
 
@@ -40,8 +42,8 @@ def compare(
 
     RUN is a finished run, a contender (all its seeds) or a whole study; or a CSV file from any
     tool with the columns path, label and one column of predicted classes for each model
-    (NAME@3: model NAME, trained with seed 3). A column group says which images belong
-    together, such as the frames of a patient.
+    (NAME@3: model NAME, trained with seed 3), or one of scores for every class (NAME_CLASS).
+    A column group says which images belong together, such as the frames of a patient.
     """
     from podium.api import compare_sheet
     from podium.reporting.labels import labels
@@ -78,7 +80,7 @@ def _standings(verdicts: Verdicts, say: Labels) -> None:
     if several:
         table.add_column(say("t_seeds"), justify="right", no_wrap=True)
     for one in verdicts.standings:
-        cells = [
+        cells: list[str | Text] = [
             numbers[one.name],
             plain(one.label),
             place_words(one, say),
@@ -180,7 +182,12 @@ def power(
     """Say what difference a test set can show, and how many images or seeds it takes."""
     from podium.comparison import Assumptions, observed, plan, read_sheet
 
-    measured = observed(read_sheet(like)) if like else Assumptions()
+    measured = Assumptions()
+    if like:
+        sheet = read_sheet(like)
+        measured = observed(sheet)
+        for notice in sheet.notices:
+            err.print(notice, highlight=False, markup=False)
     if disagreement is not None:
         apart: float | None = disagreement / 100
     else:  # that of other runs goes with their accuracy

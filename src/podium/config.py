@@ -17,6 +17,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    FiniteFloat,
     field_serializer,
     field_validator,
     model_validator,
@@ -234,6 +235,19 @@ class DataSpec(_Strict):
     """Share of each class held out for validation where there is no such folder."""
     test_fraction: float = Field(default=0.1, gt=0, lt=0.5)
     """Share of each class held out for the test where there is no such folder."""
+    min_images: int | None = Field(default=None, ge=1)
+    """Leave out classes with fewer training images than this, and say which; None: a class that is
+    too small to hold images out of is an error."""
+    window: tuple[FiniteFloat, FiniteFloat] | None = None
+    """Grey values deeper than 8 bit that become black and white, such as [-1000, 400] of
+    Hounsfield units; None: chosen from the training images, and said."""
+
+    @field_validator("window")
+    @classmethod
+    def _window_rises(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not value[0] < value[1]:
+            raise ValueError("two values, [black, white], the first below the second")
+        return value
 
 
 class StudySpec(_Strict):

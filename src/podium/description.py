@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from podium.config import Pooling
+from podium.data.grey import AS_BEFORE_WINDOWS, StoredWindows
 from podium.errors import PodiumError, RunFolderError
 from podium.models import rebuild_model
 from podium.store import read_json
@@ -48,6 +49,8 @@ class ModelDescription(BaseModel):
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """What logits are divided by before softmax; 1 before it is fitted."""
     best_epoch: int | None = None
+    grey_windows: StoredWindows = AS_BEFORE_WINDOWS
+    """What became of grey values deeper than 8 bit; not given by runs from before."""
 
     @field_validator("class_names")
     @classmethod

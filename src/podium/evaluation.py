@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from podium.data.dataset import ImageDataset
+from podium.data.grey import OWN_WINDOWS, GreyWindows
 from podium.data.index import DataIndex
 from podium.description import read_description, rebuild
 from podium.errors import DataError
@@ -32,6 +33,8 @@ class TrainedModel:
     """Fitted on the validation images; 1 where the run is older than that, or unfinished."""
     flip_test: bool = False
     """Whether the logits are those of a picture and its mirror image, averaged."""
+    windows: GreyWindows = OWN_WINDOWS
+    """What it was trained to see of grey values deeper than 8 bit."""
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """Calibrated probabilities: softmax of logits / temperature, in float32 or wider.
@@ -65,6 +68,7 @@ def load_run(folder: RunFolder, device: torch.device | str = "cpu") -> TrainedMo
         found.normalization,
         found.temperature,
         found.flip_test,
+        found.grey_windows,
     )
 
 
@@ -107,7 +111,9 @@ def predict_split(
         raise DataError(f"There are no images in the {split} split of {index.root}.")
     place = torch.device(device)
     loader = make_loader(
-        ImageDataset(index, split, eval_transform(model.image_size), None),
+        ImageDataset(
+            index.decoded_for(model.windows), split, eval_transform(model.image_size), None
+        ),
         workers=workers,
         device=place,
         batch_size=batch_size,

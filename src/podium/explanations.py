@@ -166,7 +166,7 @@ def _maps(
     pixels: list[npt.NDArray[np.uint8]] = []
     for task in tasks:
         try:
-            picture = load_rgb(root / task.path, name=task.path)
+            picture = load_rgb(root / task.path, name=task.path, windows=model.windows)
         except DataError:
             left_out.append(task.path)
             continue

@@ -13,7 +13,7 @@ from podium.config import RunSpec
 from podium.data.dataset import EpochSampler, ImageDataset
 from podium.data.index import DataIndex
 from podium.events import Event, Notify, StopRequest
-from podium.features.extract import BF16_TOLERANCE, Backbone, View, without_classifier
+from podium.features.extract import Backbone, View, without_classifier
 from podium.inference import Batch
 from podium.models import BuiltModel
 from podium.transforms import Normalization, eval_transform, prepare
@@ -22,8 +22,6 @@ __all__ = ["Features", "compute_features", "features_are_fixed", "head_follows_b
 
 
 MOST_BYTES = 4 * 2**30
-
-WORTH_CHECKING = 1000  # images: for fewer, making sure that bf16 is sound takes longer than fp32
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,7 @@ def compute_features(
     if not head_follows_backbone(built.module, built.classifier, sample, most_images=total):
         return {}
     backbone = Backbone(built, size=size, normalization=normalization, device=device)
-    used, reason = _arithmetic(backbone, index, precision)
+    used, reason = backbone.precision_for(index, "train", precision)
     found, done, fresh = {}, 0, 0
 
     def progress(images: int) -> None:
@@ -150,13 +148,3 @@ def compute_features(
     told = f"keeps the frozen backbone's features of {total:,} images"
     notify(Event("message", "; ".join(filter(None, [told, reason, source]))))
     return found
-
-
-def _arithmetic(backbone: Backbone, index: DataIndex, precision: str) -> tuple[str, str]:
-    """Arithmetic of the training images' features, and what to say about it."""
-    if precision != "bf16" or len(index.splits["train"]) < WORTH_CHECKING:
-        return "fp32", ""
-    error = backbone.bf16_error(index, "train")
-    if error < BF16_TOLERANCE:
-        return "bf16", f"training images in bf16, within {100 * error:.2g} % of fp32"
-    return "fp32", f"in fp32, since bf16 is off by {100 * error:.2g} %"

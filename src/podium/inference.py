@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader, Sampler
 from podium.config import RunSpec
 from podium.data.dataset import ImageDataset
 from podium.events import StopRequest
+from podium.faults import Place, runs_again
 from podium.models import BuiltModel
 from podium.transforms import Normalization, prepare
 
@@ -70,6 +72,23 @@ def _tell_lost_workers_between_steps() -> None:
     signal_handling._SIGCHLD_handler_set = True  # it would set it once
 
 
+_told: set[Place] = set()
+
+
+def _tell_the_guard(script: Place, workers: int) -> None:
+    if script in _told:  # a training makes several loaders
+        return
+    _told.add(script)
+    warnings.warn_explicit(
+        f"{workers} processes to decode images would each run this script again from its top. "
+        "Images are decoded in the training's own process instead, which is slower. Put the "
+        'script\'s work under `if __name__ == "__main__":` to have them.',
+        UserWarning,
+        script.file,
+        script.line,
+    )
+
+
 def make_loader(
     dataset: ImageDataset,
     *,
@@ -89,6 +108,9 @@ def make_loader(
         indices: which images, without a `batch_sampler`; all of them if empty.
         batch_sampler: yields lists of the keys that `dataset` takes.
     """
+    if workers and (script := runs_again()) is not None:
+        _tell_the_guard(script, workers)
+        workers = 0
     if workers:
         _tell_lost_workers_between_steps()
     if batch_sampler is None:

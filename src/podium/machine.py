@@ -20,7 +20,14 @@ from podium.errors import ConfigError, RunFolderError
 from podium.store import read_json, write_json
 from podium.threads import usable_cores
 
-__all__ = ["Device", "choose_device", "choose_precision", "choose_workers", "worst_bf16_error"]
+__all__ = [
+    "Device",
+    "choose_device",
+    "choose_precision",
+    "choose_workers",
+    "has_fast_bf16",
+    "worst_bf16_error",
+]
 
 BF16_TOLERANCE = 0.05  # bf16 keeps 8 bits, so sums are off by about 0.3 %; wrong kernels by all
 
@@ -74,7 +81,22 @@ def choose_device(machine: Machine) -> Device:
         )
     if machine.precision == "fp16" and kind != "cuda":
         raise ConfigError(f"--precision fp16 needs a CUDA GPU, and this is {kind}. Use auto.")
+    if kind == "cuda":
+        _let_fp32_be_fp32()
     return Device(kind, index, machine.devices)
+
+
+def _let_fp32_be_fp32() -> None:
+    """Keep cuDNN, in this process, from rounding fp32 or choosing kernels by chance.
+
+    By default its convolutions multiply fp32 values as TF32, with 10 bits: a thousand times the
+    error that a report's figures, the folding of batch norms and `--precision fp32` count on. And
+    some of its gradients add up in an order that differs from run to run, so that no training
+    could be resumed to the same bits.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
 
 
 def choose_workers(machine: Machine, device: Device, *, decoding: bool = True) -> int:
@@ -103,8 +125,8 @@ def choose_precision(
     """Pick the arithmetic of training and say why.
 
     `auto` takes bf16 where the processor multiplies it in hardware and every layer of the model,
-    at its own shapes, agrees with fp32; fp32 elsewhere. What the check of a model found is
-    remembered for this machine, device and version of torch.
+    at its own shapes, agrees with fp32; fp16 on GPUs that have no bf16; fp32 elsewhere. What the
+    check of a model found is remembered for this machine, device and version of torch.
 
     Returns:
         `(precision, reason)`: fp32, bf16 or fp16, and a sentence.
@@ -112,7 +134,9 @@ def choose_precision(
     wanted = machine.precision
     if wanted != "auto":
         return wanted, "as asked"
-    if not _has_fast_bf16(device):
+    if not has_fast_bf16(device):
+        if device.kind == "cuda":
+            return "fp16", "this GPU has no bf16"
         return "fp32", f"no bf16 arithmetic on this {device.kind}"
     error, layer = _known_bf16_error(module, device, image_size)
     measured = f"its layers agree with fp32 within {100 * error:.2g} %"
@@ -121,7 +145,8 @@ def choose_precision(
     return "fp32", f"bf16 is off by {100 * error:.2g} % in {layer} on this machine"
 
 
-def _has_fast_bf16(device: Device) -> bool:
+def has_fast_bf16(device: Device) -> bool:
+    """Whether it multiplies bf16 in hardware: emulated, it takes 20 to 65 times as long as fp32."""
     if device.kind == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.kind == "cpu":

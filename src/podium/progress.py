@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 
 from rich.console import Console
@@ -17,8 +18,13 @@ from rich.progress import (
 )
 
 from podium.events import Event
+from podium.threads import OtherPrograms, usable_cores
 
 __all__ = ["StudyProgress"]
+
+
+LOOK_EVERY = 10.0  # seconds between two looks at what else the machine does
+BUSY = 0.2  # share of the cores that other programs use, from which on that is said
 
 
 class StudyProgress:
@@ -46,6 +52,7 @@ class StudyProgress:
         self.title = ""
         self.epochs = self.epoch = 0
         self.cost = self.spent = 0.0
+        self.others, self.looked, self.busy = OtherPrograms(), time.monotonic(), ""
 
     def __enter__(self) -> StudyProgress:
         self.progress.start()
@@ -111,8 +118,19 @@ class StudyProgress:
         self._set("run", "Epochs", self.epoch - 1, self.epochs)
         self._set("batch", f"Epoch {self.epoch}", event.step, event.total)
 
+    def _look_at_others(self) -> None:
+        """Note it where other programs take the cores: a slow training is then explained."""
+        if time.monotonic() - self.looked < LOOK_EVERY:
+            return
+        taken, cores = self.others.cores(), usable_cores()
+        self.looked = time.monotonic()
+        busy = taken >= BUSY * cores
+        self.busy = f"machine busy: others use {taken:.1f} of {cores} cores" if busy else ""
+
     def _batch(self, event: Event) -> None:
-        self._set("batch", f"Epoch {self.epoch}", event.step, event.total, f"loss {event.loss:.3f}")
+        self._look_at_others()
+        note = f"loss {event.loss:.3f}" + (f"  [yellow]{self.busy}[/yellow]" if self.busy else "")
+        self._set("batch", f"Epoch {self.epoch}", event.step, event.total, note)
         part = (self.epoch - 1 + event.step / event.total) / self.epochs
         if "study" in self.tasks:
             done = 100 * (self.spent + self.cost * part) / max(self.total, 1)
@@ -125,7 +143,8 @@ class StudyProgress:
             f"  epoch {row['epoch']:>3.0f}/{event.total}  lr {row['lr']:.0e}  "
             f"loss {row['train_loss']:.3f}  train {100 * row['train_accuracy']:5.1f} %  "
             f"valid {100 * row['valid_accuracy']:5.1f} %  "
-            f"{row['seconds']:.1f} s  {row['images_per_second']:.0f} img/s",
+            f"{row['seconds']:.1f} s  {row['images_per_second']:.0f} img/s"
+            + (f"  [yellow]({self.busy})[/yellow]" if self.busy else ""),
             highlight=False,
             soft_wrap=True,
         )

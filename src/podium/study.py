@@ -186,6 +186,8 @@ class Study:
             split_seed=data.split_seed,
             valid_fraction=data.valid_fraction,
             test_fraction=data.test_fraction,
+            min_images=data.min_images,
+            window=data.window,
             progress=lambda done, total: notify(Event("index", step=done, total=total)),
         )
         for notice in index.notices:
@@ -369,8 +371,8 @@ class Study:
                 notify(
                     Event(
                         "warning",
-                        f"{leaked} of {audit.totals[split]} {split} images have a near-duplicate "
-                        "in another split; the report gives the accuracy without them.",
+                        f"{leaked} of {audit.totals[split]} {split} images have a duplicate, or "
+                        "likely so, in another split; the report gives the accuracy without them.",
                     )
                 )
 
@@ -385,7 +387,8 @@ class Study:
 
             def small(path: str) -> tuple[str, bytes] | None:
                 try:
-                    return path, thumbnail_jpeg(load_rgb(index.root / path, name=path))
+                    picture = load_rgb(index.root / path, name=path, windows=index.windows)
+                    return path, thumbnail_jpeg(picture)
                 except UnreadableImageError:  # since it was checked; the runs say so themselves
                     return None
 

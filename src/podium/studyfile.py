@@ -1,10 +1,17 @@
-"""Study files: read, overridden and checked, with messages that name line, key and value."""
+"""Study files: read, overridden and checked, with messages that name line, key and value.
+
+YAML is read for its structure alone: a plain word stays the text that it is in the file, and the
+setting that it belongs to says whether it is a number, a switch or a name. YAML 1.1 would guess
+before that: a contender `no` would be called False, `007` 7, `1e3` a text and `010` eight.
+"""
 
 from __future__ import annotations
 
 import copy
+import re
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,13 +21,30 @@ from pydantic import ValidationError
 
 from podium.config import DataSpec, Machine, RunSpec, StudySpec
 from podium.errors import ConfigError
+from podium.files import decode_text
 
 MOST_VALUES = 100_000
 
+_NUMBER = re.compile(r"[-+.\d][-+.\deE]{0,40}")
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 100
 
-__all__ = ["built_in_studies", "load_study", "machine_settings", "study_text"]
+__all__ = ["built_in_studies", "load_study", "machine_settings", "parse_value", "study_text"]
+
+
+class _Loader(yaml.SafeLoader):
+    """Keys and plain scalars are text, but for null (`~`, or nothing) and merge keys (`<<`)."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as PyYAML declares it
+        first: [one for one in resolvers if one[0].endswith((":null", ":merge"))]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        self.flatten_mapping(node)
+        return {
+            _key_text(key): self.construct_object(value, deep=deep) for key, value in node.value
+        }
 
 
 def built_in_studies() -> dict[str, str]:
@@ -58,7 +82,13 @@ def load_study(
     if isinstance(study, Mapping):
         values, lines, source = copy.deepcopy(dict(study)), {}, "study"
     else:
-        values, lines, source = _parse(*_read_study(study))
+        text, source = _read_study(study)
+        values, lines = _parse(text, source)
+        if not isinstance(values, dict):
+            raise ConfigError(
+                f"{source}: expected a mapping with 'name', 'data' and 'contenders', "
+                f"got {_kind(values)}."
+            )
     for override in overrides:
         for key in _apply_override(values, override):
             lines[key] = 0  # what came did not come from a line
@@ -96,19 +126,57 @@ def machine_settings(**values: Any) -> Machine:
         raise ConfigError("\n".join(told)) from None
 
 
-def _parse(text: str, source: str) -> tuple[dict[str, Any], dict[str, int], str]:
+def parse_value(text: str, source: str) -> Any:
+    """What YAML stands for, each plain word as the text that it is.
+
+    Args:
+        text: the YAML.
+        source: what to call it in a message.
+
+    Raises:
+        ConfigError: it is not valid YAML, or a key is there twice.
+    """
+    return _parse(text, source)[0]
+
+
+def _parse(text: str, source: str) -> tuple[Any, dict[str, int]]:
+    """The values, and the line of every dotted key."""
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=_Loader)
         _refuse_endless(node, source)
-        values = yaml.safe_load(text)
+        _refuse_repeated(node, source)
+        # the safe loader, and checked above
+        values = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
         raise ConfigError(f"{source}: not valid YAML. {error}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(
-            f"{source}: expected a mapping with 'name', 'data' and 'contenders', "
-            f"got {_kind(values)}."
+    return values, _line_numbers(node)
+
+
+def _key_text(key: yaml.Node) -> str:
+    if not isinstance(key, yaml.ScalarNode):
+        raise yaml.constructor.ConstructorError(
+            None, None, "a list or a mapping cannot be a name", key.start_mark
         )
-    return values, _line_numbers(node), source
+    return str(key.value)
+
+
+def _refuse_repeated(node: yaml.Node | None, source: str, prefix: str = "") -> None:
+    """Refuse a key that is there twice at any level: YAML would keep the last without a word."""
+    if isinstance(node, yaml.SequenceNode):
+        for one in node.value:
+            _refuse_repeated(one, source, prefix)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    lines: dict[str, int] = {}
+    for key, value in node.value:
+        name, line = _key_text(key), key.start_mark.line + 1
+        if name in lines and not key.tag.endswith(":merge"):
+            raise ConfigError(
+                f"{source}: line {line}: {prefix}{name} is given twice, first in line "
+                f"{lines[name]}; one of the two would be lost. Remove one, or give it another name."
+            )
+        lines[name] = line
+        _refuse_repeated(value, source, f"{prefix}{name}.")
 
 
 def _refuse_endless(node: yaml.Node | None, source: str) -> None:
@@ -141,13 +209,13 @@ def _read_study(study: str | Path) -> tuple[str, str]:
         return study_text(str(study)), f"{study}.yaml"
     path = Path(study)
     try:
-        return path.read_text(encoding="utf-8"), str(study)
+        return decode_text(path.read_bytes()), str(study)
     except FileNotFoundError:
         raise ConfigError(
             f"There is no study {str(study)!r}: expected the path of a YAML file, "
             f"or one of {', '.join(ours)}."
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{study}: cannot be read as a YAML file ({error}).") from None
 
 
@@ -159,11 +227,7 @@ def _apply_override(values: dict[str, Any], override: str) -> list[str]:
         raise ConfigError(
             f"--set {override!r}: expected KEY=VALUE, such as contenders.*.epochs=2 or seeds=[0,1]."
         )
-    try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
-        raise ConfigError(f"--set {override!r}: {text!r} is not valid YAML. {error}") from None
-
+    value = parse_value(text, f"--set {override!r}")
     done: list[str] = []
 
     def put(level: Any, at: int, above: tuple[str, ...] = ()) -> None:
@@ -198,6 +262,9 @@ def _validate(values: dict[str, Any], source: str, lines: Mapping[str, int]) -> 
     if not isinstance(defaults, dict):
         raise ConfigError(f"{source}: defaults: expected a mapping, got {_kind(defaults)}.")
     if isinstance(contenders, dict):
+        often = Counter(map(str, contenders))  # plain values may have 7 and "7"
+        if twice := [name for name, times in often.items() if times > 1]:
+            raise ConfigError(f"{source}: contenders.{twice[0]} is given twice. Rename one.")
         values["contenders"] = {
             str(name): {**defaults, **recipe} if isinstance(recipe, dict) else recipe
             for name, recipe in contenders.items()
@@ -261,7 +328,10 @@ def _expected(problem: Any, parts: list[str]) -> str:
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if wanted is None:
         wanted = f"expected {message}" if problem["msg"].startswith("Input") else message
-    return f"{wanted}; got {_SHORT.repr(came)}." if not isinstance(came, dict) else f"{wanted}."
+    if isinstance(came, dict):
+        return f"{wanted}."
+    is_number = isinstance(came, str) and _NUMBER.fullmatch(came)
+    return f"{wanted}; got {came if is_number else _SHORT.repr(came)}."
 
 
 def _kind(value: Any) -> str:

@@ -26,6 +26,7 @@ from podium.events import Event, Notify, StopRequest
 from podium.frozen import Features, compute_features, features_are_fixed
 from podium.inference import Batch, batches, input_normalization, predict
 from podium.job import Job, make_loaders
+from podium.machine import has_fast_bf16
 from podium.models import batch_norms, build_model, freeze_backbone, set_train_mode
 from podium.optimizers import average_of, make_optimizer, set_rates
 from podium.probe import probe_epoch
@@ -59,7 +60,10 @@ class Trainer:
         self.normalization = input_normalization(recipe, built)
         self.module = built.module.to(memory_format=torch.channels_last)
         self.features: dict[str, Features] = {}
-        self.model, self.optimizer = fabric.setup(self.module, make_optimizer(recipe, built))
+        optimizer = make_optimizer(
+            recipe, built, fused=fabric.device.type == "cuda", bf16=has_fast_bf16(job.device)
+        )
+        self.model, self.optimizer = fabric.setup(self.module, optimizer)
         self.average = average_of(self.module, recipe.ema) if recipe.ema else None
         self.sampler, self.train_loader, self.valid_loader = make_loaders(
             job, self.size, fabric.device, rank=fabric.global_rank, world=fabric.world_size
@@ -204,12 +208,13 @@ class Trainer:
             sums[1] += (logits.detach().argmax(1) == labels).sum()
             sums[2] += len(labels)
             at.step = step
-            at.seconds = base + time.perf_counter() - began
             told = fabric.device.type == "cpu" or step % 20 == 0 or step == steps
             stopping, due = self.asked()
             if told or stopping or due:
                 read_sums()
                 self.refuse_infinite(at.loss, "training loss", f"epoch {epoch}, step {step}")
+            # after the sums: a GPU's queue of steps is only then worked off
+            at.seconds = base + time.perf_counter() - began
             if told:
                 self.notify(Event("batch", step=step, total=steps, loss=at.loss / max(at.seen, 1)))
             if stopping or due:
@@ -329,6 +334,7 @@ class Trainer:
             "mean": None if mean_std is None else list(mean_std[0]),
             "std": None if mean_std is None else list(mean_std[1]),
             "flip_test": job.recipe.flip_test,
+            "grey_windows": job.index.windows.to_json(),
             "pretrained_source": self.built.pretrained_source,
             "best_epoch": epoch,
         }
@@ -378,7 +384,8 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
-        self.fabric.strategy.precision.load_state_dict(state["scaler"])
+        if state["scaler"]:  # fp16 has one; a run that began without begins with a new one
+            self.fabric.strategy.precision.load_state_dict(state["scaler"])
         step, loss, correct, seen, seconds = state["epoch_under_way"]
         if not self.fabric.is_global_zero:  # the saved sums are those of all processes together
             loss = correct = seen = 0.0

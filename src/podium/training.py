@@ -15,11 +15,12 @@ import torch
 from lightning_fabric import Fabric
 
 from podium.allocator import recycled_memory
-from podium.errors import PodiumError
+from podium.errors import ConfigError, PodiumError
 from podium.events import Notify, StopRequest, relay
-from podium.faults import despite_lost_workers
+from podium.faults import despite_lost_workers, runs_again
 from podium.job import Job
 from podium.machine import FABRIC_PRECISION
+from podium.threads import let_waiting_threads_sleep
 from podium.trainer import Trainer
 
 __all__ = ["Job", "fit"]
@@ -45,6 +46,7 @@ def fit(job: Job, notify: Notify, stop: StopRequest | None = None) -> None:
         TrainingError: the loss is no longer finite, or memory ran out.
         UnreadableImageError: an image vanished or changed since it was checked.
         StorageError: the state cannot be saved.
+        ConfigError: several processes are wanted, and each would run the caller's script again.
     """
     despite_lost_workers(
         lambda workers: _fit(replace(job, workers=workers), notify, stop),
@@ -56,6 +58,11 @@ def fit(job: Job, notify: Notify, stop: StopRequest | None = None) -> None:
 
 def _fit(job: Job, notify: Notify, stop: StopRequest | None) -> None:
     device = job.device
+    if device.count > 1 and (script := runs_again("spawn")) is not None:
+        raise ConfigError(
+            f"{script}: each of {device.count} training processes would run this script again from "
+            'its top. Put its work under `if __name__ == "__main__":`, or take 1 device.'
+        )
     fabric = Fabric(
         accelerator=device.kind,
         devices=list(range(device.index, device.index + device.count))
@@ -70,6 +77,7 @@ def _fit(job: Job, notify: Notify, stop: StopRequest | None) -> None:
         with recycled_memory():
             Trainer(fabric, job, notify, stop).run()
     else:
+        let_waiting_threads_sleep()  # the processes that are started now
         with relay(notify, stop, device.count) as (pipes, stopping):
             # bound, not passed on: Fabric would look into arguments for modules, and refuses
             # frozen dataclasses there

@@ -32,6 +32,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy  # its parts load when they are first used
 
+from podium.auditing.evidence import Evidence
 from podium.auditing.similarity import greys, is_blank, similarity
 
 __all__ = [
@@ -95,31 +96,64 @@ def close_pairs(
 
 
 def near_pairs(
-    thumbs: Bytes, progress: Callable[[int, int], None] | None = None
-) -> list[tuple[str, int, int, int, float]]:
-    """The near-duplicates among thumbnails of shape (n, THUMB, THUMB, 3).
+    thumbs: Bytes,
+    labels: Sequence[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[list[tuple[str, int, int, int, float]], int]:
+    """The near-duplicates among pictures of which no two have the same pixels.
+
+    Args:
+        thumbs: uint8, (n, THUMB, THUMB, 3).
+        labels: the class of each; None: all are of one kind.
+        progress: called with (candidates compared, candidates in all).
 
     Returns:
-        (`near` or `mirrored`, i, j, bits of 64, similarity up to 1) with i < j, each pair once.
+        `(pairs, look_alikes)`: (`near` or `mirrored`, i, j, bits of 64, similarity up to 1) with
+        i < j, each pair once; and how many other pairs are as similar, but no more so than
+        unrelated pictures of this set can be (see `podium.auditing.evidence`).
     """
-    hashes, mirrored = perceptual_hashes(thumbs)
-    informative = ~is_blank(thumbs)
+    kinds = np.unique(labels or [""] * len(thumbs), return_inverse=True)[1].astype(np.int64)
+    found = [_alike(thumbs, mirrored, progress) for mirrored in (False, True)]
+    if not sum(map(len, found)):
+        return [], 0
+    evidence = Evidence(thumbs, kinds)
+    weights = [
+        evidence.correlation(pairs[:, 0].astype(int), pairs[:, 1].astype(int), mirrored=mirrored)
+        for mirrored, pairs in zip((False, True), found, strict=True)
+    ]
+    sure = evidence.sure(np.concatenate(weights))
     best: dict[tuple[int, int], tuple[str, int, int, int, float]] = {}
-    for step, (kind, others) in enumerate((("near", hashes), ("mirrored", mirrored))):
-        pairs = close_pairs(hashes, others, MAX_DISTANCE)
-        pairs = pairs[informative[pairs[:, 0]] & informative[pairs[:, 1]]]
-        for start in range(0, len(pairs), 2048):
-            part = pairs[start : start + 2048]
-            first, second = thumbs[part[:, 0]], thumbs[part[:, 1]]
-            alike = similarity(first, second[:, :, ::-1] if kind == "mirrored" else second)
-            for at in np.flatnonzero(alike >= MIN_SIMILARITY):
-                i, j, bits = map(int, part[at])
-                known = best.get((i, j))  # a symmetric picture resembles its mirror image, too
-                if known is None or known[4] < alike[at]:
-                    best[i, j] = (kind, i, j, bits, float(alike[at]))
-            if progress is not None:
-                progress(step * len(pairs) + min(start + 2048, len(pairs)), 2 * len(pairs))
-    return [best[key] for key in sorted(best)]
+    look_alikes: set[tuple[int, int]] = set()
+    kind = ["near"] * len(found[0]) + ["mirrored"] * len(found[1])
+    for name, (i, j, bits, alike), counts in zip(kind, np.concatenate(found), sure, strict=True):
+        pair = int(i), int(j)
+        if not counts:
+            look_alikes.add(pair)
+        # a symmetric picture resembles its mirror image, too
+        elif pair not in best or best[pair][4] < alike:
+            best[pair] = (name, *pair, int(bits), float(alike))
+    return [best[key] for key in sorted(best)], len(look_alikes - best.keys())
+
+
+def _alike(
+    thumbs: Bytes, mirrored: bool, progress: Callable[[int, int], None] | None
+) -> npt.NDArray[np.float64]:
+    """Pairs of near hashes that are similar enough: rows of i, j, bits, similarity."""
+    hashes, turned = perceptual_hashes(thumbs)
+    pairs = close_pairs(hashes, turned if mirrored else hashes, MAX_DISTANCE)
+    informative = ~is_blank(thumbs)
+    pairs = pairs[informative[pairs[:, 0]] & informative[pairs[:, 1]]]
+    found = [np.zeros((0, 4))]
+    for start in range(0, len(pairs), 2048):
+        part = pairs[start : start + 2048]
+        first, second = thumbs[part[:, 0]], thumbs[part[:, 1]]
+        alike = similarity(first, second[:, :, ::-1] if mirrored else second)
+        close = alike >= MIN_SIMILARITY
+        found.append(np.column_stack([part[close], alike[close]]))
+        if progress is not None:
+            done = min(start + 2048, len(pairs)) + mirrored * len(pairs)
+            progress(done, 2 * len(pairs))
+    return np.concatenate(found)
 
 
 def same_pairs(digests: Sequence[str]) -> list[tuple[int, int]]:

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,6 @@ from podium.auditing.record import Oddity, OddKind
 from podium.auditing.similarity import THUMB, is_blank, is_grey, small_rgb
 from podium.data.images import load_rgb
 from podium.data.index import DataIndex
-from podium.data.layout import SPLIT_NAMES
 from podium.errors import UnreadableImageError
 from podium.threads import in_order
 
@@ -72,7 +70,7 @@ def look_at_all(
 
     def look(at: int) -> None:
         try:
-            image = load_rgb(index.root / paths[at], name=paths[at])
+            image = load_rgb(index.root / paths[at], name=paths[at], windows=index.windows)
         except UnreadableImageError as error:
             vanished.append((error.path, error.reason))
             return
@@ -104,9 +102,11 @@ def odd_files(index: DataIndex, looks: Looks) -> tuple[tuple[Oddity, ...], int]:
     it is the rule, and networks cope with it.
     """
     found = [
-        Oddity(path, *_folders(path), "unreadable", reason)
-        for path, reason in (*index.unreadable, *looks.vanished)
+        Oddity(path, *index.unreadable_in[path], "unreadable", reason)
+        for path, reason in index.unreadable
     ]
+    places = dict(zip(looks.paths, zip(looks.splits, looks.labels, strict=True), strict=True))
+    found += [Oddity(path, *places[path], "unreadable", reason) for path, reason in looks.vanished]
     seen = looks.sizes.min(axis=1) > 0
     short, long = looks.sizes.min(axis=1), looks.sizes.max(axis=1)
     kinds: dict[OddKind, npt.NDArray[np.bool_]] = {
@@ -129,10 +129,3 @@ def odd_files(index: DataIndex, looks: Looks) -> tuple[tuple[Oddity, ...], int]:
     order = ("unreadable", *kinds)
     found.sort(key=lambda one: (order.index(one.kind), one.path))
     return tuple(found), int((is_grey(looks.thumbs) & seen).sum())
-
-
-def _folders(path: str) -> tuple[str, str]:
-    """Split and class that an unreadable file would have; no split where folders name none."""
-    first, *others = PurePosixPath(path).parts[:-1] or ("",)
-    split = SPLIT_NAMES.get(first.lower(), "") if others else ""
-    return split, others[0] if split else first

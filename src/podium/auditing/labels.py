@@ -12,9 +12,10 @@ image for the most probable class whose threshold it reaches; what is off the di
 Where a classifier errs more often than the labels, that names its own errors. So an image must
 besides be more likely wrong than right, by Bayes' rule with the rate of wrong labels.
 
-Measured on 14,492 pictures of 100 sports (83 % classified as labelled, out of fold), with labels
-changed on purpose: at random, or to the class that the right one is taken for most often. What
-was wrong before counts as a false alarm here.
+Measured on 14,492 pictures of 100 sports, by features of the same network at 128 pixels (83 %
+classified as labelled, out of fold; other features are used now), with labels changed on purpose:
+at random, or to the class that the right one is taken for most often. What was wrong before counts
+as a false alarm here.
 
                       changed      joint alone           joint and Bayes       estimated errors
                                named  prec.  recall   named  prec.  recall    joint  this module
@@ -38,9 +39,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
-from scipy.special import expit, log_softmax
+from scipy.special import expit, log_softmax, logit
 
-from podium.auditing.record import LabelFindings, LabelIssue
+from podium.auditing.record import LEAST_ACCURACY, LabelFindings, LabelIssue
 from podium.data.index import DataIndex
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "find_label_issues",
     "find_suspects",
     "out_of_fold_logits",
+    "standardised",
 ]
 
 Floats = npt.NDArray[np.float64]
@@ -112,7 +114,8 @@ def find_label_issues(
         device: where the network runs: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
 
     Returns:
-        The issues, rank 1 first. Where no two classes have `FOLDS` images each, there are none
+        The issues, rank 1 first. `estimated_errors` is None where the check is too weak, see
+        `LEAST_ACCURACY`. Where no two classes have `FOLDS` images each, there are none
         and `accuracy` is 0; `method` says so.
 
     Raises:
@@ -130,7 +133,7 @@ def find_label_issues(
     if len(judged) < 2:
         return LabelFindings(
             (),
-            0,
+            None,
             0.0,
             f"Labels were not judged: that takes two classes with {FOLDS} different images or "
             f"more each, and there is {'one' if len(judged) else 'none'}.",
@@ -141,7 +144,7 @@ def find_label_issues(
         if progress is not None:
             progress("labels", done, total)
 
-    features = embed(index, device=device, progress=tell)
+    features = standardised(embed(index, device=device, progress=tell))
     rows = np.flatnonzero(np.isin(labels, judged))
     suspects = find_suspects(
         features[rows], np.searchsorted(judged, labels[rows]).astype(np.int64), units[rows]
@@ -163,10 +166,24 @@ def find_label_issues(
         )
     return LabelFindings(
         tuple(issues),
-        round(suspects.calibration.error_rate * len(rows)),
+        round(suspects.calibration.error_rate * len(rows))
+        if suspects.accuracy >= LEAST_ACCURACY
+        else None,
         suspects.accuracy,
         _method(left_out),
     )
+
+
+def standardised(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Each feature with mean 0 and standard deviation 1; those that never vary stay 0.
+
+    The covariance is shrunk towards one variance for all, and the stages of a network answer on
+    scales of their own. On 1,793 pictures of 100 sports 83.1 % were right out of fold, 81.4 % as
+    they come.
+    """
+    spread = features.std(axis=0)
+    spread[spread < 1e-6] = 1.0
+    return np.asarray((features - features.mean(axis=0)) / spread, dtype=np.float32)
 
 
 def _enough(labels: Integers, units: Integers, classes: int) -> Integers:
@@ -199,7 +216,9 @@ def find_suspects(
     """
     units = np.arange(len(labels)) if groups is None else groups
     logits = out_of_fold_logits(features, labels, deal_folds(labels, units))
-    calibration = calibrate(logits, labels)
+    accuracy = float((logits.argmax(axis=1) == labels).mean())
+    assumed = PRIOR_ERRORS[0] / sum(PRIOR_ERRORS) if accuracy < LEAST_ACCURACY else None
+    calibration = calibrate(logits, labels, assumed)
     probabilities = np.exp(log_softmax(calibration.scale * logits, axis=1))
     _, _, confident = confident_joint(probabilities, labels)
     rows = np.arange(len(labels))
@@ -221,7 +240,7 @@ def find_suspects(
         p_wrong=wrong[images],
         probabilities=probabilities,
         calibration=calibration,
-        accuracy=float((probabilities.argmax(axis=1) == labels).mean()),
+        accuracy=accuracy,
     )
 
 
@@ -323,7 +342,7 @@ def _shrink(covariance: Floats, lengths: Floats, size: int) -> Floats:
     return shrunk
 
 
-def calibrate(logits: Floats, labels: Integers) -> Calibration:
+def calibrate(logits: Floats, labels: Integers, error_rate: float | None = None) -> Calibration:
     """The scale and the rate of wrong labels under which the labels are most likely.
 
     A temperature alone (Guo et al., 2017) would have to explain wrong labels as timid logits. So
@@ -332,9 +351,11 @@ def calibrate(logits: Floats, labels: Integers) -> Calibration:
     Args:
         logits: of shape (n, classes), out of fold.
         labels: of shape (n,).
+        error_rate: of the labels, 0 to 1; None: the one under which they are most likely.
     """
     rows, classes = np.arange(len(labels)), logits.shape[1]
     wrong, right = PRIOR_ERRORS
+    fixed = None if error_rate is None else float(logit(error_rate))
 
     def cost(parameters: Floats) -> float:
         own = np.exp(log_softmax(np.exp(parameters[0]) * logits, axis=1)[rows, labels])
@@ -345,9 +366,9 @@ def calibrate(logits: Floats, labels: Integers) -> Calibration:
 
     found = minimize(
         cost,
-        x0=[-1.5, -4.0],
+        x0=[-1.5, -4.0 if fixed is None else fixed],
         method="Nelder-Mead",
-        bounds=[(-5.0, 1.0), (-12.0, 0.0)],
+        bounds=[(-5.0, 1.0), (-12.0, 0.0) if fixed is None else (fixed, fixed)],
         options={"xatol": 0.01, "fatol": 1e-7, "maxiter": 200},
     )
     return Calibration(float(np.exp(found.x[0])), float(expit(found.x[1])))

@@ -14,6 +14,7 @@ import numpy as np
 
 from podium.auditing import duplicates
 from podium.auditing.duplicates import components, near_pairs, same_pairs
+from podium.auditing.evidence import FALSE_SHARE
 from podium.auditing.files import EXTREME, TINY, Looks, look_at_all, odd_files
 from podium.auditing.record import (
     FORMAT,
@@ -78,9 +79,11 @@ def audit_images(
     settings: dict[str, Any] = {
         "max_distance": duplicates.MAX_DISTANCE,
         "min_similarity": duplicates.MIN_SIMILARITY,
+        "false_share": FALSE_SHARE,
         "tiny": TINY,
         "extreme_shape": EXTREME,
-        "labels": labels,
+        "labels": "stages" if labels else False,  # the features that they are judged by
+        **({"grey_windows": index.windows.to_json()} if index.deep else {}),
     }
     place = _place(index, settings, cache_folder)
     known = _known(place, index)
@@ -90,7 +93,7 @@ def audit_images(
     seconds = {"files": time.perf_counter() - began}
     looks = look_at_all(index, workers=workers, progress=_part("images", progress))
     seconds["images"] = time.perf_counter() - began - sum(seconds.values())
-    pairs = _all_pairs(index, looks, _part("pairs", progress))
+    pairs, look_alikes = _all_pairs(index, looks, _part("pairs", progress))
     groups = components(len(looks.paths), [(i, j) for _, i, j, _, _ in pairs])
     oddities, grey = odd_files(index, looks)
     seconds["pairs"] = time.perf_counter() - began - sum(seconds.values())
@@ -105,6 +108,7 @@ def audit_images(
             "classes": len(index.classes),
             "greyscale": grey,
             "skipped": sum(index.skipped.values()),
+            "look_alikes": look_alikes,
             **{name: len(split) for name, split in index.splits.items()},
         },
         class_counts={name: index.class_counts(name) for name in index.splits},
@@ -145,8 +149,11 @@ def _known(place: Path, index: DataIndex) -> Audit | None:
 
 def _all_pairs(
     index: DataIndex, looks: Looks, progress: Callable[[int, int], None] | None
-) -> list[tuple[PairKind, int, int, int, float]]:
-    """(kind, i, j, bits, similarity), each pair of pictures once, as the strictest kind."""
+) -> tuple[list[tuple[PairKind, int, int, int, float]], int]:
+    """(kind, i, j, bits, similarity), each pair of pictures once, as the strictest kind.
+
+    And how many pairs are alike, but no more so than this set's pictures are anyway.
+    """
     found: dict[tuple[int, int], tuple[PairKind, int, int, int, float]] = {}
     files = [index.digests.get(path) or f"?{path}" for path in looks.paths]
     pixels = [digest or f"?{path}" for digest, path in zip(looks.pixels, looks.paths, strict=True)]
@@ -161,12 +168,14 @@ def _all_pairs(
         copies.setdefault(digest, []).append(place)
     groups = list(copies.values())
     single = np.asarray([group[0] for group in groups])
-    for near, a, b, bits, alike in near_pairs(looks.thumbs[single], progress):
+    labels = [looks.labels[at] for at in single]
+    near_ones, look_alikes = near_pairs(looks.thumbs[single], labels, progress)
+    for near, a, b, bits, alike in near_ones:
         first, second = groups[a], groups[b]
         for i, j in {(first[0], j) for j in second} | {(i, second[0]) for i in first}:
             at = (min(i, j), max(i, j))
             found.setdefault(at, ("near" if near == "near" else "mirrored", *at, bits, alike))
-    return [found[at] for at in sorted(found)]
+    return [found[at] for at in sorted(found)], look_alikes
 
 
 def _named(

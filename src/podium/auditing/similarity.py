@@ -9,7 +9,17 @@ import numpy.typing as npt
 import scipy  # its parts load when they are first used
 from PIL import Image
 
-__all__ = ["THUMB", "greys", "is_blank", "is_grey", "similarity", "small_rgb"]
+__all__ = [
+    "THUMB",
+    "WINDOWS",
+    "crop_grey",
+    "grey_fits",
+    "greys",
+    "is_blank",
+    "is_grey",
+    "similarity",
+    "small_rgb",
+]
 
 THUMB = 32
 """Side of the square thumbnails, in pixels: 3 KB a picture, so 600 MB for 200,000 pictures."""
@@ -89,7 +99,7 @@ def similarity(first: Bytes, second: Bytes) -> Floats:
     worth = np.flatnonzero(_correlation(*grey) >= GLANCE)
     for start in range(0, len(worth), 512):
         part = worth[start : start + 512]
-        fits = _fits(grey[0][part], grey[1][part])
+        fits = grey_fits(grey[0][part], grey[1][part])
         part, fits = part[fits.max(axis=0) >= FIT], fits[:, fits.max(axis=0) >= FIT]
         a, b = _comparable(first[part], second[part])
         for choice in np.argsort(-fits, axis=0)[:TRIES]:
@@ -97,8 +107,17 @@ def similarity(first: Bytes, second: Bytes) -> Floats:
     return scores
 
 
-def _fits(a: Floats, b: Floats) -> Floats:
-    """Correlation of greys in each window, of a (even rows) and of b (odd rows)."""
+def grey_fits(a: Floats, b: Floats) -> Floats:
+    """How well a part of one picture fits all of the other one: correlations of greys.
+
+    Args:
+        a: (n, THUMB, THUMB), as `greys` gives them.
+        b: the same.
+
+    Returns:
+        (2 windows, n): in row 2w, window w of `a` with the whole of `b`; in row 2w + 1, window w
+        of `b` with the whole of `a`.
+    """
     crops_a, crops_b = _all_crops(a), _all_crops(b)
     of_a = np.einsum("wnp,np->wn", crops_a, crops_b[0])
     of_b = np.einsum("wnp,np->wn", crops_b, crops_a[0])
@@ -149,6 +168,12 @@ def _mostly(a: Floats, b: Floats) -> Floats:
         _unit(np.take_along_axis(cells, kept[..., None], axis=1)) for cells in (cells_a, cells_b)
     ]
     return np.asarray((vectors[0] * vectors[1]).sum(axis=1), dtype=np.float32)
+
+
+def crop_grey(pictures: Floats, window: Window, side: int) -> Floats:
+    """The mean in each cell of a grid over the window: (n, THUMB, THUMB) -> (n, side, side)."""
+    rows, columns = (_averaging(low, high, THUMB, side) for low, high in window)
+    return np.asarray(rows @ pictures @ columns.T, dtype=np.float32)
 
 
 def _crop(pictures: Floats, window: Window) -> Floats:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
+from numbers import Integral
 
 import numpy as np
 import numpy.typing as npt
@@ -107,27 +108,19 @@ def power_recipes(
         ConfigError: a value is out of range.
     """
     _check(n, difference, disagreement)
-    if seeds < 2:
-        raise ConfigError(f"seeds: expected 2 or more for a test over seeds, got {seeds}.")
-    from scipy.special import stdtrit
-
+    _check_count("seeds", seeds, 2, "2 or more for a test over seeds")
+    _check_count("contenders", contenders, 2)
     _check_chance(seed_sd, image_share)
     total = max(0.0, disagreement - difference**2)  # variance of an image's outcome
     image, rest, seed = image_share * total, (1 - image_share) * total, seed_sd**2
     random = np.random.default_rng(0)
     count = seeds * n
-    # seed effects of every contender: a pair's own square, and that of all pairs together
-    effects = random.normal(0, np.sqrt((n * seed + rest) / 2), (DRAWS, contenders, seeds))
-    own = (effects[:, 0] - effects[:, 1]).var(axis=1, ddof=1)
-    each = effects[:, :2].var(axis=2, ddof=1)
-    effects -= effects.mean(axis=1, keepdims=True)
-    effects -= effects.mean(axis=2, keepdims=True)
     freedom = (contenders - 1) * (seeds - 1)
-    pooled = 2 * (effects**2).sum(axis=(1, 2)) / freedom
 
     def square(expected: float, freedom: int) -> npt.NDArray[np.float64]:
         return np.asarray(expected * random.chisquare(freedom, DRAWS) / freedom)
 
+    own, each, pooled = _seed_squares(random, (n * seed + rest) / 2, contenders, seeds)
     image_square = square(seeds * image + rest, n - 1)
     rest_square = square(rest, (seeds - 1) * (n - 1))
     spread = np.sqrt(seed / seeds + image / n + rest / count)
@@ -137,10 +130,53 @@ def power_recipes(
     # as `podium.comparison.verdicts` takes the largest p: pooled, with the seeds taken as fixed...
     reach = np.maximum(t * t * np.maximum(own, pooled) + images, z * z * image_square)
     if contenders > 2:  # ... and each contender by its own seeds
+        from scipy.special import stdtrit
+
         welch = each.sum(axis=1)
         t_welch = stdtrit((seeds - 1) * welch**2 / (each**2).sum(axis=1), level / 2)
         reach = np.maximum(reach, t_welch**2 * welch + images)
     return float((means**2 * count > reach).mean())
+
+
+def _seed_squares(
+    random: np.random.Generator, variance: float, contenders: int, seeds: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Draws of what a pair's seeds show of their variance, without drawing the seeds.
+
+    Lengths and angles of a few normal vectors of `seeds - 1` dimensions are enough, and Bartlett's
+    decomposition gives them: the memory grows with neither contenders nor seeds.
+
+    Args:
+        random: what draws.
+        variance: of a contender's effect over its seeds.
+        contenders: of the study.
+        seeds: of each.
+
+    Returns:
+        `(own, each, pooled)`: the mean square of the pair's difference, shape (DRAWS,); of its two
+        contenders, shape (DRAWS, 2); of all pairs together, shape (DRAWS,).
+    """
+    d, zero = seeds - 1, np.zeros(DRAWS)
+
+    def length(dimensions: int) -> npt.NDArray[np.float64]:
+        return np.sqrt(random.chisquare(dimensions, DRAWS)) if dimensions > 0 else zero
+
+    def along(dimensions: int) -> npt.NDArray[np.float64]:
+        return random.normal(size=DRAWS) if dimensions > 0 else zero
+
+    first = np.stack([length(d), zero, zero])
+    second = np.stack([along(d), length(d - 1), zero])
+    own = variance * np.square(first - second).sum(axis=0) / d
+    each = variance * np.stack([np.square(one).sum(axis=0) for one in (first, second)], axis=1) / d
+    if contenders == 2:
+        return own, each, own
+    # the mean of the others against that of the pair, and the others among themselves
+    rest = contenders - 2
+    others = np.stack([along(d), along(d - 1), length(d - 2)]) / np.sqrt(rest)
+    apart = variance * np.square((first + second) / 2 - others).sum(axis=0) / d
+    among = variance * np.square(length((rest - 1) * d)) / d
+    squares = own / 2 + 2 * rest / contenders * apart + among
+    return own, each, 2 * squares / (contenders - 1)
 
 
 @dataclass(frozen=True)
@@ -255,8 +291,7 @@ def plan(n: int, difference: float, seeds: int = 1, given: Assumptions | None = 
         raise ConfigError(
             f"difference: expected more than 0 and at most 100 points, got {100 * difference:g}."
         )
-    if seeds < 1:
-        raise ConfigError(f"seeds: expected 1 or more, got {seeds}.")
+    _check_count("seeds", seeds, 1)
     _check(n, difference, given.disagreement_at(difference))
 
     def power(images: int, wanted: float, count: int) -> float:
@@ -312,9 +347,16 @@ def _smallest_whole(enough: Callable[[int], bool], low: int, high: int) -> int |
     return top
 
 
+def _check_count(name: str, value: object, least: int, wanted: str = "", most: int = 0) -> None:
+    """Refuse what is not a whole number from `least` to `most` (0: without an end)."""
+    if not isinstance(value, Integral):
+        raise ConfigError(f"{name}: expected a whole number, got {value!r}.")
+    if int(value) < least or (most and int(value) > most):
+        raise ConfigError(f"{name}: expected {wanted or f'{least} or more'}, got {value}.")
+
+
 def _check(n: int, difference: float, disagreement: float) -> None:
-    if n < 2:
-        raise ConfigError(f"n: expected 2 test images or more, got {n}.")
+    _check_count("n", n, 2, f"2 test images or more, at most {MOST_IMAGES:,}", MOST_IMAGES)
     if not abs(difference) <= disagreement <= 1:
         raise ConfigError(
             f"disagreement: expected {100 * abs(difference):g} to 100 % of the images (models that "
@@ -327,8 +369,7 @@ def _check_assumptions(given: Assumptions) -> None:
     if not 0 < given.accuracy < 1:
         raise ConfigError(f"accuracy: expected more than 0 and less than 100 %, got "
                           f"{100 * given.accuracy:g} %.")  # fmt: skip
-    if given.contenders < 2:
-        raise ConfigError(f"contenders: expected 2 or more, got {given.contenders}.")
+    _check_count("contenders", given.contenders, 2)
     if not 0 < given.target < 1:
         raise ConfigError(f"power: expected more than 0 and less than 1, got {given.target:g}.")
     if given.disagreement is not None and not 0 < given.disagreement <= 1:
@@ -340,5 +381,8 @@ def _check_assumptions(given: Assumptions) -> None:
 
 
 def _check_chance(seed_sd: float, image_share: float) -> None:
-    if seed_sd < 0 or not 0 <= image_share <= 1:
-        raise ConfigError("Expected a seed_sd of 0 or more and an image_share of 0 to 1.")
+    if not 0 <= seed_sd <= 1 or not 0 <= image_share <= 1:
+        raise ConfigError(
+            f"Expected a seed_sd of 0 or more, up to 100 points, and an image_share of 0 to 1; got "
+            f"{100 * seed_sd:g} points and {image_share:g}."
+        )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from podium.comparison.columns import answers_in, read_rows
+from podium.comparison.vocabulary import same_classes, same_paths, some
 from podium.config import RunSpec, StudySpec
 from podium.errors import DataError, RunFolderError
 from podium.store import Predictions, RunFolder, SplitName, StudyFolder
@@ -61,10 +63,12 @@ class _Column:
     paths: tuple[str, ...]
     labels: tuple[str, ...]
     predicted: tuple[str, ...]
-    class_names: tuple[str, ...]
+    class_names: tuple[str, ...] = ()
+    """All that the model knows, in its order; of a CSV that is not told."""
     recipe: RunSpec | None = None
     valid_accuracy: float | None = None
     groups: tuple[str, ...] | None = None
+    notices: tuple[str, ...] = ()
 
 
 def read_sheet(
@@ -74,8 +78,9 @@ def read_sheet(
 
     Args:
         sources: each a study's folder (all its finished runs), a contender's folder (its seeds),
-            a run's folder, or a CSV file with the columns `path`, `label` and one column of
-            predicted class names a model; `NAME@3` is model NAME trained with seed 3. A column
+            a run's folder, or a CSV file with the columns `path`, `label` and for each model one
+            column of predicted class names, or of scores for every class, named after the class
+            (`NAME_CLASS` for the model NAME); `NAME@3` is model NAME trained with seed 3. A column
             `group` says which images belong together (the patient, say).
         split: which predictions of a run to read.
         shared: compare on the images that all have in common, where they differ.
@@ -188,8 +193,7 @@ def _from_csv(path: Path) -> list[_Column]:
         "model, in UTF-8; `group` may say which images belong together."
     )
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.reader(file))
+        rows = read_rows(path)
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as CSV ({error}). {expected}") from None
     head = [name.strip() for name in rows[0]] if rows else []
@@ -213,48 +217,75 @@ def _from_csv(path: Path) -> list[_Column]:
     if len(set(paths)) != len(paths):
         twice = next(one for one in paths if paths.count(one) > 1)
         raise DataError(f"{path} names {twice!r} more than once; expected a row an image.")
-    known = tuple(sorted({*labels, *(cell for name in models for cell in cells[name])}))
+    try:
+        answers, told = answers_in({name: cells[name] for name in models}, labels, path.stem)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    notices = tuple(f"{path}: {one}" for one in told)
     found = []
-    for name in models:
+    for name, predicted in answers.items():
         stem, at, seed = name.rpartition("@")
         own, number = (stem, int(seed)) if at and seed.isdecimal() and stem else (name, 0)
         found.append(
-            _Column(
-                path.resolve(),
-                own,
-                own,
-                number,
-                str(path),
-                paths,
-                labels,
-                cells[name],
-                known,
-                groups=lower.get("group"),
-            )
-        )
+            _Column(path.resolve(), own, own, number, str(path), paths, labels, predicted,
+                    groups=lower.get("group"), notices=notices)
+        )  # fmt: skip
     return found
+
+
+def _in_one_vocabulary(columns: Sequence[_Column]) -> tuple[list[_Column], list[str]]:
+    """The same columns, with classes and paths spelled as in the first; and what to tell of it."""
+    first = columns[0]
+    known: set[str] = set()
+    # columns of one CSV share their labels and paths, which are long
+    respelled: dict[int, dict[str, str]] = {}
+    made, told = [], []
+    for column in columns:
+        who = f"{column.source}, {column.name}"
+        meaning, notice = same_classes(
+            {*column.labels, *column.class_names}, set(column.predicted), known, who
+        )
+        told += [*column.notices, notice]
+        known |= {meaning.get(name, name) for name in (*column.labels, *column.class_names)}
+        if meaning:
+            column = replace(
+                column,
+                labels=tuple(meaning.get(name, name) for name in column.labels),
+                predicted=tuple(meaning.get(name, name) for name in column.predicted),
+                class_names=tuple(meaning.get(name, name) for name in column.class_names),
+            )
+        if set(column.paths) != set(first.paths):
+            if id(column.paths) not in respelled:
+                respelled[id(column.paths)] = same_paths(first.paths, column.paths)
+            here = respelled[id(column.paths)]
+            if here:
+                path = column.paths[0]
+                told.append(f"{column.source}: {path!r} is read as {here[path]!r}, and so on.")
+                column = replace(column, paths=tuple(here[path] for path in column.paths))
+        made.append(column)
+    return made, list(dict.fromkeys(filter(None, told)))
 
 
 def _align(columns: Sequence[_Column], shared: bool) -> Sheet:
     """Put all columns on the images of the first, in one order."""
+    columns, notices = _in_one_vocabulary(columns)
     first = columns[0]
     common = set(first.paths).intersection(*(column.paths for column in columns))
     odd = next((one for one in columns if set(one.paths) != set(first.paths)), None)
-    notices = []
     if odd is not None:
         if not shared or not common:
-            raise DataError(
-                f"{odd.source} has {len(odd.paths):,} images and {first.source} "
-                f"{len(first.paths):,}; {len(common):,} are common to all. A paired test needs the "
-                "same images. Score both on one test set, or compare on the common ones alone "
-                "(--shared)."
-            )
+            raise DataError(_other_images(first, odd, len(common)))
         notices.append(f"Compared on the {len(common):,} images that all have in common.")
     paths = tuple(path for path in first.paths if path in common)
     truth = dict(zip(first.paths, first.labels, strict=True))
-    names = tuple(sorted({name for column in columns for name in column.class_names}))
-    if all(column.class_names == first.class_names for column in columns):
-        names = first.class_names
+    names = first.class_names
+    if not names or any(column.class_names != names for column in columns):
+        every = {
+            name
+            for column in columns
+            for name in (*column.class_names, *column.labels, *column.predicted)
+        }
+        names = tuple(sorted(every))
     number = {name: at for at, name in enumerate(names)}
     answers: dict[tuple[Path, str], dict[int, Indices]] = {}
     members: dict[tuple[Path, str], list[_Column]] = {}
@@ -293,6 +324,7 @@ def _align(columns: Sequence[_Column], shared: bool) -> Sheet:
             )
         )
     labels = np.asarray([number[truth[path]] for path in paths], dtype=np.int64)
+    notices += _never_right(contenders, labels)
     groups = _groups(columns, paths)
     return Sheet(names, paths, labels, tuple(contenders), tuple(notices), groups)
 
@@ -312,6 +344,42 @@ def _groups(columns: Sequence[_Column], paths: tuple[str, ...]) -> Indices | Non
             )
     names, numbers = np.unique([of[path] for path in paths], return_inverse=True)
     return None if len(names) == len(paths) else numbers.astype(np.int64)
+
+
+def _other_images(first: _Column, odd: _Column, common: int) -> str:
+    """That two contenders answered different images, with a path of each."""
+    alone = [
+        f"{some([path for path in one.paths if path not in known], 1)} in {one.source}"
+        for one, known in ((odd, set(first.paths)), (first, set(odd.paths)))
+        if not known.issuperset(one.paths)
+    ]
+    remedy = (
+        "Score both on one test set, or compare on the common ones alone (--shared)."
+        if common
+        else "Write the paths of the same images alike, or score both on one test set."
+    )
+    return (
+        f"{odd.source} has {len(odd.paths):,} images and {first.source} {len(first.paths):,}; "
+        f"{common:,} are common to all. A paired test needs the same images. Only "
+        f"{', and only '.join(alone)}. {remedy}"
+    )
+
+
+def _never_right(contenders: Sequence[Answers], labels: Indices) -> list[str]:
+    """A sentence for each contender that has no image right: its answers are hardly in order."""
+    told = []
+    for one in contenders:
+        if (one.predicted == labels).any():
+            continue
+        size = 1 + max(int(one.predicted.max()), int(labels.max()))
+        shares = np.bincount(one.predicted.ravel(), minlength=size) / one.predicted.size
+        chance = float(shares @ np.bincount(labels, minlength=size))
+        by_chance = f"; the same answers in a random order would be on {chance:.0f}"
+        told.append(
+            f"{one.label} is right on none of the {len(labels):,} images"
+            f"{by_chance if chance >= 1 else ''}. Check that its rows and classes are in order."
+        )
+    return told
 
 
 def _short_places(homes: Collection[Path]) -> dict[Path, str]:

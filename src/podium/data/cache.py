@@ -22,7 +22,7 @@ import filelock
 import numpy as np
 
 from podium.data.images import squeeze
-from podium.data.index import DataIndex, load_checked
+from podium.data.index import DataIndex
 from podium.data.pixels import FORMAT, CachedPixels, PixelFile, file_bytes, writing
 from podium.data.places import cache_root
 from podium.events import Event, Notify, StopRequest, silent
@@ -99,12 +99,12 @@ class _Wanted:
 
     def __init__(self, index: DataIndex, split: str, size: int, folder: Path) -> None:
         paths = index.splits[split].paths
-        raw = b"".join(bytes.fromhex(index.digests[path]) for path in paths)
+        raw = b"".join(bytes.fromhex(index.pixel_digest(path)) for path in paths)
         table = np.frombuffer(raw, dtype=np.uint8).reshape(-1, 32)
         self.digests, first, rows = np.unique(table, axis=0, return_index=True, return_inverse=True)
         self.rows = rows.reshape(-1).astype(np.int64)
         self.size = size
-        self.images = [(index.root / paths[i], paths[i]) for i in first]
+        self.index, self.paths = index, [paths[i] for i in first]
         self.bytes = file_bytes(len(self.digests), size)
         key = hashlib.sha256(self.digests.tobytes()).hexdigest()
         self.path = folder / f"{size}px-v{FORMAT}-{key[:32]}.pixels"
@@ -132,9 +132,7 @@ def _build(
         for file in older:
             if (pixels := file.find(one.digests[row])) is not None:
                 return pixels.tobytes()
-        path, name = one.images[row]
-        picture = load_checked(path, name, one.digests[row].tobytes().hex())
-        return squeeze(picture, side).tobytes()
+        return squeeze(one.index.load(one.paths[row]), side).tobytes()
 
     def work(rows: Sequence[int]) -> list[tuple[int, bytes]]:
         return [(row, decode(row)) for row in rows]

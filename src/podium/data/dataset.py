@@ -56,6 +56,7 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
         self.paths = index.splits[split].paths
         self.labels = index.splits[split].labels
         self.digests = [index.digests.get(path) for path in self.paths]
+        self.windows = index.windows
         self.transform = transform
         self.seed = seed
         self.cached = cached
@@ -75,7 +76,9 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
         if kept is not None:
             return kept
         path = self.paths[number]
-        return self.transform.source(load_checked(self.root / path, path, self.digests[number]))
+        return self.transform.source(
+            load_checked(self.root / path, path, self.digests[number], self.windows)
+        )
 
 
 class EpochSampler(Sampler[list[EpochKey]]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import re
@@ -10,11 +11,12 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError, features
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+from podium.data.grey import OWN_WINDOWS, GreyValues, GreyWindows, describe_grey, to_8_bit
 from podium.errors import UnreadableImageError
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "MAX_BYTES",
     "MAX_PIXELS",
+    "Stored",
     "decode_rgb",
     "decode_with_mode",
     "load_rgb",
@@ -32,7 +35,7 @@ __all__ = [
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
-    | {".ppm", ".pgm", ".pbm", ".pnm"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif"}
 )
 """Endings, in lower case, of files that are taken for images."""
 
@@ -47,30 +50,45 @@ GREY_MODES = frozenset({"1", "L", "LA", "La", "F"})
 
 # Only what the endings above promise, whatever a file is really called. Pillow knows more, and
 # hands some of it (EPS) to other programs; pictures from the web are often AVIF by another name.
-_FORMATS = ["JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM"]
-if features.check("avif"):
-    _FORMATS.append("AVIF")
+_FORMATS = ["JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "AVIF"]
 
 
-def load_rgb(path: Path, *, name: str | None = None, at_least: int | None = None) -> Image.Image:
+@dataclass(frozen=True)
+class Stored:
+    """How a file stores its picture.
+
+    Attributes:
+        mode: Pillow's, such as `RGB`, `L`, `CMYK`, `I;16`.
+        values: of grey that is deeper than 8 bit.
+        deep_colour: whether colours have 16 bits, of which Pillow reads the upper 8.
+    """
+
+    mode: str
+    values: GreyValues | None = None
+    deep_colour: bool = False
+
+
+def load_rgb(
+    path: Path,
+    *,
+    name: str | None = None,
+    windows: GreyWindows = OWN_WINDOWS,
+) -> Image.Image:
     """Read a picture as 8-bit RGB, turned as its EXIF says; the first frame of several.
 
     Args:
         path: the file.
         name: what to call it in an error; empty: its path.
-        at_least: a JPEG may come at a half, a quarter or an eighth of its size, several times
-            faster, as long as no side is shorter than this; empty: as it is stored.
+        windows: of the data set, for grey values deeper than 8 bit; see `podium.data.grey`.
 
     Returns:
-        A picture of mode RGB. Transparency lies on white. Deeper values are scaled to 8 bit:
-        integers from 0 to 65535 (or their maximum, if larger), floats from 0 to 1; floats and
-        32-bit integers that reach beyond 1 but not beyond 255 are taken for 8-bit values.
+        A picture of mode RGB. Transparency lies on white.
 
     Raises:
         UnreadableImageError: the file cannot be read, is no image, is cut short or too large.
     """
     called = name or str(path)
-    return decode_rgb(read_image_file(path, called), called, at_least)
+    return decode_rgb(read_image_file(path, called), called, windows=windows)
 
 
 def read_image_file(path: Path, name: str) -> bytes:
@@ -95,37 +113,51 @@ def read_image_file(path: Path, name: str) -> bytes:
 
 
 def decode_rgb(
-    content: bytes, name: str, at_least: int | None = None, *, max_pixels: int = MAX_PIXELS
+    content: bytes,
+    name: str,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    windows: GreyWindows = OWN_WINDOWS,
 ) -> Image.Image:
     """As `load_rgb`, from bytes.
 
     Args:
         content: of the file.
         name: what to call it in an error.
-        at_least: as in `load_rgb`.
         max_pixels: more are refused from the header alone, for those who trust pictures less.
+        windows: as in `load_rgb`.
     """
-    return decode_with_mode(content, name, at_least, max_pixels=max_pixels)[0]
+    with _decoded(content, name, max_pixels) as (image, _):
+        return _to_rgb(image, windows)
 
 
-def decode_with_mode(
-    content: bytes, name: str, at_least: int | None = None, *, max_pixels: int = MAX_PIXELS
-) -> tuple[Image.Image, str]:
-    """As `decode_rgb`, and the mode that the picture is stored in (`RGB`, `L`, `CMYK`...)."""
+def decode_with_mode(content: bytes, name: str) -> tuple[Image.Image, Stored]:
+    """As `decode_rgb`, and how the picture is stored."""
+    with _decoded(content, name, MAX_PIXELS) as (image, stored):
+        return _to_rgb(image, OWN_WINDOWS), replace(stored, values=describe_grey(image))
+
+
+@contextmanager
+def _decoded(content: bytes, name: str, max_pixels: int) -> Iterator[tuple[Image.Image, Stored]]:
+    """The picture, upright and in its own mode, and how it is stored, but for its values.
+
+    What goes wrong with it, in this block too, is told as one kind of error.
+    """
     max_pixels = min(max_pixels, MAX_PIXELS)
     if not content:
         raise UnreadableImageError(name, "the file is empty (0 bytes)")
+    if content[4:8] == b"ftyp":
+        _know_heif()
     try:
         with _pillow_is_quiet(), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             width, height = image.size
             if width * height > max_pixels:
                 raise UnreadableImageError(name, _too_large(f"{width:,} x {height:,}", max_pixels))
-            mode = image.mode
-            if at_least is not None:
-                image.draft("RGB", (at_least, at_least))  # nothing, but for JPEGs
+            # a decoder's raw mode, such as RGB;16B, is gone once the picture is loaded
+            stored = Stored(image.mode, None, image.mode[0] != "I" and ";16" in str(image.tile))
             with _in_flight.of(image.width * image.height):
                 image.load()
-                return _to_rgb(_upright(image)), mode
+                yield _upright(image), stored
     except UnreadableImageError:
         raise
     except UnidentifiedImageError:
@@ -147,6 +179,15 @@ def squeeze(image: Image.Image, size: int) -> Image.Image:
     return image.resize((size, size), Image.Resampling.BILINEAR)
 
 
+@functools.cache
+def _know_heif() -> None:
+    """Teach Pillow HEIC, as phones write it: once, and only where there may be such a picture."""
+    import pi_heif
+
+    pi_heif.register_heif_opener()
+    _FORMATS.append("HEIF")
+
+
 def _too_large(pixels: str, limit: int) -> str:
     return f"{pixels} pixels are more than the limit, {limit:,}"
 
@@ -158,30 +199,15 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        return _from_deep(image)
+def _to_rgb(image: Image.Image, windows: GreyWindows) -> Image.Image:
+    deep = to_8_bit(image, windows)
+    if deep is not None:
+        return deep
     if "transparency" in image.info or image.mode in ("RGBA", "RGBa", "LA", "La", "PA"):
         flat = Image.new("RGBA", image.size, "white")
         flat.alpha_composite(image.convert("RGBA"))
         return flat.convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _from_deep(image: Image.Image) -> Image.Image:
-    """16-bit, 32-bit and float greyscale to 8 bit; Pillow's own conversion would clip at 255."""
-    values = np.array(image, dtype=np.float32)
-    np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-    top = float(values.max(initial=0.0))
-    if image.mode == "F" and top <= 1.0:
-        scale = 255.0
-    elif top <= 255.0 and image.mode in ("F", "I"):
-        scale = 1.0
-    else:
-        scale = 255.0 / max(65535.0, top)
-    values *= np.float32(scale)
-    grey = np.clip(np.rint(values, out=values), 0, 255, out=values).astype(np.uint8)
-    return Image.fromarray(grey).convert("RGB")
 
 
 def thumbnail_jpeg(image: Image.Image, side: int = 160, quality: int = 80) -> bytes:

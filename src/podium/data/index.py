@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from podium.data.images import GREY_MODES, decode_rgb, decode_with_mode, read_image_file
-from podium.data.layout import Found, find_images
-from podium.data.verdicts import Verdict, VerdictCache
-from podium.errors import ConfigError, DataError, UnreadableImageError
-from podium.threads import in_order
+from podium.data.checking import check_files, load_checked, readable_images
+from podium.data.grey import OWN_WINDOWS, GreyWindows, Window, grey_notices
+from podium.data.layout import LAYOUT, Found, find_images
+from podium.data.splits import Split, hold_out, make_split, without_small
+from podium.data.verdicts import Verdict
+from podium.data.words import counted, named, shown
+from podium.errors import ConfigError, DataError
 
-__all__ = ["SPLITS", "DataIndex", "Split", "build_index"]
+__all__ = ["SPLITS", "DataIndex", "Split", "build_index", "build_scored_index", "load_checked"]
 
 SPLITS = ("train", "valid", "test")
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Images of one split: `paths` relative to the root, with '/'; `labels` int64 of shape (n,)."""
-
-    name: str
-    paths: tuple[str, ...]
-    labels: npt.NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.paths)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +39,9 @@ class DataIndex:
         fingerprint: SHA-256 over bytes and labels of all images, wherever they lie.
         statistics: spread of sizes, formats and modes.
         digests: SHA-256 of the bytes of each image of the splits, by path.
+        windows: what grey values deeper than 8 bit are made of.
+        deep: paths of the images that have such values.
+        unreadable_in: split and class of each unreadable image, by path.
     """
 
     root: Path
@@ -62,6 +53,20 @@ class DataIndex:
     fingerprint: str
     statistics: dict[str, Any]
     digests: dict[str, str] = field(default_factory=dict)
+    windows: GreyWindows = OWN_WINDOWS
+    deep: frozenset[str] = frozenset()
+    unreadable_in: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    def decoded_for(self, windows: GreyWindows) -> DataIndex:
+        """The same images, decoded as a model wants them that was trained on others."""
+        return self if windows == self.windows else replace(self, windows=windows)
+
+    def pixel_digest(self, path: str) -> str:
+        """SHA-256 that decoded pixels can be kept under: of the bytes, and the window if deep."""
+        digest = self.digests[path]
+        if path not in self.deep:
+            return digest
+        return hashlib.sha256(f"{digest} {self.windows}".encode()).hexdigest()
 
     def class_counts(self, split: str) -> dict[str, int]:
         """Images of each class in a split."""
@@ -74,7 +79,7 @@ class DataIndex:
         Raises:
             UnreadableImageError: it vanished, cannot be read any more, or has other bytes.
         """
-        return load_checked(self.root / path, path, self.digests.get(path))
+        return load_checked(self.root / path, path, self.digests.get(path), self.windows)
 
     def split_fingerprint(self, split: str) -> str:
         """SHA-256 over the bytes and labels of a split's images, wherever they lie."""
@@ -88,7 +93,7 @@ class DataIndex:
     def summary(self) -> dict[str, Any]:
         """What `data.json` holds; plain values only."""
         return {
-            "root": _shown(str(self.root)),
+            "root": shown(str(self.root)),
             "classes": list(self.classes),
             "splits": {name: self.class_counts(name) for name in self.splits},
             "totals": {name: len(split) for name, split in self.splits.items()},
@@ -97,6 +102,7 @@ class DataIndex:
             "notices": list(self.notices),
             "fingerprint": self.fingerprint,
             "test_fingerprint": self.split_fingerprint("test"),
+            **({"grey_windows": self.windows.to_json()} if self.deep else {}),
             **self.statistics,
         }
 
@@ -107,11 +113,13 @@ def build_index(
     split_seed: int = 0,
     valid_fraction: float = 0.1,
     test_fraction: float = 0.1,
+    min_images: int | None = None,
+    window: Window | None = None,
     cache_folder: Path | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> DataIndex:
-    """Find the images of a folder, decode every one of them once, and settle the splits.
+    """Find the images of a folder, read every one of them once, and settle the splits.
 
     Args:
         root: a folder with `train/`, `valid/` and `test/` (a folder a class in each), or with a
@@ -120,186 +128,139 @@ def build_index(
         valid_fraction: share of each class that is held out for validation then, above 0 and
             below 0.5; at least one image.
         test_fraction: the same for the test.
-        cache_folder: where to remember which files were found in order; empty: Podium's cache.
-        workers: threads that decode; empty: one a core.
-        progress: called with (files checked, files to check).
+        min_images: classes with fewer training images (before any are held out) are left out;
+            None: a class that is too small to hold out of is an error.
+        window: grey values deeper than 8 bit that become black and white; None: chosen from the
+            training images.
+        cache_folder: where to remember which files were found in order; None: Podium's cache.
+        workers: threads that decode; None: one a core.
+        progress: called with (files read, files to read).
 
     Raises:
         ConfigError: a fraction is out of range.
-        DataError: the folder is missing, empty, of one class, or has no usable train split.
+        DataError: the folder is missing, empty, of one class, or has no usable train split; or
+            none of a class's images can be read.
     """
     fractions = {"valid": valid_fraction, "test": test_fraction}
     for name, fraction in fractions.items():
         if not 0 < fraction < 0.5:
             raise ConfigError(f"{name}_fraction: expected more than 0, less than 0.5: {fraction}.")
     found = find_images(Path(root).expanduser())
-    verdicts = _check(found, cache_folder, workers, progress)
-    unreadable = tuple(
-        (_shown(path), verdicts[path].error) for path in sorted(verdicts) if verdicts[path].error
-    )
-    notices = list(found.notices)
-    if unreadable:
-        notices.append(f"{_count(len(unreadable), 'file')} cannot be read and left out.")
-    readable = _readable(found, verdicts)
-    train = readable.get("train", {})
-    lost = sorted(set(found.splits.get("train", {})) - set(train))
-    if lost:
-        theirs = {_shown(path) for label in lost for path in found.splits["train"][label]}
-        why = [pair for pair in unreadable if pair[0] in theirs]
-        raise DataError(
-            f"No training image of {_names(lost)} can be read: "
-            f"{'; '.join(f'{path} ({reason})' for path, reason in why[:3])}. "
-            "Mend the files, or remove the class."
-        )
+    if "train" not in found.splits:
+        there = " and ".join(sorted(found.splits))
+        raise DataError(f"{found.root} has {there} images, but no train folder. {LAYOUT}")
+    verdicts = check_files(found, cache_folder, workers, progress)
+    readable, notices = readable_images(found, verdicts)
+    if min_images is not None:
+        readable = without_small(readable, min_images, notices)
+    train = readable["train"]
     if len(train) < 2:
         raise DataError(
             f"Expected images of two or more classes in {found.root}, found "
-            f"{_names(sorted(train)) if train else 'none'} alone. A classifier needs a folder of "
+            f"{named(sorted(train)) if train else 'none'} alone. A classifier needs a folder of "
             "images for each class: train/CLASS/*.jpg or CLASS/*.jpg."
         )
     missing = [split for split in ("valid", "test") if not readable.get(split)]
     if missing:
-        readable |= _hold_out(train, {name: fractions[name] for name in missing}, split_seed)
+        readable |= hold_out(train, {name: fractions[name] for name in missing}, split_seed)
         shares = " and ".join(f"{100 * fractions[name]:g} % for {name}" for name in missing)
         notices.append(
             f"No images for {' and '.join(missing)} were found: held out {shares} of each class, "
             f"at random with seed {split_seed}."
         )
     classes = tuple(sorted(train))
-    splits = {split: _split(split, readable[split], classes, notices) for split in SPLITS}
+    splits = {split: make_split(split, readable[split], classes, notices) for split in SPLITS}
     notices += _leaks(splits, verdicts)
-    kept = [verdicts[path] for split in splits.values() for path in split.paths]
+    learned = [verdicts[path].values for path in splits["train"].paths]
+    windows = GreyWindows.of([one for one in learned if one is not None], window)
+    return _index(found, verdicts, classes, splits, windows, notices, chosen=window is not None)
+
+
+def build_scored_index(
+    root: str | Path,
+    split: str = "test",
+    *,
+    cache_folder: Path | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> DataIndex:
+    """The images of a folder that a trained model is to be scored on; nothing is held out.
+
+    Args:
+        root: a folder as for `build_index`. Without split folders, all its images are meant.
+        split: what to take where there are split folders; the index has this split alone.
+        cache_folder: as for `build_index`.
+        workers: as for `build_index`.
+        progress: as for `build_index`.
+
+    Raises:
+        DataError: the folder cannot be used, or has split folders but not this one.
+    """
+    found = find_images(Path(root).expanduser())
+    if not found.is_split:
+        found = replace(found, splits={split: found.splits["train"]})
+    elif not found.splits.get(split):
+        there = " and ".join(sorted(name for name, classes in found.splits.items() if classes))
+        raise DataError(
+            f"{found.root} has {there} images, but none for {split}. Choose one of those splits, "
+            "or give the folder that holds the class folders itself."
+        )
+    found = replace(found, splits={split: found.splits[split]})
+    verdicts = check_files(found, cache_folder, workers, progress)
+    readable, notices = readable_images(found, verdicts)
+    classes = tuple(sorted(readable[split]))
+    splits = {split: make_split(split, readable[split], classes, notices)}
+    return _index(found, verdicts, classes, splits, OWN_WINDOWS, notices, chosen=False)
+
+
+def _index(
+    found: Found,
+    verdicts: dict[str, Verdict],
+    classes: tuple[str, ...],
+    splits: dict[str, Split],
+    windows: GreyWindows,
+    notices: list[str],
+    *,
+    chosen: bool,
+) -> DataIndex:
+    kept = {path: verdicts[path] for split in splits.values() for path in split.paths}
+    deep = {path: one.values for path, one in kept.items() if one.values is not None}
+    learned = set(splits["train"].paths) if "train" in splits else set()
+    notices += grey_notices(
+        [values for path, values in deep.items() if path in learned],
+        [values for path, values in deep.items() if path not in learned],
+        windows,
+        len(kept),
+        chosen=chosen,
+    )
+    coloured = sum(one.deep_colour for one in kept.values())
+    if coloured:
+        notices.append(
+            f"{counted(coloured, 'image')} with 16 bits a colour: the upper 8 are used. If only "
+            "the lower 10 or 12 hold values, the pictures are nearly black: convert them to 8 bit."
+        )
     return DataIndex(
         root=found.root,
         classes=classes,
         splits=splits,
-        skipped={_shown(kind): count for kind, count in sorted(found.skipped.items())},
-        unreadable=unreadable,
-        notices=tuple(map(_shown, notices)),
-        fingerprint=_fingerprint(splits, classes, verdicts),
+        skipped={shown(kind): count for kind, count in sorted(found.skipped.items())},
+        unreadable=tuple(
+            (shown(path), verdicts[path].error) for path in sorted(verdicts) if verdicts[path].error
+        ),
+        notices=tuple(map(shown, notices)),
+        fingerprint=_fingerprint(splits, classes, verdicts, windows if deep else None),
         statistics=_statistics(kept),
-        digests={path: verdicts[path].digest for split in splits.values() for path in split.paths},
+        digests={path: one.digest for path, one in kept.items()},
+        windows=windows,
+        deep=frozenset(deep),
+        unreadable_in={
+            shown(path): (split if found.is_split else "", label)
+            for split, by_class in found.splits.items()
+            for label, paths in by_class.items()
+            for path in paths
+            if verdicts[path].error
+        },
     )
-
-
-def _check(
-    found: Found,
-    cache_folder: Path | None,
-    workers: int | None,
-    progress: Callable[[int, int], None] | None,
-) -> dict[str, Verdict]:
-    """Decode every file that the cache does not know in its present state."""
-    cache = VerdictCache(found.root, cache_folder)
-    paths = sorted(
-        path for classes in found.splits.values() for paths in classes.values() for path in paths
-    )
-    verdicts = {path: verdict for path in paths if (verdict := cache.get(path)) is not None}
-    todo = [path for path in paths if path not in verdicts]
-
-    def look(path: str) -> Verdict:
-        return inspect_image(found.root / path, path)
-
-    # Pillow decodes without the interpreter's lock, so threads use all cores
-    try:
-        with contextlib.closing(in_order(look, todo, threads=workers)) as results:
-            for done, (path, verdict) in enumerate(zip(todo, results, strict=True), 1):
-                verdicts[path] = verdict
-                cache.put(path, verdict)
-                if progress is not None and (done % 50 == 0 or done == len(todo)):
-                    progress(done, len(todo))
-    finally:  # when interrupted: at once, and without losing what was checked
-        if todo:
-            cache.save()
-    return verdicts
-
-
-def load_checked(file: Path, name: str, digest: str | None) -> Image.Image:
-    """As `podium.data.images.load_rgb`, and refuse a file whose SHA-256 is not `digest`."""
-    content = read_image_file(file, name)
-    picture = decode_rgb(content, name)
-    if digest is not None and hashlib.sha256(content).hexdigest() != digest:
-        raise UnreadableImageError(name, "it changed since it was checked")
-    return picture
-
-
-def inspect_image(path: Path, name: str) -> Verdict:
-    """Decode one file: its hash, size and mode, or why it cannot be read."""
-    if _shown(name) != name:
-        return Verdict(error="the name is not valid UTF-8; rename the file or its folder")
-    digest = ""
-    try:
-        content = read_image_file(path, name)
-        digest = hashlib.sha256(content).hexdigest()
-        image, mode = decode_with_mode(content, name)
-    except UnreadableImageError as error:
-        return Verdict(digest=digest, error=error.reason)
-    grey = mode in GREY_MODES or mode.startswith("I")
-    return Verdict(digest, image.width, image.height, grey, PurePosixPath(name).suffix.lower())
-
-
-def _readable(found: Found, verdicts: dict[str, Verdict]) -> dict[str, dict[str, list[str]]]:
-    """Sorted paths by split and class, without what cannot be read and what is empty then."""
-    kept = {
-        split: {
-            name: sorted(path for path in paths if not verdicts[path].error)
-            for name, paths in classes.items()
-        }
-        for split, classes in found.splits.items()
-    }
-    return {
-        split: {name: paths for name, paths in classes.items() if paths}
-        for split, classes in kept.items()
-    }
-
-
-def _hold_out(
-    train: dict[str, list[str]], fractions: dict[str, float], seed: int
-) -> dict[str, dict[str, list[str]]]:
-    """Split each class at random; depends on the seed and the sorted paths alone."""
-    parts: dict[str, dict[str, list[str]]] = {"train": {}, **{name: {} for name in fractions}}
-    least = 1 + len(fractions)
-    for label, paths in train.items():
-        if len(paths) < least:
-            raise DataError(
-                f"Class {label!r} has {_count(len(paths), 'image')}; at least {least} are needed "
-                f"to hold out {' and '.join(fractions)} images. Add some, remove the class, or "
-                "make the missing folders yourself."
-            )
-        key = hashlib.sha256(f"{seed}\0{label}".encode()).digest()
-        random = np.random.default_rng(np.frombuffer(key, dtype="<u4"))
-        shuffled = [paths[at] for at in random.permutation(len(paths))]
-        for name, fraction in fractions.items():
-            count = max(1, round(fraction * len(paths)))
-            parts[name][label], shuffled = shuffled[:count], shuffled[count:]
-        if not shuffled:  # tiny classes: rounding must leave one to train on
-            shuffled = [parts[next(iter(fractions))][label].pop()]
-        parts["train"][label] = sorted(shuffled)
-    return parts
-
-
-def _split(
-    name: str, by_class: dict[str, list[str]], classes: tuple[str, ...], notices: list[str]
-) -> Split:
-    unknown = sorted(set(by_class) - set(classes))
-    if unknown:
-        count = sum(len(by_class[label]) for label in unknown)
-        notices.append(
-            f"{name} has {_count(count, 'image')} of {_names(unknown)}, which train does not "
-            "have; left out."
-        )
-    absent = [label for label in classes if not by_class.get(label)]
-    if absent and name != "train":
-        notices.append(f"{name} has no image of {_names(absent)}.")
-    pairs = sorted(
-        (path, number) for number, label in enumerate(classes) for path in by_class.get(label, [])
-    )
-    if not pairs:
-        raise DataError(
-            f"No image of {name} belongs to a class of train ({_names(list(classes))}). "
-            "Name the class folders alike in every split."
-        )
-    labels = np.asarray([number for _, number in pairs], dtype=np.int64)
-    return Split(name, tuple(path for path, _ in pairs), labels)
 
 
 def _leaks(splits: dict[str, Split], verdicts: dict[str, Verdict]) -> list[str]:
@@ -310,7 +271,7 @@ def _leaks(splits: dict[str, Split], verdicts: dict[str, Verdict]) -> list[str]:
         for name in ("valid", "test")
     }
     return [
-        f"{_count(count, 'image')} of {name} also in train, byte for byte: what is scored there "
+        f"{counted(count, 'image')} of {name} also in train, byte for byte: what is scored there "
         "was learned by heart."
         for name, count in counts.items()
         if count
@@ -318,10 +279,22 @@ def _leaks(splits: dict[str, Split], verdicts: dict[str, Verdict]) -> list[str]:
 
 
 def _fingerprint(
-    splits: dict[str, Split], classes: tuple[str, ...], verdicts: dict[str, Verdict]
+    splits: dict[str, Split],
+    classes: tuple[str, ...],
+    verdicts: dict[str, Verdict],
+    windows: GreyWindows | None,
 ) -> str:
-    """SHA-256 over what is trained and tested on: stays the same when the folder is moved."""
+    """SHA-256 over what is trained and tested on: stays the same when the folder is moved.
+
+    Args:
+        splits: the images.
+        classes: their names.
+        verdicts: with their digests.
+        windows: where there are images that look otherwise through another one.
+    """
     total = hashlib.sha256()
+    if windows is not None:
+        total.update(f"{windows}\n".encode())
     for split in splits.values():
         for path, label in zip(split.paths, split.labels, strict=True):
             line = f"{split.name}\0{classes[label]}\0{path}\0{verdicts[path].digest}\n"
@@ -329,7 +302,9 @@ def _fingerprint(
     return total.hexdigest()
 
 
-def _statistics(kept: list[Verdict]) -> dict[str, Any]:
+def _statistics(images: Mapping[str, Verdict]) -> dict[str, Any]:
+    kept = images.values()
+
     def spread(values: list[int]) -> list[int]:
         return [min(values), int(np.median(values)), max(values)]
 
@@ -337,19 +312,7 @@ def _statistics(kept: list[Verdict]) -> dict[str, Any]:
         "width": spread([verdict.width for verdict in kept]),
         "height": spread([verdict.height for verdict in kept]),
         "greyscale": sum(verdict.grey for verdict in kept),
-        "formats": dict(Counter(verdict.suffix for verdict in kept).most_common()),
+        "formats": dict(
+            Counter(PurePosixPath(path).suffix.lower() for path in images).most_common()
+        ),
     }
-
-
-def _shown(path: str) -> str:
-    """A path that can be printed and stored: bytes that are no UTF-8 become escapes."""
-    return path.encode("utf-8", "backslashreplace").decode()
-
-
-def _names(names: list[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more classes"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -1,197 +1,353 @@
-"""How folders are read: which are splits, which are classes, which files are passed over."""
+"""How folders are read: which are splits, which are classes, which files are passed over.
+
+Folders come as people keep them. What can be read in one way only is read in that way; what
+cannot is refused with the line that helps. Nothing is read as other classes, or left out, without
+a word.
+"""
 
 from __future__ import annotations
 
 import os
-import unicodedata
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from podium.data.images import IMAGE_SUFFIXES
+from podium.data.walk import HIDDEN, Folder, passed_over, read_folder, unread_pictures, walk_images
+from podium.data.words import counted, listed
 from podium.errors import DataError
 
-__all__ = ["SPLIT_NAMES", "Found", "find_images", "passed_over", "walk_images"]
+__all__ = ["LAYOUT", "SPLIT_NAMES", "Found", "find_images", "passed_over", "walk_images"]
 
 SPLIT_NAMES = {
     "train": "train", "training": "train",
     "val": "valid", "valid": "valid", "validation": "valid", "dev": "valid",
     "test": "test", "testing": "test",
 }  # fmt: skip
-"""Folder names, in lower case, that are taken for splits."""
+"""Words, in lower case, that make a folder's name that of a split."""
+
+_FILLERS = frozenset({"set", "sets", "data", "dataset", "images", "image", "imgs", "img", "split"})
 
 LAYOUT = (
     "Expected train/CLASS/*.jpg, valid/CLASS/*.jpg and test/CLASS/*.jpg, or CLASS/*.jpg "
     "without splits."
 )
 
+LOOSE = "images outside of a class folder"
+
+Classes = dict[str, list[str]]
+
 
 @dataclass(frozen=True)
 class Found:
-    """Image files by split and class, as paths relative to `root`. Nothing was opened yet."""
+    """Image files by split and class, as paths relative to `root`. Nothing was opened yet.
+
+    Attributes:
+        root: the folder that paths are relative to.
+        splits: split -> class -> paths with '/'. Without split folders all is `train`.
+        skipped: files and folders that were passed over, by kind.
+        notices: what a user should know, a sentence each.
+        is_split: whether there are split folders.
+    """
 
     root: Path
-    splits: dict[str, dict[str, list[str]]]
+    splits: dict[str, Classes]
     skipped: Counter[str]
     notices: list[str]
+    is_split: bool
 
 
 def find_images(root: Path) -> Found:
     """List the image files of a folder.
 
     A folder without splits gives a single split, `train`. A folder that holds nothing but one
-    other folder, as unpacked archives do, stands for that one.
+    other folder, as unpacked archives do, stands for that one. Splits may be within the class
+    folders, too: `CLASS/train/*.jpg`.
 
     Raises:
-        DataError: it is missing, no folder, empty, or has validation or test images alone.
+        DataError: it is missing, not a folder, empty or not readable in part; or its layout can
+            be read in no way, or in several.
     """
-    if not root.is_dir():
-        what = "is a file" if root.exists() else "does not exist"
-        raise DataError(f"{root} {what}: expected a folder of images. {LAYOUT}")
-    skipped: Counter[str] = Counter()
+    whole = _read(root)
+    *around, top = _unwrapped(whole, into_splits=False)
+    skipped = whole.all_passed()
     notices: list[str] = []
-    try:
-        top, folders = root, _folders(root)
-        while len(folders) == 1 and _split_of(folders[0]) is None and _holds_folders(folders[0]):
-            top, folders = folders[0], _folders(folders[0])
-    except OSError as error:
-        raise DataError(f"{root} cannot be read ({error.strerror}).") from None
-    by_split = _by_split(folders)
-    if not by_split:
-        splits = {"train": _classes(top, folders, skipped)}
+    if by_split := _by_split(top):
+        _refuse_lost([], top)
+        splits, inner = _classes_of_splits(top, by_split, notices)
+        around += [top, *inner]
+    elif within := _splits_within_classes(top):
+        splits = within
+        notices.append(
+            f"The class folders hold split folders ({', '.join(sorted(within))}): read as "
+            "CLASS/SPLIT."
+        )
+        around += [top, *top.folders]
     else:
-        twice = [[f.name for f in same] for same in by_split.values() if len(same) > 1]
-        if twice:
-            raise DataError(
-                f"{top} has two folders for one split ({' and '.join(twice[0])}). Keep one."
-            )
-        if "train" not in by_split:
-            raise DataError(
-                f"{top} has {' and '.join(f[0].name for f in by_split.values())}, but no train "
-                f"folder. {LAYOUT}"
-            )
-        others = [folder.name for folder in folders if _split_of(folder) is None]
-        if others:
-            notices.append(f"Not a split, and passed over: {', '.join(sorted(others)[:5])}.")
-        splits = {
-            name: _classes(top, _folders(same[0]), skipped) for name, same in by_split.items()
-        }
+        if top.images and not _with_images(top):
+            _refuse_flat(top)
+        splits = {"train": _classes(top, top, notices, in_split=False)}
+        if around:
+            notices.append(f"The classes are the folders in {top.path}, which alone holds images.")
+        around.append(top)
     if not any(paths for classes in splits.values() for paths in classes.values()):
-        told = ", ".join(f"{count} {what}" for what, count in skipped.items())
+        told = ", ".join(f"{count} {what}" for what, count in sorted(skipped.items()))
         raise DataError(
             f"There are no images in {root}{f' (passed over: {told})' if told else ''}. {LAYOUT}"
         )
-    _count_loose_files(top, by_split, skipped)
+    _tell_loose(whole, around, skipped, notices)
+    _tell_unread(whole, notices)
     _tell_lookalikes(splits, notices)
-    return Found(top, splits, skipped, notices)
+    return Found(top.path, splits, skipped, notices, bool(by_split or within))
 
 
-def _by_split(folders: list[Path]) -> dict[str, list[Path]]:
-    """Folders by the split that they hold; none where `train` and the like are class names."""
-    named = [folder for folder in folders if _split_of(folder) is not None]
-    if len(named) < len(folders) and not any(_holds_folders(folder) for folder in named):
-        return {}  # pictures of a train beside those of a plane
-    found: dict[str, list[Path]] = {}
-    for folder in named:
-        found.setdefault(SPLIT_NAMES[folder.name.lower()], []).append(folder)
+def _read(root: Path) -> Folder:
+    """Everything in a folder, or why not: what cannot be read could be a class."""
+    if not os.path.isdir(root):  # noqa: PTH112 - Path.is_dir raises where it may not look
+        what = "is a file" if os.path.exists(root) else "does not exist"  # noqa: PTH110
+        raise DataError(f"{root} {what}: expected a folder of images. {LAYOUT}")
+    top, failed = read_folder(root)
+    if failed:
+        paths = [_inside(root, Path(str(error.filename))) for error in failed]
+        raise DataError(
+            f"{counted(len(failed), 'folder')} of {root} cannot be read "
+            f"({failed[0].strerror or failed[0]}): {listed(paths)}. Their classes and pictures "
+            "would be missing. Give yourself the right to read them (on Linux and macOS: "
+            f"chmod -R u+rX {root}), or move them away."
+        )
+    return top
+
+
+def _unwrapped(folder: Folder, *, into_splits: bool) -> list[Folder]:
+    """The folder, and down to the one that it stands for.
+
+    As long as a single folder in it has images, and those in folders of its own, that is the one:
+    what an archive or a download puts around a data set. A data set has two classes at least.
+    """
+    way = [folder]
+    while True:
+        inner = _with_images(way[-1])
+        if len(inner) != 1 or not _with_images(inner[0]):
+            return way
+        if _split_of(inner[0]) is not None and not into_splits:
+            return way
+        _refuse_lost([one for one in way[-1].folders if one is not inner[0]], way[-1])
+        way.append(inner[0])
+
+
+def _with_images(folder: Folder) -> list[Folder]:
+    return [one for one in folder.folders if one.holds_images]
+
+
+def _split_of(folder: Folder) -> str | None:
+    """The split that a name alone says: `test_set`, `ValidationData`, `train2017`."""
+    split, rest = _parts(folder)
+    return split if rest == "" else None
+
+
+def _parts(folder: Folder) -> tuple[str | None, str]:
+    """The split that a folder's name has as one of its words, and the words beside it."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", folder.name).lower()
+    words = [word for word in re.split(r"[\W\d_]+", spaced) if word]
+    words = [part for word in words for part in _without_filler(word)]
+    splits = [SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES]
+    if len(splits) != 1:
+        return None, ""
+    rest = [word for word in words if word not in SPLIT_NAMES and word not in _FILLERS]
+    return splits[0], " ".join(rest)
+
+
+def _without_filler(word: str) -> tuple[str, ...]:
+    """`trainset` is two words."""
+    for filler in _FILLERS:
+        if word.removesuffix(filler) in SPLIT_NAMES:
+            return word.removesuffix(filler), filler
+    return (word,)
+
+
+def _by_split(top: Folder) -> dict[str, Folder] | None:
+    """Folders by the split that they hold; None where there are no split folders.
+
+    Names of splits may have words in common: `seg_train` and `seg_test`.
+    """
+    groups: dict[str, dict[str, list[Folder]]] = {}
+    for folder in top.folders:
+        split, rest = _parts(folder)
+        if split is not None:
+            groups.setdefault(rest, {}).setdefault(split, []).append(folder)
+    named = groups.get("")
+    if named is None:
+        pairs = {
+            rest: group for rest, group in groups.items() if "train" in group and len(group) > 1
+        }
+        if len(pairs) > 1:
+            names = sorted(one.name for group in pairs.values() for few in group.values()
+                           for one in few)  # fmt: skip
+            raise DataError(
+                f"{top.path} has several folders for one split ({listed(names)}). Give the one "
+                f"set that you mean a folder of its own. {LAYOUT}"
+            )
+        named = next(iter(pairs.values()), None)
+    if named is None:
+        return None
+    folders = [folder for same in named.values() for folder in same]
+    others = [one for one in _with_images(top) if one not in folders]
+    alone = len(named) == 1 or "train" not in named
+    if others and alone and not any(map(_with_images, folders)):
+        return None  # pictures of a train beside those of a plane
+    twice = [[one.name for one in same] for same in named.values() if len(same) > 1]
+    if twice:
+        raise DataError(
+            f"{top.path} has two folders for one split ({' and '.join(twice[0])}). Keep one."
+        )
+    return {split: same[0] for split, same in named.items()}
+
+
+def _classes_of_splits(
+    top: Folder, by_split: dict[str, Folder], notices: list[str]
+) -> tuple[dict[str, Classes], list[Folder]]:
+    """Split -> class -> images; and the folders that lie around the class folders."""
+    others = [one for one in top.folders if one not in by_split.values()]
+    if others:
+        told = [f"{one.name} ({_contents(one)})" for one in others]
+        notices.append(f"Not a split, and passed over: {listed(told)}.")
+    ways = {name: _unwrapped(folder, into_splits=True) for name, folder in by_split.items()}
+    if "train" in ways:
+        known = {one.name for one in ways["train"][-1].folders}
+        for name, folder in by_split.items():
+            if name != "train" and known & {one.name for one in folder.folders}:
+                ways[name] = [folder]  # a test of a single class, and folders within that
+        if by_split["train"].images and not _with_images(by_split["train"]):
+            _refuse_flat(by_split["train"])
+    splits = {name: _classes(top, way[-1], notices, in_split=True) for name, way in ways.items()}
+    return splits, [folder for way in ways.values() for folder in way]
+
+
+def _splits_within_classes(top: Folder) -> dict[str, Classes] | None:
+    """Classes by split where every class folder holds split folders; None where none does."""
+    folders = _with_images(top)
+    inside = {one.name: _by_split(one) or {} for one in folders}
+    whole = [
+        one
+        for one in folders
+        if inside[one.name] and not one.images and len(inside[one.name]) == len(_with_images(one))
+    ]
+    if not any(len(inside[one.name]) > 1 for one in folders):
+        return None
+    if any(map(_with_images, (part for parts in inside.values() for part in parts.values()))):
+        sets = [one.name for one in folders if inside[one.name]]
+        raise DataError(
+            f"{top.path} holds {listed([one.name for one in folders])}, and {listed(sets)} "
+            f"{'has' if len(sets) == 1 else 'have'} split folders with folders in them. Give the "
+            f"one that you mean: {top.path / sets[0]}"
+        )
+    if len(whole) < len(folders):
+        odd = next(one.name for one in folders if one not in whole)
+        even = next(one.name for one in folders if len(inside[one.name]) > 1)
+        raise DataError(
+            f"{top.path / even} holds split folders ({', '.join(sorted(inside[even]))}), and "
+            f"{top.path / odd} holds pictures outside of such folders: read as classes, test "
+            f"pictures would be trained on. {LAYOUT}"
+        )
+    _refuse_lost([one for one in top.folders if one not in folders], top)
+    splits: dict[str, Classes] = {}
+    for one in folders:
+        for split, folder in inside[one.name].items():
+            of_split = splits.setdefault(split, {})
+            of_split.setdefault(one.name, []).extend(folder.paths(top.path))
+    return splits
+
+
+def _classes(top: Folder, split: Folder, notices: list[str], *, in_split: bool) -> Classes:
+    """Class name -> image files at any depth below its folder, as paths relative to `top`."""
+    found: Classes = {}
+    full = _with_images(split)
+    empty = [folder for folder in split.folders if folder not in full]
+    _refuse_lost(empty, split, in_split=in_split)
+    for folder in full:
+        found.setdefault(folder.name, []).extend(folder.paths(top.path))
+    if empty and full:
+        told = [f"{one.name} ({_contents(one)})" for one in empty]
+        notices.append(f"Folders without images are no classes: {listed(told)}.")
+    nested = {one.name: [inner.name for inner in _with_images(one)] for one in full}
+    deep = [f"{name!r} holds {listed(inner)}" for name, inner in nested.items() if inner]
+    if deep:
+        notices.append(
+            f"Folders within a class folder count as that class: {listed(deep, '; ')}. If those "
+            "are your classes, move them up by one folder."
+        )
     return found
 
 
-def _folders(folder: Path) -> list[Path]:
-    return sorted(
-        entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
+def _refuse_lost(folders: list[Folder], where: Folder, *, in_split: bool = False) -> None:
+    """Stop where a folder without images was meant as a class: it must not vanish."""
+    if where.broken:
+        raise DataError(
+            f"{where.path / where.broken[0]} is a link that leads nowhere. Mend it, or remove it."
+        )
+    for folder in folders:
+        # within a split folder, a folder of whatever files can only be a class
+        meant = unread_pictures(folder) or {
+            kind: count for kind, count in folder.all_passed().items()
+            if in_split and kind != HIDDEN and not kind.startswith("system folder")
+        }  # fmt: skip
+        if meant:
+            told = ", ".join(f"{count:,} {kind}" for kind, count in sorted(meant.items()))
+            raise DataError(
+                f"{folder.path} holds no image that Podium reads, but {told}: the class "
+                f"{folder.name!r} would be lost. Convert them to PNG or JPEG (or give them their "
+                "ending), or move the folder away."
+            )
+
+
+def _refuse_flat(folder: Folder) -> None:
+    """Stop where all images of training are in one folder: the classes can be in the names only."""
+    names = [Path(name).stem for name in folder.images]
+    begin = Counter(re.sub(r"[\s._()-]*\d+$", "", name) for name in names)
+    guess = ""
+    if 2 <= len(begin) <= len(names) // 2 and all(begin):
+        told = [f"{name!r} ({count:,})" for name, count in sorted(begin.items())]
+        guess = f" Their names begin with {listed(told)}, which may be classes."
+    raise DataError(
+        f"{counted(len(names), 'image')} in {folder.path} lie outside of class folders, and there "
+        f"are no class folders beside them.{guess} Make a folder for each class there, and move "
+        f"each image into its own; docs/own-data.md shows how. {LAYOUT}"
     )
 
 
-def _split_of(folder: Path) -> str | None:
-    return SPLIT_NAMES.get(folder.name.lower())
+def _contents(folder: Folder) -> str:
+    if folder.holds_images:
+        return counted(folder.count, "image")
+    kinds = folder.all_passed()
+    return ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items())) or "empty"
 
 
-def _holds_folders(folder: Path) -> bool:
-    return bool(_folders(folder))
+def _tell_loose(
+    top: Folder, folders: Iterable[Folder], skipped: Counter[str], notices: list[str]
+) -> None:
+    """Count the images that lie beside class or split folders, and name where."""
+    loose = [one.path / name for one in folders for name in sorted(one.images)]
+    if loose:
+        skipped[LOOSE] += len(loose)
+        where = sorted({_inside(top.path, path.parent) for path in loose})
+        notices.append(
+            f"{counted(len(loose), 'image')} outside of a class folder, in {listed(where)}, "
+            f"{'is' if len(loose) == 1 else 'are'} not used: {_inside(top.path, loose[0])}"
+            f"{', ...' if len(loose) > 1 else ''}"
+        )
 
 
-def _classes(top: Path, folders: list[Path], skipped: Counter[str]) -> dict[str, list[str]]:
-    """Class name -> image files at any depth below its folder."""
-    found: dict[str, list[str]] = {}
-    for folder in folders:
-        # one spelling for names that look the same: macOS writes them decomposed
-        name = unicodedata.normalize("NFC", folder.name)
-        images = _walk(top, folder, skipped)
-        if images:
-            found.setdefault(name, []).extend(images)
-        else:
-            skipped["folders without images"] += 1
-    return found
+def _tell_unread(whole: Folder, notices: list[str]) -> None:
+    meant = [f"{count:,} {kind}" for kind, count in sorted(unread_pictures(whole).items())]
+    if meant:
+        notices.append(
+            f"Perhaps pictures, but of kinds that are not read: {listed(meant)}. Convert them to "
+            "PNG or JPEG to use them."
+        )
 
 
-def _walk(top: Path, folder: Path, skipped: Counter[str]) -> list[str]:
-    """Image files below `folder`, as paths relative to `top`."""
-    images = []
-    for place, names in walk_images(folder, skipped):
-        inside = place.relative_to(top).as_posix()
-        images += [f"{inside}/{name}" for name in names]
-    return images
-
-
-def walk_images(
-    folder: Path,
-    skipped: Counter[str],
-    seen: set[tuple[int, int]] | None = None,
-    failed: Callable[[OSError], object] | None = None,
-) -> Iterator[tuple[Path, list[str]]]:
-    """The image files below a folder, one folder at a time, in the order of the system.
-
-    Args:
-        folder: where to begin; links are followed.
-        skipped: what is passed over is added here, by its kind.
-        seen: folders (device and inode) that were walked before, which are left out and added to.
-        failed: told of folders that cannot be read; empty: they are passed over.
-
-    Yields:
-        `(place, names)`: a folder at or below `folder`, and the names of its images.
-    """
-    seen = set() if seen is None else seen
-    for at, inner, files in os.walk(folder, onerror=failed, followlinks=True):
-        place = Path(at)
-        status = place.stat()
-        if (status.st_dev, status.st_ino) in seen:  # a link that leads back up
-            inner.clear()
-            skipped["links in a loop"] += 1
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        skipped.update("hidden" for name in inner if name.startswith("."))
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        images = []
-        for name in files:
-            kind = passed_over(name)
-            if kind is None:
-                images.append(name)
-            else:
-                skipped[kind] += 1
-        yield place, images
-
-
-def passed_over(name: str) -> str | None:
-    """Why a file of this name is taken for no image: its kind, in a word; None if it is one."""
-    if name.startswith("."):
-        return "hidden"
-    suffix = Path(name).suffix.lower()
-    if suffix in IMAGE_SUFFIXES:
-        return None
-    return f"*{suffix}" if suffix else "without an ending"
-
-
-def _count_loose_files(top: Path, by_split: dict[str, list[Path]], skipped: Counter[str]) -> None:
-    for folder in [top, *(same[0] for same in by_split.values())]:
-        for entry in folder.iterdir():
-            if entry.is_file():
-                kind = passed_over(entry.name)
-                skipped[kind or "images outside of a class folder"] += 1
-
-
-def _tell_lookalikes(splits: dict[str, dict[str, list[str]]], notices: list[str]) -> None:
+def _tell_lookalikes(splits: dict[str, Classes], notices: list[str]) -> None:
     names = {name for classes in splits.values() for name in classes}
     by_fold: dict[str, list[str]] = {}
     for name in sorted(names):
@@ -202,3 +358,7 @@ def _tell_lookalikes(splits: dict[str, dict[str, list[str]]], notices: list[str]
                 f"Classes {' and '.join(map(repr, same))} differ in case or spaces alone; they "
                 "are kept apart."
             )
+
+
+def _inside(top: Path, path: Path) -> str:
+    return path.relative_to(top).as_posix() if path != top else top.name or str(top)

@@ -1,80 +1,84 @@
-"""What is known of each file, remembered between runs as long as the file does not change."""
+"""What is known of each picture, remembered between runs by the bytes of its file."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
-import os
-from dataclasses import astuple, dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Literal
 
+from pydantic import BaseModel
+
+from podium.data.grey import GreyValues
 from podium.data.places import cache_root
 from podium.store import write_text
 
 __all__ = ["Verdict", "VerdictCache"]
 
-FORMAT = 2
+FORMAT: Final = 3
+"""To be raised whenever other verdicts would come out: formats that are read, what is measured."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One file: SHA-256 of its bytes, its size in pixels, and why it cannot be read (or '')."""
+    """One file.
+
+    Attributes:
+        digest: SHA-256 of its bytes; '' where they could not be read.
+        width: pixels.
+        height: pixels.
+        grey: whether it is stored without colour.
+        error: why it cannot be read, or ''.
+        values: of grey deeper than 8 bit.
+        deep_colour: whether its colours have 16 bits, of which the upper 8 are read.
+    """
 
     digest: str = ""
     width: int = 0
     height: int = 0
     grey: bool = False
-    suffix: str = ""
     error: str = ""
+    values: GreyValues | None = None
+    deep_colour: bool = False
+
+
+class _File(BaseModel):
+    format: Literal[3]
+    files: dict[str, Verdict]
 
 
 class VerdictCache:
-    """Verdicts of one folder, keyed by path, size and time of change.
+    """Verdicts on the pictures of one folder, by the SHA-256 of their bytes.
+
+    Decoding is what takes long, so that is what the cache saves; every file is still read. Size
+    and time of change say too little: two files that changed places after an archive, an image
+    layer or `rsync -t` gave them one time would have each other's verdict. Inodes and times of
+    status would tell on some file systems, but not on Windows, FAT or network drives.
 
     A cache that is damaged or cannot be written costs time, never correctness.
     """
 
     def __init__(self, root: Path, folder: Path | None = None) -> None:
-        self.root = root
         place = folder or cache_root() / "index"
         key = hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape")).hexdigest()
         self.path = place / f"{key[:16]}.json"
-        self.known: dict[str, list[object]] = {}
-        try:
-            stored = json.loads(self.path.read_text(encoding="utf-8"))
-            if stored["format"] == FORMAT and isinstance(stored["files"], dict):
-                self.known = stored["files"]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            pass
+        self.known: dict[str, Verdict] = {}
+        with contextlib.suppress(OSError, ValueError):
+            self.known = _File.model_validate_json(self.path.read_bytes()).files
 
-    def _state(self, path: str) -> list[int] | None:
-        try:  # a Path for each of a million files would take longer than to ask for its state
-            status = os.stat(f"{self.root}/{path}")  # noqa: PTH116
-        except OSError:
-            return None
-        return [status.st_size, status.st_mtime_ns]
+    def put(self, verdict: Verdict) -> None:
+        """Remember a sound picture; a faulty one is looked at again, perhaps by a better codec."""
+        if not verdict.error:
+            self.known[verdict.digest] = verdict
 
-    def get(self, path: str) -> Verdict | None:
-        """The verdict on the file as it is now, if there is one."""
-        entry = self.known.get(path)
-        try:
-            if entry is None or entry[:2] != self._state(path):
-                return None
-            digest, width, height, grey, suffix, error = entry[2:]
-            return Verdict(
-                str(digest), int(str(width)), int(str(height)), bool(grey), str(suffix), str(error)
-            )
-        except (TypeError, ValueError):
-            return None
-
-    def put(self, path: str, verdict: Verdict) -> None:
-        """Remember a verdict; what could not even be opened is looked at again next time."""
-        state = self._state(path)
-        if state is not None and verdict.digest:
-            self.known[path] = [*state, *astuple(verdict)]
+    def keep(self, verdicts: Iterable[Verdict]) -> None:
+        """Forget all but these: of files that are gone, nothing is kept for ever."""
+        self.known = {one.digest: one for one in verdicts if not one.error}
 
     def save(self) -> None:
         """Write the cache, if the folder can be written."""
         with contextlib.suppress(OSError, UnicodeEncodeError):
-            write_text(self.path, json.dumps({"format": FORMAT, "files": self.known}))
+            file = _File(format=FORMAT, files=self.known)
+            write_text(self.path, file.model_dump_json(exclude_defaults=True))

@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from podium.__about__ import __version__
+from podium.auditing.record import LEAST_ACCURACY
 from podium.deploy.card_metadata import Dataset, base_of
 from podium.deploy.card_results import bullets, class_interval, fence, folded, images_a_class
 from podium.deploy.card_subject import Subject
@@ -132,11 +133,12 @@ def limits(subject: Subject, say: Labels) -> list[str]:
         leaked = len(set(audit.leaked("test")).intersection(run.test.paths))
         if leaked:
             told.append(say("card_limit_leaked", count=say.count(leaked), n=run.scores.n))
-        if audit.labels is not None and audit.labels.estimated_errors:
+        labels = audit.labels
+        if labels is not None and labels.estimated_errors and labels.accuracy >= LEAST_ACCURACY:
             told.append(
                 say(
                     "card_limit_labels",
-                    count=say.count(audit.labels.estimated_errors),
+                    count=say.count(labels.estimated_errors),
                     n=say.count(audit.totals["images"]),
                 )
             )

@@ -11,7 +11,7 @@ from podium.metrics import ClassScores, most_confused, wilson_interval
 from podium.reporting.class_table import by_f1, cells
 from podium.reporting.gather import RunResult, StudyResults
 from podium.reporting.labels import NOTHING, Labels
-from podium.reporting.panel import calibration_rows, recall_interval
+from podium.reporting.panel import calibration_caution, calibration_rows, recall_interval
 from podium.reporting.tables import escape_markdown, headings, markdown_table, table1_rows
 from podium.reporting.verdict_words import claim_sentence, pair_sentence, place_words
 
@@ -191,10 +191,12 @@ def rivals(run: RunResult, study: StudyResults, say: Labels) -> list[str]:
 def calibration(run: RunResult, pictures: Sequence[tuple[str, str]], say: Labels) -> list[str]:
     """The temperature, and whether the model is right as often as it says."""
     key = "card_calibration_none" if run.temperature == 1 else "card_calibration_text"
+    caution = calibration_caution(run, say)
     names = ("cal_col_figure", "cal_col_before", "cal_col_after")
     return [
         f"## {say('card_calibration')}",
         escape_markdown(say(key, temperature=say.number(run.temperature, 3))),
+        *([escape_markdown(caution)] if caution else []),
         markdown_table([say(name) for name in names], calibration_rows(run, say)).strip(),
         escape_markdown(say("card_calibration_ece")),
         *(f"![{escape_markdown(alt)}]({path})" for alt, path in pictures),

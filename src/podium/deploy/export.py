@@ -126,12 +126,16 @@ def export_run(
             raise ConfigError("--precision bf16: this processor does not multiply bf16.")
     progress("Reading images")
     predictor, model = load_predictor(folder, device="cpu")
-    sample = check_images(folder, model.class_names, model.image_size, _path(data))
+    sample = check_images(
+        folder, model.class_names, model.image_size, _path(data), windows=model.windows
+    )
     job = _Job(folder, predictor, model, sample, progress)
     place = _path(to) or folder.path / "export"
     make_folder(place)
     calibrated = (
-        calibration_images(folder, model.image_size, _path(calibration), _path(data))
+        calibration_images(
+            folder, model.image_size, _path(calibration), _path(data), windows=model.windows
+        )
         if int8
         else None
     )

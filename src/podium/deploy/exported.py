@@ -14,7 +14,9 @@ import contextlib
 import hashlib
 import io
 import json
+import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +31,12 @@ from podium.errors import ConfigError, PodiumError, RunFolderError, StorageError
 from podium.files import write_text
 from podium.machine import choose_device
 
-__all__ = ["is_exported", "load_exported", "read_record", "remember"]
+__all__ = ["find_export", "is_exported", "load_exported", "read_record", "remember"]
 
 MOST_TEXT = 32 << 20
 """Bytes of a record that are read: 10,000 class names take a hundredth of it."""
 
+_NAME = re.compile(r"(?P<model>.+?)(?P<int8>-int8)?(?:-openvino|\.onnx|\.pt2|\.torchscript)")
 SUFFIXES = {".onnx": "onnx", ".torchscript": "torchscript", ".pt2": "pt2", ".xml": "openvino"}
 
 
@@ -41,6 +44,48 @@ def is_exported(path: str | Path) -> bool:
     """Whether `path` looks like an export rather than a run: by its name, nothing is opened."""
     place = Path(path)
     return place.suffix in SUFFIXES or (place / "model.xml").is_file()
+
+
+def find_export(path: str | Path, tell: Callable[[str], None] = lambda text: None) -> Path:
+    """The export that a path stands for: itself, or one in the folder that `podium export` wrote.
+
+    Of several it is the first that is not int8, in the order onnx, openvino, pt2, torchscript.
+
+    Args:
+        path: the file or folder.
+        tell: called with a sentence where there was something to choose.
+
+    Raises:
+        RunFolderError: the folder holds exports of several models.
+    """
+    place = Path(path)
+    if not place.is_dir() or is_exported(place):
+        return place
+    found = sorted((one for one in place.iterdir() if is_exported(one)), key=_preference)
+    models = {_model_of(one)[0] for one in found}
+    if len(models) > 1:
+        raise RunFolderError(
+            f"{path} holds exports of {len(models)} models ({', '.join(sorted(models))}): name "
+            f"one of them, such as {found[0]}."
+        )
+    if not found:
+        return place
+    if len(found) > 1:
+        others = ", ".join(one.name for one in found[1:])
+        tell(f"{path}: {found[0].name} is used. Name another to use that: {others}.")
+    return found[0]
+
+
+def _preference(place: Path) -> tuple[bool, int]:
+    _, is_int8 = _model_of(place)
+    kinds = ("onnx", "openvino", "pt2", "torchscript")
+    return is_int8, kinds.index(SUFFIXES.get(place.suffix, "openvino"))
+
+
+def _model_of(place: Path) -> tuple[str, bool]:
+    """What an export's name says: the contender, and whether it is int8."""
+    match = _NAME.fullmatch(place.name)
+    return (match["model"], bool(match["int8"])) if match else (place.name, False)
 
 
 _RISKY = {"torchscript": ("TorchScript", "torch.jit.load"), "pt2": ("pt2", "torch.export.load")}
@@ -58,7 +103,8 @@ def load_exported(
     and may be called from many threads.
 
     Args:
-        path: the file, or the folder of an OpenVINO export.
+        path: the file, the folder of an OpenVINO export, or a folder of exports of one model
+            (see `find_export`).
         device: auto or cpu: exports run on the processor here.
         precision: of an OpenVINO export that is not int8: fp32 or bf16, if the export was checked
             in it; empty: what it was exported for.
@@ -74,12 +120,14 @@ def load_exported(
             f"--device {device}: exported models run on the processor here. Give the run's "
             "folder to predict on a GPU."
         )
+    place = find_export(place)
     place = place / "model.xml" if place.is_dir() else place
     kind = SUFFIXES.get(place.suffix)
     if kind is None or not place.is_file():
         raise RunFolderError(
             f"{path} is no exported model: expected a file that ends in .onnx, .torchscript or "
-            ".pt2, or a folder with model.xml and model.bin, as `podium export` writes them."
+            ".pt2, a folder with model.xml and model.bin, or a folder of these, as `podium export` "
+            "writes them."
         )
     try:
         return _load(place, kind, precision)
@@ -148,7 +196,12 @@ def _load(place: Path, kind: str, precision: str | None) -> Predictor:
         raise RunFolderError(f"{place} says that it is {record.format}, and its name says {kind}.")
     compute = open_compute(place, content, kind, _precision(record, precision))
     return Predictor(
-        record.class_names, record.image_size, record.temperature, compute, record.name
+        record.class_names,
+        record.image_size,
+        record.temperature,
+        compute,
+        record.name,
+        record.grey_windows,
     )
 
 

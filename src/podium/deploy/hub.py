@@ -19,7 +19,7 @@ from podium.data.places import cache_root
 from podium.deploy.hub_errors import check_repo_id, in_words, refuse_offline
 from podium.deploy.hub_pack import WEIGHTS, Package, Tell, Upload, check_description, pack
 from podium.errors import ConfigError, UserError
-from podium.files import atomic_write, read_json
+from podium.files import atomic_write, decode_text, read_json
 from podium.network import hub_answers_fast
 from podium.store import RunFolder
 
@@ -163,8 +163,8 @@ def read_token(file: Path | None) -> str:
 
     if file is not None:
         try:
-            found: str | None = file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
+            found: str | None = decode_text(file.read_bytes()).strip()
+        except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "it is no text"
             raise ConfigError(f"--token-file {file}: cannot be read ({reason}).") from None
         where = f"--token-file {file}"

@@ -67,7 +67,7 @@ def load_any(
     """What predicts: a run's model, or one that was exported.
 
     Args:
-        run: what `choose_run` takes, or the file or folder of an export.
+        run: what `choose_run` takes, or the file or folder of an export, or a folder of exports.
         device: as in `Machine`; of an export only `auto`.
         tell: called with a sentence where there was something to choose.
 
@@ -88,7 +88,7 @@ def load_any(
             "Leave --device away."
         )
     exported = importlib.import_module("podium.deploy.exported")
-    predictor: Predictor = exported.load_exported(Path(run))
+    predictor: Predictor = exported.load_exported(exported.find_export(Path(run), tell))
     return predictor, None
 
 
@@ -277,7 +277,7 @@ def _look(
             found.append(FilePrediction(source.path, error=source.error))
             continue
         try:
-            picture = load_rgb(Path(source.path), name=source.path)
+            picture = load_rgb(Path(source.path), name=source.path, windows=predictor.windows)
         except UnreadableImageError as error:
             found.append(FilePrediction(source.path, error=error.reason))
             continue

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from podium.config import Machine
+from podium.data.grey import OWN_WINDOWS, GreyWindows
 from podium.evaluation import TrainedModel, load_run, run_folder
 from podium.features.folding import folded_if_equal
 from podium.inference import score
@@ -44,6 +45,7 @@ class Predictor:
         compute: from uint8 pixels of shape (n, S, S, 3), RGB, to float32 logits of shape
             (n, classes). Thread-safe.
         name: what to call it: the contender, or the file.
+        windows: what pictures are to be decoded with.
     """
 
     class_names: tuple[str, ...]
@@ -51,12 +53,14 @@ class Predictor:
     temperature: float
     compute: Callable[[Pixels], Logits]
     name: str = ""
+    windows: GreyWindows = OWN_WINDOWS
 
     def pixels(self, picture: Image.Image) -> Pixels:
         """What the model sees of a picture: uint8 of shape (S, S, 3).
 
         Args:
-            picture: of mode RGB, as `podium.data.images.load_rgb` and `decode_rgb` give it.
+            picture: of mode RGB, as `podium.data.images.load_rgb` and `decode_rgb` give it with
+                these `windows`.
         """
         return eval_transform(self.image_size).source(picture)
 
@@ -116,6 +120,11 @@ def load_predictor(
             return np.asarray(score(network, inputs, flip=model.flip_test).cpu().numpy())
 
     predictor = Predictor(
-        model.class_names, model.image_size, model.temperature, compute, folder.contender
+        model.class_names,
+        model.image_size,
+        model.temperature,
+        compute,
+        folder.contender,
+        model.windows,
     )
     return predictor, model

@@ -6,8 +6,11 @@ million of them take no more memory than the longest listing does.
 
 from __future__ import annotations
 
+import codecs
+import functools
 import glob
 import hashlib
+import itertools
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -16,10 +19,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from podium.data.layout import passed_over, walk_images
+from podium.errors import DataError
+from podium.files import text_encoding
 
 __all__ = ["Source", "Sources", "read_paths"]
 
 _CHUNK = 1 << 16
+_LONGER_MARKS = (codecs.BOM_UTF8[:2], codecs.BOM_UTF16_LE[:1], codecs.BOM_UTF16_BE[:1])
+"""A stream that begins with no more than one of these may be in the middle of a mark."""
 
 
 @dataclass(frozen=True)
@@ -130,11 +137,26 @@ def read_paths(stream: BinaryIO, *, null: bool = False) -> Iterator[str]:
     """The paths in a stream, as they come: one a line, or with a NUL after each.
 
     Args:
-        stream: bytes in the system's encoding of file names, such as `find -print0` writes.
+        stream: bytes in the system's encoding of file names, such as `find -print0` writes; or
+            lines in UTF-16 or with a byte order mark, as PowerShell and editors on Windows write.
         null: names end with NUL, so that they may hold anything else; empty names are left out.
+
+    Raises:
+        DataError: lines hold NUL bytes.
     """
+    start = _read_some(stream)
+    while start and not null and any(mark.startswith(start) for mark in _LONGER_MARKS):
+        if not (more := _read_some(stream)):
+            break
+        start += more
+    encoding, mark = ("utf-8", 0) if null else text_encoding(start)
+    chunks: Iterator[bytes] = itertools.chain(
+        [start[mark:]], iter(functools.partial(_read_some, stream), b"")
+    )
+    if encoding != "utf-8":
+        chunks = codecs.iterencode(codecs.iterdecode(chunks, encoding, "replace"), "utf-8")
     end, rest = (b"\0" if null else b"\n"), b""
-    while chunk := _read_some(stream):
+    for chunk in chunks:
         *whole, rest = (rest + chunk).split(end)
         yield from (path for one in whole if (path := _decoded(one, null)))
     if path := _decoded(rest, null):
@@ -148,6 +170,11 @@ def _read_some(stream: BinaryIO) -> bytes:
 
 
 def _decoded(name: bytes, null: bool) -> str:
+    if not null and b"\0" in name:
+        raise DataError(
+            "The list of paths has NUL bytes in its lines. Expected one path a line in UTF-8 or "
+            "UTF-16; or give --null (-0) with what ends each path by NUL, such as find -print0."
+        )
     return os.fsdecode(name if null else name.rstrip(b"\r"))
 
 

@@ -35,6 +35,7 @@ _GPU_BATCH = 64
 
 BF16_TOLERANCE = 0.1  # mean over images; bf16 keeps 8 bits, and 50 layers add up to about 4 %
 _SAMPLE = 16  # images that low precision is checked on
+_WORTH_CHECKING = 1000  # images: for fewer, making sure that bf16 is sound takes longer than fp32
 
 
 class Backbone:
@@ -73,6 +74,19 @@ class Backbone:
         far = np.linalg.norm((rounded - exact).reshape(_SAMPLE, -1), axis=1)
         error = far / np.linalg.norm(exact.reshape(_SAMPLE, -1), axis=1).clip(1e-12)
         return float(error.mean()) if np.isfinite(error).all() else float("inf")
+
+    def precision_for(self, index: DataIndex, split: str, wanted: str) -> tuple[str, str]:
+        """The arithmetic of a split's features: bf16 if wanted, worth it, and sound; else fp32.
+
+        Returns:
+            `(precision, reason)`: fp32 or bf16, and what to say about it, '' for nothing.
+        """
+        if wanted != "bf16" or len(index.splits[split]) < _WORTH_CHECKING:
+            return "fp32", ""
+        error = self.bf16_error(index, split)
+        if error < BF16_TOLERANCE:
+            return "bf16", f"training images in bf16, within {100 * error:.2g} % of fp32"
+        return "fp32", f"in fp32, since bf16 is off by {100 * error:.2g} %"
 
     def features(
         self,
@@ -158,7 +172,7 @@ class Backbone:
     def _depends(self, index: DataIndex, split: str, precision: str, view: View) -> dict[str, Any]:
         content = hashlib.sha256()
         for path in index.splits[split].paths:  # what the pictures are, not what they are called
-            content.update(f"{index.digests[path]}\n".encode())
+            content.update(f"{index.pixel_digest(path)}\n".encode())
         return {
             "format": FORMAT,
             "images": content.hexdigest(),

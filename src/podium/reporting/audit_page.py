@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from podium.__about__ import __version__
-from podium.auditing.record import Audit, DuplicatePair
+from podium.auditing.record import LEAST_ACCURACY, Audit, DuplicatePair, LabelFindings
+from podium.data.grey import GreyWindows
 from podium.data.images import load_rgb, thumbnail_jpeg
 from podium.errors import UnreadableImageError
 from podium.reporting.labels import Labels, labels
@@ -73,12 +74,13 @@ def audit_thumbnails(audit: Audit, root: Path) -> dict[str, bytes]:
     paths = [path for pair in _shown_pairs(audit) for path in (pair.first, pair.second)]
     if audit.labels is not None:
         paths += [one.path for one in audit.labels.issues[:MOST_SUSPECTS]]
+    windows = GreyWindows.from_json(audit.settings.get("grey_windows"))
     found: dict[str, bytes] = {}
     for path in dict.fromkeys(paths):
         if Path(path).is_absolute() or ".." in Path(path).parts:
             continue  # an audit that somebody wrote by hand leads to no files elsewhere
         try:
-            found[path] = thumbnail_jpeg(load_rgb(root / path, name=path), SIDE)
+            found[path] = thumbnail_jpeg(load_rgb(root / path, name=path, windows=windows), SIDE)
         except UnreadableImageError:
             continue
     return found
@@ -196,18 +198,26 @@ def _findings(audit: Audit, say: Labels) -> list[tuple[str, bool]]:
         key = "audit_conflicts_one" if conflicts == 1 else "audit_conflicts"
         told.append((say(key, count=say.count(conflicts)), True))
     if audit.labels is not None:
-        suspects, estimated = len(audit.labels.issues), audit.labels.estimated_errors
-        share = say.percent(estimated / audit.totals["images"], 1)
-        values = {"count": say.count(suspects), "estimated": say.count(estimated), "share": share}
+        suspects = len(audit.labels.issues)
         key = "audit_suspects" if suspects else "audit_no_suspects"
-        told.append((say(key, **values), False))
+        estimate = _estimate(audit, audit.labels, say)
+        told.append((say(key, count=say.count(suspects), estimate=estimate), False))
     odd = Counter(one.kind for one in audit.oddities)
     if odd:
         kinds = ", ".join(f"{say(f'audit_odd_{kind}')} {say.count(n)}" for kind, n in odd.items())
         told.append((say("audit_odd_found", kinds=kinds), bool(odd["unreadable"])))
     told.append((_repeats(audit, say), False))
+    if look_alikes := audit.totals.get("look_alikes", 0):
+        told.append((say("audit_look_alikes", count=say.count(look_alikes)), False))
     for split, one in audit.balance().items():
-        if one.ratio >= UNBALANCED:
+        empty = [name for name, count in audit.class_counts[split].items() if not count]
+        if empty:
+            names = ", ".join(empty[:5]) + ", ..." * (len(empty) > 5)
+            values = {"count": say.count(len(empty)), "names": names}
+            told.append(
+                (say("audit_empty_classes", split=_split(split, say).lower(), **values), True)
+            )
+        elif one.ratio >= UNBALANCED:
             values = {"largest": one.largest, "most": say.count(one.most)}
             values |= {"smallest": one.smallest, "least": say.count(one.least)}
             ratio = say.number(one.ratio, 1)
@@ -289,16 +299,13 @@ def _suspects(audit: Audit, thumbnails: Mapping[str, bytes], say: Labels) -> dic
     found = audit.labels
     if found is None:
         return None
-    n = audit.totals["images"]
     shown = found.issues[:MOST_SUSPECTS]
     return {
         "method": found.method,
         "summary": say(
             "audit_labels_summary",
             count=say.count(len(found.issues)),
-            estimated=say.count(found.estimated_errors),
-            images=say.count(n),
-            share=say.percent(found.estimated_errors / n, 1),
+            estimate=_estimate(audit, found, say),
             accuracy=say.percent(found.accuracy, 1),
         )
         if found.accuracy
@@ -317,6 +324,21 @@ def _suspects(audit: Audit, thumbnails: Mapping[str, bytes], say: Labels) -> dic
         ],
         "more": _more("audit_labels_more", len(found.issues) - len(shown), say),
     }
+
+
+def _estimate(audit: Audit, found: LabelFindings, say: Labels) -> str:
+    """How many labels are wrong in all; or why that is not told."""
+    n = audit.totals["images"]
+    # an audit of an earlier version told a number, however weak its check was
+    if found.estimated_errors is None or found.accuracy < LEAST_ACCURACY:
+        values = {
+            "accuracy": say.percent(found.accuracy, 1),
+            "least": say.percent(LEAST_ACCURACY, 0),
+        }
+        return say("audit_no_estimate", **values) if found.accuracy else ""
+    share = say.percent(found.estimated_errors / n, 1)
+    estimated = say.count(found.estimated_errors)
+    return say("audit_estimate", estimated=estimated, images=say.count(n), share=share)
 
 
 def write_audit_tables(audit: Audit, folder: Path) -> list[Path]:

@@ -41,6 +41,8 @@ class RunResult:
     classes: tuple[ClassScores, ...]
     valid_accuracy: float | None
     temperature: float  # fitted on the validation images; 1 where that was not possible
+    valid_n: int = 0  # images it was fitted on
+    valid_mistakes: int = 0  # among them; without one, nothing can be fitted
 
     @cached_property
     def calibration(self) -> tuple[Calibration, Calibration]:
@@ -265,9 +267,11 @@ def read_run(run: RunFolder, label: str, suffix: str, recipe: RunSpec) -> RunRes
         label = f"{label} [{model_name(str(done.get('model')))}]"
     test = run.read_predictions("test")
     valid, temperature = None, float(done.get("temperature") or 0.0)
+    valid_n = mistakes = 0
     if run.predictions("valid").is_file():
         held_out = run.read_predictions("valid")
-        valid = scores(held_out).accuracy
+        found = scores(held_out)
+        valid, valid_n, mistakes = found.accuracy, found.n, found.n - found.correct
         temperature = temperature or fit_temperature(held_out)  # a run of an earlier version
     return RunResult(
         folder=run,
@@ -281,6 +285,8 @@ def read_run(run: RunFolder, label: str, suffix: str, recipe: RunSpec) -> RunRes
         classes=tuple(per_class(test)),
         valid_accuracy=valid,
         temperature=temperature or 1.0,
+        valid_n=valid_n,
+        valid_mistakes=mistakes,
     )
 
 

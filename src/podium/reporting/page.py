@@ -14,6 +14,7 @@ from typing import Any
 from markupsafe import Markup
 
 from podium.reporting.audit_page import audit_sections
+from podium.reporting.cautions import at_chance, majority, may_be_known
 from podium.reporting.explanations import LABEL_MARK
 from podium.reporting.explorer import Explorer
 from podium.reporting.gather import StudyResults, Unfinished
@@ -166,7 +167,7 @@ def _notes(results: StudyResults, rescored: str, say: Labels) -> list[str]:
         for run in results.runs
         if run.stood_in_for
     }
-    told = list(notes)
+    told = [*notes, *at_chance(results, say), *may_be_known(results, say)]
     if rescored:
         told.append(rescored)
     if results.unfinished:
@@ -180,6 +181,7 @@ def _stats(results: StudyResults, say: Labels) -> list[tuple[str, str]]:
     total = runs + len(results.unfinished)
     return [
         (say.percent(best.accuracy), say("stat_best_mean" if len(best.runs) > 1 else "stat_best")),
+        (say.percent(majority(results.runs[0].test)[1]), say("stat_majority")),
         (say.count(results.runs[0].scores.n), say("stat_images")),
         (say.count(len(results.class_names)), say("stat_classes")),
         (f"{runs}" if runs == total else f"{runs} / {total}", say("stat_runs")),

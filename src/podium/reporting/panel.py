@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from podium.calibration import Calibration, Estimate
+from podium.calibration import LEAST_TO_PROMISE, Calibration, Estimate
 from podium.config import RunSpec
 from podium.metrics import ClassScores, most_confused, wilson_interval
 from podium.reporting.class_table import MOST_LISTED, ROWS_A_PAGE, by_f1, cells
@@ -26,6 +26,7 @@ from podium.reporting.tables import augmentation, pretraining
 __all__ = [
     "RunPictures",
     "anchor",
+    "calibration_caution",
     "calibration_rows",
     "facts",
     "grey_note",
@@ -126,6 +127,7 @@ def run_panel(
         "grey_note": grey_note(run.classes, len(run.told), say),
         "reliability": Markup(drawn.reliability),
         "calibration": calibration_rows(run, say),
+        "calibration_hint": calibration_caution(run, say) or say("cal_hint"),
         "matrix": view,
         "matrix_classes": [classes[name] for name in part.names],
         "matrix_note": "" if part.is_whole else part.title(say),
@@ -173,6 +175,16 @@ def reliability_alt(run: RunResult, say: Labels) -> str:
         before=say.percent(before.ece.value, 1),
         after=say.percent(after.ece.value, 1),
     )
+
+
+def calibration_caution(run: RunResult, say: Labels) -> str:
+    """That the temperature promises nothing, where it rests on too few images; '' elsewhere."""
+    if run.temperature == 1:
+        values = {"n": say.count(run.valid_n), "mistakes": say.count(run.valid_mistakes)}
+        return say("cal_none", **values)
+    if run.valid_n < LEAST_TO_PROMISE:
+        return say("cal_few", n=say.count(run.valid_n), least=LEAST_TO_PROMISE)
+    return ""
 
 
 def calibration_rows(run: RunResult, say: Labels) -> list[tuple[str, str, str]]:

@@ -268,14 +268,25 @@ def pair_table(verdicts: Verdicts, say: Labels) -> str:
 
 
 def guard_cell(value: object) -> object:
-    """Text that a spreadsheet would run as a formula gets an apostrophe in front (OWASP)."""
+    """Text that a spreadsheet would run as a formula gets an apostrophe in front (OWASP).
+
+    A number is none, so a class `-1` stays `-1`.
+    """
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{value}"
+        return value if _is_number(value) else f"'{value}"
     return "" if value is None else value
 
 
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def csv_text(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table as CSV; text that a spreadsheet would run is made harmless."""
+    """A table for spreadsheets as CSV; text that one would run is made harmless."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(head)

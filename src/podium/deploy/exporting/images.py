@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from podium.data.images import IMAGE_SUFFIXES, load_rgb
-from podium.data.layout import find_images
+from podium.data.grey import OWN_WINDOWS, GreyWindows
+from podium.data.images import load_rgb
+from podium.data.layout import find_images, walk_images
 from podium.errors import ConfigError, DataError, RunFolderError
 from podium.store import Predictions, RunFolder, StudyFolder
 from podium.threads import in_order
@@ -58,7 +60,12 @@ def study_data(run: RunFolder) -> Path | None:
 
 
 def check_images(
-    run: RunFolder, class_names: Sequence[str], image_size: int, data: Path | None
+    run: RunFolder,
+    class_names: Sequence[str],
+    image_size: int,
+    data: Path | None,
+    *,
+    windows: GreyWindows = OWN_WINDOWS,
 ) -> Sample:
     """The run's validation images, or those of another folder; spread evenly, at most `CHECKED`.
 
@@ -69,6 +76,7 @@ def check_images(
         data: where the images are; empty: where the study had them. A folder that holds the
             validation images under their own paths stands for them; of any other one all
             images are taken, and labelled by their folders' names.
+        windows: of the model, for grey values deeper than 8 bit.
 
     Raises:
         DataError: there are no images there.
@@ -85,14 +93,14 @@ def check_images(
     with contextlib.suppress(RunFolderError):
         valid = run.read_predictions("valid")
         if list(valid.class_names) == list(class_names):
-            found = _recorded(root, valid, image_size)
+            found = _recorded(root, valid, image_size, windows)
             if found is not None:
                 return found
     numbers = {name: number for number, name in enumerate(class_names)}
     paths = _spread(_all_images(root), CHECKED)
     labels = [numbers.get(path.parent.name, -1) for path in paths]
     return Sample(
-        _pixels(paths, image_size),
+        _pixels(paths, image_size, windows),
         np.asarray(labels, dtype=np.int64),
         None,
         f"images of {root.name or root}",
@@ -100,7 +108,12 @@ def check_images(
 
 
 def calibration_images(
-    run: RunFolder, image_size: int, folder: Path | None, data: Path | None
+    run: RunFolder,
+    image_size: int,
+    folder: Path | None,
+    data: Path | None,
+    *,
+    windows: GreyWindows = OWN_WINDOWS,
 ) -> Pixels:
     """Training images, as many of each class as of the others; the same ones every time.
 
@@ -110,6 +123,7 @@ def calibration_images(
         folder: where to take them from; empty: the training images in `data`, or those of
             the study.
         data: as in `check_images`.
+        windows: as in `check_images`.
 
     Returns:
         uint8 of shape (n, S, S, 3).
@@ -130,28 +144,30 @@ def calibration_images(
     for split in ("valid", "test"):
         with contextlib.suppress(RunFolderError):
             held_out |= set(run.read_predictions(split).paths)
-    try:
-        by_class = find_images(root).splits.get("train", {})
-    except DataError:
-        by_class = {}
+    top, by_class = root, {}
+    with contextlib.suppress(DataError):
+        found = find_images(root)
+        top, by_class = found.root, found.splits.get("train", {})
     groups = [
-        [root / path for path in sorted(paths) if path not in held_out]
+        [top / path for path in sorted(paths) if path not in held_out]
         for _, paths in sorted(by_class.items())
     ]
     groups = [group for group in groups if group] or [_all_images(root)]
     least, most = CALIBRATION
     wanted = min(most, max(least, 2 * len(groups)))
-    return _pixels(_balanced(groups, wanted), image_size)
+    return _pixels(_balanced(groups, wanted), image_size, windows)
 
 
-def _recorded(root: Path, valid: Predictions, image_size: int) -> Sample | None:
+def _recorded(
+    root: Path, valid: Predictions, image_size: int, windows: GreyWindows
+) -> Sample | None:
     """The validation images that are there, with what the study recorded of them."""
     there = [at for at, path in enumerate(valid.paths) if (root / path).is_file()]
     if not there:
         return None
     kept = np.asarray(_spread(there, CHECKED))
     return Sample(
-        _pixels([root / valid.paths[at] for at in kept], image_size),
+        _pixels([root / valid.paths[at] for at in kept], image_size, windows),
         valid.labels[kept],
         valid.logits[kept],
         "the study's validation images",
@@ -159,13 +175,7 @@ def _recorded(root: Path, valid: Predictions, image_size: int) -> Sample | None:
 
 
 def _all_images(root: Path) -> list[Path]:
-    found = sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-        and path.is_file()
-    )
+    found = sorted(place / name for place, names in walk_images(root, Counter()) for name in names)
     if not found:
         raise DataError(f"There are no images in {root}.")
     return found
@@ -186,6 +196,10 @@ def _balanced(groups: list[list[Path]], wanted: int) -> list[Path]:
     return every[:wanted]
 
 
-def _pixels(paths: Sequence[Path], image_size: int) -> Pixels:
+def _pixels(paths: Sequence[Path], image_size: int, windows: GreyWindows) -> Pixels:
     transform = eval_transform(image_size)
-    return np.stack(list(in_order(lambda path: transform.source(load_rgb(path)), paths)))
+
+    def look(path: Path) -> Pixels:
+        return transform.source(load_rgb(path, windows=windows))
+
+    return np.stack(list(in_order(look, paths)))

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from podium.__about__ import __version__
+from podium.data.grey import AS_BEFORE_WINDOWS, StoredWindows
 from podium.deploy.exporting.verify import Check
 from podium.errors import RunFolderError
 from podium.evaluation import TrainedModel
@@ -24,9 +25,10 @@ Precision = Literal["fp32", "bf16", "int8"]
 _VERSION = 1
 
 _PREPROCESSING = (
-    "RGB picture, turned as its EXIF says; resize to (image_size, image_size) with Pillow's "
-    "Image.Resampling.BILINEAR; uint8 of shape (n, image_size, image_size, 3). Everything after "
-    "that is in the model."
+    "RGB picture, turned as its EXIF says, its transparent pixels on white; grey deeper than "
+    "8 bit first to 0..255, from the two values of grey_windows on; resize to "
+    "(image_size, image_size) with Pillow's Image.Resampling.BILINEAR; uint8 of shape "
+    "(n, image_size, image_size, 3). Everything after that is in the model."
 )
 
 
@@ -48,6 +50,8 @@ class ExportRecord(BaseModel):
     """Study, contender and seed that it was made of."""
     podium_version: str = Field(max_length=100)
     created: str = Field(max_length=100)
+    grey_windows: StoredWindows = AS_BEFORE_WINDOWS
+    """What becomes of grey values deeper than 8 bit before the model sees them."""
     checks: dict[str, Check] = {}
     """By precision, how it agreed with the model in PyTorch; only what passed."""
     quantization: str = Field(default="", max_length=2000)
@@ -128,6 +132,7 @@ def describe(
         image_size=model.image_size,
         temperature=float(model.temperature),
         flip_test=model.flip_test,
+        grey_windows=model.windows,
         name=name,
         source_run=source,
         podium_version=__version__,

@@ -74,7 +74,10 @@ def create_app(
         shown, source = study_examples(models), "test images"
     else:
         classes = [name for one in models for name in one.predictor.class_names]
-        shown, source = folder_examples(Path(examples), classes), "folder"
+        shown, source = (
+            folder_examples(Path(examples), classes, windows=models[0].predictor.windows),
+            "folder",
+        )
     return build_app(
         models,
         title=title,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from podium.data.images import IMAGE_SUFFIXES, load_rgb, thumbnail_jpeg
+from podium.data.grey import OWN_WINDOWS, GreyWindows
+from podium.data.images import load_rgb, thumbnail_jpeg
+from podium.data.layout import walk_images
 from podium.deploy.serve.models import Served
 from podium.errors import DataError, RunFolderError, UnreadableImageError
 from podium.store import StudyFolder
@@ -74,7 +76,12 @@ def study_examples(models: Sequence[Served], *, count: int = MANY, seed: int = 0
 
 
 def folder_examples(
-    root: Path, classes: Sequence[str], *, count: int = MANY, seed: int = 0
+    root: Path,
+    classes: Sequence[str],
+    *,
+    count: int = MANY,
+    seed: int = 0,
+    windows: GreyWindows = OWN_WINDOWS,
 ) -> list[Example]:
     """Pictures of a folder and the folders in it.
 
@@ -83,6 +90,7 @@ def folder_examples(
         classes: a picture in a folder of such a name is of this class; of others it is not known.
         count: at most.
         seed: as in `study_examples`.
+        windows: of the model that will see them.
 
     Raises:
         DataError: there is no picture in it.
@@ -90,20 +98,18 @@ def folder_examples(
     names = frozenset(classes)
     found: dict[str, list[tuple[str | None, Path]]] = {}
     looked = 0
-    for at, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            path = Path(at, name)
-            looked += 1
-            if path.suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
-                label = path.parent.name if path.parent.name in names else None
-                found.setdefault(label or "", []).append((label, path))
+    for at, files in walk_images(root, Counter()):
+        label = at.name if at.name in names else None
+        found.setdefault(label or "", []).extend((label, at / name) for name in sorted(files))
+        looked += len(files)
         if looked >= _LOOKED_AT:
             break
     examples = []
     for label, path in _spread(found, 4 * count, seed):
         try:
-            examples.append(Example(thumbnail_jpeg(load_rgb(path), _SIDE, 88), label))
+            examples.append(
+                Example(thumbnail_jpeg(load_rgb(path, windows=windows), _SIDE, 88), label)
+            )
         except UnreadableImageError:
             continue
         if len(examples) == count:

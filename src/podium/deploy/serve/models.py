@@ -191,13 +191,14 @@ def _load_run(run: RunFolder, label: str, device: str) -> Served:
 
 
 def _load_export(path: Path, device: str) -> Served:
+    from podium.deploy.exported import find_export, load_exported
+
+    path = find_export(path)
     if not path.is_file() and not (path / "model.xml").is_file():
         raise RunFolderError(
             f"{path} holds no run. Expected a study's, a contender's or a run's folder, such as "
             "runs/sports100, or a model that `podium export` wrote."
         )
-    from podium.deploy.exported import load_exported
-
     predictor = load_exported(path, device)
     files = [path] if path.is_file() else [one for one in path.iterdir() if one.is_file()]
     weights = sum(one.stat().st_size for one in files)

@@ -27,7 +27,7 @@ class Prediction(_Part):
     """One class."""
 
     name: str = Field(alias="class", description="Name of the class.")
-    probability: float = Field(ge=0, le=1, description="Calibrated: softmax(logits / temperature).")
+    probability: float = Field(ge=0, le=1, description="softmax(logits / temperature).")
 
 
 class ImageSize(_Part):

@@ -15,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from podium.data.grey import GreyWindows
 from podium.data.images import decode_rgb
+from podium.deploy.predictor import Predictor
 from podium.deploy.serve.batching import NO_MAP, TOP_CLASS, Outcome, Worker
 from podium.deploy.serve.limits import Admission, ApiError, Limits
 from podium.deploy.serve.models import Served, best_of
@@ -48,12 +50,20 @@ class Wish:
     explain: str | None = None
 
 
+_View = tuple[int, GreyWindows]
+
+
+def _view(predictor: Predictor) -> _View:
+    """What models must have in common to see the same pixels."""
+    return predictor.image_size, predictor.windows
+
+
 @dataclass(frozen=True)
 class _Seen:
-    """A picture once it is decoded: what each size of model sees, and a copy to draw on."""
+    """A picture once it is decoded: what each kind of model sees, and a copy to draw on."""
 
     size: tuple[int, int]
-    pixels: dict[int, npt.NDArray[np.uint8]]
+    pixels: dict[_View, npt.NDArray[np.uint8]]
     shown: Image.Image | None
 
 
@@ -145,7 +155,7 @@ class Service:
         del body
         outcomes = await asyncio.gather(*(
             asyncio.wrap_future(self._worker.submit(
-                place, seen.pixels[self.models[place].predictor.image_size],
+                place, seen.pixels[_view(self.models[place].predictor)],
                 self._explained(place, wish),
             ))
             for place in wish.models
@@ -172,21 +182,29 @@ class Service:
 
     def _look(self, body: bytes, kind: UploadKind, wish: Wish) -> _Seen:
         content = picture_bytes(body, kind, self.limits)
-        try:
-            picture = decode_rgb(content, _CALLED, max_pixels=self.limits.max_pixels)
-        except UnreadableImageError as error:
-            raise _undecodable(error.reason) from None
-        pixels: dict[int, npt.NDArray[np.uint8]] = {}
+        pixels: dict[_View, npt.NDArray[np.uint8]] = {}
+        # decoded once, but for models of several data sets with deep grey values
+        pictures: dict[GreyWindows, Image.Image] = {}
         for place in wish.models:
             predictor = self.models[place].predictor
-            if predictor.image_size not in pixels:
+            if predictor.windows not in pictures:
+                pictures[predictor.windows] = self._decode(content, predictor.windows)
+            if _view(predictor) not in pixels:
                 # a copy: what it gives may be a view of the whole picture
-                pixels[predictor.image_size] = np.array(predictor.pixels(picture))
+                pixels[_view(predictor)] = np.array(predictor.pixels(pictures[predictor.windows]))
+        picture = next(iter(pictures.values()))
         size = picture.size
         explained = any(self._explained(place, wish) != NO_MAP for place in wish.models)
         if explained:
             picture.thumbnail((_SHOWN, _SHOWN), Image.Resampling.LANCZOS)
         return _Seen(size, pixels, picture if explained else None)
+
+    def _decode(self, content: bytes, windows: GreyWindows) -> Image.Image:
+        try:
+            limit = self.limits.max_pixels
+            return decode_rgb(content, _CALLED, max_pixels=limit, windows=windows)
+        except UnreadableImageError as error:
+            raise _undecodable(error.reason) from None
 
     @staticmethod
     def _told(

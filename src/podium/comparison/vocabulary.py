@@ -1,0 +1,132 @@
+"""Which spellings are one class, and which one image: answers come from many tools.
+
+What is certain is understood, and a notice says so; nothing is compared under two spellings, which
+would be 0 % accuracy without a word.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import PurePosixPath
+
+from podium.errors import DataError
+
+__all__ = ["as_number", "class_key", "same_classes", "same_paths", "some"]
+
+
+def some(names: Iterable[str], most: int = 5) -> str:
+    """The first few names, in quotes, for a message."""
+    every = list(names)
+    shown = ", ".join(repr(name[:60]) for name in every[:most])
+    return shown + (f" and {len(every) - most:,} more" if len(every) > most else "")
+
+
+def as_number(text: str) -> float | None:
+    """A finite number; its comma may be a point, as spreadsheets of many languages write it."""
+    if not text.isascii() or "_" in text:
+        return None
+    try:
+        value = float(text.replace(",", ".", 1))
+    except ValueError:
+        return None
+    return value + 0.0 if math.isfinite(value) else None  # -0.0 is 0
+
+
+def class_key(name: str) -> str:
+    """What two spellings of one class have in common.
+
+    They may differ in case, spaces, underscores, Unicode's forms of a letter, how a number is
+    written, and the apostrophe that guards a spreadsheet against formulas.
+    """
+    text = name[1:] if name[:1] == "'" and name[1:2] in tuple("=+-@") else name
+    value = as_number(text)
+    if value is not None:
+        return repr(value)
+    text = " ".join(unicodedata.normalize("NFKC", text).replace("_", " ").split())
+    return unicodedata.normalize("NFKC", text.casefold())
+
+
+def same_classes(
+    labels: Collection[str], answers: Collection[str], known: Collection[str], who: str
+) -> tuple[dict[str, str], str]:
+    """Which class each name stands for that is spelled otherwise: `2.0` is 2, and `Cat` is cat.
+
+    Two classes of `known` or `labels` that differ in their spelling alone stay two, and nothing
+    else is read as either.
+
+    Args:
+        labels: the true classes where the answers come from.
+        answers: the predicted classes.
+        known: classes whose spelling is settled.
+        who: the model and its source, for messages.
+
+    Returns:
+        `(meaning, notice)`: the class of each such name, and what to tell; both may be empty.
+
+    Raises:
+        DataError: no answer is a class that any image has.
+    """
+    settled = set(known)
+    by_key: dict[str, list[str]] = {}
+    for name in sorted(settled):
+        by_key.setdefault(class_key(name), []).append(name)
+    alike = Counter(map(class_key, set(labels)))
+    for name in sorted(set(labels) - settled):
+        key = class_key(name)
+        if key not in by_key or alike[key] > 1:  # nobody names one class in two ways
+            settled.add(name)
+            by_key.setdefault(key, []).append(name)
+    meaning: dict[str, str] = {}
+    for name in sorted({*labels, *answers} - settled):
+        found = by_key.get(class_key(name), [])
+        if len(found) == 1:
+            meaning[name] = found[0]
+    truth = {meaning.get(name, name) for name in labels}
+    said = {meaning.get(name, name) for name in answers}
+    if len(truth) > 1 and not said & truth:
+        raise DataError(
+            f"{who}: none of its answers ({some(sorted(said))}) is a class of these images "
+            f"({some(sorted(truth))}). Name the classes alike in labels and answers; a column "
+            "that is not a model's answers must be removed."
+        )
+    if not meaning:
+        return meaning, ""
+    pairs = [f"{name!r} is read as {to!r}" for name, to in meaning.items()]
+    more = f" and {len(pairs) - 3:,} more" if len(pairs) > 3 else ""
+    return meaning, f"{who}: {', '.join(pairs[:3])}{more}."
+
+
+def same_paths(first: Sequence[str], other: Sequence[str]) -> dict[str, str]:
+    """Which path of `first` each path of `other` is, where they are spelled otherwise.
+
+    Backslashes count as slashes. One of them may begin further up, such as
+    `/data/test/cat/1.jpg` and `test/cat/1.jpg`, if all of its paths do so in the same way.
+
+    Returns:
+        A path of `first` for each of `other`; empty where it is not certain.
+    """
+    parts = [{path: PurePosixPath(path.replace("\\", "/")).parts for path in paths}
+             for paths in (first, other)]  # fmt: skip
+    tops = [_common_folders(list(one.values())) for one in parts]
+    short, long = sorted(tops, key=len)
+    if long[len(long) - len(short) :] != short:  # fold1/0.png is not fold2/0.png
+        return {}
+    below = [{path: cut[len(top) :] for path, cut in one.items()}
+             for one, top in zip(parts, tops, strict=True)]  # fmt: skip
+    named = {cut: path for path, cut in below[0].items()}
+    unlike = len(named) < len(first) or len(set(below[1].values())) < len(other)
+    if unlike or set(named) != set(below[1].values()):
+        return {}
+    return {path: named[cut] for path, cut in below[1].items()}
+
+
+def _common_folders(paths: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """What all paths begin with, without the files' own names."""
+    low, high = min(paths)[:-1], max(paths)[:-1]
+    count = 0
+    while count < min(len(low), len(high)) and low[count] == high[count]:
+        count += 1
+    return low[:count]

@@ -1,0 +1,124 @@
+"""Every file read once: what is known of its bytes, or why they are no picture."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from PIL import Image
+
+from podium.data.grey import OWN_WINDOWS, GreyWindows
+from podium.data.images import GREY_MODES, decode_rgb, decode_with_mode, read_image_file
+from podium.data.layout import Found
+from podium.data.verdicts import Verdict, VerdictCache
+from podium.data.words import counted, named, shown
+from podium.errors import DataError, UnreadableImageError
+from podium.threads import in_order
+
+__all__ = ["check_files", "inspect_image", "load_checked", "readable_images"]
+
+
+def check_files(
+    found: Found,
+    cache_folder: Path | None,
+    workers: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, Verdict]:
+    """Read every file, and decode those whose bytes the cache does not know."""
+    cache = VerdictCache(found.root, cache_folder)
+    before = set(cache.known)
+    paths = sorted(
+        path for classes in found.splits.values() for paths in classes.values() for path in paths
+    )
+    verdicts: dict[str, Verdict] = {}
+
+    def look(path: str) -> Verdict:
+        return inspect_image(found.root / path, path, cache.known)
+
+    # Pillow decodes and hashlib digests without the interpreter's lock, so threads use all cores
+    try:
+        with contextlib.closing(in_order(look, paths, threads=workers)) as results:
+            for done, (path, verdict) in enumerate(zip(paths, results, strict=True), 1):
+                verdicts[path] = verdict
+                cache.put(verdict)
+                if progress is not None and (done % 50 == 0 or done == len(paths)):
+                    progress(done, len(paths))
+        cache.keep(verdicts.values())
+    finally:  # when interrupted: at once, and without losing what was checked
+        if set(cache.known) != before:
+            cache.save()
+    return verdicts
+
+
+def load_checked(
+    file: Path, name: str, digest: str | None, windows: GreyWindows = OWN_WINDOWS
+) -> Image.Image:
+    """As `podium.data.images.load_rgb`, and refuse a file whose SHA-256 is not `digest`."""
+    content = read_image_file(file, name)
+    picture = decode_rgb(content, name, windows=windows)
+    if digest is not None and hashlib.sha256(content).hexdigest() != digest:
+        raise UnreadableImageError(name, "it changed since it was checked")
+    return picture
+
+
+def inspect_image(path: Path, name: str, known: Mapping[str, Verdict]) -> Verdict:
+    """Decode one file: its hash, size and mode, or why it cannot be read.
+
+    Args:
+        path: the file.
+        name: what to call it.
+        known: verdicts by SHA-256, of files that need not be decoded again.
+    """
+    if shown(name) != name:
+        return Verdict(error="the name is not valid UTF-8; rename the file or its folder")
+    digest = ""
+    try:
+        content = read_image_file(path, name)
+        digest = hashlib.sha256(content).hexdigest()
+        if digest in known:
+            return known[digest]
+        image, stored = decode_with_mode(content, name)
+    except UnreadableImageError as error:
+        return Verdict(digest=digest, error=error.reason)
+    grey = stored.mode in GREY_MODES or stored.mode.startswith("I")
+    return Verdict(
+        digest,
+        image.width,
+        image.height,
+        grey,
+        values=stored.values,
+        deep_colour=stored.deep_colour,
+    )
+
+
+def readable_images(
+    found: Found, verdicts: dict[str, Verdict]
+) -> tuple[dict[str, dict[str, list[str]]], list[str]]:
+    """Sorted paths by split and class, without what cannot be read; and what to say.
+
+    Raises:
+        DataError: a class of a split would be lost.
+    """
+    kept: dict[str, dict[str, list[str]]] = {}
+    for split, by_class in found.splits.items():
+        kept[split] = {}
+        for label, paths in by_class.items():
+            kept[split][label] = sorted(path for path in paths if not verdicts[path].error)
+        lost = sorted(label for label, paths in kept[split].items() if not paths)
+        if lost:
+            what = {"train": "training", "valid": "validation"}.get(split, split)
+            why = [f"{shown(path)} ({verdicts[path].error})"
+                   for label in lost for path in sorted(by_class[label])]  # fmt: skip
+            raise DataError(
+                f"No {what} image of {named(lost)} can be read: {'; '.join(why[:3])}"
+                f"{f' and {len(why) - 3:,} more' if len(why) > 3 else ''}. "
+                "Mend the files, or remove the class."
+            )
+    notices = list(found.notices)
+    unreadable = sum(bool(verdict.error) for verdict in verdicts.values())
+    if unreadable:
+        verb = "is" if unreadable == 1 else "are"
+        notices.append(f"{counted(unreadable, 'file')} cannot be read and {verb} left out.")
+    return kept, notices

@@ -1,0 +1,258 @@
+"""Grey values deeper than 8 bit -> the 256 levels that a network sees, alike for a whole data set.
+
+A file says how many bits a value takes, not how many of them are used: cameras write 10 or 12 bits
+and scanners Hounsfield units into 16. Scaled by what the file could hold, such pictures are nearly
+black. Stretched each by its own extremes, they can no longer be compared: exposure and density,
+often what tells the classes apart, are gone, and one hot pixel darkens its picture alone. So there
+is one window for all pictures of a data set. It is taken from the training images, as everything
+that is learned, and goes with the model: whoever predicts later decodes as the training did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from pydantic import BeforeValidator, PlainSerializer
+
+__all__ = [
+    "AS_BEFORE_WINDOWS",
+    "OWN_WINDOWS",
+    "GreyValues",
+    "GreyWindows",
+    "StoredWindows",
+    "Window",
+    "describe_grey",
+    "grey_notices",
+    "to_8_bit",
+]
+
+Window = tuple[float, float]
+"""The values that become black and white."""
+
+Kind = Literal["integers", "floats"]
+
+_SAMPLE = 65_536  # values of a picture that its quantiles are taken from
+_FEW_LEVELS = 32  # of 256; fewer are worth a word
+
+
+@dataclass(frozen=True)
+class GreyValues:
+    """What the grey values of one picture are.
+
+    Attributes:
+        kind: integers, of more than 8 bits, or floats.
+        low: the lowest finite value.
+        high: the highest.
+        body: the quantiles 0.001 and 0.999, between which all but a few values lie.
+    """
+
+    kind: Kind
+    low: float
+    high: float
+    body: Window
+
+
+@dataclass(frozen=True)
+class GreyWindows:
+    """The windows of a data set; None where it has no such pictures: then each by its own values.
+
+    Attributes:
+        integers: of 16- and 32-bit integers.
+        floats: of floats.
+        as_before: decode as Podium did before it had windows, for models that were trained so.
+    """
+
+    integers: Window | None = None
+    floats: Window | None = None
+    as_before: bool = False
+
+    @classmethod
+    def of(cls, values: Sequence[GreyValues], window: Window | None = None) -> GreyWindows:
+        """The windows for pictures with these values.
+
+        Args:
+            values: of the training images.
+            window: what the user wants instead.
+        """
+
+        def chosen(kind: Kind) -> Window | None:
+            those = [one for one in values if one.kind == kind]
+            if not those or window is not None:
+                return window if those else None
+            return _natural(kind, min(one.low for one in those), max(one.high for one in those))
+
+        return cls(chosen("integers"), chosen("floats"))
+
+    def to_json(self) -> dict[str, Any] | None:
+        """Plain values, for the model's description."""
+        if self.as_before:
+            return None
+        pairs = {"integers": self.integers, "floats": self.floats}
+        return {kind: None if pair is None else list(pair) for kind, pair in pairs.items()}
+
+    @classmethod
+    def from_json(cls, plain: Any) -> GreyWindows:
+        """What `to_json` gave.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        if plain is None or isinstance(plain, cls):
+            return plain or AS_BEFORE_WINDOWS
+        if not isinstance(plain, Mapping):
+            raise ValueError("expected windows of integers and floats")
+        return cls(_read_window(plain.get("integers")), _read_window(plain.get("floats")))
+
+
+def _read_window(pair: Any) -> Window | None:
+    if pair is None:
+        return None
+    match pair:
+        case [int() | float() as low, int() | float() as high] if -1e30 < low < high < 1e30:
+            return float(low), float(high)
+    raise ValueError(f"expected [black, white], two numbers that rise, not {str(pair)[:80]}")
+
+
+OWN_WINDOWS = GreyWindows()
+"""Each picture by its own values, where no data set is known."""
+
+AS_BEFORE_WINDOWS = GreyWindows(as_before=True)
+
+StoredWindows = Annotated[
+    GreyWindows, BeforeValidator(GreyWindows.from_json), PlainSerializer(GreyWindows.to_json)
+]
+"""For pydantic's models: as plain values outside, checked when they are read."""
+
+
+def describe_grey(image: Image.Image) -> GreyValues | None:
+    """The values of a picture that is deeper than 8 bit; None of another one."""
+    kind = _kind(image)
+    if kind is None:
+        return None
+    values = np.asarray(image).reshape(-1)
+    finite = values[np.isfinite(values)] if kind == "floats" else values
+    if not len(finite):
+        return GreyValues(kind, 0.0, 0.0, (0.0, 0.0))
+    sample = finite[:: max(1, len(finite) // _SAMPLE)]
+    low, high = np.quantile(sample, (0.001, 0.999), method="nearest")
+    return GreyValues(kind, float(finite.min()), float(finite.max()), (float(low), float(high)))
+
+
+def to_8_bit(image: Image.Image, windows: GreyWindows) -> Image.Image | None:
+    """A deep picture as RGB; None where it is none. What is not finite becomes black.
+
+    Args:
+        image: of any mode.
+        windows: of its data set.
+    """
+    kind = _kind(image)
+    if kind is None:
+        return None
+    values = np.array(image, dtype=np.float32)
+    window = windows.integers if kind == "integers" else windows.floats
+    if windows.as_before:
+        window = _before(image, values)
+    elif window is None:
+        finite = values[np.isfinite(values)]
+        extremes = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
+        window = _natural(kind, *extremes)
+    low, high = window
+    no_value = 0.0 if windows.as_before else low
+    np.nan_to_num(values, copy=False, nan=no_value, posinf=no_value, neginf=no_value)
+    values -= np.float32(low)
+    values *= np.float32(255.0 / (high - low))
+    grey = np.clip(np.rint(values, out=values), 0, 255, out=values).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")
+
+
+def grey_notices(
+    train: Sequence[GreyValues],
+    others: Sequence[GreyValues],
+    windows: GreyWindows,
+    images: int,
+    *,
+    chosen: bool,
+) -> list[str]:
+    """What a user should know of the deep pictures of a data set, a sentence each.
+
+    Args:
+        train: values of the deep training images.
+        others: of the deep validation and test images.
+        windows: what is made of them.
+        images: how many there are in all, deep or not.
+        chosen: whether the user chose the window.
+    """
+    said = []
+    for kind, window in (("integers", windows.integers), ("floats", windows.floats)):
+        every = [one for one in (*train, *others) if one.kind == kind]
+        if not every or window is None:
+            continue
+        low, high = window
+        beyond = sum(one.low < low or one.high > high for one in every)
+        learned = [one for one in train if one.kind == kind]
+        seen = f", training images hold {_range(learned)}" if learned else ""
+        said.append(
+            f"{len(every):,} of {images:,} images have grey values deeper than 8 bit ({kind}"
+            f"{seen}): {low:g} to {high:g} become black to white "
+            f"({'data.window' if chosen else 'one window for all'}, kept with the model)"
+            + (f"; {beyond:,} reach beyond it and are cut." if beyond else ".")
+        )
+        if learned and not chosen:
+            said += _advice(kind, learned, window)
+    return said
+
+
+def _advice(kind: str, learned: Sequence[GreyValues], window: Window) -> list[str]:
+    """Where a few values far away make the window wide, and the pictures flat: the narrower one."""
+    low, high = window
+    levels = np.median([255 * (one.body[1] - one.body[0]) / (high - low) for one in learned]) + 1
+    bodies = np.asarray([one.body for one in learned])
+    black, white = _natural(
+        kind, float(np.quantile(bodies[:, 0], 0.05)), float(np.quantile(bodies[:, 1], 0.95))
+    )
+    if levels >= _FEW_LEVELS or white - black > (high - low) / 2:
+        return []
+    return [
+        f"Half of those pictures have {max(2, round(float(levels)))} of 256 grey levels or fewer, "
+        f"since nearly all of their values lie from {black:g} to {white:g}. If what is beyond does "
+        f"not matter, narrow the window in the study: data: {{path: ..., window: "
+        f"[{black:g}, {white:g}]}}."
+    ]
+
+
+def _range(values: Sequence[GreyValues]) -> str:
+    return f"{min(one.low for one in values):g} to {max(one.high for one in values):g}"
+
+
+def _kind(image: Image.Image) -> Kind | None:
+    if image.mode == "F":
+        return "floats"
+    return "integers" if image.mode.startswith("I") else None
+
+
+def _natural(kind: str, low: float, high: float) -> Window:
+    """The range that a device would have given such values: 0 to 1, to 255, 1023, 4095...
+
+    Where the values fill less than half of it, as with an offset or below zero, their own range.
+    """
+    top = 1.0 if kind == "floats" and high <= 1 else 255.0
+    while high > top:
+        top = 2 * top + 1
+    if low < 0 or low < high < low + top / 2:
+        return low, max(high, low + 1e-6)
+    return 0.0, top
+
+
+def _before(image: Image.Image, values: npt.NDArray[np.float32]) -> Window:
+    """0 to 65535 whatever the values are, but for floats to 1 and 32-bit values to 255."""
+    top = float(np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0).max(initial=0.0))
+    if image.mode == "F" and top <= 1.0:
+        return 0.0, 1.0
+    if top <= 255.0 and image.mode in ("F", "I"):
+        return 0.0, 255.0
+    return 0.0, max(65535.0, top)

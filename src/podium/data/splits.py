@@ -1,0 +1,121 @@
+"""Images by class -> the splits: held out where there are none, small classes left out."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from podium.data.words import counted, listed, named
+from podium.errors import DataError
+
+__all__ = ["Split", "hold_out", "make_split", "without_small"]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images of one split: `paths` relative to the root, with '/'; `labels` int64 of shape (n,)."""
+
+    name: str
+    paths: tuple[str, ...]
+    labels: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+def without_small(
+    readable: dict[str, dict[str, list[str]]], least: int, notices: list[str]
+) -> dict[str, dict[str, list[str]]]:
+    """Leave out, of every split, the classes with fewer training images than `least`."""
+    small = {label: len(paths) for label, paths in readable["train"].items() if len(paths) < least}
+    if not small:
+        return readable
+    told = [f"{label!r} ({count})" for label, count in sorted(small.items())]
+    others = sum(
+        len(paths)
+        for split, by_class in readable.items()
+        if split != "train"
+        for label, paths in by_class.items()
+        if label in small
+    )
+    total = counted(sum(small.values()) + others, "image")
+    notices.append(
+        f"{counted(len(small), 'class', 'classes')} with fewer than {least} training images "
+        f"(min_images), {total} in all, left out: {listed(told)}."
+    )
+    return {
+        split: {label: paths for label, paths in by_class.items() if label not in small}
+        for split, by_class in readable.items()
+    }
+
+
+def hold_out(
+    train: dict[str, list[str]], fractions: dict[str, float], seed: int
+) -> dict[str, dict[str, list[str]]]:
+    """Split each class at random; depends on the seed and the sorted paths alone."""
+    parts: dict[str, dict[str, list[str]]] = {"train": {}, **{name: {} for name in fractions}}
+    least = 1 + len(fractions)
+    small = {label: len(paths) for label, paths in train.items() if len(paths) < least}
+    if small:
+        which, count = next(iter(small.items()))
+        too_few = f"Class {which!r} has {counted(count, 'image')}"
+        if len(small) > 1:
+            shown = ", ".join(f"{label!r} ({count})" for label, count in list(small.items())[:5])
+            more = f" and {len(small) - 5} more" if len(small) > 5 else ""
+            too_few = f"{len(small)} classes have too few images: {shown}{more}"
+        raise DataError(
+            f"{too_few}; at least {least} are needed to hold out {' and '.join(fractions)} images. "
+            f"Add some, remove {'these classes' if len(small) > 1 else 'the class'}, make the "
+            "missing folders yourself, or leave out all classes that small: with "
+            f"data: {{path: ..., min_images: {least}}} in the study."
+        )
+    for label, paths in train.items():
+        key = hashlib.sha256(f"{seed}\0{label}".encode()).digest()
+        random = np.random.default_rng(np.frombuffer(key, dtype="<u4"))
+        shuffled = [paths[at] for at in random.permutation(len(paths))]
+        for name, fraction in fractions.items():
+            count = max(1, round(fraction * len(paths)))
+            parts[name][label], shuffled = shuffled[:count], shuffled[count:]
+        if not shuffled:  # tiny classes: rounding must leave one to train on
+            shuffled = [parts[next(iter(fractions))][label].pop()]
+        parts["train"][label] = sorted(shuffled)
+    return parts
+
+
+def make_split(
+    name: str, by_class: dict[str, list[str]], classes: tuple[str, ...], notices: list[str]
+) -> Split:
+    """The images of a split with their labels; what belongs to no class is told.
+
+    Args:
+        name: of the split.
+        by_class: its paths.
+        classes: those of train, in order.
+        notices: to add to.
+
+    Raises:
+        DataError: none of its images belongs to one of the classes.
+    """
+    unknown = sorted(set(by_class) - set(classes))
+    if unknown:
+        count = sum(len(by_class[label]) for label in unknown)
+        notices.append(
+            f"{name} has {counted(count, 'image')} of {named(unknown)}, which train does not "
+            "have; left out."
+        )
+    absent = [label for label in classes if not by_class.get(label)]
+    if absent and name != "train":
+        notices.append(f"{name} has no image of {named(absent)}.")
+    pairs = sorted(
+        (path, number) for number, label in enumerate(classes) for path in by_class.get(label, [])
+    )
+    if not pairs:
+        raise DataError(
+            f"No image of {name} belongs to a class of train ({named(list(classes))}). "
+            "Name the class folders alike in every split."
+        )
+    labels = np.asarray([number for _, number in pairs], dtype=np.int64)
+    return Split(name, tuple(path for path, _ in pairs), labels)
