@@ -90,18 +90,23 @@ def render(record: Mapping[str, Any]) -> str:
         model, size, batch = CASES[case]
         rows = []
         for way in settings["ways"]:
-            rates = [
-                spread(
-                    one["images_per_second"] for one in record["values"][f"{way} | {case} | {n}"]
-                )
-                for n in settings["beside"]
-            ]
-            rows.append([way, *(f"{mid:.1f} ({least:.1f} to {most:.1f})"
-                                for mid, least, most in rates)])  # fmt: skip
-        head = [f"{n} busy processes beside it" if n else "alone" for n in settings["beside"]]
+            found = [record["values"].get(f"{way} | {case} | {n}", []) for n in settings["beside"]]
+            cells = [_cell([one["images_per_second"] for one in values]) for values in found]
+            rows.append([way, *cells])
+        head = [
+            "alone" if not n else f"beside {n} busy process{'es' * (n > 1)}"
+            for n in settings["beside"]
+        ]
         parts.append(f"**{model} at {size} px, batch {batch}: images/s**\n\n"
                      f"{table(['how threads wait', *head], rows)}")  # fmt: skip
     return "\n\n".join(parts)
+
+
+def _cell(rates: Sequence[float]) -> str:
+    if not rates:
+        return "not measured"
+    middle, least, most = spread(rates)
+    return f"{middle:.1f} ({least:.1f} to {most:.1f})"
 
 
 def _measure(way: str, case: str, beside: int, seconds: float) -> dict[str, float]:

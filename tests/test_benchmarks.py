@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import podium
-from benchmarks import accuracy, common, gpu, limit, prediction, scale
+from benchmarks import accuracy, busy, common, gpu, limit, prediction, scale
 from benchmarks.contenders import CONTENDERS, GROUP_MODELS
 from benchmarks.prediction_ways import measure_once
 from podium.store import RunFolder, read_pictures, write_json
@@ -330,3 +330,18 @@ def test_cells_of_a_study_are_packed_without_weights_and_pictures(
     stored = read_pictures(tmp_path / "runs/plain-3/small/plain/seed-3/explanations-test.parquet")
     assert list(heat["keys"]) == list(stored)
     assert heat["heat"].shape == (len(stored), 64, 64)
+
+
+def test_training_beside_others_is_told_by_how_threads_wait() -> None:
+    rates = {"PyTorch's default | small | 0": [30.0, 10.0], "one thread | small | 0": [7.0]}
+    record = {
+        "settings": {"ways": ["PyTorch's default", "one thread"], "cases": ["small"],
+                     "beside": [0, 2]},
+        "values": {name: [{"images_per_second": rate} for rate in found]
+                   for name, found in rates.items()},
+    }  # fmt: skip
+    head, default, one = rows_of(busy.render(record))
+    assert head == ["how threads wait", "alone", "beside 2 busy processes"]
+    assert default == ["PyTorch's default", "20.0 (10.0 to 30.0)", "not measured"]
+    assert one[1] == "7.0 (7.0 to 7.0)"
+    assert busy._train("small", seconds=0.01) > 1

@@ -183,8 +183,8 @@ def test_a_step_to_infinity_is_not_saved(
     """The loss of step 3 is finite, the weights after it are not: step 2 is what is kept."""
     real, steps = make_optimizer, 0
 
-    def wild(*arguments: Any) -> torch.optim.Optimizer:
-        optimizer = real(*arguments)
+    def wild(*arguments: Any, **settings: Any) -> torch.optim.Optimizer:
+        optimizer = real(*arguments, **settings)
         take = optimizer.step
 
         def step(*arguments: Any, **settings: Any) -> Any:

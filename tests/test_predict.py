@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-import types
 from pathlib import Path
 
 import numpy as np
@@ -215,9 +214,7 @@ def test_an_export_predicts_and_shows_no_map(
         loaded.append(path)
         return predictor
 
-    module = types.ModuleType("podium.deploy.exported")
-    module.__dict__["load_exported"] = load_exported
-    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr("podium.deploy.exported.load_exported", load_exported)
     Path("model.onnx").write_bytes(b"weights")
     assert main(["predict", "model.onnx", "mine/=1+1.png", "--top", "1"]) == 0
     assert loaded == [Path("model.onnx")]

@@ -11,7 +11,6 @@ import socket
 import sys
 import threading
 import time
-import types
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -531,9 +530,7 @@ def test_which_models_a_source_stands_for(small_run: RunFolder, tmp_path: Path) 
 def test_an_export_is_served_beside_its_run(
     small_run: RunFolder, oracle: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exported = types.ModuleType("podium.deploy.exported")
-    exported.load_exported = lambda path, device: oracle  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "podium.deploy.exported", exported)
+    monkeypatch.setattr("podium.deploy.exported.load_exported", lambda path, device: oracle)
     file, folder = tmp_path / "a.onnx", tmp_path / "a-openvino"
     folder.mkdir()
     for path in (file, folder / "model.xml", folder / "model.bin"):

@@ -31,15 +31,15 @@ def let_waiting_threads_sleep() -> None:
 
     By default they spin for milliseconds at the end of every operation. Where another program has
     taken one core, the others burn theirs until the scheduler gives it back: training beside one
-    busy process fell to a ninth (`docs/performance.md`, "Beside other programs"). Spinning for
-    some microseconds keeps the pace of a quiet machine, and most of what is left of a busy one.
+    busy process fell to a ninth (`docs/performance.md`, "Beside other programs"). A hundredth of
+    the spinning keeps the pace of a quiet machine, and most of what is left of a busy one.
 
     It acts on what is loaded later: OpenMP reads the environment once, when PyTorch is imported,
     so that this belongs at the start of a program, or before one is started. Who has set any of
     these variables is left alone.
     """
     if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}:
-        os.environ["GOMP_SPINCOUNT"] = "1000"  # GNU's, which PyTorch brings on Linux
+        os.environ["GOMP_SPINCOUNT"] = "3000"  # GNU's, which PyTorch brings on Linux
 
 
 class OtherPrograms:
