@@ -31,7 +31,7 @@ def torture(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_killed_studies_end_like_others() -> None:
-    done = torture("--only", "kills", "--kills", "12", "--kinds", "bf16-workers", "lpft")
+    done = torture("--only", "kills", "--kills", "12", "--kinds", "workers", "lpft")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "11 kills in" in done.stdout  # 9 at write steps, 2 at random instants
     assert "0 unreadable files, 0 files that differ at the end" in done.stdout
