@@ -101,7 +101,7 @@ def checks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         return check(module, device, image_size)
 
     monkeypatch.setattr(podium.machine, "worst_bf16_error", counted)
-    monkeypatch.setattr(podium.machine, "has_fast_bf16", lambda device: True)
+    monkeypatch.setattr(podium.machine, "has_fast_bf16", lambda kind: True)
     monkeypatch.setenv("PODIUM_CACHE", str(tmp_path))
     return made
 

@@ -16,8 +16,7 @@ import torch
 from PIL import Image
 
 from podium.checkpoint import read_checkpoint
-from podium.config import Machine
-from podium.machine import choose_device, has_fast_bf16
+from podium.machine import has_fast_bf16
 
 __all__ = ["KINDS", "Kind", "digests", "write_images"]
 
@@ -38,7 +37,7 @@ _LITE = {"model": "efficientnet_lite0", "pretrained": True, **_TINY, "image_size
 _FP32 = {"precision": "fp32", "workers": 0}
 
 # emulated, a step in bf16 takes twenty times as long, and shows nothing that fp32 does not
-_LOW = "bf16" if has_fast_bf16(choose_device(Machine(device="cpu"))) else "fp32"
+_LOW = "bf16" if has_fast_bf16("cpu") else "fp32"
 
 KINDS = {
     "scratch": Kind(

@@ -134,7 +134,7 @@ def choose_precision(
     wanted = machine.precision
     if wanted != "auto":
         return wanted, "as asked"
-    if not has_fast_bf16(device):
+    if not has_fast_bf16(device.kind):
         if device.kind == "cuda":
             return "fp16", "this GPU has no bf16"
         return "fp32", f"no bf16 arithmetic on this {device.kind}"
@@ -145,11 +145,14 @@ def choose_precision(
     return "fp32", f"bf16 is off by {100 * error:.2g} % in {layer} on this machine"
 
 
-def has_fast_bf16(device: Device) -> bool:
-    """Whether it multiplies bf16 in hardware: emulated, it takes 20 to 65 times as long as fp32."""
-    if device.kind == "cuda":
+def has_fast_bf16(kind: str) -> bool:
+    """Whether cpu, cuda or mps multiplies bf16 in hardware here.
+
+    Emulated, it takes 20 to 65 times as long as fp32.
+    """
+    if kind == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.kind == "cpu":
+    if kind == "cpu":
         # AVX-512 without these instructions emulates bf16, slower than fp32 is
         capabilities = torch.cpu.get_capabilities()
         return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))

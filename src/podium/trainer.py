@@ -61,7 +61,7 @@ class Trainer:
         self.module = built.module.to(memory_format=torch.channels_last)
         self.features: dict[str, Features] = {}
         optimizer = make_optimizer(
-            recipe, built, fused=fabric.device.type == "cuda", bf16=has_fast_bf16(job.device)
+            recipe, built, fused=fabric.device.type == "cuda", bf16=has_fast_bf16(job.device.kind)
         )
         self.model, self.optimizer = fabric.setup(self.module, optimizer)
         self.average = average_of(self.module, recipe.ema) if recipe.ema else None
