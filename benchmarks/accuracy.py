@@ -82,7 +82,7 @@ def read_run(folder: Path, goals: Sequence[float], images: int | None = None) ->
     Raises:
         BenchmarkError: it is no finished run.
     """
-    from podium.store import RunFolder, StudyFolder, read_json
+    from podium.runs.folder import RunFolder, StudyFolder, read_json
 
     run = RunFolder(folder, folder.resolve().parent.name, int(folder.name.partition("-")[2] or 0))
     if not run.is_done():
@@ -160,8 +160,8 @@ def _train(study: str, data: str | None, runs: Path) -> list[Path]:
     """Run a study by the real command, and give its finished runs."""
     command = [sys.executable, "-m", "podium", "run", study, "--runs", str(runs), "--no-audit"]
     subprocess.run([*command, *(("--data", data) if data else ())], check=True)
-    from podium.store import StudyFolder
-    from podium.studyfile import load_study
+    from podium.config.studyfile import load_study
+    from podium.runs.folder import StudyFolder
 
     spec = load_study(study)
     return [run.path for run in StudyFolder(runs / spec.name).runs(spec) if run.is_done()]

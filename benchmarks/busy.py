@@ -135,7 +135,7 @@ def _train(case: str, seconds: float) -> float:
     import torch
 
     from benchmarks.gpu import Bench, Step
-    from podium.allocator import recycled_memory
+    from podium.runtime.memory import recycled_memory
 
     model, size, batch = CASES[case]
     bench = Bench(torch.device("cpu"), toy=False, data=None, seconds=seconds)

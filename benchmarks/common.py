@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from podium.threads import usable_cores
+from podium.runtime.threads import usable_cores
 
 __all__ = [
     "RESULTS",

@@ -3,7 +3,7 @@
     python -m benchmarks.data_path --data sports100
 
 One process measures everything in turn, step by step, so that whatever else the machine does
-meets all of them. Every row is the real step of `podium.training`: loader, `prepare`, forwards,
+meets all of them. Every row is the real step of `podium.training.fit`: loader, `prepare`, forwards,
 backwards, optimizer. The caches are written to a temporary folder and removed.
 """
 
@@ -23,16 +23,16 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from benchmarks.common import add_output_options, new_record, publish, table
-from podium.allocator import recycled_memory
-from podium.config import Machine
+from podium.config.settings import Machine
 from podium.data.cache import CachedPixels, cache_pixels
 from podium.data.dataset import EpochSampler, ImageDataset
 from podium.data.fetch import resolve_data
 from podium.data.index import DataIndex, build_index
-from podium.inference import Batch, batches, make_loader
-from podium.machine import FABRIC_PRECISION, choose_device, choose_precision, choose_workers
+from podium.data.loader import Batch, batches, make_loader
+from podium.data.transforms import eval_transform, prepare, source_size, train_transform
 from podium.models import build_model
-from podium.transforms import eval_transform, prepare, source_size, train_transform
+from podium.runtime.device import FABRIC_PRECISION, choose_device, choose_precision, choose_workers
+from podium.runtime.memory import recycled_memory
 
 Source = Callable[[], Iterator[Batch]]
 Key = tuple[int, str]  # image size, name

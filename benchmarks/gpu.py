@@ -35,23 +35,24 @@ from torch import nn
 
 from benchmarks.common import ROOT, describe_machine
 from benchmarks.limit import flops_per_image
-from podium.config import Machine, RunSpec
+from podium.config.settings import Machine, RunSpec
+from podium.config.studyfile import load_study
 from podium.data.cache import cache_pixels
 from podium.data.dataset import EpochSampler, ImageDataset
 from podium.data.images import load_rgb
 from podium.data.index import DataIndex, build_index
+from podium.data.loader import Batch, batches, make_loader
 from podium.data.synthetic import make_demo
-from podium.evaluation import load_run
-from podium.events import silent
+from podium.data.transforms import POLICIES, eval_transform, prepare, source_size, train_transform
+from podium.evaluation.gradcam import grad_cam
+from podium.evaluation.trained import load_run
 from podium.features.folding import fold_batch_norms
-from podium.gradcam import grad_cam
-from podium.inference import Batch, batches, make_loader
-from podium.machine import FABRIC_PRECISION, choose_device, worst_bf16_error
 from podium.models import build_model
-from podium.optimizers import make_optimizer
-from podium.store import RunFolder, read_pictures
-from podium.studyfile import load_study
-from podium.transforms import POLICIES, eval_transform, prepare, source_size, train_transform
+from podium.runs.folder import RunFolder
+from podium.runs.pictures import read_pictures
+from podium.runtime.device import FABRIC_PRECISION, choose_device, worst_bf16_error
+from podium.runtime.events import silent
+from podium.training.optimizers import make_optimizer
 
 __all__ = ["SECTIONS", "Row", "main"]
 
@@ -326,7 +327,7 @@ def _resumed_in_fp16(folder: Path) -> str:
 def _after_an_error(folder: Path) -> str:
     """Outcomes of a study whose first contender meets an assertion on the device."""
     code = (
-        "import sys, torch, podium; import podium.trainer as t\n"
+        "import sys, torch, podium; import podium.training.loop as t\n"
         "real = t.Trainer.train_epoch\n"
         "def broken(self, epoch):\n"
         "    if self.job.folder.contender == 'simple':\n"

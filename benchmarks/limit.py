@@ -18,8 +18,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from podium.machine import has_fast_bf16
 from podium.models import build_model
+from podium.runtime.device import has_fast_bf16
 
 __all__ = ["flops_per_image", "main", "matrix_rate"]
 

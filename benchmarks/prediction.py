@@ -122,7 +122,7 @@ def _is_there(name: str, folder: Path, runs: Mapping[str, Any]) -> bool:
     kind = way.removesuffix("-memory")
     if kind != "openvino-bf16":
         return True
-    from podium.deploy.exported import read_record
+    from podium.deploy.export.load import read_record
 
     place = folder / model / f"{runs[model].contender}{EXPORTS[kind][1]}"
     return "bf16" in read_record(place).checks

@@ -33,7 +33,7 @@ def runs_by_model(runs: list[Path]) -> dict[str, Any]:
     Raises:
         RunFolderError: a folder is no run's.
     """
-    from podium.evaluation import run_folder
+    from podium.evaluation.trained import run_folder
 
     folders = [run_folder(path) for path in runs]
     return {str(folder.read_config()["model_used"]): folder for folder in folders}
@@ -95,9 +95,9 @@ def _mirrored(module: Any, inputs: Any, trained: Any) -> Any:
 def _podium(model: str, index: Any, given: argparse.Namespace) -> dict[str, float]:
     import torch
 
-    from podium.config import Machine
-    from podium.evaluation import predict_split
-    from podium.machine import choose_device, choose_workers
+    from podium.config.settings import Machine
+    from podium.evaluation.trained import predict_split
+    from podium.runtime.device import choose_device, choose_workers
 
     trained = _trained(model, index.classes, given)
     device = choose_device(Machine())
@@ -123,8 +123,8 @@ def _memory(way: str, model: str, index: Any, given: argparse.Namespace) -> dict
     import torch
 
     from podium.data.images import load_rgb
-    from podium.inference import predict
-    from podium.transforms import eval_transform, prepare
+    from podium.data.transforms import eval_transform, prepare
+    from podium.evaluation.inference import predict
 
     trained = _trained(model, index.classes, given)
     module, side, normalization = trained.module, trained.image_size, trained.normalization
@@ -166,9 +166,9 @@ def _predictor(way: str, model: str, index: Any, given: argparse.Namespace) -> d
     import numpy as np
 
     from podium.data.images import load_rgb
-    from podium.deploy.exported import load_exported
+    from podium.deploy.export.load import load_exported
     from podium.deploy.predictor import load_predictor
-    from podium.threads import in_order
+    from podium.runtime.threads import in_order
 
     in_memory = way.endswith("-memory")
     kind = way.removesuffix("-memory")
@@ -233,7 +233,7 @@ def _embed(index: Any) -> dict[str, float]:
 
 def _trained(model: str, classes: tuple[str, ...], given: argparse.Namespace) -> Any:
     """The run's model, or one with random weights; on the CPU."""
-    from podium.evaluation import TrainedModel, load_run
+    from podium.evaluation.trained import TrainedModel, load_run
     from podium.models import build_model
 
     if given.runs:

@@ -170,9 +170,9 @@ def _index(size: int, given: argparse.Namespace) -> Callable[[], object]:
 def _step(classes: int, given: argparse.Namespace) -> Callable[[], object]:
     import torch
 
-    from podium.config import RunSpec
+    from podium.config.settings import RunSpec
     from podium.models import build_model
-    from podium.optimizers import make_optimizer
+    from podium.training.optimizers import make_optimizer
 
     built = build_model("simple_resnet", classes)
     module = built.module.to(memory_format=torch.channels_last)
@@ -195,7 +195,7 @@ def _step(classes: int, given: argparse.Namespace) -> Callable[[], object]:
 def _drawn(classes: int, count: int) -> Any:
     import numpy as np
 
-    from podium.store import Predictions
+    from podium.runs.predictions import Predictions
 
     random = np.random.default_rng(0)
     labels = np.arange(count, dtype=np.int64) % classes
@@ -206,7 +206,7 @@ def _drawn(classes: int, count: int) -> Any:
 
 
 def _predictions(classes: int, given: argparse.Namespace) -> Callable[[], object]:
-    from podium.store import Predictions
+    from podium.runs.predictions import Predictions
 
     found, path = _drawn(classes, given.predictions), given.place / "predictions.parquet"
 
@@ -218,7 +218,7 @@ def _predictions(classes: int, given: argparse.Namespace) -> Callable[[], object
 
 
 def _metrics(classes: int, given: argparse.Namespace) -> Callable[[], object]:
-    from podium import metrics
+    from podium.statistics import metrics
 
     found = _drawn(classes, given.predictions)
     return lambda: (metrics.scores(found), metrics.per_class(found))
@@ -248,7 +248,7 @@ def _dot() -> bytes:
 
 def _report(classes: int, given: argparse.Namespace) -> Callable[[], object]:
     from podium.reporting import build_report
-    from podium.store import StudyFolder
+    from podium.runs.folder import StudyFolder
 
     return lambda: build_report(StudyFolder(given.place / "study"))
 

@@ -78,7 +78,7 @@ def timed(holder, name, part):
 import podium.cli, podium.progress, podium.study
 parts.append(("interpreter, command, study", time.time() - began))
 from podium.study import Study
-timed(podium.study, "build_index", "index of the images")
+timed(podium.study.study, "build_index", "index of the images")
 timed(Study, "_audit", "audit, from the cache or made")
 timed(Study, "_store_thumbnails", "thumbnails")
 timed(Study, "_preflight", "imports of torch and others, weights check")
@@ -87,12 +87,12 @@ def first(self, *given):
     start = time.time()
     import podium.contender, podium.trainer
     parts.append(("imports of the training", time.time() - start))
-    timed(podium.contender, "build_model", "model for the check of bf16")
-    timed(podium.contender, "choose_precision", "check of bf16")
-    timed(podium.trainer.Trainer, "__init__", "model, optimizer, loaders")
+    timed(podium.study.contender, "build_model", "model for the check of bf16")
+    timed(podium.study.contender, "choose_precision", "check of bf16")
+    timed(podium.training.loop.Trainer, "__init__", "model, optimizer, loaders")
     return one(self, *given)
 Study._one = first
-show, at = podium.progress.StudyProgress.notify, {}
+show, at = podium.cli.progress.StudyProgress.notify, {}
 def notify(self, event):
     at.setdefault(event.kind, time.time())
     if event.kind == "batch":
@@ -103,8 +103,8 @@ def notify(self, event):
         print(json.dumps(parts), flush=True)
         os._exit(0)
     show(self, event)
-podium.progress.StudyProgress.notify = notify
-sys.exit(podium.cli.main(["run", *sys.argv[1:]]))
+podium.cli.progress.StudyProgress.notify = notify
+sys.exit(podium.cli.app.main(["run", *sys.argv[1:]]))
 """
 
 
@@ -145,7 +145,7 @@ def _commands(repeat: int) -> Rows:
 
 def _command_names() -> list[list[str]]:
     code = (
-        "import json, typer; from podium.cli import app; "
+        "import json, typer; from podium.cli.app import app; "
         "walk = lambda c, at: [at, *(n for k, v in getattr(c, 'commands', {}).items() "
         "for n in walk(v, [*at, k]))]; print(json.dumps(walk(typer.main.get_command(app), [])))"
     )

@@ -23,9 +23,9 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 import podium
-from podium.cli import app
-from podium.config import DataSpec, Machine, RunSpec, StudySpec
-from podium.schema import field_docs, study_schema
+from podium.cli.app import app
+from podium.config.schema import field_docs, study_schema
+from podium.config.settings import DataSpec, Machine, RunSpec, StudySpec
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -16,7 +16,7 @@ from PIL import Image
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-    from podium.store import RunFolder
+    from podium.runs.folder import RunFolder
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A suite in a shell's background ignores Ctrl-C, and so would the commands that it starts,

@@ -14,15 +14,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from podium.store import (
-    Predictions,
-    RunFolder,
-    StudyFolder,
-    write_json,
-    write_pictures,
-    write_text,
-)
-from podium.studyfile import load_study
+from podium.config.studyfile import load_study
+from podium.runs.folder import RunFolder, StudyFolder, write_json, write_text
+from podium.runs.pictures import write_pictures
+from podium.runs.predictions import Predictions
 
 __all__ = ["ODD_NAMES", "fake_study", "save_run"]
 

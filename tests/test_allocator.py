@@ -10,7 +10,7 @@ import threading
 import pytest
 import torch
 
-from podium.allocator import _glibc, recycled_memory
+from podium.runtime.memory import _glibc, recycled_memory
 
 PAGES = 64 * 2**20 // resource.getpagesize()  # of one block
 
@@ -82,6 +82,6 @@ def test_other_threads_still_get_large_blocks() -> None:
 
 
 def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("podium.allocator._glibc", lambda: None)
+    monkeypatch.setattr("podium.runtime.memory._glibc", lambda: None)
     with recycled_memory() as works:
         assert not works

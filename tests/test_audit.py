@@ -39,15 +39,11 @@ from podium.auditing.similarity import THUMB, is_blank, similarity, small_rgb
 from podium.data.images import load_rgb
 from podium.data.index import build_index
 from podium.errors import ConfigError, DataError
-from podium.reporting.audit_figure import audit_figure
-from podium.reporting.audit_page import (
-    audit_sections,
-    audit_thumbnails,
-    write_audit_page,
-    write_audit_tables,
-)
-from podium.reporting.labels import labels
-from podium.reporting.style import figure_style
+from podium.reporting.figures.audit_figure import audit_figure
+from podium.reporting.figures.style import figure_style
+from podium.reporting.page.audit_page import audit_sections, write_audit_page, write_audit_tables
+from podium.reporting.words.labels import labels
+from podium.results.pictures import audit_thumbnails
 from tests.conftest import write_pictures
 
 Change = Callable[[Image.Image], Image.Image]

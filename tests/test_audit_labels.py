@@ -30,7 +30,7 @@ from podium.auditing.record import LEAST_ACCURACY
 from podium.data.index import DataIndex, build_index
 from podium.errors import UnreadableImageError
 from podium.features.folding import fold_batch_norms
-from podium.frozen import compute_features
+from podium.features.frozen import compute_features
 from podium.models import build_model
 from tests.conftest import write_pictures
 

@@ -19,7 +19,8 @@ import podium
 from benchmarks import accuracy, busy, common, gpu, limit, prediction, scale
 from benchmarks.contenders import CONTENDERS, GROUP_MODELS
 from benchmarks.prediction_ways import measure_once
-from podium.store import RunFolder, read_pictures, write_json
+from podium.runs.folder import RunFolder, write_json
+from podium.runs.pictures import read_pictures
 from tests.conftest import write_pictures
 
 ROOT = Path(__file__).resolve().parents[1]

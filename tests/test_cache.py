@@ -17,17 +17,17 @@ import pytest
 import torch
 from PIL import Image
 
-from podium.config import Machine, RunSpec
+from podium.config.settings import Machine, RunSpec
 from podium.data.cache import cache_pixels
 from podium.data.dataset import EpochSampler, ImageDataset
 from podium.data.images import squeeze
 from podium.data.index import DataIndex, build_index, load_checked
+from podium.data.loader import batches, make_loader
 from podium.data.pixels import CachedPixels, PixelFile, PixelWriter, file_bytes
+from podium.data.transforms import POLICIES, Flip, eval_transform, source_size, train_transform
 from podium.errors import UnreadableImageError
-from podium.events import Event
-from podium.inference import batches, make_loader
-from podium.machine import Device, choose_workers
-from podium.transforms import POLICIES, Flip, eval_transform, source_size, train_transform
+from podium.runtime.device import Device, choose_workers
+from podium.runtime.events import Event
 from tests.conftest import StopAfter
 
 SIZES = {"train": 32, "valid": 32}
@@ -446,8 +446,8 @@ def test_a_run_is_the_same_with_and_without_a_cache(
     index: DataIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also one that is interrupted, and goes on without the cache that it began with."""
-    from podium.contender import train_and_score
-    from podium.store import RunFolder
+    from podium.runs.folder import RunFolder
+    from podium.study.contender import train_and_score
 
     monkeypatch.setenv("PODIUM_CACHE", str(tmp_path / "cache"))
     recipe = RunSpec(
@@ -483,7 +483,7 @@ def test_the_command_tells_of_the_cache(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from podium.cli import main
+    from podium.cli.app import main
 
     monkeypatch.setenv("PODIUM_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)

@@ -17,12 +17,12 @@ import pytest
 from scipy.special import expit, logit
 from scipy.stats import binom
 
-from podium.comparison import Answers, Assumptions, Sheet, Verdicts, judge, plan
-from podium.comparison.paired import paired_interval, seed_effect
-from podium.comparison.resample import macro_f1
-from podium.metrics import wilson_interval
-from podium.reporting.labels import labels
-from podium.reporting.verdict_words import claim_sentence
+from podium.reporting.words.labels import labels
+from podium.reporting.words.verdict_words import claim_sentence
+from podium.statistics import Answers, Assumptions, Sheet, Verdicts, judge, plan
+from podium.statistics.metrics import wilson_interval
+from podium.statistics.paired import paired_interval, seed_effect
+from podium.statistics.resample import macro_f1
 from tests.studies_simulated import Luck, accuracy_at, right_answers, sheet_from, skill_for
 
 Indices = npt.NDArray[np.int64]

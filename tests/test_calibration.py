@@ -18,7 +18,12 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, log_loss
 from statsmodels.stats.weightstats import DescrStatsW
 
-from podium.calibration import (
+from podium.errors import ConfigError, DataError
+from podium.reporting.figures.reliability import reliability_figure
+from podium.reporting.figures.style import figure_style, save_figure
+from podium.reporting.words.labels import labels
+from podium.runs.predictions import Predictions
+from podium.statistics.calibration import (
     TEMPERATURES,
     _losses,
     brier,
@@ -30,13 +35,8 @@ from podium.calibration import (
     nll,
     reliability_bins,
 )
-from podium.calibration_error import error_interval
-from podium.errors import ConfigError, DataError
-from podium.metrics import negative_log_likelihood, wilson_interval
-from podium.reporting.labels import labels
-from podium.reporting.reliability import reliability_figure
-from podium.reporting.style import figure_style, save_figure
-from podium.store import Predictions
+from podium.statistics.calibration_error import error_interval
+from podium.statistics.metrics import negative_log_likelihood, wilson_interval
 
 Floats = npt.NDArray[np.float64]
 
@@ -312,7 +312,7 @@ def test_one_class_cannot_be_mistaken() -> None:
 def test_a_chunk_at_a_time_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     made = drawn(5, n=300)
     whole = calibration(made)
-    monkeypatch.setattr("podium.calibration._CHUNK", 700)
+    monkeypatch.setattr("podium.statistics.calibration._CHUNK", 700)
     assert calibration(made) == whole
 
 
@@ -434,13 +434,13 @@ def test_the_figure_says_what_was_measured(n: int, classes: int, lang: str, tmp_
 def test_the_temperature_ships_with_the_model(pictures: Path, tmp_path: Path) -> None:
     import torch
 
-    from podium.config import Machine, RunSpec
-    from podium.contender import train_and_score
+    from podium.config.settings import Machine, RunSpec
     from podium.data.index import build_index
     from podium.errors import RunFolderError
-    from podium.evaluation import load_run
-    from podium.events import silent
-    from podium.store import RunFolder
+    from podium.evaluation.trained import load_run
+    from podium.runs.folder import RunFolder
+    from podium.runtime.events import silent
+    from podium.study.contender import train_and_score
 
     run = RunFolder(tmp_path / "simple_resnet" / "seed-0", "simple_resnet", 0)
     recipe = RunSpec(model="simple_resnet", image_size=32, epochs=1, batch_size=16)

@@ -21,16 +21,16 @@ from markdown_it import MarkdownIt
 
 import podium
 from podium.auditing import Audit, DuplicatePair, LabelFindings, write_audit
-from podium.calibration import calibration, fit_temperature
-from podium.cli import main
+from podium.cli.app import main
 from podium.data.fetch import DATASETS
-from podium.deploy.card_metadata import Dataset, check_licence, dataset_of
-from podium.deploy.card_subject import read_subject
+from podium.deploy.publish.card_metadata import Dataset, check_licence, dataset_of
+from podium.deploy.publish.card_subject import read_subject
 from podium.errors import ConfigError, RunFolderError
-from podium.metrics import per_class, scores, wilson_interval
-from podium.reporting.labels import labels
-from podium.reporting.tables import escape_markdown
-from podium.store import RunFolder, StudyFolder, read_json, write_json
+from podium.reporting.markdown import escape_markdown
+from podium.reporting.words.labels import labels
+from podium.runs.folder import RunFolder, StudyFolder, read_json, write_json
+from podium.statistics.calibration import calibration, fit_temperature
+from podium.statistics.metrics import per_class, scores, wilson_interval
 from tests.fake_study import ODD_NAMES, fake_study
 
 SPORTS = tuple(f"sport {number:02d}" for number in range(12))

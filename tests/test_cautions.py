@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from timm.data.imagenet_info import ImageNetInfo
 
-from podium.calibration import LEAST_TO_PROMISE
 from podium.reporting.build import build_report
-from podium.reporting.cautions import at_chance, imagenet_classes, majority, may_be_known
-from podium.reporting.gather import StudyResults, gather
-from podium.reporting.labels import labels
-from podium.reporting.panel import calibration_caution
-from podium.store import Predictions
+from podium.reporting.page.panel import calibration_caution
+from podium.reporting.words.cautions import at_chance, imagenet_classes, majority, may_be_known
+from podium.reporting.words.labels import labels
+from podium.results.study import StudyResults, gather
+from podium.runs.predictions import Predictions
+from podium.statistics.calibration import LEAST_TO_PROMISE
 from tests.fake_study import fake_study
 
 BREEDS = ("beagle", "Boxer", "german_short-haired_pointer", "Samoyed", "my own dog")
@@ -64,7 +64,7 @@ def test_imagenet_classes_are_those_of_timm() -> None:
 
 def test_the_names_are_read_without_torch() -> None:
     code = (
-        "import sys; from podium.reporting.cautions import imagenet_classes; "
+        "import sys; from podium.reporting.words.cautions import imagenet_classes; "
         "assert imagenet_classes(['beagle']); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -11,7 +11,8 @@ import pytest
 
 from podium.deploy import choose_run
 from podium.errors import RunFolderError
-from podium.store import Predictions, RunFolder, StudyFolder, write_json
+from podium.runs.folder import RunFolder, StudyFolder, write_json
+from podium.runs.predictions import Predictions
 from tests.fake_study import fake_study
 
 
@@ -93,5 +94,5 @@ def test_what_holds_no_run_is_refused_in_words(study: StudyFolder, tmp_path: Pat
 
 
 def test_choosing_needs_no_torch() -> None:
-    code = "import podium.deploy.choose, sys; assert 'torch' not in sys.modules"
+    code = "import podium.deploy.find.choose, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

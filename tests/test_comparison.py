@@ -18,7 +18,8 @@ from sklearn.metrics import f1_score
 from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.multitest import multipletests
 
-from podium.comparison.paired import (
+from podium.statistics.metrics import wilson_interval
+from podium.statistics.paired import (
     SeedEffect,
     by_group,
     design_effect,
@@ -31,8 +32,7 @@ from podium.comparison.paired import (
     sign_flip,
     unpaired_effect,
 )
-from podium.comparison.resample import macro_f1, resampled_macro_f1
-from podium.metrics import wilson_interval
+from podium.statistics.resample import macro_f1, resampled_macro_f1
 
 Z = float(norm.ppf(0.975))
 
@@ -166,7 +166,7 @@ def test_the_sign_flip_test_agrees_with_scipys(monkeypatch: pytest.MonkeyPatch) 
         tolerance = 1e-12 if count == 12 else 0.015  # scipy takes all 4,096 flips, or 20,000
         assert exact == pytest.approx(oracle.pvalue, abs=tolerance)
         with monkeypatch.context() as patch:
-            patch.setattr("podium.comparison.paired.MOST_WORK", 1)
+            patch.setattr("podium.statistics.paired.MOST_WORK", 1)
             assert sign_flip(found) == pytest.approx(exact, abs=0.015)
             assert sign_flip(found) == sign_flip(-found[::-1])  # a fixed seed, whatever the order
 
@@ -205,7 +205,7 @@ def test_resamples_are_those_of_the_images_and_common_to_all_models() -> None:
 def test_many_resamples_in_parts_are_the_same_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     labels, predicted = answers(6)
     at_once = resampled_macro_f1(labels, predicted, 9, resamples=50)
-    monkeypatch.setattr("podium.comparison.resample.MOST_WEIGHTS", 60 * 7)
+    monkeypatch.setattr("podium.statistics.resample.MOST_WEIGHTS", 60 * 7)
     in_parts = resampled_macro_f1(labels, predicted, 9, resamples=50)
     assert in_parts == pytest.approx(at_once, abs=1e-12)  # but for the order of the sums
 

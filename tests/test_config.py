@@ -9,9 +9,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from podium.config import RunSpec
+from podium.config.settings import RunSpec
+from podium.config.studyfile import built_in_studies, load_study, machine_settings, study_text
 from podium.errors import ConfigError
-from podium.studyfile import built_in_studies, load_study, machine_settings, study_text
 
 GOOD = """\
 name: mine

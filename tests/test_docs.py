@@ -31,12 +31,12 @@ import typer
 from PIL import Image
 
 import podium
-from podium.cli import app, main
-from podium.config import DataSpec, Machine, RunSpec, StudySpec
+from podium.cli.app import app, main
+from podium.config.schema import study_schema
+from podium.config.settings import DataSpec, Machine, RunSpec, StudySpec
+from podium.config.studyfile import built_in_studies, load_study, study_text
 from podium.data.index import build_index
-from podium.schema import study_schema
-from podium.store import HISTORY_COLUMNS, StudyFolder
-from podium.studyfile import built_in_studies, load_study, study_text
+from podium.runs.folder import HISTORY_COLUMNS, StudyFolder
 from tests.conftest import write_pictures
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -218,9 +218,11 @@ def _quick() -> Iterator[None]:
     The tutorial's study keeps its first and its last contender, and is the one whose report is
     drawn, once and coarsely; again only where a page wants it in another place.
     """
-    from podium import api, reporting, study, studyfile
+    from podium import api, reporting
+    from podium.config import studyfile
     from podium.data import synthetic
     from podium.reporting.build import ReportResult
+    from podium.study import study
 
     read, draw, build = studyfile.load_study, synthetic.make_demo, reporting.build_report
 

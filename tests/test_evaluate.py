@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import podium
-from podium.cli import main
+from podium.cli.app import main
 from podium.errors import DataError
-from podium.events import Event
-from podium.store import RunFolder
+from podium.runs.folder import RunFolder
+from podium.runtime.events import Event
 from tests.conftest import write_pictures
 
 

@@ -9,8 +9,8 @@ import nbclient
 import nbformat
 import pytest
 
-from podium.cli import main
-from podium.studyfile import load_study
+from podium.cli.app import main
+from podium.config.studyfile import load_study
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -10,18 +10,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from podium import explanations
-from podium.cli import main
-from podium.config import Machine
+from podium.cli.app import main
+from podium.config.settings import Machine
 from podium.data.images import load_rgb, thumbnail_jpeg
 from podium.deploy.predictor import load_predictor
 from podium.errors import UserError
-from podium.evaluation import load_run
-from podium.events import Event
-from podium.gradcam import grad_cam, overlay
-from podium.reporting.gallery import confident_mistakes, random_pictures
-from podium.store import RunFolder, StudyFolder, read_pictures, write_json
-from podium.study import Study
+from podium.evaluation.gradcam import grad_cam, overlay
+from podium.evaluation.trained import load_run
+from podium.results.pictures import confident_mistakes, random_pictures
+from podium.runs.folder import RunFolder, StudyFolder, write_json
+from podium.runs.pictures import read_pictures
+from podium.runtime.events import Event
+from podium.study import explain
+from podium.study.study import Study
 from tests.conftest import device
 
 
@@ -115,15 +116,15 @@ def test_a_model_that_cannot_be_explained_fails_no_run(
     def refuse(*given: object) -> None:
         raise UserError("no layer keeps places")
 
-    monkeypatch.setattr(explanations, "grad_cam", refuse)
+    monkeypatch.setattr(explain, "grad_cam", refuse)
     events: list[Event] = []
-    assert explanations.explain(folder, notify=events.append) == []
+    assert explain.explain(folder, notify=events.append) == []
     assert [event.kind for event in events] == ["warning"]
     assert "no layer keeps places" in events[0].text
     assert run.is_done()
     assert not run.explanations.exists()
     run.best.unlink()
-    assert explanations.explain(folder, notify=events.append) == []
+    assert explain.explain(folder, notify=events.append) == []
     assert "holds no weights" in events[-1].text
 
 

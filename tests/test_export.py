@@ -21,25 +21,24 @@ from safetensors.torch import save_file
 from torch import nn
 
 import podium
-from podium.cli import main
+from podium.cli.app import main
 from podium.data.dataset import ImageDataset
 from podium.data.images import load_rgb
 from podium.data.index import build_index
-from podium.data.places import cache_root
-from podium.deploy import exported
-from podium.deploy.export import export_run
-from podium.deploy.exported import find_export
-from podium.deploy.exporting import module as deployed
-from podium.deploy.exporting import quantize, runtimes
-from podium.deploy.exporting.images import calibration_images
-from podium.deploy.exporting.verify import LIMITS, Check, compare, in_batches, refuse
+from podium.data.transforms import eval_transform, prepare
+from podium.deploy.export import load, quantize, runtimes
+from podium.deploy.export import module as deployed
+from podium.deploy.export.images import calibration_images
+from podium.deploy.export.load import find_export
+from podium.deploy.export.run import export_run
+from podium.deploy.export.verify import LIMITS, Check, compare, in_batches, refuse
 from podium.deploy.predictor import load_predictor
 from podium.deploy.serve.models import load_models
 from podium.errors import ConfigError, ExportError, RunFolderError
-from podium.evaluation import load_run, predict_split
+from podium.evaluation.trained import load_run, predict_split
 from podium.features.folding import folded_if_equal
-from podium.store import RunFolder
-from podium.transforms import eval_transform, prepare
+from podium.runs.folder import RunFolder
+from podium.runtime.cache import cache_root
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -139,7 +138,7 @@ def test_each_format_says_what_the_study_recorded(
 @pytest.mark.parametrize("kind", FILES)
 def test_a_file_tells_all_that_using_it_needs(exports: Path, settled: RunFolder, kind: str) -> None:
     place = exports / FILES[kind]
-    record = exported.read_record(place)
+    record = load.read_record(place)
     described = json.loads(settled.model.read_text(encoding="utf-8"))
     assert list(record.class_names) == described["class_names"]
     assert record.temperature == described["temperature"]
@@ -169,7 +168,7 @@ def test_an_onnx_file_works_without_podium(
         with np.errstate(all="raise"):
             exec(code, space)  # the code is our own page's
         assert space["names"][space["best"]] == recorded.class_names[recorded.predicted[5]]
-        temperature = exported.read_record(exports / name).temperature
+        temperature = load.read_record(exports / name).temperature
         scaled = recorded.logits[5].astype(np.float64) / temperature
         expected = np.exp(scaled - scaled.max()) / np.exp(scaled - scaled.max()).sum()
         assert np.allclose(space["probabilities"][0], expected, atol=1e-4)
@@ -245,7 +244,7 @@ def test_the_folder_that_export_wrote_stands_for_its_export(
 
 
 def test_bf16_is_offered_where_it_was_checked(exports: Path) -> None:
-    record = exported.read_record(exports / FILES["openvino"])
+    record = load.read_record(exports / FILES["openvino"])
     if not runtimes.processor_multiplies_bf16():
         assert "bf16" not in record.checks
         return
@@ -423,7 +422,7 @@ def test_foreign_and_damaged_files_are_refused_in_words(exports: Path, tmp_path:
     (tmp_path / "cut.onnx").write_bytes(whole[:5000])
     refused(tmp_path / "cut.onnx", "no ONNX model")
     (tmp_path / "text.pt2").write_text("no archive")
-    exported.remember(tmp_path / "text.pt2")  # as if it had been written here
+    load.remember(tmp_path / "text.pt2")  # as if it had been written here
     refused(tmp_path / "text.pt2", "damaged")
     model = onnx.load_model_from_string(whole)
     del model.metadata_props[:]

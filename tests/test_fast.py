@@ -13,18 +13,18 @@ from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from podium.checkpoint import read_checkpoint
-from podium.config import RunSpec
+from podium.config.settings import RunSpec
 from podium.data.dataset import ImageDataset
 from podium.data.index import DataIndex, build_index
-from podium.evaluation import load_run, predict_split
-from podium.events import silent
+from podium.data.transforms import eval_transform, prepare
+from podium.evaluation.trained import load_run, predict_split
 from podium.models import build_model, freeze_backbone
-from podium.optimizers import average_of, make_optimizer, set_rates
-from podium.schedule import epoch_rates, learning_rate, training_size
-from podium.store import read_json
-from podium.training import Job, fit
-from podium.transforms import eval_transform, prepare
+from podium.runs.folder import read_json
+from podium.runtime.events import silent
+from podium.training.checkpoint import read_checkpoint
+from podium.training.fit import Job, fit
+from podium.training.optimizers import average_of, make_optimizer, set_rates
+from podium.training.schedule import epoch_rates, learning_rate, training_size
 from tests.conftest import StopAfter
 from tests.test_training import job, weights
 

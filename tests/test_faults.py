@@ -15,16 +15,17 @@ from typing import Any
 import pytest
 import torch
 
-import podium.trainer
-from podium.checkpoint import read_checkpoint
-from podium.config import Machine
+import podium.training.loop
+from podium.config.settings import Machine
 from podium.data.index import DataIndex, build_index
 from podium.errors import ConfigError, StorageError, TrainingError, UnreadableImageError
-from podium.events import Event, silent
-from podium.faults import WorkerLostError, in_words, runs_again
-from podium.optimizers import make_optimizer
-from podium.store import atomic_write
-from podium.training import Job, fit
+from podium.runs.folder import atomic_write
+from podium.runtime.events import Event, silent
+from podium.runtime.spawn import runs_again
+from podium.training.checkpoint import read_checkpoint
+from podium.training.faults import WorkerLostError, in_words
+from podium.training.fit import Job, fit
+from podium.training.optimizers import make_optimizer
 from tests.conftest import StopAfter
 from tests.test_training import RECIPE, index, job, straight, weights
 
@@ -78,7 +79,7 @@ def test_a_killed_worker_costs_time_alone(straight: Job, index: DataIndex, tmp_p
     ],
 )
 def test_faults_of_the_machine_in_words(error: Exception, kind: type | None) -> None:
-    from podium.config import RunSpec
+    from podium.config.settings import RunSpec
 
     told = in_words(error, RunSpec.model_validate({**RECIPE, "batch_size": 48}))
     assert (type(told) if told else None) == kind
@@ -200,7 +201,7 @@ def test_a_step_to_infinity_is_not_saved(
 
     made = often(job(tmp_path / "run", index))
     with monkeypatch.context() as patch:
-        patch.setattr(podium.trainer, "make_optimizer", wild)
+        patch.setattr(podium.training.loop, "make_optimizer", wild)
         with pytest.raises(TrainingError, match=r"largest weights .* epoch 1, step 3, learning"):
             fit(made, silent)
     assert read_checkpoint(made.folder.last)["epoch_under_way"][0] == 2
@@ -223,7 +224,7 @@ def test_a_full_disk_ends_the_training_and_keeps_the_state(
         real(path, write)
 
     with monkeypatch.context() as patch:
-        patch.setattr(podium.trainer, "atomic_write", full)
+        patch.setattr(podium.training.loop, "atomic_write", full)
         with pytest.raises(StorageError, match="Free some space"):
             fit(made, silent)
     assert len(read_checkpoint(made.folder.last)["rows"]) == 1
@@ -266,7 +267,7 @@ def test_two_processes_name_the_image_that_vanished(pictures: Path, tmp_path: Pa
 assert RECIPE["batch_size"] == 16  # what the steps above are counted with: 72 images, 5 steps
 
 
-CALL = "found.append(podium.faults.runs_again())\n"
+CALL = "found.append(podium.runtime.spawn.runs_again())\n"
 SCRIPTS = {  # the line that would run again, if any
     "bare": (CALL, 2),
     "function": (f"def work():\n    {CALL}\nif len('two') == 3:\n    work()\n", 6),
@@ -288,7 +289,7 @@ def test_lines_that_every_process_would_run_again_are_found(
 ) -> None:
     code, line = SCRIPTS[name]
     script = tmp_path / "script.py"
-    script.write_text(f"import podium.faults\n{code}")
+    script.write_text(f"import podium.training.faults\n{code}")
     monkeypatch.setattr(multiprocessing, "get_start_method", lambda allow_none: method)
     found: list[Any] = []
     runpy.run_path(str(script), {"found": found}, "__main__")
@@ -296,7 +297,7 @@ def test_lines_that_every_process_would_run_again_are_found(
 
 
 def test_nothing_runs_again_under_the_command_or_without_a_script() -> None:
-    code = "from podium.faults import runs_again; print(runs_again('spawn'))"
+    code = "from podium.training.faults import runs_again; print(runs_again('spawn'))"
     for words in (["-c", code], ["-m", "pytest", "--version"]):
         done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=True)
         assert "None" in done.stdout or "pytest" in done.stdout
@@ -329,7 +330,7 @@ def test_several_devices_need_the_guard(
     index: DataIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = job(tmp_path / "run", index, devices=2)
-    place = podium.faults.Place("script.py", 5)
-    monkeypatch.setattr("podium.training.runs_again", lambda method: place)
+    place = podium.runtime.spawn.Place("script.py", 5)
+    monkeypatch.setattr("podium.training.fit.runs_again", lambda method: place)
     with pytest.raises(ConfigError, match=r"script\.py, line 5: each of 2 training processes"):
         fit(made, silent)

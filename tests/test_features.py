@@ -13,14 +13,14 @@ from torch import nn
 
 from podium.data.dataset import ImageDataset
 from podium.data.index import DataIndex, build_index
+from podium.data.transforms import eval_transform, prepare
 from podium.errors import UnreadableImageError
 from podium.features import extract
+from podium.features.disk import FeatureStore, prune, read_array, write_array
 from podium.features.extract import Backbone
 from podium.features.folding import folded_if_equal
-from podium.features.store import FeatureStore, prune, read_array, write_array
 from podium.features.threads import in_threads
 from podium.models import build_model
-from podium.transforms import eval_transform, prepare
 from tests.conftest import StopAfter, device, write_pictures
 
 HALF = (0.5, 0.5, 0.5)

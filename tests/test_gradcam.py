@@ -14,8 +14,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy, interpolate
 
 from podium.errors import UserError
-from podium.evaluation import TrainedModel
-from podium.gradcam import _Layout, grad_cam, overlay, watched_layer
+from podium.evaluation.gradcam import _Layout, grad_cam, overlay, watched_layer
+from podium.evaluation.trained import TrainedModel
 from podium.models import build_model
 
 Pixels = npt.NDArray[np.uint8]

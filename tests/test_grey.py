@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 import podium
-from podium.cli import main
-from podium.config import DataSpec
+from podium.cli.app import main
+from podium.config.settings import DataSpec
 from podium.data.cache import cache_pixels
 from podium.data.grey import (
     AS_BEFORE_WINDOWS,
@@ -27,11 +27,11 @@ from podium.data.grey import (
 )
 from podium.data.images import decode_rgb, decode_with_mode
 from podium.data.index import DataIndex, build_index
+from podium.data.transforms import eval_transform
 from podium.deploy.predictor import load_predictor
-from podium.description import read_description
 from podium.errors import RunFolderError
-from podium.store import RunFolder, read_json, write_json
-from podium.transforms import eval_transform
+from podium.evaluation.description import read_description
+from podium.runs.folder import RunFolder, read_json, write_json
 from tests.test_images import encoded
 
 Values = np.ndarray[Any, Any]
@@ -332,7 +332,7 @@ def test_a_begun_study_refuses_another_window(
 
 
 def test_thumbnails_of_deep_pictures_can_be_seen(deep_run: RunFolder) -> None:
-    from podium.store import StudyFolder
+    from podium.runs.folder import StudyFolder
 
     kept = StudyFolder(deep_run.path.parents[1]).read_thumbnails()
     assert len(kept) == 8

@@ -14,16 +14,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from podium.auditing.record import Audit, DuplicatePair
-from podium.checkpoint import read_checkpoint
-from podium.cli import main
+from podium.cli.app import main
+from podium.cli.terminal import visible
+from podium.config.studyfile import load_study
 from podium.errors import ConfigError, RunFolderError, UserError
-from podium.evaluation import load_run
+from podium.evaluation.trained import load_run
 from podium.models.weights import read_state
-from podium.reporting.audit_page import audit_thumbnails
-from podium.store import RunFolder
-from podium.studyfile import load_study
-from podium.terminal import visible
-from podium.training import Job
+from podium.results.pictures import audit_thumbnails
+from podium.runs.folder import RunFolder
+from podium.training.checkpoint import read_checkpoint
+from podium.training.fit import Job
 from tests.conftest import write_pictures
 from tests.test_training import index, straight
 

@@ -17,20 +17,20 @@ from tests.fake_study import fake_study
 SOURCE = Path(podium.__file__).parent
 LIGHT = [
     "podium",
-    "podium.cli",
-    "podium.cli_export",
-    "podium.config",
-    "podium.store",
-    "podium.metrics",
-    "podium.calibration",
-    "podium.comparison",
-    "podium.sealed",
+    "podium.cli.app",
+    "podium.cli.export",
+    "podium.config.settings",
+    "podium.runs.folder",
+    "podium.statistics.metrics",
+    "podium.statistics.calibration",
+    "podium.statistics",
+    "podium.runs.ledger",
     "podium.auditing",
     "podium.auditing.labels",
     "podium.reporting",
     "podium.reporting.build",
-    "podium.reporting.audit_page",
-    "podium.progress",
+    "podium.reporting.page.audit_page",
+    "podium.cli.progress",
     "podium.data.index",
     "podium.data.synthetic",
 ]
@@ -70,7 +70,7 @@ def test_torch_is_not_imported_by(module: str) -> None:
 
 def test_the_help_answers_at_once() -> None:
     code = (
-        "import sys, time; began = time.perf_counter(); from podium.cli import main; "
+        "import sys, time; began = time.perf_counter(); from podium.cli.app import main; "
         "assert main(['--help']) == 0; heavy = {'torch', 'numpy', 'matplotlib', 'sklearn', 'timm'}"
         "; assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
@@ -99,10 +99,10 @@ def test_no_idle_import_delays(words: str, tmp_path: Path) -> None:
         "    loaded = heavy & set(sys.modules)\n"
         "    print('loaded:', loaded, file=sys.stderr, flush=True)\n"
         "    os._exit(1 if loaded else 0)\n"
-        "import podium.store\n"
-        "read = podium.store.StudyFolder.read_spec\n"
-        "podium.store.StudyFolder.read_spec = lambda self: check(read(self))\n"
-        "from podium.cli import main\n"
+        "import podium.runs.folder\n"
+        "read = podium.runs.folder.StudyFolder.read_spec\n"
+        "podium.runs.folder.StudyFolder.read_spec = lambda self: check(read(self))\n"
+        "from podium.cli.app import main\n"
         "code = main(sys.argv[1:])\n"
         "check() if code == 0 else os._exit(code)"
     )

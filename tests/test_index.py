@@ -574,7 +574,7 @@ def test_small_classes_are_left_out_where_the_user_says_so(tmp_path: Path) -> No
 def test_min_images_is_a_setting_of_a_study(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from podium.cli import main
+    from podium.cli.app import main
 
     write_pictures(tmp_path / "set", {"": 9})
     for number in range(2, 9):

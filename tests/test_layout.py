@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from podium.cli import main
+from podium.cli.app import main
 from podium.data.index import DataIndex, build_index
 from podium.data.layout import find_images
 from podium.data.walk import passed_over

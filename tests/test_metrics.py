@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 from sklearn.metrics import classification_report, confusion_matrix, log_loss, top_k_accuracy_score
 
-from podium import metrics
 from podium.errors import DataError
-from podium.metrics import (
+from podium.runs.predictions import Predictions
+from podium.statistics import metrics
+from podium.statistics.metrics import (
     confusion,
     most_confused,
     negative_log_likelihood,
@@ -18,7 +19,6 @@ from podium.metrics import (
     top_k_accuracy,
     wilson_interval,
 )
-from podium.store import Predictions
 
 
 def predictions(labels: list[int], logits: np.ndarray) -> Predictions:

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from podium.config import RunSpec
+from podium.config.settings import RunSpec
 from podium.data.images import load_rgb
+from podium.data.transforms import eval_transform, prepare
 from podium.errors import ConfigError, UserError, WeightsUnavailableError
-from podium.machine import worst_bf16_error
 from podium.models import (
     build_model,
     check_weights,
@@ -25,7 +25,7 @@ from podium.models import (
     rebuild_model,
     set_train_mode,
 )
-from podium.transforms import eval_transform, prepare
+from podium.runtime.device import worst_bf16_error
 
 
 def count(module: nn.Module) -> int:

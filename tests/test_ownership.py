@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from podium.errors import RunFolderError, StorageError
-from podium.ownership import sole_owner
+from podium.runtime.lock import sole_owner
 
 # owns a folder; a forked child, as a data-loading worker is, outlives it
 OWNER = """

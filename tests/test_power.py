@@ -13,21 +13,21 @@ from hypothesis import strategies as st
 from scipy.stats import multinomial, norm
 from scipy.stats import t as student
 
-from podium.comparison import Assumptions, plan
-from podium.comparison.paired import (
+from podium.errors import ConfigError
+from podium.statistics import Assumptions, plan
+from podium.statistics.paired import (
     mcnemar_exact,
     quantiles,
     seed_effect,
     sign_flip,
     unpaired_effect,
 )
-from podium.comparison.power import (
+from podium.statistics.power import (
     TYPICAL_SHARE,
     independent_disagreement,
     power_models,
     power_recipes,
 )
-from podium.errors import ConfigError
 from tests.studies_simulated import NOISE, OWN, SHARED, accuracy_at, right_answers, skill_for
 
 

@@ -17,12 +17,12 @@ import pytest
 from PIL import Image
 
 import podium
-from podium.cli import main
-from podium.cli_predict import _csv_lines
-from podium.deploy.predict import Explainer, FilePrediction, predict_files
+from podium.cli.app import main
+from podium.cli.predict import _csv_lines
+from podium.deploy.predict.files import Explainer, FilePrediction, predict_files
+from podium.deploy.predict.sources import Source, Sources
 from podium.deploy.predictor import Guess, Predictor, load_predictor
-from podium.deploy.sources import Source, Sources
-from podium.store import RunFolder, read_json
+from podium.runs.folder import RunFolder, read_json
 
 
 @pytest.fixture
@@ -214,7 +214,7 @@ def test_an_export_predicts_and_shows_no_map(
         loaded.append(path)
         return predictor
 
-    monkeypatch.setattr("podium.deploy.exported.load_exported", load_exported)
+    monkeypatch.setattr("podium.deploy.export.load.load_exported", load_exported)
     Path("model.onnx").write_bytes(b"weights")
     assert main(["predict", "model.onnx", "mine/=1+1.png", "--top", "1"]) == 0
     assert loaded == [Path("model.onnx")]

@@ -8,7 +8,7 @@ import numpy as np
 
 from podium.data.images import load_rgb
 from podium.deploy import load_predictor
-from podium.store import RunFolder
+from podium.runs.folder import RunFolder
 from tests.conftest import device
 
 

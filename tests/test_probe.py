@@ -17,19 +17,19 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from podium import logistic, probe
-from podium.cli import main
-from podium.config import RunSpec
+from podium.cli.app import main
+from podium.config.settings import RunSpec
 from podium.data.index import DataIndex, build_index
 from podium.errors import ConfigError
-from podium.evaluation import load_run, predict_split
-from podium.events import Event, silent
-from podium.frozen import Features
-from podium.layer_rates import layer_groups
-from podium.logistic import Logistic, mean_loss_and_accuracy
+from podium.evaluation.trained import load_run, predict_split
+from podium.features.frozen import Features
 from podium.models import BuiltModel, build_model
-from podium.probe import solve_probe, write_head
-from podium.training import fit
+from podium.models.layers import layer_groups
+from podium.runtime.events import Event, silent
+from podium.training import logistic, probe
+from podium.training.fit import fit
+from podium.training.logistic import Logistic, mean_loss_and_accuracy
+from podium.training.probe import solve_probe, write_head
 from tests.conftest import StopAfter, device
 from tests.test_training import job, weights
 

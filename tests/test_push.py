@@ -16,11 +16,11 @@ from huggingface_hub import ModelCard, ModelCardData, constants
 from PIL import Image
 
 import podium
-from podium.cli import main
-from podium.deploy.choose import choose_run
-from podium.deploy.hub import pack, read_token, upload
+from podium.cli.app import main
+from podium.deploy.find.choose import choose_run
+from podium.deploy.publish.push import pack, read_token, upload
 from podium.errors import ConfigError, PodiumError, UserError
-from podium.store import RunFolder, read_json, write_json
+from podium.runs.folder import RunFolder, read_json, write_json
 from tests.fake_hub import COMMIT, FakeHub
 
 USUAL = ["README.md", "config.yaml", "model.json", "model.safetensors"]

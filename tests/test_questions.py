@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from podium.comparison import Question, questions
-from podium.config import RunSpec
-from podium.studyfile import load_study
+from podium.config.settings import RunSpec
+from podium.config.studyfile import load_study
+from podium.statistics import Question, questions
 
 PAPER = load_study("sports100", data="photographs").contenders
 VALID = {

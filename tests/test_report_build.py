@@ -17,9 +17,9 @@ import pytest
 from PIL import Image
 
 from podium.errors import ConfigError, RunFolderError, StorageError, UserError
-from podium.metrics import per_class, scores, wilson_interval
 from podium.reporting.build import ReportResult, build_report
-from podium.store import StudyFolder
+from podium.runs.folder import StudyFolder
+from podium.statistics.metrics import per_class, scores, wilson_interval
 from tests.fake_study import ODD_NAMES, fake_study
 
 SPORTS = tuple(f"sport {number}" for number in range(40))
@@ -399,7 +399,7 @@ def test_new_report_takes_the_place_of_the_old_as_a_whole(tmp_path: Path) -> Non
 def test_report_that_breaks_leaves_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from podium.reporting import page
+    from podium.reporting.page import page
 
     folder = fake_study(tmp_path / "breaks", SPORTS[:3], contenders=1, epochs=1)
     before = build_report(folder, dpi=40, formats=("png",)).index.read_bytes()
@@ -451,7 +451,7 @@ def test_report_never_imports_torch_nor_pyplot(tmp_path: Path) -> None:
         "import sys; from pathlib import Path; from podium.reporting.build import build_report; "
         "assert 'matplotlib' not in sys.modules; "
         f"build_report(Path({str(folder.path)!r}), dpi=40, formats=('png',)); "
-        "import podium.metrics; "
+        "import podium.statistics.metrics; "
         "print([m for m in ('torch', 'torchvision', 'matplotlib.pyplot') if m in sys.modules])"
     )
     done = subprocess.run(

@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from podium.reporting import answers as answers_module
-from podium.reporting.answers import answers
-from podium.reporting.explanations import explanation_figure, explanations_shown
-from podium.reporting.explorer import Explorer
-from podium.reporting.gather import StudyResults, gather
-from podium.reporting.labels import labels
-from podium.reporting.shelf import Shelf, by_turns, shelved_order
-from podium.reporting.style import figure_style
-from podium.store import Predictions, read_pictures, write_pictures
+from podium.reporting.figures.explanations import explanation_figure, explanations_shown
+from podium.reporting.figures.style import figure_style
+from podium.reporting.page.explorer import Explorer
+from podium.reporting.page.shelf import Shelf, by_turns, shelved_order
+from podium.reporting.words.labels import labels
+from podium.results.study import StudyResults, gather
+from podium.runs.pictures import read_pictures, write_pictures
+from podium.runs.predictions import Predictions
+from podium.statistics import likeliest as answers_module
+from podium.statistics.likeliest import answers
 from tests.fake_study import ODD_NAMES, fake_study
 
 EN = labels("en")

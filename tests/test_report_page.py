@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from podium.metrics import per_class, wilson_interval
 from podium.reporting.build import build_report
-from podium.reporting.figures import Press
-from podium.store import Predictions, StudyFolder, read_pictures
+from podium.reporting.figures.tasks import Press
+from podium.runs.folder import StudyFolder
+from podium.runs.pictures import read_pictures
+from podium.runs.predictions import Predictions
+from podium.statistics.metrics import per_class, wilson_interval
 from tests.fake_study import ODD_NAMES, fake_study
 
 if TYPE_CHECKING:

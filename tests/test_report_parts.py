@@ -11,15 +11,17 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from podium.errors import ConfigError
-from podium.metrics import ClassScores, confusion
-from podium.reporting.class_table import by_f1, cell, class_table_pages
-from podium.reporting.curves import learning_curves
-from podium.reporting.gallery import Picture, confident_mistakes, gallery_figure, random_pictures
-from podium.reporting.labels import labels
-from podium.reporting.matrix import MatrixPart, confusion_figure, matrix_part, matrix_view
-from podium.reporting.style import figure_style, shorten
-from podium.reporting.tables import escape_latex, guard_cell
-from podium.store import Predictions
+from podium.reporting.figures.class_table import by_f1, cell, class_table_pages
+from podium.reporting.figures.curves import learning_curves
+from podium.reporting.figures.gallery import gallery_figure
+from podium.reporting.figures.matrix import MatrixPart, confusion_figure, matrix_part, matrix_view
+from podium.reporting.figures.style import figure_style, shorten
+from podium.reporting.tables import escape_latex
+from podium.reporting.words.labels import labels
+from podium.results.pictures import Picture, confident_mistakes, random_pictures
+from podium.runs.predictions import Predictions
+from podium.runtime.csv_text import guard_cell
+from podium.statistics.metrics import ClassScores, confusion
 from tests.test_metrics import voted
 
 EN, PT = labels("en"), labels("pt")

@@ -14,13 +14,13 @@ from scipy.stats import binomtest, fisher_exact
 from statsmodels.stats.multitest import multipletests
 
 from podium.auditing import Audit, DuplicatePair, write_audit
-from podium.comparison.classes import told_apart
-from podium.comparison.verdicts import Interval, Standing
-from podium.metrics import per_class
 from podium.reporting.build import ReportResult, build_report
-from podium.reporting.labels import labels
-from podium.reporting.verdict_words import p_words, points, tied_words
-from podium.store import StudyFolder, write_json
+from podium.reporting.words.labels import labels
+from podium.reporting.words.verdict_words import p_words, points, tied_words
+from podium.runs.folder import StudyFolder, write_json
+from podium.statistics.classes import told_apart
+from podium.statistics.metrics import per_class
+from podium.statistics.verdicts import Interval, Standing
 from tests.fake_study import fake_study
 
 CLASSES = tuple(f"sport {number}" for number in range(20))

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from podium.config import RunSpec
-from podium.schedule import best_epoch, is_finished, learning_rate
-from podium.studyfile import load_study
+from podium.config.settings import RunSpec
+from podium.config.studyfile import load_study
+from podium.training.schedule import best_epoch, is_finished, learning_rate
 
 
 def rows_of(accuracies: list[float], losses: list[float] | None = None) -> list[dict[str, float]]:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from podium.cli import main
-from podium.config import RunSpec
+from podium.cli.app import main
+from podium.config.settings import RunSpec
 from podium.data.index import build_index
-from podium.sealed import LEDGER, keep_copy, read_scorings, record, rescorings
-from podium.store import RunFolder, StudyFolder
+from podium.runs.folder import RunFolder, StudyFolder
+from podium.runs.ledger import LEDGER, keep_copy, read_scorings, record, rescorings
 from tests.conftest import write_pictures
 from tests.test_study import write_study
 

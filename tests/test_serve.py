@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from podium.cli import main
-from podium.cli_serve import _read_token
+from podium.cli.app import main
+from podium.cli.serve import _read_token
 from podium.data.images import decode_rgb
 from podium.deploy import Predictor, load_predictor
 from podium.deploy.serve import Limits, create_app
@@ -36,7 +36,7 @@ from podium.deploy.serve.models import Served, best_of, load_models
 from podium.deploy.serve.pages import asset
 from podium.deploy.serve.uploads import picture_bytes
 from podium.errors import ConfigError, DataError, RunFolderError
-from podium.store import RunFolder, StudyFolder
+from podium.runs.folder import RunFolder, StudyFolder
 from tests.serving import Running, form, jpeg, serving
 from torture.hostile import HOSTILE
 from torture.server import torture_server
@@ -530,7 +530,7 @@ def test_which_models_a_source_stands_for(small_run: RunFolder, tmp_path: Path) 
 def test_an_export_is_served_beside_its_run(
     small_run: RunFolder, oracle: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podium.deploy.exported.load_exported", lambda path, device: oracle)
+    monkeypatch.setattr("podium.deploy.export.load.load_exported", lambda path, device: oracle)
     file, folder = tmp_path / "a.onnx", tmp_path / "a-openvino"
     folder.mkdir()
     for path in (file, folder / "model.xml", folder / "model.bin"):

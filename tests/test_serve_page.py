@@ -20,7 +20,7 @@ from podium.deploy.serve.app import build_app
 from podium.deploy.serve.examples import study_examples
 from podium.deploy.serve.guard import Rules
 from podium.deploy.serve.models import Served, load_models
-from podium.store import RunFolder
+from podium.runs.folder import RunFolder
 from tests.fake_study import ODD_NAMES
 from tests.serving import Running, jpeg, serving
 

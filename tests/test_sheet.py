@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import yaml
 
-from podium.comparison import Sheet, judge, read_sheet, sheet_of
 from podium.errors import DataError, RunFolderError, UserError
-from podium.store import Predictions, StudyFolder, write_json, write_text
+from podium.runs.folder import StudyFolder, write_json, write_text
+from podium.runs.predictions import Predictions
+from podium.statistics import Sheet, judge, read_sheet, sheet_of
 from tests.fake_study import fake_study
 
 CLASSES = ("archery", "judo", "golf")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from podium.deploy.sources import Sources, read_paths
+from podium.deploy.predict.sources import Sources, read_paths
 from podium.errors import DataError
 
 

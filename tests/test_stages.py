@@ -13,16 +13,16 @@ import torch
 from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from podium.config import RunSpec
+from podium.config.settings import RunSpec
 from podium.data.index import DataIndex, build_index
 from podium.errors import ConfigError, UserError
-from podium.evaluation import load_run, predict_split
-from podium.events import silent
-from podium.layer_rates import layer_groups
+from podium.evaluation.trained import load_run, predict_split
 from podium.models import build_model, check_weights
+from podium.models.layers import layer_groups
 from podium.models.stages import StageClassifier
-from podium.store import read_json
-from podium.training import fit
+from podium.runs.folder import read_json
+from podium.runtime.events import silent
+from podium.training.fit import fit
 from tests.test_probe import PROBE
 from tests.test_training import job
 

@@ -14,12 +14,12 @@ import pytest
 import torch
 from torch import nn
 
-import podium.machine
-from podium.config import Machine
-from podium.gc_pause import collection_paused
-from podium.machine import Device, choose_precision
+import podium.runtime.device
+from podium.config.settings import Machine
 from podium.reporting.build import build_report
-from podium.reporting.helpers import Helpers, helpers_that_pay
+from podium.reporting.figures.helpers import Helpers, helpers_that_pay
+from podium.runtime.device import Device, choose_precision
+from podium.runtime.imports import collection_paused
 from tests.fake_study import fake_study
 
 CPU = Device("cpu", 0, 1)
@@ -94,14 +94,14 @@ def test_few_or_coarse_figures_are_drawn_without_helpers(monkeypatch: pytest.Mon
 def checks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """The checks of bf16 that were really made, on a machine that has it."""
     made: list[str] = []
-    check = podium.machine.worst_bf16_error
+    check = podium.runtime.device.worst_bf16_error
 
     def counted(module: nn.Module, device: torch.device, image_size: int) -> tuple[float, str]:
         made.append(f"{image_size}")
         return check(module, device, image_size)
 
-    monkeypatch.setattr(podium.machine, "worst_bf16_error", counted)
-    monkeypatch.setattr(podium.machine, "has_fast_bf16", lambda kind: True)
+    monkeypatch.setattr(podium.runtime.device, "worst_bf16_error", counted)
+    monkeypatch.setattr(podium.runtime.device, "has_fast_bf16", lambda kind: True)
     monkeypatch.setenv("PODIUM_CACHE", str(tmp_path))
     return made
 

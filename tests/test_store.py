@@ -17,9 +17,8 @@ import scipy.special
 import torch
 
 from podium.errors import RunFolderError, StorageError
-from podium.store import (
+from podium.runs.folder import (
     HISTORY_COLUMNS,
-    Predictions,
     RunFolder,
     StudyFolder,
     atomic_write,
@@ -28,6 +27,7 @@ from podium.store import (
     write_json,
     write_text,
 )
+from podium.runs.predictions import Predictions
 
 
 def some_predictions(n: int = 7, names: tuple[str, ...] = ("a", "b b", "ção")) -> Predictions:

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from podium.cli import main
+from podium.cli.app import main
 from podium.data.index import build_index
-from podium.events import Event
-from podium.metrics import scores
-from podium.store import StudyFolder
-from podium.study import Study
+from podium.runs.folder import StudyFolder
+from podium.runtime.events import Event
+from podium.statistics.metrics import scores
+from podium.study.study import Study
 from tests.conftest import write_pictures
 
 STUDY = {
@@ -284,7 +284,7 @@ def test_evaluate_scores_a_run_on_a_folder(
     told = capsys.readouterr().out
     accuracy = json.loads((run / "done.json").read_text())["test_accuracy"]
     assert f"accuracy {100 * accuracy:.2f} % of 36 images" in told
-    from podium.store import Predictions
+    from podium.runs.predictions import Predictions
 
     stored = StudyFolder(finished).run("plain", 0).read_predictions("test")
     assert Predictions.read(saved).logits.tobytes() == stored.logits.tobytes()
@@ -325,7 +325,7 @@ def test_interrupt_ends_with_130_and_the_next_run_goes_on(
     epochs = len(history.read_text().splitlines()) - 1
     assert epochs >= 1
     run = StudyFolder(tmp_path / "runs" / "tiny").run("plain", 0)
-    from podium.checkpoint import read_checkpoint
+    from podium.training.checkpoint import read_checkpoint
 
     assert len(read_checkpoint(run.last)["rows"]) == epochs
 
@@ -336,12 +336,12 @@ def test_a_failure_that_is_no_mistake_ends_with_one(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    import podium.study
+    import podium.study.study
 
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("the moon")
 
-    monkeypatch.setattr(podium.study, "build_index", broken)
+    monkeypatch.setattr(podium.study.study, "build_index", broken)
     study = write_study(tmp_path, pictures)
     command = ["run", str(study), "--runs", str(tmp_path / "runs")]
     assert main(command) == 1

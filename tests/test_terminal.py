@@ -14,12 +14,12 @@ import yaml
 from rich.progress import Progress
 from rich.table import Table
 
-from podium import terminal
-from podium.cli import main
-from podium.cli_predict import _csv_lines, _jsonl_lines, _print_table, _write
-from podium.deploy.predict import FilePrediction
+from podium.cli import terminal
+from podium.cli.app import main
+from podium.cli.predict import _csv_lines, _jsonl_lines, _print_table, _write
+from podium.cli.progress import StudyProgress
+from podium.deploy.predict.files import FilePrediction
 from podium.deploy.predictor import Guess
-from podium.progress import StudyProgress
 from tests.fake_study import fake_study
 
 ENCODINGS = ("cp1252", "latin-1", "ascii", "cp437", "utf-8", "gbk")
@@ -145,7 +145,7 @@ def test_the_command_ends_well_in_every_encoding(encoding: str, tmp_path: Path) 
     study = fake_study(tmp_path / "s", ("Vögel", "鸟"), contenders=2, per_class=8, epochs=1)
     words = ("--help", "compare {study} --lang pt --resamples 0", "compare 鸟.csv", "studies demo")
     code = (
-        "import sys; from podium.cli import main\n"
+        "import sys; from podium.cli.app import main\n"
         "for words in sys.argv[1:]: print(main(words.split()), flush=True)"
     )
     done = subprocess.run(

@@ -17,10 +17,10 @@ import psutil
 import pytest
 from rich.console import Console
 
-from podium import progress
-from podium.events import Event
-from podium.store import HISTORY_COLUMNS
-from podium.threads import OtherPrograms, in_order, usable_cores
+from podium.cli import progress
+from podium.runs.folder import HISTORY_COLUMNS
+from podium.runtime.events import Event
+from podium.runtime.threads import OtherPrograms, in_order, usable_cores
 
 
 def test_results_come_in_order_whatever_finishes_first() -> None:
@@ -147,7 +147,7 @@ def waiting(command: str, **more: str) -> dict[str, str]:
 @pytest.mark.skipif(sys.platform != "linux", reason="PyTorch brings GNU's OpenMP on Linux alone")
 def test_the_command_lets_threads_sleep_and_leaves_a_users_setting_alone() -> None:
     """Asked of the OpenMP library itself, as the command has loaded it with PyTorch."""
-    ours = "from podium.cli import main; main(['--version']); import torch"
+    ours = "from podium.cli.app import main; main(['--version']); import torch"
     assert waiting(ours)["GOMP_SPINCOUNT"] == "3000"
     assert waiting("import torch")["GOMP_SPINCOUNT"] != "3000"
     assert waiting(ours, GOMP_SPINCOUNT="77")["GOMP_SPINCOUNT"] == "77"

@@ -11,16 +11,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from podium.checkpoint import read_checkpoint
-from podium.config import Machine, RunSpec
+from podium.config.settings import Machine, RunSpec
 from podium.data.index import DataIndex, build_index
 from podium.errors import RunFolderError, TrainingError, UnreadableImageError
-from podium.evaluation import load_run, predict_split
-from podium.events import Event, silent
-from podium.machine import choose_device
+from podium.evaluation.trained import load_run, predict_split
 from podium.models import build_model
-from podium.store import RunFolder
-from podium.training import Job, fit
+from podium.runs.folder import RunFolder
+from podium.runtime.device import choose_device
+from podium.runtime.events import Event, silent
+from podium.training.checkpoint import read_checkpoint
+from podium.training.fit import Job, fit
 from tests.conftest import StopAfter, device
 
 RECIPE = {
@@ -107,7 +107,7 @@ def test_train_loss_of_the_first_epoch_is_a_mean_not_a_mean_of_means(
     row = still.folder.read_history()[0]
     assert row["images_per_second"] > 0
     from podium.data.dataset import ImageDataset
-    from podium.transforms import eval_transform, prepare
+    from podium.data.transforms import eval_transform, prepare
 
     dataset = ImageDataset(index, "train", eval_transform(32), None)
     images = torch.stack([dataset[i][0] for i in range(len(dataset))])
@@ -279,7 +279,7 @@ def test_kept_features_change_nothing_but_the_time(
     kept = job(tmp_path / "kept", index, **settings)
     fit(kept, told.append)
     assert any("features of 99 images" in event.text for event in told)
-    monkeypatch.setattr("podium.trainer.features_are_fixed", lambda *_: False)
+    monkeypatch.setattr("podium.training.loop.features_are_fixed", lambda *_: False)
     whole = job(tmp_path / "whole", index, **settings)
     fit(whole, silent)
     for mine, theirs in zip(kept.folder.read_history(), whole.folder.read_history(), strict=True):
@@ -291,7 +291,7 @@ def test_kept_features_change_nothing_but_the_time(
 
 
 def test_features_that_may_vary_are_not_kept() -> None:
-    from podium.frozen import features_are_fixed, head_follows_backbone
+    from podium.features.frozen import features_are_fixed, head_follows_backbone
 
     def spec(**settings: Any) -> RunSpec:
         values = {"model": "efficientnet_lite0", "pretrained": True, "epochs": 1, **settings}

@@ -15,19 +15,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from podium.cli import main
-from podium.config import Policy
+from podium.cli.app import main
+from podium.config.settings import Policy
 from podium.data.dataset import EpochSampler, ImageDataset
 from podium.data.index import DataIndex, build_index
-from podium.transforms import (
-    POLICIES,
-    eval_transform,
-    mix_batch,
-    prepare,
-    sample_seed,
-    seeded,
-    train_transform,
-)
+from podium.data.transforms import POLICIES, eval_transform, mix_batch, prepare, train_transform
+from podium.runtime.random import sample_seed, seeded
 
 
 @pytest.fixture

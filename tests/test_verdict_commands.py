@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import podium
-from podium.cli import main
+from podium.cli.app import main
 from tests.conftest import write_pictures
 from tests.fake_study import fake_study
 
@@ -49,7 +49,7 @@ def test_compare_takes_single_runs_and_contenders(
 def test_a_csv_of_another_tool_gives_the_verdict_of_the_runs(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from podium.store import StudyFolder
+    from podium.runs.folder import StudyFolder
 
     folder = StudyFolder(runs / "many")
     columns: dict[str, list[str]] = {}

@@ -11,18 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import fisher_exact, norm
 
-from podium.comparison import Answers, Sheet, judge
-from podium.comparison.classes import told_apart
-from podium.comparison.paired import (
+from podium.errors import DataError
+from podium.statistics import Answers, Sheet, judge
+from podium.statistics.classes import told_apart
+from podium.statistics.metrics import ClassScores, wilson_interval
+from podium.statistics.paired import (
     mcnemar_exact,
     paired_interval,
     seed_effect,
     sign_flip,
     unpaired_effect,
 )
-from podium.comparison.resample import macro_f1, resampled_macro_f1
-from podium.errors import DataError
-from podium.metrics import ClassScores, wilson_interval
+from podium.statistics.resample import macro_f1, resampled_macro_f1
 from tests.studies_simulated import right_answers, sheet_from, skill_for
 
 Z = float(norm.ppf(0.975))

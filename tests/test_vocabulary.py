@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from podium.cli import main
-from podium.comparison import Sheet, read_sheet
-from podium.comparison.vocabulary import as_number, class_key, same_classes, same_paths
+from podium.cli.app import main
 from podium.errors import DataError
-from podium.store import StudyFolder
+from podium.runs.folder import StudyFolder
+from podium.statistics import Sheet, read_sheet
+from podium.statistics.vocabulary import as_number, class_key, same_classes, same_paths
 from tests.fake_study import fake_study
 
 Indices = npt.NDArray[np.int64]

@@ -12,6 +12,7 @@ from torch import nn
 from torchvision.models import resnet18
 
 from podium.data.images import load_rgb
+from podium.data.transforms import eval_transform, prepare
 from podium.errors import ConfigError, WeightsUnavailableError
 from podium.models import (
     build_model,
@@ -21,7 +22,6 @@ from podium.models import (
     registry,
     set_train_mode,
 )
-from podium.transforms import eval_transform, prepare
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from podium.config.studyfile import built_in_studies, load_study, study_text
 from podium.errors import PodiumError
-from podium.studyfile import built_in_studies, load_study, study_text
 from torture.mutate import mutate_bytes, mutate_text
 
 __all__ = ["DocumentResult", "torture_runs", "torture_studies"]
@@ -113,12 +113,12 @@ def torture_runs(folder: Path, study: Path, count: int, seed: int = 0) -> Docume
 def _read_everything(study: Path, report: bool) -> None:
     """All readers of a run folder. A refusal by one does not keep the others from reading."""
     import podium
-    from podium.checkpoint import read_checkpoint
-    from podium.evaluation import load_run, run_folder
+    from podium.evaluation.trained import load_run, run_folder
     from podium.reporting.build import build_report
-    from podium.reporting.gather import gather
-    from podium.reporting.labels import labels
-    from podium.store import StudyFolder
+    from podium.reporting.words.labels import labels
+    from podium.results.study import gather
+    from podium.runs.folder import StudyFolder
+    from podium.training.checkpoint import read_checkpoint
 
     folder, refused = StudyFolder(study), None
     run = study / "one" / "seed-0"

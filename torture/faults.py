@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from podium.checkpoint import read_checkpoint
+from podium.training.checkpoint import read_checkpoint
 from torture.studies import write_images
 
 __all__ = ["SCENARIOS", "FaultResult", "torture_faults"]

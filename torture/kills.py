@@ -144,7 +144,7 @@ def finished_study(folder: Path, name: str = "scratch") -> Path:
 
 def _warm_up() -> None:
     """Import what the attempts need. Nothing is computed: a fork could not go on with threads."""
-    for name in ("timm", "podium.contender", "podium.study", "podium.auditing.run"):
+    for name in ("timm", "podium.study.contender", "podium.study.study", "podium.auditing.run"):
         importlib.import_module(name)
 
 
@@ -235,8 +235,8 @@ def _answer(path: Path, value: object) -> None:
 def _run_study(kind: Kind, data: Path, runs: Path) -> None:
     import torch
 
-    from podium.study import Study
-    from podium.studyfile import load_study, machine_settings
+    from podium.config.studyfile import load_study, machine_settings
+    from podium.study.study import Study
 
     torch.set_num_threads(1)  # it is tiny
     spec = load_study(
@@ -273,9 +273,10 @@ def _count_writes(kill_at: int) -> Callable[[], int]:
 
 
 def _unreadable(runs: Path) -> list[str]:
-    from podium.checkpoint import read_checkpoint
-    from podium.evaluation import load_run
-    from podium.store import RunFolder, StudyFolder, read_json, read_pictures
+    from podium.evaluation.trained import load_run
+    from podium.runs.folder import RunFolder, StudyFolder, read_json
+    from podium.runs.pictures import read_pictures
+    from podium.training.checkpoint import read_checkpoint
 
     found: list[str] = []
 

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from podium.checkpoint import read_checkpoint
-from podium.machine import has_fast_bf16
+from podium.runtime.device import has_fast_bf16
+from podium.training.checkpoint import read_checkpoint
 
 __all__ = ["KINDS", "Kind", "digests", "write_images"]
 

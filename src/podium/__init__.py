@@ -19,15 +19,16 @@ from podium.__about__ import __version__
 if TYPE_CHECKING:
     from podium.api import audit, compare, evaluate, export, power, predict, report, train
     from podium.auditing import Audit
-    from podium.comparison import Plan, Verdicts
-    from podium.config import Machine, RunSpec, StudySpec
+    from podium.config.settings import Machine, RunSpec, StudySpec
+    from podium.config.studyfile import load_study
     from podium.data.index import DataIndex, build_index
-    from podium.deploy.card import card
-    from podium.deploy.export import Export, Exports
-    from podium.deploy.exported import load_exported
-    from podium.deploy.hub import fetch_run, push
-    from podium.deploy.predict import FilePrediction
+    from podium.deploy.export.load import load_exported
+    from podium.deploy.export.run import Export, Exports
+    from podium.deploy.find.hub import fetch_run
+    from podium.deploy.predict.files import FilePrediction
     from podium.deploy.predictor import Guess
+    from podium.deploy.publish.card import card
+    from podium.deploy.publish.push import push
     from podium.errors import (
         ConfigError,
         DataError,
@@ -39,25 +40,27 @@ if TYPE_CHECKING:
         UserError,
         WeightsUnavailableError,
     )
-    from podium.explanations import explain
-    from podium.metrics import per_class, scores
     from podium.models import build_model, list_models
-    from podium.store import Predictions, RunFolder, StudyFolder
-    from podium.study import Study, StudyResult
-    from podium.studyfile import load_study
+    from podium.runs.folder import RunFolder, StudyFolder
+    from podium.runs.predictions import Predictions
+    from podium.statistics import Plan, Verdicts
+    from podium.statistics.metrics import per_class, scores
+    from podium.study.explain import explain
+    from podium.study.outcome import StudyResult
+    from podium.study.study import Study
 
 _HOMES = {
     "podium.api": ("audit", "compare", "evaluate", "export", "power", "predict", "report", "train"),
     "podium.auditing": ("Audit",),
-    "podium.comparison": ("Plan", "Verdicts"),
-    "podium.config": ("Machine", "RunSpec", "StudySpec"),
+    "podium.statistics": ("Plan", "Verdicts"),
+    "podium.config.settings": ("Machine", "RunSpec", "StudySpec"),
     "podium.data.index": ("DataIndex", "build_index"),
-    "podium.deploy.predict": ("FilePrediction",),
+    "podium.deploy.predict.files": ("FilePrediction",),
     "podium.deploy.predictor": ("Guess",),
-    "podium.deploy.export": ("Export", "Exports"),
-    "podium.deploy.exported": ("load_exported",),
-    "podium.deploy.card": ("card",),
-    "podium.deploy.hub": ("fetch_run", "push"),
+    "podium.deploy.export.run": ("Export", "Exports"),
+    "podium.deploy.export.load": ("load_exported",),
+    "podium.deploy.publish.card": ("card",),
+    "podium.deploy.publish.push": ("fetch_run", "push"),
     "podium.errors": (
         "ConfigError",
         "DataError",
@@ -69,12 +72,12 @@ _HOMES = {
         "UserError",
         "WeightsUnavailableError",
     ),
-    "podium.explanations": ("explain",),
-    "podium.metrics": ("per_class", "scores"),
+    "podium.study.explain": ("explain",),
+    "podium.statistics.metrics": ("per_class", "scores"),
     "podium.models": ("build_model", "list_models"),
-    "podium.store": ("Predictions", "RunFolder", "StudyFolder"),
-    "podium.study": ("Study", "StudyResult"),
-    "podium.studyfile": ("load_study",),
+    "podium.runs.folder": ("Predictions", "RunFolder", "StudyFolder"),
+    "podium.study.study": ("Study", "StudyResult"),
+    "podium.config.studyfile": ("load_study",),
 }
 
 __all__ = [

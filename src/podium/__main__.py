@@ -2,6 +2,6 @@
 
 import sys
 
-from podium.cli import main
+from podium.cli.app import main
 
 sys.exit(main())

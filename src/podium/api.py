@@ -6,18 +6,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from podium.config import StudySpec
+from podium.config.settings import StudySpec
+from podium.config.studyfile import load_study, machine_settings, parse_value
 from podium.errors import ConfigError, PodiumError, RunFolderError
-from podium.events import Event, Notify, silent
-from podium.store import Predictions, RunFolder, SplitName, StudyFolder, utc_now
-from podium.studyfile import load_study, machine_settings, parse_value
+from podium.runs.folder import RunFolder, StudyFolder, utc_now
+from podium.runs.predictions import Predictions, SplitName
+from podium.runtime.events import Event, Notify, silent
 
 if TYPE_CHECKING:
     from podium.auditing import Audit
-    from podium.comparison import Plan, Sheet, Verdicts
     from podium.data.index import DataIndex
-    from podium.deploy.export import Exports
-    from podium.deploy.predict import FilePrediction
+    from podium.deploy.export.run import Exports
+    from podium.deploy.predict.files import FilePrediction
+    from podium.statistics import Plan, Sheet, Verdicts
 
 __all__ = [
     "audit",
@@ -98,7 +99,7 @@ def train(
     Raises:
         PodiumError: the images or settings cannot be used, or the training failed.
     """
-    from podium.study import Study
+    from podium.study.study import Study
 
     recipe.setdefault("epochs", 30)
     spec = single_contender(model, data, name=name, seeds=(seed,), **recipe)
@@ -132,15 +133,15 @@ def evaluate(
         notify: told of the progress, and of what is left out.
 
     Returns:
-        Path, label and logits of every image; `podium.metrics` takes it from there.
+        Path, label and logits of every image; `podium.statistics.metrics` takes it from there.
 
     Raises:
         RunFolderError: there is no trained model in `run`.
         DataError: the images cannot be used, or are of other classes.
     """
     from podium.data.fetch import resolve_data
-    from podium.evaluation import load_run, predict_split, run_folder
-    from podium.machine import choose_device, choose_workers
+    from podium.evaluation.trained import load_run, predict_split, run_folder
+    from podium.runtime.device import choose_device, choose_workers
 
     if split not in ("test", "valid"):
         raise ConfigError(f"--split {split!r}: expected test or valid.")
@@ -194,8 +195,8 @@ def _index_to_score(run: RunFolder, root: Path, split: str) -> DataIndex:
 
 def _write_down(run: RunFolder, index: DataIndex, predictions: Predictions) -> None:
     """Record the look at the test images, where the run lies in a study that can be written."""
-    from podium.metrics import scores
-    from podium.sealed import record
+    from podium.runs.ledger import record
+    from podium.statistics.metrics import scores
 
     try:
         recipe = run.read_config()["recipe"]
@@ -241,7 +242,7 @@ def predict(
         ConfigError: `top` or `batch_size` is no count, or an export has no map to show.
         DataError: there is no picture at all; raised once all paths were looked at.
     """
-    from podium.deploy.predict import predictions
+    from podium.deploy.predict.files import predictions
 
     return predictions(run, paths, top, device, batch_size, gradcam)[0]
 
@@ -296,7 +297,7 @@ def compare_sheet(
     sources: Iterable[str | Path], *, split: str, shared: bool, resamples: int
 ) -> tuple[Sheet, Verdicts]:
     """As `compare`, with the answers that were compared."""
-    from podium.comparison import judge, read_sheet
+    from podium.statistics import judge, read_sheet
 
     if split not in ("test", "valid"):
         raise ConfigError(f"--split {split!r}: expected test or valid.")
@@ -335,7 +336,7 @@ def power(
     Raises:
         ConfigError: a value is out of range.
     """
-    from podium.comparison import Assumptions, plan
+    from podium.statistics import Assumptions, plan
 
     given = Assumptions(disagreement, accuracy, contenders, target, seed_sd, image_share)
     return plan(n, difference, seeds, given)
@@ -354,7 +355,7 @@ def audit(data: str | Path, *, labels: bool = True, notify: Notify = silent) -> 
     """
     from podium.auditing import audit_images
     from podium.data.fetch import resolve_data
-    from podium.events import Event
+    from podium.runtime.events import Event
 
     return audit_images(
         resolve_data(str(data)),
@@ -396,8 +397,8 @@ def export(
         ConfigError: a setting is impossible, a library is missing, or there are no images.
         RunFolderError: there is no trained model in `run`.
     """
-    from podium.deploy.export import export_run
-    from podium.events import Event
+    from podium.deploy.export.run import export_run
+    from podium.runtime.events import Event
 
     return export_run(
         run,

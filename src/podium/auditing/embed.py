@@ -12,11 +12,11 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from podium.config import Machine
+from podium.config.settings import Machine
 from podium.data.index import DataIndex
 from podium.features.extract import Backbone
-from podium.machine import choose_device, choose_precision
 from podium.models import build_model
+from podium.runtime.device import choose_device, choose_precision
 
 __all__ = ["BACKBONE", "embed"]
 

@@ -15,7 +15,7 @@ from podium.auditing.similarity import THUMB, is_blank, is_grey, small_rgb
 from podium.data.images import load_rgb
 from podium.data.index import DataIndex
 from podium.errors import UnreadableImageError
-from podium.threads import in_order
+from podium.runtime.threads import in_order
 
 __all__ = ["EXTREME", "TINY", "Looks", "look_at_all", "odd_files"]
 

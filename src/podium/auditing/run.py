@@ -25,8 +25,8 @@ from podium.auditing.record import (
     write_audit,
 )
 from podium.data.index import DataIndex, build_index
-from podium.data.places import cache_root
-from podium.store import read_json
+from podium.runs.folder import read_json
+from podium.runtime.cache import cache_root
 
 __all__ = ["audit_images"]
 

@@ -24,9 +24,9 @@ import numpy as np
 from podium.data.images import squeeze
 from podium.data.index import DataIndex
 from podium.data.pixels import FORMAT, CachedPixels, PixelFile, file_bytes, writing
-from podium.data.places import cache_root
-from podium.events import Event, Notify, StopRequest, silent
-from podium.threads import in_order
+from podium.runtime.cache import cache_root
+from podium.runtime.events import Event, Notify, StopRequest, silent
+from podium.runtime.threads import in_order
 
 __all__ = ["CachedPixels", "cache_pixels"]
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from PIL import Image
 
+from podium.data.file_checks import Verdict, VerdictCache
 from podium.data.grey import OWN_WINDOWS, GreyWindows
 from podium.data.images import GREY_MODES, decode_rgb, decode_with_mode, read_image_file
 from podium.data.layout import Found
-from podium.data.verdicts import Verdict, VerdictCache
 from podium.data.words import counted, named, shown
 from podium.errors import DataError, UnreadableImageError
-from podium.threads import in_order
+from podium.runtime.threads import in_order
 
 __all__ = ["check_files", "inspect_image", "load_checked", "readable_images"]
 

@@ -11,7 +11,8 @@ from torch.utils.data import Dataset, Sampler
 
 from podium.data.index import DataIndex, load_checked
 from podium.data.pixels import CachedPixels
-from podium.transforms import Draw, Transform, sample_seed
+from podium.data.transforms import Draw, Transform
+from podium.runtime.random import sample_seed
 
 __all__ = ["EpochKey", "EpochSampler", "ImageDataset", "Key"]
 

@@ -17,8 +17,8 @@ from filelock import FileLock
 
 from podium.data.archive import unpack
 from podium.data.images import IMAGE_SUFFIXES
-from podium.data.places import cache_root
 from podium.errors import ConfigError, DataError
+from podium.runtime.cache import cache_root
 
 __all__ = ["DATASETS", "SOURCES", "KnownDataset", "cache_root", "fetch", "resolve_data"]
 

@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image
 
 from podium.data.checking import check_files, load_checked, readable_images
+from podium.data.file_checks import Verdict
 from podium.data.grey import OWN_WINDOWS, GreyWindows, Window, grey_notices
 from podium.data.layout import LAYOUT, Found, find_images
 from podium.data.splits import Split, hold_out, make_split, without_small
-from podium.data.verdicts import Verdict
 from podium.data.words import counted, named, shown
 from podium.errors import ConfigError, DataError
 

@@ -10,13 +10,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from podium.deploy.choose import choose_run
-    from podium.deploy.predict import FilePrediction
+    from podium.deploy.find.choose import choose_run
+    from podium.deploy.predict.files import FilePrediction
     from podium.deploy.predictor import Guess, Predictor, load_predictor
 
 _HOMES = {
-    "podium.deploy.choose": ("choose_run",),
-    "podium.deploy.predict": ("FilePrediction",),
+    "podium.deploy.find.choose": ("choose_run",),
+    "podium.deploy.predict.files": ("FilePrediction",),
     "podium.deploy.predictor": ("Guess", "Predictor", "load_predictor"),
 }
 

@@ -11,14 +11,14 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from podium.config import Machine
+from podium.config.settings import Machine
 from podium.data.grey import OWN_WINDOWS, GreyWindows
-from podium.evaluation import TrainedModel, load_run, run_folder
+from podium.data.transforms import eval_transform, prepare
+from podium.evaluation.inference import score
+from podium.evaluation.trained import TrainedModel, load_run, run_folder
 from podium.features.folding import folded_if_equal
-from podium.inference import score
-from podium.machine import choose_device
-from podium.store import RunFolder
-from podium.transforms import eval_transform, prepare
+from podium.runs.folder import RunFolder
+from podium.runtime.device import choose_device
 
 __all__ = ["Guess", "Predictor", "load_predictor"]
 

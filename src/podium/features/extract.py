@@ -16,12 +16,12 @@ from torch import nn
 
 from podium.data.dataset import ImageDataset
 from podium.data.index import DataIndex
-from podium.events import StopRequest
+from podium.data.transforms import Normalization, eval_transform, prepare
+from podium.features.disk import FeatureStore, Floats
 from podium.features.folding import folded_if_equal
-from podium.features.store import FeatureStore, Floats
 from podium.features.threads import in_threads
 from podium.models import BuiltModel
-from podium.transforms import Normalization, eval_transform, prepare
+from podium.runtime.events import StopRequest
 
 __all__ = ["Backbone", "View", "without_classifier"]
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import torch
 
-from podium.threads import in_order
+from podium.runtime.threads import in_order
 
 __all__ = ["in_threads"]
 
@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 def in_threads(
     look: Callable[[Item], Result], items: Iterable[Item]
 ) -> Generator[Result, None, None]:
-    """`podium.threads.in_order`, with torch on a single core in each of the threads."""
+    """`podium.runtime.threads.in_order`, with torch on a single core in each of the threads."""
     before = torch.get_num_threads()
     try:
         yield from in_order(look, items, initializer=_one_core_each)

@@ -9,14 +9,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from podium.config import Pooling
+from podium.config.settings import Pooling
 from podium.errors import ConfigError, WeightsUnavailableError
 from podium.models import weights as w
 from podium.models.built import BuiltModel, Channels, ModelInfo
 from podium.models.paper import inception_resnet, simple_resnet
 from podium.models.stages import over_stages
 from podium.models.timm_models import build_timm, list_timm
-from podium.transforms import seeded
+from podium.runtime.random import seeded
 
 __all__ = [
     "BuiltModel",

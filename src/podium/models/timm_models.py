@@ -11,7 +11,7 @@ from typing import Any
 from podium.errors import ConfigError, WeightsUnavailableError
 from podium.models import weights as w
 from podium.models.built import BuiltModel, ModelInfo
-from podium.network import hub_answers_fast
+from podium.runtime.network import hub_answers_fast
 
 __all__ = ["build_timm", "list_timm"]
 

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from podium.errors import ConfigError, StorageError, UserError
-from podium.gc_pause import collection_paused
-from podium.reporting.helpers import Helpers, helpers_that_pay
-from podium.store import StudyFolder, make_folder, write_text
+from podium.reporting.figures.helpers import Helpers, helpers_that_pay
+from podium.runs.folder import StudyFolder, make_folder, write_text
+from podium.runtime.imports import collection_paused
 
 if TYPE_CHECKING:
-    from podium.reporting.figures import Drawn
-    from podium.reporting.gather import StudyResults
-    from podium.reporting.labels import Labels
+    from podium.reporting.figures.tasks import Drawn
+    from podium.reporting.words.labels import Labels
+    from podium.results.study import StudyResults
 
 __all__ = ["Progress", "ReportResult", "build_report"]
 
@@ -71,7 +71,7 @@ def build_report(
         RunFolderError: the folder is no study's, or none of its runs is finished.
         UserError: `out` holds something that is no report of Podium's.
     """
-    from podium.reporting.labels import labels
+    from podium.reporting.words.labels import labels
 
     say = labels(lang)
     unknown = [kind for kind in formats if kind not in FORMATS]
@@ -87,7 +87,7 @@ def build_report(
         helpers = helpers_that_pay(FIGURES_A_RUN * done, dpi)
     with Helpers(helpers) as drawing:  # they start while this process reads and judges
         with collection_paused():
-            from podium.reporting.gather import gather
+            from podium.results.study import gather
         results = gather(study, say)
         with _put_in_place(place) as workshop:
             files = _write(
@@ -110,10 +110,16 @@ def _write(
     helpers: Helpers,
 ) -> list[Path]:
     """Write all into `to`; returns the paths relative to it, the page first."""
-    from podium.reporting.audit_page import write_audit_tables
-    from podium.reporting.figures import LONGEST, Press, figure_tasks, overview_tasks, run_pictures
-    from podium.reporting.page import render_page
-    from podium.reporting.style import figure_style
+    from podium.reporting.figures.style import figure_style
+    from podium.reporting.figures.tasks import (
+        LONGEST,
+        Press,
+        figure_tasks,
+        overview_tasks,
+        run_pictures,
+    )
+    from podium.reporting.page.audit_page import write_audit_tables
+    from podium.reporting.page.page import render_page
     from podium.reporting.tables import write_tables
 
     thumbnails = results.folder.read_thumbnails()

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import re
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from podium.comparison import Pair, Standing, Verdicts
-from podium.config import RunSpec
-from podium.metrics import most_confused
-from podium.reporting.gather import Contender, RunResult, StudyResults
-from podium.reporting.labels import NOTHING, Labels
-from podium.reporting.verdict_words import ordered_pairs, pair_cells, pair_headings
-from podium.store import write_text
+from podium.reporting.markdown import markdown_table
+from podium.reporting.words.labels import NOTHING, Labels
+from podium.reporting.words.recipes import augmentation, pretraining
+from podium.reporting.words.verdict_words import ordered_pairs, pair_cells, pair_headings
+from podium.results.study import Contender, RunResult, StudyResults
+from podium.runs.folder import write_text
+from podium.runtime.csv_text import csv_text
+from podium.statistics import Pair, Standing, Verdicts
+from podium.statistics.metrics import most_confused
 
 __all__ = [
     "Row",
-    "augmentation",
-    "csv_text",
     "escape_latex",
-    "escape_markdown",
-    "guard_cell",
     "headings",
-    "markdown_table",
     "pair_table",
     "pairs_csv",
-    "pretraining",
     "table1_rows",
     "write_tables",
 ]
@@ -68,33 +61,6 @@ class Row:
     cells: tuple[str, ...]
     is_mean: bool
     run: RunResult
-
-
-def augmentation(recipe: RunSpec, say: Labels) -> str:
-    """The augmentation in words, with mixup and CutMix where they are on."""
-    names = {
-        "none": say("aug_none"),
-        "autoaugment": "AutoAugment",
-        "randaugment": "RandAugment",
-        "trivialaugment": "TrivialAugment",
-        "augmix": "AugMix",
-        "crop_flip": say("aug_crop_flip"),
-    }
-    parts = [names[recipe.augmentation]] if recipe.augmentation != "none" else []
-    for word, alpha in (("mixup", recipe.mixup), ("CutMix", recipe.cutmix)):
-        if alpha:
-            parts.append(f"{word} {say.number(alpha, 1 if round(alpha, 1) == alpha else 2)}")
-    return " + ".join(parts) or names["none"]
-
-
-def pretraining(recipe: RunSpec, say: Labels) -> str:
-    """Where the weights came from, in a word."""
-    source = say("pre_none")
-    if recipe.pretrained:
-        source = say("pre_imagenet")
-    if recipe.weights is not None:
-        source = say("pre_file")
-    return say("pre_frozen", source=source) if recipe.freeze == "backbone" else source
 
 
 def headings(say: Labels, seeds: bool) -> list[str]:
@@ -267,33 +233,6 @@ def pair_table(verdicts: Verdicts, say: Labels) -> str:
     return markdown_table(pair_headings(say), rows, note)
 
 
-def guard_cell(value: object) -> object:
-    """Text that a spreadsheet would run as a formula gets an apostrophe in front (OWASP).
-
-    A number is none, so a class `-1` stays `-1`.
-    """
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return value if _is_number(value) else f"'{value}"
-    return "" if value is None else value
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def csv_text(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table for spreadsheets as CSV; text that one would run is made harmless."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows([[guard_cell(value) for value in row] for row in rows])
-    return out.getvalue()
-
-
 LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "_": r"\_", "&": r"\&", "%": r"\%",
     "$": r"\$", "#": r"\#", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -327,29 +266,3 @@ def _latex(head: Sequence[str], rows: Sequence[Row], caption: str) -> str:
         lines.append(f"    {{{first}}} & {' & '.join(others)} \\\\")
     lines += ["    \\bottomrule", "  \\end{tabular}}", "\\end{table}", ""]
     return "\n".join(lines)
-
-
-def markdown_table(
-    head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "", numbers: int = 0
-) -> str:
-    """A table, its last `numbers` columns to the right, and the caption below it, all escaped."""
-
-    def line(cells: Iterable[str]) -> str:
-        return f"| {' | '.join(map(escape_markdown, cells))} |"
-
-    rule = ["---"] * (len(head) - numbers) + ["---:"] * numbers
-    table = [line(head), f"| {' | '.join(rule)} |", *map(line, rows)]
-    return "\n".join([*table, *(["", escape_markdown(caption)] if caption else []), ""])
-
-
-_SPACES = re.compile(r"[\t\n\v\f\r \x85\u2028\u2029]+")
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-_SPECIAL = re.compile(r"[\\`*_{}\[\]<>#|~$&@]|:(?=//)|(?<=www)\.")
-_LEADING = re.compile(r"^(?:[-+=]|\d+[.)](?=\s|$))")
-
-
-def escape_markdown(text: str) -> str:
-    """Text as Markdown prints it, on one line: no markup, HTML, link, list or table in it."""
-    line = _CONTROLS.sub("\ufffd", _SPACES.sub(" ", text).strip(" "))
-    line = _SPECIAL.sub(lambda found: f"\\{found[0]}", line)
-    return _LEADING.sub(lambda found: f"{found[0][:-1]}\\{found[0][-1]}", line)

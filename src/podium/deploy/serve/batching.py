@@ -121,7 +121,7 @@ class Worker:
         rows = served.predictor.probabilities(logits)
         if not explain or served.model is None:
             return [Outcome(row) for row in rows]
-        from podium.gradcam import grad_cam
+        from podium.evaluation.gradcam import grad_cam
 
         top = logits.argmax(axis=1)
         targets = np.asarray(

@@ -14,7 +14,7 @@ from podium.data.images import load_rgb, thumbnail_jpeg
 from podium.data.layout import walk_images
 from podium.deploy.serve.models import Served
 from podium.errors import DataError, RunFolderError, UnreadableImageError
-from podium.store import StudyFolder
+from podium.runs.folder import StudyFolder
 
 __all__ = ["Example", "folder_examples", "study_examples"]
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from podium.deploy.predictor import Predictor, load_predictor
 from podium.errors import ConfigError, DataError, RunFolderError
-from podium.evaluation import TrainedModel
-from podium.metrics import scores, wilson_interval
-from podium.store import RunFolder, StudyFolder, run_folder
+from podium.evaluation.trained import TrainedModel
+from podium.runs.find import run_folder
+from podium.runs.folder import RunFolder, StudyFolder
+from podium.statistics.metrics import scores, wilson_interval
 
 if TYPE_CHECKING:
-    from podium.config import StudySpec
+    from podium.config.settings import StudySpec
 
 __all__ = ["Served", "best_of", "load_models"]
 
@@ -191,7 +192,7 @@ def _load_run(run: RunFolder, label: str, device: str) -> Served:
 
 
 def _load_export(path: Path, device: str) -> Served:
-    from podium.deploy.exported import find_export, load_exported
+    from podium.deploy.export.load import find_export, load_exported
 
     path = find_export(path)
     if not path.is_file() and not (path / "model.xml").is_file():

@@ -23,7 +23,7 @@ from podium.deploy.serve.limits import Admission, ApiError, Limits
 from podium.deploy.serve.models import Served, best_of
 from podium.deploy.serve.uploads import UploadKind, picture_bytes
 from podium.errors import ConfigError, UnreadableImageError, UserError
-from podium.threads import usable_cores
+from podium.runtime.threads import usable_cores
 
 __all__ = ["Service", "Wish"]
 
@@ -236,7 +236,7 @@ def _draw(picture: Image.Image, outcome: Outcome) -> str | None:
     """The picture with the heat laid over it, as a data URL."""
     if outcome.heat is None:
         return None
-    from podium.gradcam import overlay
+    from podium.evaluation.gradcam import overlay
 
     out = io.BytesIO()
     overlay(picture, outcome.heat).convert("RGB").save(out, "JPEG", quality=85)

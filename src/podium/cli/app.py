@@ -1,0 +1,95 @@
+"""The `podium` command: parses, calls the package, prints. Nothing is computed here.
+
+Heavy modules are imported inside the commands, so that `podium --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from podium.__about__ import __version__
+from podium.cli.card import app as card_app
+from podium.cli.data import app as data_app
+from podium.cli.export import app as export_app
+from podium.cli.lists import app as lists_app
+from podium.cli.predict import app as predict_app
+from podium.cli.report import app as report_app
+from podium.cli.run import app as run_app
+from podium.cli.serve import app as serve_app
+from podium.cli.terminal import accept_any_text, err, out
+from podium.cli.verdicts import app as verdicts_app
+from podium.errors import PodiumError
+from podium.runtime.threads import let_waiting_threads_sleep
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="podium",
+    help="Which image classifier wins on your images, and how sure can you be?",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(run_app)
+app.add_typer(report_app)
+app.add_typer(data_app, name="data")
+app.add_typer(lists_app)
+app.add_typer(verdicts_app)
+app.add_typer(predict_app)
+app.add_typer(serve_app)
+app.add_typer(export_app)
+app.add_typer(card_app)
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"podium {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and exit.", is_eager=True, callback=_tell_version
+        ),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks (may stand after any command).")
+    ] = False,
+) -> None:
+    """Options that belong to no command; each acts by itself."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code: 0, 1 (a failure), 2 (a mistake), 130 (Ctrl-C)."""
+    let_waiting_threads_sleep()  # before a command imports PyTorch
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words or bool(os.environ.get("PODIUM_DEBUG"))
+    words = [word for word in words if word != "--debug"]
+    accept_any_text()
+    try:
+        app(words, prog_name="podium")
+    except SystemExit as end:  # how Typer ends, also after a wrong flag (2)
+        return end.code if isinstance(end.code, int) else 1
+    except Exception as error:
+        if debug:
+            raise
+        known = isinstance(error, PodiumError)
+        text = str(error) if known else f"{type(error).__name__}: {error}"
+        err.print("[bold red]error:[/bold red]", end=" ")
+        err.print(text, markup=False, highlight=False, soft_wrap=True)
+        if not known:
+            err.print("This is a bug, or the machine failed. --debug shows where.")
+        return error.exit_code if isinstance(error, PodiumError) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

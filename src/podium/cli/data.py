@@ -1,0 +1,58 @@
+"""The commands that fetch and check folders of images. They parse, call the package, print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from podium.cli.terminal import bars, err, out, plain
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Fetch and check folders of images.", no_args_is_help=True)
+
+
+@app.command("fetch")
+def data_fetch(
+    name: Annotated[str, typer.Argument(help="sports100 or demo.")],
+    source: Annotated[str, typer.Option(help="auto, huggingface or kaggle.")] = "auto",
+    into: Annotated[Path | None, typer.Option(help="Folder, in place of the cache.")] = None,
+) -> None:
+    """Download a data set into the cache (or draw it: demo), checked and resumable."""
+    from podium.data.fetch import fetch
+
+    with bars() as tell:
+        folder = fetch(name, source=source, into=into, progress=tell)
+    out.print(f"Images: {folder}", highlight=False, markup=False)
+
+
+@app.command("check")
+def data_check(
+    data: Annotated[str, typer.Argument(help="Folder of images (or sports100, demo).")],
+    workers: Annotated[
+        int | None, typer.Option(help="Threads that read.", show_default="from the cores")
+    ] = None,
+) -> None:
+    """Read every image of a folder and say what a study would train, validate and test on."""
+    from podium.data.fetch import resolve_data
+    from podium.data.index import build_index
+
+    with err.status("Checking images"):
+        index = build_index(resolve_data(data), workers=workers)
+    table = Table("class", "train", "valid", "test", box=None)
+    counts = {split: index.class_counts(split) for split in index.splits}
+    for label in index.classes:
+        table.add_row(plain(label), *(str(counts[split].get(label, 0)) for split in index.splits))
+    table.add_section()
+    sizes = [str(len(index.splits[split])) for split in index.splits]
+    table.add_row(f"{len(index.classes)} classes", *sizes)
+    out.print(table)
+    for reason, count in index.skipped.items():
+        err.print(f"skipped: {count} x {reason}", highlight=False, markup=False)
+    for path, reason in index.unreadable:
+        err.print(f"unreadable: {path} ({reason})", highlight=False, markup=False)
+    for notice in index.notices:
+        err.print(notice, highlight=False, markup=False)

@@ -1,0 +1,128 @@
+"""The command that exports a trained model. It parses, calls the package, prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from podium.cli.terminal import err, out, plain
+
+if TYPE_CHECKING:
+    from podium.deploy.export.run import Exports
+    from podium.deploy.export.speed import Speed
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+
+@app.command()
+def export(
+    run_path: Annotated[Path, typer.Argument(metavar="RUN", help="runs/STUDY/CONTENDER/seed-N.")],
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="onnx, torchscript, pt2 or openvino; repeat it for several.",
+            show_default="onnx",
+        ),
+    ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Quantise to 8 bits (onnx and openvino).")
+    ] = False,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="Images for --int8.", show_default="the study's training images"),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Images to check on.", show_default="the study's validation images"),
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="Folder to write to.", show_default="RUN/export")
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(help="fp32 or bf16: what an OpenVINO export runs in.")
+    ] = "fp32",
+    rounds: Annotated[
+        int, typer.Option(min=0, max=1000, help="Of the measurement of speed; 0: none.")
+    ] = 5,
+) -> None:
+    """Export a trained model to other programs, checked against PyTorch before it is kept.
+
+    Preprocessing, mirror test, temperature and class names are in the file. It takes uint8 RGB
+    pixels of shape (n, S, S, 3) and gives calibrated probabilities, and logits.
+    """  # fmt: skip
+    from podium.deploy.export.run import export_run
+
+    wanted = formats or ["onnx"]
+    if "torchscript" in wanted:
+        err.print(
+            "TorchScript is deprecated by PyTorch. It is here since the paper's models, and many "
+            "C++ programs, use it; for anything new take onnx, openvino or pt2.",
+            highlight=False,
+        )
+    with err.status("Exporting") as status:
+        found = export_run(
+            run_path,
+            wanted,
+            int8=int8,
+            precision=precision,
+            calibration=calibration,
+            data=data,
+            to=to,
+            rounds=rounds,
+            progress=lambda told: status.update(plain(told)),
+        )
+    _table(found)
+    for line in _notes(found):
+        out.print(line, highlight=False, markup=False)
+
+
+def _table(found: Exports) -> None:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("format", no_wrap=True)
+    for name in ("size", "agree", "largest", "accuracy", "1 picture", "images/s", "x"):
+        table.add_column(name, justify="right", no_wrap=True)
+    first = found.exports[0].check
+    before = _share(first.accuracy_before)
+    table.add_row(
+        "PyTorch fp32", _size(found.size), "", "", before, *_speed(found.pytorch, found.pytorch)
+    )
+    for one in found.exports:
+        table.add_row(
+            f"{one.format} {one.precision}",
+            _size(one.size),
+            _share(one.check.agreement),
+            f"{one.check.largest:.1g}",
+            _share(one.check.accuracy),
+            *_speed(one.speed, found.pytorch),
+        )
+    out.print(table)
+
+
+def _notes(found: Exports) -> list[str]:
+    lines = [
+        f"Checked on {found.checked_on}: agree: same likeliest class as PyTorch; largest: "
+        "difference of any probability. images/s: in batches of 32."
+    ]
+    lines += [f"int8: {one.quantization}." for one in found.exports if one.quantization]
+    paths = dict.fromkeys(one.path for one in found.exports)
+    return [*lines, *(f"Export: {path}" for path in paths)]
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.2f} %"
+
+
+def _speed(speed: Speed | None, base: Speed | None) -> tuple[str, str, str]:
+    if speed is None or base is None:
+        return "", "", ""
+    return f"{speed[0]:.1f} ms", f"{speed[1]:.0f}", f"{speed[1] / base[1]:.1f}"

@@ -1,0 +1,122 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = [
+    "AuditOption",
+    "BatchOption",
+    "CacheOption",
+    "CheckpointOption",
+    "DataOption",
+    "DeviceOption",
+    "DevicesOption",
+    "EpochsOption",
+    "Lang",
+    "LangOption",
+    "LrOption",
+    "PrecisionOption",
+    "RunsOption",
+    "SeedOption",
+    "SetOption",
+    "SizeOption",
+    "TensorBoardOption",
+    "WorkersOption",
+]
+
+
+class Lang(StrEnum):
+    """Languages of the report."""
+
+    en = "en"
+    pt = "pt"
+
+
+RunsOption = Annotated[Path, typer.Option("--runs", help="Folder that holds all studies.")]
+
+
+LangOption = Annotated[Lang, typer.Option(help="Language of the report.")]
+
+
+DataOption = Annotated[
+    str | None,
+    typer.Option("--data", help="Folder of images (or sports100, demo), in place of the study's."),
+]
+
+
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+
+
+PrecisionOption = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
+
+
+DevicesOption = Annotated[int, typer.Option(help="Data-parallel processes.")]
+
+
+WorkersOption = Annotated[
+    int | None, typer.Option(help="Decoding processes a device.", show_default="from the cores")
+]
+
+
+CacheOption = Annotated[
+    float, typer.Option(help="GB that decoded images may take on disk; 0: decode every time.")
+]
+
+
+CheckpointOption = Annotated[
+    float, typer.Option(help="Seconds after which a training saves its state within an epoch.")
+]
+
+
+TensorBoardOption = Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard logs.")]
+
+
+AuditOption = Annotated[
+    bool, typer.Option("--audit/--no-audit", help="Look for duplicates and wrong labels first.")
+]
+
+
+EpochsOption = Annotated[int | None, typer.Option(help="Epochs of every contender.")]
+
+
+BatchOption = Annotated[int | None, typer.Option(help="Images a step, of every contender.")]
+
+
+LrOption = Annotated[float | None, typer.Option(help="Learning rate of every contender.")]
+
+
+SizeOption = Annotated[int | None, typer.Option(help="Side of the images, of every contender.")]
+
+
+SeedOption = Annotated[list[int] | None, typer.Option(help="Seed; repeat it for several.")]
+
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. contenders.*.epochs=2."),
+]
+
+
+def _machine(
+    device: str,
+    precision: str,
+    devices: int,
+    workers: int | None,
+    cache_limit: float,
+    checkpoint_every: float,
+    tensorboard: bool,
+) -> dict[str, Any]:
+    return {
+        "device": device,
+        "precision": precision,
+        "devices": devices,
+        "workers": workers,
+        "cache_limit": cache_limit,
+        "checkpoint_every": checkpoint_every,
+        "tensorboard": tensorboard,
+    }

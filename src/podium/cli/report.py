@@ -1,0 +1,39 @@
+"""`podium report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from podium.cli.options import Lang, LangOption
+from podium.cli.terminal import err, out
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+
+@app.command()
+def report(
+    study: Annotated[Path, typer.Argument(help="A study's folder, such as runs/sports100.")],
+    lang: LangOption = Lang.en,
+    to: Annotated[Path | None, typer.Option(help="Write it here, not in STUDY/report.")] = None,
+    dpi: Annotated[int, typer.Option(min=50, max=1200, help="Of the PNG figures.")] = 400,
+) -> None:
+    """Write the figures, tables and page of a study anew, from its files alone."""
+    from podium.reporting import build_report
+    from podium.runs.folder import StudyFolder
+
+    with err.status("Writing the report") as status:
+        result = build_report(
+            StudyFolder(study),
+            lang=lang.value,
+            out=to,
+            dpi=dpi,
+            progress=lambda what, done, total: status.update(
+                f"Writing the report: {what}, {done} of {total}"
+            ),
+        )
+    out.print(f"Report: {result.index}", highlight=False, markup=False)

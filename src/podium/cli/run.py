@@ -1,0 +1,217 @@
+"""`podium run`, `demo`, `train` and `evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from podium.cli.options import (
+    AuditOption,
+    BatchOption,
+    CacheOption,
+    CheckpointOption,
+    DataOption,
+    DeviceOption,
+    DevicesOption,
+    EpochsOption,
+    Lang,
+    LangOption,
+    LrOption,
+    PrecisionOption,
+    RunsOption,
+    SeedOption,
+    SetOption,
+    SizeOption,
+    TensorBoardOption,
+    WorkersOption,
+    _machine,
+)
+from podium.cli.terminal import err, out, plain, say
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+
+@app.command()
+def run(
+    study: Annotated[str, typer.Argument(help="A YAML file, or a name `podium studies` lists.")],
+    data: DataOption = None,
+    name: Annotated[str | None, typer.Option(help="Another name for the study's folder.")] = None,
+    overrides: SetOption = None,
+    epochs: EpochsOption = None,
+    batch_size: BatchOption = None,
+    lr: LrOption = None,
+    image_size: SizeOption = None,
+    seed: SeedOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    devices: DevicesOption = 1,
+    workers: WorkersOption = None,
+    cache_limit: CacheOption = 16,
+    checkpoint_every: CheckpointOption = 300,
+    tensorboard: TensorBoardOption = False,
+    audit: AuditOption = True,
+    runs: RunsOption = Path("runs"),
+    lang: LangOption = Lang.en,
+) -> None:
+    """Train and score a study's contenders, then write its report. Goes on where it left off."""
+    settings = list(overrides or [])
+    for key, value in (
+        ("epochs", epochs), ("batch_size", batch_size), ("lr", lr), ("image_size", image_size),
+    ):  # fmt: skip
+        if value is not None:
+            settings.append(f"contenders.*.{key}={value}")
+    if seed:
+        settings.append(f"seeds={list(seed)}")
+    if name is not None:
+        settings.append(f"name={name!r}")
+    machine = _machine(
+        device, precision, devices, workers, cache_limit, checkpoint_every, tensorboard
+    )
+    _run_study(study, data, settings, machine, runs, lang, audit)
+
+
+@app.command()
+def demo(
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    workers: WorkersOption = None,
+    cache_limit: CacheOption = 16,
+    runs: RunsOption = Path("runs"),
+    lang: LangOption = Lang.en,
+) -> None:
+    """Run the whole study in a few minutes on pictures that Podium draws itself: no network."""
+    machine = _machine(device, precision, 1, workers, cache_limit, 300, False)
+    _run_study("demo", None, [], machine, runs, lang)
+
+
+@app.command()
+def train(
+    model: Annotated[str, typer.Argument(help="A name that `podium models` lists.")],
+    data: Annotated[str, typer.Option("--data", help="Folder of images (or sports100, demo).")],
+    epochs: Annotated[int, typer.Option(help="Epochs.")] = 30,
+    augmentation: Annotated[str, typer.Option(help="none, autoaugment, randaugment...")] = "none",
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="ImageNet weights.")] = False,
+    weights: Annotated[Path | None, typer.Option(help="Start from this file.")] = None,
+    freeze: Annotated[str, typer.Option(help="none, or backbone: a linear head alone.")] = "none",
+    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 32,
+    lr: Annotated[float, typer.Option(help="Learning rate.")] = 1e-4,
+    image_size: SizeOption = None,
+    seed: SeedOption = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, e.g. mixup=0.2."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the study's folder.")] = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    devices: DevicesOption = 1,
+    workers: WorkersOption = None,
+    cache_limit: CacheOption = 16,
+    checkpoint_every: CheckpointOption = 300,
+    tensorboard: TensorBoardOption = False,
+    audit: AuditOption = True,
+    runs: RunsOption = Path("runs"),
+    lang: LangOption = Lang.en,
+) -> None:
+    """Train one model: a study of a single contender."""
+    from podium.api import single_contender
+
+    spec = single_contender(
+        model,
+        data,
+        name=name,
+        seeds=tuple(seed or [0]),
+        overrides=overrides or [],
+        epochs=epochs,
+        augmentation=augmentation,
+        pretrained=pretrained,
+        weights=weights,
+        freeze=freeze,
+        batch_size=batch_size,
+        lr=lr,
+        image_size=image_size,
+    )
+    machine = _machine(
+        device, precision, devices, workers, cache_limit, checkpoint_every, tensorboard
+    )
+    _finish(spec, machine, runs, lang, audit)
+
+
+@app.command()
+def evaluate(
+    run_path: Annotated[Path, typer.Argument(metavar="RUN", help="runs/STUDY/CONTENDER/seed-N.")],
+    data: Annotated[str, typer.Option("--data", help="Folder of images (or sports100, demo).")],
+    split: Annotated[str, typer.Option(help="test or valid.")] = "test",
+    save: Annotated[Path | None, typer.Option(help="Write the predictions here.")] = None,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+) -> None:
+    """Score a trained model on a folder of images: its own, or others of the same classes.
+
+    Of a folder with split folders, one split; of a folder with class folders alone, all of it.
+    """
+    from podium.api import evaluate as evaluate_run
+    from podium.statistics.metrics import per_class, scores
+
+    predictions = evaluate_run(
+        run_path, data, split=split, device=device, workers=workers, notify=say
+    )
+    if save is not None:
+        predictions.write(save)
+    total = scores(predictions)
+    table = Table("class", "precision", "recall", "F1", "images", box=None)
+    for one in per_class(predictions):
+        figures = [f"{value:.3f}" for value in (one.precision, one.recall, one.f1)]
+        table.add_row(plain(one.name), *figures, str(one.support))
+    averages = [f"{v:.3f}" for v in (total.macro_precision, total.macro_recall, total.macro_f1)]
+    table.add_section()
+    table.add_row("macro average", *averages, str(total.n))
+    out.print(table)
+    out.print(f"accuracy {100 * total.accuracy:.2f} % of {total.n} images", highlight=False)
+
+
+def _run_study(
+    study: str,
+    data: str | None,
+    settings: list[str],
+    machine: dict[str, Any],
+    runs: Path,
+    lang: Lang,
+    audit: bool = True,
+) -> None:
+    from podium.config.studyfile import load_study
+
+    _finish(load_study(study, data=data, overrides=settings), machine, runs, lang, audit)
+
+
+def _finish(spec: Any, machine: dict[str, Any], runs: Path, lang: Lang, audit: bool = True) -> None:
+    from podium.cli.progress import StudyProgress
+    from podium.config.studyfile import machine_settings
+    from podium.study.study import Study
+
+    study = Study(spec, runs=runs, machine=machine_settings(**machine), audit=audit)
+    try:
+        with StudyProgress(err) as progress:
+            result = study.run(progress.notify)
+    except KeyboardInterrupt:
+        err.print("Interrupted. What was trained is kept; the same command goes on from there.")
+        raise typer.Exit(130) from None
+    done = len(result.outcomes) - len(result.failed)
+    if done:
+        with err.status("Writing the report"):
+            index = study.report(lang=lang.value)
+        out.print(f"Report: {index}", highlight=False, markup=False)
+    if result.failed:
+        for outcome in result.failed:
+            err.print(f"not run: {outcome.run.path}", style="yellow", highlight=False, markup=False)
+        err.print(
+            f"{done} of {len(result.outcomes)} runs are done. The same command tries the others "
+            "again.",
+            highlight=False,
+        )
+        raise typer.Exit(1)

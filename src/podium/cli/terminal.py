@@ -1,0 +1,132 @@
+"""The two streams of the command, and how it shows progress on them.
+
+Python writes to a file or a pipe in the system's encoding, on Windows one of 256 characters, and
+raises on any other. Here a sign stands in for typography that an encoding lacks, and an escape for
+a letter, so that no work is lost to the last step, showing it.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.status import Status
+from rich.text import Text
+
+from podium.runtime.events import Event
+
+__all__ = ["accept_any_text", "bars", "err", "out", "plain", "say", "visible", "write_data"]
+
+_STAND_INS = {
+    **dict.fromkeys("−–—─━", "-"), **dict.fromkeys("│┃", "|"), **dict.fromkeys("‘’", "'"),
+    **dict.fromkeys("“”", '"'), **dict.fromkeys("•·", "*"), "…": "...", "×": "x", "≤": "<=",
+    "≥": ">=", "±": "+/-", "→": "->", "†": "+", "\u00a0": " ", "\u202f": " ",
+}  # fmt: skip
+_BOX = range(0x2500, 0x2580)  # corners and crossings, where they are not above
+
+
+def _stand_in(error: UnicodeError) -> tuple[str, int]:
+    """An error handler for `str.encode`: what stands for characters that an encoding lacks."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(_stand_in_of, error.object[error.start : error.end])), error.end
+
+
+def _stand_in_of(character: str) -> str:
+    found = _STAND_INS.get(character) or ("+" if ord(character) in _BOX else None)
+    return found or character.encode("ascii", "backslashreplace").decode()
+
+
+codecs.register_error("podium", _stand_in)
+
+
+def accept_any_text() -> None:
+    """Let standard output and error take every text, in the encoding that they have."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="podium")
+
+
+def write_data(text: str) -> None:
+    """Write what programs read (YAML, JSON, CSV) to standard output: in UTF-8, but on a screen.
+
+    Args:
+        text: with its line ends.
+    """
+    stream = sys.stdout
+    if stream.isatty() or not hasattr(stream, "buffer"):
+        stream.write(visible(text))
+    else:
+        stream.flush()
+        stream.buffer.write(text.encode("utf-8", "backslashreplace"))
+    stream.flush()
+
+
+# what moves the cursor, rings, recolours, or turns the direction of writing around
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def visible(text: str) -> str:
+    """Text with its control characters as escapes: names of files and classes are anybody's."""
+    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+class _Console(Console):
+    @property
+    def encoding(self) -> str:
+        return (getattr(self.file, "encoding", None) or "utf-8").lower()
+
+    def sayable(self, text: str) -> str:
+        """The text with stand-ins before it is laid out: they may be longer."""
+        return text.encode(self.encoding, "podium").decode(self.encoding)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(self.sayable(text), **options)
+
+    def status(self, status: Any, **options: Any) -> Status:
+        if not self.encoding.startswith("utf"):
+            options.setdefault("spinner", "line")
+        return super().status(status, **options)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        shown = (visible(one) if isinstance(one, str) else one for one in objects)
+        super().print(*shown, **options)
+
+
+out = _Console(soft_wrap=True)
+err = _Console(stderr=True, soft_wrap=True)
+
+
+def plain(text: str) -> Text:
+    """Text of a user's (a class, a path) as a cell of a table on `out`: never read as markup."""
+    return Text(out.sayable(visible(text)))
+
+
+def say(event: Event) -> None:
+    """What is to be known while something runs, for a command that shows no progress."""
+    if event.kind in ("message", "warning"):
+        err.print(event.text, highlight=False, markup=False)
+
+
+@contextmanager
+def bars() -> Iterator[Callable[[str, int, int], None]]:
+    """A function of (what, done, in all) that moves one bar for each `what` on a terminal."""
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=err,
+        transient=True, disable=not err.is_terminal,
+    ) as progress:  # fmt: skip
+        tasks: dict[str, TaskID] = {}
+
+        def tell(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what.capitalize(), total=total)
+            progress.update(tasks[what], completed=done, total=total)
+
+        yield tell

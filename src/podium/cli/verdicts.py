@@ -1,0 +1,299 @@
+"""The commands that judge: compare, power, audit. They parse, call the package, print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from podium.cli.terminal import bars, err, out, plain
+from podium.errors import ConfigError, UserError
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from podium.reporting.words.labels import Labels
+    from podium.statistics import Assumptions, Plan, Sheet, Verdicts
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+
+@app.command()
+def compare(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Folders of studies, contenders or runs, or CSVs."),
+    ],
+    split: Annotated[str, typer.Option(help="test or valid, of runs.")] = "test",
+    shared: Annotated[
+        bool, typer.Option("--shared", help="Use the images that all have in common.")
+    ] = False,
+    resamples: Annotated[int, typer.Option(help="For the intervals of macro F1; 0: none.")] = 2000,
+    save: Annotated[
+        Path | None, typer.Option(help="Write the pairs to this .csv, .md or .json, too.")
+    ] = None,
+    lang: Annotated[str, typer.Option(help="en or pt.")] = "en",
+) -> None:
+    """Say which contender beats which on the same images, and how sure that is.
+
+    RUN is a finished run, a contender (all its seeds) or a whole study; or a CSV file from any
+    tool with the columns path, label and one column of predicted classes for each model
+    (NAME@3: model NAME, trained with seed 3), or one of scores for every class (NAME_CLASS).
+    A column group says which images belong together, such as the frames of a patient.
+    """
+    from podium.api import compare_sheet
+    from podium.reporting.words.labels import labels
+    from podium.reporting.words.verdict_words import claim_sentence, headline
+
+    say = labels(lang)
+    if save is not None and save.suffix not in (".csv", ".md", ".json"):
+        raise ConfigError(f"--save {save}: expected a name that ends in .csv, .md or .json.")
+    with err.status("Comparing"):
+        sheet, verdicts = compare_sheet(sources, split=split, shared=shared, resamples=resamples)
+    _standings(verdicts, say)
+    if verdicts.pairs:
+        _pairs(verdicts, say)
+        for line in (headline(verdicts, say), *_answers(sheet, verdicts, say)):
+            out.print(line, highlight=False, markup=False)
+        out.print(claim_sentence(verdicts, say), style="dim", highlight=False, markup=False)
+    for notice in verdicts.notices:
+        err.print(notice, highlight=False, markup=False)
+    if save is not None:
+        _save(verdicts, save, say)
+
+
+def _standings(verdicts: Verdicts, say: Labels) -> None:
+    """The contenders with a number each, which the table of pairs uses: names are long."""
+    from podium.reporting.words.verdict_words import place_words
+
+    numbers = {one.name: str(at) for at, one in enumerate(verdicts.standings, start=1)}
+    table = Table("#", box=None)
+    table.add_column(say("col_contender"), overflow="fold", min_width=16)
+    heads = ("v_col_place", "t_tied", "t_accuracy", "t_interval", "t_f1")
+    for head in (*heads, "col_n"):
+        table.add_column(say(head), justify="right", no_wrap=True)
+    several = any(one.seeds > 1 for one in verdicts.standings)
+    if several:
+        table.add_column(say("t_seeds"), justify="right", no_wrap=True)
+    for one in verdicts.standings:
+        cells: list[str | Text] = [
+            numbers[one.name],
+            plain(one.label),
+            place_words(one, say),
+            ", ".join(sorted(numbers[name] for name in one.tied)) or "–",
+            say.number(100 * one.accuracy.value),
+            say.interval((one.accuracy.low, one.accuracy.high)).removesuffix(" %"),
+            say.number(100 * one.macro_f1),
+            say.count(one.n),
+            *([str(one.seeds)] if several else []),
+        ]
+        table.add_row(*cells)
+    out.print(table)
+
+
+def _pairs(verdicts: Verdicts, say: Labels) -> None:
+    from podium.reporting.words.verdict_words import ordered_pairs, pair_cells
+
+    numbers = {one.name: str(at) for at, one in enumerate(verdicts.standings, start=1)}
+    table = Table(box=None)
+    table.add_column(say("v_col_pair"), no_wrap=True)
+    heads = ("t_difference", "t_interval", "t_only", "t_f1_difference", "t_p")
+    for head in heads:
+        table.add_column(say(head), justify="right", no_wrap=True)
+    table.add_column(say("v_col_verdict"), no_wrap=True)
+    for pair in ordered_pairs(verdicts):
+        first, second, *cells = pair_cells(pair, numbers, say)
+        cells[3] = cells[3].partition(" (")[0]  # the interval of macro F1 is in --save, as is
+        del cells[4]  # the unadjusted p: 80 columns are few
+        table.add_row(f"{first} − {second}", *cells, style="dim" if pair.winner is None else "")
+    out.print()
+    out.print(table)
+    out.print()
+
+
+def _answers(sheet: Sheet, verdicts: Verdicts, say: Labels) -> list[str]:
+    from podium.reporting.words.verdict_words import answers
+    from podium.statistics import questions
+
+    recipes = {one.name: one.recipe for one in sheet.contenders if one.recipe is not None}
+    if len(recipes) < len(sheet.contenders):
+        return []
+    valid = {one.name: one.valid_accuracy for one in sheet.contenders}
+    found = answers(verdicts, questions(recipes, valid), recipes, say)
+    return [" ".join(filter(None, [f"{one.topic}:", one.text, one.caveat])) for one in found]
+
+
+def _save(verdicts: Verdicts, path: Path, say: Labels) -> None:
+    from dataclasses import asdict
+
+    from podium.reporting.tables import pair_table, pairs_csv
+    from podium.runs.folder import write_json, write_text
+
+    if path.suffix == ".json":
+        write_json(path, asdict(verdicts))
+    else:
+        write_text(path, pairs_csv(verdicts) if path.suffix == ".csv" else
+                   pair_table(verdicts, say))  # fmt: skip
+    out.print(f"Pairs: {path}", highlight=False, markup=False)
+
+
+@app.command()
+def power(
+    n: Annotated[int, typer.Option("--n", help="Test images.")],
+    difference: Annotated[
+        float, typer.Option(help="Difference in accuracy to find, in percentage points.")
+    ],
+    seeds: Annotated[
+        int, typer.Option(help="Seeds of each contender; 1: two trained models are compared.")
+    ] = 1,
+    accuracy: Annotated[
+        float | None,
+        typer.Option(help="Mean accuracy of the two, in %.", show_default="85"),
+    ] = None,
+    disagreement: Annotated[
+        float | None,
+        typer.Option(
+            help="Images that exactly one has right, in %.", show_default="usual at that accuracy"
+        ),
+    ] = None,
+    contenders: Annotated[int, typer.Option(help="All pairs of so many are compared.")] = 2,
+    wanted: Annotated[float, typer.Option("--power", help="Power that is wanted, 0 to 1.")] = 0.8,
+    seed_sd: Annotated[
+        float | None,
+        typer.Option(
+            help="Standard deviation over seeds of the difference, in points.", show_default="1"
+        ),
+    ] = None,
+    image_share: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of images' chance that other seeds keep, 0 to 1.", show_default="0.5"
+        ),
+    ] = None,
+    like: Annotated[
+        list[Path] | None,
+        typer.Option(help="Take what is not given from these runs (as for compare); repeat it."),
+    ] = None,
+) -> None:
+    """Say what difference a test set can show, and how many images or seeds it takes."""
+    from podium.statistics import Assumptions, observed, plan, read_sheet
+
+    measured = Assumptions()
+    if like:
+        sheet = read_sheet(like)
+        measured = observed(sheet)
+        for notice in sheet.notices:
+            err.print(notice, highlight=False, markup=False)
+    if disagreement is not None:
+        apart: float | None = disagreement / 100
+    else:  # that of other runs goes with their accuracy
+        apart = measured.disagreement if accuracy is None else None
+    given = Assumptions(
+        disagreement=apart,
+        accuracy=measured.accuracy if accuracy is None else accuracy / 100,
+        contenders=contenders,
+        target=wanted,
+        seed_sd=measured.seed_sd if seed_sd is None else seed_sd / 100,
+        image_share=measured.image_share if image_share is None else image_share,
+    )
+    with err.status("Counting outcomes"):
+        found = plan(n, difference / 100, seeds, given)
+    for line in _plan_lines(found, given):
+        out.print(line, highlight=False, markup=False)
+
+
+def _plan_lines(found: Plan, given: Assumptions) -> list[str]:
+    gap, wanted = f"{100 * found.difference:g}", f"{100 * given.target:g}"
+    who = "two trained models" if found.seeds == 1 else f"two recipes, {found.seeds} seeds each"
+    pairs = given.contenders * (given.contenders - 1) // 2
+    lines = [
+        f"{found.n:,} test images, {who}, a true difference of {gap} points:",
+        f"  power {100 * found.power:.0f} %: a study finds it so often (5 % level"
+        + (f" over {pairs} pairs, Holm)" if pairs > 1 else ")"),
+    ]
+    lines.append(
+        f"  smallest difference found in {wanted} %: {100 * found.smallest:.1f} points"
+        if found.smallest is not None
+        else f"  no difference is found in {wanted} %"
+    )
+    if found.images is not None:
+        more = f" ({found.images_90:,} for 90 %)" if found.images_90 is not None else ""
+        lines.append(f"  test images for {gap} points: {found.images:,}{more}")
+    else:
+        lines.append(
+            f"  no number of test images finds {gap} points in {wanted} % with {found.seeds} "
+            f"seed{'s' * (found.seeds > 1)}: the seeds alone vary too much"
+        )
+    if found.needed_seeds is not None:
+        lines.append(f"  seeds on {found.n:,} images to speak of recipes: {found.needed_seeds}")
+    else:
+        lines.append(
+            f"  no number of seeds up to 100 finds it on {found.n:,} images: the images alone vary "
+            "too much"
+        )
+    lines.append(
+        f"Assumed: exactly one of the two is right on {100 * found.disagreement:.1f} % of the "
+        f"images; over seeds the difference varies by {100 * given.seed_sd:.1f} points; other "
+        f"seeds keep {100 * given.image_share:.0f} % of what is chance in an image."
+    )
+    return lines
+
+
+@app.command()
+def audit(
+    data: Annotated[str, typer.Argument(help="Folder of images (or sports100, demo).")],
+    labels: Annotated[
+        bool, typer.Option("--labels/--no-labels", help="Look for labels that are likely wrong.")
+    ] = True,
+    to: Annotated[Path, typer.Option(help="Folder for the page and the tables.")] = Path("audit"),
+    lang: Annotated[str, typer.Option(help="en or pt, of the page.")] = "en",
+    workers: Annotated[
+        int | None, typer.Option(help="Threads that decode.", show_default="from the cores")
+    ] = None,
+) -> None:
+    """Look for damaged and odd files, duplicates, leaks between splits and wrong labels.
+
+    Writes a page with the pictures side by side, tables, and audit.json.
+    """
+    from podium.auditing import audit_images, write_audit
+    from podium.data.fetch import resolve_data
+    from podium.reporting.page.audit_page import (
+        audit_sections,
+        write_audit_page,
+        write_audit_tables,
+    )
+    from podium.reporting.words.labels import labels as get_labels
+    from podium.results.pictures import audit_thumbnails
+
+    say = get_labels(lang)
+    if to.exists() and not (to / "audit.json").is_file() and (to.is_file() or any(to.iterdir())):
+        raise UserError(
+            f"--to {to}: it is there already and holds no earlier audit, so it is left alone. "
+            "Give a folder that is new or empty."
+        )
+    root = resolve_data(data)
+    with bars() as tell:
+        found = audit_images(root, labels=labels, workers=workers, progress=tell)
+    sections = audit_sections(found, {}, say)
+    out.print(sections["headline"], highlight=False, markup=False)
+    for text, alarm in sections["findings"]:
+        mark = "!" if alarm else "-"
+        out.print(f"{mark} {text}", style="bold" if alarm else "", highlight=False, markup=False)
+    pictures = audit_thumbnails(found, root)
+    page = write_audit_page(
+        found, root, to / "index.html", lang, title=root.name, thumbnails=pictures
+    )
+    write_audit_tables(found, to)
+    if found.pairs:
+        from podium.reporting.figures.audit_figure import audit_figure
+        from podium.reporting.figures.style import figure_style, save_figure
+
+        with figure_style(), err.status("Drawing"):
+            sheet = audit_figure(found, pictures, say, title=root.name)
+            save_figure(sheet, to / "duplicates", dpi=150, formats=("png",))
+    write_audit(found, to / "audit.json")
+    out.print(f"Audit: {page}", highlight=False, markup=False)

@@ -1,0 +1,85 @@
+"""The schema of study files, from the settings' own types: for editors, and for the reference."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from functools import cache
+from typing import Any
+
+from pydantic import BaseModel
+
+import podium.config.settings as config
+from podium.config.settings import DataSpec, RunSpec, StudySpec
+
+__all__ = ["field_docs", "study_schema"]
+
+
+@cache
+def _documented() -> dict[str, dict[str, str]]:
+    """Class -> field -> the text below the field, of `podium.config.settings`."""
+    found: dict[str, dict[str, str]] = {}
+    for node in ast.parse(inspect.getsource(config)).body:
+        if isinstance(node, ast.ClassDef):
+            fields = found.setdefault(node.name, {})
+            for one, after in zip(node.body, node.body[1:], strict=False):
+                if (
+                    isinstance(one, ast.AnnAssign)
+                    and isinstance(one.target, ast.Name)
+                    and isinstance(after, ast.Expr)
+                    and isinstance(after.value, ast.Constant)
+                    and isinstance(after.value.value, str)
+                ):
+                    fields[one.target.id] = re.sub(r"\s+", " ", after.value.value)
+    return found
+
+
+def field_docs(model: type[BaseModel]) -> dict[str, str]:
+    """What the source says below each field of a settings class, as one line each.
+
+    Args:
+        model: `StudySpec`, `DataSpec`, `RunSpec` or `Machine`.
+    """
+    return dict(_documented()[model.__name__])
+
+
+def study_schema() -> dict[str, Any]:
+    """A JSON schema (draft 2020-12) of study files, as `load_study` takes them.
+
+    A file may give `defaults`, which are merged under every contender, so nothing of a contender
+    is required by itself. What settings exclude each other is said by `load_study` alone.
+    """
+    schema = StudySpec.model_json_schema()
+    for name, model in (("RunSpec", RunSpec), ("DataSpec", DataSpec)):
+        _describe(schema["$defs"][name], model)
+    _describe(schema, StudySpec)
+    schema["$defs"]["RunSpec"].pop("required", None)  # `defaults` may have it
+    properties = schema["properties"]
+    recipe, folder = {"$ref": "#/$defs/RunSpec"}, {"$ref": "#/$defs/DataSpec"}
+    text = {"type": "string", "description": "A folder, or a name of ours: sports100, demo."}
+    properties["data"] = {
+        "anyOf": [text, folder],
+        "description": properties["data"]["description"],
+    }
+    properties["defaults"] = {
+        **recipe,
+        "description": "Settings of every contender that does not say otherwise.",
+    }
+    properties["contenders"] = {
+        "type": "object",
+        "description": properties["contenders"]["description"],
+        "minProperties": 1,
+        "propertyNames": {"pattern": f"^{config.NAME.pattern}$"},
+        "additionalProperties": recipe,
+    }
+    schema["required"].remove("data")  # `--data` may have it
+    schema["title"] = "A study of Podium's"
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _describe(schema: dict[str, Any], model: type[BaseModel]) -> None:
+    for name, text in field_docs(model).items():
+        schema["properties"][name]["description"] = text.replace("`", "")
+    for values in schema["properties"].values():
+        values.pop("title", None)  # pydantic's "Lr Drop Factor" says nothing

@@ -1,0 +1,355 @@
+"""Study files: read, overridden and checked, with messages that name line, key and value.
+
+YAML is read for its structure alone: a plain word stays the text that it is in the file, and the
+setting that it belongs to says whether it is a number, a switch or a name. YAML 1.1 would guess
+before that: a contender `no` would be called False, `007` 7, `1e3` a text and `010` eight.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import reprlib
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from podium.config.settings import DataSpec, Machine, RunSpec, StudySpec
+from podium.config.text import decode_text
+from podium.errors import ConfigError
+
+MOST_VALUES = 100_000
+
+_NUMBER = re.compile(r"[-+.\d][-+.\deE]{0,40}")
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 100
+
+__all__ = ["built_in_studies", "load_study", "machine_settings", "parse_value", "study_text"]
+
+
+class _Loader(yaml.SafeLoader):
+    """Keys and plain scalars are text, but for null (`~`, or nothing) and merge keys (`<<`)."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as PyYAML declares it
+        first: [one for one in resolvers if one[0].endswith((":null", ":merge"))]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        self.flatten_mapping(node)
+        return {
+            _key_text(key): self.construct_object(value, deep=deep) for key, value in node.value
+        }
+
+
+def built_in_studies() -> dict[str, str]:
+    """Names of the studies that Podium ships, with their first comment line."""
+    folder = resources.files("podium") / "studies"
+    found = {}
+    for entry in folder.iterdir():
+        if entry.name.endswith(".yaml"):
+            first = entry.read_text(encoding="utf-8").splitlines()[0]
+            found[entry.name.removesuffix(".yaml")] = first.lstrip("# ")
+    return dict(sorted(found.items()))
+
+
+def load_study(
+    study: str | Path | Mapping[str, Any],
+    *,
+    data: str | Path | None = None,
+    overrides: Iterable[str] = (),
+) -> StudySpec:
+    """Read a study from a YAML file, by the name of a built-in one, or from plain values.
+
+    `defaults:` is merged under every contender.
+
+    Args:
+        study: path of a YAML file, a name of `built_in_studies`, or what such a file would hold.
+        data: a folder, or a name of ours, in place of the study's own.
+        overrides: `dotted.key=value` strings, applied in order. `*` stands for every
+            contender; values are YAML.
+
+    Raises:
+        ConfigError: the file is missing or says something impossible. The message names the
+            file and line, the key, what was expected and what came.
+    """
+    lines: dict[str, int]
+    if isinstance(study, Mapping):
+        values, lines, source = copy.deepcopy(dict(study)), {}, "study"
+    else:
+        text, source = _read_study(study)
+        values, lines = _parse(text, source)
+        if not isinstance(values, dict):
+            raise ConfigError(
+                f"{source}: expected a mapping with 'name', 'data' and 'contenders', "
+                f"got {_kind(values)}."
+            )
+    for override in overrides:
+        for key in _apply_override(values, override):
+            lines[key] = 0  # what came did not come from a line
+    if data is not None:
+        base = values.get("data")
+        values["data"] = {**(base if isinstance(base, dict) else {}), "path": str(data)}
+    return _validate(values, source, lines)
+
+
+def study_text(name: str) -> str:
+    """The YAML of a built-in study, comments and all.
+
+    Raises:
+        ConfigError: there is no such study.
+    """
+    ours = built_in_studies()
+    if name not in ours:
+        raise ConfigError(f"There is no study {name!r} here; there are {', '.join(ours)}.")
+    return (resources.files("podium") / "studies" / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def machine_settings(**values: Any) -> Machine:
+    """A `Machine` from a command's flags.
+
+    Raises:
+        ConfigError: naming the flag, what was expected and what came.
+    """
+    try:
+        return Machine(**values)
+    except ValidationError as error:
+        told = [
+            f"--{'.'.join(map(str, problem['loc'])).replace('_', '-')}: {_expected(problem, [])}"
+            for problem in error.errors()
+        ]
+        raise ConfigError("\n".join(told)) from None
+
+
+def parse_value(text: str, source: str) -> Any:
+    """What YAML stands for, each plain word as the text that it is.
+
+    Args:
+        text: the YAML.
+        source: what to call it in a message.
+
+    Raises:
+        ConfigError: it is not valid YAML, or a key is there twice.
+    """
+    return _parse(text, source)[0]
+
+
+def _parse(text: str, source: str) -> tuple[Any, dict[str, int]]:
+    """The values, and the line of every dotted key."""
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        _refuse_endless(node, source)
+        _refuse_repeated(node, source)
+        # the safe loader, and checked above
+        values = yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
+        raise ConfigError(f"{source}: not valid YAML. {error}") from None
+    return values, _line_numbers(node)
+
+
+def _key_text(key: yaml.Node) -> str:
+    if not isinstance(key, yaml.ScalarNode):
+        raise yaml.constructor.ConstructorError(
+            None, None, "a list or a mapping cannot be a name", key.start_mark
+        )
+    return str(key.value)
+
+
+def _refuse_repeated(node: yaml.Node | None, source: str, prefix: str = "") -> None:
+    """Refuse a key that is there twice at any level: YAML would keep the last without a word."""
+    if isinstance(node, yaml.SequenceNode):
+        for one in node.value:
+            _refuse_repeated(one, source, prefix)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    lines: dict[str, int] = {}
+    for key, value in node.value:
+        name, line = _key_text(key), key.start_mark.line + 1
+        if name in lines and not key.tag.endswith(":merge"):
+            raise ConfigError(
+                f"{source}: line {line}: {prefix}{name} is given twice, first in line "
+                f"{lines[name]}; one of the two would be lost. Remove one, or give it another name."
+            )
+        lines[name] = line
+        _refuse_repeated(value, source, f"{prefix}{name}.")
+
+
+def _refuse_endless(node: yaml.Node | None, source: str) -> None:
+    """Refuse aliases that unfold to more than any study has, or to themselves."""
+    sizes: dict[int, int] = {}
+    open_nodes: set[int] = set()
+
+    def size(one: Any) -> int:
+        if isinstance(one, tuple):  # key and value of a mapping
+            return size(one[0]) + size(one[1])
+        key = id(one)
+        if key in open_nodes:
+            raise ConfigError(f"{source}: an alias stands for something that holds itself.")
+        if key not in sizes:
+            open_nodes.add(key)
+            inside = one.value if isinstance(one, yaml.CollectionNode) else []
+            sizes[key] = 1 + sum(map(size, inside))
+            open_nodes.remove(key)
+        return sizes[key]
+
+    if node is not None and (count := size(node)) > MOST_VALUES:
+        raise ConfigError(
+            f"{source}: its aliases unfold to {count:,} values; a study may have {MOST_VALUES:,}."
+        )
+
+
+def _read_study(study: str | Path) -> tuple[str, str]:
+    ours = built_in_studies()
+    if str(study) in ours:
+        return study_text(str(study)), f"{study}.yaml"
+    path = Path(study)
+    try:
+        return decode_text(path.read_bytes()), str(study)
+    except FileNotFoundError:
+        raise ConfigError(
+            f"There is no study {str(study)!r}: expected the path of a YAML file, "
+            f"or one of {', '.join(ours)}."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{study}: cannot be read as a YAML file ({error}).") from None
+
+
+def _apply_override(values: dict[str, Any], override: str) -> list[str]:
+    """Set one value in place; returns the dotted keys that were set."""
+    key, sign, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not sign or not all(parts):
+        raise ConfigError(
+            f"--set {override!r}: expected KEY=VALUE, such as contenders.*.epochs=2 or seeds=[0,1]."
+        )
+    value = parse_value(text, f"--set {override!r}")
+    done: list[str] = []
+
+    def put(level: Any, at: int, above: tuple[str, ...] = ()) -> None:
+        if not isinstance(level, dict):
+            raise ConfigError(
+                f"--set {override!r}: {'.'.join(parts[:at])} is {_kind(level)}, "
+                "so nothing can be set below it."
+            )
+        if at == len(parts) - 1 and parts[at] != "*":
+            level[parts[at]] = value
+            done.append(".".join((*above, parts[at])))
+        elif parts[at] == "*":
+            if at == len(parts) - 1 or not level:
+                raise ConfigError(f"--set {override!r}: '*' must stand for existing keys.")
+            for name in level:
+                put(level[name], at + 1, (*above, str(name)))
+        elif at and parts[at - 1] == "contenders" and parts[at] not in level:
+            known = ", ".join(map(str, level)) or "none"
+            raise ConfigError(
+                f"--set {override!r}: there is no contender {parts[at]!r}. There are: {known}."
+            )
+        else:
+            put(level.setdefault(parts[at], {}), at + 1, (*above, parts[at]))
+
+    put(values, 0)
+    return done
+
+
+def _validate(values: dict[str, Any], source: str, lines: Mapping[str, int]) -> StudySpec:
+    defaults = values.pop("defaults", None) or {}
+    contenders = values.get("contenders")
+    if not isinstance(defaults, dict):
+        raise ConfigError(f"{source}: defaults: expected a mapping, got {_kind(defaults)}.")
+    if isinstance(contenders, dict):
+        often = Counter(map(str, contenders))  # plain values may have 7 and "7"
+        if twice := [name for name, times in often.items() if times > 1]:
+            raise ConfigError(f"{source}: contenders.{twice[0]} is given twice. Rename one.")
+        values["contenders"] = {
+            str(name): {**defaults, **recipe} if isinstance(recipe, dict) else recipe
+            for name, recipe in contenders.items()
+        }
+    try:
+        return StudySpec.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, source, lines, set(defaults))) from None
+
+
+def _explain(
+    error: ValidationError, source: str, lines: Mapping[str, int], defaulted: set[str]
+) -> str:
+    told = []
+    seen = set()
+    for problem in error.errors():
+        # pydantic adds the tried member of a union to the path; keys of ours are all that we show
+        parts = [str(part) for part in problem["loc"] if not str(part).startswith("literal[")]
+        if len(parts) > 3 and parts[0] == "contenders":
+            parts = parts[:3]
+        key = ".".join(parts)
+        if key in seen:
+            continue
+        seen.add(key)
+        line = lines.get(key)
+        if line is None and parts and parts[-1] in defaulted:
+            line = lines.get(f"defaults.{parts[-1]}")
+        if line is None and problem["type"] == "missing":
+            line = lines.get(".".join(parts[:-1]))
+        where = f"line {line}: " if line else ""
+        told.append(f"  {where}{key or 'study'}: {_expected(problem, parts)}")
+    things = "1 setting is" if len(told) == 1 else f"{len(told)} settings are"
+    return f"{source}: {things} wrong.\n" + "\n".join(told)
+
+
+def _expected(problem: Any, parts: list[str]) -> str:
+    came = problem.get("input")
+    kind = problem["type"]
+    if kind == "missing":
+        return "is missing; it has no default."
+    if kind == "extra_forbidden":
+        known = RunSpec.model_fields if parts[:1] == ["contenders"] else StudySpec.model_fields
+        if parts[:1] == ["data"]:
+            known = DataSpec.model_fields
+        return f"is not a setting. There are: {', '.join(known)}."
+    wanted = {
+        "int_parsing": "expected a whole number",
+        "int_type": "expected a whole number",
+        "int_from_float": "expected a whole number",
+        "float_parsing": "expected a number",
+        "float_type": "expected a number",
+        "bool_parsing": "expected true or false",
+        "bool_type": "expected true or false",
+        "string_type": "expected text",
+        "dict_type": "expected a mapping",
+        "model_type": "expected a mapping",
+        "tuple_type": "expected a list",
+    }.get(kind)
+    if parts[-1:] == ["lr_drop"]:
+        wanted = "expected an epoch of 1 or more, 'plateau', or nothing"
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if wanted is None:
+        wanted = f"expected {message}" if problem["msg"].startswith("Input") else message
+    if isinstance(came, dict):
+        return f"{wanted}."
+    is_number = isinstance(came, str) and _NUMBER.fullmatch(came)
+    return f"{wanted}; got {came if is_number else _SHORT.repr(came)}."
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    return f"the text {value[:60]!r}" if isinstance(value, str) else repr(value)
+
+
+def _line_numbers(node: yaml.Node | None, prefix: str = "") -> dict[str, int]:
+    """Dotted key -> line (from 1) for every key of a YAML mapping."""
+    found: dict[str, int] = {}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            dotted = f"{prefix}{key.value}" if isinstance(key, yaml.ScalarNode) else prefix
+            found[dotted] = key.start_mark.line + 1
+            found.update(_line_numbers(value, f"{dotted}."))
+    return found

@@ -1,0 +1,50 @@
+"""Text files as people and other programs save them."""
+
+from __future__ import annotations
+
+import codecs
+
+__all__ = ["decode_text", "text_encoding"]
+
+
+_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"),
+          (codecs.BOM_UTF16_BE, "utf-16-be"))  # fmt: skip
+
+
+def text_encoding(start: bytes) -> tuple[str, int]:
+    """The encoding of a text, and the length of the byte order mark in front of it.
+
+    UTF-8, as everybody writes by now, unless it begins with the mark of UTF-16 (PowerShell 5's
+    `>`, a spreadsheet's "Unicode text"), or every other byte is NUL as in UTF-16 without a mark.
+
+    Args:
+        start: the first bytes of the text, 2 or more where there are so many.
+    """
+    for mark, encoding in _MARKS:
+        if start.startswith(mark):
+            return encoding, len(mark)
+    for first, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        units = start[first::2]
+        if len(start) > 1 and units.count(0) > len(units) / 2:
+            return encoding, 0
+    return "utf-8", 0
+
+
+def decode_text(content: bytes) -> str:
+    """The text of a file that a user or another program wrote: UTF-8 or UTF-16.
+
+    Raises:
+        ValueError: it is in another encoding, or no text; the message says where and what to do.
+    """
+    encoding, mark = text_encoding(content[:4096])
+    try:
+        text = content[mark:].decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, mark + error.start) + 1
+        raise ValueError(
+            f"line {line} is not {encoding.upper()}: save it as UTF-8, in a spreadsheet as 'CSV "
+            "UTF-8'"
+        ) from None
+    if "\0" in text:
+        raise ValueError("it holds NUL characters, so it is not a text file")
+    return text

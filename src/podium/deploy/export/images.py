@@ -1,0 +1,206 @@
+"""Which real images an export is checked on, and which ones int8 is calibrated with."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from podium.data.grey import OWN_WINDOWS, GreyWindows
+from podium.data.images import load_rgb
+from podium.data.layout import find_images, walk_images
+from podium.data.transforms import eval_transform
+from podium.errors import ConfigError, DataError, RunFolderError
+from podium.runs.folder import RunFolder, StudyFolder
+from podium.runs.predictions import Predictions
+from podium.runtime.threads import in_order
+
+__all__ = ["CALIBRATION", "CHECKED", "Sample", "calibration_images", "check_images", "study_data"]
+
+Pixels = npt.NDArray[np.uint8]
+Item = TypeVar("Item")
+
+CHECKED = 500
+"""The most images that a check looks at."""
+
+CALIBRATION = (100, 300)
+"""Calibration takes two images a class, but no fewer and no more than these where there are."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Images to check on.
+
+    Attributes:
+        pixels: uint8 of shape (n, S, S, 3).
+        labels: shape (n,), into the model's classes; -1 where the class is not known.
+        recorded: logits that the study recorded of them, shape (n, classes); None elsewhere.
+        told: which images these are, in words.
+    """
+
+    pixels: Pixels
+    labels: npt.NDArray[np.int64]
+    recorded: npt.NDArray[np.float32] | None
+    told: str
+
+
+def study_data(run: RunFolder) -> Path | None:
+    """The folder of images that the run's study used, if it is still there."""
+    study = StudyFolder(run.path.resolve().parent.parent)
+    with contextlib.suppress(RunFolderError, KeyError, TypeError, ValueError):
+        root = Path(study.read_data()["root"])
+        if root.is_dir():
+            return root
+    return None
+
+
+def check_images(
+    run: RunFolder,
+    class_names: Sequence[str],
+    image_size: int,
+    data: Path | None,
+    *,
+    windows: GreyWindows = OWN_WINDOWS,
+) -> Sample:
+    """The run's validation images, or those of another folder; spread evenly, at most `CHECKED`.
+
+    Args:
+        run: what is exported.
+        class_names: of the model.
+        image_size: side of its pixels.
+        data: where the images are; empty: where the study had them. A folder that holds the
+            validation images under their own paths stands for them; of any other one all
+            images are taken, and labelled by their folders' names.
+        windows: of the model, for grey values deeper than 8 bit.
+
+    Raises:
+        DataError: there are no images there.
+        ConfigError: the study's images are gone, and no others are given.
+    """
+    root = data or study_data(run)
+    if root is None:
+        raise ConfigError(
+            f"The images that {run.path} was validated on are not where they were. An export is "
+            "checked on real images before it is kept: give a folder of some with --data DIR."
+        )
+    if not root.is_dir():
+        raise DataError(f"--data {root} is no folder: expected one with images in it.")
+    with contextlib.suppress(RunFolderError):
+        valid = run.read_predictions("valid")
+        if list(valid.class_names) == list(class_names):
+            found = _recorded(root, valid, image_size, windows)
+            if found is not None:
+                return found
+    numbers = {name: number for number, name in enumerate(class_names)}
+    paths = _spread(_all_images(root), CHECKED)
+    labels = [numbers.get(path.parent.name, -1) for path in paths]
+    return Sample(
+        _pixels(paths, image_size, windows),
+        np.asarray(labels, dtype=np.int64),
+        None,
+        f"images of {root.name or root}",
+    )
+
+
+def calibration_images(
+    run: RunFolder,
+    image_size: int,
+    folder: Path | None,
+    data: Path | None,
+    *,
+    windows: GreyWindows = OWN_WINDOWS,
+) -> Pixels:
+    """Training images, as many of each class as of the others; the same ones every time.
+
+    Args:
+        run: what is exported.
+        image_size: side of its pixels.
+        folder: where to take them from; empty: the training images in `data`, or those of
+            the study.
+        data: as in `check_images`.
+        windows: as in `check_images`.
+
+    Returns:
+        uint8 of shape (n, S, S, 3).
+
+    Raises:
+        DataError: there are no images there.
+        ConfigError: the study's images are gone, and no others are given.
+    """
+    root = folder or data or study_data(run)
+    if root is None:
+        raise ConfigError(
+            "--int8 needs training images to calibrate with, and those of the study are not "
+            "where they were: give a folder of some with --calibration DIR."
+        )
+    if not root.is_dir():
+        raise DataError(f"{root} is no folder: expected one with images to calibrate with.")
+    held_out: set[str] = set()
+    for split in ("valid", "test"):
+        with contextlib.suppress(RunFolderError):
+            held_out |= set(run.read_predictions(split).paths)
+    top, by_class = root, {}
+    with contextlib.suppress(DataError):
+        found = find_images(root)
+        top, by_class = found.root, found.splits.get("train", {})
+    groups = [
+        [top / path for path in sorted(paths) if path not in held_out]
+        for _, paths in sorted(by_class.items())
+    ]
+    groups = [group for group in groups if group] or [_all_images(root)]
+    least, most = CALIBRATION
+    wanted = min(most, max(least, 2 * len(groups)))
+    return _pixels(_balanced(groups, wanted), image_size, windows)
+
+
+def _recorded(
+    root: Path, valid: Predictions, image_size: int, windows: GreyWindows
+) -> Sample | None:
+    """The validation images that are there, with what the study recorded of them."""
+    there = [at for at, path in enumerate(valid.paths) if (root / path).is_file()]
+    if not there:
+        return None
+    kept = np.asarray(_spread(there, CHECKED))
+    return Sample(
+        _pixels([root / valid.paths[at] for at in kept], image_size, windows),
+        valid.labels[kept],
+        valid.logits[kept],
+        "the study's validation images",
+    )
+
+
+def _all_images(root: Path) -> list[Path]:
+    found = sorted(place / name for place, names in walk_images(root, Counter()) for name in names)
+    if not found:
+        raise DataError(f"There are no images in {root}.")
+    return found
+
+
+def _spread(items: Sequence[Item], most: int) -> list[Item]:
+    if len(items) <= most:
+        return list(items)
+    return [items[int(at)] for at in np.linspace(0, len(items) - 1, most)]
+
+
+def _balanced(groups: list[list[Path]], wanted: int) -> list[Path]:
+    """One of each group in turn, in a random order that is always the same."""
+    random = np.random.default_rng(0)
+    shuffled = [[group[at] for at in random.permutation(len(group))] for group in groups]
+    rounds = range(max(map(len, shuffled)))
+    every = [group[at] for at in rounds for group in shuffled if at < len(group)]
+    return every[:wanted]
+
+
+def _pixels(paths: Sequence[Path], image_size: int, windows: GreyWindows) -> Pixels:
+    transform = eval_transform(image_size)
+
+    def look(path: Path) -> Pixels:
+        return transform.source(load_rgb(path, windows=windows))
+
+    return np.stack(list(in_order(look, paths)))

@@ -1,0 +1,140 @@
+"""What an exported file says of itself: strings by name, in the format's own metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from podium.__about__ import __version__
+from podium.data.grey import AS_BEFORE_WINDOWS, StoredWindows
+from podium.deploy.export.verify import Check
+from podium.errors import RunFolderError
+from podium.evaluation.trained import TrainedModel
+from podium.runtime.files import utc_now
+
+__all__ = ["FORMATS", "ExportRecord", "Format", "Precision", "describe"]
+
+FORMATS = ("onnx", "torchscript", "pt2", "openvino")
+
+Format = Literal["onnx", "torchscript", "pt2", "openvino"]
+Precision = Literal["fp32", "bf16", "int8"]
+
+_VERSION = 1
+
+_PREPROCESSING = (
+    "RGB picture, turned as its EXIF says, its transparent pixels on white; grey deeper than "
+    "8 bit first to 0..255, from the two values of grey_windows on; resize to "
+    "(image_size, image_size) with Pillow's Image.Resampling.BILINEAR; uint8 of shape "
+    "(n, image_size, image_size, 3). Everything after that is in the model."
+)
+
+
+class ExportRecord(BaseModel):
+    """What is known of an exported model; checked wherever it is read from a file."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    format: Format
+    precision: Precision
+    """What it runs in unless told otherwise."""
+    class_names: Annotated[tuple[str, ...], Field(min_length=1)]
+    image_size: int = Field(ge=1, le=4096)
+    temperature: float = Field(gt=0, allow_inf_nan=False)
+    flip_test: bool
+    name: str = Field(max_length=300)
+    """What to call it: the contender."""
+    source_run: str = Field(max_length=2000)
+    """Study, contender and seed that it was made of."""
+    podium_version: str = Field(max_length=100)
+    created: str = Field(max_length=100)
+    grey_windows: StoredWindows = AS_BEFORE_WINDOWS
+    """What becomes of grey values deeper than 8 bit before the model sees them."""
+    checks: dict[str, Check] = {}
+    """By precision, how it agreed with the model in PyTorch; only what passed."""
+    quantization: str = Field(default="", max_length=2000)
+    """How int8 was come by; empty for others."""
+
+    @field_validator("class_names", mode="before")
+    @classmethod
+    def _list_as_tuple(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("class_names")
+    @classmethod
+    def _classes_differ(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) != len(names) or not all(names):
+            raise ValueError("names that are there, and all different")
+        return names
+
+    def strings(self) -> dict[str, str]:
+        """As metadata: each value as JSON in ASCII, a text as itself where it is one of ours."""
+        values = self.model_dump(mode="json")
+        told = {name: json.dumps(value) for name, value in values.items()}
+        for name in ("format", "precision", "podium_version", "created", "quantization"):
+            told[name] = values[name]
+        return {
+            "podium_export": str(_VERSION),
+            **told,
+            "preprocessing": _PREPROCESSING,
+            "input": "images: uint8 (n, image_size, image_size, 3)",
+            "outputs": "probabilities, logits: float32 (n, classes)",
+        }
+
+    @classmethod
+    def parse(cls, strings: Mapping[str, str], path: object) -> ExportRecord:
+        """Read what `strings` wrote.
+
+        Args:
+            strings: the file's metadata.
+            path: of the file, for the message.
+
+        Raises:
+            RunFolderError: it is no export of Podium's, of another version, or damaged.
+        """
+        version = strings.get("podium_export")
+        if version is None:
+            raise RunFolderError(
+                f"{path} does not say that Podium exported it: expected a file that "
+                "`podium export` wrote."
+            )
+        if version != str(_VERSION):
+            raise RunFolderError(
+                f"{path} has version {version[:20]} of the export format; this Podium reads "
+                f"{_VERSION}. Use the Podium that wrote it."
+            )
+        try:
+            values: dict[str, Any] = {}
+            for name in cls.model_fields:
+                if name in strings:
+                    text = strings[name]
+                    plain = name in ("format", "precision", "podium_version", "created",
+                                     "quantization")  # fmt: skip
+                    values[name] = text if plain else json.loads(text)
+            return cls.model_validate(values)
+        except ValidationError as error:
+            told = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:3]]
+            raise RunFolderError(f"{path} is a damaged export ({'; '.join(told)}).") from None
+        except (ValueError, RecursionError) as error:
+            raise RunFolderError(f"{path} is a damaged export ({error}).") from None
+
+
+def describe(
+    model: TrainedModel, kind: Format, precision: Precision, name: str, source: str
+) -> ExportRecord:
+    """The record of a model that is about to be exported, without checks yet."""
+    return ExportRecord(
+        format=kind,
+        precision=precision,
+        class_names=model.class_names,
+        image_size=model.image_size,
+        temperature=float(model.temperature),
+        flip_test=model.flip_test,
+        grey_windows=model.windows,
+        name=name,
+        source_run=source,
+        podium_version=__version__,
+        created=utc_now(),
+    )

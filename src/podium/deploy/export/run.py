@@ -1,0 +1,387 @@
+"""A finished run to a file that other programs can use, checked before it is kept."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from podium.deploy.export import load, write
+from podium.deploy.export.images import Sample, calibration_images, check_images
+from podium.deploy.export.libraries import library, openvino
+from podium.deploy.export.module import deployable, example
+from podium.deploy.export.quantize import quantize
+from podium.deploy.export.record import FORMATS, ExportRecord, Format, Precision, describe
+from podium.deploy.export.runtimes import Compute, processor_multiplies_bf16
+from podium.deploy.export.speed import Speed, measure
+from podium.deploy.export.verify import Check, Logits, compare, in_batches, refuse
+from podium.deploy.find.choose import choose_run
+from podium.deploy.predictor import Predictor, load_predictor
+from podium.errors import ConfigError, ExportError, RunFolderError, StorageError
+from podium.evaluation.trained import TrainedModel
+from podium.runs.folder import RunFolder
+from podium.runtime.files import make_folder
+
+__all__ = ["Export", "Exports", "export_run"]
+
+Progress = Callable[[str], None]
+
+_ENDINGS = {
+    "onnx": ".onnx", "torchscript": ".torchscript", "pt2": ".pt2", "openvino": "-openvino",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Export:
+    """One exported model as it was checked; OpenVINO's may be checked in two precisions.
+
+    Attributes:
+        path: the file, or OpenVINO's folder.
+        format: onnx, torchscript, pt2 or openvino.
+        precision: fp32, bf16 or int8.
+        size: bytes.
+        check: how it agreed with the model in PyTorch.
+        quantization: how int8 was come by; empty for others.
+        speed: milliseconds of one picture, and pictures a second in batches of 32; None where
+            it was not measured.
+    """
+
+    path: Path
+    format: str
+    precision: str
+    size: int
+    check: Check
+    quantization: str = ""
+    speed: Speed | None = None
+
+
+@dataclass(frozen=True)
+class Exports:
+    """All exports of one call, and the model in PyTorch beside them.
+
+    Attributes:
+        exports: in the order in which formats were asked for.
+        pytorch: the speed of the model in PyTorch, fp32; None where it was not measured.
+        size: bytes of its weights.
+        checked_on: how many images of what.
+    """
+
+    exports: tuple[Export, ...]
+    pytorch: Speed | None
+    size: int
+    checked_on: str
+
+
+def export_run(
+    run: RunFolder | str | Path,
+    formats: Sequence[str] = ("onnx",),
+    *,
+    int8: bool = False,
+    precision: str = "fp32",
+    calibration: str | Path | None = None,
+    data: str | Path | None = None,
+    to: str | Path | None = None,
+    rounds: int = 5,
+    progress: Progress = lambda told: None,
+) -> Exports:
+    """Export a run's best epoch, with preprocessing, temperature and class names inside.
+
+    Each file is compared with the model in PyTorch on real images, in the runtime that it is for,
+    and gets its name when it has passed: a file that is there agrees. See `podium.deploy.export`
+    for what may differ.
+
+    Args:
+        run: what `choose_run` takes: a run's folder, a contender's, or a study's.
+        formats: of onnx, torchscript, pt2 and openvino.
+        int8: quantise to 8 bits; onnx and openvino alone.
+        precision: fp32 or bf16, in which an OpenVINO export runs unless told otherwise.
+        calibration: folder of images for int8; empty: the study's training images.
+        data: folder of images to check on; empty: the study's validation images.
+        to: folder to write to; empty: `export/` in the run's folder.
+        rounds: of the measurement of speed; 0: none.
+        progress: told what is being done.
+
+    Raises:
+        ExportError: an export does not agree with its model; no file of it is left.
+        ConfigError: a setting is impossible, a library is missing, or there are no images.
+        RunFolderError: there is no trained model in `run`.
+    """
+    _refuse_settings(formats, int8, precision, rounds)
+    folder = run if isinstance(run, RunFolder) else choose_run(run, progress)
+    for name in formats:  # before any work
+        for needed in ("onnx", "onnxscript", "onnxruntime") if name in ("onnx", "openvino") else ():
+            library(needed)
+    if "openvino" in formats:
+        openvino()
+        if precision == "bf16" and not processor_multiplies_bf16():
+            raise ConfigError("--precision bf16: this processor does not multiply bf16.")
+    progress("Reading images")
+    predictor, model = load_predictor(folder, device="cpu")
+    sample = check_images(
+        folder, model.class_names, model.image_size, _path(data), windows=model.windows
+    )
+    job = _Job(folder, predictor, model, sample, progress)
+    place = _path(to) or folder.path / "export"
+    make_folder(place)
+    calibrated = (
+        calibration_images(
+            folder, model.image_size, _path(calibration), _path(data), windows=model.windows
+        )
+        if int8
+        else None
+    )
+    found: list[Export] = []
+    ways: dict[str, Compute] = {"PyTorch": predictor.compute}
+    with _beside(place) as temporary:
+        for name in dict.fromkeys(formats):
+            kind = cast(Format, name)
+            if calibrated is not None:
+                candidate = job.int8(kind, calibrated, temporary)
+            else:
+                candidate = job.plain(kind, precision, temporary)
+            end = place / (folder.contender + ("-int8" if int8 else "") + _ENDINGS[kind])
+            _put(candidate.path, end, temporary)
+            load.remember(end)
+            for used, check in candidate.record.checks.items():
+                found.append(
+                    Export(end, kind, used, _size(end), check, candidate.record.quantization)
+                )
+                ways[str(len(found))] = candidate.computes[used]
+        speeds: dict[str, Speed] = {}
+        if rounds:
+            progress("Measuring the speed")
+            speeds = measure(ways, sample.pixels[:32], rounds)
+    exports = [replace(one, speed=speeds.get(str(at))) for at, one in enumerate(found, 1)]
+    told = f"{len(sample.pixels):,} of {sample.told}"
+    return Exports(tuple(exports), speeds.get("PyTorch"), folder.best.stat().st_size, told)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """An export that passed and has no name yet."""
+
+    path: Path
+    record: ExportRecord
+    computes: dict[str, Compute]
+
+
+class _Job:
+    """One run, the images that it is checked on, and what PyTorch says of them."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        predictor: Predictor,
+        model: TrainedModel,
+        sample: Sample,
+        progress: Progress,
+    ) -> None:
+        self.folder, self.model, self.sample, self.progress = folder, model, sample, progress
+        progress("Asking the model in PyTorch")
+        self.expected = in_batches(predictor.compute, sample.pixels)
+        self._as_recorded()
+        self.module = deployable(model)
+        self.onnx: Any = None
+
+    def plain(self, kind: Format, precision: str, temporary: Path) -> _Candidate:
+        """Convert, check in fp32 (OpenVINO in bf16 too, where the processor has it), record."""
+        self.progress(f"Exporting {kind}")
+        write_to = self._writer(kind, temporary)
+        own: Precision = "bf16" if kind == "openvino" and precision == "bf16" else "fp32"
+        record = self._record(kind, own)
+        place = temporary / f"candidate{_ENDINGS[kind]}"
+        write_to(record.strings(), place)
+        computes, checks = {}, {}
+        both = kind == "openvino" and processor_multiplies_bf16()
+        for used in ("fp32", "bf16") if both else ("fp32",):
+            self.progress(f"Checking {kind}, {used}")
+            compute = _opened(place, kind, used)
+            check = self._check(in_batches(compute, self.sample.pixels), used)
+            why = refuse(check, used)
+            if why and used in ("fp32", own):
+                raise ExportError(_failed(kind, used, why, check))
+            if not why:
+                computes[used], checks[used] = compute, check
+        return self._closed(record, checks, computes, write_to, place)
+
+    def int8(self, kind: Format, calibration: Any, temporary: Path) -> _Candidate:
+        """Quantise with the format's own runtime as the judge, and record."""
+        model = temporary / "fp32.onnx"
+        if not model.exists():
+            write.onnx_writer(self._onnx())({}, model)
+        work = temporary / f"int8-{kind}"
+        make_folder(work)
+        computes = {}
+
+        def judge(path: Path) -> Check:
+            computes["int8"] = compute = _opened(path, kind, "int8")
+            return self._check(in_batches(compute, self.sample.pixels), "int8")
+
+        best = quantize(model, calibration, work, judge, self.progress)
+        record = self._record(kind, "int8").model_copy(update={"quantization": best.told})
+        writer = (
+            write.openvino_writer(best.path)
+            if kind == "openvino"
+            else write.onnx_writer(library("onnx").load(best.path))
+        )
+        place = temporary / f"candidate-int8{_ENDINGS[kind]}"
+        writer(record.strings(), place)
+        compute = _opened(place, kind, "int8")
+        check = self._check(in_batches(compute, self.sample.pixels), "int8")
+        why = refuse(check, "int8")
+        if why:
+            raise ExportError(_failed(kind, "int8", why, check))
+        return self._closed(record, {"int8": check}, {"int8": compute}, writer, place)
+
+    def _closed(
+        self,
+        record: ExportRecord,
+        checks: dict[str, Check],
+        computes: dict[str, Compute],
+        write_to: write.Writer,
+        place: Path,
+    ) -> _Candidate:
+        """Write the checks' results into the file, and look that it is the model still."""
+        full = record.model_copy(update={"checks": checks})
+        final = place.with_name(f"final-{place.name}")  # the other one is open still
+        write_to(full.strings(), final)
+        if load.read_record(final) != full:
+            raise ExportError(f"The {record.format} file does not keep what is written into it.")
+        few = self.sample.pixels[:8]
+        again = _opened(final, record.format, record.precision)(few)
+        before = computes[record.precision](few)
+        if not np.allclose(again, before, rtol=1e-3, atol=1e-3):
+            raise ExportError(f"The {record.format} file changed while its record was written.")
+        return _Candidate(final, full, computes)
+
+    def _writer(self, kind: Format, temporary: Path) -> write.Writer:
+        sample = example(self.model)
+        if kind == "torchscript":
+            return write.torchscript_writer(copy.deepcopy(self.module), sample)
+        if kind == "pt2":
+            return write.pt2_writer(self.module, sample)
+        writer = write.onnx_writer(self._onnx())
+        if kind == "onnx":
+            return writer
+        place = temporary / "fp32.onnx"
+        writer({}, place)
+        return write.openvino_writer(place)
+
+    def _onnx(self) -> Any:
+        if self.onnx is None:
+            self.onnx = write.to_onnx(self.module, example(self.model))
+        return self.onnx
+
+    def _check(self, found: Logits, precision: str) -> Check:
+        return compare(
+            self.expected,
+            found,
+            self.model.temperature,
+            precision,
+            split=self.sample.told,
+            labels=self.sample.labels,
+        )
+
+    def _record(self, kind: Format, precision: Precision) -> ExportRecord:
+        run = self.folder
+        source = f"{run.path.resolve().parent.parent.name}/{run.contender}/seed-{run.seed}"
+        return describe(self.model, kind, precision, run.contender, source)
+
+    def _as_recorded(self) -> None:
+        """The weights must give what the study recorded: else they, or the images, changed."""
+        if self.sample.recorded is None:
+            return
+        check = compare(
+            self.sample.recorded,
+            self.expected,
+            self.model.temperature,
+            "bf16",  # the study may have scored on another device
+            split=self.sample.told,
+        )
+        why = refuse(check, "bf16")
+        if why:
+            raise ExportError(
+                f"The model in {self.folder.path} does not give what its study recorded for the "
+                f"validation images ({why}). Were the images or the weights changed? Restore "
+                "them, or check the export on other images with --data DIR."
+            )
+
+
+def _refuse_settings(formats: Sequence[str], int8: bool, precision: str, rounds: int) -> None:
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown or not formats:
+        raise ConfigError(
+            f"--format {unknown[0] if unknown else ''!r}: expected one of {', '.join(FORMATS)}."
+        )
+    if precision not in ("fp32", "bf16"):
+        raise ConfigError(f"--precision {precision!r}: expected fp32 or bf16.")
+    if precision == "bf16" and set(formats) != {"openvino"}:
+        raise ConfigError("--precision bf16 is for --format openvino: no other one switches.")
+    if int8 and precision == "bf16":
+        raise ConfigError("--int8 and --precision bf16: expected one of them.")
+    no_int8 = [name for name in formats if name not in ("onnx", "openvino")]
+    if int8 and no_int8:
+        raise ConfigError(
+            f"--int8 with --format {no_int8[0]}: PyTorch's quantisation is moving to another "
+            "library. Use --format onnx or --format openvino for int8."
+        )
+    if not 0 <= rounds <= 1000:
+        raise ConfigError(f"--rounds {rounds}: expected 0 to 1,000.")
+
+
+def _failed(kind: str, precision: str, why: str, check: Check) -> str:
+    return (
+        f"The {kind} export in {precision} does not agree with the model in PyTorch on "
+        f"{check.images} of {check.split}: {why}. Same class: {100 * check.agreement:.2f} %; "
+        f"largest difference of a probability: {check.largest:.2g}. No file of it was kept."
+    )
+
+
+def _opened(place: Path, kind: str, precision: str) -> Compute:
+    """A file of our own, in its runtime. OpenVINO reads an ONNX file, too."""
+    if kind == "openvino":
+        xml = place / "model.xml" if place.is_dir() else place
+        return load.open_compute(xml, b"", kind, precision)
+    return load.open_compute(place, place.read_bytes(), kind, precision)
+
+
+@contextmanager
+def _beside(place: Path) -> Iterator[Path]:
+    """A hidden folder in `place`, on the same disk, that is gone afterwards."""
+    try:
+        folder = tempfile.mkdtemp(prefix=".export-", suffix=".tmp", dir=place)
+    except OSError as error:
+        raise StorageError(place, error) from None
+    try:
+        yield Path(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _put(candidate: Path, end: Path, temporary: Path) -> None:
+    """Give a checked export its name, in place of an older one."""
+    try:
+        if end.is_dir():
+            if not load.is_exported(end):
+                raise RunFolderError(f"{end} is a folder that is no export. Remove it first.")
+            os.replace(end, temporary / f"old-{end.name}")  # a folder replaces no other at once
+        os.replace(candidate, end)
+    except OSError as error:
+        raise StorageError(end, error) from None
+
+
+def _size(path: Path) -> int:
+    files = path.iterdir() if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)

@@ -1,0 +1,167 @@
+"""An exported file in its runtime: from uint8 pixels to logits, on all cores, from any thread."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from podium.deploy.export.libraries import library, openvino, own_signal_stack, quiet
+from podium.deploy.export.module import INPUT
+from podium.runtime.threads import usable_cores
+
+__all__ = [
+    "Compute",
+    "open_onnx",
+    "open_openvino",
+    "open_pt2",
+    "open_torchscript",
+    "processor_multiplies_bf16",
+]
+
+Pixels = npt.NDArray[np.uint8]
+Logits = npt.NDArray[np.float32]
+Compute = Callable[[Pixels], Logits]
+
+_LEAST_PART = 4  # images: smaller parts of a batch cost more than the second core gives
+
+
+class _OnAllCores:
+    """All cores at work and none asked twice, however many callers there are.
+
+    A large batch goes in parts to threads that all callers share, a core each. A small one gets
+    all cores where its caller is alone, and one core, in the caller's own thread, where not.
+
+    Args:
+        part: runs on one core; called from several threads at a time.
+        whole: gives what runs on all cores; called once, when the first small batch comes alone.
+    """
+
+    def __init__(self, part: Compute, whole: Callable[[], Compute]) -> None:
+        self.part, self.make_whole, self.cores = part, whole, usable_cores()
+        self.whole: Compute | None = None
+        self.callers = 0
+        self.lock = threading.Lock()
+        self.pool = ThreadPoolExecutor(self.cores, thread_name_prefix="podium-export")
+
+    def __call__(self, pixels: Pixels) -> Logits:
+        with self.lock:
+            self.callers += 1
+            alone = self.callers == 1
+        try:
+            parts = min(self.cores, len(pixels) // _LEAST_PART)
+            if parts > 1:
+                work = np.array_split(pixels, parts)
+                return np.concatenate(list(self.pool.map(self.part, work)))
+            return (self._on_all() if alone and self.cores > 1 else self.part)(pixels)
+        finally:
+            with self.lock:
+                self.callers -= 1
+
+    def _on_all(self) -> Compute:
+        with self.lock:
+            if self.whole is None:
+                self.whole = self.make_whole()
+            return self.whole
+
+
+def open_onnx(model: bytes) -> Compute:
+    """By onnxruntime on the CPU.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    ort = library("onnxruntime")
+
+    def session(threads: int) -> Compute:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors
+        # a thread that spins while it waits takes the core from those that have work
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        opened = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return lambda pixels: np.asarray(opened.run(["logits"], {INPUT: pixels})[0])
+
+    return _OnAllCores(session(1), lambda: session(usable_cores()))
+
+
+def open_openvino(xml: Path, precision: str) -> Compute:
+    """By OpenVINO on the CPU.
+
+    Args:
+        xml: the `model.xml`, with the `model.bin` beside it.
+        precision: bf16, or anything else for fp32 where the file does not say int8.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    core = openvino().Core()
+    model = core.read_model(xml)
+    cores = usable_cores()
+
+    def compiled(**settings: Any) -> Compute:
+        options = {
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+            "INFERENCE_NUM_THREADS": cores,
+            **settings,
+        }
+        with own_signal_stack():
+            plan = core.compile_model(model, "CPU", options)
+        own = threading.local()  # a request takes one picture at a time
+
+        def run(pixels: Pixels) -> Logits:
+            if not hasattr(own, "request"):
+                own.request = plan.create_infer_request()
+            found = own.request.infer({INPUT: np.ascontiguousarray(pixels)}, share_inputs=True)
+            return np.array(found["logits"])
+
+        # The first call sets up what OpenVINO's bindings share. Two threads that make it at the
+        # same time may wait for each other for ever (one for the interpreter's lock, one for that).
+        sides = [model.inputs[0].partial_shape[axis].get_length() for axis in (1, 2, 3)]
+        run(np.zeros((1, *sides), np.uint8))
+        return run
+
+    many = compiled(PERFORMANCE_HINT="THROUGHPUT", NUM_STREAMS=cores)
+    return _OnAllCores(many, lambda: compiled(PERFORMANCE_HINT="LATENCY"))
+
+
+def open_torchscript(content: bytes) -> Compute:
+    """By PyTorch. The file can run code: see `podium.deploy.export.load`."""
+    import torch
+
+    with quiet():
+        module = torch.jit.load(io.BytesIO(content), "cpu")  # type: ignore[no-untyped-call]
+    return _torch(module)
+
+
+def open_pt2(content: bytes) -> Compute:
+    """By PyTorch. The file is unpickled: see `podium.deploy.export.load`."""
+    import torch
+
+    with quiet():
+        module = torch.export.load(io.BytesIO(content)).module()
+    return _torch(module.to(memory_format=torch.channels_last))
+
+
+def _torch(module: Any) -> Compute:
+    import torch
+
+    def run(pixels: Pixels) -> Logits:
+        writable = np.require(pixels, np.uint8, "W")  # torch warns of an array that is not
+        with torch.inference_mode():
+            return np.asarray(module(torch.from_numpy(writable))[1].numpy())
+
+    return run
+
+
+def processor_multiplies_bf16() -> bool:
+    """Whether OpenVINO computes in bf16 here; elsewhere it would emulate it, slower than fp32."""
+    found = openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in found

@@ -1,0 +1,70 @@
+"""A run that was pushed to the Hugging Face Hub, fetched once into Podium's cache."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from podium.deploy.find.hub_errors import check_repo_id, in_words
+from podium.runs.folder import RunFolder
+from podium.runtime.cache import cache_root
+from podium.runtime.files import atomic_write, read_json
+from podium.runtime.network import hub_answers_fast
+
+__all__ = ["WEIGHTS", "check_description", "fetch_run"]
+
+
+def fetch_run(repo_id: str, revision: str | None = None) -> RunFolder:
+    """A run that `podium push` uploaded: its weights and description, once, into Podium's cache.
+
+    Two files are fetched, safetensors and JSON, whatever else the repository holds. Neither can
+    run code, and both are checked before a model is built from them.
+
+    Args:
+        repo_id: `OWNER/NAME`.
+        revision: a branch, tag or commit; empty: `main`.
+
+    Returns:
+        A folder that predicts, exports and serves like one that was trained here.
+
+    Raises:
+        ConfigError: the name cannot be one.
+        UserError: there is no such repository, or it holds no model of Podium's.
+        PodiumError: the Hub cannot be reached, and nothing of it is on this machine.
+    """
+    check_repo_id(repo_id)
+    from huggingface_hub import hf_hub_download
+
+    with in_words(f"{repo_id} on the Hub", ""), hub_answers_fast():
+        described = Path(hf_hub_download(repo_id, "model.json", revision=revision))
+        commit = described.parent.name  # .../snapshots/<commit>/model.json
+        weights = Path(hf_hub_download(repo_id, WEIGHTS, revision=commit))
+    seed = read_json(described).get("seed")
+    number = seed if isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 else 0
+    name = repo_id.partition("/")[2]
+    place = cache_root() / "hub" / repo_id.replace("/", "--") / commit / name / f"seed-{number}"
+    run = RunFolder(place, name, number)
+    for source, target in ((described, run.model), (weights, run.best)):
+        if not target.is_file() or target.stat().st_size != source.stat().st_size:
+            _copy(source, target)
+    check_description(run)
+    return run
+
+
+def _copy(source: Path, target: Path) -> None:
+    with open(source, "rb") as file:
+        atomic_write(target, lambda to: shutil.copyfileobj(file, to))
+
+
+WEIGHTS = "model.safetensors"
+
+
+def check_description(folder: RunFolder) -> None:
+    """See that `model.json` describes a model.
+
+    Raises:
+        RunFolderError: it does not.
+    """
+    from podium.evaluation.description import read_description  # imports torch
+
+    read_description(folder.model)

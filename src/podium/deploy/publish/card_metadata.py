@@ -1,0 +1,182 @@
+"""The front matter of a model card, and what is known of licences, base models and data sets.
+
+A licence is never chosen here: it is the author's to give. What is known of the licences of the
+weights that a training started from, and of the images, is told beside it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from podium.data.fetch import DATASETS, KnownDataset
+from podium.deploy.publish.card_subject import Subject
+from podium.errors import ConfigError
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult, ModelCardData
+
+__all__ = ["Base", "Dataset", "base_of", "check_licence", "dataset_of", "metadata"]
+
+LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,60}")
+COMMON_LICENCES = (
+    "apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0",
+    "cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0", "gpl-3.0", "agpl-3.0",
+    "lgpl-3.0", "mpl-2.0", "openrail", "unlicense", "unknown", "other",
+)  # fmt: skip
+TIMM_SOURCE = re.compile(r"timm (timm/[A-Za-z0-9._-]+)")
+
+
+@dataclass(frozen=True)
+class Base:
+    """Pre-trained weights that a training started from.
+
+    Attributes:
+        source: as the run noted it.
+        model_id: on the Hugging Face Hub; empty: not known.
+        licence: as their publisher states it; empty: not known.
+        note: the key of the sentence that says so.
+    """
+
+    source: str
+    model_id: str = ""
+    licence: str = ""
+    note: str = "card_licence_base_unknown"
+
+
+BASES = {
+    "efficientnet_lite0": ("timm/tf_efficientnet_lite0.in1k", "Apache-2.0", "card_licence_base"),
+    "resnet18": ("timm/resnet18.tv_in1k", "BSD-3-Clause", "card_licence_torchvision"),
+}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The images; `known` where Podium knows the set, `hub_id` where it is on the Hub."""
+
+    hub_id: str = ""
+    known: KnownDataset | None = None
+
+
+def check_licence(licence: str) -> tuple[str, str]:
+    """An id as the Hub writes it, and a word of doubt where it looks misspelt, else ''.
+
+    Raises:
+        ConfigError: it cannot be an id.
+    """
+    found = licence.strip().lower()
+    if not LICENCE.fullmatch(found):
+        raise ConfigError(
+            f"--license {licence!r}: expected an id such as apache-2.0, mit, cc-by-4.0 or other "
+            "(the Hub lists them all: https://huggingface.co/docs/hub/repositories-licenses)."
+        )
+    close = difflib.get_close_matches(found, COMMON_LICENCES, n=1, cutoff=0.75)
+    if found in COMMON_LICENCES or not close:
+        return found, ""
+    return found, f"--license {found}: is {close[0]} meant? The Hub refuses ids it does not know."
+
+
+def base_of(subject: Subject) -> Base | None:
+    """The pre-trained weights that the run started from; None: a random start."""
+    source, recipe = subject.pretrained_source, subject.recipe
+    if not source:
+        if not (recipe.pretrained or recipe.weights):
+            return None
+        return Base(recipe.weights.name if recipe.weights else subject.model)
+    if recipe.weights is not None:  # the author's own file, whatever network it is for
+        return Base(source)
+    if subject.model in BASES:
+        return Base(source, *BASES[subject.model])
+    hosted = TIMM_SOURCE.fullmatch(source)
+    return Base(source, hosted[1]) if hosted else Base(source)
+
+
+def dataset_of(subject: Subject, given: str | None) -> Dataset:
+    """The images that the run was trained on.
+
+    Args:
+        subject: the run.
+        given: an id on the Hub, or a name of ours. Empty: what the study says, if it names a set
+            of ours and counts as many images.
+
+    Raises:
+        ConfigError: `given` is no such id.
+    """
+    if given is not None:
+        for name, known in DATASETS.items():
+            if given in (name, known.huggingface):
+                return Dataset(known.huggingface, known)
+        return Dataset(_hub_id(given))
+    study = subject.study
+    known_set = DATASETS.get(study.spec.data.path) if study is not None else None
+    if study is None or known_set is None:
+        return Dataset()
+    splits = study.data.get("splits") or {}
+    counts = tuple(sum(splits.get(one, {}).values()) for one in ("train", "valid", "test"))
+    if known_set.images[0] and counts != known_set.images:
+        return Dataset()  # a folder of that name that holds other images
+    return Dataset(known_set.huggingface, known_set)
+
+
+def _hub_id(text: str) -> str:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(text)
+    except HFValidationError:
+        raise ConfigError(
+            f"--dataset {text!r}: expected an id on the Hub such as OWNER/NAME, or one of "
+            f"{', '.join(DATASETS)}."
+        ) from None
+    return text
+
+
+def metadata(subject: Subject, *, licence: str | None, dataset: Dataset) -> ModelCardData:
+    """What the Hub reads of a card: tags, licence, base model, data set, results."""
+    from huggingface_hub import ModelCardData
+
+    base = base_of(subject)
+    results = _results(subject, dataset)
+    return ModelCardData(
+        license=licence,
+        library_name="podium",
+        pipeline_tag="image-classification",
+        tags=["image-classification", "podium", "pytorch", "safetensors"],
+        datasets=[dataset.hub_id] if dataset.hub_id else None,
+        base_model=base.model_id or None if base else None,
+        metrics=["accuracy", "f1"] if results else None,
+        model_name=subject.label if results else None,
+        eval_results=results or None,
+    )
+
+
+def _results(subject: Subject, dataset: Dataset) -> list[EvalResult]:
+    from huggingface_hub import EvalResult
+
+    run = subject.result
+    if run is None:
+        return []
+    name = dataset.known.title if dataset.known else dataset.hub_id
+    low, high = run.interval
+    figures = (
+        ("accuracy", "Accuracy", run.scores.accuracy, {"low": low, "high": high}),
+        ("f1", "Macro F1", run.scores.macro_f1, {"average": "macro"}),
+    )
+    return [
+        EvalResult(
+            task_type="image-classification",
+            task_name="Image Classification",
+            dataset_type=dataset.hub_id or "imagefolder",
+            dataset_name=name or (subject.study.title if subject.study else "imagefolder"),
+            dataset_split="test",
+            metric_type=kind,
+            metric_name=title,
+            metric_value=value,
+            metric_args={"images": run.scores.n, **more},
+            verified=False,
+        )
+        for kind, title, value, more in figures
+    ]

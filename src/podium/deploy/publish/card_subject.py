@@ -1,0 +1,115 @@
+"""What a model card speaks of: a run and its study, as far as their files say it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from podium.config.settings import RunSpec
+from podium.errors import RunFolderError
+from podium.reporting.words.labels import Labels
+from podium.results.study import RunResult, StudyResults, gather, read_run
+from podium.runs.folder import RunFolder, StudyFolder
+
+__all__ = ["Subject", "read_subject"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run, and what is known of it.
+
+    Attributes:
+        folder: of the run.
+        label: how figures and tables call it.
+        recipe: what was trained, with the model that stood in, if one did.
+        done: the closing record; empty where the training is not finished.
+        class_names: in the order of the logits.
+        result: its test predictions and what follows from them; none where there are none.
+        study: the study around it; none where it lies outside one.
+        missing: keys of the sentences that say what could not be found.
+    """
+
+    folder: RunFolder
+    label: str
+    recipe: RunSpec
+    done: Mapping[str, Any]
+    class_names: tuple[str, ...]
+    result: RunResult | None
+    study: StudyResults | None
+    missing: tuple[str, ...]
+
+    @property
+    def model(self) -> str:
+        """Name of the network that was trained."""
+        return self.recipe.model
+
+    @property
+    def pretrained_source(self) -> str | None:
+        """Where its first weights came from; none: a random start, or it is not noted."""
+        source = self.done.get("pretrained_source")
+        return str(source) if source else None
+
+
+def read_subject(run: RunFolder, say: Labels) -> Subject:
+    """Read what the files of a run, and of the study that it lies in, say.
+
+    Raises:
+        RunFolderError: a file that must be there is missing or damaged.
+        ConfigError: the study's file is damaged.
+    """
+    study = _study_of(run, say)
+    result = next((one for one in study.runs if _same(one.folder, run)), None) if study else None
+    if result is None:
+        study = None
+    recipe = _recipe(run) if result is None else result.recipe
+    done = run.read_done() if run.is_done() else {}
+    if result is None and done and run.predictions("test").is_file():
+        result = read_run(run, recipe.label or run.contender, "", recipe)
+    missing = [
+        key
+        for key, there in (
+            ("card_no_done", bool(done)),
+            ("card_no_test", result is not None or not done),
+            ("card_no_study", study is not None or not done),
+            ("card_no_data", study is None or bool(study.data)),
+        )
+        if not there
+    ]
+    used = done.get("model")
+    return Subject(
+        folder=run,
+        label=result.title if result is not None else recipe.label or run.contender,
+        recipe=recipe.model_copy(update={"model": str(used)}) if used else recipe,
+        done=done,
+        class_names=_class_names(run) if result is None else result.test.class_names,
+        result=result,
+        study=study,
+        missing=tuple(missing),
+    )
+
+
+def _same(one: RunFolder, other: RunFolder) -> bool:
+    return one.path.resolve() == other.path.resolve()
+
+
+def _study_of(run: RunFolder, say: Labels) -> StudyResults | None:
+    folder = StudyFolder(run.path.resolve().parent.parent)
+    tested = run.is_done() and run.predictions("test").is_file()
+    return gather(folder, say) if tested and folder.spec.is_file() else None
+
+
+def _recipe(run: RunFolder) -> RunSpec:
+    try:
+        return RunSpec.model_validate(run.read_config()["recipe"])
+    except ValueError as error:  # settings of another version
+        raise RunFolderError(
+            f"{run.config} is no recipe that this Podium knows ({str(error).splitlines()[0]}). "
+            "Use the version that trained the run."
+        ) from None
+
+
+def _class_names(run: RunFolder) -> tuple[str, ...]:
+    from podium.evaluation.description import read_description  # imports torch
+
+    return tuple(read_description(run.model).class_names)

@@ -1,0 +1,179 @@
+"""A run to the Hugging Face Hub and back: weights, description, card; never code, never a token.
+
+What is uploaded is one commit; see `podium.deploy.publish.pack`. The token comes from a file, from
+`HF_TOKEN` or from the hub's own login, and is shown nowhere.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from podium.__about__ import __version__
+from podium.config.text import decode_text
+from podium.deploy.find.hub_errors import in_words, refuse_offline
+from podium.deploy.publish.pack import Package, Tell, Upload, pack
+from podium.errors import ConfigError, UserError
+from podium.runs.folder import RunFolder
+
+__all__ = ["Package", "Upload", "pack", "push", "quiet_unless_terminal", "read_token", "upload"]
+
+TOKEN = re.compile(r"[!-~]{8,512}")
+
+
+def push(
+    run: RunFolder | str | Path,
+    repo_id: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    token: str | None = None,
+    license: str | None = None,
+    dataset: str | None = None,
+    lang: str = "en",
+    with_predictions: bool = False,
+    with_exports: bool = False,
+    tell: Tell = lambda text: None,
+) -> str:
+    """Upload a run to the Hugging Face Hub: weights, description, recipe and model card.
+
+    Args:
+        run: as for `pack`.
+        repo_id: `OWNER/NAME`; the repository is made if it is not there.
+        private: as for `upload`.
+        revision: as for `upload`.
+        token: of the Hub, with the right to write; empty: that of `HF_TOKEN` or of the hub's login.
+        license: of the weights, an id of the Hub's; empty: none is stated.
+        dataset: id of the images on the Hub, or a name of ours.
+        lang: of the card.
+        with_predictions: as for `pack`.
+        with_exports: as for `pack`.
+        tell: called with a sentence on what was chosen, or should be looked at.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        UserError, PodiumError: as `pack` and `upload`.
+    """
+    package = pack(
+        run,
+        repo_id,
+        license=license,
+        dataset=dataset,
+        lang=lang,
+        with_predictions=with_predictions,
+        with_exports=with_exports,
+        tell=tell,
+    )
+    return upload(
+        package, token=token or read_token(None), private=private, revision=revision, tell=tell
+    )
+
+
+def upload(
+    package: Package,
+    *,
+    token: str,
+    private: bool = False,
+    revision: str | None = None,
+    tell: Tell = lambda text: None,
+) -> str:
+    """Upload a package as one commit; the repository is made if it is not there.
+
+    Args:
+        package: from `pack`.
+        token: of the Hub, with the right to write; see `read_token`.
+        private: make the repository private. One that is there and public is refused.
+        revision: the branch, which is made if it is not there; empty: `main`.
+        tell: called with what the Hub remarks.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        UserError: the Hub refuses the token, the right, the name or the card; or it is to be left
+            alone (`HF_HUB_OFFLINE`).
+        PodiumError: the Hub cannot be reached, is too busy, or failed.
+    """
+    refuse_offline()
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    api, repo_id = HfApi(token=token), package.repo_id
+    operations = [
+        CommitOperationAdd(
+            one.name, one.content if isinstance(one.content, bytes) else str(one.content)
+        )
+        for one in package.files
+    ]
+    with in_words(f"{repo_id} on the Hub", token), _remarks(tell):
+        api.create_repo(repo_id, private=private or None, exist_ok=True)
+        if private and not api.model_info(repo_id).private:
+            raise UserError(
+                f"--private: {repo_id} is there already and everybody can read it, so nothing was "
+                "uploaded. Make it private in its settings, or give another name."
+            )
+        if revision is not None:
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        commit = api.create_commit(
+            repo_id,
+            operations,
+            commit_message=f"Upload {' '.join(package.title.split())} with Podium {__version__}",
+            revision=revision,
+        )
+    return str(commit.commit_url)
+
+
+@contextmanager
+def _remarks(tell: Tell) -> Iterator[None]:
+    """What the hub's library warns of, told; but not that a data file lies beside a model."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore", DeprecationWarning)  # between libraries
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for one in caught:
+        text = " ".join(str(one.message).split())
+        if "about to commit a data file" not in text:
+            tell(text)
+
+
+def read_token(file: Path | None) -> str:
+    """The token from a file, else from `HF_TOKEN`, else from the hub's own login.
+
+    Raises:
+        UserError: there is none, or it cannot be one. The message never shows it.
+    """
+    from huggingface_hub import get_token
+
+    if file is not None:
+        try:
+            found: str | None = decode_text(file.read_bytes()).strip()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "it is no text"
+            raise ConfigError(f"--token-file {file}: cannot be read ({reason}).") from None
+        where = f"--token-file {file}"
+    else:
+        found, where = get_token(), "The token of HF_TOKEN or of the login"
+    if not found:
+        raise UserError(
+            f"{where}: the file is empty."
+            if file is not None
+            else "The Hub wants to know who uploads, and nobody is logged in. Run `hf auth login`, "
+            "set HF_TOKEN, or give --token-file FILE with a token that may write "
+            "(https://huggingface.co/settings/tokens)."
+        )
+    if not TOKEN.fullmatch(found):
+        raise UserError(f"{where}: expected one token of 8 or more signs and nothing else.")
+    return found
+
+
+def quiet_unless_terminal() -> None:
+    """Show the hub's progress bars on a terminal alone."""
+    if not sys.stderr.isatty():
+        from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
+
+        disable_progress_bars()

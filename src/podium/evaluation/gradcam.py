@@ -1,0 +1,290 @@
+"""Where a model looked: Grad-CAM (Selvaraju et al., 2017) of any model that Podium builds.
+
+The map is that of the model's last layer that still knows places: what it computed there, each
+channel weighted by how much it moves the logit of a class, summed, and negative values cut off.
+Where a network ends in average pooling and one linear layer, that is CAM (Zhou et al., 2016).
+
+It shows what speaks for a class, not why; the resolution is that of the layer (7 x 7 places of a
+ResNet's picture, usually), enlarged smoothly.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import threading
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn.functional import interpolate
+
+from podium.data.transforms import prepare
+from podium.errors import UserError
+from podium.evaluation.trained import TrainedModel
+
+__all__ = ["grad_cam", "overlay", "watched_layer"]
+
+Floats = npt.NDArray[np.float32]
+
+_MOST_PREFIX_TOKENS = 16  # class token, distillation token, registers
+_HOTTEST = 0.88  # of the colours: the last ones are too pale to be seen on a light picture
+_LEAST_SHARE, _MOST_SHARE = 0.25, 0.7  # of heat's colour in an overlay, the rest is the picture
+_POOLS = tuple(
+    getattr(nn, f"{kind}{what}Pool{n}d")
+    for n in (1, 2, 3) for kind in ("", "Adaptive") for what in ("Max", "Avg")
+)  # fmt: skip
+
+
+def grad_cam(
+    model: TrainedModel,
+    pixels: npt.NDArray[np.uint8],
+    targets: npt.NDArray[np.int64] | None = None,
+) -> tuple[Floats, Floats]:
+    """Heat maps of pictures, a class each. Thread-safe; leaves the model as it is.
+
+    Of a model that is tested with mirror images, too, the map is the mean of a picture's and its
+    mirror image's.
+
+    Args:
+        model: any trained model, in evaluation mode.
+        pixels: uint8 of shape (n, S, S, 3), as `Predictor.pixels` gives them; n of 1 or more.
+        targets: class of each map, shape (n,); empty: the class that is predicted.
+
+    Returns:
+        `(heat, logits)`: float32 of shape (n, S, S), the largest value of each map 1, or all 0
+        where nothing speaks for the class; and float32 of shape (n, classes).
+
+    Raises:
+        UserError: the model has no layer that keeps places, or cannot be differentiated.
+    """
+    watched = _watched(model)
+    # autograd saves no tensor that was made in inference mode, in which callers may be
+    with torch.inference_mode(False), torch.enable_grad():
+        place = next(model.module.parameters()).device
+        writable = np.require(pixels, np.uint8, "W")  # torch warns of an array that is not
+        images = torch.from_numpy(writable).permute(0, 3, 1, 2).to(place)
+        inputs = prepare(images, *(model.normalization or (None, None)))
+        if model.flip_test:
+            inputs = torch.cat([inputs, inputs.flip(3)])
+        logits, values = watched.look(inputs.contiguous(memory_format=torch.channels_last))
+        if model.flip_test:
+            logits = (logits[: len(images)] + logits[len(images) :]) / 2
+        classes = logits.argmax(1) if targets is None else torch.from_numpy(targets).to(place)
+        chosen = logits.gather(1, classes[:, None]).sum()  # each logit depends on its own picture
+        (gradient,) = torch.autograd.grad(chosen, values)
+    with torch.no_grad():
+        maps, slopes = watched.layout.places(values), watched.layout.places(gradient)
+        heat = (maps * slopes.mean((2, 3), keepdim=True)).sum(1, keepdim=True).relu()
+        if model.flip_test:
+            heat = (heat[: len(images)] + heat[len(images) :].flip(3)) / 2
+        side = (pixels.shape[1], pixels.shape[2])
+        heat = interpolate(heat, side, mode="bilinear", align_corners=False)[:, 0]
+        heat = heat.nan_to_num() / heat.amax((1, 2), keepdim=True).nan_to_num().clamp_min(1e-30)
+    return np.asarray(heat.cpu().numpy()), np.asarray(logits.detach().cpu().numpy())
+
+
+def watched_layer(model: TrainedModel) -> str:
+    """The name of the layer whose map `grad_cam` takes, such as `layer4`.
+
+    Raises:
+        UserError: the model has none.
+    """
+    return _watched(model).name
+
+
+def overlay(picture: Image.Image, heat: Floats) -> Image.Image:
+    """A picture with its heat map laid over it, of the picture's size.
+
+    The picture loses its colour, so that all colour is heat: from black over red to orange,
+    in steps that look even and that colour-blind people can tell apart (matplotlib's inferno).
+    Heat covers more of the picture than its absence, so that the rest stays to be seen.
+
+    Args:
+        picture: of mode RGB.
+        heat: 0 to 1, shape (h, w); stretched over the picture.
+    """
+    from matplotlib import colormaps
+
+    stretched = Image.fromarray(np.asarray(heat, np.float32)).resize(
+        picture.size, Image.Resampling.BILINEAR
+    )
+    warmth = np.clip(np.asarray(stretched), 0, 1)
+    colours = colormaps["inferno"](_HOTTEST * warmth, bytes=True)[..., :3].astype(np.float32)
+    share = (_LEAST_SHARE + (_MOST_SHARE - _LEAST_SHARE) * warmth)[..., None]
+    grey = np.asarray(picture.convert("L"), np.float32)[..., None]
+    return Image.fromarray(np.rint(grey + share * (colours - grey)).astype(np.uint8))
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How a layer's output lies in memory: its axis of channels, and tokens that are no place."""
+
+    channels: int  # the axis: 1 of (n, c, h, w); 3 of (n, h, w, c); 2 of (n, tokens, c)
+    width: int  # how many channels
+    prefix: int = 0
+
+    def places(self, values: torch.Tensor) -> torch.Tensor:
+        """The output as (n, channels, h, w)."""
+        if self.channels == 2:
+            values = values[:, self.prefix :]
+            side = math.isqrt(values.shape[1])
+            return values.transpose(1, 2).reshape(len(values), self.width, side, side)
+        return values.permute(0, 3, 1, 2) if self.channels == 3 else values
+
+
+def _layout_of(output: object, images: int) -> _Layout | None:
+    """How an output lies, if it is a map of square pictures; None for anything else."""
+    if not isinstance(output, torch.Tensor) or not output.is_floating_point():
+        return None
+    shape = output.shape
+    if not shape or shape[0] != images:
+        return None
+    if len(shape) == 4 and shape[2] == shape[3] > 1:
+        return _Layout(1, shape[1])
+    if len(shape) == 4 and shape[1] == shape[2] > 1:
+        return _Layout(3, shape[3])
+    if len(shape) == 3 and shape[1] >= 4:
+        prefix = shape[1] - math.isqrt(shape[1]) ** 2
+        if prefix <= _MOST_PREFIX_TOKENS:
+            return _Layout(2, shape[2], prefix)
+    return None
+
+
+class _Watched:
+    """A model's double, with the same weights in memory, that tells what one layer computes.
+
+    Hooks on the model itself would be seen by every thread that uses it.
+    """
+
+    def __init__(self, module: nn.Module, image_size: int) -> None:
+        self.origin = _address(module)
+        self.module = _double(module)
+        self.name, self.call, self.layout = _find_layer(self.module, image_size)
+        self._seen = threading.local()
+        self.module.get_submodule(self.name).register_forward_hook(self._keep)
+
+    def look(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits, float32, and what the layer computed, from which they can be differentiated."""
+        self._seen.calls, self._seen.values = 0, None
+        try:
+            logits: torch.Tensor = self.module(inputs).float()
+            return logits, self._seen.values
+        finally:
+            self._seen.values = None
+
+    def _keep(self, layer: nn.Module, given: Any, output: torch.Tensor) -> torch.Tensor | None:
+        self._seen.calls += 1
+        if self._seen.calls != self.call:
+            return None
+        # cut off from what comes before it: nothing there is remembered, or differentiated
+        self._seen.values = output.detach().clone().requires_grad_()
+        copied: torch.Tensor = self._seen.values.clone()  # the next layer may work in place
+        return copied
+
+
+_known: weakref.WeakKeyDictionary[nn.Module, dict[int, _Watched]] = weakref.WeakKeyDictionary()
+_known_lock = threading.Lock()
+
+
+def _watched(model: TrainedModel) -> _Watched:
+    with _known_lock:
+        sizes = _known.setdefault(model.module, {})
+        found = sizes.get(model.image_size)
+        if found is None or found.origin != _address(model.module):
+            with torch.inference_mode(False):
+                found = sizes[model.image_size] = _Watched(model.module, model.image_size)
+        return found
+
+
+def _address(module: nn.Module) -> int:
+    """Changes when a model is moved to another device; not when its weights are trained."""
+    return next(module.parameters()).data_ptr()
+
+
+def _double(module: nn.Module) -> nn.Module:
+    """The same layers over the same numbers in memory, which need no gradient."""
+    memo: dict[int, Any] = {}
+    for value in (*module.parameters(), *module.buffers()):
+        alias = value.detach().clone() if value.is_inference() else value.detach()
+        same = (
+            nn.Parameter(alias, requires_grad=False) if isinstance(value, nn.Parameter) else alias
+        )
+        memo[id(value)] = same
+    return copy.deepcopy(module, memo).eval()
+
+
+def _hands_on(layer: nn.Module, given: Any, output: object) -> bool:
+    return bool(given) and output is given[0] and not getattr(layer, "inplace", False)
+
+
+def _find_layer(module: nn.Module, image_size: int) -> tuple[str, int, _Layout]:
+    """The last layer whose output is a map whose places the logits depend on.
+
+    A pooling layer is passed over for the finer map that it pools. Of a vision transformer that
+    reads its class token alone, the last blocks' outputs are passed over, too: no other token of
+    theirs goes anywhere. That leaves the input of the last attention.
+
+    Args:
+        module: changed by nothing but hooks, which are taken away again.
+        image_size: side of the pictures, pixels.
+
+    Returns:
+        `(name, call, layout)`: of the layer, and which of its calls it is, from 1.
+    """
+    seen: list[tuple[str, int, _Layout, torch.Tensor]] = []
+    calls: dict[str, int] = {}
+    pooled: list[object] = [None]  # the latest output, if a pooling layer gave it
+
+    def note(name: str) -> Any:
+        def hook(layer: nn.Module, given: Any, output: object) -> None:
+            calls[name] = calls.get(name, 0) + 1
+            layout = _layout_of(output, len(images))
+            if layout is None or not isinstance(output, torch.Tensor):
+                return
+            if isinstance(layer, _POOLS) or output is pooled[0]:
+                pooled[0] = output
+            # not queries and keys, which are steps within a layer; nor what hands on its input:
+            # `StageClassifier` asks whether two maps are the same object
+            elif not isinstance(layer, nn.Linear) and not _hands_on(layer, given, output):
+                seen.append((name, calls[name], layout, output))
+
+        return hook
+
+    handles = [one.register_forward_hook(note(name)) for name, one in module.named_modules()]
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 3, image_size, image_size, generator=generator)
+    images = images.to(next(module.parameters()).device).requires_grad_()
+    try:
+        with torch.enable_grad():
+            logits = module(images)
+            if not seen:
+                raise UserError(
+                    f"Grad-CAM needs a layer that keeps places, which {type(module).__name__} at "
+                    f"{image_size} px does not have. Leave it away."
+                )
+            weights = torch.randn(logits.shape, generator=generator).to(logits.device)
+            # only those that lie as the last one does: the others are parts of a layer
+            alike = [one for one in seen if one[2] == seen[-1][2]]
+            slopes = torch.autograd.grad(
+                (logits * weights).sum(), [one[3] for one in alike], allow_unused=True
+            )
+    except (RuntimeError, NotImplementedError) as error:
+        raise UserError(
+            f"Grad-CAM cannot differentiate {type(module).__name__} ({error}). Leave it away."
+        ) from None
+    finally:
+        for handle in handles:
+            handle.remove()
+    for (name, call, layout, _), slope in reversed(list(zip(alike, slopes, strict=True))):
+        if slope is not None:
+            most = float(slope.abs().max())
+            if float(layout.places(slope).abs().max()) > 1e-6 * most > 0:
+                return name, call, layout
+    name, call, layout, _ = alike[-1]  # the logits depend on nothing: a classifier of zeros
+    return name, call, layout

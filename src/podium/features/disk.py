@@ -1,0 +1,138 @@
+"""Features on disk: parts of an array, each written whole, found again by what they depend on.
+
+    features/<model>-<size>-<key>/part-00007.npz      512 images each, by the order of the split
+
+A kill costs the part under way. A part that is damaged or cannot be written costs its time.
+Whoever reads or adds to an entry marks it as used; the least recently used ones are removed once
+all together take more than a limit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from podium.runs.folder import atomic_write
+from podium.runtime.cache import cache_root
+
+__all__ = ["LIMIT", "FeatureStore", "mark_used", "prune", "read_array", "write_array"]
+
+LIMIT = 8 * 2**30
+"""Bytes that features may take on disk, the audit's included."""
+
+_TEMPORARY_SECONDS = 86_400.0  # what a kill left behind is removed after a day
+
+Floats = npt.NDArray[np.float32]
+
+
+class FeatureStore:
+    """The parts of one array.
+
+    Args:
+        name: how the entry's folder begins, for people who look into the cache.
+        depends: everything that the values depend on, as plain JSON values.
+        folder: where entries are kept; empty: `features` in Podium's cache.
+    """
+
+    def __init__(self, name: str, depends: Mapping[str, Any], folder: Path | None = None) -> None:
+        key = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
+        safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in name)[:80]
+        self.folder = folder or cache_root() / "features"
+        self.path = self.folder / f"{safe}-{key[:32]}"
+
+    def part(self, number: int) -> Path:
+        return self.path / f"part-{number:05d}.npz"
+
+    def read(self, number: int, images: int) -> Floats | None:
+        """The values of a part, shape (images, ...); None where they are not there or unsound."""
+        return read_array(self.part(number), images)
+
+    def write(self, number: int, values: Floats, *, bf16: bool = False) -> None:
+        """Keep a part, if the folder can be written.
+
+        Args:
+            number: of the part.
+            values: shape (images, ...).
+            bf16: they are bf16 numbers, which take half the room and lose nothing.
+        """
+        with contextlib.suppress(OSError):
+            write_array(self.part(number), values, bf16=bf16)
+
+    def used(self) -> None:
+        """Mark as used, and keep all entries together below `LIMIT`."""
+        mark_used(self.path)
+        prune(self.folder, keep=self.path)
+
+
+def read_array(place: Path, rows: int) -> npt.NDArray[Any] | None:
+    """Read what `write_array` wrote; None where it is missing, damaged or of other shape."""
+    try:
+        # opened here: numpy would leave a damaged file open. The archive checks its CRC.
+        with open(place, "rb") as file, np.load(file, allow_pickle=False) as stored:
+            values = stored["features"]
+    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile):
+        return None
+    if values.dtype == np.uint16:  # the upper halves of float32 numbers
+        values = (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    if values.dtype not in (np.float16, np.float32) or values.ndim < 2 or len(values) != rows:
+        return None
+    return values if bool(np.isfinite(values).all()) else None
+
+
+def write_array(place: Path, values: npt.NDArray[Any], *, bf16: bool = False) -> None:
+    """Write an array, whole or not at all.
+
+    Raises:
+        OSError: the place cannot be written.
+    """
+    if bf16:
+        values = (np.ascontiguousarray(values, np.float32).view(np.uint32) >> 16).astype(np.uint16)
+    atomic_write(place, lambda file: np.savez(file, features=values))
+
+
+def mark_used(entry: Path) -> None:
+    """Note that an entry was read or written now."""
+    with contextlib.suppress(OSError):
+        os.utime(entry)
+
+
+def prune(folder: Path, *, limit: int = LIMIT, keep: Path | None = None) -> list[Path]:
+    """Remove the least recently used entries of a cache until they take `limit` bytes or less.
+
+    Args:
+        folder: whose entries, files or folders, are looked at.
+        limit: bytes.
+        keep: the entry that is in use.
+
+    Returns:
+        What was removed.
+    """
+    entries = []
+    with contextlib.suppress(OSError):
+        for entry in folder.iterdir():
+            with contextlib.suppress(OSError):  # another podium may remove it meanwhile
+                files = [entry] if entry.is_file() else [f for f in entry.iterdir() if f.is_file()]
+                size = sum(file.stat().st_size for file in files)
+                entries.append((entry.stat().st_mtime, size, entry))
+    entries.sort(key=lambda found: (-found[0], found[2].name))
+    newest = entries[0][0] if entries else 0.0
+    removed, total = [], 0
+    for used, size, entry in entries:
+        total += size
+        stale = entry.suffix == ".tmp" and newest - used > _TEMPORARY_SECONDS
+        if (total > limit and entry != keep) or stale:
+            with contextlib.suppress(OSError):
+                entry.unlink() if entry.is_file() else shutil.rmtree(entry)
+                removed.append(entry)
+                total -= size
+    return removed

@@ -1,0 +1,136 @@
+"""The coloured table of precision, recall and F1 of every class, in pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import matplotlib
+import numpy as np
+from matplotlib.colors import Normalize, to_hex
+from matplotlib.figure import Figure
+
+from podium.reporting.figures.style import GREY, draw_cells, shorten
+from podium.reporting.words.labels import NOTHING, Labels
+from podium.statistics.classes import names_told_apart
+from podium.statistics.metrics import ClassScores
+
+__all__ = ["MOST_LISTED", "ROWS_A_PAGE", "Cell", "by_f1", "cell", "cells", "class_table_pages"]
+
+ROWS_A_PAGE = 34
+MOST_LISTED = 500  # of more classes the weakest are shown; the CSV has them all
+# The paper's: weak classes stand out in pink, and 1.0 is not yet the darkest green.
+COLOURS = matplotlib.colormaps["PiYG"]
+SCALE = Normalize(0.6, 1.25, clip=True)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """How one figure is shown: its text, the cell's colour and an ink that reads on it."""
+
+    text: str
+    fill: str
+    ink: Literal["#000000", "#ffffff"]
+
+
+def cell(value: float, undefined: bool, say: Labels) -> Cell:
+    """The cell of a share of 0..1; an undefined one is a dash on grey."""
+    if undefined:
+        return Cell(NOTHING, "#dddddd", "#000000")
+    colour = COLOURS(float(SCALE(value)))
+    return Cell(say.number(value, 2), to_hex(colour), _ink(colour[:3]))
+
+
+def _ink(rgb: tuple[float, ...]) -> Literal["#000000", "#ffffff"]:
+    """Black or white, whichever contrasts more by WCAG's relative luminance."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "#000000" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "#ffffff"
+
+
+def by_f1(classes: Sequence[ClassScores]) -> list[ClassScores]:
+    """Weakest first; of equals, those with the lower recall, then by name."""
+    return sorted(classes, key=lambda one: (one.f1, one.recall, one.precision, one.name))
+
+
+def cells(one: ClassScores, say: Labels) -> tuple[Cell, Cell, Cell]:
+    """Precision, recall and F1 of a class as cells."""
+    return (
+        cell(one.precision, one.predicted == 0, say),
+        cell(one.recall, one.support == 0, say),
+        cell(one.f1, one.predicted == 0 and one.support == 0, say),
+    )
+
+
+def class_table_pages(
+    classes: Sequence[ClassScores],
+    title: str,
+    say: Labels,
+    *,
+    heading: str | None = None,
+    told: frozenset[str] | None = None,
+) -> Iterator[Figure]:
+    """Figures of at most `ROWS_A_PAGE` classes each, in the order given.
+
+    Args:
+        classes: of one run.
+        title: of the run.
+        say: the language.
+        heading: what the table is; empty: the words for all classes.
+        told: names of the classes that can be told from the others; the rest is grey. None: of
+            these classes.
+    """
+    if told is None:
+        told = names_told_apart(classes)
+    pages = -(-len(classes) // ROWS_A_PAGE)
+    rows = -(-len(classes) // pages)  # of even length
+    for page in range(pages):
+        part = classes[page * rows : (page + 1) * rows]
+        yield _page(part, rows, title, heading or say("class_table_title"), page + 1, pages, say,
+                    told)  # fmt: skip
+
+
+def _page(
+    classes: Sequence[ClassScores],
+    rows: int,
+    title: str,
+    heading: str,
+    page: int,
+    pages: int,
+    say: Labels,
+    told: frozenset[str],
+) -> Figure:
+    # placed in inches: a layout engine takes longer than the drawing
+    high, low = 0.235 * rows, 0.32
+    total = low + high + 0.72
+    figure = Figure(figsize=(7.2, total))
+    axes = figure.add_axes((0.36, low / total, 0.63, high / total))
+    places, fills = [], []
+    for i, one in enumerate(classes):
+        for j, box in enumerate(cells(one, say)):
+            places.append((j, i))
+            fills.append(box.fill)
+            axes.text(j, i, box.text, ha="center", va="center", color=box.ink, fontsize=8.5)
+    draw_cells(axes, places, fills)
+    axes.set_xlim(-0.5, 2.5)
+    axes.set_ylim(rows - 0.5, -0.5)  # the last page has cells of the same height
+    names = [f"{shorten(one.name, 44)} ({say.count(one.support)})" for one in classes]
+    axes.set_yticks(range(len(classes)), names)
+    for tick, one in zip(axes.get_yticklabels(), classes, strict=True):
+        if one.name not in told:  # its rank is noise, and does not look like more
+            tick.set_color(GREY)
+    axes.set_xticks(range(3), [say("precision"), say("recall"), say("f1")], fontsize=9)
+    axes.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    for edge in np.arange(0.5, len(classes) - 0.5):
+        axes.axhline(edge, color="white", linewidth=0.8)
+    for edge in (0.5, 1.5):
+        axes.axvline(edge, ymin=1 - len(classes) / rows, color="white", linewidth=2)
+    under = f"{heading}, {say('page_of', page=page, pages=pages)}" if pages > 1 else heading
+    figure.suptitle(
+        f"{under}\n{shorten(title, 70)}", fontsize=9.5, x=0.6, y=1 - 0.04 / total, va="top"
+    )
+    figure.text(0.6, (low - 0.1) / total, say("support_note"), fontsize=7.5, ha="center", va="top")
+    return figure

@@ -1,0 +1,133 @@
+"""Galleries of test images: some at random, and the most confident mistakes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from podium.reporting.figures.style import RIGHT, WRONG, shorten
+from podium.reporting.words.labels import Labels
+from podium.results.pictures import COLUMNS, Picture
+
+__all__ = ["decoded", "fitted_words", "gallery_figure"]
+
+HEAD, SIDE, WORDS = 0.62, 1.7, 0.68  # inches: the title, a picture, the words below it
+
+
+def gallery_figure(pictures: Sequence[Picture], heading: str, title: str, say: Labels) -> Figure:
+    """Up to 4 x 3 pictures; a tick and a full frame for right, a cross and a dashed for wrong.
+
+    Args:
+        pictures: at least one.
+        heading: what the gallery shows.
+        title: of the run.
+        say: the language.
+    """
+    columns = min(COLUMNS, len(pictures))
+    rows = -(-len(pictures) // COLUMNS)
+    # laid out in inches: the words below a picture are no axes' labels, so no engine knows them
+    wide, high = max(4.4, 1.85 * columns), HEAD + rows * (SIDE + WORDS)
+    figure = Figure(figsize=(wide, high))
+    grid = figure.subplots(
+        rows,
+        columns,
+        squeeze=False,
+        gridspec_kw={
+            "left": 0.08 / wide,
+            "right": 1 - 0.08 / wide,
+            "top": 1 - HEAD / high,
+            "bottom": WORDS / high,
+            "hspace": WORDS / SIDE,
+            "wspace": 0.1,
+        },
+    )
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, picture in zip(grid.flat, pictures, strict=False):
+        pixels = decoded(picture.jpeg)
+        axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        if pixels is None:
+            axes.text(0.5, 0.5, say("no_picture"), ha="center", va="center", fontsize=7)
+        else:
+            height, width = pixels.shape[:2]
+            w, h = width / max(width, height), height / max(width, height)
+            box = (0.5 - w / 2, 0.5 + w / 2, 0.5 - h / 2, 0.5 + h / 2)
+            # "none": a PDF then holds the pixels as they are, not resampled to its dots
+            axes.imshow(pixels, extent=box, interpolation="none")
+            axes.set(xlim=(0, 1), ylim=(0, 1))
+        colour = RIGHT if picture.right else WRONG
+        axes.add_patch(
+            Rectangle(
+                (0, 0),
+                1,
+                1,
+                fill=False,
+                edgecolor=colour,
+                linewidth=1.4 if picture.right else 2.4,
+                linestyle="-" if picture.right else (0, (4, 2)),
+                clip_on=False,
+            )
+        )
+        mark = "✓" if picture.right else "✗"
+        lines = (
+            ("{}", "gallery_true", picture.true, "black"),
+            (mark + " {}", "gallery_predicted", picture.predicted, colour),
+        )
+        for number, (frame, key, name, ink) in enumerate(lines):
+            fitted_words(
+                axes,
+                -0.04 - 0.1 * number,
+                partial(_worded, frame, key, say=say),
+                name,
+                fontsize=7.4,
+                color=ink,
+            )
+        axes.text(
+            0, -0.24, say.percent(picture.probability, 1), va="top", fontsize=7.4, color=colour
+        )
+    figure.suptitle(f"{heading}\n{shorten(title, 80 if columns > 2 else 40)}")
+    return figure
+
+
+def _worded(frame: str, key: str, name: str, say: Labels) -> str:
+    return frame.format(say(key, name=name))
+
+
+def fitted_words(
+    axes: Axes, y: float, words: Callable[[str], str], name: str, **style: Any
+) -> None:
+    """A line of text below a picture, with as much of a name as fits its width.
+
+    Args:
+        axes: the picture's.
+        y: top of the line, in the axes' units.
+        words: gives the line for a name that is cut.
+        name: the whole of it.
+        style: of the text.
+    """
+    line = axes.text(0, y, "", va="top", **style)
+    room = 1.06 * axes.get_window_extent().width
+    for length in (40, 32, 26, 22, 19, 16, 13, 10):
+        line.set_text(words(shorten(name, length)))
+        if line.get_window_extent().width <= room:
+            break
+
+
+def decoded(jpeg: bytes) -> Any:
+    """A JPEG as an array of shape (height, width, 3), enlarged; None where it cannot be read."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(jpeg)) as image:
+            # smooth when enlarged, at a fraction of what resampling to 400 dpi takes
+            double = (image.width * 2, image.height * 2)
+            return np.asarray(image.convert("RGB").resize(double, Image.Resampling.BICUBIC))
+    except (OSError, UnidentifiedImageError, ValueError):
+        return None

@@ -1,0 +1,221 @@
+"""The figures of a report, each a task of its own that any process can draw."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+
+from podium.reporting.figures.class_table import (
+    MOST_LISTED,
+    ROWS_A_PAGE,
+    by_f1,
+    class_table_pages,
+)
+from podium.reporting.figures.curves import accuracies, learning_curves
+from podium.reporting.figures.differences import difference_figure
+from podium.reporting.figures.explanations import (
+    Explanation,
+    explanation_figure,
+    explanations_shown,
+)
+from podium.reporting.figures.gallery import gallery_figure
+from podium.reporting.figures.matrix import (
+    MOST_INTERACTIVE,
+    confusion_figure,
+    matrix_part,
+)
+from podium.reporting.figures.reliability import reliability_figure
+from podium.reporting.figures.style import inline_svg, save_pages
+from podium.reporting.words.labels import Labels
+from podium.results.pictures import Picture, confident_mistakes, random_pictures
+from podium.results.study import RunResult
+
+if TYPE_CHECKING:
+    from podium.results.study import RunResult, StudyResults
+
+__all__ = [
+    "LONGEST",
+    "Drawn",
+    "Press",
+    "RunPictures",
+    "figure_tasks",
+    "overview_tasks",
+    "reliability_alt",
+    "run_pictures",
+]
+
+
+LONGEST = ("matrix", "classes", "mistakes", "gallery")
+"""Tasks that take 1.2 to 2 s with 100 classes at 400 dpi; the others take less than 1 s."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What a task leaves: files, relative to the report, and what the page holds of the figure."""
+
+    files: list[Path]
+    inline: str = ""
+
+
+@dataclass(frozen=True)
+class Press:
+    """Where and how figures are saved."""
+
+    to: Path
+    dpi: int
+    formats: tuple[str, ...]
+    say: Labels
+
+    def save(self, pages: Iterable[Figure], name: str) -> list[Path]:
+        stem = self.to / "figures" / name
+        saved = save_pages(pages, stem, dpi=self.dpi, formats=self.formats)
+        return [path.relative_to(self.to) for path in saved]
+
+
+Task = Callable[[], Drawn]
+
+
+def overview_tasks(results: StudyResults, press: Press) -> dict[str, Task]:
+    """Name -> a function that draws and saves: the figures of all contenders together."""
+    say = press.say
+    figure = partial(accuracies, results.contenders, say)
+    tasks = {"compare": partial(_plot, press, figure, "test-accuracy", "compare",
+                                say("compare_alt"))}  # fmt: skip
+    if results.verdicts is not None and results.verdicts.pairs:
+        figure = partial(difference_figure, results.verdicts, say)
+        tasks["differences"] = partial(
+            _plot, press, figure, "differences", "differences", say("v_difference_alt")
+        )
+    return dict(tasks)
+
+
+def figure_tasks(run: RunResult, thumbnails: Mapping[str, bytes], press: Press) -> dict[str, Task]:
+    """Name -> a function that draws and saves; in the order in which the page lists the files.
+
+    Everything is reckoned here, so that a task carries no more than it draws.
+    """
+
+    slug, title, say = run.slug, run.title, press.say
+    tasks: dict[str, Task] = {}
+    if run.history:
+        alt = say(
+            "curves_alt",
+            name=title,
+            epoch=say.count(run.best_epoch),
+            accuracy=say.percent(run.valid_accuracy),
+        )
+        figure = partial(learning_curves, run.history, run.best_epoch, title, say)
+        tasks["curves"] = partial(_plot, press, figure, f"{slug}-learning-curves", slug, alt)
+
+    def weakest(most: int) -> Callable[[], Iterable[Figure]]:
+        found = by_f1([one for one in run.classes if one.support])[:most]
+        heading = say("class_table_weakest", count=len(found))
+        return partial(class_table_pages, found, title, say, heading=heading, told=run.told)
+
+    pages: Callable[[], Iterable[Figure]]
+    pages = partial(class_table_pages, run.classes, title, say, told=run.told)
+    if len(run.classes) > MOST_LISTED:
+        pages = weakest(MOST_LISTED)
+    tasks["classes"] = partial(_pages, press, pages, f"{slug}-classes")
+    if len(run.classes) > ROWS_A_PAGE:
+        pages = weakest(ROWS_A_PAGE)
+        tasks["weakest"] = partial(_pages, press, pages, f"{slug}-weakest-classes")
+    part = matrix_part(run.test)
+    figure = partial(confusion_figure, part, title, say)
+    picture = len(part.names) > MOST_INTERACTIVE
+    tasks["matrix"] = partial(_matrix, press, figure, f"{slug}-confusion", picture)
+    figure = partial(reliability_figure, *run.calibration, title, say)
+    name, alt = f"{slug}-reliability", reliability_alt(run, say)
+    tasks["reliability"] = partial(_plot, press, figure, name, name, alt)
+    galleries = {
+        "gallery": random_pictures(run.test, thumbnails, run.answers),
+        "mistakes": confident_mistakes(run.test, thumbnails, run.answers),
+    }
+    for name, pictures in galleries.items():
+        if pictures:
+            sheet = partial(_gallery, pictures, say(f"{name}_title"), title, say)
+            tasks[name] = partial(_pages, press, sheet, f"{slug}-{name}")
+    shown = explanations_shown(run.test, run.answers, run.explanations, thumbnails)
+    if shown:
+        figure = partial(explanation_figure, shown, title, say)
+        tasks["explanations"] = partial(_page, press, figure, f"{slug}-explanations")
+    return tasks
+
+
+def run_pictures(
+    run: RunResult, thumbnails: Mapping[str, bytes], drawn: Mapping[str, Drawn]
+) -> RunPictures:
+    """What was drawn of a run, as the page wants it."""
+
+    def inline(name: str) -> str:
+        return drawn[name].inline if name in drawn else ""
+
+    return RunPictures(
+        curves=inline("curves"),
+        matrix=inline("matrix"),
+        gallery=random_pictures(run.test, thumbnails, run.answers),
+        mistakes=confident_mistakes(run.test, thumbnails, run.answers),
+        explanations=explanations_shown(run.test, run.answers, run.explanations, thumbnails),
+        reliability=inline("reliability"),
+        files=[path for one in drawn.values() for path in one.files],
+    )
+
+
+def _plot(press: Press, figure: Callable[[], Figure], name: str, key: str, alt: str) -> Drawn:
+    drawn = figure()
+    return Drawn(press.save([drawn], name), inline_svg(drawn, key, alt))
+
+
+def _pages(press: Press, pages: Callable[[], Iterable[Figure]], name: str) -> Drawn:
+    return Drawn(press.save(pages(), name))
+
+
+def _page(press: Press, figure: Callable[[], Figure], name: str) -> Drawn:
+    return Drawn(press.save([figure()], name))
+
+
+def _gallery(pictures: Sequence[Picture], heading: str, title: str, say: Labels) -> list[Figure]:
+    return [gallery_figure(pictures, heading, title, say)]
+
+
+def _matrix(press: Press, figure: Callable[[], Figure], name: str, picture: bool) -> Drawn:
+    drawn = figure()
+    files = press.save([drawn], name)
+    return Drawn(files, _data_address(drawn) if picture else "")
+
+
+def _data_address(figure: Figure) -> str:
+    out = io.BytesIO()
+    figure.savefig(out, format="webp", dpi=150)
+    return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
+
+
+@dataclass(frozen=True)
+class RunPictures:
+    """What was drawn for one run, as the page shows it."""
+
+    curves: str  # an <svg> element; empty where there is no history
+    matrix: str  # a data: address of a picture; empty where the page draws the matrix itself
+    gallery: Sequence[Picture]
+    mistakes: Sequence[Picture]
+    explanations: Sequence[Explanation]
+    reliability: str  # an <svg> element
+    files: Sequence[Path]  # of this run, relative to the page
+
+
+def reliability_alt(run: RunResult, say: Labels) -> str:
+    """The reliability diagram in words."""
+    before, after = run.calibration
+    return say(
+        "cal_alt",
+        name=run.title,
+        before=say.percent(before.ece.value, 1),
+        after=say.percent(after.ece.value, 1),
+    )

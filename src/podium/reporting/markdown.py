@@ -1,0 +1,40 @@
+"""Tables in Markdown, every cell escaped."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+__all__ = ["escape_markdown", "markdown_table"]
+
+
+def markdown_table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "", numbers: int = 0
+) -> str:
+    """A table, its last `numbers` columns to the right, and the caption below it, all escaped."""
+
+    def line(cells: Iterable[str]) -> str:
+        return f"| {' | '.join(map(escape_markdown, cells))} |"
+
+    rule = ["---"] * (len(head) - numbers) + ["---:"] * numbers
+    table = [line(head), f"| {' | '.join(rule)} |", *map(line, rows)]
+    return "\n".join([*table, *(["", escape_markdown(caption)] if caption else []), ""])
+
+
+_SPACES = re.compile(r"[\t\n\v\f\r \x85\u2028\u2029]+")
+
+
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+_SPECIAL = re.compile(r"[\\`*_{}\[\]<>#|~$&@]|:(?=//)|(?<=www)\.")
+
+
+_LEADING = re.compile(r"^(?:[-+=]|\d+[.)](?=\s|$))")
+
+
+def escape_markdown(text: str) -> str:
+    """Text as Markdown prints it, on one line: no markup, HTML, link, list or table in it."""
+    line = _CONTROLS.sub("\ufffd", _SPACES.sub(" ", text).strip(" "))
+    line = _SPECIAL.sub(lambda found: f"\\{found[0]}", line)
+    return _LEADING.sub(lambda found: f"{found[0][:-1]}\\{found[0][-1]}", line)

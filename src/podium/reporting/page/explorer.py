@@ -1,0 +1,175 @@
+"""What the page's script needs to answer clicks: every run's answer to every listed test image.
+
+It is one JSON block. Probabilities are softmax as trained, in thousandths; classes, images and
+pictures are numbers. A study of 10,000 images and many runs lists only some images, those that
+somebody has wrong first; recalls are of all images whatever is listed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from markupsafe import Markup
+
+from podium.reporting.figures.explanations import LABEL_MARK
+from podium.reporting.page.shelf import Shelf, shelved_order
+from podium.reporting.words.labels import Labels
+from podium.results.study import RunResult, StudyResults
+
+__all__ = ["MOST_ANSWERS", "MOST_TOP_ANSWERS", "Explorer"]
+
+MOST_ANSWERS = 200_000
+"""Images times runs that the page lists: at most 2.6 MB."""
+MOST_TOP_ANSWERS = 50_000
+"""Up to so many, the second and third likeliest class are in the page, too."""
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """What one run said, in the explorer's numbers; -1 for an image that it was not shown."""
+
+    run: RunResult
+    top: npt.NDArray[np.int64]  # (images, k)
+    share: npt.NDArray[np.int64]  # (images, k), thousandths
+    own: npt.NDArray[np.int64]  # (images,), thousandths
+    correct: npt.NDArray[np.int64]  # (classes,), of all its images
+    support: npt.NDArray[np.int64]  # (classes,)
+
+
+class Explorer:
+    """Classes and images by number, and what was said of them.
+
+    Args:
+        results: the study.
+        most: images times runs to list.
+    """
+
+    def __init__(self, results: StudyResults, most: int = MOST_ANSWERS) -> None:
+        self.results = results
+        # runs of a folder that was put together by hand may differ in images and in classes
+        names = dict.fromkeys(name for run in results.runs for name in run.test.class_names)
+        self.classes = {name: number for number, name in enumerate(names)}
+        labels: dict[str, int] = {}
+        wrong: dict[str, int] = {}
+        for run in results.runs:
+            numbers = self._numbers(run)
+            test = run.test
+            for path, label in zip(test.paths, numbers[test.labels].tolist(), strict=True):
+                labels.setdefault(path, label)
+            for number in np.flatnonzero(test.predicted != test.labels).tolist():
+                wrong[test.paths[number]] = wrong.get(test.paths[number], 0) + 1
+        self.total = len(labels)
+        paths = sorted(labels, key=lambda path: (labels[path], path))
+        listed = max(1, most // len(results.runs))
+        if len(paths) > listed:
+            missed = [path for path in paths if path in wrong]
+            kept = [path for path in paths if path not in wrong]
+            chosen = _spread(missed, listed)
+            chosen |= _spread(kept, listed - len(chosen))
+            paths = [path for path in paths if path in chosen]
+        self.paths = paths
+        self.images = {path: number for number, path in enumerate(paths)}
+        self.labels = np.array([labels[path] for path in paths], np.int64)
+        self.mistakes = np.array([wrong.get(path, 0) for path in paths], np.int64)
+        depth = 3 if len(paths) * len(results.runs) <= MOST_TOP_ANSWERS else 1
+        self.heard = [self._hear(run, depth) for run in results.runs]
+
+    def fill(self, shelf: Shelf, thumbnails: Mapping[str, bytes]) -> None:
+        """Keep as many pictures of the listed images as there is room for, then maps of runs."""
+        for number in shelved_order(self.paths, self.labels, self.mistakes, thumbnails):
+            path = self.paths[number]
+            if shelf.put(thumbnails[path], path) is None:
+                break
+        for contender in self.results.ranking:
+            for run in contender.runs:
+                for key, jpeg in run.explanations.items():
+                    path = key.removesuffix(LABEL_MARK)
+                    if path in self.images and shelf.put(jpeg, key, run.slug) is None:
+                        return
+
+    def block(self, shelf: Shelf, say: Labels) -> Markup:
+        """The JSON; in it no `<`, so that no name can end the element that holds it."""
+        support = self.heard[0].support
+        data = {
+            "lang": say.lang,
+            "words": {key: text for key, text in say.words.items() if key.startswith("x_")},
+            "classes": list(self.classes),
+            "total": self.total,
+            "support": support.tolist(),
+            "paths": self.paths,
+            "labels": self.labels.tolist(),
+            "pictures": [_or_none(shelf.number(path)) for path in self.paths],
+            "runs": [self._run(one, support, shelf) for one in self.heard],
+        }
+        text = json.dumps(data, separators=(",", ":"))
+        for sign in "<>&":
+            text = text.replace(sign, f"\\u{ord(sign):04x}")
+        return Markup(text)
+
+    def _run(self, one: Heard, support: npt.NDArray[np.int64], shelf: Shelf) -> dict[str, Any]:
+        run, wrong = one.run, one.top[:, 0] != self.labels
+        maps = {}
+        for key in run.explanations:
+            path = key.removesuffix(LABEL_MARK)
+            if key == path and path in self.images:
+                pair = [shelf.number(path, run.slug), shelf.number(path + LABEL_MARK, run.slug)]
+                if pair[0] is not None:
+                    maps[self.images[path]] = [_or_none(number) for number in pair]
+        told: dict[str, Any] = {
+            "slug": run.slug,
+            "title": run.title,
+            "contender": run.label,
+            "seed": run.folder.seed,
+            "correct": one.correct.tolist(),
+            "top": [column.tolist() for column in one.top.T],
+            "share": [column.tolist() for column in one.share.T],
+            "own": one.own[wrong].tolist(),  # of the others it is the first share
+            "maps": maps,
+        }
+        if not np.array_equal(one.support, support):
+            told["support"] = one.support.tolist()
+        return told
+
+    def _numbers(self, run: RunResult) -> npt.NDArray[np.int64]:
+        """The explorer's number of each of the run's classes."""
+        return np.array([self.classes[name] for name in run.test.class_names], np.int64)
+
+    def _hear(self, run: RunResult, depth: int) -> Heard:
+        numbers, test, said = self._numbers(run), run.test, run.answers
+        depth = min(depth, said.top.shape[1])
+        place = {path: row for row, path in enumerate(test.paths)}
+        rows = np.array([place.get(path, -1) for path in self.paths], np.int64)
+        seen = rows >= 0
+        top = np.full((len(rows), depth), -1, np.int64)
+        top[seen] = numbers[said.top[rows[seen], :depth]]
+        share = np.zeros_like(top)
+        share[seen] = np.rint(1000 * said.share[rows[seen], :depth])
+        own = np.zeros(len(rows), np.int64)
+        own[seen] = np.rint(1000 * said.own[rows[seen]])
+        labels, size = numbers[test.labels], len(self.classes)
+        right = test.predicted == test.labels
+        return Heard(
+            run,
+            top,
+            share,
+            own,
+            np.bincount(labels[right], minlength=size),
+            np.bincount(labels, minlength=size),
+        )
+
+
+def _spread(paths: list[str], most: int) -> set[str]:
+    """At most so many of them, at even distances, so that all classes have some."""
+    if most <= 0:
+        return set()
+    places = np.linspace(0, len(paths) - 1, min(most, len(paths))).astype(int)
+    return {paths[place] for place in places}
+
+
+def _or_none(number: int | None) -> int:
+    return -1 if number is None else number

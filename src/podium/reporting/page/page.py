@@ -1,0 +1,246 @@
+"""The page: everything that the template shows, put in words and numbers here.
+
+The page is one file that asks for nothing from outside: style, script, pictures and figures are
+in it, and its content security policy forbids the rest.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from podium.reporting.figures.explanations import LABEL_MARK
+from podium.reporting.figures.tasks import RunPictures
+from podium.reporting.page.audit_page import audit_sections
+from podium.reporting.page.explorer import Explorer
+from podium.reporting.page.leaderboard import leaderboard
+from podium.reporting.page.panel import run_panel
+from podium.reporting.page.shelf import Shelf
+from podium.reporting.page.templating import fill_in
+from podium.reporting.page.verdict_section import verdict_section
+from podium.reporting.words.cautions import at_chance, majority, may_be_known
+from podium.reporting.words.labels import Labels
+from podium.reporting.words.verdict_words import headline, leaks, looks
+from podium.results.study import StudyResults, Unfinished
+from podium.runs.pictures import read_pictures
+
+__all__ = ["render_page"]
+
+SCRIPTS = (
+    "base", "tables", "tabs", "board", "data", "cards", "views", "dialog", "matrix", "search",
+    "explore", "report",
+)  # fmt: skip
+
+
+def render_page(
+    results: StudyResults,
+    pictures: Mapping[str, RunPictures],
+    plots: Mapping[str, str],
+    thumbnails: Mapping[str, bytes],
+    files: Sequence[Path],
+    say: Labels,
+) -> str:
+    """The report as one HTML page.
+
+    Args:
+        results: the study.
+        pictures: by the run's slug.
+        plots: <svg> elements: `compare`, all contenders, and where there are pairs `differences`.
+        thumbnails: JPEGs of test images by path.
+        files: all figures and tables, relative to the page.
+        say: the language.
+    """
+    seen = looks(results, say)
+    explorer, shelf = Explorer(results), Shelf()
+    _fill(shelf, results, pictures, explorer, thumbnails)
+    return fill_in(
+        "page.html.j2",
+        parts=SCRIPTS,
+        shelf=shelf.style,
+        explorer=explorer.block(shelf, say),
+        class_numbers=explorer.classes,
+        say=say,
+        date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        title=results.title,
+        spec=results.spec,
+        headline=_headline(results, say),
+        notes=_notes(results, seen["text"] if seen["rows"] else "", say),
+        stats=_stats(results, say),
+        entries=leaderboard(results, say),
+        seeds=len(results.spec.seeds) > 1,
+        comparison=Markup(plots["compare"]),
+        differences=Markup(plots.get("differences", "")),
+        verdicts=verdict_section(results, say),
+        looks=seen,
+        leaks=leaks(results, say),
+        audit=_audit(results, say),
+        unfinished=[_unfinished(run, say) for run in results.unfinished],
+        data=_data(results, say),
+        runs=[run_panel(run, pictures[run.slug], explorer, shelf, say) for run in results.runs],
+        figures=[path.as_posix() for path in files if path.suffix in (".png", ".pdf", ".svg")],
+        tables=[path.as_posix() for path in files if path.suffix not in (".png", ".pdf", ".svg")],
+        study_yaml=results.spec.to_yaml(),
+        command=f"podium run {results.spec.name}.yaml --data {_quoted(results.spec.data.path)}",
+        environment=_environment(results),
+    )
+
+
+def _fill(
+    shelf: Shelf,
+    results: StudyResults,
+    pictures: Mapping[str, RunPictures],
+    explorer: Explorer,
+    thumbnails: Mapping[str, bytes],
+) -> None:
+    """Pictures that the page shows at once first, the best contender's before the others'."""
+    ranked = [run for contender in results.ranking for run in contender.runs]
+    for run in ranked:
+        for one in (*pictures[run.slug].gallery, *pictures[run.slug].mistakes):
+            shelf.put(one.jpeg, one.path)
+    for run in ranked:
+        for shown in pictures[run.slug].explanations:
+            if shown.picture is not None:
+                shelf.put(shown.picture, shown.path)
+            shelf.put(shown.of_predicted, shown.path, run.slug)
+            if shown.of_true is not None:
+                shelf.put(shown.of_true, shown.path + LABEL_MARK, run.slug)
+    explorer.fill(shelf, thumbnails)
+
+
+def _audit(results: StudyResults, say: Labels) -> dict[str, Any] | None:
+    if results.audit is None:
+        return None
+    return audit_sections(results.audit, read_pictures(results.folder.audit_pictures), say)
+
+
+def _quoted(text: str) -> str:
+    import shlex
+
+    return shlex.quote(text)
+
+
+def _headline(results: StudyResults, say: Labels) -> str:
+    """What won, on how many images; whether it is better beyond chance says a paired test."""
+    ranking = results.ranking
+    best = ranking[0]
+    score = best.runs[0].scores
+    shared = [one for one in ranking if one.accuracy == best.accuracy]
+    values = {
+        "name": best.label,
+        "accuracy": say.percent(best.accuracy),
+        "correct": say.count(score.correct),
+        "n": say.count(score.n),
+        "interval": say.interval(best.runs[0].interval),
+        "seeds": len(best.runs),
+    }
+    if len(shared) > 1:
+        first = ", ".join(one.label for one in shared[:-1])
+        names = f"{first} {say('and')} {shared[-1].label}"
+        sentence = say("headline_tie", **{**values, "names": names})
+    else:
+        key = "headline_seeds" if len(best.runs) > 1 else "headline_one"
+        if len(ranking) == 1:
+            key = "headline_seeds_only" if len(best.runs) > 1 else "headline_only"
+        sentence = say(key, **values)
+    after = ranking[len(shared)] if len(ranking) > len(shared) else None
+    if after is not None:
+        sentence += " " + say(
+            "headline_next", name=after.label, accuracy=say.percent(after.accuracy)
+        )
+    if results.verdicts is not None:
+        sentence = f"{headline(results.verdicts, say)} {sentence}".strip()
+    return sentence
+
+
+def _notes(results: StudyResults, rescored: str, say: Labels) -> list[str]:
+    """Sentences that a reader must not miss; `rescored`, if any, says what was looked at twice."""
+    notes = {
+        say(
+            "stand_in",
+            used=run.model,
+            wanted=run.stood_in_for,
+            name=results.spec.label(run.folder.contender),
+        ): None
+        for run in results.runs
+        if run.stood_in_for
+    }
+    told = [*notes, *at_chance(results, say), *may_be_known(results, say)]
+    if rescored:
+        told.append(rescored)
+    if results.unfinished:
+        done = len(results.runs)
+        told.append(say("unfinished_some", done=done, total=done + len(results.unfinished)))
+    return told
+
+
+def _stats(results: StudyResults, say: Labels) -> list[tuple[str, str]]:
+    runs, best = len(results.runs), results.ranking[0]
+    total = runs + len(results.unfinished)
+    return [
+        (say.percent(best.accuracy), say("stat_best_mean" if len(best.runs) > 1 else "stat_best")),
+        (say.percent(majority(results.runs[0].test)[1]), say("stat_majority")),
+        (say.count(results.runs[0].scores.n), say("stat_images")),
+        (say.count(len(results.class_names)), say("stat_classes")),
+        (f"{runs}" if runs == total else f"{runs} / {total}", say("stat_runs")),
+    ]
+
+
+def _unfinished(run: Unfinished, say: Labels) -> dict[str, str]:
+    why = run.message
+    if run.state == "unfinished":
+        why = say("why_unfinished", epochs=say.count(run.epochs), wanted=say.count(run.wanted))
+    elif run.state == "not_started":
+        why = say("why_not_started")
+    return {"title": run.title, "state": say(f"state_{run.state}"), "why": why}
+
+
+def _data(results: StudyResults, say: Labels) -> dict[str, Any] | None:
+    """Counts and oddities of the images, from data.json; keys that are absent are left out."""
+    data = results.data
+    if not data:
+        return None
+    splits: dict[str, dict[str, int]] = dict(data.get("splits") or {})
+    classes = data.get("classes") or results.class_names
+    rows = []
+    for name, counts in splits.items():
+        known = [int(counts[one]) for one in classes if counts.get(one)]
+        low, high = (min(known), max(known)) if known else (0, 0)
+        span = say("data_range", low=say.count(low), high=say.count(high))
+        rows.append(
+            {
+                "name": say(name) if name in ("train", "valid", "test") else name,
+                "images": say.count(sum(known)),
+                "classes": say.count(len(known)),
+                "span": span if low != high else say.count(low),
+            }
+        )
+    return {
+        "splits": rows,
+        "counts": [
+            (
+                one,
+                [(say.count(counts.get(one, 0)), counts.get(one, 0)) for counts in splits.values()],
+            )
+            for one in classes
+        ],
+        "skipped": [
+            (reason, say.count(n)) for reason, n in dict(data.get("skipped") or {}).items()
+        ],
+        "unreadable": [(str(path), str(reason)) for path, reason in data.get("unreadable") or []],
+        "notices": [str(notice) for notice in data.get("notices") or []],
+        "fingerprint": data.get("fingerprint"),
+    }
+
+
+def _environment(results: StudyResults) -> list[tuple[str, str]]:
+    """Versions that the runs were made with, as far as they are known."""
+    found: dict[str, dict[str, None]] = {}
+    for run in results.runs:
+        for name, key in (("Podium", "podium_version"), ("PyTorch", "torch_version")):
+            if run.done.get(key):
+                found.setdefault(name, {})[str(run.done[key])] = None
+    return [(name, ", ".join(values)) for name, values in found.items()]

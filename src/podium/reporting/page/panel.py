@@ -1,0 +1,175 @@
+"""One run on the page: its figures in words, its tables, matrix and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+from markupsafe import Markup
+
+from podium.reporting.figures.class_table import MOST_LISTED, ROWS_A_PAGE, by_f1, cells
+from podium.reporting.figures.explanations import LABEL_MARK, Explanation
+from podium.reporting.figures.matrix import MatrixView, matrix_part, matrix_view
+from podium.reporting.figures.tasks import RunPictures
+from podium.reporting.page.explorer import Explorer
+from podium.reporting.page.shelf import Shelf
+from podium.reporting.words.labels import NOTHING, Labels
+from podium.reporting.words.recipes import (
+    calibration_rows,
+    facts,
+    recall_interval,
+    recipe_in_words,
+)
+from podium.results.pictures import Picture
+from podium.results.study import RunResult
+from podium.statistics.calibration import LEAST_TO_PROMISE
+from podium.statistics.metrics import ClassScores, most_confused, wilson_interval
+
+__all__ = ["anchor", "calibration_caution", "grey_note", "run_panel"]
+
+CONFUSED_SHOWN = 15
+
+
+def anchor(run: RunResult) -> str:
+    """The id of the run's panel."""
+    return f"run-{run.slug}"
+
+
+def run_panel(
+    run: RunResult, drawn: RunPictures, explorer: Explorer, shelf: Shelf, say: Labels
+) -> dict[str, Any]:
+    """What the template shows of one run.
+
+    Args:
+        run: the run.
+        drawn: its figures and pictures.
+        explorer: numbers the classes and images, for the script.
+        shelf: holds the pictures.
+        say: the language.
+    """
+    rows = [
+        {
+            "name": one.name,
+            "number": explorer.classes[one.name],
+            "support": one.support,
+            "told": one.name in run.told,
+            "recall": recall_interval(one, say),
+            "cells": [
+                (box, value)
+                for box, value in zip(
+                    cells(one, say), (one.precision, one.recall, one.f1), strict=True
+                )
+            ],
+        }
+        for one in by_f1(run.classes)[:MOST_LISTED]
+    ]
+    score = run.scores
+    part = matrix_part(run.test)
+    view: MatrixView | None = matrix_view(part, say)
+    classes = explorer.classes
+    accuracies = [
+        (f"{say('test')} ({say.interval(run.interval)})", say.percent(score.accuracy)),
+        (say("valid"), say.percent(run.valid_accuracy)),
+        (say("train"), say.percent(run.train_accuracy)),
+        (say("col_macro_f1").removesuffix(" (%)"), say.percent(score.macro_f1)),
+    ]
+    return {
+        "anchor": anchor(run),
+        "slug": run.slug,
+        "title": run.title,
+        "recipe": recipe_in_words(run, say),
+        "stand_in": (
+            say("stand_in", used=run.model, wanted=run.stood_in_for, name=run.title)
+            if run.stood_in_for
+            else ""
+        ),
+        "accuracies": accuracies,
+        "facts": facts(run, say),
+        "curves": Markup(drawn.curves),
+        "classes": rows,
+        "classes_note": (
+            say("class_table_part", count=say.count(len(rows)), total=say.count(len(run.classes)))
+            if len(rows) < len(run.classes)
+            else ""
+        ),
+        "grey_note": grey_note(run.classes, len(run.told), say),
+        "reliability": Markup(drawn.reliability),
+        "calibration": calibration_rows(run, say),
+        "calibration_hint": calibration_caution(run, say) or say("cal_hint"),
+        "matrix": view,
+        "matrix_classes": [classes[name] for name in part.names],
+        "matrix_note": "" if part.is_whole else part.title(say),
+        "matrix_picture": drawn.matrix,
+        "matrix_alt": say("confusion_alt", name=run.title),
+        "paged": len(run.classes) > ROWS_A_PAGE,
+        "confused": [
+            {
+                "true": pair.true,
+                "predicted": pair.predicted,
+                "numbers": (classes[pair.true], classes[pair.predicted]),
+                "images": say.count(pair.images),
+                "share": say.percent(pair.share, 0),
+            }
+            for pair in most_confused(run.test, CONFUSED_SHOWN)
+        ],
+        "gallery": [_picture(one, explorer, shelf, say) for one in drawn.gallery],
+        "mistakes": [_picture(one, explorer, shelf, say) for one in drawn.mistakes],
+        "explanations": [
+            _explanation(one, run, explorer, shelf, say) for one in drawn.explanations
+        ],
+        "all_right": score.correct == score.n,
+        "files": [path.as_posix() for path in drawn.files],
+    }
+
+
+def grey_note(classes: Sequence[ClassScores], told: int, say: Labels) -> str:
+    """Why most classes are grey: what an interval of their recall looks like."""
+    n = int(median(one.support for one in classes))
+    return say(
+        "class_grey_note",
+        told=say.count(told),
+        count=say.count(len(classes)),
+        n=say.count(n),
+        interval=say.interval(wilson_interval(n, n), 0) if n else NOTHING,
+    )
+
+
+def calibration_caution(run: RunResult, say: Labels) -> str:
+    """That the temperature promises nothing, where it rests on too few images; '' elsewhere."""
+    if run.temperature == 1:
+        values = {"n": say.count(run.valid_n), "mistakes": say.count(run.valid_mistakes)}
+        return say("cal_none", **values)
+    if run.valid_n < LEAST_TO_PROMISE:
+        return say("cal_few", n=say.count(run.valid_n), least=LEAST_TO_PROMISE)
+    return ""
+
+
+def _picture(
+    picture: Picture | Explanation, explorer: Explorer, shelf: Shelf, say: Labels
+) -> dict[str, Any]:
+    return {
+        "picture": shelf.number(picture.path),
+        "path": picture.path,
+        "image": explorer.images.get(picture.path),
+        "alt": say("picture_alt", name=picture.true),
+        "true": picture.true,
+        "predicted": picture.predicted,
+        "probability": say.percent(picture.probability, 1),
+        "right": picture.right,
+    }
+
+
+def _explanation(
+    one: Explanation, run: RunResult, explorer: Explorer, shelf: Shelf, say: Labels
+) -> dict[str, Any]:
+    maps = [(one.predicted, shelf.number(one.path, run.slug))]
+    if one.of_true is not None:
+        maps.append((one.true, shelf.number(one.path + LABEL_MARK, run.slug)))
+    return {
+        **_picture(one, explorer, shelf, say),
+        "maps": [
+            {"name": name, "picture": number, "alt": say("cam_alt", name=name)}
+            for name, number in maps
+        ],
+    }

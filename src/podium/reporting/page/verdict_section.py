@@ -1,0 +1,43 @@
+"""The page's verdicts: what the study shows, every pair, looks at the test images, leaks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from podium.reporting.words.labels import Labels
+from podium.reporting.words.verdict_words import (
+    answers,
+    claim_sentence,
+    ordered_pairs,
+    pair_cells,
+    pair_headings,
+)
+from podium.results.study import StudyResults
+from podium.statistics import Pair
+
+__all__ = ["verdict_section"]
+
+
+def verdict_section(results: StudyResults, say: Labels) -> dict[str, Any] | None:
+    """What the template shows of the verdicts; None where there is no pair."""
+    verdicts = results.verdicts
+    if verdicts is None or not verdicts.pairs:
+        return None
+    return {
+        "claim": claim_sentence(verdicts, say),
+        "answers": answers(verdicts, results.questions, results.recipes, say),
+        "headings": pair_headings(say),
+        "rows": [
+            (pair_cells(pair, verdicts.labels, say), _keys(pair), pair.winner is not None)
+            for pair in ordered_pairs(verdicts)
+        ],
+    }
+
+
+def _keys(pair: Pair) -> list[Any]:
+    """What the columns of numbers are sorted by; None: by their text."""
+    f1 = pair.macro_f1.value if pair.macro_f1 is not None else -1.0
+    return [
+        None, None, pair.accuracy.value, pair.accuracy.low, pair.only_first, f1, pair.p,
+        pair.p_holm, None,
+    ]  # fmt: skip

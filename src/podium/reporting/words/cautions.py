@@ -1,0 +1,95 @@
+"""What a reader of the report must know of a figure before believing it: chance, and memory."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from podium.reporting.words.labels import Labels
+from podium.results.study import StudyResults
+from podium.runs.predictions import Predictions
+from podium.statistics.metrics import wilson_interval
+
+__all__ = ["at_chance", "imagenet_classes", "majority", "may_be_known"]
+
+LEAST_SHARE = 0.2
+"""Share of the class names that are ImageNet's before anything is said: a few are chance."""
+
+
+def majority(test: Predictions) -> tuple[str, float]:
+    """The most frequent class of the test images, and its share: what always naming it scores."""
+    label, count = Counter(test.labels.tolist()).most_common(1)[0]
+    return test.class_names[label], count / len(test)
+
+
+def at_chance(results: StudyResults, say: Labels) -> list[str]:
+    """A sentence for each run that cannot be told from always answering the most frequent class."""
+    told = []
+    for run in results.runs:
+        label, share = majority(run.test)
+        low, _ = wilson_interval(run.scores.correct, run.scores.n)
+        if low <= share:
+            told.append(
+                say(
+                    "note_chance",
+                    name=run.title,
+                    accuracy=say.percent(run.scores.accuracy, 1),
+                    interval=say.interval(run.interval),
+                    label=label,
+                    baseline=say.percent(share, 1),
+                )
+            )
+    return told
+
+
+def may_be_known(results: StudyResults, say: Labels) -> list[str]:
+    """A sentence where pre-trained contenders may have seen the test images before.
+
+    ImageNet's training set is what nearly all published weights learned from. That these very
+    pictures are in it cannot be known here; that the classes are its classes can.
+    """
+    if not any(recipe.pretrained for recipe in results.recipes.values()):
+        return []
+    known = imagenet_classes(results.class_names)
+    if len(known) < LEAST_SHARE * len(results.class_names):
+        return []
+    values = {"count": say.count(len(known)), "classes": say.count(len(results.class_names))}
+    return [say("note_imagenet", **values)]
+
+
+def imagenet_classes(names: Sequence[str]) -> list[str]:
+    """Those of the names that are one of ImageNet-1k's classes, by WordNet's number or a synonym.
+
+    Underscores, hyphens and case make no difference. Where timm, which has the list, is not
+    installed, none.
+    """
+    known = _imagenet_names()
+    return [name for name in names if _plain(name) in known]
+
+
+@cache
+def _imagenet_names() -> frozenset[str]:
+    spec = find_spec("timm")  # the list is read as text: importing timm would load torch
+    places = (spec.submodule_search_locations if spec else None) or []
+    for place in places:
+        folder = Path(place) / "data" / "_info"
+        try:
+            numbers = (folder / "imagenet_synsets.txt").read_text(encoding="utf-8").split()
+            lines = (folder / "imagenet_synset_to_lemma.txt").read_text(encoding="utf-8")
+        except OSError:
+            continue
+        wanted, found = set(numbers), set(numbers)
+        for line in lines.splitlines():
+            number, _, synonyms = line.partition("\t")
+            if number in wanted:
+                found.update(_plain(one) for one in synonyms.split(","))
+        return frozenset(found)
+    return frozenset()
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", " ", name).strip().lower()

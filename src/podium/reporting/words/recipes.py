@@ -1,0 +1,167 @@
+"""What a run was trained with, in words."""
+
+from __future__ import annotations
+
+from podium.config.settings import RunSpec
+from podium.reporting.words.labels import NOTHING, Labels
+from podium.results.study import RunResult
+from podium.statistics.calibration import Calibration, Estimate
+from podium.statistics.metrics import ClassScores, wilson_interval
+
+__all__ = [
+    "augmentation",
+    "calibration_rows",
+    "facts",
+    "pretraining",
+    "recall_interval",
+    "recipe_in_words",
+]
+
+
+def recipe_in_words(run: RunResult, say: Labels) -> str:
+    """Model, augmentation and pre-training, the latter two where there are any."""
+    parts = [run.model]
+    if run.recipe.augmentation != "none" or run.recipe.mixup or run.recipe.cutmix:
+        parts.append(augmentation(run.recipe, say))
+    if run.recipe.pretrained or run.recipe.weights is not None:
+        parts.append(pretraining(run.recipe, say))
+    return " · ".join(parts)
+
+
+def calibration_rows(run: RunResult, say: Labels) -> list[tuple[str, str, str]]:
+    """Name, value as trained and value with the temperature, of each calibration figure."""
+
+    def share(estimate: Estimate) -> str:
+        bounds = say.interval((estimate.low, estimate.high))
+        return f"{say.percent(estimate.value, 1)} ({bounds})"
+
+    def number(estimate: Estimate) -> str:
+        low, high = say.number(estimate.low, 3), say.number(estimate.high, 3)
+        return f"{say.number(estimate.value, 3)} ({low}–{high})"
+
+    def perfect(found: Calibration) -> str:
+        expected = found.expected_if_perfect
+        return say.interval((expected.low, expected.high))
+
+    before, after = run.calibration
+    return [
+        (say("cal_row_ece"), share(before.ece), share(after.ece)),
+        (say("cal_row_perfect"), perfect(before), perfect(after)),
+        (say("cal_row_nll"), number(before.nll), number(after.nll)),
+        (say("cal_row_brier"), number(before.brier), number(after.brier)),
+    ]
+
+
+def recall_interval(one: ClassScores, say: Labels) -> tuple[str, float]:
+    """The 95 % interval of a class's recall in %, and its lower end to sort by."""
+    if not one.support:
+        return NOTHING, -1.0
+    bounds = wilson_interval(round(one.recall * one.support), one.support)
+    return say.interval(bounds, 0).removesuffix(" %"), bounds[0]
+
+
+def _learning_rate(recipe: RunSpec, say: Labels) -> str:
+    """The rate, and what becomes of it."""
+    if recipe.lr_schedule == "one_cycle":
+        return f"{say.short(recipe.lr)} ({say('fact_one_cycle')})"
+    reached = recipe.lr_drop == "plateau" or (recipe.lr_drop or recipe.epochs) < recipe.epochs
+    if recipe.lr_drop is None or not reached:
+        return say.short(recipe.lr)
+    when = "plateau" if recipe.lr_drop == "plateau" else f"{say('epoch').lower()} {recipe.lr_drop}"
+    return f"{say.short(recipe.lr)} → {say.short(recipe.lr * recipe.lr_drop_factor)} ({when})"
+
+
+def _input_size(recipe: RunSpec, size: int | None, say: Labels) -> str:
+    """The side that the model is scored at, and those it trained at where they differ."""
+    if not size:
+        return NOTHING
+    text = say("fact_input_value", size=size)
+    if recipe.progressive_sizes:
+        steps = " → ".join(str(side) for side in dict.fromkeys(recipe.progressive_sizes))
+        text += f" ({say('fact_input_trained', sizes=steps)})"
+    return text
+
+
+def _fitting(recipe: RunSpec, say: Labels) -> list[tuple[str, str]]:
+    """How the weights were fitted: what is off is left out."""
+    head = []
+    if recipe.linear_probe:
+        head.append(say("fact_probe" if recipe.is_probe_alone else "fact_probe_first"))
+    if recipe.pooling == "stages":
+        head.append(say("fact_stages"))
+    facts = [(say("fact_head"), "; ".join(head))] if head else []
+    if recipe.is_probe_alone:  # no step of an optimizer is taken
+        return facts
+    facts += [
+        (say("fact_optimizer"), recipe.optimizer),
+        (say("fact_lr"), _learning_rate(recipe, say)),
+    ]
+    if recipe.layer_decay < 1:
+        facts.append((say("fact_layer_decay"), say.number(recipe.layer_decay, 2)))
+    if recipe.weight_decay:
+        spared = "" if recipe.decay_norm_bias else f" ({say('fact_decay_spared')})"
+        facts.append((say("fact_weight_decay"), f"{recipe.weight_decay:g}{spared}"))
+    if recipe.label_smoothing:
+        facts.append((say("fact_label_smoothing"), say.number(recipe.label_smoothing, 2)))
+    return facts
+
+
+def facts(run: RunResult, say: Labels) -> list[tuple[str, str]]:
+    """Name and value of everything about a run that is neither a picture nor a class's."""
+    done, recipe = run.done, run.recipe
+    size = done.get("image_size") or recipe.image_size
+    trained = done.get("trainable_parameters")
+    parameters = say.count(done.get("parameters"))
+    if trained is not None:
+        parameters += f" ({say.count(trained)})"
+    source = done.get("pretrained_source")
+    if not source:
+        source = say("scratch") if not (recipe.pretrained or recipe.weights) else NOTHING
+    device = str(done.get("device") or NOTHING)
+    if done.get("precision"):
+        device += f", {done['precision']}"
+    return [
+        (say("col_augmentation"), augmentation(recipe, say)),
+        (say("fact_weights"), str(source)),
+        (say("fact_input"), _input_size(recipe, size, say)),
+        (say("fact_parameters"), parameters),
+        *_fitting(recipe, say),
+        *([(say("fact_ema"), f"{recipe.ema:g}")] if recipe.ema else []),
+        *([(say("fact_flip_test"), say("fact_flip_test_value"))] if recipe.flip_test else []),
+        (say("fact_batch"), say.count(recipe.batch_size)),
+        (say("fact_top5"), say.percent(run.scores.top5_accuracy)),
+        (say("fact_nll"), say.number(run.scores.nll, 3)),
+        (say("fact_temperature"), say.number(run.temperature, 2)),
+        (say("fact_time"), say.duration(done.get("seconds"))),
+        (say("fact_speed"), say.number(done.get("images_per_second"), 1)),
+        (say("fact_device"), device),
+        (say("fact_scored"), str(done.get("test_scored_at") or NOTHING)),
+        (say("fact_finished"), str(done.get("finished_at") or NOTHING)),
+    ]
+
+
+def augmentation(recipe: RunSpec, say: Labels) -> str:
+    """The augmentation in words, with mixup and CutMix where they are on."""
+    names = {
+        "none": say("aug_none"),
+        "autoaugment": "AutoAugment",
+        "randaugment": "RandAugment",
+        "trivialaugment": "TrivialAugment",
+        "augmix": "AugMix",
+        "crop_flip": say("aug_crop_flip"),
+    }
+    parts = [names[recipe.augmentation]] if recipe.augmentation != "none" else []
+    for word, alpha in (("mixup", recipe.mixup), ("CutMix", recipe.cutmix)):
+        if alpha:
+            parts.append(f"{word} {say.number(alpha, 1 if round(alpha, 1) == alpha else 2)}")
+    return " + ".join(parts) or names["none"]
+
+
+def pretraining(recipe: RunSpec, say: Labels) -> str:
+    """Where the weights came from, in a word."""
+    source = say("pre_none")
+    if recipe.pretrained:
+        source = say("pre_imagenet")
+    if recipe.weights is not None:
+        source = say("pre_file")
+    return say("pre_frozen", source=source) if recipe.freeze == "backbone" else source

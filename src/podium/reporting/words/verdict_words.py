@@ -1,0 +1,301 @@
+"""Verdicts in plain sentences and table cells, for the report and the command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from podium.config.settings import RunSpec
+from podium.reporting.words.labels import Labels
+from podium.results.study import StudyResults, model_name
+from podium.runs.ledger import rescorings
+from podium.statistics import Interval, Pair, Question, Standing, Verdicts
+from podium.statistics.metrics import wilson_interval
+from podium.statistics.paired import FEW_SEEDS
+
+__all__ = [
+    "Answer",
+    "answers",
+    "claim_sentence",
+    "headline",
+    "leaks",
+    "looks",
+    "ordered_pairs",
+    "p_words",
+    "pair_cells",
+    "pair_headings",
+    "pair_sentence",
+    "place_words",
+    "points",
+    "points_interval",
+    "tied_words",
+]
+
+ENOUGH_SEEDS = 30  # a training that fails one time in ten is among so many in 96 %
+SURE = 0.001  # smaller p are given as "below"
+MOST_NAMED = 8  # in a sentence; of more, the rest is counted
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a study shows about one question."""
+
+    question: Question
+    topic: str
+    text: str
+    caveat: str
+    """What else differs between the two; empty: nothing does."""
+    decided: bool
+
+
+def points(share: float, say: Labels, digits: int = 1) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    value = 100 * share
+    text = say.number(abs(value), digits)
+    if not any(digit in text for digit in "123456789"):
+        return text
+    return f"{'+' if value > 0 else '−'}{text}"
+
+
+def points_interval(interval: Interval, say: Labels, digits: int = 1) -> str:
+    """Both ends of a difference's interval, in percentage points."""
+    low, high = (points(bound, say, digits) for bound in (interval.low, interval.high))
+    return say("v_to", low=low, high=high)
+
+
+def p_words(p: float, say: Labels) -> str:
+    """A p-value as a reader expects it: 'p = 0.043', 'p < 0.001'."""
+    if p < SURE:
+        return f"p < {say.number(SURE, 3)}"
+    return f"p = {say.number(p, 3 if p < 0.1 else 2)}"
+
+
+def place_words(standing: Standing, say: Labels) -> str:
+    """A place, or the range of places that are possible."""
+    if standing.best == standing.worst:
+        return say.count(standing.best)
+    return f"{standing.best}–{standing.worst}"
+
+
+def tied_words(standing: Standing, labels: Mapping[str, str], say: Labels) -> str:
+    """Who a contender cannot be told apart from; empty where there is nobody."""
+    if not standing.tied:
+        return ""
+    if len(standing.tied) == len(labels) - 1 > 1:
+        return say("v_tied_with_all")
+    return say("v_tied_with", names=_listed([labels[name] for name in standing.tied], say))
+
+
+def headline(verdicts: Verdicts, say: Labels) -> str:
+    """Who won, or who shares the first place."""
+    if len(verdicts.standings) < 2:
+        return ""
+    leaders = verdicts.leaders
+    n = say.count(verdicts.n)
+    if len(leaders) == 1:
+        return say("v_winner", name=leaders[0].label, n=n)
+    names = _listed([one.label for one in leaders], say)
+    key = "v_all_tied" if len(leaders) == len(verdicts.standings) else "v_leaders"
+    return say(key, names=names, n=n)
+
+
+def claim_sentence(verdicts: Verdicts, say: Labels) -> str:
+    """What the verdicts speak of: trained models, or the recipes behind them."""
+    pairs = verdicts.pairs
+    if not pairs:
+        return ""
+    holm = say("v_holm", count=len(pairs)) if len(pairs) > 1 else ""
+    if all(pair.seed_counts == (1, 1) for pair in pairs):
+        return " ".join(filter(None, [say("v_claim_models"), holm]))
+    parts = []
+    counts = [count for pair in pairs if pair.claim == "methods" for count in pair.seed_counts]
+    if counts:
+        fewest, most = min(counts), max(counts)
+        seeds = str(fewest) if fewest == most else f"{fewest}–{most}"
+        parts.append(say("v_claim_methods", seeds=seeds))
+        if fewest < FEW_SEEDS:
+            parts.append(say("v_two_seeds"))
+        if fewest < ENOUGH_SEEDS:
+            parts.append(say("v_even_seeds"))
+    if any(pair.claim == "models" for pair in pairs):
+        parts.append(say("v_claim_mixed"))
+    return " ".join(filter(None, [*parts, holm]))
+
+
+def answers(
+    verdicts: Verdicts,
+    asked: Sequence[Question],
+    recipes: Mapping[str, RunSpec],
+    say: Labels,
+) -> list[Answer]:
+    """One plain sentence for each question of a study.
+
+    Args:
+        verdicts: of its contenders.
+        asked: as `podium.statistics.questions` finds them.
+        recipes: of the contenders, by name.
+        say: the language.
+    """
+    labels = verdicts.labels
+    found = []
+    for question in asked:
+        if question.first not in labels or question.second not in labels:
+            continue  # a run that is not finished
+        pair = verdicts.pair(question.first, question.second)
+        first, second = recipes[question.first], recipes[question.second]
+        topic = say(
+            f"v_topic_{question.kind}",
+            first=model_name(first.model),
+            second=model_name(second.model),
+        )
+        also = _differences(question, first, second, say)
+        found.append(
+            Answer(
+                question,
+                topic,
+                pair_sentence(pair, labels, say),
+                say("v_also", settings=also) if also else "",
+                pair.winner is not None,
+            )
+        )
+    return found
+
+
+def pair_sentence(pair: Pair, labels: Mapping[str, str], say: Labels) -> str:
+    """Whether the first of a pair is better than the second, and how sure that is."""
+    better = pair.accuracy.value > 0
+    key = "v_tied" if pair.winner is None else "v_better" if better else "v_worse"
+    interval = points_interval(pair.accuracy, say)
+    if pair.winner is not None:  # the sentence says which way; the interval need not
+        ends = sorted((abs(pair.accuracy.low), abs(pair.accuracy.high)))
+        if pair.accuracy.low * pair.accuracy.high > 0:
+            low, high = (say.number(100 * end, 1) for end in ends)
+            interval = say("v_to", low=low, high=high)
+    return say(
+        key,
+        first=labels[pair.first],
+        second=labels[pair.second],
+        size=say.number(abs(100 * pair.accuracy.value), 1),
+        difference=points(pair.accuracy.value, say),
+        interval=interval,
+        p=p_words(pair.p_holm, say),
+        n=say.count(pair.n),
+    )
+
+
+def _differences(question: Question, first: RunSpec, second: RunSpec, say: Labels) -> str:
+    def value(recipe: RunSpec, key: str) -> str:
+        found = getattr(recipe, key)
+        if found is None:
+            return "–"
+        if key == "model":
+            return model_name(str(found))
+        if isinstance(found, float):
+            return say.short(found)
+        return str(found)
+
+    parts = [f"{key} ({value(first, key)} / {value(second, key)})" for key in question.also]
+    return ", ".join(parts)
+
+
+def ordered_pairs(verdicts: Verdicts) -> list[Pair]:
+    """All pairs, the contender with the higher accuracy first in each, the leader's pairs first."""
+    order = {standing.name: place for place, standing in enumerate(verdicts.standings)}
+    pairs = [
+        pair if order[pair.first] < order[pair.second] else verdicts.pair(pair.second, pair.first)
+        for pair in verdicts.pairs
+    ]
+    return sorted(pairs, key=lambda pair: (order[pair.first], order[pair.second]))
+
+
+def pair_headings(say: Labels) -> list[str]:
+    """Headings of the table of pairs, in the order of `pair_cells`."""
+    keys = ("first", "second", "difference", "interval", "only", "f1", "p", "p_holm", "verdict")
+    return [say(f"v_col_{key}") for key in keys]
+
+
+def pair_cells(pair: Pair, labels: Mapping[str, str], say: Labels) -> list[str]:
+    """One pair as text; the better of the two first."""
+    first, second = labels[pair.first], labels[pair.second]
+    f1 = "–"
+    if pair.macro_f1 is not None:
+        f1 = f"{points(pair.macro_f1.value, say)} ({points_interval(pair.macro_f1, say)})"
+    winner = pair.winner
+    digits = 0 if pair.claim == "models" else 1
+    return [
+        first,
+        second,
+        points(pair.accuracy.value, say),
+        points_interval(pair.accuracy, say),
+        f"{say.number(pair.only_first, digits)} / {say.number(pair.only_second, digits)}",
+        f1,
+        p_words(pair.p, say).removeprefix("p = ").removeprefix("p "),
+        p_words(pair.p_holm, say).removeprefix("p = ").removeprefix("p "),
+        say("v_verdict_tied") if winner is None else say("v_verdict_wins", name=labels[winner]),
+    ]
+
+
+def _listed(names: Sequence[str], say: Labels) -> str:
+    if len(names) > MOST_NAMED:
+        left = say.count(len(names) - MOST_NAMED + 1)
+        names = [*names[: MOST_NAMED - 1], say("v_others", count=left)]
+    if len(names) == 1:
+        return names[0]
+    comma = "; " if any("," in name for name in names) else ", "
+    return f"{comma.join(names[:-1])} {say('and')} {names[-1]}"
+
+
+def looks(results: StudyResults, say: Labels) -> dict[str, Any]:
+    """How often the test images were looked at, and which contenders were scored before."""
+    scorings = results.scorings
+    if not scorings:
+        return {"text": say("seal_unknown"), "total": "", "rows": []}
+    again = rescorings(scorings, results.spec.name)
+    reported = {(one.now.contender, one.now.seed) for one in again}
+    return {
+        "text": say("seal_again", count=len(reported)) if again else say("seal_once"),
+        "total": say(
+            "seal_total",
+            models=say.count(len({one.weights for one in scorings})),
+            n=say.count(scorings[-1].n),
+        ),
+        "rows": [
+            (
+                results.spec.label(one.now.contender)
+                if one.now.contender in results.spec.contenders
+                else one.now.contender,
+                f"{one.before.study}, {one.before.at[:16].replace('T', ' ')}",
+                say.number(100 * one.before.accuracy),
+                say.number(100 * one.now.accuracy),
+                "; ".join(one.changes) or say("seal_same"),
+            )
+            for one in again
+        ],
+    }
+
+
+def leaks(results: StudyResults, say: Labels) -> dict[str, Any] | None:
+    """Test accuracy with and without images that train or validation has, too."""
+    if results.audit is None:
+        return None
+    leaked = set(results.audit.leaked("test"))
+    rows = []
+    for run in results.runs:
+        right = run.test.predicted == run.test.labels
+        inside = [at for at, path in enumerate(run.test.paths) if path in leaked]
+        kept, n = int(right.sum()) - int(right[inside].sum()), len(right) - len(inside)
+        low_high = wilson_interval(kept, n) if n else (0.0, 1.0)
+        rows.append(
+            (
+                run.title,
+                say.number(100 * run.scores.accuracy),
+                f"{say.number(100 * kept / n)} ({say.interval(low_high)})" if n else "–",
+                f"{int(right[inside].sum())} / {len(inside)}",
+            )
+        )
+    count = len(leaked.intersection(results.runs[0].test.paths))
+    if not count:
+        return {"text": say("leak_none"), "rows": []}
+    n_all = results.runs[0].scores.n
+    return {"text": say("leak_text", count=say.count(count), n=say.count(n_all)), "rows": rows}

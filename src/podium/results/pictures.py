@@ -1,0 +1,137 @@
+"""Which pictures a report shows, chosen from a study's files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from podium.auditing.record import Audit, DuplicatePair
+from podium.data.grey import GreyWindows
+from podium.data.images import load_rgb, thumbnail_jpeg
+from podium.errors import UnreadableImageError
+from podium.runs.predictions import Predictions
+from podium.statistics.likeliest import Answers, answers
+
+__all__ = [
+    "COLUMNS",
+    "GALLERY_SEED",
+    "LEAST_WITHIN",
+    "MOST_PAIRS",
+    "MOST_SUSPECTS",
+    "ROWS",
+    "SIDE",
+    "Picture",
+    "audit_thumbnails",
+    "confident_mistakes",
+    "random_pictures",
+]
+
+
+MOST_PAIRS = 60  # shown on the page; the table holds all
+
+
+MOST_SUSPECTS = 40
+
+
+LEAST_WITHIN = 12  # pairs within a split that are shown however many there are across
+
+
+SIDE = 240  # pixels of a thumbnail: sharp at the width of half a card
+
+
+def audit_thumbnails(audit: Audit, root: Path) -> dict[str, bytes]:
+    """Small JPEGs of the pictures that the page shows, by path; of what is gone by now, none."""
+    paths = [path for pair in _shown_pairs(audit) for path in (pair.first, pair.second)]
+    if audit.labels is not None:
+        paths += [one.path for one in audit.labels.issues[:MOST_SUSPECTS]]
+    windows = GreyWindows.from_json(audit.settings.get("grey_windows"))
+    found: dict[str, bytes] = {}
+    for path in dict.fromkeys(paths):
+        if Path(path).is_absolute() or ".." in Path(path).parts:
+            continue  # an audit that somebody wrote by hand leads to no files elsewhere
+        try:
+            found[path] = thumbnail_jpeg(load_rgb(root / path, name=path, windows=windows), SIDE)
+        except UnreadableImageError:
+            continue
+    return found
+
+
+def _shown_pairs(audit: Audit) -> list[DuplicatePair]:
+    across = [pair for pair in audit.pairs if pair.across]
+    within = [pair for pair in audit.pairs if not pair.across]
+    room = max(MOST_PAIRS - len(across), LEAST_WITHIN)
+    return across[: MOST_PAIRS - min(LEAST_WITHIN, len(within))] + within[:room]
+
+
+COLUMNS = 4
+
+
+ROWS = 3
+
+
+GALLERY_SEED = 20231201  # fixed, so that all contenders and all reports show the same images
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A test image with what was said of it."""
+
+    path: str
+    jpeg: bytes
+    true: str
+    predicted: str
+    probability: float  # softmax, of the predicted class
+
+    @property
+    def right(self) -> bool:
+        return self.true == self.predicted
+
+
+def random_pictures(
+    predictions: Predictions, thumbnails: Mapping[str, bytes], said: Answers | None = None
+) -> list[Picture]:
+    """Twelve test images at random, or all where there are fewer; the choice depends on the
+    paths alone, so it is the same for every contender. `said` spares reckoning it again."""
+    stored = sorted(
+        (path, number) for number, path in enumerate(predictions.paths) if path in thumbnails
+    )
+    order = np.random.default_rng(GALLERY_SEED).permutation(len(stored))[: COLUMNS * ROWS]
+    return _pictures(predictions, thumbnails, [stored[place][1] for place in order], said)
+
+
+def confident_mistakes(
+    predictions: Predictions, thumbnails: Mapping[str, bytes], said: Answers | None = None
+) -> list[Picture]:
+    """The twelve wrong predictions with the highest probability, or fewer where there are no
+    more; images without a stored picture are passed over."""
+    wrong = [
+        number
+        for number in np.flatnonzero(predictions.predicted != predictions.labels).tolist()
+        if predictions.paths[number] in thumbnails
+    ]
+    said = answers(predictions, 1) if said is None else said
+    certainty = said.share[:, 0]
+    wrong.sort(key=lambda number: (-certainty[number], predictions.paths[number]))
+    return _pictures(predictions, thumbnails, wrong[: COLUMNS * ROWS], said)
+
+
+def _pictures(
+    predictions: Predictions,
+    thumbnails: Mapping[str, bytes],
+    numbers: Sequence[int],
+    said: Answers | None,
+) -> list[Picture]:
+    names, said = predictions.class_names, answers(predictions, 1) if said is None else said
+    return [
+        Picture(
+            path=predictions.paths[number],
+            jpeg=thumbnails[predictions.paths[number]],
+            true=names[predictions.labels[number]],
+            predicted=names[said.top[number, 0]],
+            probability=float(said.share[number, 0]),
+        )
+        for number in numbers
+    ]

@@ -1,0 +1,348 @@
+"""What a study's folder holds, read once: finished runs with their scores, and the others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from podium.auditing import Audit, read_audit
+from podium.config.settings import RunSpec, StudySpec
+from podium.errors import DataError, RunFolderError
+from podium.reporting.words.labels import Labels
+from podium.runs.folder import RunFolder, StudyFolder, read_json
+from podium.runs.ledger import Scoring, read_scorings
+from podium.runs.pictures import read_pictures
+from podium.runs.predictions import Predictions
+from podium.statistics import Question, Verdicts, judge, questions, sheet_of
+from podium.statistics.calibration import Calibration, calibration, fit_temperature
+from podium.statistics.classes import names_told_apart
+from podium.statistics.likeliest import Answers, answers
+from podium.statistics.metrics import ClassScores, Scores, per_class, scores, wilson_interval
+
+__all__ = [
+    "MODEL_NAMES",
+    "Contender",
+    "RunResult",
+    "StudyResults",
+    "Unfinished",
+    "gather",
+    "model_name",
+    "read_run",
+]
+
+State = Literal["failed", "unfinished", "not_started", "damaged"]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run: its records, its test predictions and what follows from them."""
+
+    folder: RunFolder
+    label: str  # the contender's, with the model that stood in, if one did
+    title: str  # the label, with the seed where the study has several
+    recipe: RunSpec
+    done: Mapping[str, Any]
+    history: list[dict[str, float]]
+    test: Predictions
+    scores: Scores
+    classes: tuple[ClassScores, ...]
+    valid_accuracy: float | None
+    temperature: float  # fitted on the validation images; 1 where that was not possible
+    valid_n: int = 0  # images it was fitted on
+    valid_mistakes: int = 0  # among them; without one, nothing can be fitted
+
+    @cached_property
+    def calibration(self) -> tuple[Calibration, Calibration]:
+        """On the test images: as trained, and with the temperature."""
+        return calibration(self.test), calibration(self.test, self.temperature)
+
+    @cached_property
+    def answers(self) -> Answers:
+        """The likeliest classes of every test image."""
+        return answers(self.test)
+
+    @cached_property
+    def explanations(self) -> dict[str, bytes]:
+        """Grad-CAM pictures of test images by key; empty where none were made."""
+        return read_pictures(self.folder.explanations)
+
+    @cached_property
+    def told(self) -> frozenset[str]:
+        """Names of the classes whose recall can be told from that of the others."""
+        return names_told_apart(self.classes)
+
+    @property
+    def slug(self) -> str:
+        """The start of the names of this run's files."""
+        return f"{self.folder.contender}-seed-{self.folder.seed}"
+
+    @property
+    def model(self) -> str:
+        return model_name(str(self.done.get("model") or self.recipe.model))
+
+    @property
+    def stood_in_for(self) -> str | None:
+        wanted = self.done.get("stood_in_for")
+        return model_name(str(wanted)) if wanted else None
+
+    @property
+    def best_epoch(self) -> int | None:
+        best = self.done.get("best_epoch")
+        return int(best) if best else None
+
+    @property
+    def train_accuracy(self) -> float | None:
+        """In the best epoch, 0..1."""
+        rows = {int(row["epoch"]): row["train_accuracy"] for row in self.history}
+        return rows.get(self.best_epoch or 0)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of the test accuracy, 0..1."""
+        return wilson_interval(self.scores.correct, self.scores.n)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """The finished runs of one contender, one a seed."""
+
+    name: str
+    label: str
+    runs: tuple[RunResult, ...]
+
+    @property
+    def accuracy(self) -> float:
+        """Test accuracy over all its runs, 0..1: of one run, its own."""
+        correct = sum(run.scores.correct for run in self.runs)
+        return correct / sum(run.scores.n for run in self.runs)
+
+    @property
+    def valid_accuracy(self) -> float | None:
+        """Mean over its runs, 0..1, where it is known of all of them."""
+        known = [run.valid_accuracy for run in self.runs if run.valid_accuracy is not None]
+        return sum(known) / len(known) if len(known) == len(self.runs) else None
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A run without a result. `message` is what failed; `epochs` how many it has behind it."""
+
+    title: str
+    state: State
+    message: str
+    epochs: int
+    wanted: int
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """All that the report is made from."""
+
+    folder: StudyFolder
+    spec: StudySpec
+    data: Mapping[str, Any]
+    contenders: tuple[Contender, ...]
+    unfinished: tuple[Unfinished, ...]
+    verdicts: Verdicts | None  # none where the contenders' test images differ
+    audit: Audit | None
+    scorings: tuple[Scoring, ...]  # looks at these test images, oldest first
+
+    @cached_property
+    def questions(self) -> list[Question]:
+        """What the study asks of its finished contenders."""
+        return questions(self.recipes, {one.name: one.valid_accuracy for one in self.contenders})
+
+    @property
+    def recipes(self) -> dict[str, RunSpec]:
+        """What each finished contender trained, with the model that stood in, if one did."""
+        return {
+            one.name: one.runs[0].recipe.model_copy(
+                update={"model": one.runs[0].done.get("model") or one.runs[0].recipe.model}
+            )
+            for one in self.contenders
+        }
+
+    @property
+    def title(self) -> str:
+        return self.spec.title or self.spec.name
+
+    @property
+    def runs(self) -> tuple[RunResult, ...]:
+        return tuple(run for contender in self.contenders for run in contender.runs)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.runs[0].test.class_names
+
+    @property
+    def ranking(self) -> list[Contender]:
+        """Highest test accuracy first; of equals, the study's order."""
+        return sorted(self.contenders, key=lambda contender: -contender.accuracy)
+
+
+def gather(folder: StudyFolder, say: Labels) -> StudyResults:
+    """Read a study's folder; `say` gives the word for seed.
+
+    Raises:
+        RunFolderError: it is no study's folder, or no run in it has a result.
+    """
+    spec = folder.read_spec()
+    labels = _distinct_labels(spec)
+    contenders, unfinished = [], []
+    for name, recipe in spec.contenders.items():
+        runs = []
+        for seed in spec.seeds:
+            run = folder.run(name, seed)
+            suffix = f", {say('col_seed').lower()} {seed}" if len(spec.seeds) > 1 else ""
+            if not run.is_done():
+                unfinished.append(_why_unfinished(run, labels[name] + suffix, recipe))
+                continue
+            try:
+                runs.append(read_run(run, labels[name], suffix, recipe))
+            except (RunFolderError, DataError, TypeError, ValueError) as error:
+                title = labels[name] + suffix
+                unfinished.append(Unfinished(title, "damaged", str(error), 0, recipe.most_epochs))
+        if runs:
+            contenders.append(Contender(name, runs[0].label, tuple(runs)))
+    if not contenders:
+        raise RunFolderError(_nothing_to_report(folder.path, unfinished))
+    data = folder.read_data() if folder.data.is_file() else {}
+    return StudyResults(
+        folder,
+        spec,
+        data,
+        tuple(contenders),
+        tuple(unfinished),
+        _judge(contenders),
+        _audit(folder, data),
+        tuple(read_scorings(folder.path, str(data.get("test_fingerprint")))),
+    )
+
+
+def _judge(contenders: list[Contender]) -> Verdicts | None:
+    by_name = [
+        (
+            one.name,
+            one.label,
+            one.runs[0].recipe,
+            one.valid_accuracy,
+            {run.folder.seed: run.test for run in one.runs},
+        )
+        for one in contenders
+    ]
+    try:
+        return judge(sheet_of(by_name))
+    except DataError:  # runs of a folder that was put together by hand
+        return None
+
+
+def _audit(folder: StudyFolder, data: Mapping[str, Any]) -> Audit | None:
+    """The audit of the study's images, if it was made and is of these very images."""
+    if not folder.audit.is_file():
+        return None
+    try:
+        audit = read_audit(folder.audit)
+    except DataError:
+        return None
+    return audit if audit.fingerprint == data.get("fingerprint") else None
+
+
+def _distinct_labels(spec: StudySpec) -> dict[str, str]:
+    """A label for each contender; two that share one get their keys behind it."""
+    labels = {name: spec.label(name) for name in spec.contenders}
+    often = Counter(labels.values())
+    return {
+        name: f"{label} ({name})" if often[label] > 1 else label for name, label in labels.items()
+    }
+
+
+def read_run(run: RunFolder, label: str, suffix: str, recipe: RunSpec) -> RunResult:
+    """Read one finished run.
+
+    Args:
+        run: its folder.
+        label: the contender's.
+        suffix: of the title, behind the label.
+        recipe: of the contender.
+
+    Raises:
+        RunFolderError, DataError: a file of it is missing or damaged.
+    """
+    done = run.read_done()
+    if done.get("stood_in_for"):
+        # in every figure and table: the label alone would name a model that was not used
+        label = f"{label} [{model_name(str(done.get('model')))}]"
+    test = run.read_predictions("test")
+    valid, temperature = None, float(done.get("temperature") or 0.0)
+    valid_n = mistakes = 0
+    if run.predictions("valid").is_file():
+        held_out = run.read_predictions("valid")
+        found = scores(held_out)
+        valid, valid_n, mistakes = found.accuracy, found.n, found.n - found.correct
+        temperature = temperature or fit_temperature(held_out)  # a run of an earlier version
+    return RunResult(
+        folder=run,
+        label=label,
+        title=label + suffix,
+        recipe=recipe,
+        done=done,
+        history=run.read_history() if run.history.is_file() else [],
+        test=test,
+        scores=scores(test),
+        classes=tuple(per_class(test)),
+        valid_accuracy=valid,
+        temperature=temperature or 1.0,
+        valid_n=valid_n,
+        valid_mistakes=mistakes,
+    )
+
+
+def _why_unfinished(run: RunFolder, title: str, recipe: RunSpec) -> Unfinished:
+    epochs = 0
+    if run.history.is_file():
+        try:
+            epochs = len(run.read_history())
+        except RunFolderError:
+            epochs = 0
+    if run.failed.is_file():
+        try:
+            failed = read_json(run.failed)
+            message = str(failed.get("message") or failed.get("reason") or "")
+        except (RunFolderError, AttributeError) as error:
+            message = str(error)
+        return Unfinished(title, "failed", message, epochs, recipe.most_epochs)
+    state: State = "unfinished" if epochs or run.last.is_file() else "not_started"
+    return Unfinished(title, state, "", epochs, recipe.most_epochs)
+
+
+def _nothing_to_report(path: Path, unfinished: list[Unfinished]) -> str:
+    states = {"unfinished": "not finished", "not_started": "not started"}
+    told = [
+        f"  {run.title}: {states.get(run.state, run.state)}"
+        + (f" ({run.message})" if run.message else "")
+        for run in unfinished
+    ]
+    return "\n".join(
+        [
+            f"{path}: expected at least one finished run, found none of {len(unfinished)}. "
+            "There is nothing to report yet; `podium run` goes on with what is not done.",
+            *told,
+        ]
+    )
+
+
+MODEL_NAMES = {
+    "efficientnet_lite0": "EfficientNet-Lite0",
+    "inception_resnet": "InceptionResNet",
+    "resnet18": "ResNet-18",
+    "simple_resnet": "SimpleResNet",
+}
+
+
+def model_name(model: str) -> str:
+    """How a model is called in print; a timm name stays as it is."""
+    return MODEL_NAMES.get(model, model)

@@ -1,0 +1,186 @@
+"""The sealed test set: every look at it is written down, and shown.
+
+A test accuracy means what it says only if nothing was chosen with it in sight. Podium cannot
+forbid a second look, but it can remember it: each scoring of test images is one line of
+`test-scorings.jsonl` beside the studies, by content of the images, so that neither another
+study's name nor a removed folder hides it. Each study keeps a copy of the lines of its images.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from podium.config.settings import RunSpec
+from podium.errors import StorageError
+from podium.runs.folder import RunFolder, write_text
+
+__all__ = ["LEDGER", "Rescoring", "Scoring", "keep_copy", "read_scorings", "record", "rescorings"]
+
+LEDGER = "test-scorings.jsonl"
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """One time that test images were looked at."""
+
+    at: str
+    """ISO 8601, UTC."""
+    study: str
+    contender: str
+    seed: int
+    recipe: dict[str, Any]
+    weights: str
+    """SHA-256 of the weights' file."""
+    images: str
+    """Fingerprint of the test images and their labels; see `DataIndex.split_fingerprint`."""
+    n: int
+    accuracy: float
+    """0..1."""
+    by: Literal["run", "evaluate"]
+
+
+@dataclass(frozen=True)
+class Rescoring:
+    """A contender that was scored before with other weights."""
+
+    before: Scoring
+    now: Scoring
+    changes: tuple[str, ...]
+    """Settings that differ, as 'key: old -> new'; empty: trained anew with the same recipe."""
+
+
+def record(
+    run: RunFolder,
+    *,
+    images: str,
+    n: int,
+    accuracy: float,
+    at: str,
+    recipe: dict[str, Any],
+    by: Literal["run", "evaluate"],
+) -> None:
+    """Write one scoring down, in the ledger of all studies beside the run's.
+
+    Args:
+        run: what was scored.
+        images: fingerprint of the test images.
+        n: how many they are.
+        accuracy: that came out, 0..1.
+        at: the time.
+        recipe: of the run, plain values.
+        by: the command that looked.
+    """
+    scoring = Scoring(
+        at=at,
+        study=run.path.resolve().parent.parent.name,
+        contender=run.contender,
+        seed=run.seed,
+        recipe=recipe,
+        weights=_digest(run.best),
+        images=images,
+        n=n,
+        accuracy=accuracy,
+        by=by,
+    )
+    _append(run.path.resolve().parent.parent.parent / LEDGER, scoring)
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _append(ledger: Path, scoring: Scoring) -> None:
+    """One write of one line to a file opened for appending: processes do not tear each other's."""
+    try:
+        descriptor = os.open(ledger, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            size = os.fstat(descriptor).st_size
+            torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"  # by a full disk
+            line = (("\n" if torn else "") + _line(scoring)).encode("utf-8")
+            if os.write(descriptor, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise StorageError(ledger, error) from None
+
+
+def _line(scoring: Scoring) -> str:
+    return json.dumps(asdict(scoring), ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def read_scorings(study: Path, images: str) -> list[Scoring]:
+    """All that is known of looks at these test images, oldest first.
+
+    Args:
+        study: a study's folder; its own copy and the ledger beside it are read.
+        images: fingerprint of the test images.
+    """
+    found: dict[str, Scoring] = {}
+    for ledger in (study.resolve().parent / LEDGER, study / LEDGER):
+        for scoring in _read(ledger):
+            if scoring.images == images:
+                found[_line(scoring)] = scoring
+    return sorted(found.values(), key=lambda scoring: scoring.at)
+
+
+def _read(ledger: Path) -> Iterable[Scoring]:
+    try:
+        lines = ledger.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        try:
+            yield Scoring(**json.loads(line))
+        except (ValueError, TypeError):  # a torn last line, or another version's
+            continue
+
+
+def keep_copy(study: Path, images: str) -> None:
+    """Keep the looks at a study's test images in its folder, for reports on other machines."""
+    scorings = read_scorings(study, images)
+    if scorings:
+        write_text(study / LEDGER, "".join(map(_line, scorings)))
+
+
+def rescorings(scorings: Sequence[Scoring], study: str) -> list[Rescoring]:
+    """Which of a study's contenders were scored before with other weights, and what changed.
+
+    Contenders are the same if they share name and seed, in whichever study: a changed contender
+    needs a new study or an emptied folder.
+
+    Args:
+        scorings: of one set of test images, oldest first.
+        study: name of the study that is reported.
+    """
+    last = {(one.contender, one.seed): one for one in scorings if one.study == study}
+    found = []
+    for (contender, seed), now in last.items():
+        seen = {now.weights}
+        for before in scorings:
+            same = (before.contender, before.seed) == (contender, seed)
+            if same and before.at <= now.at and before.weights not in seen:
+                seen.add(before.weights)
+                found.append(Rescoring(before, now, _changes(before, now)))
+    return sorted(found, key=lambda one: one.before.at)
+
+
+def _changes(before: Scoring, now: Scoring) -> tuple[str, ...]:
+    try:
+        return tuple(RunSpec.model_validate(now.recipe).changes_from(before.recipe))
+    except ValueError:  # settings of another version
+        keys = sorted({*before.recipe, *now.recipe})
+        return tuple(
+            f"{key}: {before.recipe.get(key)} -> {now.recipe.get(key)}"
+            for key in keys
+            if before.recipe.get(key) != now.recipe.get(key)
+        )

@@ -1,0 +1,112 @@
+"""What one trained model said of every image of a split, in memory and as a file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from podium.errors import RunFolderError
+from podium.runtime.files import (
+    atomic_write,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+__all__ = ["Predictions", "SplitName"]
+
+
+SplitName = Literal["valid", "test"]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What one trained model said of every image of a split.
+
+    `logits` has shape (n, classes), float32; `labels` (n,) holds indices into `class_names`;
+    `paths` are relative to the data set's root, with '/'.
+    """
+
+    class_names: tuple[str, ...]
+    paths: tuple[str, ...]
+    labels: npt.NDArray[np.int64]
+    logits: npt.NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        if self.logits.shape != (len(self.paths), len(self.class_names)):
+            raise ValueError(
+                f"logits of shape {self.logits.shape} do not fit {len(self.paths)} images "
+                f"of {len(self.class_names)} classes"
+            )
+        if self.labels.shape != (len(self.paths),):
+            raise ValueError(f"{self.labels.shape} labels do not fit {len(self.paths)} images")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def predicted(self) -> npt.NDArray[np.int64]:
+        """Index of the largest logit of each image, shape (n,)."""
+        import numpy as np
+
+        return np.asarray(self.logits.argmax(axis=1), dtype=np.int64)
+
+    @property
+    def probabilities(self) -> npt.NDArray[np.float64]:
+        """Softmax of the logits, shape (n, classes), in double precision."""
+        import numpy as np
+
+        shifted = self.logits.astype(np.float64)
+        shifted -= shifted.max(axis=1, keepdims=True)
+        exponentials = np.exp(shifted)
+        return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
+
+    def write(self, path: Path) -> None:
+        """Write a Parquet file with the columns path, label (a class name) and logits."""
+        import numpy as np
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        names = np.asarray(self.class_names, dtype=object)
+        flat = pa.array(np.ascontiguousarray(self.logits, dtype=np.float32).reshape(-1))
+        table = pa.table(
+            {
+                "path": pa.array(list(self.paths), pa.string()),
+                "label": pa.array(list(names[self.labels]), pa.string()),
+                "logits": pa.FixedSizeListArray.from_arrays(flat, len(self.class_names)),
+            },
+            metadata={"class_names": json.dumps(self.class_names)},
+        )
+        atomic_write(path, lambda file: pq.write_table(table, file))
+
+    @classmethod
+    def read(cls, path: Path) -> Predictions:
+        """Read what `write` wrote.
+
+        Raises:
+            RunFolderError: the file is missing or is not such a table.
+        """
+        import numpy as np
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            table = pq.read_table(path)
+            names = tuple(json.loads(table.schema.metadata[b"class_names"]))
+            index = {name: number for number, name in enumerate(names)}
+            labels = [index[name] for name in table.column("label").to_pylist()]
+            flat = table.column("logits").combine_chunks().flatten().to_numpy()
+            return cls(
+                class_names=names,
+                paths=tuple(table.column("path").to_pylist()),
+                labels=np.asarray(labels, dtype=np.int64),
+                logits=flat.reshape(len(table), len(names)).astype(np.float32),
+            )
+        except FileNotFoundError:
+            raise RunFolderError(f"{path} is missing; is the run finished?") from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as e:
+            raise RunFolderError(f"{path} is no predictions file of Podium's ({e}).") from None

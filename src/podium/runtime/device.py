@@ -1,0 +1,242 @@
+"""What this machine offers: device, arithmetic, workers. Chosen once, then told to the user."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import json
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from podium.config.settings import Machine
+from podium.errors import ConfigError, RunFolderError
+from podium.runs.folder import read_json, write_json
+from podium.runtime.cache import cache_root
+from podium.runtime.threads import usable_cores
+
+__all__ = [
+    "Device",
+    "choose_device",
+    "choose_precision",
+    "choose_workers",
+    "has_fast_bf16",
+    "worst_bf16_error",
+]
+
+BF16_TOLERANCE = 0.05  # bf16 keeps 8 bits, so sums are off by about 0.3 %; wrong kernels by all
+
+# Fabric's names for what we call fp32, bf16 and fp16.
+FABRIC_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where a run trains: `kind` is cpu, cuda or mps; `index` the first device's number."""
+
+    kind: str
+    index: int
+    count: int
+
+    @property
+    def torch(self) -> torch.device:
+        return (
+            torch.device(self.kind, self.index) if self.kind == "cuda" else torch.device(self.kind)
+        )
+
+    def describe(self) -> str:
+        """A name for the report, such as 'cpu' or 'NVIDIA A100 x 2'."""
+        name = torch.cuda.get_device_name(self.index) if self.kind == "cuda" else self.kind
+        return name if self.count == 1 else f"{name} x {self.count}"
+
+
+def choose_device(machine: Machine) -> Device:
+    """Pick the device that `machine` asks for, or the fastest kind that is there.
+
+    Raises:
+        ConfigError: the device is unknown, is not there, or cannot do the precision asked for.
+    """
+    kind, _, number = machine.device.partition(":")
+    have = {
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+        "cpu": usable_cores(),
+    }
+    if kind == "auto":
+        kind = next(name for name, count in have.items() if count)
+    if kind not in have or (number and not number.isdigit()) or (number and kind != "cuda"):
+        raise ConfigError(f"--device {machine.device!r}: expected auto, cpu, cuda, cuda:N or mps.")
+    index = int(number or 0)
+    # one process a core is the most that makes sense on a CPU; a GPU process needs its own GPU
+    if not have[kind] or index + machine.devices > have[kind]:
+        there = ", ".join(f"{count} x {name}" for name, count in have.items() if count)
+        raise ConfigError(
+            f"--device {machine.device} --devices {machine.devices}: this machine has {there}. "
+            "Ask for fewer devices, or use --device cpu."
+        )
+    if machine.precision == "fp16" and kind != "cuda":
+        raise ConfigError(f"--precision fp16 needs a CUDA GPU, and this is {kind}. Use auto.")
+    if kind == "cuda":
+        _let_fp32_be_fp32()
+    return Device(kind, index, machine.devices)
+
+
+def _let_fp32_be_fp32() -> None:
+    """Keep cuDNN, in this process, from rounding fp32 or choosing kernels by chance.
+
+    By default its convolutions multiply fp32 values as TF32, with 10 bits: a thousand times the
+    error that a report's figures, the folding of batch norms and `--precision fp32` count on. And
+    some of its gradients add up in an order that differs from run to run, so that no training
+    could be resumed to the same bits.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+
+
+def choose_workers(machine: Machine, device: Device, *, decoding: bool = True) -> int:
+    """Number of processes that make batches for each device.
+
+    Args:
+        machine: may fix the number.
+        device: a GPU waits for nothing else, and gets all cores but one, up to 8.
+        decoding: pictures are decoded from their files; not so where they are cached.
+    """
+    if machine.workers is not None:
+        return machine.workers
+    cores = usable_cores()
+    # On a CPU the training step already uses every core. One worker then hides the decoding
+    # behind it; more of them only take turns. Decoded pictures are varied so fast that a worker
+    # costs more, by holding up the step's threads, than it saves.
+    if device.kind == "cpu":
+        own = cores // device.count
+        return min(own // 2, 1) if decoding else own // 8
+    return max(1, min(8, cores // device.count - 1))
+
+
+def choose_precision(
+    machine: Machine, device: Device, module: nn.Module, image_size: int
+) -> tuple[str, str]:
+    """Pick the arithmetic of training and say why.
+
+    `auto` takes bf16 where the processor multiplies it in hardware and every layer of the model,
+    at its own shapes, agrees with fp32; fp16 on GPUs that have no bf16; fp32 elsewhere. What the
+    check of a model found is remembered for this machine, device and version of torch.
+
+    Returns:
+        `(precision, reason)`: fp32, bf16 or fp16, and a sentence.
+    """
+    wanted = machine.precision
+    if wanted != "auto":
+        return wanted, "as asked"
+    if not has_fast_bf16(device.kind):
+        if device.kind == "cuda":
+            return "fp16", "this GPU has no bf16"
+        return "fp32", f"no bf16 arithmetic on this {device.kind}"
+    error, layer = _known_bf16_error(module, device, image_size)
+    measured = f"its layers agree with fp32 within {100 * error:.2g} %"
+    if error < BF16_TOLERANCE:
+        return "bf16", measured
+    return "fp32", f"bf16 is off by {100 * error:.2g} % in {layer} on this machine"
+
+
+def has_fast_bf16(kind: str) -> bool:
+    """Whether cpu, cuda or mps multiplies bf16 in hardware here.
+
+    Emulated, it takes 20 to 65 times as long as fp32.
+    """
+    if kind == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if kind == "cpu":
+        # AVX-512 without these instructions emulates bf16, slower than fp32 is
+        capabilities = torch.cpu.get_capabilities()
+        return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return False
+
+
+def _known_bf16_error(module: nn.Module, device: Device, image_size: int) -> tuple[float, str]:
+    """`worst_bf16_error`, which takes 0.3 to 0.8 s, or what it found here before."""
+    place = _bf16_record(module, device, image_size)
+    try:
+        known = read_json(place)
+        return float(known["error"]), str(known["layer"])
+    except (RunFolderError, KeyError, TypeError, ValueError):  # damaged or not there: look again
+        error, layer = worst_bf16_error(module, device.torch, image_size)
+    with contextlib.suppress(OSError, ValueError):  # an error of nan is no JSON, and is not kept
+        write_json(place, {"error": error, "layer": layer})
+    return error, layer
+
+
+def _bf16_record(module: nn.Module, device: Device, image_size: int) -> Path:
+    """Where the check is remembered: named by all that decides which kernels run on what."""
+    hardware: object = torch.cpu.get_capabilities()
+    if device.kind == "cuda":
+        hardware = [torch.cuda.get_device_name(device.index), torch.version.cuda,
+                    torch.backends.cudnn.version()]  # type: ignore[no-untyped-call]  # fmt: skip
+    kernels = [torch.__version__, platform.node(), device.kind, hardware, torch.get_num_threads()]
+    key = json.dumps([kernels, image_size, str(module)], sort_keys=True, default=str)
+    return cache_root() / "bf16" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
+
+
+def worst_bf16_error(
+    module: nn.Module, device: torch.device, image_size: int, *, batch: int = 4
+) -> tuple[float, str]:
+    """Run every convolution and linear layer in bf16 and in fp32, forwards and backwards.
+
+    Layer by layer, each on the fp32 input that it gets in this model: over a whole network the
+    rounding of a healthy processor is amplified until it looks like an error.
+
+    Args:
+        module: the model; a copy is used and the original is not touched.
+        device: where to compute.
+        image_size: side of the noise images that are fed in, pixels.
+        batch: how many of them.
+
+    Returns:
+        `(error, layer)`: the largest relative error (L2) of an output, an input's gradient or a
+        weight's gradient, and the name of its layer.
+    """
+    model = copy.deepcopy(module).to(device).to(memory_format=torch.channels_last).eval()
+    inputs: dict[str, torch.Tensor] = {}
+    seen: set[str] = set()
+
+    def remember(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
+        def hook(layer: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+            kind = f"{layer} {tuple(given[0].shape)}"  # the same work is not done twice
+            if kind not in seen:
+                seen.add(kind)
+                inputs[name] = given[0].detach()
+
+        return hook
+
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.register_forward_pre_hook(remember(name))
+            layer.weight.requires_grad_(True)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(batch, 3, image_size, image_size, generator=generator).to(device)
+    with torch.no_grad():
+        model(images.contiguous(memory_format=torch.channels_last))
+    worst = (0.0, "")
+    for name, given in inputs.items():
+        layer = model.get_submodule(name)
+        layer._forward_pre_hooks.clear()
+        exact, rounded = (_layer_step(layer, given, low) for low in (False, True))
+        for a, b in zip(exact, rounded, strict=True):
+            worst = max(worst, (float((a - b).norm() / a.norm().clamp_min(1e-12)), name))
+    return worst
+
+
+def _layer_step(layer: nn.Module, given: torch.Tensor, low: bool) -> list[torch.Tensor]:
+    """Output, input's gradient and weight's gradient of one layer, as fp32."""
+    x = given.clone().requires_grad_(True)
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=low):
+        y = layer(x)
+    upstream = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).to(y)
+    gradients = torch.autograd.grad(y, [x, layer.get_parameter("weight")], upstream)
+    return [tensor.detach().float() for tensor in (y, *gradients)]

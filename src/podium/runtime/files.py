@@ -1,0 +1,132 @@
+"""Files that a kill cannot tear, what the disk says in words, and texts in their encodings."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from podium.errors import RunFolderError, StorageError, chain
+
+__all__ = [
+    "atomic_write",
+    "make_folder",
+    "read_json",
+    "remove_temporaries",
+    "utc_now",
+    "write_json",
+    "write_text",
+]
+
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
+
+
+def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Call `write` on a new file beside `path`, then put that in its place.
+
+    The file is synced before it gets its name and the folder after, so that after a kill or a
+    power cut at any instant `path` is either its old self or its new self, never a part. A kill
+    may leave the new file behind, which `remove_temporaries` takes away.
+
+    Raises:
+        StorageError: the disk is full or broken, or the folder may not be written. `path` is as
+            it was.
+    """
+    handled = sys.exc_info()[1]  # an error that the caller is dealing with is not ours
+    try:
+        make_folder(path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        temporary = Path(name)
+        try:
+            with open(handle, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would hide results from a group
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        _sync_folder(path.parent)
+    except StorageError:
+        raise
+    except Exception as error:
+        # what the system said, also where a library put its own error on top of it
+        for cause in chain(error, handled):
+            if isinstance(cause, OSError):
+                raise StorageError(path, cause) from error
+        raise
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, as lasting as the files in it will be.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
+    if path.is_dir():
+        return
+    try:
+        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+        for folder in missing:
+            _sync_folder(folder.parent)
+    except OSError as error:
+        raise StorageError(path, error) from None
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Take away what a kill left behind in a folder; call it only as the folder's sole writer."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if _TEMPORARY.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # Windows has no handle on a folder to sync
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically, with the line ends as given."""
+    atomic_write(path, lambda file: file.write(text.encode("utf-8")))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def utc_now() -> str:
+    """The time, as ISO 8601 in UTC to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        RunFolderError: it is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunFolderError(f"{path} is missing; expected a file that Podium wrote.") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunFolderError(f"{path} cannot be read as JSON ({error}).") from None

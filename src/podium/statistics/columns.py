@@ -1,0 +1,238 @@
+"""A table of predictions: what its columns hold, classes, scores of classes, or neither."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from podium.config.text import decode_text
+from podium.errors import DataError
+from podium.statistics.vocabulary import as_number, class_key, some
+
+__all__ = ["answers_in", "read_rows"]
+
+Cells = tuple[str, ...]
+Numbers = npt.NDArray[np.float64]
+
+NEVER = frozenset(("nan", "<na>", "nat", "#n/a"))
+"""What programs write for a value that is not there."""
+SELDOM = frozenset(("none", "null", "na", "n/a", "-", "?"))
+"""The same, where no image is of a class of that name."""
+
+MISSING = NEVER | SELDOM
+
+SIGNS = "_:./|- "
+"""May stand between a model's name and a class in a column's name."""
+
+
+def read_rows(path: Path) -> list[list[str]]:
+    """The cells of a CSV file in UTF-8 or UTF-16, separated by comma, semicolon or tab.
+
+    Raises:
+        OSError, ValueError, csv.Error: it cannot be read; the message says why.
+    """
+    text = decode_text(path.read_bytes())
+    head = text.split("\n", 1)[0]
+    sign = ","
+    for other in (";", "\t"):  # spreadsheets of many languages take one of these
+        names = {name.strip().lower() for name in next(csv.reader([head], delimiter=other), [])}
+        sign = other if {"path", "label"} <= names else sign
+    return list(csv.reader(io.StringIO(text, newline=""), delimiter=sign))
+
+
+def answers_in(
+    columns: Mapping[str, Cells], labels: Cells, stem: str
+) -> tuple[dict[str, Cells], list[str]]:
+    """The predicted classes of each model in a table.
+
+    Columns of numbers that are named after the classes (`cat`, or `net_cat` of the model net) are
+    scores such as probabilities or logits: the highest is the model's answer. Any other column of
+    fractions is a confidence or the like, and not used.
+
+    Args:
+        columns: by name, the cells of all columns but path and label.
+        labels: the true classes.
+        stem: what to call a model whose columns are named after the classes alone.
+
+    Returns:
+        `(answers, notices)`: the cells of each model, and how columns were understood.
+
+    Raises:
+        DataError: a column holds neither classes nor scores, or a label or answer is missing.
+    """
+    _refuse_missing("label", labels, {cell for cells in columns.values() for cell in cells})
+    classes = {class_key(name): name for name in sorted(set(labels), reverse=True)}
+    numbers = {name: values for name, cells in columns.items()
+               if (values := _numbers(cells)) is not None}  # fmt: skip
+    classless = {name for name, values in numbers.items()
+                 if not _are_classes(columns[name], values, classes)}  # fmt: skip
+    scores = _scores(numbers, classless, classes, set(labels))
+    scored = {column for by_class in scores.values() for column in by_class.values()}
+    answers: dict[str, Cells] = {}
+    notices = []
+    for name, cells in columns.items():
+        if name in scored:
+            continue
+        if name in classless:
+            notices.append(_not_used(name, numbers[name], labels))
+            continue
+        _refuse_missing(name, cells, set(labels))
+        answers[name] = cells
+    for model, by_class in scores.items():
+        name = model or stem
+        highest = _highest(name, by_class, numbers)
+        twin = next((one for one, cells in answers.items() if cells == highest), None)
+        told = f"Columns {some(by_class.values())} are scores of the classes"
+        if twin is not None:
+            notices.append(f"{told}; their highest is what {twin!r} answers. Not used.")
+        elif name in answers:
+            raise DataError(
+                f"{told} by {name!r}, and a column {name!r} answers otherwise. Drop one of them."
+            )
+        else:
+            notices.append(f"{told}: the highest is the answer of {name!r}.")
+            answers[name] = highest
+    if len(classes) > 1 and set(classes) <= set(map(class_key, answers)):
+        raise DataError(
+            f"The columns {some(answers)} are named after the classes and hold classes. Name "
+            "them after models, or write the predicted class of one model in one column."
+        )
+    if not answers:
+        raise DataError(
+            f"The columns {some(columns)} hold numbers, and the labels are "
+            f"{some(sorted(set(labels)))}. Expected the predicted class in every cell; or a column "
+            "of scores for every class, named after it (NAME_CLASS for the model NAME)."
+        )
+    return answers, notices
+
+
+def _numbers(cells: Cells) -> Numbers | None:
+    """The numbers in a column, NaN for what is missing; None where there is anything else."""
+    values = np.full(len(cells), math.nan)
+    for at, cell in enumerate(cells):
+        value = math.nan if cell.lower() in MISSING else as_number(cell)
+        if value is None:
+            return None
+        values[at] = value
+    return None if np.isnan(values).all() else values
+
+
+def _are_classes(cells: Cells, values: Numbers, classes: Mapping[str, str]) -> bool:
+    """Whether a column of numbers holds classes: 2.0 is class 2, and 0.93 none of 0, 1 and 2."""
+    counted = all((value := as_number(name)) is not None and value.is_integer()
+                  for name in classes.values())  # fmt: skip
+    if counted:
+        return _are_whole(values)
+    return any(class_key(cell) in classes for cell in set(cells))
+
+
+def _are_whole(values: Numbers) -> bool:
+    there = values[~np.isnan(values)]
+    return bool((there == np.rint(there)).all())
+
+
+def _scores(
+    numbers: Mapping[str, Numbers],
+    classless: set[str],
+    classes: Mapping[str, str],
+    names: Collection[str],
+) -> dict[str, dict[str, str]]:
+    """By model and class, the columns of scores; only of models with one for every label.
+
+    Args:
+        numbers: the columns of numbers.
+        classless: those of them that hold no classes.
+        classes: the labels' names by `class_key`.
+        names: the labels' names.
+    """
+    models: dict[str, dict[str, str]] = {}
+    for column in numbers:
+        for model, rest in _readings(column):
+            name = rest if rest in names else classes.get(class_key(rest))
+            if name is not None:
+                models.setdefault(model, {})[name] = column
+                break
+    # net_0, net_1 and net_2 may be three models that answer 0, 1 or 2
+    whole = {model: by_class for model, by_class in models.items()
+             if len(by_class) == len(names) > 1
+             and not classless.isdisjoint(by_class.values())}  # fmt: skip
+    taken = {column for by_class in whole.values() for column in by_class.values()}
+    for model, by_class in whole.items():
+        others = {rest: column for column in numbers if column in classless - taken
+                  for name, rest in _readings(column) if name == model}  # fmt: skip
+        taken |= _absent_classes(by_class, others, numbers)
+    return whole
+
+
+def _readings(column: str) -> list[tuple[str, str]]:
+    """All the ways to take a name as (model, class); without a model first."""
+    return [("", column)] + [
+        (column[:at], column[at + 1 :]) for at, sign in enumerate(column) if at and sign in SIGNS
+    ]
+
+
+def _absent_classes(
+    by_class: dict[str, str], others: Mapping[str, str], numbers: Mapping[str, Numbers]
+) -> set[str]:
+    """Add the classes that no image is of: a model may answer them, and is wrong then.
+
+    Whether the other columns of numbers are such classes is told by what probabilities sum to.
+    """
+    own = np.sum([numbers[column] for column in by_class.values()], axis=0)
+    if not others or np.allclose(own, 1, atol=0.02):
+        return set()
+    more = own + np.sum([numbers[column] for column in others.values()], axis=0)
+    if not np.allclose(more, 1, atol=0.02):
+        raise DataError(
+            f"Columns {some(by_class.values())} are scores of the classes; whether "
+            f"{some(others.values())} are scores of more classes cannot be told, since neither "
+            "with nor without them do they sum to 1. Remove what is no score, or write the "
+            "predicted class in one column."
+        )
+    by_class.update(others)
+    return set(others.values())
+
+
+def _highest(model: str, by_class: Mapping[str, str], numbers: Mapping[str, Numbers]) -> Cells:
+    scores = np.stack([numbers[column] for column in by_class.values()])
+    lost = int(np.isnan(scores).any(axis=0).sum())
+    if lost:
+        raise DataError(
+            f"{model!r} lacks a score in {lost:,} of {scores.shape[1]:,} rows. Every model must "
+            "answer every image."
+        )
+    names = list(by_class)
+    return tuple(names[at] for at in scores.argmax(axis=0))
+
+
+def _refuse_missing(name: str, cells: Cells, elsewhere: Collection[str]) -> None:
+    lost = [cell for cell in cells if cell.lower() in NEVER
+            or (cell.lower() in SELDOM and cell not in elsewhere)]  # fmt: skip
+    if lost:
+        raise DataError(
+            f"Column {name!r} holds no class in {len(lost):,} of {len(cells):,} rows "
+            f"({some(dict.fromkeys(lost))}). Every image needs its label and an answer of every "
+            "model."
+        )
+
+
+def _not_used(name: str, values: Numbers, labels: Cells) -> str:
+    """A column of fractions is left out; indices of classes might be answers, so are refused."""
+    there = values[~np.isnan(values)]
+    if _are_whole(values):
+        raise DataError(
+            f"Column {name!r} holds the numbers {there.min():g} to {there.max():g}, and the labels "
+            f"are {some(sorted(set(labels)))}. Which number is which class is not told: write the "
+            "class's name in every cell, or numbers as labels, too. If it is not a model's "
+            "answers, remove the column."
+        )
+    return (
+        f"Column {name!r} is not used: it holds numbers from {there.min():g} to {there.max():g} "
+        "and no class."
+    )

@@ -1,0 +1,112 @@
+"""The difference of two contenders in macro F1: what images, groups and seeds leave open."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from podium.statistics.paired import SeedEffect, unpaired_effect
+from podium.statistics.resample import macro_f1, resampled_macro_f1
+from podium.statistics.sheet import Answers, Sheet
+
+__all__ = ["Drawn", "MacroF1", "f1_difference"]
+
+Shares = npt.NDArray[np.float64]
+
+
+class Drawn:
+    """What is drawn at random and could have been other: images, or groups of them."""
+
+    def __init__(self, labels: npt.NDArray[np.int64], groups: npt.NDArray[np.int64] | None) -> None:
+        self.groups = groups
+        count = len(labels) if groups is None else int(groups.max()) + 1
+        self.freedom = math.inf if groups is None else max(1, count - 1)
+        """Degrees of freedom of a variance over them; images are many."""
+        classes, at, support = np.unique(labels, return_inverse=True, return_counts=True)
+        # Bonett & Price (2012): two images more, one that only the first model has right and one
+        # that only the second has. Without them, models that never differed would vary in nothing
+        self.least = 2 / len(labels) ** 2
+        """What is added to the variance of a difference in accuracy."""
+        self.least_f1 = 2 * float(((1 / (len(classes) * support)) ** 2 @ support) / len(labels))
+        """The same of macro F1, where an image of a rare class counts for more."""
+        holders = at if groups is None else np.unique(np.stack([at, groups]), axis=1)[0]
+        absent = (1 - np.bincount(holders) / count) ** count
+        self.widening = len(classes) / (len(classes) - float(absent.sum()))
+        """Classes over those that a resample holds on average. One that is left out is missing
+        from the mean, so resamples vary by so much too little: with one image a class by a third.
+        """
+
+
+class MacroF1:
+    """Macro F1 of each seed of a contender: as it is, and on the resamples."""
+
+    def __init__(self, sheet: Sheet, answers: Answers, resamples: int, seed: int) -> None:
+        classes = len(sheet.class_names)
+        self.plain = np.array([macro_f1(sheet.labels, one, classes) for one in answers.predicted])
+        self.drawn = None
+        if resamples:
+            self.drawn = resampled_macro_f1(
+                sheet.labels, answers.predicted, classes, resamples=resamples, seed=seed,
+                groups=sheet.groups,
+            )  # fmt: skip
+
+
+def f1_difference(
+    f1: tuple[MacroF1, MacroF1],
+    rows: tuple[list[int], list[int]],
+    drawn: Drawn,
+    alike: float,
+    *,
+    same: bool,
+    single: bool,
+) -> tuple[SeedEffect, float] | None:
+    """Difference of macro F1: variance from resampled images, and over seeds from the seeds.
+
+    Args:
+        f1: of the two contenders.
+        rows: their seeds that are set against each other.
+        drawn: what was resampled.
+        alike: how many images count as one, see `design_effect`.
+        same: the two have the same seeds.
+        single: one of the two has a single seed.
+
+    Returns:
+        The effect and the least variance of its interval; None where nothing was resampled.
+    """
+    first, second = f1
+    if first.drawn is None or second.drawn is None:
+        return None
+    plain = first.plain[rows[0]] - second.plain[rows[1]]
+    resampled = first.drawn[rows[0]] - second.drawn[rows[1]]
+    if same:
+        effect = _resampled(plain, resampled, drawn)
+    else:
+        effect = _resampled(plain.mean(keepdims=True), resampled.mean(0, keepdims=True), drawn)
+        if not single:
+            alone = [_resampled(one.plain, one.drawn, drawn) for one in f1]
+            effect = unpaired_effect(alone[0], alone[1], effect)
+    return effect, alike**2 * drawn.least_f1
+
+
+def _resampled(plain: Shares, resampled: Shares | None, drawn: Drawn) -> SeedEffect:
+    """The mean squares of the two-way layout, with resampling in place of sums over images.
+
+    Args:
+        plain: macro F1 of each seed, or a difference of two; shape (seeds,).
+        resampled: the same on each resample, shape (seeds, resamples).
+        drawn: what was resampled.
+    """
+    assert resampled is not None
+    seeds = len(plain)
+    together = drawn.widening * float(resampled.mean(axis=0).var(ddof=1))
+    between, rest = 0.0, 0.0
+    if seeds > 1:
+        between = float(plain.var(ddof=1))
+        alone = drawn.widening * float(resampled.var(axis=1, ddof=1).mean())
+        rest = max(0.0, (alone - together) * seeds / (seeds - 1))
+    return SeedEffect(
+        float(plain.mean()), between, together * seeds, rest, seeds, seeds, max(1, seeds - 1),
+        drawn.freedom,
+    )  # fmt: skip

@@ -1,0 +1,55 @@
+"""What a run said of every test image: its likeliest classes and how sure it was.
+
+A softmax of 10,000 images over 10,000 classes takes 800 MB in double precision, so it is reckoned
+a part at a time and only what is shown is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from podium.runs.predictions import Predictions
+
+__all__ = ["Answers", "answers"]
+
+CHUNK = 4_000_000  # logits that are looked at together
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """The `k` likeliest classes of each of n images, the likeliest first.
+
+    `top` has shape (n, k), indices into the class names; `share` (n, k) their softmax
+    probabilities as trained (no temperature), 0..1; `own` (n,) that of the true class.
+    """
+
+    top: npt.NDArray[np.int64]
+    share: npt.NDArray[np.float64]
+    own: npt.NDArray[np.float64]
+
+
+def answers(predictions: Predictions, k: int = 3) -> Answers:
+    """The answers of a run; `k` is cut to the number of classes. Of equals, the first class."""
+    n, classes = predictions.logits.shape
+    k = max(1, min(k, classes))
+    top = np.zeros((n, k), np.int64)
+    share, own = np.zeros((n, k)), np.zeros(n)
+    rows = max(1, CHUNK // max(1, classes))
+    for at in range(0, n, rows):
+        part = slice(at, at + rows)
+        logits = predictions.logits[part].astype(np.float64)
+        logits -= logits.max(axis=1, keepdims=True)
+        total = np.exp(logits).sum(axis=1)
+        every = np.arange(len(logits))
+        own[part] = np.exp(logits[every, predictions.labels[part]]) / total
+        for place in range(k):
+            best = logits.argmax(axis=1)
+            top[part, place] = best
+            share[part, place] = np.exp(logits[every, best]) / total
+            logits[every, best] = -np.inf
+    return Answers(top, share, own)

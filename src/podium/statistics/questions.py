@@ -1,0 +1,136 @@
+"""What a study asks: the pairs of contenders that differ in one thing, and in what else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from podium.config.settings import RunSpec
+
+__all__ = ["Question", "questions"]
+
+Kind = Literal["augmentation", "architecture", "transfer", "settings"]
+
+AUGMENTATION = ("augmentation", "mixup", "cutmix")
+START = ("pretrained", "weights")
+IGNORED = ("label", "if_unavailable", "model", *AUGMENTATION, *START)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What `first` gains over `second`."""
+
+    kind: Kind
+    first: str
+    """The contender with the thing that is asked about."""
+    second: str
+    also: tuple[str, ...]
+    """Settings beside it that differ; a difference may be theirs."""
+
+
+def questions(
+    recipes: Mapping[str, RunSpec], valid_accuracy: Mapping[str, float | None] | None = None
+) -> list[Question]:
+    """The pairs that answer what a study is made for.
+
+    - augmentation: the same model and start, with against without;
+    - architecture: another model under the same augmentation, both from scratch or both
+      pre-trained; of many models, each against the first one;
+    - transfer: each pre-trained contender against the one from scratch that it is closest to:
+      the same model, else the same augmentation, and of several the best on validation images
+      (never on test images: that would choose the difference);
+    - settings: the same model, augmentation and start, other settings.
+
+    Args:
+        recipes: of every contender, in the study's order.
+        valid_accuracy: of every contender, 0..1, where it is known.
+    """
+    names = list(recipes)
+    found: list[Question] = []
+    for at, second in enumerate(names):
+        for first in names[at + 1 :]:
+            question = _question(first, second, recipes)
+            if question is not None:
+                found.append(question)
+    found = _against_the_first_model(found, recipes)
+    for name in names:
+        partner = _from_scratch(name, recipes, valid_accuracy or {})
+        if partner is not None:
+            found.append(Question("transfer", name, partner, _also(name, partner, recipes, True)))
+    order: tuple[Kind, ...] = ("augmentation", "architecture", "transfer", "settings")
+    return sorted(found, key=lambda question: order.index(question.kind))
+
+
+def _question(first: str, second: str, recipes: Mapping[str, RunSpec]) -> Question | None:
+    a, b = recipes[first], recipes[second]
+    if _is_pretrained(a) != _is_pretrained(b):
+        return None
+    model, varied = a.model == b.model, _augmentation(a) == _augmentation(b)
+    if model and varied:
+        also = _also(first, second, recipes, False)
+        return Question("settings", first, second, also) if also else None
+    if model and _augmentation(a) != _augmentation(b):
+        plain = [_augmentation(one) == ("none", 0.0, 0.0) for one in (a, b)]
+        if plain == [True, False]:
+            first, second = second, first
+        elif plain == [False, False]:
+            return None  # one policy against another: the table of pairs has it
+        return Question("augmentation", first, second, _also(first, second, recipes, False))
+    if varied:
+        return Question("architecture", first, second, _also(first, second, recipes, False))
+    return None
+
+
+def _against_the_first_model(
+    found: list[Question], recipes: Mapping[str, RunSpec]
+) -> list[Question]:
+    """Of the pairs of many models, keep those with the group's first."""
+    kept = []
+    for question in found:
+        if question.kind == "architecture":
+            second = recipes[question.second]
+            group = [
+                name
+                for name, recipe in recipes.items()
+                if _is_pretrained(recipe) == _is_pretrained(second)
+                and _augmentation(recipe) == _augmentation(second)
+            ]
+            if question.second != group[0]:
+                continue
+        kept.append(question)
+    return kept
+
+
+def _from_scratch(
+    name: str, recipes: Mapping[str, RunSpec], valid: Mapping[str, float | None]
+) -> str | None:
+    own = recipes[name]
+    if not _is_pretrained(own):
+        return None
+    others = [other for other, recipe in recipes.items() if not _is_pretrained(recipe)]
+    for alike in (
+        [other for other in others if recipes[other].model == own.model],
+        [other for other in others if _augmentation(recipes[other]) == _augmentation(own)],
+        others,
+    ):
+        if alike:
+            return max(alike, key=lambda other: valid.get(other) or 0.0)
+    return None
+
+
+def _also(first: str, second: str, recipes: Mapping[str, RunSpec], across: bool) -> tuple[str, ...]:
+    """Names of further settings that differ; `across` also counts model and augmentation."""
+    a, b = recipes[first], recipes[second]
+    keys = [key for key in RunSpec.model_fields if key not in IGNORED]
+    if across:
+        keys = ["model", *AUGMENTATION, *keys]
+    return tuple(key for key in keys if getattr(a, key) != getattr(b, key))
+
+
+def _is_pretrained(recipe: RunSpec) -> bool:
+    return recipe.pretrained or recipe.weights is not None
+
+
+def _augmentation(recipe: RunSpec) -> tuple[str, float, float]:
+    return recipe.augmentation, recipe.mixup, recipe.cutmix

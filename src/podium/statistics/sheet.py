@@ -1,0 +1,411 @@
+"""The answer sheet: what every contender said of the same images, from runs or from a CSV."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from podium.config.settings import RunSpec, StudySpec
+from podium.errors import DataError, RunFolderError
+from podium.runs.folder import RunFolder, StudyFolder
+from podium.runs.predictions import Predictions, SplitName
+from podium.statistics.columns import answers_in, read_rows
+from podium.statistics.vocabulary import same_classes, same_paths, some
+
+__all__ = ["Answers", "Sheet", "matched_seeds", "read_sheet", "sheet_of"]
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """One contender's answers: `predicted` holds indices of classes, shape (seeds, images)."""
+
+    name: str
+    label: str
+    seeds: tuple[int, ...]
+    predicted: Indices
+    recipe: RunSpec | None = None
+    valid_accuracy: float | None = None
+    """Mean over its seeds, 0..1, where it is known."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """All contenders on the same images: `labels` holds indices of classes, shape (images,)."""
+
+    class_names: tuple[str, ...]
+    paths: tuple[str, ...]
+    labels: Indices
+    contenders: tuple[Answers, ...]
+    notices: tuple[str, ...] = ()
+    groups: Indices | None = None
+    """Number of each image's group, from 0: the patient, say; None: every image for itself."""
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+@dataclass(frozen=True, eq=False)
+class _Column:
+    """One model's answers, before they are put in the order of the others."""
+
+    home: Path  # the study's folder or the CSV: names are one contender's within it
+    name: str
+    label: str
+    seed: int
+    source: str
+    paths: tuple[str, ...]
+    labels: tuple[str, ...]
+    predicted: tuple[str, ...]
+    class_names: tuple[str, ...] = ()
+    """All that the model knows, in its order; of a CSV that is not told."""
+    recipe: RunSpec | None = None
+    valid_accuracy: float | None = None
+    groups: tuple[str, ...] | None = None
+    notices: tuple[str, ...] = ()
+
+
+def read_sheet(
+    sources: Iterable[str | Path], *, split: SplitName = "test", shared: bool = False
+) -> Sheet:
+    """Read finished runs, or CSV files of predictions from any tool.
+
+    Args:
+        sources: each a study's folder (all its finished runs), a contender's folder (its seeds),
+            a run's folder, or a CSV file with the columns `path`, `label` and for each model one
+            column of predicted class names, or of scores for every class, named after the class
+            (`NAME_CLASS` for the model NAME); `NAME@3` is model NAME trained with seed 3. A column
+            `group` says which images belong together (the patient, say).
+        split: which predictions of a run to read.
+        shared: compare on the images that all have in common, where they differ.
+
+    Raises:
+        RunFolderError: a folder holds no finished run.
+        DataError: a CSV is not as described, or the images or labels do not agree.
+    """
+    columns: list[_Column] = []
+    for source in sources:
+        path = Path(source)
+        columns += _from_csv(path) if path.is_file() else _from_folder(path, split)
+    if not columns:
+        raise RunFolderError("Expected one run or CSV file or more, got none.")
+    return _align(columns, shared)
+
+
+def sheet_of(
+    contenders: Sequence[tuple[str, str, RunSpec | None, float | None, dict[int, Predictions]]],
+) -> Sheet:
+    """The sheet of predictions that were read already.
+
+    Args:
+        contenders: (name, label, recipe, validation accuracy, predictions by seed) of each.
+
+    Raises:
+        DataError: the images or labels do not agree.
+    """
+    return _align(
+        [
+            _column(Path(), name, label, seed, f"{name}, seed {seed}", predictions, recipe, valid)
+            for name, label, recipe, valid, by_seed in contenders
+            for seed, predictions in by_seed.items()
+        ],
+        shared=False,
+    )
+
+
+def _column(
+    home: Path,
+    name: str,
+    label: str,
+    seed: int,
+    source: str,
+    predictions: Predictions,
+    recipe: RunSpec | None = None,
+    valid: float | None = None,
+) -> _Column:
+    names = np.asarray(predictions.class_names, dtype=object)
+    return _Column(
+        home, name, label, seed, source, predictions.paths, tuple(names[predictions.labels]),
+        tuple(names[predictions.predicted]), predictions.class_names, recipe, valid,
+    )  # fmt: skip
+
+
+def _from_folder(path: Path, split: SplitName) -> list[_Column]:
+    if not path.is_dir():
+        raise RunFolderError(
+            f"{path} is neither a folder nor a file. Give finished runs (runs/sports100, "
+            "runs/sports100/simple_resnet/seed-0) or a CSV of predictions."
+        )
+    spec = None
+    if path.name.startswith("seed-") and path.name[5:].isdecimal():
+        runs = [RunFolder(path, path.resolve().parent.name, int(path.name[5:]))]
+    elif (path / "study.yaml").is_file():
+        spec = StudyFolder(path).read_spec()
+        runs = StudyFolder(path).runs(spec)
+    else:
+        folders = sorted(path.glob("seed-*"), key=lambda one: (len(one.name), one.name))
+        runs = [
+            RunFolder(one, path.resolve().name, int(one.name[5:]))
+            for one in folders
+            if one.name[5:].isdecimal()
+        ]
+    done = [run for run in runs if run.is_done()]
+    if not done:
+        raise RunFolderError(
+            f"{path} holds no finished run. Expected a study's, a contender's or a run's folder, "
+            "such as runs/sports100/simple_resnet/seed-0, with a done.json."
+        )
+    return [_from_run(run, split, spec) for run in done]
+
+
+def _from_run(run: RunFolder, split: SplitName, spec: StudySpec | None) -> _Column:
+    recipe = spec.contenders[run.contender] if spec is not None else _stored_recipe(run)
+    label = (recipe.label if recipe else None) or run.contender
+    done = run.read_done()
+    if done.get("stood_in_for") and recipe is not None:
+        recipe = recipe.model_copy(update={"model": str(done["model"])})
+        label = f"{label} [{done['model']}]"  # the label alone would name another model
+    predictions = run.read_predictions(split)
+    home = run.path.resolve().parent.parent
+    return _column(
+        home, run.contender, label, run.seed, str(run.path), predictions, recipe,
+        done.get("valid_accuracy"),
+    )  # fmt: skip
+
+
+def _stored_recipe(run: RunFolder) -> RunSpec | None:
+    """The recipe that a run keeps; predictions can be compared without it."""
+    try:
+        return RunSpec.model_validate(run.read_config()["recipe"])
+    except (RunFolderError, ValueError):
+        return None
+
+
+def _from_csv(path: Path) -> list[_Column]:
+    expected = (
+        "Expected a header with `path`, `label` and one column of predicted class names for each "
+        "model, in UTF-8; `group` may say which images belong together."
+    )
+    try:
+        rows = read_rows(path)
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as CSV ({error}). {expected}") from None
+    head = [name.strip() for name in rows[0]] if rows else []
+    models = [name for name in head if name.lower() not in ("path", "label", "group")]
+    missing = [name for name in ("path", "label") if name not in [one.lower() for one in head]]
+    if missing or not models or len(set(head)) != len(head) or "" in head:
+        raise DataError(f"{path} has the columns {', '.join(head) or 'none'}. {expected}")
+    for number, row in enumerate(rows[1:], start=2):
+        if row and (len(row) != len(head) or not all(cell.strip() for cell in row)):
+            raise DataError(
+                f"{path}, row {number}: expected {len(head)} filled cells, got {len(row)} of which "
+                f"{sum(not cell.strip() for cell in row)} are empty. Every model must answer every "
+                "image."
+            )
+    body = [row for row in rows[1:] if row]
+    if not body:
+        raise DataError(f"{path} has a header and no row. {expected}")
+    cells = {name: tuple(row[at].strip() for row in body) for at, name in enumerate(head)}
+    lower = {name.lower(): cells[name] for name in head}
+    paths, labels = lower["path"], lower["label"]
+    if len(set(paths)) != len(paths):
+        twice = next(one for one in paths if paths.count(one) > 1)
+        raise DataError(f"{path} names {twice!r} more than once; expected a row an image.")
+    try:
+        answers, told = answers_in({name: cells[name] for name in models}, labels, path.stem)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    notices = tuple(f"{path}: {one}" for one in told)
+    found = []
+    for name, predicted in answers.items():
+        stem, at, seed = name.rpartition("@")
+        own, number = (stem, int(seed)) if at and seed.isdecimal() and stem else (name, 0)
+        found.append(
+            _Column(path.resolve(), own, own, number, str(path), paths, labels, predicted,
+                    groups=lower.get("group"), notices=notices)
+        )  # fmt: skip
+    return found
+
+
+def _in_one_vocabulary(columns: Sequence[_Column]) -> tuple[list[_Column], list[str]]:
+    """The same columns, with classes and paths spelled as in the first; and what to tell of it."""
+    first = columns[0]
+    known: set[str] = set()
+    # columns of one CSV share their labels and paths, which are long
+    respelled: dict[int, dict[str, str]] = {}
+    made, told = [], []
+    for column in columns:
+        who = f"{column.source}, {column.name}"
+        meaning, notice = same_classes(
+            {*column.labels, *column.class_names}, set(column.predicted), known, who
+        )
+        told += [*column.notices, notice]
+        known |= {meaning.get(name, name) for name in (*column.labels, *column.class_names)}
+        if meaning:
+            column = replace(
+                column,
+                labels=tuple(meaning.get(name, name) for name in column.labels),
+                predicted=tuple(meaning.get(name, name) for name in column.predicted),
+                class_names=tuple(meaning.get(name, name) for name in column.class_names),
+            )
+        if set(column.paths) != set(first.paths):
+            if id(column.paths) not in respelled:
+                respelled[id(column.paths)] = same_paths(first.paths, column.paths)
+            here = respelled[id(column.paths)]
+            if here:
+                path = column.paths[0]
+                told.append(f"{column.source}: {path!r} is read as {here[path]!r}, and so on.")
+                column = replace(column, paths=tuple(here[path] for path in column.paths))
+        made.append(column)
+    return made, list(dict.fromkeys(filter(None, told)))
+
+
+def _align(columns: Sequence[_Column], shared: bool) -> Sheet:
+    """Put all columns on the images of the first, in one order."""
+    columns, notices = _in_one_vocabulary(columns)
+    first = columns[0]
+    common = set(first.paths).intersection(*(column.paths for column in columns))
+    odd = next((one for one in columns if set(one.paths) != set(first.paths)), None)
+    if odd is not None:
+        if not shared or not common:
+            raise DataError(_other_images(first, odd, len(common)))
+        notices.append(f"Compared on the {len(common):,} images that all have in common.")
+    paths = tuple(path for path in first.paths if path in common)
+    truth = dict(zip(first.paths, first.labels, strict=True))
+    names = first.class_names
+    if not names or any(column.class_names != names for column in columns):
+        every = {
+            name
+            for column in columns
+            for name in (*column.class_names, *column.labels, *column.predicted)
+        }
+        names = tuple(sorted(every))
+    number = {name: at for at, name in enumerate(names)}
+    answers: dict[tuple[Path, str], dict[int, Indices]] = {}
+    members: dict[tuple[Path, str], list[_Column]] = {}
+    for column in columns:
+        where = {path: at for at, path in enumerate(column.paths)}
+        order = [where[path] for path in paths]
+        wrong = next((p for p, at in zip(paths, order, strict=True)
+                      if column.labels[at] != truth[p]), None)  # fmt: skip
+        if wrong is not None:
+            raise DataError(
+                f"{wrong} is {truth[wrong]!r} in {first.source} and "
+                f"{column.labels[where[wrong]]!r} in {column.source}. The labels must agree."
+            )
+        key = (column.home, column.name)
+        if column.seed in answers.setdefault(key, {}):
+            raise DataError(f"{column.name}, seed {column.seed}, of {column.home} is given twice.")
+        answers[key][column.seed] = np.asarray(
+            [number[column.predicted[at]] for at in order], dtype=np.int64
+        )
+        members.setdefault(key, []).append(column)
+    often = Counter(name for _, name in members)
+    places = _short_places({home for home, name in members if often[name] > 1})
+    contenders = []
+    for key, theirs in members.items():
+        home, name = key
+        known = [one.valid_accuracy for one in theirs if one.valid_accuracy is not None]
+        clash = often[name] > 1  # contenders of several studies may share a name
+        contenders.append(
+            Answers(
+                name=f"{places[home]}/{name}" if clash else name,
+                label=f"{theirs[0].label} ({places[home]})" if clash else theirs[0].label,
+                seeds=tuple(answers[key]),
+                predicted=np.stack(list(answers[key].values())),
+                recipe=theirs[0].recipe,
+                valid_accuracy=sum(known) / len(known) if known else None,
+            )
+        )
+    labels = np.asarray([number[truth[path]] for path in paths], dtype=np.int64)
+    notices += _never_right(contenders, labels)
+    groups = _groups(columns, paths)
+    return Sheet(names, paths, labels, tuple(contenders), tuple(notices), groups)
+
+
+def _groups(columns: Sequence[_Column], paths: tuple[str, ...]) -> Indices | None:
+    """Number of each image's group; None where no source names any, or each image has its own."""
+    named = [(one, dict(zip(one.paths, one.groups, strict=True))) for one in columns if one.groups]
+    if not named:
+        return None
+    first, of = named[0]
+    for column, other in named[1:]:
+        wrong = next((path for path in paths if other[path] != of[path]), None)
+        if wrong is not None:
+            raise DataError(
+                f"{wrong} is in group {of[wrong]!r} in {first.source} and in {other[wrong]!r} in "
+                f"{column.source}. The groups must agree."
+            )
+    names, numbers = np.unique([of[path] for path in paths], return_inverse=True)
+    return None if len(names) == len(paths) else numbers.astype(np.int64)
+
+
+def _other_images(first: _Column, odd: _Column, common: int) -> str:
+    """That two contenders answered different images, with a path of each."""
+    alone = [
+        f"{some([path for path in one.paths if path not in known], 1)} in {one.source}"
+        for one, known in ((odd, set(first.paths)), (first, set(odd.paths)))
+        if not known.issuperset(one.paths)
+    ]
+    remedy = (
+        "Score both on one test set, or compare on the common ones alone (--shared)."
+        if common
+        else "Write the paths of the same images alike, or score both on one test set."
+    )
+    return (
+        f"{odd.source} has {len(odd.paths):,} images and {first.source} {len(first.paths):,}; "
+        f"{common:,} are common to all. A paired test needs the same images. Only "
+        f"{', and only '.join(alone)}. {remedy}"
+    )
+
+
+def _never_right(contenders: Sequence[Answers], labels: Indices) -> list[str]:
+    """A sentence for each contender that has no image right: its answers are hardly in order."""
+    told = []
+    for one in contenders:
+        if (one.predicted == labels).any():
+            continue
+        size = 1 + max(int(one.predicted.max()), int(labels.max()))
+        shares = np.bincount(one.predicted.ravel(), minlength=size) / one.predicted.size
+        chance = float(shares @ np.bincount(labels, minlength=size))
+        by_chance = f"; the same answers in a random order would be on {chance:.0f}"
+        told.append(
+            f"{one.label} is right on none of the {len(labels):,} images"
+            f"{by_chance if chance >= 1 else ''}. Check that its rows and classes are in order."
+        )
+    return told
+
+
+def _short_places(homes: Collection[Path]) -> dict[Path, str]:
+    """The shortest ends of the paths that tell them apart."""
+    whole = {home: home.with_suffix("") if home.is_file() else home for home in homes}
+    found = {}
+    for home, path in whole.items():
+        parts = path.resolve().parts
+        for count in range(1, len(parts) + 1):
+            end = parts[-count:]
+            if sum(other.resolve().parts[-count:] == end for other in whole.values()) == 1:
+                break
+        else:  # a folder beside its own CSV
+            end = home.parts
+        found[home] = "/".join(end)
+    return found
+
+
+def matched_seeds(first: Answers, second: Answers) -> tuple[list[int], list[int]]:
+    """Rows of the seeds to set against each other.
+
+    The same seeds: each with itself. Else each with each, so that a pair rests on all seeds of
+    both, as the standings do.
+    """
+    if set(first.seeds) == set(second.seeds):
+        return list(range(len(first.seeds))), [second.seeds.index(seed) for seed in first.seeds]
+    both = range(len(first.seeds)), range(len(second.seeds))
+    return [i for i in both[0] for _ in both[1]], [j for _ in both[0] for j in both[1]]

@@ -1,0 +1,347 @@
+"""Who beats whom, and how sure one can be: every pair of contenders, and the standings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from podium.errors import DataError
+from podium.statistics.f1_difference import Drawn, MacroF1, f1_difference
+from podium.statistics.metrics import wilson_interval
+from podium.statistics.paired import (
+    SeedEffect,
+    design_effect,
+    holm,
+    mcnemar_exact,
+    paired_interval,
+    seed_effect,
+    sign_flip,
+    unpaired_effect,
+)
+from podium.statistics.sheet import Answers, Sheet, matched_seeds
+
+__all__ = ["Interval", "Pair", "Standing", "Verdicts", "judge"]
+
+LEVEL = 0.05
+CONFIDENCE = 1 - LEVEL
+
+Shares = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its 95 % interval; shares or differences of shares."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two contenders on the same images; differences are `first` minus `second`, -1..1."""
+
+    first: str
+    second: str
+    claim: Literal["models", "methods"]
+    """What a verdict speaks of: these trained models, or the recipes that trained them."""
+    n: int
+    seeds: tuple[tuple[int, int], ...]
+    """The seeds that were set against each other, as (first's, second's): the same seeds, each
+    with itself; of two contenders that have other seeds, each with each."""
+    accuracy: Interval
+    macro_f1: Interval | None
+    """None where no resamples were asked for."""
+    only_first: float
+    """Images that the first alone has right; a mean over `seeds`."""
+    only_second: float
+    p: float
+    """Exact McNemar test for models (with groups, or several seeds of one of the two: sign flips
+    of the totals); for methods a t-like test over seeds and images, never below that."""
+    p_holm: float
+    """`p` adjusted for all pairs that were compared."""
+
+    @property
+    def seed_counts(self) -> tuple[int, int]:
+        """How many seeds of the first and of the second there are."""
+        first, second = (set(column) for column in zip(*self.seeds, strict=True))
+        return len(first), len(second)
+
+    @property
+    def winner(self) -> str | None:
+        """Who is better beyond chance, at 5 % over all pairs; None: they are tied."""
+        if self.p_holm >= LEVEL or self.accuracy.value == 0:
+            return None
+        return self.first if self.accuracy.value > 0 else self.second
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A contender's place: all places from `best` to `worst` are possible for it."""
+
+    name: str
+    label: str
+    accuracy: Interval
+    macro_f1: float
+    n: int
+    seeds: int
+    best: int
+    worst: int
+    tied: tuple[str, ...]
+    """Names of the contenders that it cannot be told apart from."""
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """All pairs and the standings, highest accuracy first."""
+
+    n: int
+    """Images that all contenders were compared on."""
+    standings: tuple[Standing, ...]
+    """A contender each, with its place, accuracy and those that it is tied with."""
+    pairs: tuple[Pair, ...]
+    """Every pair, with difference, interval, p and winner."""
+    notices: tuple[str, ...] = ()
+    """What a reader should know, a sentence each."""
+
+    def pair(self, first: str, second: str) -> Pair:
+        """The pair of two contenders, seen from `first`.
+
+        Raises:
+            KeyError: they were not compared.
+        """
+        for pair in self.pairs:
+            if (pair.first, pair.second) == (first, second):
+                return pair
+            if (pair.first, pair.second) == (second, first):
+                return _turned(pair)
+        raise KeyError(f"{first} and {second} were not compared")
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What each contender is called in print, by name."""
+        return {standing.name: standing.label for standing in self.standings}
+
+    @property
+    def leaders(self) -> tuple[Standing, ...]:
+        """Those that nobody beats: the winner, or all who are tied for the first place."""
+        return tuple(standing for standing in self.standings if standing.best == 1)
+
+
+def judge(sheet: Sheet, *, resamples: int = 2000, seed: int = 0) -> Verdicts:
+    """Compare every pair of contenders on the images of a sheet.
+
+    Where one of the two has a single seed, a pair is trained models: exact McNemar test, Tango's
+    interval. With several seeds of both it is two recipes: seeds and images are both drawn from
+    many, see `podium.statistics.paired.SeedEffect`. Every pair rests on all seeds of both, as the
+    standings do. With groups, these are drawn, not images. p is adjusted by Holm over all pairs.
+
+    Args:
+        sheet: as `read_sheet` gives it.
+        resamples: of the images, for macro F1; 0 leaves its intervals out.
+        seed: of the resamples.
+
+    Raises:
+        DataError: there is not one image.
+    """
+    if not len(sheet):
+        raise DataError("Expected predictions of one image or more, got none: nothing to compare.")
+    right = [(answers.predicted == sheet.labels).astype(np.float64) for answers in sheet.contenders]
+    drawn = Drawn(sheet.labels, sheet.groups)
+    alone = [seed_effect(one, sheet.groups) for one in right]
+    f1 = [MacroF1(sheet, answers, resamples, seed) for answers in sheet.contenders]
+    made = [
+        _pair(sheet, drawn, (i, j), (right[i], right[j]), (alone[i], alone[j]), (f1[i], f1[j]))
+        for i, j in combinations(range(len(right)), 2)
+    ]
+    p_values = _p_values(made)
+    pairs = [
+        replace(one.pair, p=p, p_holm=adjusted)
+        for one, p, adjusted in zip(made, p_values, holm(p_values), strict=True)
+    ]
+    standings = [
+        _standing(answers, hits, effect, scores, drawn, pairs)
+        for answers, hits, effect, scores in zip(sheet.contenders, right, alone, f1, strict=True)
+    ]
+    standings.sort(key=lambda one: -one.accuracy.value)  # stable: of equals the first given
+    return Verdicts(
+        len(sheet), tuple(standings), tuple(pairs), (*sheet.notices, *_group_words(sheet))
+    )
+
+
+def _group_words(sheet: Sheet) -> list[str]:
+    if sheet.groups is None:
+        return []
+    count = int(sheet.groups.max()) + 1
+    words = (
+        f"The {len(sheet):,} images are of {count:,} groups: p and all intervals take the groups, "
+        "not the images, as what chance has drawn."
+    )
+    least = 0.5 ** (count - 1)  # if all groups fall to one side
+    if least >= LEVEL:
+        words += f" With so few of them p is {least:.2g} or more, so there can be no winner."
+    return [words]
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A pair whose p is that of the seeds taken as fixed, and what p over seeds follows from."""
+
+    pair: Pair
+    paired: SeedEffect | None
+    """None where the two have other seeds."""
+    unpaired: SeedEffect | None
+    """None where one of the two has a single seed."""
+
+
+def _p_values(made: Sequence[_Made]) -> list[float]:
+    """p of each pair: of two recipes the largest of three.
+
+    - the seeds taken as fixed: a claim about recipes is never surer than one about their models;
+    - pooled: pairs over the same seeds share what they know of the seeds' variance;
+    - each contender by its own seeds, where others were pooled: one that varies far more than
+      they do would make its pairs look too sure.
+    """
+    over: dict[tuple[tuple[int, int], ...], list[_Made]] = {}
+    for one in made:
+        over.setdefault(tuple(sorted(one.pair.seeds)), []).append(one)
+    found = []
+    for one in made:
+        p = one.pair.p
+        alike = over[tuple(sorted(one.pair.seeds))]
+        if one.paired is not None:
+            names = {name for other in alike for name in (other.pair.first, other.pair.second)}
+            squares = [other.paired.seed_square for other in alike if other.paired is not None]
+            freedom = (len(names) - 1) * (one.paired.seeds - 1)
+            p = max(p, one.paired.p_value(sum(squares) / len(squares), freedom))
+        if one.unpaired is not None and (one.paired is None or len(alike) > 1):
+            p = max(p, one.unpaired.p_value())
+        found.append(p)
+    return found
+
+
+def _pair(
+    sheet: Sheet,
+    drawn: Drawn,
+    at: tuple[int, int],
+    right: tuple[Shares, Shares],
+    alone: tuple[SeedEffect, SeedEffect],
+    f1: tuple[MacroF1, MacroF1],
+) -> _Made:
+    """The pair, its p with the seeds taken as fixed, and what p over seeds follows from."""
+    first, second = (sheet.contenders[number] for number in at)
+    rows = matched_seeds(first, second)
+    a, b = right[0][rows[0]], right[1][rows[1]]
+    n, single = len(sheet), min(len(first.seeds), len(second.seeds)) == 1
+    same = not single and len(a) == len(first.seeds)
+    only = float((a * (1 - b)).sum() / len(a)), float((b * (1 - a)).sum() / len(a))
+    fixed = seed_effect((a - b).mean(axis=0, keepdims=True), sheet.groups)
+    paired = seed_effect(a - b, sheet.groups) if same else None
+    unpaired = None if single else unpaired_effect(*alone, fixed)
+    alike = design_effect((a - b).mean(axis=0), sheet.groups)
+    if len(a) == 1 and sheet.groups is None:
+        counts = round(only[0]), round(only[1])
+        accuracy = Interval(fixed.mean, *paired_interval(*counts, n, CONFIDENCE))
+        p = mcnemar_exact(*counts)
+    else:
+        accuracy = _bounded(paired or unpaired or fixed, alike**2 * drawn.least)
+        totals = np.rint((a - b).sum(axis=0)).astype(np.int64)
+        if sheet.groups is not None:
+            totals = np.rint(np.bincount(sheet.groups, totals)).astype(np.int64)
+        p = sign_flip(totals)
+    f1_effect = f1_difference(f1, rows, drawn, alike, same=same, single=single)
+    pair = Pair(
+        first=first.name,
+        second=second.name,
+        claim="models" if single else "methods",
+        n=n,
+        seeds=tuple((first.seeds[i], second.seeds[j]) for i, j in zip(*rows, strict=True)),
+        accuracy=accuracy,
+        macro_f1=None if f1_effect is None else _bounded(*f1_effect),
+        only_first=only[0],
+        only_second=only[1],
+        p=p,
+        p_holm=p,
+    )
+    return _Made(pair, paired, unpaired)
+
+
+def _bounded(effect: SeedEffect, least_variance: float) -> Interval:
+    low, high = effect.interval(CONFIDENCE, least_variance=least_variance)
+    return Interval(effect.mean, max(-1.0, low), min(1.0, high))
+
+
+def _accuracy(effect: SeedEffect, units: float) -> Interval:
+    """Accuracy with its interval, over seeds or over groups of images.
+
+    As if there were four images more, two that are right and two that are wrong (Agresti & Coull,
+    1998): of 50 images that are all right, or nearly, the plain variance would say that there is
+    next to no doubt. `units`: images, less where those of a group are alike.
+    """
+    middle = (units * effect.mean + 2) / (units + 4)
+    share = units / (units + 4)
+    moved = units * (effect.mean - middle) ** 2 + 2 * (1 - middle) ** 2 + 2 * middle**2
+    shrunk = replace(
+        effect,
+        mean=middle,
+        seed_square=effect.seed_square * share**2,
+        image_square=effect.image_square * share**2,
+        rest_square=effect.rest_square * share**2,
+    )
+    low, high = shrunk.interval(CONFIDENCE, least_variance=moved / (units + 4) ** 2)
+    return Interval(effect.mean, max(0.0, low), min(1.0, high))
+
+
+def _standing(
+    answers: Answers,
+    right: Shares,
+    effect: SeedEffect,
+    f1: MacroF1,
+    drawn: Drawn,
+    pairs: Sequence[Pair],
+) -> Standing:
+    seeds, n = right.shape
+    if seeds == 1 and drawn.groups is None:
+        accuracy = Interval(effect.mean, *wilson_interval(int(right.sum()), n, CONFIDENCE))
+    else:
+        accuracy = _accuracy(effect, n / design_effect(right.mean(axis=0), drawn.groups))
+    own = [pair for pair in pairs if answers.name in (pair.first, pair.second)]
+    lost = sum(pair.winner not in (None, answers.name) for pair in own)
+    won = sum(pair.winner == answers.name for pair in own)
+    tied = [
+        pair.second if pair.first == answers.name else pair.first
+        for pair in own
+        if pair.winner is None
+    ]
+    return Standing(
+        name=answers.name,
+        label=answers.label,
+        accuracy=accuracy,
+        macro_f1=float(f1.plain.mean()),
+        n=n,
+        seeds=seeds,
+        best=1 + lost,
+        worst=1 + len(own) - won,
+        tied=tuple(tied),
+    )
+
+
+def _turned(pair: Pair) -> Pair:
+    def minus(interval: Interval) -> Interval:
+        return Interval(-interval.value, -interval.high, -interval.low)
+
+    return replace(
+        pair,
+        first=pair.second,
+        second=pair.first,
+        seeds=tuple((j, i) for i, j in pair.seeds),
+        accuracy=minus(pair.accuracy),
+        macro_f1=None if pair.macro_f1 is None else minus(pair.macro_f1),
+        only_first=pair.only_second,
+        only_second=pair.only_first,
+    )

@@ -1,0 +1,105 @@
+"""What a run keeps to go on from, and to be used: `last.ckpt` and the best epoch's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from podium.__about__ import __version__
+from podium.config.settings import RunSpec
+from podium.errors import RunFolderError, one_line
+from podium.evaluation.description import DESCRIPTION_FORMAT
+from podium.runs.folder import RunFolder, atomic_write, write_json
+
+__all__ = ["CHECKPOINT_FORMAT", "Progress", "read_checkpoint", "refuse_another", "write_best"]
+
+CHECKPOINT_FORMAT = 1
+
+_KEYS = {
+    "recipe", "fingerprint", "precision", "rows", "epoch_under_way", "total_seconds",
+    "trainable_parameters", "model", "optimizer", "average", "scaler",
+}  # fmt: skip
+
+
+@dataclass
+class Progress:
+    """Where a run is; all that `last.ckpt` holds besides tensors."""
+
+    rows: list[dict[str, float]] = field(default_factory=list)  # finished epochs
+    step: int = 0  # steps done of the epoch under way
+    loss: float = 0.0  # sums over this process's images of that epoch
+    correct: float = 0.0
+    seen: float = 0.0
+    seconds: float = 0.0  # wall time of that epoch so far
+    total_seconds: float = 0.0  # of all finished epochs
+
+
+def write_best(folder: RunFolder, module: nn.Module, description: Mapping[str, Any]) -> None:
+    """Write weights, and all that is needed to use them without Podium's other files.
+
+    Args:
+        folder: of the run.
+        module: its tensors go to `best.safetensors`.
+        description: what `model.json` says beside the run's name: classes, preprocessing, epoch.
+    """
+    state = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+    atomic_write(folder.best, lambda file: file.write(save(state)))
+    head = {
+        "format": DESCRIPTION_FORMAT,
+        "podium": __version__,
+        "contender": folder.contender,
+        "seed": folder.seed,
+    }
+    write_json(folder.model, {**head, **description})
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a `last.ckpt`, without running code that it may hold.
+
+    Raises:
+        RunFolderError: it is damaged, or of a format that this version does not know.
+    """
+    try:
+        state = dict(torch.load(path, map_location="cpu", weights_only=True))
+        version = state["format"]
+        if version == CHECKPOINT_FORMAT and (missing := _KEYS - state.keys()):
+            raise KeyError(*sorted(missing))
+    except Exception as error:  # torch raises many kinds for one cause: not a file of ours
+        raise RunFolderError(
+            f"{path} cannot be read as a checkpoint ({type(error).__name__}: {error}). "
+            "Remove the run's folder to start it afresh."
+        ) from None
+    if version != CHECKPOINT_FORMAT:
+        raise RunFolderError(
+            f"{path} has format {version}; this Podium ({__version__}) reads format "
+            f"{CHECKPOINT_FORMAT}. Use the version that wrote it, or remove the run's folder."
+        )
+    return state
+
+
+def refuse_another(path: Path, state: Mapping[str, Any], recipe: RunSpec, fingerprint: str) -> None:
+    """Refuse a checkpoint of another recipe or of other images.
+
+    Raises:
+        RunFolderError: it is one; the message says what differs.
+    """
+    try:
+        changed = recipe.changes_from(state["recipe"])
+    except ValueError as error:
+        changed = [f"settings that this Podium does not know: {one_line(error)}"]
+    if changed:
+        problem = f"another recipe ({', '.join(changed)})"
+    elif state["fingerprint"] != fingerprint:
+        problem = f"other images (fingerprint {state['fingerprint'][:12]}, now {fingerprint[:12]})"
+    else:
+        return
+    raise RunFolderError(
+        f"{path} was written with {problem}. Give the study another name (--name), or remove "
+        "the run's folder to start it afresh."
+    )

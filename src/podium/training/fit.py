@@ -1,0 +1,101 @@
+"""Training: Lightning Fabric brings devices, mixed precision and data-parallel processes.
+
+What happens in an epoch is written out in `podium.training.loop`.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from podium.errors import ConfigError, PodiumError
+from podium.runtime.device import FABRIC_PRECISION
+from podium.runtime.events import Notify, StopRequest, relay
+from podium.runtime.memory import recycled_memory
+from podium.runtime.spawn import runs_again
+from podium.runtime.threads import let_waiting_threads_sleep
+from podium.training.faults import despite_lost_workers
+from podium.training.job import Job
+from podium.training.loop import Trainer
+
+__all__ = ["Job", "fit"]
+
+# Fabric announces what the progress display has told already. Here, not in `fit`: the processes
+# that it starts speak before they call anything of ours.
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+
+
+def fit(job: Job, notify: Notify, stop: StopRequest | None = None) -> None:
+    """Train `job.recipe` to its end, from where its folder left off.
+
+    Leaves `history.csv`, `last.ckpt`, `best.safetensors` and `model.json` in the folder.
+
+    Args:
+        job: what to train, on what, and where to keep it.
+        notify: called with an `Event` at every batch and epoch.
+        stop: asked after every step; when it is set, the state is saved and KeyboardInterrupt
+            raised.
+
+    Raises:
+        KeyboardInterrupt: `stop` was set; the state is saved.
+        TrainingError: the loss is no longer finite, or memory ran out.
+        UnreadableImageError: an image vanished or changed since it was checked.
+        StorageError: the state cannot be saved.
+        ConfigError: several processes are wanted, and each would run the caller's script again.
+    """
+    despite_lost_workers(
+        lambda workers: _fit(replace(job, workers=workers), notify, stop),
+        job.workers,
+        job.recipe,
+        notify,
+    )
+
+
+def _fit(job: Job, notify: Notify, stop: StopRequest | None) -> None:
+    device = job.device
+    if device.count > 1 and (script := runs_again("spawn")) is not None:
+        raise ConfigError(
+            f"{script}: each of {device.count} training processes would run this script again from "
+            'its top. Put its work under `if __name__ == "__main__":`, or take 1 device.'
+        )
+    fabric = Fabric(
+        accelerator=device.kind,
+        devices=list(range(device.index, device.index + device.count))
+        if device.kind == "cuda"
+        else device.count,
+        # spawned, not re-executed: the caller may be a notebook's cell or another program
+        strategy="auto" if device.count == 1 else "ddp_spawn",
+        precision=FABRIC_PRECISION[job.precision],  # type: ignore[arg-type]
+    )
+    if device.count == 1:
+        fabric.launch()
+        with recycled_memory():
+            Trainer(fabric, job, notify, stop).run()
+    else:
+        let_waiting_threads_sleep()  # the processes that are started now
+        with relay(notify, stop, device.count) as (pipes, stopping):
+            # bound, not passed on: Fabric would look into arguments for modules, and refuses
+            # frozen dataclasses there
+            fabric.launch(functools.partial(_in_process, job=job, pipes=pipes, stopping=stopping))
+
+
+def _in_process(fabric: Fabric, job: Job, pipes: Sequence[Any], stopping: StopRequest) -> None:
+    pipe = pipes[fabric.global_rank]
+    notify: Notify = pipe.send if fabric.global_rank == 0 else lambda event: None
+    try:
+        with recycled_memory():
+            Trainer(fabric, job, notify, stopping).run()
+    except (PodiumError, KeyboardInterrupt, RuntimeError, MemoryError) as error:
+        # The launcher passes on the text of an error alone, and after an interrupt it would wait
+        # for a result for ever.
+        pipe.send(error)
+        raise SystemExit(1) from None
+    # without this, gloo's threads may still run when the process ends, and abort it
+    fabric.barrier()
+    torch.distributed.destroy_process_group()

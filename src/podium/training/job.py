@@ -1,0 +1,80 @@
+"""One training as a job: what to train, on what, where to keep it; and its batches of images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from podium.config.settings import Machine, RunSpec
+from podium.data.dataset import EpochSampler, ImageDataset
+from podium.data.index import DataIndex
+from podium.data.loader import make_loader
+from podium.data.pixels import CachedPixels
+from podium.data.transforms import eval_transform, train_transform
+from podium.runs.folder import RunFolder
+from podium.runtime.device import Device
+
+__all__ = ["Job", "make_loaders"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that one training needs; picklable, since other processes may get it."""
+
+    recipe: RunSpec
+    index: DataIndex
+    folder: RunFolder
+    machine: Machine
+    device: Device
+    precision: str
+    workers: int
+    cached: Mapping[str, CachedPixels] = field(default_factory=dict)
+    """Decoded images by split; those of the others are decoded every time."""
+
+
+def make_loaders(
+    job: Job, image_size: int, device: torch.device, *, rank: int = 0, world: int = 1
+) -> tuple[EpochSampler, DataLoader[Any], DataLoader[Any]]:
+    """What feeds one process of a training.
+
+    Args:
+        job: its images, recipe and workers.
+        image_size: side that the model sees, pixels.
+        device: where batches will go.
+        rank: of this process.
+        world: number of processes.
+
+    Returns:
+        `(sampler, train, valid)`: the sampler chooses the epoch of `train`; `valid` has this
+        process's share of the validation images, in order.
+    """
+    recipe, seed = job.recipe, job.folder.seed
+    sampler = EpochSampler(
+        len(job.index.splits["train"]),
+        seed=seed,
+        rank=rank,
+        world=world,
+        batch_size=recipe.batch_size,
+    )
+    varied = train_transform(
+        recipe.augmentation, image_size, flip=recipe.flip, crop_scale=recipe.crop_scale
+    )
+    train = make_loader(
+        ImageDataset(job.index, "train", varied, seed, job.cached.get("train")),
+        workers=job.workers,
+        device=device,
+        batch_sampler=sampler,
+    )
+    plain = eval_transform(image_size)
+    valid = make_loader(
+        ImageDataset(job.index, "valid", plain, None, job.cached.get("valid")),
+        workers=min(job.workers, 1),
+        device=device,
+        batch_size=max(1, recipe.batch_size // world),
+        indices=range(rank, len(job.index.splits["valid"]), world),
+    )
+    return sampler, train, valid
