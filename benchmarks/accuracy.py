@@ -82,7 +82,8 @@ def read_run(folder: Path, goals: Sequence[float], images: int | None = None) ->
     Raises:
         BenchmarkError: it is no finished run.
     """
-    from podium.runs.folder import RunFolder, StudyFolder, read_json
+    from podium.runs.folder import RunFolder, StudyFolder
+    from podium.runtime.files import read_json
 
     run = RunFolder(folder, folder.resolve().parent.name, int(folder.name.partition("-")[2] or 0))
     if not run.is_done():

@@ -15,9 +15,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from podium.config.studyfile import load_study
-from podium.runs.folder import RunFolder, StudyFolder, write_json, write_text
+from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.pictures import write_pictures
 from podium.runs.predictions import Predictions
+from podium.runtime.files import write_json, write_text
 
 __all__ = ["ODD_NAMES", "fake_study", "save_run"]
 

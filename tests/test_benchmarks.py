@@ -19,8 +19,9 @@ import podium
 from benchmarks import accuracy, busy, common, gpu, limit, prediction, scale
 from benchmarks.contenders import CONTENDERS, GROUP_MODELS
 from benchmarks.prediction_ways import measure_once
-from podium.runs.folder import RunFolder, write_json
+from podium.runs.folder import RunFolder
 from podium.runs.pictures import read_pictures
+from podium.runtime.files import write_json
 from tests.conftest import write_pictures
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -28,7 +28,8 @@ from podium.deploy.publish.card_subject import read_subject
 from podium.errors import ConfigError, RunFolderError
 from podium.reporting.markdown import escape_markdown
 from podium.reporting.words.labels import labels
-from podium.runs.folder import RunFolder, StudyFolder, read_json, write_json
+from podium.runs.folder import RunFolder, StudyFolder
+from podium.runtime.files import read_json, write_json
 from podium.statistics.calibration import calibration, fit_temperature
 from podium.statistics.metrics import per_class, scores, wilson_interval
 from tests.fake_study import ODD_NAMES, fake_study

@@ -15,6 +15,7 @@ from podium.reporting.build import build_report
 from podium.reporting.page.panel import calibration_caution
 from podium.reporting.words.cautions import at_chance, imagenet_classes, majority, may_be_known
 from podium.reporting.words.labels import labels
+from podium.reporting.words.recipes import run_title
 from podium.results.study import StudyResults, gather
 from podium.runs.predictions import Predictions
 from podium.statistics.calibration import LEAST_TO_PROMISE
@@ -28,7 +29,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> StudyResults:
     """Two of the paper's contenders at chance on five breeds, three that learned them."""
     root = tmp_path_factory.mktemp("runs") / "breeds"
     folder = fake_study(root, BREEDS, per_class=12, epochs=2, skill=(0.2, 0.2, 0.9, 0.9, 0.95))
-    return gather(folder, labels("en"))
+    return gather(folder)
 
 
 def test_the_majority_is_the_most_frequent_label_not_the_most_frequent_answer() -> None:
@@ -43,8 +44,12 @@ def test_the_majority_is_the_most_frequent_label_not_the_most_frequent_answer() 
 
 def test_a_contender_at_chance_is_named_and_one_above_it_is_not(study: StudyResults) -> None:
     told = at_chance(study, labels("en"))
-    named = {run.title for run in study.runs if any(run.title in one for one in told)}
-    low = {run.title for run in study.runs if run.scores.accuracy < 0.5}
+    named = {
+        run_title(run, labels("en"))
+        for run in study.runs
+        if any(run_title(run, labels("en")) in one for one in told)
+    }
+    low = {run_title(run, labels("en")) for run in study.runs if run.scores.accuracy < 0.5}
     assert named == low
     assert low
     assert all("would be right on 20.0 %" in one for one in told)

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from podium.deploy import choose_run
+from podium.deploy.find.choose import choose_run
 from podium.errors import RunFolderError
-from podium.runs.folder import RunFolder, StudyFolder, write_json
+from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.predictions import Predictions
+from podium.runtime.files import write_json
 from tests.fake_study import fake_study
 
 

@@ -18,9 +18,10 @@ from podium.errors import UserError
 from podium.evaluation.gradcam import grad_cam, overlay
 from podium.evaluation.trained import load_run
 from podium.results.pictures import confident_mistakes, random_pictures
-from podium.runs.folder import RunFolder, StudyFolder, write_json
+from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.pictures import read_pictures
 from podium.runtime.events import Event
+from podium.runtime.files import write_json
 from podium.study import explain
 from podium.study.study import Study
 from tests.conftest import device

@@ -19,8 +19,8 @@ from podium.data.index import DataIndex, build_index
 from podium.data.transforms import eval_transform, prepare
 from podium.evaluation.trained import load_run, predict_split
 from podium.models import build_model, freeze_backbone
-from podium.runs.folder import read_json
 from podium.runtime.events import silent
+from podium.runtime.files import read_json
 from podium.training.checkpoint import read_checkpoint
 from podium.training.fit import Job, fit
 from podium.training.optimizers import average_of, make_optimizer, set_rates

@@ -19,8 +19,8 @@ import podium.training.loop
 from podium.config.settings import Machine
 from podium.data.index import DataIndex, build_index
 from podium.errors import ConfigError, StorageError, TrainingError, UnreadableImageError
-from podium.runs.folder import atomic_write
 from podium.runtime.events import Event, silent
+from podium.runtime.files import atomic_write
 from podium.runtime.spawn import runs_again
 from podium.training.checkpoint import read_checkpoint
 from podium.training.faults import WorkerLostError, in_words

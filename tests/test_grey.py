@@ -31,7 +31,8 @@ from podium.data.transforms import eval_transform
 from podium.deploy.predictor import load_predictor
 from podium.errors import RunFolderError
 from podium.evaluation.description import read_description
-from podium.runs.folder import RunFolder, read_json, write_json
+from podium.runs.folder import RunFolder
+from podium.runtime.files import read_json, write_json
 from tests.test_images import encoded
 
 Values = np.ndarray[Any, Any]

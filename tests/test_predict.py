@@ -22,7 +22,8 @@ from podium.cli.predict import _csv_lines
 from podium.deploy.predict.files import Explainer, FilePrediction, predict_files
 from podium.deploy.predict.sources import Source, Sources
 from podium.deploy.predictor import Guess, Predictor, load_predictor
-from podium.runs.folder import RunFolder, read_json
+from podium.runs.folder import RunFolder
+from podium.runtime.files import read_json
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from podium.data.images import load_rgb
-from podium.deploy import load_predictor
+from podium.deploy.predictor import load_predictor
 from podium.runs.folder import RunFolder
 from tests.conftest import device
 

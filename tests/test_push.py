@@ -20,7 +20,8 @@ from podium.cli.app import main
 from podium.deploy.find.choose import choose_run
 from podium.deploy.publish.push import pack, read_token, upload
 from podium.errors import ConfigError, PodiumError, UserError
-from podium.runs.folder import RunFolder, read_json, write_json
+from podium.runs.folder import RunFolder
+from podium.runtime.files import read_json, write_json
 from tests.fake_hub import COMMIT, FakeHub
 
 USUAL = ["README.md", "config.yaml", "model.json", "model.safetensors"]

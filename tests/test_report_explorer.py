@@ -14,6 +14,7 @@ from podium.reporting.figures.style import figure_style
 from podium.reporting.page.explorer import Explorer
 from podium.reporting.page.shelf import Shelf, by_turns, shelved_order
 from podium.reporting.words.labels import labels
+from podium.reporting.words.recipes import run_title
 from podium.results.study import StudyResults, gather
 from podium.runs.pictures import read_pictures, write_pictures
 from podium.runs.predictions import Predictions
@@ -30,7 +31,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> StudyResults:
     root = tmp_path_factory.mktemp("runs") / "odd"
     folder = fake_study(root, ODD_NAMES, contenders=2, epochs=1, explanations=True,
                         skill=(0.6, 0.7))  # fmt: skip
-    return gather(folder, EN)
+    return gather(folder)
 
 
 def block(explorer: Explorer, shelf: Shelf) -> dict[str, Any]:
@@ -127,7 +128,7 @@ def test_runs_of_other_images_and_other_class_orders_fit(tmp_path: Path) -> None
         ("c", "b", "a"), test.paths[:10], 2 - test.labels[:10], test.logits[:10, ::-1]
     )
     turned.write(second.predictions("test"))
-    data = block(Explorer(gather(folder, EN)), Shelf())
+    data = block(Explorer(gather(folder)), Shelf())
     one, other = data["runs"]
     assert one["top"][0] == first.read_predictions("test").predicted.tolist()
     assert other["top"][0] == [*test.predicted[:10].tolist(), *[-1] * 5]
@@ -150,7 +151,7 @@ def test_explanations_are_right_ones_then_the_surest_wrong_ones(results: StudyRe
         assert one.of_true == run.explanations.get(f"{one.path}#label")
         assert (one.of_true is None) == one.right
     with figure_style():
-        figure = explanation_figure(shown, run.title, EN)
+        figure = explanation_figure(shown, run_title(run, EN), EN)
     assert len(figure.axes) == 6 * 2 + 6 * 3
     assert figure.bbox.height > 0
     boxes = [axes.get_position() for axes in figure.axes]
@@ -162,6 +163,6 @@ def test_a_file_of_other_images_explains_nothing(tmp_path: Path) -> None:
     (run,) = folder.runs(folder.read_spec())
     assert read_pictures(run.explanations) == {}
     write_pictures(run.explanations, [("test/elsewhere.jpg", b"jpeg"), ("x#label", b"jpeg")])
-    (found,) = gather(folder, EN).runs
+    (found,) = gather(folder).runs
     assert explanations_shown(found.test, found.answers, found.explanations, {}) == []
-    assert block(Explorer(gather(folder, EN)), Shelf())["runs"][0]["maps"] == {}
+    assert block(Explorer(gather(folder)), Shelf())["runs"][0]["maps"] == {}

@@ -57,7 +57,9 @@ def test_both_languages_have_the_same_keys_and_places() -> None:
 
 def test_no_key_is_written_twice() -> None:
     for lang in ("en", "pt"):
-        text = (resources.files("podium.reporting") / "locales" / f"{lang}.json").read_text("utf-8")
+        text = (resources.files("podium.reporting.words") / "locales" / f"{lang}.json").read_text(
+            "utf-8"
+        )
         keys = [key for key, _ in json.loads(text, object_pairs_hook=list)]
         assert len(keys) == len(set(keys))
 

@@ -17,7 +17,8 @@ from podium.auditing import Audit, DuplicatePair, write_audit
 from podium.reporting.build import ReportResult, build_report
 from podium.reporting.words.labels import labels
 from podium.reporting.words.verdict_words import p_words, points, tied_words
-from podium.runs.folder import StudyFolder, write_json
+from podium.runs.folder import StudyFolder
+from podium.runtime.files import write_json
 from podium.statistics.classes import told_apart
 from podium.statistics.metrics import per_class
 from podium.statistics.verdicts import Interval, Standing

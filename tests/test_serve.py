@@ -24,7 +24,7 @@ from PIL import Image
 from podium.cli.app import main
 from podium.cli.serve import _read_token
 from podium.data.images import decode_rgb
-from podium.deploy import Predictor, load_predictor
+from podium.deploy.predictor import Predictor, load_predictor
 from podium.deploy.serve import Limits, create_app
 from podium.deploy.serve.app import build_app
 from podium.deploy.serve.batching import Worker

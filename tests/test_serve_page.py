@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from podium.data.images import decode_rgb
-from podium.deploy import Predictor, load_predictor
+from podium.deploy.predictor import Predictor, load_predictor
 from podium.deploy.serve.app import build_app
 from podium.deploy.serve.examples import study_examples
 from podium.deploy.serve.guard import Rules

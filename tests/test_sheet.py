@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from podium.errors import DataError, RunFolderError, UserError
-from podium.runs.folder import StudyFolder, write_json, write_text
+from podium.runs.folder import StudyFolder
 from podium.runs.predictions import Predictions
+from podium.runtime.files import write_json, write_text
 from podium.statistics import Sheet, judge, read_sheet, sheet_of
 from tests.fake_study import fake_study
 

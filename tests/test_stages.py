@@ -20,8 +20,8 @@ from podium.evaluation.trained import load_run, predict_split
 from podium.models import build_model, check_weights
 from podium.models.layers import layer_groups
 from podium.models.stages import StageClassifier
-from podium.runs.folder import read_json
 from podium.runtime.events import silent
+from podium.runtime.files import read_json
 from podium.training.fit import fit
 from tests.test_probe import PROBE
 from tests.test_training import job

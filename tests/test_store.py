@@ -17,17 +17,9 @@ import scipy.special
 import torch
 
 from podium.errors import RunFolderError, StorageError
-from podium.runs.folder import (
-    HISTORY_COLUMNS,
-    RunFolder,
-    StudyFolder,
-    atomic_write,
-    read_json,
-    remove_temporaries,
-    write_json,
-    write_text,
-)
+from podium.runs.folder import HISTORY_COLUMNS, RunFolder, StudyFolder
 from podium.runs.predictions import Predictions
+from podium.runtime.files import atomic_write, read_json, remove_temporaries, write_json, write_text
 
 
 def some_predictions(n: int = 7, names: tuple[str, ...] = ("a", "b b", "ção")) -> Predictions:

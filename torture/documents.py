@@ -115,7 +115,6 @@ def _read_everything(study: Path, report: bool) -> None:
     import podium
     from podium.evaluation.trained import load_run, run_folder
     from podium.reporting.build import build_report
-    from podium.reporting.words.labels import labels
     from podium.results.study import gather
     from podium.runs.folder import StudyFolder
     from podium.training.checkpoint import read_checkpoint
@@ -123,7 +122,7 @@ def _read_everything(study: Path, report: bool) -> None:
     folder, refused = StudyFolder(study), None
     run = study / "one" / "seed-0"
     readers: list[Callable[[], object]] = [
-        lambda: gather(folder, labels("en")),
+        lambda: gather(folder),
         lambda: podium.compare(study),
         lambda: load_run(run_folder(run)),
         lambda: read_checkpoint(run / "last.ckpt"),

@@ -274,8 +274,9 @@ def _count_writes(kill_at: int) -> Callable[[], int]:
 
 def _unreadable(runs: Path) -> list[str]:
     from podium.evaluation.trained import load_run
-    from podium.runs.folder import RunFolder, StudyFolder, read_json
+    from podium.runs.folder import RunFolder, StudyFolder
     from podium.runs.pictures import read_pictures
+    from podium.runtime.files import read_json
     from podium.training.checkpoint import read_checkpoint
 
     found: list[str] = []

@@ -30,7 +30,8 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from podium.data.images import decode_rgb
-from podium.deploy import choose_run, load_predictor
+from podium.deploy.find.choose import choose_run
+from podium.deploy.predictor import load_predictor
 from torture.hostile import HOSTILE, MEGABYTES, TIMEOUT, as_form
 
 __all__ = ["ServerResult", "torture_server"]

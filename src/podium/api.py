@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from podium.config.settings import StudySpec
 from podium.config.studyfile import load_study, machine_settings, parse_value
 from podium.errors import ConfigError, PodiumError, RunFolderError
-from podium.runs.folder import RunFolder, StudyFolder, utc_now
+from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.predictions import Predictions, SplitName
 from podium.runtime.events import Event, Notify, silent
+from podium.runtime.files import utc_now
 
 if TYPE_CHECKING:
     from podium.auditing import Audit

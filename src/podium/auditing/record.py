@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from podium.errors import DataError, RunFolderError
-from podium.runs.folder import read_json, write_json
+from podium.runtime.files import read_json, write_json
 
 __all__ = [
     "FORMAT",

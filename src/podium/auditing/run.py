@@ -25,8 +25,8 @@ from podium.auditing.record import (
     write_audit,
 )
 from podium.data.index import DataIndex, build_index
-from podium.runs.folder import read_json
 from podium.runtime.cache import cache_root
+from podium.runtime.files import read_json
 
 __all__ = ["audit_images"]
 

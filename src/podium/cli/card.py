@@ -55,7 +55,7 @@ def card(
     """
     from podium.deploy.find.choose import choose_run
     from podium.deploy.publish.card import card as write_card
-    from podium.runs.folder import write_text
+    from podium.runtime.files import write_text
 
     folder = choose_run(run, _tell)
     place = folder.path / "README.md" if to is None else to

@@ -131,7 +131,7 @@ def _save(verdicts: Verdicts, path: Path, say: Labels) -> None:
     from dataclasses import asdict
 
     from podium.reporting.tables import pair_table, pairs_csv
-    from podium.runs.folder import write_json, write_text
+    from podium.runtime.files import write_json, write_text
 
     if path.suffix == ".json":
         write_json(path, asdict(verdicts))

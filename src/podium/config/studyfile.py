@@ -49,7 +49,7 @@ class _Loader(yaml.SafeLoader):
 
 def built_in_studies() -> dict[str, str]:
     """Names of the studies that Podium ships, with their first comment line."""
-    folder = resources.files("podium") / "studies"
+    folder = resources.files(__package__) / "studies"
     found = {}
     for entry in folder.iterdir():
         if entry.name.endswith(".yaml"):
@@ -107,7 +107,7 @@ def study_text(name: str) -> str:
     ours = built_in_studies()
     if name not in ours:
         raise ConfigError(f"There is no study {name!r} here; there are {', '.join(ours)}.")
-    return (resources.files("podium") / "studies" / f"{name}.yaml").read_text(encoding="utf-8")
+    return (resources.files(__package__) / "studies" / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def machine_settings(**values: Any) -> Machine:

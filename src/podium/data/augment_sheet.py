@@ -8,7 +8,7 @@ from pathlib import Path
 from podium.data.images import load_rgb
 from podium.data.transforms import POLICIES, eval_transform, train_transform
 from podium.errors import ConfigError
-from podium.runs.folder import atomic_write
+from podium.runtime.files import atomic_write
 from podium.runtime.random import sample_seed, seeded
 
 __all__ = ["augmentation_sheet"]

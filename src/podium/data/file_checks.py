@@ -12,8 +12,8 @@ from typing import Final, Literal
 from pydantic import BaseModel
 
 from podium.data.grey import GreyValues
-from podium.runs.folder import write_text
 from podium.runtime.cache import cache_root
+from podium.runtime.files import write_text
 
 __all__ = ["Verdict", "VerdictCache"]
 

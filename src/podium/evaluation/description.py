@@ -21,7 +21,7 @@ from podium.data.grey import AS_BEFORE_WINDOWS, StoredWindows
 from podium.data.transforms import Normalization
 from podium.errors import PodiumError, RunFolderError
 from podium.models import rebuild_model
-from podium.runs.folder import read_json
+from podium.runtime.files import read_json
 
 __all__ = ["DESCRIPTION_FORMAT", "ModelDescription", "read_description", "rebuild"]
 

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from podium.runs.folder import atomic_write
 from podium.runtime.cache import cache_root
+from podium.runtime.files import atomic_write
 
 __all__ = ["LIMIT", "FeatureStore", "mark_used", "prune", "read_array", "write_array"]
 

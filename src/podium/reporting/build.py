@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Literal
 
 from podium.errors import ConfigError, StorageError, UserError
 from podium.reporting.figures.helpers import Helpers, helpers_that_pay
-from podium.runs.folder import StudyFolder, make_folder, write_text
+from podium.runs.folder import StudyFolder
+from podium.runtime.files import make_folder, write_text
 from podium.runtime.imports import collection_paused
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def build_report(
     with Helpers(helpers) as drawing:  # they start while this process reads and judges
         with collection_paused():
             from podium.results.study import gather
-        results = gather(study, say)
+        results = gather(study)
         with _put_in_place(place) as workshop:
             files = _write(
                 results, workshop, say, dpi, tuple(formats), progress or _silent, drawing

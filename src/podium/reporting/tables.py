@@ -12,8 +12,8 @@ from podium.reporting.words.labels import NOTHING, Labels
 from podium.reporting.words.recipes import augmentation, pretraining
 from podium.reporting.words.verdict_words import ordered_pairs, pair_cells, pair_headings
 from podium.results.study import Contender, RunResult, StudyResults
-from podium.runs.folder import write_text
 from podium.runtime.csv_text import csv_text
+from podium.runtime.files import write_text
 from podium.statistics import Pair, Standing, Verdicts
 from podium.statistics.metrics import most_confused
 

@@ -12,11 +12,11 @@ from typing import Any, Literal
 from podium.auditing import Audit, read_audit
 from podium.config.settings import RunSpec, StudySpec
 from podium.errors import DataError, RunFolderError
-from podium.reporting.words.labels import Labels
-from podium.runs.folder import RunFolder, StudyFolder, read_json
+from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.ledger import Scoring, read_scorings
 from podium.runs.pictures import read_pictures
 from podium.runs.predictions import Predictions
+from podium.runtime.files import read_json
 from podium.statistics import Question, Verdicts, judge, questions, sheet_of
 from podium.statistics.calibration import Calibration, calibration, fit_temperature
 from podium.statistics.classes import names_told_apart
@@ -34,6 +34,19 @@ __all__ = [
     "read_run",
 ]
 
+MODEL_NAMES = {
+    "efficientnet_lite0": "EfficientNet-Lite0",
+    "inception_resnet": "InceptionResNet",
+    "resnet18": "ResNet-18",
+    "simple_resnet": "SimpleResNet",
+}
+
+
+def model_name(model: str) -> str:
+    """How a model is called in print; a timm name stays as it is."""
+    return MODEL_NAMES.get(model, model)
+
+
 State = Literal["failed", "unfinished", "not_started", "damaged"]
 
 
@@ -43,7 +56,7 @@ class RunResult:
 
     folder: RunFolder
     label: str  # the contender's, with the model that stood in, if one did
-    title: str  # the label, with the seed where the study has several
+    named_seed: int | None  # its seed where the study has several; None: there is nothing to tell
     recipe: RunSpec
     done: Mapping[str, Any]
     history: list[dict[str, float]]
@@ -131,7 +144,8 @@ class Contender:
 class Unfinished:
     """A run without a result. `message` is what failed; `epochs` how many it has behind it."""
 
-    title: str
+    label: str
+    named_seed: int | None
     state: State
     message: str
     epochs: int
@@ -184,8 +198,8 @@ class StudyResults:
         return sorted(self.contenders, key=lambda contender: -contender.accuracy)
 
 
-def gather(folder: StudyFolder, say: Labels) -> StudyResults:
-    """Read a study's folder; `say` gives the word for seed.
+def gather(folder: StudyFolder) -> StudyResults:
+    """Read a study's folder.
 
     Raises:
         RunFolderError: it is no study's folder, or no run in it has a result.
@@ -197,15 +211,16 @@ def gather(folder: StudyFolder, say: Labels) -> StudyResults:
         runs = []
         for seed in spec.seeds:
             run = folder.run(name, seed)
-            suffix = f", {say('col_seed').lower()} {seed}" if len(spec.seeds) > 1 else ""
+            named = seed if len(spec.seeds) > 1 else None
             if not run.is_done():
-                unfinished.append(_why_unfinished(run, labels[name] + suffix, recipe))
+                unfinished.append(_why_unfinished(run, labels[name], named, recipe))
                 continue
             try:
-                runs.append(read_run(run, labels[name], suffix, recipe))
+                runs.append(read_run(run, labels[name], recipe, named))
             except (RunFolderError, DataError, TypeError, ValueError) as error:
-                title = labels[name] + suffix
-                unfinished.append(Unfinished(title, "damaged", str(error), 0, recipe.most_epochs))
+                unfinished.append(
+                    Unfinished(labels[name], named, "damaged", str(error), 0, recipe.most_epochs)
+                )
         if runs:
             contenders.append(Contender(name, runs[0].label, tuple(runs)))
     if not contenders:
@@ -260,14 +275,16 @@ def _distinct_labels(spec: StudySpec) -> dict[str, str]:
     }
 
 
-def read_run(run: RunFolder, label: str, suffix: str, recipe: RunSpec) -> RunResult:
+def read_run(
+    run: RunFolder, label: str, recipe: RunSpec, named_seed: int | None = None
+) -> RunResult:
     """Read one finished run.
 
     Args:
         run: its folder.
         label: the contender's.
-        suffix: of the title, behind the label.
         recipe: of the contender.
+        named_seed: its seed where the study has several.
 
     Raises:
         RunFolderError, DataError: a file of it is missing or damaged.
@@ -287,7 +304,7 @@ def read_run(run: RunFolder, label: str, suffix: str, recipe: RunSpec) -> RunRes
     return RunResult(
         folder=run,
         label=label,
-        title=label + suffix,
+        named_seed=named_seed,
         recipe=recipe,
         done=done,
         history=run.read_history() if run.history.is_file() else [],
@@ -301,7 +318,9 @@ def read_run(run: RunFolder, label: str, suffix: str, recipe: RunSpec) -> RunRes
     )
 
 
-def _why_unfinished(run: RunFolder, title: str, recipe: RunSpec) -> Unfinished:
+def _why_unfinished(
+    run: RunFolder, label: str, named_seed: int | None, recipe: RunSpec
+) -> Unfinished:
     epochs = 0
     if run.history.is_file():
         try:
@@ -314,15 +333,17 @@ def _why_unfinished(run: RunFolder, title: str, recipe: RunSpec) -> Unfinished:
             message = str(failed.get("message") or failed.get("reason") or "")
         except (RunFolderError, AttributeError) as error:
             message = str(error)
-        return Unfinished(title, "failed", message, epochs, recipe.most_epochs)
+        return Unfinished(label, named_seed, "failed", message, epochs, recipe.most_epochs)
     state: State = "unfinished" if epochs or run.last.is_file() else "not_started"
-    return Unfinished(title, state, "", epochs, recipe.most_epochs)
+    return Unfinished(label, named_seed, state, "", epochs, recipe.most_epochs)
 
 
 def _nothing_to_report(path: Path, unfinished: list[Unfinished]) -> str:
     states = {"unfinished": "not finished", "not_started": "not started"}
     told = [
-        f"  {run.title}: {states.get(run.state, run.state)}"
+        f"  {run.label}"
+        + (f", seed {run.named_seed}" if run.named_seed is not None else "")
+        + f": {states.get(run.state, run.state)}"
         + (f" ({run.message})" if run.message else "")
         for run in unfinished
     ]
@@ -333,16 +354,3 @@ def _nothing_to_report(path: Path, unfinished: list[Unfinished]) -> str:
             *told,
         ]
     )
-
-
-MODEL_NAMES = {
-    "efficientnet_lite0": "EfficientNet-Lite0",
-    "inception_resnet": "InceptionResNet",
-    "resnet18": "ResNet-18",
-    "simple_resnet": "SimpleResNet",
-}
-
-
-def model_name(model: str) -> str:
-    """How a model is called in print; a timm name stays as it is."""
-    return MODEL_NAMES.get(model, model)

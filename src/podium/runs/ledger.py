@@ -19,7 +19,8 @@ from typing import Any, Literal
 
 from podium.config.settings import RunSpec
 from podium.errors import StorageError
-from podium.runs.folder import RunFolder, write_text
+from podium.runs.folder import RunFolder
+from podium.runtime.files import write_text
 
 __all__ = ["LEDGER", "Rescoring", "Scoring", "keep_copy", "read_scorings", "record", "rescorings"]
 

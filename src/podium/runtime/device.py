@@ -16,8 +16,8 @@ from torch import nn
 
 from podium.config.settings import Machine
 from podium.errors import ConfigError, RunFolderError
-from podium.runs.folder import read_json, write_json
 from podium.runtime.cache import cache_root
+from podium.runtime.files import read_json, write_json
 from podium.runtime.threads import usable_cores
 
 __all__ = [

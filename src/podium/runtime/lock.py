@@ -11,7 +11,7 @@ from pathlib import Path
 import filelock
 
 from podium.errors import RunFolderError, StorageError
-from podium.runs.folder import make_folder, read_json, utc_now, write_json
+from podium.runtime.files import make_folder, read_json, utc_now, write_json
 
 __all__ = ["sole_owner"]
 

@@ -273,9 +273,9 @@ def ece(predictions: Predictions, temperature: float = 1.0, *, bins: int = BINS)
 
     The value is the plain sum over bins of share of images x |accuracy - confidence|. Noise in
     the bins never cancels in it, so it is too large: by two to six points on 500 images. The
-    interval is for the true error of these bins, see `podium.statistics.calibration_error`, so the value
-    may lie at its upper end or above. Whether the model differs from a perfect one at all is
-    what `expected_if_perfect` answers.
+    interval is for the true error of these bins (`podium.statistics.calibration_error`), so the
+    value may lie at its upper end or above. Whether the model differs from a perfect one at all
+    is what `expected_if_perfect` answers.
 
     Args:
         predictions: of n images.

@@ -12,11 +12,12 @@ from podium.data.transforms import source_size
 from podium.evaluation.trained import load_run, predict_split
 from podium.features.frozen import features_are_fixed
 from podium.models import build_model
-from podium.runs.folder import RunFolder, read_json, utc_now, write_json
+from podium.runs.folder import RunFolder
 from podium.runs.ledger import record
 from podium.runs.predictions import Predictions, SplitName
 from podium.runtime.device import choose_device, choose_precision, choose_workers
 from podium.runtime.events import Event, Notify, StopRequest
+from podium.runtime.files import read_json, utc_now, write_json
 from podium.statistics.calibration import fit_temperature
 from podium.statistics.metrics import scores
 from podium.training.checkpoint import read_checkpoint

@@ -1,4 +1,4 @@
-"""Where the runs of a study looked, on the pictures that its report shows; see `podium.evaluation.gradcam`.
+"""Where the runs of a study looked (Grad-CAM), on the pictures that its report shows.
 
 Made after a run is scored, from its best epoch, and kept in its folder: reports run no model.
 

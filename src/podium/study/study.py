@@ -23,18 +23,11 @@ from podium.errors import (
     WeightsUnavailableError,
     one_line,
 )
-from podium.runs.folder import (
-    RunFolder,
-    StudyFolder,
-    make_folder,
-    remove_temporaries,
-    utc_now,
-    write_json,
-    write_text,
-)
+from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.ledger import keep_copy
 from podium.runs.pictures import write_pictures
 from podium.runtime.events import Event, Notify, StopRequest, silent, stop_on_signals
+from podium.runtime.files import make_folder, remove_temporaries, utc_now, write_json, write_text
 from podium.runtime.imports import collection_paused
 from podium.runtime.lock import sole_owner
 from podium.runtime.threads import in_order

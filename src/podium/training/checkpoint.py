@@ -15,7 +15,8 @@ from podium.__about__ import __version__
 from podium.config.settings import RunSpec
 from podium.errors import RunFolderError, one_line
 from podium.evaluation.description import DESCRIPTION_FORMAT
-from podium.runs.folder import RunFolder, atomic_write, write_json
+from podium.runs.folder import RunFolder
+from podium.runtime.files import atomic_write, write_json
 
 __all__ = ["CHECKPOINT_FORMAT", "Progress", "read_checkpoint", "refuse_another", "write_best"]
 

@@ -20,9 +20,9 @@ from podium.errors import TrainingError
 from podium.evaluation.inference import input_normalization, predict
 from podium.features.frozen import Features, compute_features, features_are_fixed
 from podium.models import batch_norms, build_model, freeze_backbone, set_train_mode
-from podium.runs.folder import atomic_write
 from podium.runtime.device import has_fast_bf16
 from podium.runtime.events import Event, Notify, StopRequest
+from podium.runtime.files import atomic_write
 from podium.runtime.random import sample_seed
 from podium.training.checkpoint import (
     CHECKPOINT_FORMAT,

@@ -19,9 +19,10 @@ from torch import nn
 from podium.errors import ConfigError
 from podium.features.frozen import MOST_BYTES, Features
 from podium.models import BuiltModel
-from podium.runs.folder import RunFolder, write_text
+from podium.runs.folder import RunFolder
 from podium.runs.predictions import Predictions
 from podium.runtime.events import Event, Notify, StopRequest
+from podium.runtime.files import write_text
 from podium.statistics.calibration import fit_temperature, nll
 from podium.training.logistic import Logistic, Solution, mean_loss_and_accuracy
 

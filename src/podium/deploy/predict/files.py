@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import importlib
 import itertools
 import os
 import threading
@@ -87,9 +86,9 @@ def load_any(
             f"--device {device}: {run} is an export, and runs where its library runs it. "
             "Leave --device away."
         )
-    exported = importlib.import_module("podium.deploy.export.load")
-    predictor: Predictor = exported.load_exported(exported.find_export(Path(run), tell))
-    return predictor, None
+    from podium.deploy.export.load import find_export, load_exported
+
+    return load_exported(find_export(Path(run), tell)), None
 
 
 def _may_be_export(path: Path) -> bool:

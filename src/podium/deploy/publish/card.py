@@ -20,7 +20,7 @@ from podium.deploy.publish.card_results import MOST_CLASSES, bullets, fence, fol
 from podium.deploy.publish.card_subject import Subject, read_subject
 from podium.reporting.markdown import escape_markdown
 from podium.reporting.words.labels import Labels, labels
-from podium.reporting.words.recipes import recipe_in_words
+from podium.reporting.words.recipes import recipe_in_words, run_title
 from podium.runs.folder import RunFolder
 
 __all__ = ["card", "compose", "front_matter"]
@@ -155,7 +155,7 @@ def _lead(subject: Subject, say: Labels) -> list[str]:
     if run is not None:
         headline = say(
             "headline_only",
-            name=run.title,
+            name=run_title(run, say),
             accuracy=say.percent(run.scores.accuracy),
             correct=say.count(run.scores.correct),
             n=say.count(run.scores.n),
@@ -163,7 +163,9 @@ def _lead(subject: Subject, say: Labels) -> list[str]:
         )
         parts.append(f"**{escape_markdown(headline)}**")
         if run.stood_in_for:
-            told = say("stand_in", used=run.model, wanted=run.stood_in_for, name=run.title)
+            told = say(
+                "stand_in", used=run.model, wanted=run.stood_in_for, name=run_title(run, say)
+            )
             parts.append(escape_markdown(told))
     if subject.missing:
         told = " ".join([say("card_incomplete"), *(say(key) for key in subject.missing)])

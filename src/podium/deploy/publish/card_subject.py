@@ -9,6 +9,7 @@ from typing import Any
 from podium.config.settings import RunSpec
 from podium.errors import RunFolderError
 from podium.reporting.words.labels import Labels
+from podium.reporting.words.recipes import run_title
 from podium.results.study import RunResult, StudyResults, gather, read_run
 from podium.runs.folder import RunFolder, StudyFolder
 
@@ -58,14 +59,14 @@ def read_subject(run: RunFolder, say: Labels) -> Subject:
         RunFolderError: a file that must be there is missing or damaged.
         ConfigError: the study's file is damaged.
     """
-    study = _study_of(run, say)
+    study = _study_of(run)
     result = next((one for one in study.runs if _same(one.folder, run)), None) if study else None
     if result is None:
         study = None
     recipe = _recipe(run) if result is None else result.recipe
     done = run.read_done() if run.is_done() else {}
     if result is None and done and run.predictions("test").is_file():
-        result = read_run(run, recipe.label or run.contender, "", recipe)
+        result = read_run(run, recipe.label or run.contender, recipe)
     missing = [
         key
         for key, there in (
@@ -79,7 +80,7 @@ def read_subject(run: RunFolder, say: Labels) -> Subject:
     used = done.get("model")
     return Subject(
         folder=run,
-        label=result.title if result is not None else recipe.label or run.contender,
+        label=run_title(result, say) if result is not None else recipe.label or run.contender,
         recipe=recipe.model_copy(update={"model": str(used)}) if used else recipe,
         done=done,
         class_names=_class_names(run) if result is None else result.test.class_names,
@@ -93,10 +94,10 @@ def _same(one: RunFolder, other: RunFolder) -> bool:
     return one.path.resolve() == other.path.resolve()
 
 
-def _study_of(run: RunFolder, say: Labels) -> StudyResults | None:
+def _study_of(run: RunFolder) -> StudyResults | None:
     folder = StudyFolder(run.path.resolve().parent.parent)
     tested = run.is_done() and run.predictions("test").is_file()
-    return gather(folder, say) if tested and folder.spec.is_file() else None
+    return gather(folder) if tested and folder.spec.is_file() else None
 
 
 def _recipe(run: RunFolder) -> RunSpec:

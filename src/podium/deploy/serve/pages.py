@@ -63,7 +63,7 @@ def page(name: str, limits: Limits, **values: Any) -> str:
 
 
 def _report_sheet() -> str:
-    file = resources.files("podium.reporting") / "templates" / "page.css"
+    file = resources.files("podium.reporting.page") / "templates" / "page.css"
     return file.read_text(encoding="utf-8")
 
 

@@ -39,6 +39,7 @@ from podium.results.study import RunResult
 
 if TYPE_CHECKING:
     from podium.results.study import RunResult, StudyResults
+from podium.reporting.words.recipes import run_title
 
 __all__ = [
     "LONGEST",
@@ -102,7 +103,8 @@ def figure_tasks(run: RunResult, thumbnails: Mapping[str, bytes], press: Press) 
     Everything is reckoned here, so that a task carries no more than it draws.
     """
 
-    slug, title, say = run.slug, run.title, press.say
+    slug, say = run.slug, press.say
+    title = run_title(run, say)
     tasks: dict[str, Task] = {}
     if run.history:
         alt = say(
@@ -215,7 +217,7 @@ def reliability_alt(run: RunResult, say: Labels) -> str:
     before, after = run.calibration
     return say(
         "cal_alt",
-        name=run.title,
+        name=run_title(run, say),
         before=say.percent(before.ece.value, 1),
         after=say.percent(after.ece.value, 1),
     )

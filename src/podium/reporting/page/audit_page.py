@@ -14,8 +14,8 @@ from podium.auditing.record import LEAST_ACCURACY, Audit, DuplicatePair, LabelFi
 from podium.reporting.page.templating import fill_in
 from podium.reporting.words.labels import Labels, labels
 from podium.results.pictures import MOST_SUSPECTS, _shown_pairs, audit_thumbnails
-from podium.runs.folder import write_text
 from podium.runtime.csv_text import csv_text
+from podium.runtime.files import write_text
 
 __all__ = ["audit_sections", "write_audit_page", "write_audit_tables"]
 

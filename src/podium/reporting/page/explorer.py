@@ -19,6 +19,7 @@ from markupsafe import Markup
 from podium.reporting.figures.explanations import LABEL_MARK
 from podium.reporting.page.shelf import Shelf, shelved_order
 from podium.reporting.words.labels import Labels
+from podium.reporting.words.recipes import run_title
 from podium.results.study import RunResult, StudyResults
 
 __all__ = ["MOST_ANSWERS", "MOST_TOP_ANSWERS", "Explorer"]
@@ -104,14 +105,16 @@ class Explorer:
             "paths": self.paths,
             "labels": self.labels.tolist(),
             "pictures": [_or_none(shelf.number(path)) for path in self.paths],
-            "runs": [self._run(one, support, shelf) for one in self.heard],
+            "runs": [self._run(one, support, shelf, say) for one in self.heard],
         }
         text = json.dumps(data, separators=(",", ":"))
         for sign in "<>&":
             text = text.replace(sign, f"\\u{ord(sign):04x}")
         return Markup(text)
 
-    def _run(self, one: Heard, support: npt.NDArray[np.int64], shelf: Shelf) -> dict[str, Any]:
+    def _run(
+        self, one: Heard, support: npt.NDArray[np.int64], shelf: Shelf, say: Labels
+    ) -> dict[str, Any]:
         run, wrong = one.run, one.top[:, 0] != self.labels
         maps = {}
         for key in run.explanations:
@@ -122,7 +125,7 @@ class Explorer:
                     maps[self.images[path]] = [_or_none(number) for number in pair]
         told: dict[str, Any] = {
             "slug": run.slug,
-            "title": run.title,
+            "title": run_title(run, say),
             "contender": run.label,
             "seed": run.folder.seed,
             "correct": one.correct.tolist(),

@@ -24,6 +24,7 @@ from podium.reporting.page.templating import fill_in
 from podium.reporting.page.verdict_section import verdict_section
 from podium.reporting.words.cautions import at_chance, majority, may_be_known
 from podium.reporting.words.labels import Labels
+from podium.reporting.words.recipes import run_title
 from podium.reporting.words.verdict_words import headline, leaks, looks
 from podium.results.study import StudyResults, Unfinished
 from podium.runs.pictures import read_pictures
@@ -195,7 +196,7 @@ def _unfinished(run: Unfinished, say: Labels) -> dict[str, str]:
         why = say("why_unfinished", epochs=say.count(run.epochs), wanted=say.count(run.wanted))
     elif run.state == "not_started":
         why = say("why_not_started")
-    return {"title": run.title, "state": say(f"state_{run.state}"), "why": why}
+    return {"title": run_title(run, say), "state": say(f"state_{run.state}"), "why": why}
 
 
 def _data(results: StudyResults, say: Labels) -> dict[str, Any] | None:

@@ -20,6 +20,7 @@ from podium.reporting.words.recipes import (
     facts,
     recall_interval,
     recipe_in_words,
+    run_title,
 )
 from podium.results.pictures import Picture
 from podium.results.study import RunResult
@@ -77,10 +78,10 @@ def run_panel(
     return {
         "anchor": anchor(run),
         "slug": run.slug,
-        "title": run.title,
+        "title": run_title(run, say),
         "recipe": recipe_in_words(run, say),
         "stand_in": (
-            say("stand_in", used=run.model, wanted=run.stood_in_for, name=run.title)
+            say("stand_in", used=run.model, wanted=run.stood_in_for, name=run_title(run, say))
             if run.stood_in_for
             else ""
         ),
@@ -101,7 +102,7 @@ def run_panel(
         "matrix_classes": [classes[name] for name in part.names],
         "matrix_note": "" if part.is_whole else part.title(say),
         "matrix_picture": drawn.matrix,
-        "matrix_alt": say("confusion_alt", name=run.title),
+        "matrix_alt": say("confusion_alt", name=run_title(run, say)),
         "paged": len(run.classes) > ROWS_A_PAGE,
         "confused": [
             {

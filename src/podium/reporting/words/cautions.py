@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from podium.reporting.words.labels import Labels
+from podium.reporting.words.recipes import run_title
 from podium.results.study import StudyResults
 from podium.runs.predictions import Predictions
 from podium.statistics.metrics import wilson_interval
@@ -36,7 +37,7 @@ def at_chance(results: StudyResults, say: Labels) -> list[str]:
             told.append(
                 say(
                     "note_chance",
-                    name=run.title,
+                    name=run_title(run, say),
                     accuracy=say.percent(run.scores.accuracy, 1),
                     interval=say.interval(run.interval),
                     label=label,

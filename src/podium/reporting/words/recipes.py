@@ -1,10 +1,10 @@
-"""What a run was trained with, in words."""
+"""A run in words: its title, what it was trained with, what it took."""
 
 from __future__ import annotations
 
 from podium.config.settings import RunSpec
 from podium.reporting.words.labels import NOTHING, Labels
-from podium.results.study import RunResult
+from podium.results.study import RunResult, Unfinished
 from podium.statistics.calibration import Calibration, Estimate
 from podium.statistics.metrics import ClassScores, wilson_interval
 
@@ -15,7 +15,15 @@ __all__ = [
     "pretraining",
     "recall_interval",
     "recipe_in_words",
+    "run_title",
 ]
+
+
+def run_title(run: RunResult | Unfinished, say: Labels) -> str:
+    """The contender's label, with the seed where the study has several."""
+    if run.named_seed is None:
+        return run.label
+    return f"{run.label}, {say('col_seed').lower()} {run.named_seed}"
 
 
 def recipe_in_words(run: RunResult, say: Labels) -> str:

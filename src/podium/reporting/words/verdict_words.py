@@ -8,6 +8,7 @@ from typing import Any
 
 from podium.config.settings import RunSpec
 from podium.reporting.words.labels import Labels
+from podium.reporting.words.recipes import run_title
 from podium.results.study import StudyResults, model_name
 from podium.runs.ledger import rescorings
 from podium.statistics import Interval, Pair, Question, Standing, Verdicts
@@ -288,7 +289,7 @@ def leaks(results: StudyResults, say: Labels) -> dict[str, Any] | None:
         low_high = wilson_interval(kept, n) if n else (0.0, 1.0)
         rows.append(
             (
-                run.title,
+                run_title(run, say),
                 say.number(100 * run.scores.accuracy),
                 f"{say.number(100 * kept / n)} ({say.interval(low_high)})" if n else "–",
                 f"{int(right[inside].sum())} / {len(inside)}",
