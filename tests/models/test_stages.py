@@ -23,8 +23,8 @@ from podium.models.stages import StageClassifier
 from podium.runtime.events import silent
 from podium.runtime.files import read_json
 from podium.training.fit import fit
-from tests.test_probe import PROBE
-from tests.test_training import job
+from tests.training.test_probe import PROBE
+from tests.training.test_training import job
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ from podium.deploy.serve.pages import asset
 from podium.deploy.serve.uploads import picture_bytes
 from podium.errors import ConfigError, DataError, RunFolderError
 from podium.runs.folder import RunFolder, StudyFolder
-from tests.serving import Running, form, jpeg, serving
+from tests.deploy.serving import Running, form, jpeg, serving
 from torture.hostile import HOSTILE
 from torture.server import torture_server
 

@@ -19,7 +19,7 @@ from podium.data.images import Stored, decode_with_mode
 from podium.data.index import SPLITS, DataIndex, build_index
 from podium.errors import ConfigError, DataError
 from tests.conftest import write_pictures
-from tests.test_images import png_of
+from tests.data.test_images import png_of
 
 THREE = {"train": 4, "valid": 2, "test": 2}
 

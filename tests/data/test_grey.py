@@ -33,7 +33,7 @@ from podium.errors import RunFolderError
 from podium.evaluation.description import read_description
 from podium.runs.folder import RunFolder
 from podium.runtime.files import read_json, write_json
-from tests.test_images import encoded
+from tests.data.test_images import encoded
 
 Values = np.ndarray[Any, Any]
 

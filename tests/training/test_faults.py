@@ -27,7 +27,7 @@ from podium.training.faults import WorkerLostError, in_words
 from podium.training.fit import Job, fit
 from podium.training.optimizers import make_optimizer
 from tests.conftest import StopAfter
-from tests.test_training import RECIPE, index, job, straight, weights
+from tests.training.test_training import RECIPE, index, job, straight, weights
 
 __all__ = ["index", "straight"]  # fixtures
 

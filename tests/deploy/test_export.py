@@ -159,7 +159,7 @@ def test_an_onnx_file_works_without_podium(
 ) -> None:
     """As docs/export.md shows it: onnxruntime, numpy and Pillow alone."""
     paths, recorded = tested
-    text = (Path(__file__).parents[1] / "docs" / "export.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
     for kind, name in (("onnx", FILES["onnx"]), ("openvino", FILES["openvino"])):
         code = text.partition(f"<!-- snippet: {kind} -->")[2].partition("```python\n")[2]
         code = code.partition("```")[0]
@@ -200,7 +200,7 @@ def pictures_of_all_modes(folder: Path) -> list[Path]:
 
 def test_the_lines_of_the_docs_read_pictures_as_podium_does(tmp_path: Path) -> None:
     """Transparent pixels were dropped there, and white in training."""
-    docs = Path(__file__).parents[1] / "docs"
+    docs = Path(__file__).parents[2] / "docs"
     text = "".join((docs / page).read_text("utf-8") for page in ("export.md", "how-to/deploy.md"))
     codes = re.findall(r"^def read_picture.*?\n(?=\n\n)", text, re.DOTALL | re.MULTILINE)
     assert len(codes) == 3

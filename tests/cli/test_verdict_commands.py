@@ -234,7 +234,7 @@ def test_audit_finds_a_leak_and_writes_the_page(
 def test_the_study_audits_before_it_trains(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tests.test_study import write_study
+    from tests.study.test_study import write_study
 
     data, _ = leaky(tmp_path)
     study = write_study(tmp_path, data, contenders={"a": {"model": "simple_resnet", "epochs": 1}})

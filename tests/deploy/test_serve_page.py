@@ -21,8 +21,8 @@ from podium.deploy.serve.examples import study_examples
 from podium.deploy.serve.guard import Rules
 from podium.deploy.serve.models import Served, load_models
 from podium.runs.folder import RunFolder
+from tests.deploy.serving import Running, jpeg, serving
 from tests.fake_study import ODD_NAMES
-from tests.serving import Running, jpeg, serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

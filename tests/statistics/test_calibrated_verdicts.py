@@ -23,7 +23,13 @@ from podium.statistics import Answers, Assumptions, Sheet, Verdicts, judge, plan
 from podium.statistics.metrics import wilson_interval
 from podium.statistics.paired import paired_interval, seed_effect
 from podium.statistics.resample import macro_f1
-from tests.studies_simulated import Luck, accuracy_at, right_answers, sheet_from, skill_for
+from tests.statistics.studies_simulated import (
+    Luck,
+    accuracy_at,
+    right_answers,
+    sheet_from,
+    skill_for,
+)
 
 Indices = npt.NDArray[np.int64]
 
@@ -168,7 +174,7 @@ def held_by_the_interval(
 ) -> float:
     """Share of studies whose interval holds the true difference to a contender of 85 %.
 
-    `judge` takes its intervals from these two functions (tests/test_verdicts.py); without the
+    `judge` takes its intervals from these two functions (see test_verdicts.py); without the
     rest of its work, ten times as many studies fit into the same time.
     """
     skills = [skill_for(better, seed_sd), skill_for(0.85, seed_sd)]

@@ -14,7 +14,7 @@ from podium.data.index import build_index
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.ledger import LEDGER, keep_copy, read_scorings, record, rescorings
 from tests.conftest import write_pictures
-from tests.test_study import write_study
+from tests.study.test_study import write_study
 
 RECIPE = RunSpec(model="simple_resnet", epochs=2)
 

@@ -31,7 +31,7 @@ from podium.training.fit import fit
 from podium.training.logistic import Logistic, mean_loss_and_accuracy
 from podium.training.probe import solve_probe, write_head
 from tests.conftest import StopAfter, device
-from tests.test_training import job, weights
+from tests.training.test_training import job, weights
 
 HERE = torch.device(device())
 PROBE: dict[str, Any] = {

@@ -28,7 +28,14 @@ from podium.statistics.power import (
     power_models,
     power_recipes,
 )
-from tests.studies_simulated import NOISE, OWN, SHARED, accuracy_at, right_answers, skill_for
+from tests.statistics.studies_simulated import (
+    NOISE,
+    OWN,
+    SHARED,
+    accuracy_at,
+    right_answers,
+    skill_for,
+)
 
 
 @pytest.mark.parametrize(

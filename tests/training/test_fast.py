@@ -26,7 +26,7 @@ from podium.training.fit import Job, fit
 from podium.training.optimizers import average_of, make_optimizer, set_rates
 from podium.training.schedule import epoch_rates, learning_rate, training_size
 from tests.conftest import StopAfter
-from tests.test_training import job, weights
+from tests.training.test_training import job, weights
 
 FAST: dict[str, Any] = {
     "optimizer": "muon",

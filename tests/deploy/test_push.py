@@ -22,7 +22,7 @@ from podium.deploy.publish.push import pack, read_token, upload
 from podium.errors import ConfigError, PodiumError, UserError
 from podium.runs.folder import RunFolder
 from podium.runtime.files import read_json, write_json
-from tests.fake_hub import COMMIT, FakeHub
+from tests.deploy.fake_hub import COMMIT, FakeHub
 
 USUAL = ["README.md", "config.yaml", "model.json", "model.safetensors"]
 

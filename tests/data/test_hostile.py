@@ -25,7 +25,7 @@ from podium.runs.folder import RunFolder
 from podium.training.checkpoint import read_checkpoint
 from podium.training.fit import Job
 from tests.conftest import write_pictures
-from tests.test_training import index, straight
+from tests.training.test_training import index, straight
 
 __all__ = ["index", "straight"]  # fixtures
 

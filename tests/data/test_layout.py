@@ -14,7 +14,7 @@ from podium.data.index import DataIndex, build_index
 from podium.data.layout import find_images
 from podium.data.walk import passed_over
 from podium.errors import DataError
-from tests.test_index import add, tree
+from tests.data.test_index import add, tree
 
 Layout = dict[str, int]
 

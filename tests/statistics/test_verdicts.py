@@ -23,7 +23,7 @@ from podium.statistics.paired import (
     unpaired_effect,
 )
 from podium.statistics.resample import macro_f1, resampled_macro_f1
-from tests.studies_simulated import right_answers, sheet_from, skill_for
+from tests.statistics.studies_simulated import right_answers, sheet_from, skill_for
 
 Z = float(norm.ppf(0.975))
 

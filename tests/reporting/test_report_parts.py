@@ -22,7 +22,7 @@ from podium.results.pictures import Picture, confident_mistakes, random_pictures
 from podium.runs.predictions import Predictions
 from podium.runtime.csv_text import guard_cell
 from podium.statistics.metrics import ClassScores, confusion
-from tests.test_metrics import voted
+from tests.statistics.test_metrics import voted
 
 EN, PT = labels("en"), labels("pt")
 
