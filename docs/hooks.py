@@ -21,6 +21,7 @@ import annotated_types
 import typer
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
+from rooms import drawing, table
 
 import podium
 from podium.cli.app import app
@@ -49,7 +50,9 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Links out of docs/ lead to the page of the site that shows the same file."""
+    """Put the rooms where a page asks for them; links out of docs/ lead to pages of the site."""
+    markdown = markdown.replace("<!-- rooms: drawing -->", drawing())
+    markdown = markdown.replace("<!-- rooms: table -->", table())
     return markdown.replace("](../benchmarks/README.md", "](benchmarks.md")
 
 
@@ -318,7 +321,7 @@ GROUPS = (
 
 def api_page() -> str:
     """A directive of mkdocstrings for every public name, in groups."""
-    homes = {name: home for home, names in podium._HOMES.items() for name in names}
+    homes = [name for name in podium.__all__ if name != "__version__"]
     lines = [
         "# Python",
         "",

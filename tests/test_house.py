@@ -7,64 +7,23 @@ import importlib
 import subprocess
 import sys
 import time
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+from rooms import LEVEL, SOURCE, imports, modules, room_of
 
 import podium
 from tests.fake_study import fake_study
 
-SOURCE = Path(podium.__file__).parent
-LIGHT = [
-    "podium",
-    "podium.cli.app",
-    "podium.cli.export",
-    "podium.config.settings",
-    "podium.runs.folder",
-    "podium.statistics.metrics",
-    "podium.statistics.calibration",
-    "podium.statistics",
-    "podium.runs.ledger",
-    "podium.auditing",
-    "podium.auditing.labels",
-    "podium.reporting",
-    "podium.reporting.build",
-    "podium.reporting.page.audit_page",
-    "podium.cli.progress",
-    "podium.data.index",
-    "podium.data.synthetic",
-]
-
-# A module imports from rooms at or before its own; `study` orchestrates, `cli` and `api` call it.
-ROOMS = [
-    {"errors", "__about__", "allocator", "gc_pause", "threads"},
-    {"files"},
-    {"config", "store", "ownership", "network", "metrics", "schema", "studyfile"},
-    {"calibration", "calibration_error", "comparison", "sealed"},
-    {"data", "transforms", "models", "schedule", "events", "machine", "augment_sheet"},
-    {"features", "logistic", "layer_rates"},
-    {"optimizers"},
-    {"inference", "checkpoint", "description", "faults", "tensorboard", "auditing"},
-    {"frozen", "job"},
-    {"probe"},
-    {"trainer", "evaluation"},
-    {"training", "gradcam"},
-    {"contender"},
-    {"reporting"},
-    {"explanations"},
-    {"deploy"},
-    {"study"},
-    {"terminal"},
-    {"api", "progress"},
-    {"cli_card", "cli_data", "cli_export", "cli_lists", "cli_predict", "cli_serve", "cli_verdicts"},
-    {"cli", "__main__", ""},
-]
-RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
+HERE = Path(__file__).parent
+TORCHLESS = ("errors", "config", "runs", "statistics", "results", "reporting")
+LIGHT = ("podium", "podium.cli.app", "podium.auditing", "podium.data.index")
 
 
-@pytest.mark.parametrize("module", LIGHT)
-def test_torch_is_not_imported_by(module: str) -> None:
-    code = f"import {module}, sys; assert 'torch' not in sys.modules, 'torch was imported'"
+def test_a_report_needs_no_torch_and_neither_does_a_command() -> None:
+    names = [f"podium.{name}" for name in modules() if room_of(name) in TORCHLESS]
+    code = f"import sys, {', '.join([*LIGHT, *names])}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -116,52 +75,56 @@ def test_no_idle_import_delays(words: str, tmp_path: Path) -> None:
     assert min(seconds) < 2
 
 
-def modules() -> list[Path]:
-    return sorted(SOURCE.rglob("*.py"))
+def test_a_room_imports_from_below_alone() -> None:
+    """The order is the 15 words of `rooms.ORDER`; its text and `docs/architecture.md` show it."""
+    upward = [
+        f"{name} imports {target} in line {line}"
+        for name, target, line in imports()
+        if (own := room_of(name)) in LEVEL
+        and (other := room_of(target)) != own
+        and LEVEL.get(other, len(LEVEL)) >= LEVEL[own]
+        and other != "__about__"
+    ]
+    assert not upward
 
 
-def room_of(dotted: str) -> str:
-    parts = dotted.split(".")
-    return parts[1] if len(parts) > 1 else ""
+def test_every_module_lies_in_a_room() -> None:
+    outside = {name for name in modules() if room_of(name) not in LEVEL}
+    assert outside == {"", "__about__", "__main__"}
+    assert not {"report", "audit", "predict", "export"} & set(LEVEL)  # functions of the package
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(SOURCE)))
-def test_imports_follow_the_flow(path: Path) -> None:
-    parts = path.relative_to(SOURCE.parent).with_suffix("").parts
-    own = room_of(".".join(parts)).removesuffix("__init__")
-    assert own in RANK, f"{path.name} belongs to no room"
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names = []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module]
-        elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        for name in names:
-            if name.split(".")[0] == "podium":
-                assert RANK[room_of(name)] <= RANK[own], f"{path.name} imports {name}"
+def test_no_module_imports_in_a_circle() -> None:
+    below: dict[str, set[str]] = {}
+    for name, target, _ in imports():
+        below.setdefault(name, set()).add(target)
+    TopologicalSorter(below).prepare()  # raises CycleError, which names the circle
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(SOURCE)))
-def test_every_exported_name_exists(path: Path) -> None:
-    dotted = ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts)
-    if dotted.endswith("__main__"):
-        return
-    module = importlib.import_module(dotted.removesuffix(".__init__"))
-    for name in getattr(module, "__all__", []):
-        assert hasattr(module, name), f"{dotted}.{name}"
+def test_the_tests_lie_in_the_rooms_of_what_they_test() -> None:
+    rooms = {path.name for path in HERE.iterdir() if path.is_dir() and path.name[0] not in "._"}
+    assert rooms <= set(LEVEL)
+
+
+@pytest.mark.parametrize("name", [name for name in modules() if name != "__main__"])
+def test_every_exported_name_exists(name: str) -> None:
+    module = importlib.import_module(f"podium.{name}".removesuffix("."))
+    for exported in getattr(module, "__all__", []):
+        assert hasattr(module, exported), f"{name}.{exported}"
 
 
 def test_public_names_are_complete_and_documented() -> None:
     assert sorted(podium.__all__) == podium.__all__
-    homes = {name for names in podium._HOMES.values() for name in names}
-    assert homes | {"__version__"} == set(podium.__all__)
+    stub = ast.parse((SOURCE / "__init__.pyi").read_text(encoding="utf-8"))
+    named = {a.name for n in stub.body if isinstance(n, ast.ImportFrom) for a in n.names}
+    assert named | {"__version__"} == set(podium.__all__)
     for name in podium.__all__:
         thing = getattr(podium, name)
         assert name == "__version__" or (thing.__doc__ and len(thing.__doc__) > 20), name
     with pytest.raises(AttributeError, match="nothing"):
-        podium.nothing  # noqa: B018
+        getattr(podium, "nothing")  # noqa: B009
 
 
 def test_no_module_grows_past_its_room() -> None:
-    long = {p.name: n for p in modules() if (n := len(p.read_text().splitlines())) > 420}
-    assert not long
+    lines = {name: len(path.read_text().splitlines()) for name, path in modules().items()}
+    assert not {name: count for name, count in lines.items() if count > 420}

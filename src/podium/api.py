@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from podium.data.index import DataIndex
     from podium.deploy.export.run import Exports
     from podium.deploy.predict.files import FilePrediction
-    from podium.statistics import Plan, Sheet, Verdicts
+    from podium.statistics.power import Plan
+    from podium.statistics.sheet import Sheet
+    from podium.statistics.verdicts import Verdicts
 
 __all__ = [
     "audit",
@@ -298,7 +300,8 @@ def compare_sheet(
     sources: Iterable[str | Path], *, split: str, shared: bool, resamples: int
 ) -> tuple[Sheet, Verdicts]:
     """As `compare`, with the answers that were compared."""
-    from podium.statistics import judge, read_sheet
+    from podium.statistics.sheet import read_sheet
+    from podium.statistics.verdicts import judge
 
     if split not in ("test", "valid"):
         raise ConfigError(f"--split {split!r}: expected test or valid.")
@@ -337,7 +340,7 @@ def power(
     Raises:
         ConfigError: a value is out of range.
     """
-    from podium.statistics import Assumptions, plan
+    from podium.statistics.power import Assumptions, plan
 
     given = Assumptions(disagreement, accuracy, contenders, target, seed_sd, image_share)
     return plan(n, difference, seeds, given)

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from podium.config.settings import RunSpec
 from podium.config.studyfile import built_in_studies, load_study, machine_settings, study_text

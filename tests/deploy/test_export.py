@@ -26,8 +26,7 @@ from podium.data.dataset import ImageDataset
 from podium.data.images import load_rgb
 from podium.data.index import build_index
 from podium.data.transforms import eval_transform, prepare
-from podium.deploy.export import load, quantize, runtimes
-from podium.deploy.export import module as deployed
+from podium.deploy.export import load, module as deployed, quantize, runtimes
 from podium.deploy.export.images import calibration_images
 from podium.deploy.export.load import find_export
 from podium.deploy.export.run import export_run

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from podium.statistics import Answers, Sheet
+from podium.statistics.sheet import Answers, Sheet
 
 __all__ = ["SHARED", "Luck", "accuracy_at", "right_answers", "sheet_from", "skill_for"]
 

@@ -19,10 +19,12 @@ from scipy.stats import binom
 
 from podium.reporting.words.labels import labels
 from podium.reporting.words.verdict_words import claim_sentence
-from podium.statistics import Answers, Assumptions, Sheet, Verdicts, judge, plan
 from podium.statistics.metrics import wilson_interval
 from podium.statistics.paired import paired_interval, seed_effect
+from podium.statistics.power import Assumptions, plan
 from podium.statistics.resample import macro_f1
+from podium.statistics.sheet import Answers, Sheet
+from podium.statistics.verdicts import Verdicts, judge
 from tests.statistics.studies_simulated import (
     Luck,
     accuracy_at,

@@ -9,11 +9,9 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy.optimize import brentq, minimize_scalar
-from scipy.stats import binomtest, norm, permutation_test, ttest_ind
-from scipy.stats import t as student
+from scipy.stats import binomtest, norm, permutation_test, t as student, ttest_ind
 from sklearn.metrics import f1_score
 from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.multitest import multipletests

@@ -8,13 +8,10 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.stats import multinomial, norm
-from scipy.stats import t as student
+from hypothesis import given, settings, strategies as st
+from scipy.stats import multinomial, norm, t as student
 
 from podium.errors import ConfigError
-from podium.statistics import Assumptions, plan
 from podium.statistics.paired import (
     mcnemar_exact,
     quantiles,
@@ -24,7 +21,9 @@ from podium.statistics.paired import (
 )
 from podium.statistics.power import (
     TYPICAL_SHARE,
+    Assumptions,
     independent_disagreement,
+    plan,
     power_models,
     power_recipes,
 )

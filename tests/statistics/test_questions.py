@@ -8,7 +8,7 @@ import pytest
 
 from podium.config.settings import RunSpec
 from podium.config.studyfile import load_study
-from podium.statistics import Question, questions
+from podium.statistics.questions import Question, questions
 
 PAPER = load_study("sports100", data="photographs").contenders
 VALID = {

@@ -14,7 +14,8 @@ from podium.errors import DataError, RunFolderError, UserError
 from podium.runs.folder import StudyFolder
 from podium.runs.predictions import Predictions
 from podium.runtime.files import write_json, write_text
-from podium.statistics import Sheet, judge, read_sheet, sheet_of
+from podium.statistics.sheet import Sheet, read_sheet, sheet_of
+from podium.statistics.verdicts import judge
 from tests.fake_study import fake_study
 
 CLASSES = ("archery", "judo", "golf")

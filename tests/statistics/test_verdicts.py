@@ -7,12 +7,10 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy.stats import fisher_exact, norm
 
 from podium.errors import DataError
-from podium.statistics import Answers, Sheet, judge
 from podium.statistics.classes import told_apart
 from podium.statistics.metrics import ClassScores, wilson_interval
 from podium.statistics.paired import (
@@ -23,6 +21,8 @@ from podium.statistics.paired import (
     unpaired_effect,
 )
 from podium.statistics.resample import macro_f1, resampled_macro_f1
+from podium.statistics.sheet import Answers, Sheet
+from podium.statistics.verdicts import judge
 from tests.statistics.studies_simulated import right_answers, sheet_from, skill_for
 
 Z = float(norm.ppf(0.975))

@@ -14,7 +14,7 @@ import pytest
 from podium.cli.app import main
 from podium.errors import DataError
 from podium.runs.folder import StudyFolder
-from podium.statistics import Sheet, read_sheet
+from podium.statistics.sheet import Sheet, read_sheet
 from podium.statistics.vocabulary import as_number, class_key, same_classes, same_paths
 from tests.fake_study import fake_study
 

@@ -21,7 +21,7 @@ from podium.data.index import DataIndex, build_index
 from podium.errors import ConfigError, StorageError, TrainingError, UnreadableImageError
 from podium.runtime.events import Event, silent
 from podium.runtime.files import atomic_write
-from podium.runtime.spawn import runs_again
+from podium.runtime.spawn import Place, runs_again
 from podium.training.checkpoint import read_checkpoint
 from podium.training.faults import WorkerLostError, in_words
 from podium.training.fit import Job, fit
@@ -330,7 +330,7 @@ def test_several_devices_need_the_guard(
     index: DataIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = job(tmp_path / "run", index, devices=2)
-    place = podium.runtime.spawn.Place("script.py", 5)
+    place = Place("script.py", 5)
     monkeypatch.setattr("podium.training.fit.runs_again", lambda method: place)
     with pytest.raises(ConfigError, match=r"script\.py, line 5: each of 2 training processes"):
         fit(made, silent)

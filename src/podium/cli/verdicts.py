@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from podium.reporting.words.labels import Labels
-    from podium.statistics import Assumptions, Plan, Sheet, Verdicts
+    from podium.statistics.power import Assumptions, Plan
+    from podium.statistics.sheet import Sheet
+    from podium.statistics.verdicts import Verdicts
 
 __all__ = ["app"]
 
@@ -117,7 +119,7 @@ def _pairs(verdicts: Verdicts, say: Labels) -> None:
 
 def _answers(sheet: Sheet, verdicts: Verdicts, say: Labels) -> list[str]:
     from podium.reporting.words.verdict_words import answers
-    from podium.statistics import questions
+    from podium.statistics.questions import questions
 
     recipes = {one.name: one.recipe for one in sheet.contenders if one.recipe is not None}
     if len(recipes) < len(sheet.contenders):
@@ -180,7 +182,8 @@ def power(
     ] = None,
 ) -> None:
     """Say what difference a test set can show, and how many images or seeds it takes."""
-    from podium.statistics import Assumptions, observed, plan, read_sheet
+    from podium.statistics.power import Assumptions, observed, plan
+    from podium.statistics.sheet import read_sheet
 
     measured = Assumptions()
     if like:

@@ -1,0 +1,1 @@
+"""What is asked: settings, study files and their schema."""

@@ -1,0 +1,1 @@
+"""A trained model on images: inference, description, Grad-CAM."""

@@ -14,8 +14,8 @@ from podium.reporting.words.verdict_words import ordered_pairs, pair_cells, pair
 from podium.results.study import Contender, RunResult, StudyResults
 from podium.runtime.csv_text import csv_text
 from podium.runtime.files import write_text
-from podium.statistics import Pair, Standing, Verdicts
 from podium.statistics.metrics import most_confused
+from podium.statistics.verdicts import Pair, Standing, Verdicts
 
 __all__ = [
     "Row",

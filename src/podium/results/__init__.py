@@ -1,0 +1,1 @@
+"""What a study's folder shows, read once, in no language."""

@@ -17,11 +17,13 @@ from podium.runs.ledger import Scoring, read_scorings
 from podium.runs.pictures import read_pictures
 from podium.runs.predictions import Predictions
 from podium.runtime.files import read_json
-from podium.statistics import Question, Verdicts, judge, questions, sheet_of
 from podium.statistics.calibration import Calibration, calibration, fit_temperature
 from podium.statistics.classes import names_told_apart
 from podium.statistics.likeliest import Answers, answers
 from podium.statistics.metrics import ClassScores, Scores, per_class, scores, wilson_interval
+from podium.statistics.questions import Question, questions
+from podium.statistics.sheet import sheet_of
+from podium.statistics.verdicts import Verdicts, judge
 
 __all__ = [
     "MODEL_NAMES",

@@ -1,0 +1,1 @@
+"""This machine: devices, threads, memory, files, locks, caches, events, random numbers."""

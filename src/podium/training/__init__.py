@@ -1,0 +1,1 @@
+"""The epoch loop, optimizers, schedules, the linear probe, checkpoints."""

@@ -1,0 +1,1 @@
+"""Which trained model a path or an address stands for."""

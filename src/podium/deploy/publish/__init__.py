@@ -1,0 +1,1 @@
+"""A run to the Hugging Face Hub, with its model card."""

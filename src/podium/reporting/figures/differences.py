@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter
 from podium.reporting.figures.style import ACCENT, GREY, shorten
 from podium.reporting.words.labels import Labels
 from podium.reporting.words.verdict_words import ordered_pairs
-from podium.statistics import Verdicts
+from podium.statistics.verdicts import Verdicts
 
 __all__ = ["difference_figure"]
 

@@ -12,7 +12,7 @@ from podium.reporting.words.labels import NOTHING, Labels
 from podium.reporting.words.recipes import augmentation, pretraining, recipe_in_words
 from podium.reporting.words.verdict_words import place_words, tied_words
 from podium.results.study import Contender, RunResult, StudyResults
-from podium.statistics import Standing
+from podium.statistics.verdicts import Standing
 
 __all__ = ["Entry", "leaderboard"]
 

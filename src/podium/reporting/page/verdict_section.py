@@ -13,7 +13,7 @@ from podium.reporting.words.verdict_words import (
     pair_headings,
 )
 from podium.results.study import StudyResults
-from podium.statistics import Pair
+from podium.statistics.verdicts import Pair
 
 __all__ = ["verdict_section"]
 

@@ -1,0 +1,1 @@
+"""What a reader sees in words and numbers, in every language."""

@@ -11,9 +11,10 @@ from podium.reporting.words.labels import Labels
 from podium.reporting.words.recipes import run_title
 from podium.results.study import StudyResults, model_name
 from podium.runs.ledger import rescorings
-from podium.statistics import Interval, Pair, Question, Standing, Verdicts
 from podium.statistics.metrics import wilson_interval
 from podium.statistics.paired import FEW_SEEDS
+from podium.statistics.questions import Question
+from podium.statistics.verdicts import Interval, Pair, Standing, Verdicts
 
 __all__ = [
     "Answer",
