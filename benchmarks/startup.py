@@ -37,13 +37,13 @@ NOTE = (
 # Runs `podium report` until the study's own file is read and checked, tells when, and ends.
 OPENED = """
 import os, sys
-from podium.store import StudyFolder
+from podium.runs.folder import StudyFolder
 read = StudyFolder.read_spec
 def opened(self):
     read(self)
     os._exit(0)
 StudyFolder.read_spec = opened
-from podium.cli import main
+from podium.cli.app import main
 sys.exit(main(["report", *sys.argv[1:]]))
 """
 
@@ -55,7 +55,7 @@ import podium.reporting.build as build
 def drawing(*given, **more):
     os._exit(0)
 build._write = drawing
-from podium.cli import main
+from podium.cli.app import main
 sys.exit(main(["report", *sys.argv[1:]]))
 """
 
@@ -75,9 +75,9 @@ def timed(holder, name, part):
         finally:
             parts.append((part, time.time() - start))
     setattr(holder, name, outer)
-import podium.cli, podium.progress, podium.study
+import podium.cli.app, podium.cli.progress, podium.study.study
 parts.append(("interpreter, command, study", time.time() - began))
-from podium.study import Study
+from podium.study.study import Study
 timed(podium.study.study, "build_index", "index of the images")
 timed(Study, "_audit", "audit, from the cache or made")
 timed(Study, "_store_thumbnails", "thumbnails")
@@ -85,7 +85,7 @@ timed(Study, "_preflight", "imports of torch and others, weights check")
 one = Study._one
 def first(self, *given):
     start = time.time()
-    import podium.contender, podium.trainer
+    import podium.study.contender, podium.training.loop
     parts.append(("imports of the training", time.time() - start))
     timed(podium.study.contender, "build_model", "model for the check of bf16")
     timed(podium.study.contender, "choose_precision", "check of bf16")

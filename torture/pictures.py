@@ -149,7 +149,7 @@ def torture_pictures(folder: Path, count: int, seed: int = 0) -> PictureResult:
 # prints the largest memory of the command after all that it says itself
 _MEASURED = r"""
 import pathlib, re, resource, sys
-from podium.cli import main
+from podium.cli.app import main
 code = main(sys.argv[1:])
 sys.stdout.flush()
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -18,7 +18,7 @@ from podium.runtime.lock import sole_owner
 OWNER = """
 import os, sys, time
 from pathlib import Path
-from podium.ownership import sole_owner
+from podium.runtime.lock import sole_owner
 with sole_owner(Path(sys.argv[1])):
     child = os.fork()
     if child == 0:

@@ -16,7 +16,7 @@ PAGES = 64 * 2**20 // resource.getpagesize()  # of one block
 
 COUNT = """
 import resource, torch
-from podium.allocator import recycled_memory
+from podium.runtime.memory import recycled_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -44,7 +44,7 @@ def test_blocks_are_recycled() -> None:
 
 GIVEN_BACK = """
 import torch
-from podium.allocator import recycled_memory
+from podium.runtime.memory import recycled_memory
 
 def resident():
     with open("/proc/self/statm") as stream:

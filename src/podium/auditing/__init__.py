@@ -1,4 +1,4 @@
-"""What is wrong with a folder of pictures, before anything is trained on it; see `run`."""
+"""What is wrong with a folder of pictures, found before anything is trained on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images -> vectors by a fixed network: as fast as the machine can, kept on disk, shared by runs.
+"""Vectors of images by a frozen network: computed once, on all cores, kept on disk, shared by runs.
 
 folding    batch norms into convolutions
 threads    one thread a core, each with its own batch
