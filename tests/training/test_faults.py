@@ -297,7 +297,7 @@ def test_lines_that_every_process_would_run_again_are_found(
 
 
 def test_nothing_runs_again_under_the_command_or_without_a_script() -> None:
-    code = "from podium.training.faults import runs_again; print(runs_again('spawn'))"
+    code = "from podium.runtime.spawn import runs_again; print(runs_again('spawn'))"
     for words in (["-c", code], ["-m", "pytest", "--version"]):
         done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=True)
         assert "None" in done.stdout or "pytest" in done.stdout
