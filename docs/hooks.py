@@ -96,7 +96,9 @@ def cli_page() -> str:
         "Written from the command itself when this site was built; `podium COMMAND --help` says "
         "the same. A command ends with exit code 0, with 2 after a mistake in what it was given, "
         "with 1 after a failure, and with 130 after a Ctrl-C. `--debug` behind any command shows "
-        "where an error came from, `podium --version` says which version this is.",
+        "where an error came from, `--import MODULE` imports "
+        "[code of your own](../how-to/add-a-model.md) that a run needs, "
+        "`podium --version` says which version this is.",
         "",
         "| command | what it does |",
         "|---|---|",

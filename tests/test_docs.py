@@ -31,7 +31,7 @@ import typer
 from PIL import Image
 
 import podium
-from podium.cli.app import app, main
+from podium.cli.app import app, main, take_imports
 from podium.config.schema import study_schema
 from podium.config.settings import DataSpec, Machine, RunSpec, StudySpec
 from podium.config.studyfile import built_in_studies, load_study, study_text
@@ -46,6 +46,7 @@ FOLLOWED = [  # the pages whose blocks run, after the tutorial
     "docs/index.md",
     "docs/own-data.md",
     "docs/statistics.md",
+    "docs/how-to/add-a-model.md",
     "docs/how-to/budget.md",
     "docs/how-to/deploy.md",
     "docs/how-to/gpu.md",
@@ -160,7 +161,7 @@ def podium_lines(page: str) -> Iterator[tuple[Block, list[str]]]:
                 command = re.sub(r"\s(>|2>&1|&).*$", "", line.rpartition("| ")[2])
                 words = shlex.split(command)
                 if "podium" in words[:2]:
-                    yield block, words[words.index("podium") + 1 :]
+                    yield block, take_imports(words[words.index("podium") + 1 :])[0]
 
 
 @pytest.mark.parametrize("page", all_pages())
@@ -186,7 +187,7 @@ def test_every_command_named_in_a_sentence_exists(page: str) -> None:
         given = {word.split("=")[0] for word in words if word.startswith("--")}
         options = {opt for one in known[name or "data check"].params
                    for opt in (*one.opts, *one.secondary_opts)}  # fmt: skip
-        assert given <= options | {"--help", "--debug"}, f"{page}: `podium {span}`"
+        assert given <= options | {"--help", "--debug", "--import"}, f"{page}: `podium {span}`"
 
 
 @pytest.mark.parametrize("page", all_pages())

@@ -11,6 +11,7 @@ from .api import (
     train as train,
 )
 from .auditing import Audit as Audit
+from .config.registry import allow as allow
 from .config.settings import (
     Machine as Machine,
     RunSpec as RunSpec,
@@ -36,7 +37,12 @@ from .errors import (
     UserError as UserError,
     WeightsUnavailableError as WeightsUnavailableError,
 )
-from .models import build_model as build_model, list_models as list_models
+from .models import (
+    ModelSpec as ModelSpec,
+    build_model as build_model,
+    list_models as list_models,
+    register_model as register_model,
+)
 from .runs.folder import RunFolder as RunFolder, StudyFolder as StudyFolder
 from .runs.predictions import Predictions as Predictions
 from .statistics.metrics import per_class as per_class, scores as scores

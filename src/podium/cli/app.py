@@ -22,10 +22,10 @@ from podium.cli.run import app as run_app
 from podium.cli.serve import app as serve_app
 from podium.cli.terminal import accept_any_text, err, out
 from podium.cli.verdicts import app as verdicts_app
-from podium.errors import PodiumError
+from podium.errors import ConfigError, PodiumError
 from podium.runtime.threads import let_waiting_threads_sleep
 
-__all__ = ["app", "main"]
+__all__ = ["app", "main", "take_imports"]
 
 app = typer.Typer(
     name="podium",
@@ -63,8 +63,40 @@ def _root(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show tracebacks (may stand after any command).")
     ] = False,
+    modules: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--import",
+            metavar="MODULE",
+            help="Import code of your own that a run needs, such as my_networks of the current "
+            "folder; repeatable (may stand after any command).",
+        ),
+    ] = None,
 ) -> None:
     """Options that belong to no command; each acts by itself."""
+
+
+def take_imports(words: list[str]) -> tuple[list[str], list[str]]:
+    """The other words of a command, and the modules that its `--import` options name.
+
+    Raises:
+        ConfigError: one of them names none.
+    """
+    rest: list[str] = []
+    modules: list[str] = []
+    ahead = iter(words)
+    for word in ahead:
+        option, sign, module = word.partition("=")
+        if word == "--":  # what follows are no options
+            rest += [word, *ahead]
+        elif option == "--import":
+            module = module if sign else next(ahead, "")
+            if not module or module.startswith("-"):
+                raise ConfigError("--import: expected the name of a module, such as my_networks.")
+            modules.append(module)
+        else:
+            rest.append(word)
+    return rest, modules
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -72,9 +104,13 @@ def main(arguments: list[str] | None = None) -> int:
     let_waiting_threads_sleep()  # before a command imports PyTorch
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words or bool(os.environ.get("PODIUM_DEBUG"))
-    words = [word for word in words if word != "--debug"]
     accept_any_text()
     try:
+        words, modules = take_imports([word for word in words if word != "--debug"])
+        for module in modules:
+            from podium.config.registry import allow
+
+            allow(module)
         app(words, prog_name="podium")
     except SystemExit as end:  # how Typer ends, also after a wrong flag (2)
         return end.code if isinstance(end.code, int) else 1

@@ -184,17 +184,26 @@ def _run_study(
     lang: Lang,
     audit: bool = True,
 ) -> None:
-    from podium.config.studyfile import load_study
+    from podium.config.studyfile import load_study, study_folder
 
-    _finish(load_study(study, data=data, overrides=settings), machine, runs, lang, audit)
+    spec = load_study(study, data=data, overrides=settings)
+    _finish(spec, machine, runs, lang, audit, study_folder(study))
 
 
-def _finish(spec: Any, machine: dict[str, Any], runs: Path, lang: Lang, audit: bool = True) -> None:
+def _finish(
+    spec: Any,
+    machine: dict[str, Any],
+    runs: Path,
+    lang: Lang,
+    audit: bool = True,
+    beside: str = "",
+) -> None:
     from podium.cli.progress import StudyProgress
     from podium.config.studyfile import machine_settings
     from podium.study.study import Study
 
-    study = Study(spec, runs=runs, machine=machine_settings(**machine), audit=audit)
+    settings = machine_settings(**machine)
+    study = Study(spec, runs=runs, machine=settings, audit=audit, beside=beside)
     try:
         with StudyProgress(err) as progress:
             result = study.run(progress.notify)

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Iterable
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import CodeType
 from typing import Any, Generic, TypeVar
 
 from podium.errors import ConfigError
@@ -30,34 +31,58 @@ REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 """`module:name`, as in a study's `model: my_networks:tiny`."""
 
 _ALLOWED: dict[str, str] = {}  # module -> the folder that it was found in; '' is Python's own path
+_IMPORTED: dict[str, str] = {}  # module -> the digest of its source when it was imported
+_SCRIPTS = ("__main__", "__mp_main__")  # what was started, and how its own processes call it
 
 
 def allow(module: str, folder: str | Path = "") -> None:
     """Import a module of the user's, who has asked for it, so that studies may name its contents.
+
+    `podium run` does so for every `module:name` of its study; whatever reads a finished run wants
+    to be told, by this function or by `--import`, since a run's folder may come from anybody.
 
     Args:
         module: dotted, as in an import.
         folder: looked in before Python's own path; empty: that path and the current folder alone.
 
     Raises:
-        ConfigError: there is no such module, or it fails while it is imported.
+        ConfigError: there is no such module, it fails while it is imported, or another file has
+            the same name.
+
+    Examples:
+        >>> import podium
+        >>> podium.allow("my_networks_of_no_file")
+        Traceback (most recent call last):
+        ...
+        podium.errors.ConfigError: There is no module my_networks_of_no_file. Expected ...
     """
-    if module in _ALLOWED:
-        return
+    if module.endswith(".py"):
+        name = module.removesuffix(".py")
+        raise ConfigError(f"{module}: expected the name of a module, {name}, without .py.")
     places = [str(Path(folder).resolve())] if folder else []
     places.append(str(Path.cwd()))
+    if module in _ALLOWED:
+        _refuse_another_file(module, places)
+        return
     added = [place for place in places if place not in sys.path]
     sys.path[:0] = added
     try:
+        importlib.invalidate_caches()  # the file may have been written a moment ago
         importlib.import_module(module)
+        _refuse_another_file(module, places)
     except ModuleNotFoundError as error:
+        _ALLOWED.pop(module, None)
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise ConfigError(f"{module} cannot be imported: it needs {error.name}.") from error
         raise ConfigError(
             f"There is no module {module}. Expected {module.replace('.', '/')}.py in "
             f"{' or '.join(dict.fromkeys(places))}, or an installed package of that name."
         ) from None
+    except ConfigError:
+        _ALLOWED.pop(module, None)
+        raise
     except Exception as error:
+        _ALLOWED.pop(module, None)  # its first lines may have registered something
         raise ConfigError(
             f"{module} cannot be imported ({type(error).__name__}: {error})."
         ) from error
@@ -66,6 +91,22 @@ def allow(module: str, folder: str | Path = "") -> None:
             sys.path.remove(place)
     sys.path += added  # for what it imports later; behind all others, so that it hides none
     _ALLOWED[module] = places[0]
+    _IMPORTED[module] = source_digest(sys.modules[module])
+
+
+def _refuse_another_file(module: str, places: Iterable[str]) -> None:
+    """Two files of one name: Python keeps to the one that it imported first, whoever asks."""
+    imported = getattr(sys.modules[module], "__file__", None)
+    for place in places:
+        path = Path(place, *module.split("."))
+        for file in (path / "__init__.py", path.with_name(f"{path.name}.py")):
+            if file.is_file():
+                if imported is None or not file.samefile(imported):
+                    raise ConfigError(
+                        f"{file} cannot be imported: Python has another module {module} already "
+                        f"({imported or 'a part of Python'}). Rename the file."
+                    )
+                return
 
 
 def allowed() -> dict[str, str]:
@@ -109,6 +150,7 @@ class Registry(Generic[Thing]):
         self.convert = convert
         self._found: dict[str, Thing] = {}
         self._origin: dict[str, Any] = {}  # of what is not ours: the object that was offered
+        self._home: dict[str, str] = {}  # of what was named or installed: its `module:name`
 
     @property
     def group(self) -> str:
@@ -133,10 +175,22 @@ class Registry(Generic[Thing]):
             raise ConfigError(
                 f"{self.kind} {name!r}: expected a name of letters, digits, '_', '-' and '.'."
             )
+        if origin is not None:
+            self._home.pop(name, None)
+            _trust_home_of(origin)
+        return self._keep(name, thing, origin)
+
+    def _keep(self, name: str, thing: Thing, origin: Any, home: str = "") -> Thing:
         self._found[name] = thing
         if origin is not None:
             self._origin[name] = origin
+        if home:
+            self._home[name] = home
         return thing
+
+    def __contains__(self, name: str) -> bool:
+        """Whether `self[name]` has something to look for: false of what timm alone may know."""
+        return name in self._found or bool(REFERENCE.fullmatch(name)) or name in self._packages()
 
     def names(self) -> list[str]:
         """Ours, what was registered, then what installed packages offer."""
@@ -169,7 +223,7 @@ class Registry(Generic[Thing]):
         if name in self._found:
             return self._found[name]
         if REFERENCE.fullmatch(name):
-            return self.register(name, *self._of_user(name))
+            return self._keep(name, *self._of_user(name), home=name)
         package = self._packages().get(name)
         if package is None:
             try:
@@ -184,7 +238,7 @@ class Registry(Generic[Thing]):
                 f"{self.kind} {name!r} of the package {_distribution(package)} cannot be loaded "
                 f"({type(error).__name__}: {error})."
             ) from error
-        return self.register(name, self._converted(name, offered), offered)
+        return self._keep(name, self._converted(name, offered), offered, home=package.value)
 
     def provenance(self, name: str) -> str | None:
         """Where a thing that is not ours comes from, with the digest of its source.
@@ -193,13 +247,32 @@ class Registry(Generic[Thing]):
 
         Returns:
             Such as `my_networks:tiny sha256:0f3a6c2d9b1e4875`; None of what is ours.
+
+        Raises:
+            ConfigError: the file was changed since it was imported, so that what runs is not what
+                it says.
         """
+        if name not in self:
+            return None  # timm's
         self[name]
         origin = self._origin.get(name)
         if origin is None:
             return None
-        home = f"{getattr(origin, '__module__', '?')}:{getattr(origin, '__qualname__', name)}"
-        return f"{home} sha256:{source_digest(origin)}"
+        module = self.module(name)
+        home = self._home.get(name, f"{module}:{getattr(origin, '__qualname__', name)}")
+        digest = source_digest(origin if module in _SCRIPTS else sys.modules.get(module, origin))
+        if _IMPORTED.get(module, digest) != digest:
+            raise ConfigError(
+                f"{module} was changed after it was imported. Start Python, or the notebook's "
+                "kernel, anew, so that what runs is what the file says."
+            )
+        return f"{home} sha256:{digest}"
+
+    def module(self, name: str) -> str:
+        """The module that a thing which is not ours was offered in; `__main__`: a script's own."""
+        if name in self._home:
+            return self._home[name].partition(":")[0].strip()
+        return str(getattr(self._origin[name], "__module__", "__main__"))
 
     def schema(self) -> dict[str, Any]:
         """The JSON schema of a setting that takes such a name."""
@@ -216,8 +289,8 @@ class Registry(Generic[Thing]):
         if module not in _ALLOWED:
             raise ConfigError(
                 f"{self.kind} {name} is code of a user's. Podium imports it because a study that "
-                "you run names it, never because a run's folder does. If you trust it, put "
-                f"`--import {module}` in front of the command, or call "
+                "you run names it, never because a run's folder does. If you trust it, add "
+                f"`--import {module}` to the command, or call "
                 f"podium.allow({module!r}) in Python."
             )
         offered = getattr(sys.modules[module], attribute, None)
@@ -233,11 +306,20 @@ class Registry(Generic[Thing]):
         return thing
 
 
+def _trust_home_of(origin: Any) -> None:
+    """A module of the user's that registered something was imported: other processes do so, too."""
+    module = sys.modules.get(getattr(origin, "__module__", ""))
+    file = getattr(module, "__file__", None)
+    if module is not None and file is not None and module.__name__ not in _SCRIPTS:
+        _ALLOWED.setdefault(module.__name__, str(_root(module.__name__, Path(file).resolve())))
+
+
 def source_digest(origin: Any) -> str:
     """Sixteen hex digits for the source of a function, class or module, and of what lies beside it.
 
     All files that it imports from its own folder or package count, since a change in any of them
-    changes what it does. Installed packages that it imports do not.
+    changes what it does. Installed packages that it imports do not. Of a script or a notebook, what
+    it uses of the same counts: functions, classes and plain values.
 
     Args:
         origin: what was offered; of an instance, its class counts.
@@ -247,19 +329,72 @@ def source_digest(origin: Any) -> str:
     module = inspect.getmodule(inspect.unwrap(target))
     file = getattr(module, "__file__", None)
     digest = hashlib.sha256()
-    if module is None or file is None or module.__name__ == "__main__":  # a notebook, a script
-        digest.update(inspect.getsource(target).encode())
+    if module is None or file is None or module.__name__ in _SCRIPTS:
+        for text in _of_script(target):
+            digest.update(f"{text}\n".encode())
         return digest.hexdigest()[:16]
     start = Path(file).resolve()
-    root = start.parents[module.__name__.count(".") + (start.stem == "__init__")]
-    for path in _sources(start, root):
+    root = _root(module.__name__, start)
+    # where packages are installed, the neighbours are other people's
+    installed = any(root.glob("*.dist-info"))
+    inside = module.__name__.partition(".")[0] if installed else ""
+    for path in _sources(start, root, inside):
         digest.update(f"{path.relative_to(root).as_posix()}\n".encode())
         digest.update(path.read_bytes().replace(b"\r\n", b"\n"))
     return digest.hexdigest()[:16]
 
 
-def _sources(start: Path, root: Path) -> list[Path]:
-    """`start` and every module below `root` that it imports, directly or through others."""
+def _root(module: str, file: Path) -> Path:
+    """The folder that `module` is imported from."""
+    return file.parents[module.count(".") + (file.stem == "__init__")]
+
+
+def _of_script(target: Any) -> Iterable[str]:
+    """What a function or class of a script or notebook says, and what it uses of the same."""
+    ahead, seen = [target], set()
+    while ahead:
+        one = inspect.unwrap(ahead.pop())
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        functions = [f for f in vars(one).values() if inspect.isfunction(f)]
+        if inspect.isfunction(one):
+            functions.append(one)
+        try:
+            yield inspect.getsource(one)
+        except (OSError, TypeError):  # typed into an interpreter, which keeps no text
+            yield from (text for function in functions for text in _of_code(function.__code__))
+        for function in functions:
+            for name in _names(function.__code__):
+                value = function.__globals__.get(name)
+                if inspect.isfunction(value) or inspect.isclass(value):
+                    if value.__module__ == one.__module__:
+                        ahead.append(value)
+                elif isinstance(value, bool | int | float | str | tuple):
+                    yield f"{name} = {value!r}"
+
+
+def _of_code(code: CodeType) -> Iterable[str]:
+    yield f"{code.co_code.hex()} {code.co_names}"
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _of_code(constant)
+        else:
+            yield repr(constant)
+
+
+def _names(code: CodeType) -> Iterable[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
+
+
+def _sources(start: Path, root: Path, inside: str = "") -> list[Path]:
+    """`start` and every module below `root` that it imports, directly or through others.
+
+    `inside` is the one package that is looked at there; empty: all.
+    """
     found: set[Path] = set()
     ahead = [start]
     while ahead:
@@ -268,6 +403,8 @@ def _sources(start: Path, root: Path) -> list[Path]:
             continue
         found.add(path)
         for names, folder in _imports(path, root):
+            if inside and folder == root and names[0] != inside:
+                continue
             for end in range(len(names), 0, -1):
                 place = folder.joinpath(*names[:end])
                 ahead += [one for one in (place.with_suffix(".py"), place / "__init__.py")
@@ -289,7 +426,11 @@ def _distribution(package: EntryPoint) -> str:
     return package.dist.name if package.dist is not None else package.module
 
 
-MODELS: Registry[Any] = Registry("model", open_ended=True)
+MODELS: Registry[Any] = Registry(
+    "model",
+    ("simple_resnet", "inception_resnet", "resnet18", "efficientnet_lite0"),
+    open_ended=True,
+)
 AUGMENTATIONS: Registry[Any] = Registry("augmentation")
 LOSSES: Registry[Any] = Registry("loss")
 METRICS: Registry[Any] = Registry("metric")

@@ -14,19 +14,24 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     FiniteFloat,
+    WithJsonSchema,
     field_serializer,
     field_validator,
     model_validator,
 )
 
+from podium.config.registry import MODELS
+
 __all__ = ["DataSpec", "Machine", "RunSpec", "StudySpec"]
 
 Policy = Literal["none", "autoaugment", "randaugment", "trivialaugment", "augmix", "crop_flip"]
 Pooling = Literal["own", "stages"]
+ModelName = Annotated[str, AfterValidator(MODELS.check), WithJsonSchema(MODELS.schema())]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -37,13 +42,14 @@ class _Strict(BaseModel):
 class RunSpec(_Strict):
     """One contender: a model and everything that decides what it learns."""
 
-    model: str
-    """A name that `podium models` lists, or any timm model."""
+    model: ModelName
+    """A name that `podium models` lists, any timm model, or `module:name`: a function of your own
+    that builds one."""
     pretrained: bool = False
     """Start from the model's ImageNet weights."""
     weights: Path | None = None
     """Start from this local file (a state dict, .pth or .safetensors) instead of a download."""
-    if_unavailable: str | None = None
+    if_unavailable: ModelName | None = None
     """The pre-trained model that stands in where `model`'s weights cannot be had."""
     freeze: Literal["none", "backbone"] = "none"
     """`backbone`: train the last linear layer alone, on fixed features."""

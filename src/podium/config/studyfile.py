@@ -29,7 +29,14 @@ _NUMBER = re.compile(r"[-+.\d][-+.\deE]{0,40}")
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 100
 
-__all__ = ["built_in_studies", "load_study", "machine_settings", "parse_value", "study_text"]
+__all__ = [
+    "built_in_studies",
+    "load_study",
+    "machine_settings",
+    "parse_value",
+    "study_folder",
+    "study_text",
+]
 
 
 class _Loader(yaml.SafeLoader):
@@ -108,6 +115,15 @@ def study_text(name: str) -> str:
     if name not in ours:
         raise ConfigError(f"There is no study {name!r} here; there are {', '.join(ours)}.")
     return (resources.files(__package__) / "studies" / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def study_folder(study: str | Path) -> str:
+    """The folder that a study's file lies in, where code that it names may lie; '' of one of ours.
+
+    Args:
+        study: as for `load_study`.
+    """
+    return "" if str(study) in built_in_studies() else str(Path(study).parent)
 
 
 def machine_settings(**values: Any) -> Machine:

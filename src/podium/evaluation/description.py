@@ -16,10 +16,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 
+from podium.config.registry import MODELS
 from podium.config.settings import Pooling
 from podium.data.grey import AS_BEFORE_WINDOWS, StoredWindows
 from podium.data.transforms import Normalization
-from podium.errors import PodiumError, RunFolderError
+from podium.errors import ConfigError, PodiumError, RunFolderError
 from podium.models import rebuild_model
 from podium.runtime.files import read_json
 
@@ -126,8 +127,12 @@ def _refuse_misfit(description: ModelDescription, weights: Path) -> None:
             module = rebuild_model(
                 description.model, len(description.class_names), description.pooling
             )
-    except (NotImplementedError, RuntimeError):  # a model that computes with its own weights
+    except RuntimeError:  # a model that computes with its own weights
         return
+    except ConfigError:
+        if description.model in MODELS:  # a user's, which may do so in any way
+            return
+        raise
     wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     wrong = [name for name in wanted if given.get(name) != wanted[name]]
     if wrong or len(given) != len(wanted):

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from podium.config.registry import MODELS
 from podium.data.dataset import ImageDataset
 from podium.data.index import DataIndex
 from podium.data.transforms import Normalization, eval_transform, prepare
@@ -173,7 +174,9 @@ class Backbone:
         content = hashlib.sha256()
         for path in index.splits[split].paths:  # what the pictures are, not what they are called
             content.update(f"{index.pixel_digest(path)}\n".encode())
+        code = MODELS.provenance(self.name)  # a user's may compute something else tomorrow
         return {
+            **({} if code is None else {"code": code}),
             "format": FORMAT,
             "images": content.hexdigest(),
             "model": self.name,

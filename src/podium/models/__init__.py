@@ -1,27 +1,8 @@
-"""Models by name: the paper's two, ResNet-18, EfficientNet-Lite0, and all of timm's."""
+"""Models by name: the paper's two, ResNet-18, EfficientNet-Lite0, the user's, and all of timm's.
 
-from __future__ import annotations
+Names are imported when they are first used: reports read titles here, and need no PyTorch.
+"""
 
-from podium.models.registry import (
-    BuiltModel,
-    ModelInfo,
-    batch_norms,
-    build_model,
-    check_weights,
-    freeze_backbone,
-    list_models,
-    rebuild_model,
-    set_train_mode,
-)
+import lazy_loader
 
-__all__ = [
-    "BuiltModel",
-    "ModelInfo",
-    "batch_norms",
-    "build_model",
-    "check_weights",
-    "freeze_backbone",
-    "list_models",
-    "rebuild_model",
-    "set_train_mode",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

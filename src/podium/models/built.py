@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
-__all__ = ["BuiltModel", "Channels", "ModelInfo"]
+from podium.models.spec import Channels
 
-Channels = tuple[float, ...] | None
+__all__ = ["BuiltModel", "Channels", "ModelInfo"]
 
 
 @dataclass(frozen=True)

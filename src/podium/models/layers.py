@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
 
+from podium.errors import ConfigError
 from podium.models.stages import NETWORK, StageClassifier
 
 __all__ = ["layer_groups"]
@@ -36,7 +38,8 @@ def layer_groups(
     """Parameter groups whose `lr_scale` falls by `layer_decay` a layer, from the classifier down.
 
     timm's `param_groups_layer_decay` (after BEiT; Bao et al., 2021) over its own models' layers;
-    over the parts of an `nn.Sequential`; over torchvision's stem, blocks and head. The optimizer
+    over the parts of an `nn.Sequential`; over torchvision's stem, blocks and head; over the parts
+    of any other module. The optimizer
     ignores `lr_scale`: whoever sets the rate multiplies by it.
 
     Args:
@@ -57,8 +60,16 @@ def layer_groups(
         model = _Grouped(module, module.layers or torchvision, NETWORK)
     elif isinstance(module, nn.Sequential):
         model = _Grouped(module, {"parts": r"^(\d+)\."})
-    elif not hasattr(module, "group_matcher"):  # torchvision's; what nothing matches is the head
+    elif hasattr(module, "layer1"):  # torchvision's; what nothing matches is the head
         model = _Grouped(module, torchvision)
+    elif not hasattr(module, "group_matcher"):  # a user's: its parts, in the order of their making
+        parts = {name: rf"^{re.escape(name)}\." for name, _ in module.named_children()}
+        if len(parts) < 2:
+            raise ConfigError(
+                f"layer_decay needs layers, and {type(module).__name__} has {len(parts)} part(s). "
+                "Give it a method group_matcher as timm's models have, or leave layer_decay away."
+            )
+        model = _Grouped(module, parts)
     groups: list[dict[str, Any]] = param_groups_layer_decay(
         model,
         weight_decay=weight_decay,

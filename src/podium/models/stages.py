@@ -51,7 +51,7 @@ class StageClassifier(nn.Module):
             with torch.inference_mode():
                 image = torch.zeros(1, 3, image_size, image_size, device="meta")
                 width = _pooled(shapes, image).shape[1]
-        except (AttributeError, NotImplementedError, TypeError) as error:
+        except (AttributeError, IndexError, RuntimeError, TypeError) as error:
             raise ConfigError(
                 f"pooling: stages does not suit {type(network).__name__} ({error}). "
                 "Leave pooling away for this model."

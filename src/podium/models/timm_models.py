@@ -87,6 +87,11 @@ def _refuse_unknown(name: str, pretrained: bool, ours: Iterable[str]) -> None:
                 "weights: FILE, or a model that `podium models` lists with weights."
             )
         return
+    if ":" in name:
+        raise ConfigError(
+            f"model: {name!r} is no module:name, such as my_networks:tiny for the function tiny of "
+            "my_networks.py: letters, digits and '_' alone, and dots between folders."
+        )
     known = dict.fromkeys([*ours, *timm.list_models()])
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     hint = f" Did you mean {', '.join(close)}?" if close else " `podium models` lists them."

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from podium.auditing import Audit, read_audit
 from podium.config.settings import RunSpec, StudySpec
 from podium.errors import DataError, RunFolderError
+from podium.models.ours import model_title
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.ledger import Scoring, read_scorings
 from podium.runs.pictures import read_pictures
@@ -26,28 +27,13 @@ from podium.statistics.sheet import sheet_of
 from podium.statistics.verdicts import Verdicts, judge
 
 __all__ = [
-    "MODEL_NAMES",
     "Contender",
     "RunResult",
     "StudyResults",
     "Unfinished",
     "gather",
-    "model_name",
     "read_run",
 ]
-
-MODEL_NAMES = {
-    "efficientnet_lite0": "EfficientNet-Lite0",
-    "inception_resnet": "InceptionResNet",
-    "resnet18": "ResNet-18",
-    "simple_resnet": "SimpleResNet",
-}
-
-
-def model_name(model: str) -> str:
-    """How a model is called in print; a timm name stays as it is."""
-    return MODEL_NAMES.get(model, model)
-
 
 State = Literal["failed", "unfinished", "not_started", "damaged"]
 
@@ -97,12 +83,13 @@ class RunResult:
 
     @property
     def model(self) -> str:
-        return model_name(str(self.done.get("model") or self.recipe.model))
+        """How the model that was trained is called in print."""
+        return _title(self.done, self.recipe.model)
 
     @property
     def stood_in_for(self) -> str | None:
         wanted = self.done.get("stood_in_for")
-        return model_name(str(wanted)) if wanted else None
+        return model_title(str(wanted)) if wanted else None
 
     @property
     def best_epoch(self) -> int | None:
@@ -180,6 +167,14 @@ class StudyResults:
                 update={"model": one.runs[0].done.get("model") or one.runs[0].recipe.model}
             )
             for one in self.contenders
+        }
+
+    @property
+    def model_titles(self) -> dict[str, str]:
+        """How the models of `recipes` are called in print."""
+        return {
+            recipe.model: contender.runs[0].model
+            for recipe, contender in zip(self.recipes.values(), self.contenders, strict=True)
         }
 
     @property
@@ -294,7 +289,7 @@ def read_run(
     done = run.read_done()
     if done.get("stood_in_for"):
         # in every figure and table: the label alone would name a model that was not used
-        label = f"{label} [{model_name(str(done.get('model')))}]"
+        label = f"{label} [{_title(done, recipe.model)}]"
     test = run.read_predictions("test")
     valid, temperature = None, float(done.get("temperature") or 0.0)
     valid_n = mistakes = 0
@@ -318,6 +313,13 @@ def read_run(
         valid_n=valid_n,
         valid_mistakes=mistakes,
     )
+
+
+def _title(done: Mapping[str, Any], wanted: str) -> str:
+    """Of the model that a run trained: a user's stands in its record, ours in their table."""
+    about = done.get("about_model")
+    told = about.get("title") if isinstance(about, Mapping) else None
+    return str(told) if told else model_title(str(done.get("model") or wanted))
 
 
 def _why_unfinished(

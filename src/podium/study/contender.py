@@ -11,7 +11,7 @@ from podium.data.index import DataIndex
 from podium.data.transforms import source_size
 from podium.evaluation.trained import load_run, predict_split
 from podium.features.frozen import features_are_fixed
-from podium.models import build_model
+from podium.models import about_model, build_model
 from podium.runs.folder import RunFolder
 from podium.runs.ledger import record
 from podium.runs.predictions import Predictions, SplitName
@@ -110,7 +110,7 @@ def train_and_score(
         by="run",
     )
     test.write(run.predictions("test"))
-    rows = run.read_history()
+    rows, about = run.read_history(), about_model(recipe.model)
     state = read_checkpoint(run.last)
     write_json(
         run.done,
@@ -120,6 +120,7 @@ def train_and_score(
             "finished_at": utc_now(),
             "test_scored_at": scored_at,
             "model": recipe.model,
+            **({"about_model": about} if about else {}),
             "stood_in_for": wanted_model if wanted_model != recipe.model else None,
             "pretrained_source": read_json(run.model).get("pretrained_source"),
             "image_size": model.image_size,

@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 import yaml
 
+from podium.config.code import allow_named, code_of
 from podium.config.settings import Machine, RunSpec, StudySpec
-from podium.config.studyfile import load_study, machine_settings
+from podium.config.studyfile import load_study, machine_settings, study_folder
 from podium.data.images import load_rgb, thumbnail_jpeg
 from podium.data.index import DataIndex, build_index
 from podium.errors import (
@@ -37,6 +38,8 @@ from podium.training.schedule import training_size
 
 __all__ = ["Study"]
 
+Code = dict[str, dict[str, str]]  # contender -> setting -> provenance of what is not ours
+
 
 class Study:
     """A study on disk. `run` trains what is not done yet; `report` writes the page."""
@@ -48,8 +51,10 @@ class Study:
         runs: str | Path = "runs",
         machine: Machine | None = None,
         audit: bool = True,
+        beside: str | Path = "",
     ) -> None:
         self.spec = spec
+        self.beside = beside  # the folder of its file, where code that it names may lie
         self.audit = audit
         self.machine = machine or Machine()
         self.folder = StudyFolder(Path(runs) / spec.name)
@@ -79,7 +84,8 @@ class Study:
             ConfigError: something in the study is impossible; the message says what.
         """
         spec = load_study(study, data=data, overrides=overrides)
-        return cls(spec, runs=runs, machine=machine_settings(**machine), audit=audit)
+        settings, beside = machine_settings(**machine), study_folder(study)
+        return cls(spec, runs=runs, machine=settings, audit=audit, beside=beside)
 
     def run(self, notify: Notify = silent, stop: StopRequest | None = None) -> StudyResult:
         """Train and score every run that is not done, one after the other.
@@ -87,20 +93,26 @@ class Study:
         One that fails is recorded and the others go on. Ctrl-C saves the run under way and
         raises KeyboardInterrupt; calling `run` again goes on from there.
 
+        Code of the user's that the study names as `module:name` is imported first: from the folder
+        of the study's file, the current one, or an installed package.
+
         Raises:
+            ConfigError: such code cannot be imported, or is not what the setting takes.
             DataError: the images cannot be used; nothing was trained.
             RunFolderError: the folder belongs to other images or recipes, or is in use.
             StorageError: the folder cannot be written, or the disk is full.
         """
+        allow_named((self.spec, self.machine), self.beside)
+        code = {name: code_of(recipe) for name, recipe in self.spec.contenders.items()}
         with sole_owner(self.folder.path):
-            return self._run(notify, stop)
+            return self._run(code, notify, stop)
 
-    def _run(self, notify: Notify, stop: StopRequest | None) -> StudyResult:
+    def _run(self, code: Code, notify: Notify, stop: StopRequest | None) -> StudyResult:
         runs = self.folder.runs(self.spec)
         for folder in (self.folder.path, *(run.path for run in runs)):
             remove_temporaries(folder)  # of a kill
         for run in runs:
-            self._refuse_another_recipe(run)
+            self._refuse_another_recipe(run, code[run.contender])
         index = self._index(notify)
         todo = [run for run in runs if not run.is_done()]
         for run in todo:
@@ -117,7 +129,8 @@ class Study:
         for run in todo:
             epochs, cost = self.spec.contenders[run.contender].most_epochs, self._cost(run, index)
             notify(Event("run", self._title(run), total=epochs, row={"cost": cost}))
-            outcomes[run.path] = self._one(run, index, models[run.contender], notify, stop)
+            used = models[run.contender]
+            outcomes[run.path] = self._one(run, index, used, code[run.contender], notify, stop)
             self._store_pictures(index)  # by now: the report wants them, no training does
             self._explain([run], index, notify)
         self._store_pictures(index)
@@ -180,10 +193,11 @@ class Study:
                 )
         return index
 
-    def _refuse_another_recipe(self, run: RunFolder) -> None:
+    def _refuse_another_recipe(self, run: RunFolder, code: dict[str, str]) -> None:
         if not run.config.is_file():
             return
-        before = run.read_config()["recipe"]
+        values = run.read_config()
+        before = values["recipe"]
         try:
             changed = self.spec.contenders[run.contender].changes_from(before)
         except ValueError as error:
@@ -197,6 +211,12 @@ class Study:
                 f"{run.path} was begun with another recipe ({', '.join(changed)}). Nothing was "
                 "changed. "
                 "Give the study another name (--name), or remove that folder to start it afresh."
+            )
+        if told := _changed_code(values.get("code"), code):
+            raise RunFolderError(
+                f"{run.path} was begun with other code of {told}. Nothing was changed. Restore "
+                "that code, give the study another name (--name), or remove that folder to start "
+                "it afresh."
             )
 
     def _preflight(
@@ -267,6 +287,7 @@ class Study:
         run: RunFolder,
         index: DataIndex,
         recipe: RunSpec,
+        code: dict[str, str],
         notify: Notify,
         stop: StopRequest | None,
     ) -> Outcome:
@@ -278,6 +299,7 @@ class Study:
             "seed": run.seed,
             "model_used": recipe.model,
             "recipe": wanted.model_dump(mode="json"),
+            **({"code": code} if code else {}),
         }
         write_text(run.config, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
         try:
@@ -379,6 +401,19 @@ class Study:
             from podium.study.explain import explain_runs
 
             explain_runs(self.folder, runs, index.root, self.machine, notify)
+
+
+def _changed_code(stored: Any, code: dict[str, str]) -> str:
+    """Which code is another than that of `stored`, a run's `code`; empty: none is."""
+    before = stored if isinstance(stored, dict) else {}
+    told = []
+    for key in dict.fromkeys([*before, *code]):
+        old, new = str(before.get(key, "")), code.get(key, "")
+        if old != new:
+            name = (new or old).partition(" ")[0]
+            was, now = (one.rpartition("sha256:")[2] or "none" for one in (old, new))
+            told.append(f"{name} ({key}: sha256 {was}, now {now})")
+    return ", ".join(told)
 
 
 def _stand_in(recipe: RunSpec, model: str) -> RunSpec:

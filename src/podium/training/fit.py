@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
+from podium.config.code import refuse_unreachable
+from podium.config.registry import allow
 from podium.errors import ConfigError, PodiumError
 from podium.runtime.device import FABRIC_PRECISION
 from podium.runtime.events import Notify, StopRequest, relay
@@ -64,6 +66,8 @@ def _fit(job: Job, notify: Notify, stop: StopRequest | None) -> None:
             f"{script}: each of {device.count} training processes would run this script again from "
             'its top. Put its work under `if __name__ == "__main__":`, or take 1 device.'
         )
+    if device.count > 1:
+        refuse_unreachable(job.recipe)
     fabric = Fabric(
         accelerator=device.kind,
         devices=list(range(device.index, device.index + device.count))
@@ -89,6 +93,8 @@ def _in_process(fabric: Fabric, job: Job, pipes: Sequence[Any], stopping: StopRe
     pipe = pipes[fabric.global_rank]
     notify: Notify = pipe.send if fabric.global_rank == 0 else lambda event: None
     try:
+        for module, folder in job.allowed.items():
+            allow(module, folder)
         with recycled_memory():
             Trainer(fabric, job, notify, stopping).run()
     except (PodiumError, KeyboardInterrupt, RuntimeError, MemoryError) as error:

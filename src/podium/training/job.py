@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from podium.config.registry import allowed
 from podium.config.settings import Machine, RunSpec
 from podium.data.dataset import EpochSampler, ImageDataset
 from podium.data.index import DataIndex
@@ -34,6 +35,8 @@ class Job:
     workers: int
     cached: Mapping[str, CachedPixels] = field(default_factory=dict)
     """Decoded images by split; those of the others are decoded every time."""
+    allowed: Mapping[str, str] = field(default_factory=allowed)
+    """Modules of the user's that other processes import, too; see `podium.config.registry`."""
 
 
 def make_loaders(

@@ -17,6 +17,7 @@ from podium.deploy.publish.card_results import (
     images_a_class,
 )
 from podium.deploy.publish.card_subject import Subject
+from podium.models.ours import OURS
 from podium.reporting.markdown import escape_markdown, markdown_table
 from podium.reporting.words.labels import NOTHING, Labels
 from podium.reporting.words.recipes import facts
@@ -24,14 +25,6 @@ from podium.reporting.words.verdict_words import leaks, looks
 
 __all__ = ["data", "environment", "limits", "protocol", "public_recipe", "terms"]
 
-PAPER_MODELS = ("simple_resnet", "inception_resnet", "resnet18")
-PAPER = """@misc{oliveira2023augmentation,
-  author = {C. E. G. de Oliveira},
-  title = {A small study of data augmentation and transfer learning in deep neural networks},
-  note = {In Portuguese. Federal University of Goi\\'as},
-  month = dec,
-  year = {2023}
-}"""
 CITATION = """@software{podium,
   author = {{The Podium authors}},
   title = {Podium: which image classifier wins on your images, and how sure can you be?},
@@ -165,6 +158,8 @@ def terms(subject: Subject, licence: str | None, images: Dataset, say: Labels) -
         told.append(say(base.note, source=base.source, licence=base.licence))
         if base.licence or "imagenet" in base.source.lower():
             told.append(say("card_licence_imagenet"))
+    if subject.model not in OURS and subject.about is not None and subject.about.licence:
+        told.append(say("card_licence_network", licence=subject.about.licence))
     if images.known is not None:
         known = images.known
         told.append(say("card_licence_data", title=known.title, licence=known.licence))
@@ -192,6 +187,7 @@ def environment(subject: Subject, say: Labels) -> list[str]:
     parts.append(escape_markdown(say("card_made", version=__version__)))
     made_by = str(done.get("podium_version") or __version__)
     cited = [fence(CITATION.replace("VERSION", made_by), "bibtex")]
-    if subject.model in PAPER_MODELS:
-        cited += [escape_markdown(say("card_citation_paper")), fence(PAPER, "bibtex")]
+    if subject.about is not None and subject.about.citation:
+        key = "card_citation_paper" if subject.model in OURS else "card_citation_model"
+        cited += [escape_markdown(say(key)), fence(subject.about.citation, "bibtex")]
     return [*parts, folded(say("card_citation"), "\n\n".join(cited))]

@@ -46,12 +46,6 @@ class Base:
     note: str = "card_licence_base_unknown"
 
 
-BASES = {
-    "efficientnet_lite0": ("timm/tf_efficientnet_lite0.in1k", "Apache-2.0", "card_licence_base"),
-    "resnet18": ("timm/resnet18.tv_in1k", "BSD-3-Clause", "card_licence_torchvision"),
-}
-
-
 @dataclass(frozen=True)
 class Dataset:
     """The images; `known` where Podium knows the set, `hub_id` where it is on the Hub."""
@@ -87,8 +81,10 @@ def base_of(subject: Subject) -> Base | None:
         return Base(recipe.weights.name if recipe.weights else subject.model)
     if recipe.weights is not None:  # the author's own file, whatever network it is for
         return Base(source)
-    if subject.model in BASES:
-        return Base(source, *BASES[subject.model])
+    if about := subject.about:
+        note = "torchvision" if source.startswith("torchvision ") else "base"
+        note = f"card_licence_{note}" if about.licence else Base.note
+        return Base(source, about.hub_id, about.licence, note)
     hosted = TIMM_SOURCE.fullmatch(source)
     return Base(source, hosted[1]) if hosted else Base(source)
 

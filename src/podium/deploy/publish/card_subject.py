@@ -8,12 +8,22 @@ from typing import Any
 
 from podium.config.settings import RunSpec
 from podium.errors import RunFolderError
+from podium.models.ours import OURS
 from podium.reporting.words.labels import Labels
 from podium.reporting.words.recipes import run_title
 from podium.results.study import RunResult, StudyResults, gather, read_run
 from podium.runs.folder import RunFolder, StudyFolder
 
-__all__ = ["Subject", "read_subject"]
+__all__ = ["About", "Subject", "read_subject"]
+
+
+@dataclass(frozen=True)
+class About:
+    """Of a network: the licence of its code and weights, what to cite, its id on the Hub."""
+
+    licence: str
+    citation: str
+    hub_id: str
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,17 @@ class Subject:
     def model(self) -> str:
         """Name of the network that was trained."""
         return self.recipe.model
+
+    @property
+    def about(self) -> About | None:
+        """What is known of the network: of ours from their table, of a user's from its run."""
+        found = self.done.get("about_model")
+        if isinstance(found, Mapping):
+            return About(*(str(found.get(key, "")) for key in ("licence", "citation", "hub_id")))
+        if self.model in OURS:
+            ours = OURS[self.model]
+            return About(ours.licence, ours.citation, ours.hub_id)
+        return None
 
     @property
     def pretrained_source(self) -> str | None:

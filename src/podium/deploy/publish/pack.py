@@ -130,6 +130,8 @@ def _public_config(subject: Subject) -> str:
         "model_used": subject.model,
         "recipe": yaml.safe_load(public_recipe(subject)),
     }
+    if subject.folder.config.is_file() and (code := subject.folder.read_config().get("code")):
+        values["code"] = code
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 

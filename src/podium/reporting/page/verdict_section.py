@@ -25,7 +25,7 @@ def verdict_section(results: StudyResults, say: Labels) -> dict[str, Any] | None
         return None
     return {
         "claim": claim_sentence(verdicts, say),
-        "answers": answers(verdicts, results.questions, results.recipes, say),
+        "answers": answers(verdicts, results.questions, results.recipes, say, results.model_titles),
         "headings": pair_headings(say),
         "rows": [
             (pair_cells(pair, verdicts.labels, say), _keys(pair), pair.winner is not None)

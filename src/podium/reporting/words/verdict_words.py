@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from podium.config.settings import RunSpec
+from podium.models.ours import model_title
 from podium.reporting.words.labels import Labels
 from podium.reporting.words.recipes import run_title
-from podium.results.study import StudyResults, model_name
+from podium.results.study import StudyResults
 from podium.runs.ledger import rescorings
 from podium.statistics.metrics import wilson_interval
 from podium.statistics.paired import FEW_SEEDS
@@ -130,6 +131,7 @@ def answers(
     asked: Sequence[Question],
     recipes: Mapping[str, RunSpec],
     say: Labels,
+    titles: Mapping[str, str] | None = None,
 ) -> list[Answer]:
     """One plain sentence for each question of a study.
 
@@ -138,8 +140,9 @@ def answers(
         asked: as `podium.statistics.questions` finds them.
         recipes: of the contenders, by name.
         say: the language.
+        titles: how models that are not ours are called in print, where they have a title.
     """
-    labels = verdicts.labels
+    labels, titles = verdicts.labels, titles or {}
     found = []
     for question in asked:
         if question.first not in labels or question.second not in labels:
@@ -148,10 +151,10 @@ def answers(
         first, second = recipes[question.first], recipes[question.second]
         topic = say(
             f"v_topic_{question.kind}",
-            first=model_name(first.model),
-            second=model_name(second.model),
+            first=titles.get(first.model) or model_title(first.model),
+            second=titles.get(second.model) or model_title(second.model),
         )
-        also = _differences(question, first, second, say)
+        also = _differences(question, first, second, say, titles)
         found.append(
             Answer(
                 question,
@@ -186,13 +189,15 @@ def pair_sentence(pair: Pair, labels: Mapping[str, str], say: Labels) -> str:
     )
 
 
-def _differences(question: Question, first: RunSpec, second: RunSpec, say: Labels) -> str:
+def _differences(
+    question: Question, first: RunSpec, second: RunSpec, say: Labels, titles: Mapping[str, str]
+) -> str:
     def value(recipe: RunSpec, key: str) -> str:
         found = getattr(recipe, key)
         if found is None:
             return "–"
         if key == "model":
-            return model_name(str(found))
+            return titles.get(str(found)) or model_title(str(found))
         if isinstance(found, float):
             return say.short(found)
         return str(found)
