@@ -289,9 +289,19 @@ def _distribution(package: EntryPoint) -> str:
     return package.dist.name if package.dist is not None else package.module
 
 
+AUGMENTATION_TITLES = {
+    "none": "none",
+    "autoaugment": "AutoAugment",
+    "randaugment": "RandAugment",
+    "trivialaugment": "TrivialAugment",
+    "augmix": "AugMix",
+    "crop_flip": "crop and flip",
+}
+"""Ours by name, as print has them: here, since a report imports no torch."""
+
 MODELS: Registry[Any] = Registry("model", open_ended=True)
-AUGMENTATIONS: Registry[Any] = Registry("augmentation")
-LOSSES: Registry[Any] = Registry("loss")
+AUGMENTATIONS: Registry[Any] = Registry("augmentation", AUGMENTATION_TITLES)
+LOSSES: Registry[Any] = Registry("loss", ("cross_entropy", "focal", "logit_adjusted"))
 METRICS: Registry[Any] = Registry("metric")
 SOURCES: Registry[Any] = Registry("source")
 EXECUTORS: Registry[Any] = Registry("executor")
