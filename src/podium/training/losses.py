@@ -125,21 +125,19 @@ for _loss in (cross_entropy, focal, logit_adjusted):
 
 def class_weights(
     counts: npt.NDArray[np.int64], kind: str, beta: float = 0.999
-) -> npt.NDArray[np.float64] | None:
+) -> npt.NDArray[np.float64]:
     """Weights whose mean over the training images is 1.
 
     Args:
         counts: training images of each class, 1 or more; shape (classes,).
-        kind: `none`; `balanced`, n / (classes * count) of n images, as in scikit-learn; or
+        kind: `balanced`, n / (classes * count) of n images, as in scikit-learn; or
             `effective`, in inverse proportion to (1 - beta^count) / (1 - beta) (Cui et al., 2019).
         beta: of `effective`, above 0 and below 1: near 0 all classes weigh the same, near 1 it is
             `balanced`.
 
     Returns:
-        Shape (classes,); None for `none`.
+        Shape (classes,).
     """
-    if kind == "none":
-        return None
     worth = counts.astype(np.float64)
     if kind == "effective":
         worth = -np.expm1(worth * np.log(beta)) / (1 - beta)
@@ -199,8 +197,10 @@ def bind_loss(
     """
     loss = LOSSES[recipe.loss]
     counts = np.bincount(labels, minlength=classes)
-    found = class_weights(counts, recipe.class_weights, recipe.effective_beta)
-    weights = None if found is None else torch.tensor(found, dtype=torch.float32, device=device)
+    weights = None
+    if recipe.class_weights != "none":
+        found = class_weights(counts, recipe.class_weights, recipe.effective_beta)
+        weights = torch.tensor(found, dtype=torch.float32, device=device)
     values = {
         "class_weights": weights,
         "priors": torch.tensor(counts / counts.sum(), dtype=torch.float32, device=device),
@@ -317,6 +317,7 @@ def _try(loss: BoundLoss, name: str, classes: int, device: torch.device, *, mixe
             f"{name}: expected a tensor of shape (), the sum over the images, got "
             f"{type(once).__name__}, {shape}{slope}."
         )
+    once, twice = once.detach(), twice.detach()
     if not torch.isfinite(once):
         raise ConfigError(f"{name}: expected a finite sum on {asked}, got {float(once)}.")
     if float(once) and torch.allclose(once, twice, rtol=1e-3):
