@@ -35,6 +35,7 @@ from torch import nn
 
 from benchmarks.common import ROOT, describe_machine
 from benchmarks.limit import flops_per_image
+from podium.config.registry import AUGMENTATIONS
 from podium.config.settings import Machine, RunSpec
 from podium.config.studyfile import load_study
 from podium.data.cache import cache_pixels
@@ -43,7 +44,7 @@ from podium.data.images import load_rgb
 from podium.data.index import DataIndex, build_index
 from podium.data.loader import Batch, batches, make_loader
 from podium.data.synthetic import make_demo
-from podium.data.transforms import POLICIES, eval_transform, prepare, source_size, train_transform
+from podium.data.transforms import eval_transform, prepare, source_size, train_transform
 from podium.evaluation.gradcam import grad_cam
 from podium.evaluation.trained import load_run
 from podium.features.folding import fold_batch_norms
@@ -521,7 +522,7 @@ def data(bench: Bench) -> Iterator[Row]:
         root = bench.data or make_demo(folder / "demo", seed=0)
         index = build_index(root)
         size = 32 if bench.toy else 128
-        policies = ("none", "autoaugment") if bench.toy else tuple(POLICIES)
+        policies = ("none", "autoaugment") if bench.toy else AUGMENTATIONS.built_in
         workers = (0, 1) if bench.toy else (0, 1, 4, 8, 15)
         expected = {"none": "10,000 a worker", "autoaugment": "1,500 a worker"}
         for policy in policies:

@@ -19,7 +19,7 @@ from typing import Any
 
 import annotated_types
 import typer
-from pydantic import BaseModel
+from pydantic import BaseModel, WithJsonSchema
 from pydantic_core import PydanticUndefined
 from rooms import drawing, table
 
@@ -304,6 +304,10 @@ def bounds(field: Any) -> list[str]:
             if isinstance(limit, kind_of):
                 value = getattr(limit, kind_of.__name__.lower())
                 said.append(words.format(f"{value:,}"))
+        if isinstance(limit, WithJsonSchema):  # a name, of ours or of a user's
+            ours = [one for part in (limit.json_schema or {}).get("anyOf", ())
+                    for one in part.get("enum", ())]  # fmt: skip
+            said += [f"one of `{'`, `'.join(ours)}`, or `module:name`"] if ours else []
         if isinstance(limit, annotated_types.MaxLen):
             said.append(f"{limit.max_length} characters or fewer")
     return said

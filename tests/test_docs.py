@@ -47,6 +47,8 @@ FOLLOWED = [  # the pages whose blocks run, after the tutorial
     "docs/own-data.md",
     "docs/statistics.md",
     "docs/how-to/add-a-model.md",
+    "docs/how-to/add-a-loss.md",
+    "docs/how-to/add-an-augmentation.md",
     "docs/how-to/budget.md",
     "docs/how-to/deploy.md",
     "docs/how-to/gpu.md",

@@ -18,6 +18,10 @@ from .config.settings import (
     StudySpec as StudySpec,
 )
 from .config.studyfile import load_study as load_study
+from .data.augmentation import (
+    Augmentation as Augmentation,
+    register_augmentation as register_augmentation,
+)
 from .data.index import DataIndex as DataIndex, build_index as build_index
 from .deploy.export.load import load_exported as load_exported
 from .deploy.export.run import Export as Export, Exports as Exports
@@ -51,6 +55,7 @@ from .statistics.verdicts import Verdicts as Verdicts
 from .study.explain import explain as explain
 from .study.outcome import StudyResult as StudyResult
 from .study.study import Study as Study
+from .training.losses import Loss as Loss, register_loss as register_loss
 
 __version__: str
 __all__: list[str]

@@ -17,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
+from podium.config.registry import AUGMENTATIONS
 from podium.config.settings import Machine, RunSpec
 from podium.data.cache import cache_pixels
 from podium.data.dataset import EpochSampler, ImageDataset
@@ -24,7 +25,7 @@ from podium.data.images import squeeze
 from podium.data.index import DataIndex, build_index, load_checked
 from podium.data.loader import batches, make_loader
 from podium.data.pixels import CachedPixels, PixelFile, PixelWriter, file_bytes
-from podium.data.transforms import POLICIES, Flip, eval_transform, source_size, train_transform
+from podium.data.transforms import Flip, eval_transform, source_size, train_transform
 from podium.errors import UnreadableImageError
 from podium.runtime.device import Device, choose_workers
 from podium.runtime.events import Event
@@ -109,7 +110,7 @@ def test_no_test_image_is_in_it(index: DataIndex, tmp_path: Path) -> None:
     assert not kept & {index.digests[path] for path in index.splits["test"].paths}
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", AUGMENTATIONS.built_in)
 def test_cached_and_streamed_batches_are_the_same_bits(
     policy: str, index: DataIndex, tmp_path: Path
 ) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,10 +14,10 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from podium.cli.app import main
-from podium.config.settings import Policy
+from podium.config.registry import AUGMENTATIONS
 from podium.data.dataset import EpochSampler, ImageDataset
 from podium.data.index import DataIndex, build_index
-from podium.data.transforms import POLICIES, eval_transform, mix_batch, prepare, train_transform
+from podium.data.transforms import eval_transform, mix_batch, prepare, train_transform
 from podium.runtime.random import sample_seed, seeded
 
 
@@ -26,10 +25,6 @@ from podium.runtime.random import sample_seed, seeded
 def picture() -> Image.Image:
     random = np.random.default_rng(3)
     return Image.fromarray(random.integers(0, 256, (150, 200, 3), dtype=np.uint8))
-
-
-def test_policies_are_those_of_the_settings() -> None:
-    assert tuple(POLICIES) == get_args(Policy)
 
 
 def test_evaluation_is_torchvisions_resize_and_to_tensor(picture: Image.Image) -> None:
@@ -53,7 +48,7 @@ def test_a_picture_of_the_right_size_is_not_touched() -> None:
     assert np.array_equal(found.permute(1, 2, 0).numpy(), pixels)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", AUGMENTATIONS.built_in)
 def test_every_policy_gives_uint8_of_the_size_and_obeys_the_seed(
     policy: str, picture: Image.Image
 ) -> None:

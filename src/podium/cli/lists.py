@@ -67,14 +67,21 @@ def models(
 def augment(
     image: Annotated[Path, typer.Argument(help="Any picture.")],
     to: Annotated[Path, typer.Option(help="PNG or PDF to write.")] = Path("augment.png"),
-    policy: Annotated[list[str] | None, typer.Option(help="Only these policies.")] = None,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these augmentations; MODULE:NAME is one in a file of yours."),
+    ] = None,
     examples: Annotated[int, typer.Option(min=1, max=20, help="Examples of each.")] = 6,
     image_size: Annotated[int, typer.Option(min=32, max=1024, help="Side in pixels.")] = 128,
     seed: Annotated[int, typer.Option(min=0, help="Draw other examples.")] = 0,
 ) -> None:
-    """Draw a sheet of examples of every augmentation policy on one picture."""
+    """Draw a sheet of examples of every augmentation on one picture."""
+    from podium.config.registry import REFERENCE, allow
     from podium.data.augment_sheet import augmentation_sheet
 
+    for name in policy or ():
+        if REFERENCE.fullmatch(name):  # code that is asked for by this very command
+            allow(name.partition(":")[0])
     augmentation_sheet(
         image, to, policies=policy or None, examples=examples, seed=seed, image_size=image_size
     )

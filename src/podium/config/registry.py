@@ -431,8 +431,18 @@ MODELS: Registry[Any] = Registry(
     ("simple_resnet", "inception_resnet", "resnet18", "efficientnet_lite0"),
     open_ended=True,
 )
-AUGMENTATIONS: Registry[Any] = Registry("augmentation")
-LOSSES: Registry[Any] = Registry("loss")
+AUGMENTATION_TITLES = {
+    "none": "none",
+    "autoaugment": "AutoAugment",
+    "randaugment": "RandAugment",
+    "trivialaugment": "TrivialAugment",
+    "augmix": "AugMix",
+    "crop_flip": "crop and flip",
+}
+"""Ours by name, as print has them: here, since a report imports no torch."""
+
+AUGMENTATIONS: Registry[Any] = Registry("augmentation", AUGMENTATION_TITLES)
+LOSSES: Registry[Any] = Registry("loss", ("cross_entropy", "focal", "logit_adjusted"))
 METRICS: Registry[Any] = Registry("metric")
 SOURCES: Registry[Any] = Registry("source")
 EXECUTORS: Registry[Any] = Registry("executor")

@@ -25,11 +25,14 @@ from pydantic import (
     model_validator,
 )
 
-from podium.config.registry import MODELS
+from podium.config.registry import AUGMENTATIONS, LOSSES, MODELS
 
 __all__ = ["DataSpec", "Machine", "RunSpec", "StudySpec"]
 
-Policy = Literal["none", "autoaugment", "randaugment", "trivialaugment", "augmix", "crop_flip"]
+AugmentationName = Annotated[
+    str, AfterValidator(AUGMENTATIONS.check), WithJsonSchema(AUGMENTATIONS.schema())
+]
+LossName = Annotated[str, AfterValidator(LOSSES.check), WithJsonSchema(LOSSES.schema())]
 Pooling = Literal["own", "stages"]
 ModelName = Annotated[str, AfterValidator(MODELS.check), WithJsonSchema(MODELS.schema())]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -60,8 +63,9 @@ class RunSpec(_Strict):
     """Epoch 1 solves the classifier on frozen features, its penalty chosen on the validation
     images; further epochs fine-tune from there (LP-FT), all batch norms with the
     statistics that they have. With `freeze: backbone` the probe is the run."""
-    augmentation: Policy = "none"
-    """How training images are varied; validation and test images never are."""
+    augmentation: AugmentationName = "none"
+    """How training images are varied; validation and test images never are. One of your own:
+    `module:name`, or the name that it was registered under."""
     mixup: float = Field(default=0.0, ge=0, le=10)
     """Alpha of mixup's Beta distribution; 0 is off."""
     cutmix: float = Field(default=0.0, ge=0, le=10)
@@ -105,6 +109,23 @@ class RunSpec(_Strict):
     """Epochs without a better validation loss or accuracy that count as flat."""
     early_stop: int | None = Field(default=None, ge=1, le=10_000)
     """Stop after this many epochs without a better validation accuracy; empty: never."""
+    loss: LossName = "cross_entropy"
+    """What training minimises. `focal` gives less weight to images that are already classified well
+    (Lin et al., 2017), `logit_adjusted` demands a larger margin for rare classes (Menon et al.,
+    2021); one of your own: `module:name`, or its registered name. `valid_loss` in the history is
+    plain cross entropy whatever this is."""
+    class_weights: Literal["none", "balanced", "effective"] = "none"
+    """How much an image counts, by its class: `balanced` is inversely proportional to the class's
+    number of training images, `effective` to their effective number (Cui et al., 2019). A batch's
+    loss is the weighted mean, as in PyTorch."""
+    effective_beta: float = Field(default=0.999, gt=0, lt=1)
+    """`class_weights: effective`: the effective number of n images is
+    (1 - beta^n) / (1 - beta)."""
+    focal_gamma: float = Field(default=2.0, ge=0, le=10)
+    """`loss: focal`: exponent of the factor (1 - p)^gamma; 0 is cross entropy."""
+    logit_tau: float = Field(default=1.0, ge=0, le=10)
+    """`loss: logit_adjusted`: factor on the logarithm of a class's share of the training images,
+    which is added to its logit in training alone; 0 is cross entropy."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Probability mass that the target spreads over all classes."""
     ema: float = Field(default=0.0, ge=0, lt=1)
@@ -150,8 +171,23 @@ class RunSpec(_Strict):
                 raise ValueError(
                     f"{name} needs augmentation: crop_flip (the others neither crop nor mirror)"
                 )
+        self._refuse_loss_conflicts()
         self._refuse_probe_conflicts(starts_pretrained)
         return self
+
+    def _refuse_loss_conflicts(self) -> None:
+        for name, off, other, needed in (
+            ("effective_beta", 0.999, "class_weights", "effective"),
+            ("focal_gamma", 2.0, "loss", "focal"),
+            ("logit_tau", 1.0, "loss", "logit_adjusted"),
+        ):
+            if getattr(self, name) != off and getattr(self, other) != needed:
+                raise ValueError(f"{name} needs {other}: {needed}")
+        if self.loss == "logit_adjusted" and self.class_weights != "none":
+            raise ValueError(
+                "class_weights and loss: logit_adjusted exclude each other: both make up for "
+                "classes of different size, and together they would do it twice"
+            )
 
     def _refuse_probe_conflicts(self, starts_pretrained: bool) -> None:
         if self.layer_decay < 1 and self.freeze == "backbone":
@@ -171,6 +207,8 @@ class RunSpec(_Strict):
             ("augmentation", "none"),
             ("mixup", 0),
             ("cutmix", 0),
+            ("loss", "cross_entropy"),
+            ("class_weights", "none"),
             ("label_smoothing", 0),
             ("weight_decay", 0),
         ):

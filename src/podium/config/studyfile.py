@@ -346,6 +346,8 @@ def _expected(problem: Any, parts: list[str]) -> str:
         wanted = f"expected {message}" if problem["msg"].startswith("Input") else message
     if isinstance(came, dict):
         return f"{wanted}."
+    if isinstance(came, str) and repr(came) in message:  # a name that is not registered
+        return wanted
     is_number = isinstance(came, str) and _NUMBER.fullmatch(came)
     return f"{wanted}; got {came if is_number else _SHORT.repr(came)}."
 

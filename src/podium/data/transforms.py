@@ -15,18 +15,19 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
+from podium.config.registry import AUGMENTATION_TITLES, AUGMENTATIONS
+from podium.data.augmentation import Augmentation, OfUser, Pixels, as_tensor
 from podium.data.images import squeeze
+from podium.errors import ConfigError, TrainingError
 from podium.runtime.random import sample_seed, seeded
 
 __all__ = [
-    "POLICIES",
     "Draw",
     "Flip",
     "Normalization",
@@ -36,20 +37,8 @@ __all__ = [
     "prepare",
     "source_size",
     "train_transform",
+    "try_augmentation",
 ]
-
-POLICIES = {
-    "none": "the picture as it is",
-    "autoaugment": "AutoAugment, the ImageNet policy (Cubuk et al., 2019); the paper's",
-    "randaugment": "RandAugment: 2 random operations of magnitude 9 (Cubuk et al., 2020)",
-    "trivialaugment": "TrivialAugment Wide: 1 random operation (Mueller and Hutter, 2021)",
-    "augmix": "AugMix: mixed chains of operations (Hendrycks et al., 2020)",
-    "crop_flip": "random crop of 35 to 100 % of the area, and a mirror image half the time",
-}
-"""Augmentation policies by name, with a line about each."""
-
-Pixels = npt.NDArray[np.uint8]
-"""A picture as it lies in memory: shape (h, w, 3)."""
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]] | None
 """Channel means and standard deviations of values in [0, 1]; None feeds the values as they are."""
@@ -116,10 +105,10 @@ class _Policy:
 
     def __call__(self, pixels: Pixels, size: int, draw: Draw | None) -> torch.Tensor:
         if self.policy is None and pixels.shape[0] == size:
-            return _as_tensor(pixels.copy())
+            return as_tensor(pixels.copy())
         picture = squeeze(Image.fromarray(pixels), size)
         varied = picture if self.policy is None else self.policy(picture)
-        return _as_tensor(np.array(varied))
+        return as_tensor(np.array(varied))
 
 
 class _CropFlip:
@@ -137,7 +126,7 @@ class _CropFlip:
 
     def __call__(self, pixels: Pixels, size: int, draw: Draw | None) -> torch.Tensor:
         top, left, height, width = self.box(pixels.shape[0])
-        crop = _as_tensor(pixels[top : top + height, left : left + width].copy())
+        crop = as_tensor(pixels[top : top + height, left : left + width].copy())
         small = interpolate(crop[None], (size, size), mode="bilinear", antialias=True)[0]
         return small.flip(-1) if self.mirrored(draw) else small
 
@@ -161,9 +150,22 @@ class _CropFlip:
         return torch.rand(1).item() < 0.5
 
 
-def _as_tensor(pixels: Pixels) -> torch.Tensor:
-    """The same memory, as (3, h, w)."""
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+_OURS: dict[str, tuple[Callable[..., _Change], float]] = {
+    # the picture as it is
+    "none": (_Policy, 1),
+    # the ImageNet policy (Cubuk et al., 2019); the paper's
+    "autoaugment": (lambda: _Policy(v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET)), 1),
+    # 2 random operations of magnitude 9 (Cubuk et al., 2020)
+    "randaugment": (lambda: _Policy(v2.RandAugment()), 1),
+    # 1 random operation, the wide space (Mueller and Hutter, 2021)
+    "trivialaugment": (lambda: _Policy(v2.TrivialAugmentWide()), 1),
+    # mixed chains of operations (Hendrycks et al., 2020)
+    "augmix": (lambda: _Policy(v2.AugMix()), 1),
+    # of a larger square: a crop of the small picture would be blurred
+    "crop_flip": (_CropFlip, 1.25),
+}
+for _name, (_make, _scale) in _OURS.items():
+    AUGMENTATIONS.register(_name, Augmentation(_name, AUGMENTATION_TITLES[_name], _make, _scale))
 
 
 def eval_transform(image_size: int) -> Transform:
@@ -180,12 +182,9 @@ def eval_transform(image_size: int) -> Transform:
 
 
 def source_size(policy: str, image_size: int) -> int:
-    """Side in pixels of the square that a policy varies; what the cache keeps.
-
-    `crop_flip` takes a larger one, 1.25 times (an even number): a crop of the small picture would
-    be blurred.
-    """
-    return 2 * round(0.625 * image_size) if policy == "crop_flip" else image_size
+    """Side in pixels of the square that an augmentation varies; what the cache keeps."""
+    found: Augmentation = AUGMENTATIONS[policy]
+    return found.source_size(image_size)
 
 
 def train_transform(
@@ -194,7 +193,7 @@ def train_transform(
     """Resize, then the augmentation policy: what training sees.
 
     Args:
-        policy: a key of `POLICIES`.
+        policy: the augmentation's name.
         image_size: side of the square, pixels.
         flip: of `crop_flip`. `alternate`: every image is mirrored in every other epoch, and
             begins with a side of its own (Jordan, 2024, "94% on CIFAR-10 in 3.29 Seconds"); this
@@ -205,20 +204,47 @@ def train_transform(
         From an RGB picture to uint8 of shape (3, image_size, image_size).
 
     Raises:
-        KeyError: there is no such policy.
+        ConfigError: there is no such augmentation, or a user's cannot be made.
         ValueError: `crop_scale` is out of range.
     """
     if not 0 < crop_scale <= 1:
         raise ValueError(f"crop_scale: expected more than 0, at most 1: {crop_scale}")
-    policies: dict[str, Callable[[], _Change]] = {
-        "none": _Policy,
-        "autoaugment": lambda: _Policy(v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET)),
-        "randaugment": lambda: _Policy(v2.RandAugment()),
-        "trivialaugment": lambda: _Policy(v2.TrivialAugmentWide()),
-        "augmix": lambda: _Policy(v2.AugMix()),
-        "crop_flip": lambda: _CropFlip(crop_scale, flip),
-    }
-    return Transform(image_size, source_size(policy, image_size), policies[policy]())
+    found: Augmentation = AUGMENTATIONS[policy]
+    change: _Change
+    if policy not in AUGMENTATIONS.built_in:
+        change = OfUser(found)
+    else:
+        change = found.make(crop_scale, flip) if policy == "crop_flip" else found.make()
+    return Transform(image_size, found.source_size(image_size), change)
+
+
+def try_augmentation(name: str, image_size: int = 64) -> None:
+    """Vary a made-up picture, so that a mistake in a user's code is told before a training.
+
+    Args:
+        name: of an augmentation; ours pass.
+        image_size: side in pixels.
+
+    Raises:
+        ConfigError: it fails, gives something that is no picture, or other pixels for the same
+            seeds.
+    """
+    if name in AUGMENTATIONS.built_in:
+        return
+    transform = train_transform(name, image_size)
+    side = transform.source_size
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    for number in range(8):  # some do nothing to most pictures
+        try:
+            first, again = (transform.vary(pixels, Draw(0, 1, number)) for _ in range(2))
+        except TrainingError as error:
+            raise ConfigError(str(error)) from error
+        if not torch.equal(first, again):
+            raise ConfigError(
+                f"augmentation {name} gives other pixels for the same seed, so that no run with it "
+                "could be resumed or repeated. Draw from the global generators of torch, "
+                "numpy.random or random, which are seeded for every image, not from one of its own."
+            )
 
 
 def prepare(

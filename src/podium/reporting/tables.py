@@ -90,7 +90,7 @@ def _run_cells(run: RunResult, say: Labels, seeds: bool) -> list[str]:
         run.label,
         *([str(run.folder.seed)] if seeds else []),
         run.model,
-        augmentation(run.recipe, say),
+        augmentation(run, say),
         pretraining(run.recipe, say),
         say.count(done.get("parameters")),
         say.count(done.get("epochs") or len(run.history) or None),

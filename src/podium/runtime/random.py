@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 
-__all__ = ["sample_seed", "seeded"]
+__all__ = ["sample_seed", "seeded", "seeded_everywhere"]
 
 
 def sample_seed(seed: int, epoch: int, index: int) -> int:
@@ -38,3 +40,20 @@ def seeded(seed: int) -> Iterator[None]:
         yield
     finally:
         torch.set_rng_state(before)
+
+
+@contextlib.contextmanager
+def seeded_everywhere(seed: int) -> Iterator[None]:
+    """The same for numpy's global generator and Python's `random` too: for code of a user's.
+
+    It takes 0.1 ms, twenty times as long as `seeded`, which is enough for code of ours.
+    """
+    before, python = np.random.get_state(), random.getstate()
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+    try:
+        with seeded(seed):
+            yield
+    finally:
+        np.random.set_state(before)
+        random.setstate(python)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from podium.__about__ import __version__
+from podium.config.registry import AUGMENTATIONS
 from podium.config.settings import Machine, RunSpec
 from podium.data.cache import CachedPixels, cache_pixels
 from podium.data.index import DataIndex
@@ -121,6 +122,7 @@ def train_and_score(
             "test_scored_at": scored_at,
             "model": recipe.model,
             **({"about_model": about} if about else {}),
+            "augmentation": AUGMENTATIONS[recipe.augmentation].title,
             "stood_in_for": wanted_model if wanted_model != recipe.model else None,
             "pretrained_source": read_json(run.model).get("pretrained_source"),
             "image_size": model.image_size,

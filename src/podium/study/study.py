@@ -11,11 +11,13 @@ from typing import Any, Literal
 import yaml
 
 from podium.config.code import allow_named, code_of
+from podium.config.registry import AUGMENTATIONS, LOSSES
 from podium.config.settings import Machine, RunSpec, StudySpec
 from podium.config.studyfile import load_study, machine_settings, study_folder
 from podium.data.images import load_rgb, thumbnail_jpeg
 from podium.data.index import DataIndex, build_index
 from podium.errors import (
+    ConfigError,
     DataError,
     PodiumError,
     RunFolderError,
@@ -119,6 +121,7 @@ class Study:
             for notice in self.spec.contenders[run.contender].notices():
                 notify(Event("message", f"{run.contender}: {notice}"))
         models, outcomes = self._preflight(todo, notify)
+        self._try_code(todo, index)
         outcomes |= {run.path: Outcome(run, skipped=True) for run in runs if run.is_done()}
         write_text(self.folder.spec, self.spec.to_yaml())
         write_json(self.folder.data, index.summary())
@@ -273,6 +276,19 @@ class Study:
                     )
                 )
         return settled, outcomes
+
+    def _try_code(self, todo: list[RunFolder], index: DataIndex) -> None:
+        """Try augmentations and losses of the user's, so that no mistake costs a training."""
+        for name in dict.fromkeys(run.contender for run in todo):
+            recipe = self.spec.contenders[name]
+            if recipe.augmentation in AUGMENTATIONS.built_in and recipe.loss in LOSSES.built_in:
+                continue
+            from podium.training.job import try_code
+
+            try:
+                try_code(recipe, index)
+            except ConfigError as error:
+                raise ConfigError(f"{name}: {error}") from error
 
     def _model_used(self, contender: str) -> str | None:
         """The model that a contender's runs train; settled by its first one, kept for all seeds."""

@@ -15,11 +15,12 @@ from podium.data.dataset import EpochSampler, ImageDataset
 from podium.data.index import DataIndex
 from podium.data.loader import make_loader
 from podium.data.pixels import CachedPixels
-from podium.data.transforms import eval_transform, train_transform
+from podium.data.transforms import eval_transform, train_transform, try_augmentation
 from podium.runs.folder import RunFolder
 from podium.runtime.device import Device
+from podium.training.losses import bind_loss
 
-__all__ = ["Job", "make_loaders"]
+__all__ = ["Job", "make_loaders", "try_code"]
 
 
 @dataclass(frozen=True)
@@ -81,3 +82,14 @@ def make_loaders(
         indices=range(rank, len(job.index.splits["valid"]), world),
     )
     return sampler, train, valid
+
+
+def try_code(recipe: RunSpec, index: DataIndex) -> None:
+    """Try what of a recipe is code of a user's, before anything is trained.
+
+    Raises:
+        ConfigError: it is not there, fails, or gives something that training cannot use.
+    """
+    try_augmentation(recipe.augmentation)
+    labels, classes = index.splits["train"].labels, len(index.classes)
+    bind_loss(recipe, labels, classes, torch.device("cpu"))

@@ -32,6 +32,7 @@ from podium.training.checkpoint import (
     write_best,
 )
 from podium.training.job import Job, make_loaders
+from podium.training.losses import bind_loss
 from podium.training.optimizers import average_of, make_optimizer, set_rates
 from podium.training.probe import probe_epoch
 from podium.training.schedule import best_epoch, epoch_rates, is_finished, training_size
@@ -67,6 +68,8 @@ class Trainer:
         )
         self.model, self.optimizer = fabric.setup(self.module, optimizer)
         self.average = average_of(self.module, recipe.ema) if recipe.ema else None
+        labels, classes = job.index.splits["train"].labels, len(job.index.classes)
+        self.loss = bind_loss(recipe, labels, classes, fabric.device)
         self.sampler, self.train_loader, self.valid_loader = make_loaders(
             job, self.size, fabric.device, rank=fabric.global_rank, world=fabric.world_size
         )
@@ -195,12 +198,8 @@ class Trainer:
             set_rates(self.optimizer, rates[at.step])
             self.optimizer.zero_grad(set_to_none=True)
             logits = self.model(inputs)
-            loss = nn.functional.cross_entropy(
-                logits, targets, reduction="sum", label_smoothing=recipe.label_smoothing
-            )
-            # Data-parallel gradients are averaged over processes. With this divisor the average
-            # is the mean over the global batch, also where its parts differ in size.
-            share = self.sampler.global_batch(at.step) / fabric.world_size
+            loss = self.loss(logits, targets)
+            share = self.loss.share(fabric, targets, self.sampler.global_batch(at.step))
             fabric.backward(loss / share)
             self.optimizer.step()
             if self.average is not None:

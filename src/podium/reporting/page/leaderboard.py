@@ -144,7 +144,7 @@ def _mean_entry(
 def _facets(run: RunResult, say: Labels) -> dict[str, str]:
     return {
         "model": run.model,
-        "augmentation": augmentation(run.recipe, say),
+        "augmentation": augmentation(run, say),
         "pretraining": pretraining(run.recipe, say),
     }
 

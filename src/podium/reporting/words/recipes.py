@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from podium.config.registry import AUGMENTATION_TITLES
 from podium.config.settings import RunSpec
 from podium.reporting.words.labels import NOTHING, Labels
 from podium.results.study import RunResult, Unfinished
@@ -30,7 +31,7 @@ def recipe_in_words(run: RunResult, say: Labels) -> str:
     """Model, augmentation and pre-training, the latter two where there are any."""
     parts = [run.model]
     if run.recipe.augmentation != "none" or run.recipe.mixup or run.recipe.cutmix:
-        parts.append(augmentation(run.recipe, say))
+        parts.append(augmentation(run, say))
     if run.recipe.pretrained or run.recipe.weights is not None:
         parts.append(pretraining(run.recipe, say))
     return " · ".join(parts)
@@ -109,9 +110,23 @@ def _fitting(recipe: RunSpec, say: Labels) -> list[tuple[str, str]]:
     if recipe.weight_decay:
         spared = "" if recipe.decay_norm_bias else f" ({say('fact_decay_spared')})"
         facts.append((say("fact_weight_decay"), f"{recipe.weight_decay:g}{spared}"))
+    if recipe.loss != "cross_entropy":
+        facts.append((say("fact_loss"), _loss(recipe, say)))
+    if recipe.class_weights != "none":
+        beta = say.short(recipe.effective_beta)
+        named = say(f"fact_class_weights_{recipe.class_weights}", beta=beta)
+        facts.append((say("fact_class_weights"), named))
     if recipe.label_smoothing:
         facts.append((say("fact_label_smoothing"), say.number(recipe.label_smoothing, 2)))
     return facts
+
+
+def _loss(recipe: RunSpec, say: Labels) -> str:
+    if recipe.loss == "focal":
+        return say("fact_loss_focal", gamma=say.short(recipe.focal_gamma))
+    if recipe.loss == "logit_adjusted":
+        return say("fact_loss_logit_adjusted", tau=say.short(recipe.logit_tau))
+    return recipe.loss
 
 
 def facts(run: RunResult, say: Labels) -> list[tuple[str, str]]:
@@ -129,7 +144,7 @@ def facts(run: RunResult, say: Labels) -> list[tuple[str, str]]:
     if done.get("precision"):
         device += f", {done['precision']}"
     return [
-        (say("col_augmentation"), augmentation(recipe, say)),
+        (say("col_augmentation"), augmentation(run, say)),
         (say("fact_weights"), str(source)),
         (say("fact_input"), _input_size(recipe, size, say)),
         (say("fact_parameters"), parameters),
@@ -148,17 +163,13 @@ def facts(run: RunResult, say: Labels) -> list[tuple[str, str]]:
     ]
 
 
-def augmentation(recipe: RunSpec, say: Labels) -> str:
+def augmentation(run: RunResult, say: Labels) -> str:
     """The augmentation in words, with mixup and CutMix where they are on."""
-    names = {
-        "none": say("aug_none"),
-        "autoaugment": "AutoAugment",
-        "randaugment": "RandAugment",
-        "trivialaugment": "TrivialAugment",
-        "augmix": "AugMix",
-        "crop_flip": say("aug_crop_flip"),
-    }
-    parts = [names[recipe.augmentation]] if recipe.augmentation != "none" else []
+    recipe, name = run.recipe, run.recipe.augmentation
+    # a user's has told its title when it was trained: its code is not needed here
+    title = AUGMENTATION_TITLES.get(name) or str(run.done.get("augmentation") or name)
+    names = {"none": say("aug_none"), "crop_flip": say("aug_crop_flip")}
+    parts = [names.get(name, title)] if name != "none" else []
     for word, alpha in (("mixup", recipe.mixup), ("CutMix", recipe.cutmix)):
         if alpha:
             parts.append(f"{word} {say.number(alpha, 1 if round(alpha, 1) == alpha else 2)}")

@@ -1,0 +1,327 @@
+"""What training makes small: losses by name, ours and a user's, and weights of classes.
+
+A loss takes a batch's logits and targets and gives the sum over its images; the loop divides. It
+is handed, by keyword, those of `podium.training.losses.SETTINGS` that its signature names.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from podium.config.registry import LOSSES
+from podium.config.settings import RunSpec
+from podium.errors import ConfigError, one_line
+from podium.runtime.random import seeded_everywhere
+
+__all__ = [
+    "SETTINGS",
+    "BoundLoss",
+    "Loss",
+    "bind_loss",
+    "class_weights",
+    "cross_entropy",
+    "focal",
+    "logit_adjusted",
+    "register_loss",
+]
+
+SETTINGS = ("class_weights", "priors", "label_smoothing", "focal_gamma", "logit_tau")
+"""What a loss may ask for by the names of its keywords."""
+
+
+class Loss(Protocol):
+    """A loss of your own: a function of logits and targets that gives the sum over the images.
+
+    Args:
+        logits: float32 of shape (n, classes).
+        targets: int64 of shape (n,); with `mixup` or `cutmix` float32 of shape (n, classes), each
+            row summing to 1.
+
+    Returns:
+        The sum over the n images, a scalar that can be differentiated; the loop divides it.
+
+    A function may also have keywords of these names, and is given their values:
+
+    - `class_weights`: float32 of shape (classes,), or None without them; their mean over the
+      training images is 1.
+    - `priors`: float32 of shape (classes,), each class's share of the training images.
+    - `label_smoothing`, `focal_gamma`, `logit_tau`: the settings of these names.
+
+    Examples:
+        >>> import torch
+        >>> from torch.nn.functional import cross_entropy
+        >>> def halved(logits, targets, class_weights=None):
+        ...     return cross_entropy(logits, targets, class_weights, reduction="sum") / 2
+        >>> round(halved(torch.zeros(3, 2), torch.tensor([0, 1, 1])).item(), 3)
+        1.04
+    """
+
+    def __call__(self, logits: torch.Tensor, targets: torch.Tensor, /) -> torch.Tensor: ...
+
+
+def cross_entropy(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    class_weights: torch.Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> torch.Tensor:
+    """Cross entropy, summed over the images; for the arguments see `Loss`."""
+    return nn.functional.cross_entropy(
+        logits, targets, class_weights, reduction="sum", label_smoothing=label_smoothing
+    )
+
+
+def focal(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    focal_gamma: float,
+    class_weights: torch.Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> torch.Tensor:
+    """Focal loss, summed (Lin et al., 2017): cross entropy times (1 - p)^gamma, class by class.
+
+    Of targets that are shared between classes, as mixup's, it is the mean over them.
+    """
+    classes = logits.shape[1]
+    shares = nn.functional.one_hot(targets, classes) if targets.ndim == 1 else targets
+    shares = shares * (1 - label_smoothing) + label_smoothing / classes
+    if class_weights is not None:
+        shares = shares * class_weights
+    log_p = logits.log_softmax(1)
+    # at p = 1 the power's slope is infinite for a gamma below 1, and infinity times 0 no number
+    unsure = (-log_p.expm1()).clamp_min(torch.finfo(log_p.dtype).tiny)
+    return -(shares * unsure**focal_gamma * log_p).sum()
+
+
+def logit_adjusted(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    priors: torch.Tensor,
+    logit_tau: float,
+    label_smoothing: float = 0.0,
+) -> torch.Tensor:
+    """Cross entropy of logits + tau log(prior), summed (Menon et al., 2021, equation 10).
+
+    The model's own logits are scored: they have learned to make up for what is added here.
+    """
+    adjusted = logits + logit_tau * priors.log()
+    return cross_entropy(adjusted, targets, label_smoothing=label_smoothing)
+
+
+for _loss in (cross_entropy, focal, logit_adjusted):
+    LOSSES.register(_loss.__name__, _loss)
+
+
+def class_weights(
+    counts: npt.NDArray[np.int64], kind: str, beta: float = 0.999
+) -> npt.NDArray[np.float64]:
+    """Weights whose mean over the training images is 1.
+
+    Args:
+        counts: training images of each class, 1 or more; shape (classes,).
+        kind: `balanced`, n / (classes * count) of n images, as in scikit-learn; or
+            `effective`, in inverse proportion to (1 - beta^count) / (1 - beta) (Cui et al., 2019).
+        beta: of `effective`, above 0 and below 1: near 0 all classes weigh the same, near 1 it is
+            `balanced`.
+
+    Returns:
+        Shape (classes,).
+    """
+    worth = counts.astype(np.float64)
+    if kind == "effective":
+        worth = -np.expm1(worth * np.log(beta)) / (1 - beta)
+    weights: npt.NDArray[np.float64] = counts.sum() / (worth * (counts / worth).sum())
+    return weights
+
+
+class BoundLoss:
+    """A loss with what it asked for of a recipe; call it as a `Loss` without keywords."""
+
+    def __init__(
+        self, loss: Any, settings: Mapping[str, Any], weights: torch.Tensor | None
+    ) -> None:
+        self.loss, self.settings, self.weights = loss, dict(settings), weights
+
+    def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        summed: torch.Tensor = self.loss(logits, targets, **self.settings)
+        return summed
+
+    def share(self, fabric: Fabric, targets: torch.Tensor, images: int) -> float | torch.Tensor:
+        """What this process divides its sum by.
+
+        Data-parallel gradients are averaged over processes. With this divisor the average is the
+        mean over the global batch, also where its parts differ in size. With class weights it is
+        the weighted mean, as PyTorch takes it: of labels, not of targets that are shared between
+        classes.
+
+        Args:
+            fabric: every one of its processes must take part.
+            targets: of this process's part.
+            images: of all processes' parts.
+        """
+        total: float | torch.Tensor = images
+        if self.weights is not None and targets.ndim == 1:
+            total = self.weights[targets].sum()
+            if fabric.world_size > 1:
+                summed = fabric.all_reduce(total, reduce_op="sum")
+                assert isinstance(summed, torch.Tensor)
+                total = summed
+        return total / fabric.world_size
+
+
+def bind_loss(
+    recipe: RunSpec, labels: npt.NDArray[np.int64], classes: int, device: torch.device
+) -> BoundLoss:
+    """The loss of a recipe.
+
+    Args:
+        recipe: names it, and has its settings.
+        labels: of the training images, int64 of shape (n,).
+        classes: how many there are.
+        device: where logits will be.
+
+    Raises:
+        ConfigError: there is no such loss; a user's does not take what the recipe sets, fails, or
+            gives something else than a sum.
+    """
+    loss = LOSSES[recipe.loss]
+    counts = np.bincount(labels, minlength=classes)
+    weights = None
+    if recipe.class_weights != "none":
+        found = class_weights(counts, recipe.class_weights, recipe.effective_beta)
+        weights = torch.tensor(found, dtype=torch.float32, device=device)
+    values = {
+        "class_weights": weights,
+        "priors": torch.tensor(counts / counts.sum(), dtype=torch.float32, device=device),
+        "label_smoothing": recipe.label_smoothing,
+        "focal_gamma": recipe.focal_gamma,
+        "logit_tau": recipe.logit_tau,
+    }
+    takes = _parameters(loss)
+    for name, is_set in (
+        ("class_weights", weights is not None),
+        ("label_smoothing", recipe.label_smoothing > 0),
+    ):
+        if is_set and name not in takes:
+            raise ConfigError(
+                f"loss {recipe.loss} takes no {name}, which the recipe sets: give the function a "
+                f"keyword {name}, or leave the setting away."
+            )
+    if isinstance(loss, nn.Module):
+        loss.to(device)
+    bound = BoundLoss(loss, {key: values[key] for key in SETTINGS if key in takes}, weights)
+    if recipe.loss not in LOSSES.built_in:
+        mixed = bool(recipe.mixup or recipe.cutmix)
+        _try(bound, f"loss {recipe.loss}", classes, device, mixed=mixed)
+    return bound
+
+
+def register_loss(name: str) -> Callable[[Any], Any]:
+    """Give a loss of your own a name: a decorator.
+
+    Args:
+        name: what a study's `loss` says.
+
+    Returns:
+        What leaves the decorated function as it is; see `Loss` for what it takes and gives.
+
+    Raises:
+        ConfigError: the name is one of ours or cannot be one, or it is no function of two
+            arguments.
+
+    Examples:
+        >>> import torch
+        >>> @register_loss("squared")
+        ... def squared(logits, targets):
+        ...     truth = torch.nn.functional.one_hot(targets, logits.shape[1])
+        ...     return ((logits.softmax(1) - truth) ** 2).sum()
+    """
+
+    def decorate(offered: Any) -> Any:
+        LOSSES.register(name, _of_user(name, offered), offered)
+        return offered
+
+    return decorate
+
+
+def _parameters(loss: Any) -> Mapping[str, inspect.Parameter]:
+    called = loss.forward if isinstance(loss, nn.Module) else loss
+    return inspect.signature(called).parameters
+
+
+def _of_user(name: str, offered: Any) -> Loss:
+    """What a package, a file or a decorator offers, if it can be a loss."""
+    if not callable(offered) or isinstance(offered, type):
+        kind = (
+            f"the class {offered.__name__}" if isinstance(offered, type) else type(offered).__name__
+        )
+        raise ConfigError(
+            f"loss {name}: expected a function (logits, targets), got {kind}."
+            + (" Offer an instance of it." if isinstance(offered, type) else "")
+        )
+    if isinstance(offered, nn.Module) and next(offered.parameters(), None) is not None:
+        raise ConfigError(f"loss {name} has parameters, and only the model's are trained.")
+    unknown = [
+        one.name
+        for one in list(_parameters(offered).values())[2:]
+        if one.name not in SETTINGS
+        and one.default is one.empty
+        and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+    ]
+    if len(_parameters(offered)) < 2 or unknown:
+        raise ConfigError(
+            f"loss {name}: expected a function (logits, targets), perhaps with keywords among "
+            f"{', '.join(SETTINGS)}; got ({', '.join(_parameters(offered))})."
+        )
+    loss: Loss = offered
+    return loss
+
+
+LOSSES.convert = _of_user
+
+
+def _try(loss: BoundLoss, name: str, classes: int, device: torch.device, *, mixed: bool) -> None:
+    """Refuse a user's loss that gives no sum over the images, on made-up logits."""
+    random = torch.Generator().manual_seed(0)
+    logits = torch.randn(6, classes, generator=random).to(device)
+    targets = (torch.arange(6) % classes).to(device)
+    if mixed:
+        targets = nn.functional.one_hot(targets, classes).float()
+        targets = 0.7 * targets + 0.3 * targets.roll(1, 0)
+    asked = "mixed targets, float32 of shape (n, classes)" if mixed else "labels of shape (n,)"
+    logits.requires_grad_()
+    try:
+        with seeded_everywhere(0):
+            once = loss(logits, targets)
+            twice = loss(torch.cat([logits, logits]), torch.cat([targets, targets]))
+    except Exception as error:
+        raise ConfigError(
+            f"{name} fails on {asked} ({type(error).__name__}: {one_line(error)})."
+            + (" Leave mixup and cutmix away, or let it take such targets." if mixed else "")
+        ) from error
+    if not isinstance(once, torch.Tensor) or once.ndim or not once.requires_grad:
+        shape = f"shape {tuple(once.shape)}" if isinstance(once, torch.Tensor) else "no tensor"
+        slope = " that does not depend on the logits" if shape == "shape ()" else ""
+        raise ConfigError(
+            f"{name}: expected a tensor of shape (), the sum over the images, got "
+            f"{type(once).__name__}, {shape}{slope}."
+        )
+    once, twice = once.detach(), twice.detach()
+    if not torch.isfinite(once):
+        raise ConfigError(f"{name}: expected a finite sum on {asked}, got {float(once)}.")
+    if float(once) and torch.allclose(once, twice, rtol=1e-3):
+        raise ConfigError(
+            f"{name}: expected the sum over the images, got their mean (twice the images give the "
+            "same value). Podium divides it later: leave that out (reduction='sum')."
+        )
