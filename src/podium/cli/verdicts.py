@@ -124,7 +124,7 @@ def _answers(sheet: Sheet, verdicts: Verdicts, say: Labels) -> list[str]:
     recipes = {one.name: one.recipe for one in sheet.contenders if one.recipe is not None}
     if len(recipes) < len(sheet.contenders):
         return []
-    valid = {one.name: one.valid_accuracy for one in sheet.contenders}
+    valid = {one.name: one.valid_merit for one in sheet.contenders}
     found = answers(verdicts, questions(recipes, valid), recipes, say)
     return [" ".join(filter(None, [f"{one.topic}:", one.text, one.caveat])) for one in found]
 

@@ -292,7 +292,13 @@ def _distribution(package: EntryPoint) -> str:
 MODELS: Registry[Any] = Registry("model", open_ended=True)
 AUGMENTATIONS: Registry[Any] = Registry("augmentation")
 LOSSES: Registry[Any] = Registry("loss")
-METRICS: Registry[Any] = Registry("metric")
+METRICS: Registry[Any] = Registry(
+    "metric",
+    (
+        "accuracy", "balanced_accuracy", "macro_f1", "mcc", "auroc", "log_loss", "top3_accuracy",
+        "top5_accuracy",
+    ),
+)  # fmt: skip
 SOURCES: Registry[Any] = Registry("source")
 EXECUTORS: Registry[Any] = Registry("executor")
 TRACKERS: Registry[Any] = Registry("tracker")

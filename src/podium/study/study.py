@@ -107,6 +107,8 @@ class Study:
             for notice in self.spec.contenders[run.contender].notices():
                 notify(Event("message", f"{run.contender}: {notice}"))
         models, outcomes = self._preflight(todo, notify)
+        if todo:
+            self._try_metric(index)
         outcomes |= {run.path: Outcome(run, skipped=True) for run in runs if run.is_done()}
         write_text(self.folder.spec, self.spec.to_yaml())
         write_json(self.folder.data, index.summary())
@@ -180,18 +182,28 @@ class Study:
                 )
         return index
 
+    def _try_metric(self, index: DataIndex) -> None:
+        """Find out now whether the metric can be computed, not at the end of an epoch."""
+        from podium.statistics.scoring import find_metric, refuse_metric
+
+        metric = find_metric(self.spec.metric)
+        for split in ("valid", "test"):
+            refuse_metric(metric, index.splits[split].labels, len(index.classes), split)
+
     def _refuse_another_recipe(self, run: RunFolder) -> None:
         if not run.config.is_file():
             return
-        before = run.read_config()["recipe"]
+        before = run.read_config()
         try:
-            changed = self.spec.contenders[run.contender].changes_from(before)
+            changed = self.spec.contenders[run.contender].changes_from(before["recipe"])
         except ValueError as error:
             raise RunFolderError(
                 f"{run.config} holds settings that this Podium does not know "
                 f"({one_line(error)}). Use the version that wrote it, or remove "
                 "that folder to start it afresh."
             ) from None
+        if (metric := before.get("metric", "accuracy")) != self.spec.metric:
+            changed = [*changed, f"metric: {metric} -> {self.spec.metric}"]
         if changed:
             raise RunFolderError(
                 f"{run.path} was begun with another recipe ({', '.join(changed)}). Nothing was "
@@ -277,6 +289,7 @@ class Study:
             "contender": run.contender,
             "seed": run.seed,
             "model_used": recipe.model,
+            "metric": self.spec.metric,
             "recipe": wanted.model_dump(mode="json"),
         }
         write_text(run.config, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
@@ -285,10 +298,10 @@ class Study:
 
             job = (run, index, recipe, wanted.model, self.machine, notify)
             if stop is not None:
-                closing = train_and_score(*job, stop)
+                closing = train_and_score(*job, stop, self.spec.metric)
             else:
                 with stop_on_signals() as request:
-                    closing = train_and_score(*job, request)
+                    closing = train_and_score(*job, request, self.spec.metric)
         except StorageError:
             raise  # the next run would fail in the same way, and no note of it can be written
         except Exception as error:

@@ -34,6 +34,8 @@ class Job:
     workers: int
     cached: Mapping[str, CachedPixels] = field(default_factory=dict)
     """Decoded images by split; those of the others are decoded every time."""
+    metric: str = "accuracy"
+    """The study's: its best validation value chooses the epoch."""
 
 
 def make_loaders(
