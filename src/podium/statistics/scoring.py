@@ -126,6 +126,10 @@ class Metric:
             "percent": self.percent,
         }
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Without the function, which may be one that no other process can have: see `_told`."""
+        return _told, (self.described(),)
+
 
 def _shape(labels: Labels) -> str:
     return f"{len(labels):,} images, which are of {len(np.unique(labels)):,} classes"
@@ -291,20 +295,23 @@ def noted(done: Mapping[str, Any]) -> Noted:
     if told["name"] == ACCURACY.name:
         valid, test = (_number(done.get(f"{split}_accuracy")) for split in ("valid", "test"))
         return Noted(ACCURACY, valid, test)
+    return Noted(_told(told), _number(told.get("valid")), _number(told.get("test")))
+
+
+def _told(told: Mapping[str, Any]) -> Metric:
+    """The metric of a description; the function is looked for by its name once it is called."""
     name = told["name"]
     if name in METRICS.built_in:
-        metric = find_metric(name)
-    else:
-        low, high = _number(told.get("low")), _number(told.get("high"))
-        metric = Metric(
-            name=name,
-            title=str(told.get("title") or name),
-            function=lambda logits, labels: find_metric(name).function(logits, labels),
-            greater_is_better=bool(told.get("greater_is_better", True)),
-            bounds=(-math.inf if low is None else low, math.inf if high is None else high),
-            percent=bool(told.get("percent", False)),
-        )
-    return Noted(metric, _number(told.get("valid")), _number(told.get("test")))
+        return find_metric(name)
+    low, high = _number(told.get("low")), _number(told.get("high"))
+    return Metric(
+        name=name,
+        title=str(told.get("title") or name),
+        function=lambda logits, labels: find_metric(name).function(logits, labels),
+        greater_is_better=bool(told.get("greater_is_better", True)),
+        bounds=(-math.inf if low is None else low, math.inf if high is None else high),
+        percent=bool(told.get("percent", False)),
+    )
 
 
 def _number(value: Any) -> float | None:

@@ -67,8 +67,8 @@ class Pair:
     """`p` adjusted for all pairs that were compared."""
     score: Interval | None = None
     """The difference in the metric that p and the verdict speak of; None: that is accuracy."""
-    greater_is_better: bool = True
-    """Of that metric."""
+    metric: Metric = ACCURACY
+    """What p and the verdict speak of."""
 
     @property
     def seed_counts(self) -> tuple[int, int]:
@@ -81,7 +81,8 @@ class Pair:
         """Who is better beyond chance, at 5 % over all pairs; None: they are tied."""
         if self.p_holm >= LEVEL or self.judged.value == 0:
             return None
-        return self.first if (self.judged.value > 0) == self.greater_is_better else self.second
+        ahead = (self.judged.value > 0) == self.metric.greater_is_better
+        return self.first if ahead else self.second
 
     @property
     def judged(self) -> Interval:
@@ -330,7 +331,7 @@ def _scored(
     pair = replace(
         made.pair,
         score=bounded(effect, alike**2 * least, high - low),
-        greater_is_better=found.metric.greater_is_better,
+        metric=found.metric,
         p=_flips(apart.sum(axis=0), found.groups),
     )
     return _Made(pair, paired, unpaired)
@@ -338,7 +339,7 @@ def _scored(
 
 def _flips(totals: Shares, groups: npt.NDArray[np.int64] | None) -> float:
     if groups is not None:
-        totals = np.bincount(groups, totals)
+        totals = np.bincount(groups, totals).astype(np.float64)
     if (totals == np.rint(totals)).all():  # as of top-k accuracy: exactly
         return sign_flip(totals.astype(np.int64))
     return flipped_at_random(totals)

@@ -23,8 +23,8 @@ def choose_run(path: str | Path, tell: Callable[[str], None] = lambda text: None
     """The run that a folder stands for. Reads no model.
 
     Of a study it is the contender with the best mean accuracy on the validation images, or
-    whatever the study's metric is, of several seeds the best one there; of equals the first. The test images have no say: what was
-    chosen by them would look better on them than it is.
+    whatever the study's metric is, of several seeds the best one there; of equals the first. The
+    test images have no say: what was chosen by them would look better on them than it is.
 
     Args:
         path: a run's folder, a contender's that holds one run, or a study's; or one that was
