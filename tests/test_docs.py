@@ -47,6 +47,7 @@ FOLLOWED = [  # the pages whose blocks run, after the tutorial
     "docs/own-data.md",
     "docs/statistics.md",
     "docs/how-to/budget.md",
+    "docs/how-to/choose-a-metric.md",
     "docs/how-to/deploy.md",
     "docs/how-to/gpu.md",
     "docs/how-to/offline.md",
