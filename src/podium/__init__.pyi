@@ -51,6 +51,7 @@ from .runs.folder import RunFolder as RunFolder, StudyFolder as StudyFolder
 from .runs.predictions import Predictions as Predictions
 from .statistics.metrics import per_class as per_class, scores as scores
 from .statistics.power import Plan as Plan
+from .statistics.scoring import Metric as Metric, register_metric as register_metric
 from .statistics.verdicts import Verdicts as Verdicts
 from .study.explain import explain as explain
 from .study.outcome import StudyResult as StudyResult

@@ -43,6 +43,7 @@ def single_contender(
     name: str | None = None,
     seeds: Sequence[int] = (0,),
     overrides: Iterable[str] = (),
+    metric: str = "accuracy",
     **recipe: Any,
 ) -> StudySpec:
     """A study of one contender, named after its model.
@@ -53,6 +54,7 @@ def single_contender(
         name: the study's folder; empty: the model's name.
         seeds: one run each.
         overrides: further `key=value` settings of the recipe.
+        metric: chooses the best epoch.
         recipe: settings of `RunSpec`.
 
     Raises:
@@ -63,6 +65,7 @@ def single_contender(
         "name": name or key,
         "data": str(data),
         "seeds": list(seeds),
+        "metric": metric,
         "contenders": {key: {"model": model, **recipe}},
     }
     for override in overrides:
@@ -94,7 +97,7 @@ def train(
         seed: of initial weights, order, augmentation and dropout.
         machine: settings of `Machine`, such as `{"device": "cuda"}`.
         notify: told of every batch and epoch.
-        recipe: settings of `RunSpec`, such as `epochs=10, augmentation="autoaugment"`.
+        recipe: settings of `RunSpec`, such as `epochs=10`, and the study's `metric`.
 
     Returns:
         The run's folder, with its history, weights and predictions.

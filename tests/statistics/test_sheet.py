@@ -54,7 +54,7 @@ def test_a_studys_folder_gives_all_of_its_runs(study: StudyFolder) -> None:
     assert sheet.notices == ()
     for contender in sheet.contenders:
         assert contender.recipe == study.read_spec().contenders[contender.name]
-        assert contender.valid_accuracy == pytest.approx((0.7 + 0.71 + 0.8) / 3)
+        assert contender.valid_merit == pytest.approx((0.7 + 0.71 + 0.8) / 3)
         for seed, predicted in zip(contender.seeds, contender.predicted, strict=True):
             stored = study.run(contender.name, seed).read_predictions("test")
             assert sheet.paths == stored.paths
@@ -93,7 +93,7 @@ def test_runs_that_know_no_recipe_are_compared_all_the_same(tmp_path: Path) -> N
     sheet = read_sheet([folder.path / "simple_resnet"])
     assert named(sheet) == [("simple_resnet", "simple_resnet", (0,))]
     assert sheet.contenders[0].recipe is None
-    assert sheet.contenders[0].valid_accuracy is None
+    assert sheet.contenders[0].valid_merit is None
     assert len(judge(read_sheet([folder.path]), resamples=10).pairs) == 1
 
 
@@ -290,7 +290,7 @@ def test_a_sheet_of_predictions_that_were_read_already(study: StudyFolder) -> No
     stored = {seed: study.run("simple_resnet", seed).read_predictions("test") for seed in (0, 10)}
     sheet = sheet_of([("s", "S", None, 0.5, stored)])
     assert named(sheet) == [("s", "S", (0, 10))]
-    assert sheet.contenders[0].valid_accuracy == 0.5
+    assert sheet.contenders[0].valid_merit == 0.5
     assert np.array_equal(sheet.contenders[0].predicted[1], stored[10].predicted)
     labels = (stored[0].labels + 1) % 3
     with pytest.raises(DataError, match=r"in s, seed 0 and .* in t, seed 0\. The labels must"):

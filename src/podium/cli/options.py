@@ -20,6 +20,7 @@ __all__ = [
     "Lang",
     "LangOption",
     "LrOption",
+    "MetricOption",
     "PrecisionOption",
     "RunsOption",
     "SeedOption",
@@ -88,6 +89,15 @@ BatchOption = Annotated[int | None, typer.Option(help="Images a step, of every c
 
 
 LrOption = Annotated[float | None, typer.Option(help="Learning rate of every contender.")]
+
+
+MetricOption = Annotated[
+    str | None,
+    typer.Option(
+        help="What chooses epochs and ranks: accuracy, macro_f1, log_loss... or MODULE:NAME.",
+        show_default="the study's",
+    ),
+]
 
 
 SizeOption = Annotated[int | None, typer.Option(help="Side of the images, of every contender.")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from types import TracebackType
 
 from rich.console import Console
@@ -17,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from podium.runs.folder import HISTORY_COLUMNS
 from podium.runtime.events import Event
 from podium.runtime.threads import OtherPrograms, usable_cores
 
@@ -142,7 +144,7 @@ class StudyProgress:
         self.console.print(
             f"  epoch {row['epoch']:>3.0f}/{event.total}  lr {row['lr']:.0e}  "
             f"loss {row['train_loss']:.3f}  train {100 * row['train_accuracy']:5.1f} %  "
-            f"valid {100 * row['valid_accuracy']:5.1f} %  "
+            f"valid {100 * row['valid_accuracy']:5.1f} %  {_metric_words(row)}"
             f"{row['seconds']:.1f} s  {row['images_per_second']:.0f} img/s"
             + (f"  [yellow]({self.busy})[/yellow]" if self.busy else ""),
             highlight=False,
@@ -155,7 +157,7 @@ class StudyProgress:
     def _done(self, event: Event) -> None:
         self.console.print(
             f"  best epoch: valid {100 * event.row['valid_accuracy']:.1f} %, "
-            f"test {100 * event.row['test_accuracy']:.1f} %",
+            f"test {100 * event.row['test_accuracy']:.1f} %  {_metric_words(event.row)}".rstrip(),
             highlight=False,
         )
         self._forget("run", "batch")
@@ -167,3 +169,15 @@ class StudyProgress:
         self.console.print(
             f"[yellow]![/yellow] {escape(event.text)}", highlight=False, soft_wrap=True
         )
+
+
+def _metric_words(row: Mapping[str, float]) -> str:
+    """The study's metric, where it is not accuracy, of an epoch or of a whole run."""
+    known = {*HISTORY_COLUMNS, "test_accuracy"}
+    found = [
+        f"{key.removeprefix('valid_')} {value:.4g}" if key.startswith("valid_")
+        else f"(test {value:.4g})"
+        for key, value in row.items()
+        if key not in known and key.startswith(("valid_", "test_"))
+    ]  # fmt: skip
+    return f"{' '.join(found)}  " if found else ""

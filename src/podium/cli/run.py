@@ -20,6 +20,7 @@ from podium.cli.options import (
     Lang,
     LangOption,
     LrOption,
+    MetricOption,
     PrecisionOption,
     RunsOption,
     SeedOption,
@@ -47,6 +48,7 @@ def run(
     lr: LrOption = None,
     image_size: SizeOption = None,
     seed: SeedOption = None,
+    metric: MetricOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     devices: DevicesOption = 1,
@@ -67,6 +69,8 @@ def run(
             settings.append(f"contenders.*.{key}={value}")
     if seed:
         settings.append(f"seeds={list(seed)}")
+    if metric is not None:
+        settings.append(f"metric={metric!r}")
     if name is not None:
         settings.append(f"name={name!r}")
     machine = _machine(
@@ -102,6 +106,7 @@ def train(
     lr: Annotated[float, typer.Option(help="Learning rate.")] = 1e-4,
     image_size: SizeOption = None,
     seed: SeedOption = None,
+    metric: MetricOption = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, e.g. mixup=0.2."),
@@ -127,6 +132,7 @@ def train(
         name=name,
         seeds=tuple(seed or [0]),
         overrides=overrides or [],
+        metric=metric or "accuracy",
         epochs=epochs,
         augmentation=augmentation,
         pretrained=pretrained,

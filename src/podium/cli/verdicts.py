@@ -49,6 +49,7 @@ def compare(
     """
     from podium.api import compare_sheet
     from podium.reporting.words.labels import labels
+    from podium.reporting.words.metric_words import metric_title
     from podium.reporting.words.verdict_words import claim_sentence, headline
 
     say = labels(lang)
@@ -59,9 +60,16 @@ def compare(
     _standings(verdicts, say)
     if verdicts.pairs:
         _pairs(verdicts, say)
-        for line in (headline(verdicts, say), *_answers(sheet, verdicts, say)):
+        judged = ""
+        if not sheet.metric.is_accuracy:
+            judged = say("v_judged", metric=metric_title(verdicts.metric, say))
+        for line in (judged, headline(verdicts, say), *_answers(sheet, verdicts, say)):
+            if not line:
+                continue
             out.print(line, highlight=False, markup=False)
         out.print(claim_sentence(verdicts, say), style="dim", highlight=False, markup=False)
+    if verdicts.why_accuracy:
+        err.print(f"Compared by accuracy: {verdicts.why_accuracy}", highlight=False, markup=False)
     for notice in verdicts.notices:
         err.print(notice, highlight=False, markup=False)
     if save is not None:
@@ -70,6 +78,7 @@ def compare(
 
 def _standings(verdicts: Verdicts, say: Labels) -> None:
     """The contenders with a number each, which the table of pairs uses: names are long."""
+    from podium.reporting.words.metric_words import metric_interval, metric_title, metric_value
     from podium.reporting.words.verdict_words import place_words
 
     numbers = {one.name: str(at) for at, one in enumerate(verdicts.standings, start=1)}
@@ -78,6 +87,10 @@ def _standings(verdicts: Verdicts, say: Labels) -> None:
     heads = ("v_col_place", "t_tied", "t_accuracy", "t_interval", "t_f1")
     for head in (*heads, "col_n"):
         table.add_column(say(head), justify="right", no_wrap=True)
+    metric = verdicts.metric
+    if not metric.is_accuracy:
+        for head in (metric_title(metric, say), say("t_interval")):
+            table.add_column(head, justify="right", no_wrap=True)
     several = any(one.seeds > 1 for one in verdicts.standings)
     if several:
         table.add_column(say("t_seeds"), justify="right", no_wrap=True)
@@ -91,6 +104,14 @@ def _standings(verdicts: Verdicts, say: Labels) -> None:
             say.interval((one.accuracy.low, one.accuracy.high)).removesuffix(" %"),
             say.number(100 * one.macro_f1),
             say.count(one.n),
+            *(
+                []
+                if metric.is_accuracy
+                else [
+                    metric_value(metric, one.judged.value, say),
+                    metric_interval(metric, one.judged, say),
+                ]
+            ),
             *([str(one.seeds)] if several else []),
         ]
         table.add_row(*cells)
@@ -124,7 +145,7 @@ def _answers(sheet: Sheet, verdicts: Verdicts, say: Labels) -> list[str]:
     recipes = {one.name: one.recipe for one in sheet.contenders if one.recipe is not None}
     if len(recipes) < len(sheet.contenders):
         return []
-    valid = {one.name: one.valid_accuracy for one in sheet.contenders}
+    valid = {one.name: one.valid_merit for one in sheet.contenders}
     found = answers(verdicts, questions(recipes, valid), recipes, say)
     return [" ".join(filter(None, [f"{one.topic}:", one.text, one.caveat])) for one in found]
 
@@ -136,7 +157,10 @@ def _save(verdicts: Verdicts, path: Path, say: Labels) -> None:
     from podium.runtime.files import write_json, write_text
 
     if path.suffix == ".json":
-        write_json(path, asdict(verdicts))
+        values = asdict(verdicts)
+        for one in (values, *values["pairs"]):
+            one["metric"] = verdicts.metric.described()
+        write_json(path, values)
     else:
         write_text(path, pairs_csv(verdicts) if path.suffix == ".csv" else
                    pair_table(verdicts, say))  # fmt: skip

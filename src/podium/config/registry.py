@@ -252,8 +252,8 @@ class Registry(Generic[Thing]):
             ConfigError: the file was changed since it was imported, so that what runs is not what
                 it says.
         """
-        if name not in self:
-            return None  # timm's
+        if name in self.built_in or name not in self:
+            return None  # ours, or timm's
         self[name]
         origin = self._origin.get(name)
         if origin is None:
@@ -443,7 +443,13 @@ AUGMENTATION_TITLES = {
 
 AUGMENTATIONS: Registry[Any] = Registry("augmentation", AUGMENTATION_TITLES)
 LOSSES: Registry[Any] = Registry("loss", ("cross_entropy", "focal", "logit_adjusted"))
-METRICS: Registry[Any] = Registry("metric")
+METRICS: Registry[Any] = Registry(
+    "metric",
+    (
+        "accuracy", "balanced_accuracy", "macro_f1", "mcc", "auroc", "log_loss", "top3_accuracy",
+        "top5_accuracy",
+    ),
+)  # fmt: skip
 SOURCES: Registry[Any] = Registry("source")
 EXECUTORS: Registry[Any] = Registry("executor")
 TRACKERS: Registry[Any] = Registry("tracker")

@@ -25,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 
-from podium.config.registry import AUGMENTATIONS, LOSSES, MODELS
+from podium.config.registry import AUGMENTATIONS, LOSSES, METRICS, MODELS
 
 __all__ = ["DataSpec", "Machine", "RunSpec", "StudySpec"]
 
@@ -33,6 +33,7 @@ AugmentationName = Annotated[
     str, AfterValidator(AUGMENTATIONS.check), WithJsonSchema(AUGMENTATIONS.schema())
 ]
 LossName = Annotated[str, AfterValidator(LOSSES.check), WithJsonSchema(LOSSES.schema())]
+MetricName = Annotated[str, AfterValidator(METRICS.check), WithJsonSchema(METRICS.schema())]
 Pooling = Literal["own", "stages"]
 ModelName = Annotated[str, AfterValidator(MODELS.check), WithJsonSchema(MODELS.schema())]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -106,9 +107,11 @@ class RunSpec(_Strict):
     lr_drop_factor: float = Field(default=0.1, gt=0, lt=1)
     """What the rate is multiplied by at the drop."""
     plateau_patience: int = Field(default=4, ge=1, le=10_000)
-    """Epochs without a better validation loss or accuracy that count as flat."""
+    """Epochs without a better validation loss or metric (accuracy, unless the study says
+    otherwise) that count as flat."""
     early_stop: int | None = Field(default=None, ge=1, le=10_000)
-    """Stop after this many epochs without a better validation accuracy; empty: never."""
+    """Stop after this many epochs without a better validation accuracy, or whatever the study's
+    `metric` is; empty: never."""
     loss: LossName = "cross_entropy"
     """What training minimises. `focal` gives less weight to images that are already classified well
     (Lin et al., 2017), `logit_adjusted` demands a larger margin for rare classes (Menon et al.,
@@ -305,6 +308,9 @@ class StudySpec(_Strict):
     """The images: a folder, or a mapping that says how to split it, too."""
     seeds: tuple[int, ...] = (0,)
     """Every contender is trained once for each."""
+    metric: MetricName = "accuracy"
+    """What chooses the best epoch on the validation images and ranks the contenders on the test
+    images: one of Podium's, a package's, or one's own as `module:name`."""
     contenders: dict[str, RunSpec]
     """Name -> recipe. The name becomes a folder and stands in tables; see `label`."""
 

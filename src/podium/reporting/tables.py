@@ -9,13 +9,15 @@ from pathlib import Path
 
 from podium.reporting.markdown import markdown_table
 from podium.reporting.words.labels import NOTHING, Labels
+from podium.reporting.words.metric_words import metric_title, metric_value, say_by
 from podium.reporting.words.recipes import augmentation, pretraining
 from podium.reporting.words.verdict_words import ordered_pairs, pair_cells, pair_headings
 from podium.results.study import Contender, RunResult, StudyResults
 from podium.runtime.csv_text import csv_text
 from podium.runtime.files import write_text
 from podium.statistics.metrics import most_confused
-from podium.statistics.verdicts import Pair, Standing, Verdicts
+from podium.statistics.scoring import Metric
+from podium.statistics.verdicts import Interval, Pair, Standing, Verdicts
 
 __all__ = [
     "Row",
@@ -52,6 +54,9 @@ PLACE_COLUMNS = (
     "contender", "best_place", "worst_place", "accuracy", "low", "high", "macro_f1", "n", "seeds",
     "tied_with",
 )  # fmt: skip
+
+METRIC_COLUMNS = ("metric", "valid_metric", "test_metric")  # where that is not accuracy
+SCORE_COLUMNS = ("metric", "metric_value", "metric_low", "metric_high")
 
 
 @dataclass(frozen=True)
@@ -145,11 +150,18 @@ def write_tables(results: StudyResults, folder: Path, say: Labels) -> list[Path]
     rows = table1_rows(results, say)
     head = headings(say, len(results.spec.seeds) > 1)
     caption = say("table_caption", title=results.title, n=say.count(results.runs[0].scores.n))
-    caption = f"{caption} {say('table_note')}"
+    caption = f"{caption} {say_by('table_note', results.metric, say)}"
+    numbers = NUMBERS
+    if not results.metric.is_accuracy:
+        head, rows = _with_metric(results, head, rows, say)
+        numbers += 2
     files = {
-        "table1.csv": csv_text(CSV_COLUMNS, map(_csv_row, results.runs)),
-        "table1.md": markdown_table(head, [row.cells for row in rows], caption, numbers=NUMBERS),
-        "table1.tex": _latex(head, rows, caption),
+        "table1.csv": csv_text(
+            (*CSV_COLUMNS, *(() if results.metric.is_accuracy else METRIC_COLUMNS)),
+            map(_csv_row, results.runs),
+        ),
+        "table1.md": markdown_table(head, [row.cells for row in rows], caption, numbers=numbers),
+        "table1.tex": _latex(head, rows, caption, numbers),
         "per-class.csv": csv_text(
             ("contender", "seed", "class", "precision", "recall", "f1", "support"),
             (
@@ -170,16 +182,45 @@ def write_tables(results: StudyResults, folder: Path, say: Labels) -> list[Path]
         "calibration.csv": csv_text(CALIBRATION_COLUMNS, map(_calibration_row, results.runs)),
     }  # fmt: skip
     if results.verdicts is not None and results.verdicts.pairs:
-        files["pairs.csv"] = csv_text(PAIR_COLUMNS, map(_pair_row, results.verdicts.pairs))
-        files["places.csv"] = csv_text(PLACE_COLUMNS, map(_place_row, results.verdicts.standings))
+        files["pairs.csv"] = pairs_csv(results.verdicts)
+        files["places.csv"] = _places_csv(results.verdicts)
         files["pairs.md"] = pair_table(results.verdicts, say)
     for name, text in files.items():
         write_text(folder / name, text)
     return [folder / name for name in files]
 
 
+def _with_metric(
+    results: StudyResults, head: list[str], rows: list[Row], say: Labels
+) -> tuple[list[str], list[Row]]:
+    """Two columns more, at the end: the study's metric on the validation and the test images."""
+    metric, title = results.metric, metric_title(results.metric, say)
+
+    def values(row: Row) -> tuple[str, str]:
+        if not row.is_mean:
+            known = row.run.noted
+            return metric_value(metric, known.valid, say), metric_value(metric, known.test, say)
+        name = row.run.folder.contender
+        of_seeds = [one.noted for one in results.runs if one.folder.contender == name]
+        return (
+            _spread(metric, [one.valid for one in of_seeds], say),
+            _spread(metric, [one.test for one in of_seeds], say),
+        )
+
+    heads = [*head, f"{say('valid')}: {title}", f"{say('test')}: {title}"]
+    return heads, [Row((*row.cells, *values(row)), row.is_mean, row.run) for row in rows]
+
+
+def _spread(metric: Metric, values: list[float | None], say: Labels) -> str:
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
+        return NOTHING
+    mean, deviation = statistics.mean(known), statistics.stdev(known)
+    return f"{metric_value(metric, mean, say)} ± {metric_value(metric, deviation, say)}"
+
+
 def _csv_row(run: RunResult) -> tuple[object, ...]:
-    done, score = run.done, run.scores
+    done, score, known = run.done, run.scores, run.noted
     source = "imagenet" if run.recipe.pretrained else "file" if run.recipe.weights else "none"
     extras = [f"{k}:{v:g}" for k, v in (("mixup", run.recipe.mixup), ("cutmix", run.recipe.cutmix))
               if v]  # fmt: skip
@@ -189,6 +230,7 @@ def _csv_row(run: RunResult) -> tuple[object, ...]:
         done.get("parameters"), done.get("epochs"), run.best_epoch, run.train_accuracy,
         run.valid_accuracy, score.accuracy, *run.interval, score.n, score.macro_precision,
         score.macro_recall, score.macro_f1, score.top5_accuracy, score.nll, done.get("seconds"),
+        *(() if known.metric.is_accuracy else (known.metric.name, known.valid, known.test)),
     )  # fmt: skip
 
 
@@ -210,27 +252,42 @@ def _pair_row(pair: Pair) -> tuple[object, ...]:
         pair.first, pair.second, pair.claim, min(pair.seed_counts), pair.n, pair.accuracy.value,
         pair.accuracy.low, pair.accuracy.high, pair.only_first, pair.only_second,
         *((f1.value, f1.low, f1.high) if f1 is not None else ("", "", "")),
-        pair.p, pair.p_holm, pair.winner or "",
+        pair.p, pair.p_holm, pair.winner or "", *_metric_cells(pair.metric, pair.score),
     )  # fmt: skip
 
 
-def _place_row(one: Standing) -> tuple[object, ...]:
+def _place_row(one: Standing, metric: Metric) -> tuple[object, ...]:
     return (
         one.name, one.best, one.worst, one.accuracy.value, one.accuracy.low, one.accuracy.high,
-        one.macro_f1, one.n, one.seeds, " ".join(one.tied),
+        one.macro_f1, one.n, one.seeds, " ".join(one.tied), *_metric_cells(metric, one.score),
     )  # fmt: skip
+
+
+def _metric_cells(metric: Metric, interval: Interval | None) -> tuple[object, ...]:
+    """Of a metric that is not accuracy, in the order of `SCORE_COLUMNS`."""
+    if interval is None:
+        return ()
+    return metric.name, interval.value, interval.low, interval.high
 
 
 def pairs_csv(verdicts: Verdicts) -> str:
     """Every pair as CSV: shares and differences in 0..1, '.' in every language."""
-    return csv_text(PAIR_COLUMNS, map(_pair_row, verdicts.pairs))
+    further = () if verdicts.metric.is_accuracy else SCORE_COLUMNS
+    return csv_text((*PAIR_COLUMNS, *further), map(_pair_row, verdicts.pairs))
+
+
+def _places_csv(verdicts: Verdicts) -> str:
+    further = () if verdicts.metric.is_accuracy else SCORE_COLUMNS
+    rows = (_place_row(one, verdicts.metric) for one in verdicts.standings)
+    return csv_text((*PLACE_COLUMNS, *further), rows)
 
 
 def pair_table(verdicts: Verdicts, say: Labels) -> str:
     """Every pair as a Markdown table, as the page shows it."""
     rows = [pair_cells(pair, verdicts.labels, say) for pair in ordered_pairs(verdicts)]
-    note = f"{say('v_pairs_hint')} n = {say.count(verdicts.n)}."
-    return markdown_table(pair_headings(say), rows, note)
+    hint = say_by("v_pairs_hint", verdicts.metric, say)
+    note = f"{hint} n = {say.count(verdicts.n)}."
+    return markdown_table(pair_headings(say, verdicts.metric), rows, note)
 
 
 LATEX = {
@@ -247,15 +304,15 @@ def escape_latex(text: str) -> str:
     return "".join(LATEX.get(character, character) for character in text)
 
 
-def _latex(head: Sequence[str], rows: Sequence[Row], caption: str) -> str:
-    texts = len(head) - NUMBERS
+def _latex(head: Sequence[str], rows: Sequence[Row], caption: str, numbers: int) -> str:
+    texts = len(head) - numbers
     lines = [
         "% needs \\usepackage{booktabs,graphicx}",
         "\\begin{table}",
         "  \\centering",
         f"  \\caption{{{escape_latex(caption)}}}",
         "  \\resizebox{\\textwidth}{!}{%",
-        f"  \\begin{{tabular}}{{{'l' * texts}{'r' * NUMBERS}}}",
+        f"  \\begin{{tabular}}{{{'l' * texts}{'r' * numbers}}}",
         "    \\toprule",
         f"    {' & '.join(map(escape_latex, head))} \\\\",
         "    \\midrule",

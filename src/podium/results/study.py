@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,7 @@ from podium.statistics.classes import names_told_apart
 from podium.statistics.likeliest import Answers, answers
 from podium.statistics.metrics import ClassScores, Scores, per_class, scores, wilson_interval
 from podium.statistics.questions import Question, questions
+from podium.statistics.scoring import Metric, Noted, noted
 from podium.statistics.sheet import sheet_of
 from podium.statistics.verdicts import Verdicts, judge
 
@@ -55,6 +57,14 @@ class RunResult:
     temperature: float  # fitted on the validation images; 1 where that was not possible
     valid_n: int = 0  # images it was fitted on
     valid_mistakes: int = 0  # among them; without one, nothing can be fitted
+
+    @cached_property
+    def noted(self) -> Noted:
+        """The metric that it was trained for, and its values; of accuracy, by the predictions."""
+        found = noted(self.done)
+        if found.metric.is_accuracy:
+            return Noted(found.metric, self.valid_accuracy, self.scores.accuracy)
+        return found
 
     @cached_property
     def calibration(self) -> tuple[Calibration, Calibration]:
@@ -125,8 +135,19 @@ class Contender:
     @property
     def valid_accuracy(self) -> float | None:
         """Mean over its runs, 0..1, where it is known of all of them."""
-        known = [run.valid_accuracy for run in self.runs if run.valid_accuracy is not None]
-        return sum(known) / len(known) if len(known) == len(self.runs) else None
+        return _mean(run.valid_accuracy for run in self.runs)
+
+    @property
+    def valid_merit(self) -> float | None:
+        """Mean of the study's metric on the validation images, turned where less is better."""
+        return _mean(run.noted.valid_merit for run in self.runs)
+
+    @property
+    def score(self) -> float | None:
+        """Test value of the study's metric over all its runs: of one run, its own."""
+        if self.runs[0].noted.metric.is_accuracy:
+            return self.accuracy
+        return _mean(run.noted.test for run in self.runs)
 
 
 @dataclass(frozen=True)
@@ -157,7 +178,12 @@ class StudyResults:
     @cached_property
     def questions(self) -> list[Question]:
         """What the study asks of its finished contenders."""
-        return questions(self.recipes, {one.name: one.valid_accuracy for one in self.contenders})
+        return questions(self.recipes, {one.name: one.valid_merit for one in self.contenders})
+
+    @property
+    def metric(self) -> Metric:
+        """What chose the epochs and ranks the contenders."""
+        return self.runs[0].noted.metric
 
     @property
     def recipes(self) -> dict[str, RunSpec]:
@@ -191,8 +217,12 @@ class StudyResults:
 
     @property
     def ranking(self) -> list[Contender]:
-        """Highest test accuracy first; of equals, the study's order."""
-        return sorted(self.contenders, key=lambda contender: -contender.accuracy)
+        """Best in the study's metric on the test images first; of equals, the study's order."""
+
+        def merit(contender: Contender) -> float:
+            return -math.inf if contender.score is None else self.metric.merit(contender.score)
+
+        return sorted(self.contenders, key=lambda contender: -merit(contender))
 
 
 def gather(folder: StudyFolder) -> StudyResults:
@@ -235,19 +265,26 @@ def gather(folder: StudyFolder) -> StudyResults:
     )
 
 
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Where all are known."""
+    found = list(values)
+    known = [value for value in found if value is not None]
+    return sum(known) / len(known) if len(known) == len(found) else None
+
+
 def _judge(contenders: list[Contender]) -> Verdicts | None:
     by_name = [
         (
             one.name,
             one.label,
             one.runs[0].recipe,
-            one.valid_accuracy,
+            one.valid_merit,
             {run.folder.seed: run.test for run in one.runs},
         )
         for one in contenders
     ]
     try:
-        return judge(sheet_of(by_name))
+        return judge(sheet_of(by_name, contenders[0].runs[0].noted.metric))
     except DataError:  # runs of a folder that was put together by hand
         return None
 
@@ -287,6 +324,7 @@ def read_run(
         RunFolderError, DataError: a file of it is missing or damaged.
     """
     done = run.read_done()
+    noted(done)  # a damaged record is told here
     if done.get("stood_in_for"):
         # in every figure and table: the label alone would name a model that was not used
         label = f"{label} [{_title(done, recipe.model)}]"

@@ -158,9 +158,13 @@ class RunFolder:
         return dict(read_json(self.done))
 
     def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
-        """Write the whole history, one row an epoch; see `HISTORY_COLUMNS`."""
+        """Write the whole history, one row an epoch; see `HISTORY_COLUMNS`.
+
+        A study's metric that is not accuracy has a column of its own behind them.
+        """
         out = io.StringIO()
-        writer = csv.DictWriter(out, HISTORY_COLUMNS, lineterminator="\n")
+        further = [name for name in (rows[0] if rows else ()) if name not in HISTORY_COLUMNS]
+        writer = csv.DictWriter(out, [*HISTORY_COLUMNS, *further], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         write_text(self.history, out.getvalue())
@@ -173,10 +177,10 @@ class RunFolder:
         """
         try:
             with open(self.history, encoding="utf-8", newline="") as file:
-                return [
-                    {column: float(row[column]) for column in HISTORY_COLUMNS}
-                    for row in csv.DictReader(file)
-                ]
+                table = csv.DictReader(file)
+                head = table.fieldnames or ()
+                columns = [*HISTORY_COLUMNS, *(n for n in head if n not in HISTORY_COLUMNS)]
+                return [{column: float(row[column]) for column in columns} for row in table]
         except FileNotFoundError:
             raise RunFolderError(f"{self.history} is missing; was the run started?") from None
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -30,7 +31,7 @@ class Question:
 
 
 def questions(
-    recipes: Mapping[str, RunSpec], valid_accuracy: Mapping[str, float | None] | None = None
+    recipes: Mapping[str, RunSpec], valid_merit: Mapping[str, float | None] | None = None
 ) -> list[Question]:
     """The pairs that answer what a study is made for.
 
@@ -44,7 +45,7 @@ def questions(
 
     Args:
         recipes: of every contender, in the study's order.
-        valid_accuracy: of every contender, 0..1, where it is known.
+        valid_merit: of every contender on the validation images, more is better, where it is known.
     """
     names = list(recipes)
     found: list[Question] = []
@@ -55,7 +56,7 @@ def questions(
                 found.append(question)
     found = _against_the_first_model(found, recipes)
     for name in names:
-        partner = _from_scratch(name, recipes, valid_accuracy or {})
+        partner = _from_scratch(name, recipes, valid_merit or {})
         if partner is not None:
             found.append(Question("transfer", name, partner, _also(name, partner, recipes, True)))
     order: tuple[Kind, ...] = ("augmentation", "architecture", "transfer", "settings")
@@ -115,7 +116,8 @@ def _from_scratch(
         others,
     ):
         if alike:
-            return max(alike, key=lambda other: valid.get(other) or 0.0)
+            known = {other: merit for other in alike if (merit := valid.get(other)) is not None}
+            return max(alike, key=lambda other: known.get(other, -math.inf))
     return None
 
 

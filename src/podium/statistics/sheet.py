@@ -16,11 +16,13 @@ from podium.errors import DataError, RunFolderError
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.predictions import Predictions, SplitName
 from podium.statistics.columns import answers_in, read_rows
+from podium.statistics.scoring import ACCURACY, Metric, noted
 from podium.statistics.vocabulary import same_classes, same_paths, some
 
 __all__ = ["Answers", "Sheet", "matched_seeds", "read_sheet", "sheet_of"]
 
 Indices = npt.NDArray[np.int64]
+Logits = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +34,11 @@ class Answers:
     seeds: tuple[int, ...]
     predicted: Indices
     recipe: RunSpec | None = None
-    valid_accuracy: float | None = None
-    """Mean over its seeds, 0..1, where it is known."""
+    valid_merit: float | None = None
+    """Mean over its seeds of the metric on the validation images, its sign turned where less is
+    better; None where it is not known."""
+    logits: tuple[Logits, ...] = ()
+    """Of each seed, shape (images, classes); only where the sheet's metric needs them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +52,8 @@ class Sheet:
     notices: tuple[str, ...] = ()
     groups: Indices | None = None
     """Number of each image's group, from 0: the patient, say; None: every image for itself."""
+    metric: Metric = ACCURACY
+    """What the contenders were trained to be good in, if that is the same of all; else accuracy."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -67,9 +74,11 @@ class _Column:
     class_names: tuple[str, ...] = ()
     """All that the model knows, in its order; of a CSV that is not told."""
     recipe: RunSpec | None = None
-    valid_accuracy: float | None = None
+    valid_merit: float | None = None
     groups: tuple[str, ...] | None = None
     notices: tuple[str, ...] = ()
+    metric: Metric = ACCURACY
+    logits: Logits | None = None
 
 
 def read_sheet(
@@ -101,18 +110,30 @@ def read_sheet(
 
 def sheet_of(
     contenders: Sequence[tuple[str, str, RunSpec | None, float | None, dict[int, Predictions]]],
+    metric: Metric = ACCURACY,
 ) -> Sheet:
     """The sheet of predictions that were read already.
 
     Args:
-        contenders: (name, label, recipe, validation accuracy, predictions by seed) of each.
+        contenders: (name, label, recipe, merit on validation, predictions by seed) of each.
+        metric: that they are judged by.
 
     Raises:
         DataError: the images or labels do not agree.
     """
     return _align(
         [
-            _column(Path(), name, label, seed, f"{name}, seed {seed}", predictions, recipe, valid)
+            _column(
+                Path(),
+                name,
+                label,
+                seed,
+                f"{name}, seed {seed}",
+                predictions,
+                recipe,
+                valid,
+                metric,
+            )
             for name, label, recipe, valid, by_seed in contenders
             for seed, predictions in by_seed.items()
         ],
@@ -129,11 +150,13 @@ def _column(
     predictions: Predictions,
     recipe: RunSpec | None = None,
     valid: float | None = None,
+    metric: Metric = ACCURACY,
 ) -> _Column:
     names = np.asarray(predictions.class_names, dtype=object)
     return _Column(
         home, name, label, seed, source, predictions.paths, tuple(names[predictions.labels]),
         tuple(names[predictions.predicted]), predictions.class_names, recipe, valid,
+        metric=metric, logits=None if metric.is_accuracy else predictions.logits,
     )  # fmt: skip
 
 
@@ -174,9 +197,10 @@ def _from_run(run: RunFolder, split: SplitName, spec: StudySpec | None) -> _Colu
         label = f"{label} [{done['model']}]"  # the label alone would name another model
     predictions = run.read_predictions(split)
     home = run.path.resolve().parent.parent
+    known = noted(done)
     return _column(
         home, run.contender, label, run.seed, str(run.path), predictions, recipe,
-        done.get("valid_accuracy"),
+        known.valid_merit, known.metric,
     )  # fmt: skip
 
 
@@ -288,7 +312,10 @@ def _align(columns: Sequence[_Column], shared: bool) -> Sheet:
         }
         names = tuple(sorted(every))
     number = {name: at for at, name in enumerate(names)}
+    metric, told = _metric_of(columns, names)
+    notices += told
     answers: dict[tuple[Path, str], dict[int, Indices]] = {}
+    logits: dict[tuple[Path, str], list[Logits]] = {}
     members: dict[tuple[Path, str], list[_Column]] = {}
     for column in columns:
         where = {path: at for at, path in enumerate(column.paths)}
@@ -306,13 +333,16 @@ def _align(columns: Sequence[_Column], shared: bool) -> Sheet:
         answers[key][column.seed] = np.asarray(
             [number[column.predicted[at]] for at in order], dtype=np.int64
         )
+        if not metric.is_accuracy and column.logits is not None:
+            same = order == list(range(len(column.paths)))  # no copy, then: they are many
+            logits.setdefault(key, []).append(column.logits if same else column.logits[order])
         members.setdefault(key, []).append(column)
     often = Counter(name for _, name in members)
     places = _short_places({home for home, name in members if often[name] > 1})
     contenders = []
     for key, theirs in members.items():
         home, name = key
-        known = [one.valid_accuracy for one in theirs if one.valid_accuracy is not None]
+        known = [one.valid_merit for one in theirs if one.valid_merit is not None]
         clash = often[name] > 1  # contenders of several studies may share a name
         contenders.append(
             Answers(
@@ -321,13 +351,27 @@ def _align(columns: Sequence[_Column], shared: bool) -> Sheet:
                 seeds=tuple(answers[key]),
                 predicted=np.stack(list(answers[key].values())),
                 recipe=theirs[0].recipe,
-                valid_accuracy=sum(known) / len(known) if known else None,
+                valid_merit=sum(known) / len(known) if known else None,
+                logits=tuple(logits.get(key, ())),
             )
         )
     labels = np.asarray([number[truth[path]] for path in paths], dtype=np.int64)
     notices += _never_right(contenders, labels)
     groups = _groups(columns, paths)
-    return Sheet(names, paths, labels, tuple(contenders), tuple(notices), groups)
+    return Sheet(names, paths, labels, tuple(contenders), tuple(notices), groups, metric)
+
+
+def _metric_of(columns: Sequence[_Column], names: tuple[str, ...]) -> tuple[Metric, list[str]]:
+    """What all runs were trained to be good in, and what to tell where that is not the same."""
+    titles = list(dict.fromkeys(one.metric.title for one in columns))
+    metric = columns[0].metric
+    if len({one.metric.name for one in columns}) > 1:
+        said = f"These runs were chosen by different metrics ({', '.join(titles)})"
+    elif metric.is_accuracy or all(one.class_names == names for one in columns):
+        return metric, []
+    else:
+        said = f"These runs, chosen by {titles[0]}, know different classes"
+    return ACCURACY, [f"{said}: they are compared by accuracy."]
 
 
 def _groups(columns: Sequence[_Column], paths: tuple[str, ...]) -> Indices | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -12,10 +13,20 @@ import numpy.typing as npt
 
 from podium.errors import DataError
 from podium.statistics.f1_difference import Drawn, MacroF1, f1_difference
+from podium.statistics.influence import Influence, influences
+from podium.statistics.intervals import (
+    CONFIDENCE,
+    LEVEL,
+    Interval,
+    accuracy_interval,
+    bounded,
+    score_interval,
+)
 from podium.statistics.metrics import wilson_interval
 from podium.statistics.paired import (
     SeedEffect,
     design_effect,
+    flipped_at_random,
     holm,
     mcnemar_exact,
     paired_interval,
@@ -23,23 +34,12 @@ from podium.statistics.paired import (
     sign_flip,
     unpaired_effect,
 )
+from podium.statistics.scoring import ACCURACY, Metric
 from podium.statistics.sheet import Answers, Sheet, matched_seeds
 
 __all__ = ["Interval", "Pair", "Standing", "Verdicts", "judge"]
 
-LEVEL = 0.05
-CONFIDENCE = 1 - LEVEL
-
 Shares = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate with its 95 % interval; shares or differences of shares."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,10 @@ class Pair:
     of the totals); for methods a t-like test over seeds and images, never below that."""
     p_holm: float
     """`p` adjusted for all pairs that were compared."""
+    score: Interval | None = None
+    """The difference in the metric that p and the verdict speak of; None: that is accuracy."""
+    metric: Metric = ACCURACY
+    """What p and the verdict speak of."""
 
     @property
     def seed_counts(self) -> tuple[int, int]:
@@ -75,9 +79,15 @@ class Pair:
     @property
     def winner(self) -> str | None:
         """Who is better beyond chance, at 5 % over all pairs; None: they are tied."""
-        if self.p_holm >= LEVEL or self.accuracy.value == 0:
+        if self.p_holm >= LEVEL or self.judged.value == 0:
             return None
-        return self.first if self.accuracy.value > 0 else self.second
+        ahead = (self.judged.value > 0) == self.metric.greater_is_better
+        return self.first if ahead else self.second
+
+    @property
+    def judged(self) -> Interval:
+        """The difference that the verdict speaks of: in the study's metric."""
+        return self.accuracy if self.score is None else self.score
 
 
 @dataclass(frozen=True)
@@ -94,11 +104,18 @@ class Standing:
     worst: int
     tied: tuple[str, ...]
     """Names of the contenders that it cannot be told apart from."""
+    score: Interval | None = None
+    """The metric that places rest on; None: that is accuracy."""
+
+    @property
+    def judged(self) -> Interval:
+        """What the place rests on: the study's metric."""
+        return self.accuracy if self.score is None else self.score
 
 
 @dataclass(frozen=True)
 class Verdicts:
-    """All pairs and the standings, highest accuracy first."""
+    """All pairs and the standings, the best in the study's metric first."""
 
     n: int
     """Images that all contenders were compared on."""
@@ -108,6 +125,10 @@ class Verdicts:
     """Every pair, with difference, interval, p and winner."""
     notices: tuple[str, ...] = ()
     """What a reader should know, a sentence each."""
+    metric: Metric = ACCURACY
+    """What places, p and verdicts rest on."""
+    why_accuracy: str = ""
+    """Why they rest on accuracy where the study has another metric."""
 
     def pair(self, first: str, second: str) -> Pair:
         """The pair of two contenders, seen from `first`.
@@ -141,6 +162,10 @@ def judge(sheet: Sheet, *, resamples: int = 2000, seed: int = 0) -> Verdicts:
     many, see `podium.statistics.paired.SeedEffect`. Every pair rests on all seeds of both, as the
     standings do. With groups, these are drawn, not images. p is adjusted by Holm over all pairs.
 
+    Where the sheet has another metric than accuracy, places, p and verdicts speak of that: each
+    image's contribution to it (`podium.statistics.influence`) takes the place of right or wrong,
+    and sign flips of them that of McNemar's test.
+
     Args:
         sheet: as `read_sheet` gives it.
         resamples: of the images, for macro F1; 0 leaves its intervals out.
@@ -154,11 +179,18 @@ def judge(sheet: Sheet, *, resamples: int = 2000, seed: int = 0) -> Verdicts:
     right = [(answers.predicted == sheet.labels).astype(np.float64) for answers in sheet.contenders]
     drawn = Drawn(sheet.labels, sheet.groups)
     alone = [seed_effect(one, sheet.groups) for one in right]
+    found = influences(sheet)
+    scored = found if isinstance(found, Influence) else None
     f1 = [MacroF1(sheet, answers, resamples, seed) for answers in sheet.contenders]
     made = [
         _pair(sheet, drawn, (i, j), (right[i], right[j]), (alone[i], alone[j]), (f1[i], f1[j]))
         for i, j in combinations(range(len(right)), 2)
     ]
+    if scored is not None:
+        made = [
+            _scored(one, scored, at, sheet, drawn)
+            for one, at in zip(made, combinations(range(len(right)), 2), strict=True)
+        ]
     p_values = _p_values(made)
     pairs = [
         replace(one.pair, p=p, p_holm=adjusted)
@@ -168,10 +200,16 @@ def judge(sheet: Sheet, *, resamples: int = 2000, seed: int = 0) -> Verdicts:
         _standing(answers, hits, effect, scores, drawn, pairs)
         for answers, hits, effect, scores in zip(sheet.contenders, right, alone, f1, strict=True)
     ]
-    standings.sort(key=lambda one: -one.accuracy.value)  # stable: of equals the first given
-    return Verdicts(
-        len(sheet), tuple(standings), tuple(pairs), (*sheet.notices, *_group_words(sheet))
-    )
+    if scored is not None:
+        standings = [
+            replace(one, score=score_interval(scored, values, len(sheet)))
+            for one, values in zip(standings, scored.values, strict=True)
+        ]
+    metric = ACCURACY if scored is None else scored.metric
+    standings.sort(key=lambda one: -metric.merit(one.judged.value))  # stable: the first given
+    notices = (*sheet.notices, *_group_words(sheet))
+    why = found if isinstance(found, str) else ""
+    return Verdicts(len(sheet), tuple(standings), tuple(pairs), notices, metric, why)
 
 
 def _group_words(sheet: Sheet) -> list[str]:
@@ -249,7 +287,7 @@ def _pair(
         accuracy = Interval(fixed.mean, *paired_interval(*counts, n, CONFIDENCE))
         p = mcnemar_exact(*counts)
     else:
-        accuracy = _bounded(paired or unpaired or fixed, alike**2 * drawn.least)
+        accuracy = bounded(paired or unpaired or fixed, alike**2 * drawn.least)
         totals = np.rint((a - b).sum(axis=0)).astype(np.int64)
         if sheet.groups is not None:
             totals = np.rint(np.bincount(sheet.groups, totals)).astype(np.int64)
@@ -262,7 +300,7 @@ def _pair(
         n=n,
         seeds=tuple((first.seeds[i], second.seeds[j]) for i, j in zip(*rows, strict=True)),
         accuracy=accuracy,
-        macro_f1=None if f1_effect is None else _bounded(*f1_effect),
+        macro_f1=None if f1_effect is None else bounded(*f1_effect),
         only_first=only[0],
         only_second=only[1],
         p=p,
@@ -271,30 +309,40 @@ def _pair(
     return _Made(pair, paired, unpaired)
 
 
-def _bounded(effect: SeedEffect, least_variance: float) -> Interval:
-    low, high = effect.interval(CONFIDENCE, least_variance=least_variance)
-    return Interval(effect.mean, max(-1.0, low), min(1.0, high))
-
-
-def _accuracy(effect: SeedEffect, units: float) -> Interval:
-    """Accuracy with its interval, over seeds or over groups of images.
-
-    As if there were four images more, two that are right and two that are wrong (Agresti & Coull,
-    1998): of 50 images that are all right, or nearly, the plain variance would say that there is
-    next to no doubt. `units`: images, less where those of a group are alike.
-    """
-    middle = (units * effect.mean + 2) / (units + 4)
-    share = units / (units + 4)
-    moved = units * (effect.mean - middle) ** 2 + 2 * (1 - middle) ** 2 + 2 * middle**2
-    shrunk = replace(
-        effect,
-        mean=middle,
-        seed_square=effect.seed_square * share**2,
-        image_square=effect.image_square * share**2,
-        rest_square=effect.rest_square * share**2,
+def _scored(
+    made: _Made, found: Influence, at: tuple[int, int], sheet: Sheet, drawn: Drawn
+) -> _Made:
+    """The same pair, judged by the sheet's metric: what accuracy gets from right and wrong answers,
+    from what the images contribute to it."""
+    rows = matched_seeds(*(sheet.contenders[number] for number in at))
+    ours = [found.values[number] for number in at]
+    apart = ours[0][rows[0]] - ours[1][rows[1]]
+    together = apart.mean(axis=0, keepdims=True)
+    fixed = seed_effect(together, found.groups)
+    paired = None if made.paired is None else seed_effect(apart, found.groups)
+    unpaired = made.unpaired
+    if unpaired is not None:
+        alone = [seed_effect(one, found.groups) for one in ours]
+        unpaired = unpaired_effect(alone[0], alone[1], fixed)
+    low, high = found.metric.bounds
+    least = drawn.least_f1 * (high - low) ** 2 if math.isfinite(high - low) else 0.0
+    alike = design_effect(together[0], sheet.groups)
+    effect = paired or unpaired or fixed
+    pair = replace(
+        made.pair,
+        score=bounded(effect, alike**2 * least, high - low),
+        metric=found.metric,
+        p=_flips(apart.sum(axis=0), found.groups),
     )
-    low, high = shrunk.interval(CONFIDENCE, least_variance=moved / (units + 4) ** 2)
-    return Interval(effect.mean, max(0.0, low), min(1.0, high))
+    return _Made(pair, paired, unpaired)
+
+
+def _flips(totals: Shares, groups: npt.NDArray[np.int64] | None) -> float:
+    if groups is not None:
+        totals = np.bincount(groups, totals).astype(np.float64)
+    if (totals == np.rint(totals)).all():  # as of top-k accuracy: exactly
+        return sign_flip(totals.astype(np.int64))
+    return flipped_at_random(totals)
 
 
 def _standing(
@@ -309,7 +357,7 @@ def _standing(
     if seeds == 1 and drawn.groups is None:
         accuracy = Interval(effect.mean, *wilson_interval(int(right.sum()), n, CONFIDENCE))
     else:
-        accuracy = _accuracy(effect, n / design_effect(right.mean(axis=0), drawn.groups))
+        accuracy = accuracy_interval(effect, n / design_effect(right.mean(axis=0), drawn.groups))
     own = [pair for pair in pairs if answers.name in (pair.first, pair.second)]
     lost = sum(pair.winner not in (None, answers.name) for pair in own)
     won = sum(pair.winner == answers.name for pair in own)
@@ -342,6 +390,7 @@ def _turned(pair: Pair) -> Pair:
         seeds=tuple((j, i) for i, j in pair.seeds),
         accuracy=minus(pair.accuracy),
         macro_f1=None if pair.macro_f1 is None else minus(pair.macro_f1),
+        score=None if pair.score is None else minus(pair.score),
         only_first=pair.only_second,
         only_second=pair.only_first,
     )

@@ -21,6 +21,7 @@ from podium.runtime.events import Event, Notify, StopRequest
 from podium.runtime.files import read_json, utc_now, write_json
 from podium.statistics.calibration import fit_temperature
 from podium.statistics.metrics import scores
+from podium.statistics.scoring import find_metric
 from podium.training.checkpoint import read_checkpoint
 from podium.training.faults import despite_lost_workers
 from podium.training.fit import Job, fit
@@ -37,6 +38,7 @@ def train_and_score(
     machine: Machine,
     notify: Notify,
     stop: StopRequest,
+    metric: str = "accuracy",
 ) -> dict[str, float]:
     """Train a run to its end, predict validation and test images, write `done.json` last.
 
@@ -51,9 +53,11 @@ def train_and_score(
         machine: what to train on.
         notify: told of every batch and epoch.
         stop: asked after every step.
+        metric: of the study; chooses the best epoch.
 
     Returns:
-        `valid_accuracy` and `test_accuracy` of the best epoch, 0 to 1.
+        `valid_accuracy` and `test_accuracy` of the best epoch, 0 to 1; where the metric is another
+        one, its values under `valid_` and `test_` too.
 
     Raises:
         KeyboardInterrupt: `stop` was set; the state is saved.
@@ -69,7 +73,8 @@ def train_and_score(
         sizes = {"train": source_size(recipe.augmentation, size), "valid": size}
         cached = cache_pixels(index, sizes, limit=machine.cache_limit, notify=notify, stop=stop)
     workers = choose_workers(machine, device, decoding=not cached)
-    fit(Job(recipe, index, run, machine, device, precision, workers, cached), notify, stop)
+    job = Job(recipe, index, run, machine, device, precision, workers, cached, metric=metric)
+    fit(job, notify, stop)
 
     model = load_run(run, device.torch)
 
@@ -111,6 +116,9 @@ def train_and_score(
         by="run",
     )
     test.write(run.predictions("test"))
+    judge = find_metric(metric)
+    values = {split: judge.score(found.logits, found.labels)
+              for split, found in (("valid", valid), ("test", test))}  # fmt: skip
     rows, about = run.read_history(), about_model(recipe.model)
     state = read_checkpoint(run.last)
     write_json(
@@ -129,7 +137,8 @@ def train_and_score(
             "parameters": sum(p.numel() for p in model.module.parameters()),
             "trainable_parameters": state["trainable_parameters"],
             "epochs": len(rows),
-            "best_epoch": best_epoch(rows),
+            "best_epoch": best_epoch(rows, judge),
+            "metric": {**judge.described(), **values},
             "seconds": round(state["total_seconds"], 3),
             "images_per_second": round(
                 sum(row["images_per_second"] for row in rows) / len(rows), 2
@@ -142,4 +151,4 @@ def train_and_score(
             **closing,
         },
     )
-    return closing
+    return {**closing, **{f"{split}_{metric}": value for split, value in values.items()}}

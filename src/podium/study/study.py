@@ -11,7 +11,7 @@ from typing import Any, Literal
 import yaml
 
 from podium.config.code import allow_named, code_of
-from podium.config.registry import AUGMENTATIONS, LOSSES
+from podium.config.registry import AUGMENTATIONS, LOSSES, METRICS
 from podium.config.settings import Machine, RunSpec, StudySpec
 from podium.config.studyfile import load_study, machine_settings, study_folder
 from podium.data.images import load_rgb, thumbnail_jpeg
@@ -105,7 +105,9 @@ class Study:
             StorageError: the folder cannot be written, or the disk is full.
         """
         allow_named((self.spec, self.machine), self.beside)
-        code = {name: code_of(recipe) for name, recipe in self.spec.contenders.items()}
+        metric = METRICS.provenance(self.spec.metric)
+        shared = {} if metric is None else {"metric": metric}
+        code = {name: shared | code_of(recipe) for name, recipe in self.spec.contenders.items()}
         with sole_owner(self.folder.path):
             return self._run(code, notify, stop)
 
@@ -122,6 +124,8 @@ class Study:
                 notify(Event("message", f"{run.contender}: {notice}"))
         models, outcomes = self._preflight(todo, notify)
         self._try_code(todo, index)
+        if todo:
+            self._try_metric(index)
         outcomes |= {run.path: Outcome(run, skipped=True) for run in runs if run.is_done()}
         write_text(self.folder.spec, self.spec.to_yaml())
         write_json(self.folder.data, index.summary())
@@ -196,26 +200,35 @@ class Study:
                 )
         return index
 
+    def _try_metric(self, index: DataIndex) -> None:
+        """Find out now whether the metric can be computed, not at the end of an epoch."""
+        from podium.statistics.scoring import find_metric, refuse_metric
+
+        metric = find_metric(self.spec.metric)
+        for split in ("valid", "test"):
+            refuse_metric(metric, index.splits[split].labels, len(index.classes), split)
+
     def _refuse_another_recipe(self, run: RunFolder, code: dict[str, str]) -> None:
         if not run.config.is_file():
             return
-        values = run.read_config()
-        before = values["recipe"]
+        before = run.read_config()
         try:
-            changed = self.spec.contenders[run.contender].changes_from(before)
+            changed = self.spec.contenders[run.contender].changes_from(before["recipe"])
         except ValueError as error:
             raise RunFolderError(
                 f"{run.config} holds settings that this Podium does not know "
                 f"({one_line(error)}). Use the version that wrote it, or remove "
                 "that folder to start it afresh."
             ) from None
+        if (metric := before.get("metric", "accuracy")) != self.spec.metric:
+            changed = [*changed, f"metric: {metric} -> {self.spec.metric}"]
         if changed:
             raise RunFolderError(
                 f"{run.path} was begun with another recipe ({', '.join(changed)}). Nothing was "
                 "changed. "
                 "Give the study another name (--name), or remove that folder to start it afresh."
             )
-        if told := _changed_code(values.get("code"), code):
+        if told := _changed_code(before.get("code"), code):
             raise RunFolderError(
                 f"{run.path} was begun with other code of {told}. Nothing was changed. Restore "
                 "that code, give the study another name (--name), or remove that folder to start "
@@ -314,6 +327,7 @@ class Study:
             "contender": run.contender,
             "seed": run.seed,
             "model_used": recipe.model,
+            "metric": self.spec.metric,
             "recipe": wanted.model_dump(mode="json"),
             **({"code": code} if code else {}),
         }
@@ -323,10 +337,10 @@ class Study:
 
             job = (run, index, recipe, wanted.model, self.machine, notify)
             if stop is not None:
-                closing = train_and_score(*job, stop)
+                closing = train_and_score(*job, stop, self.spec.metric)
             else:
                 with stop_on_signals() as request:
-                    closing = train_and_score(*job, request)
+                    closing = train_and_score(*job, request, self.spec.metric)
         except StorageError:
             raise  # the next run would fail in the same way, and no note of it can be written
         except Exception as error:

@@ -84,8 +84,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def refuse_another(path: Path, state: Mapping[str, Any], recipe: RunSpec, fingerprint: str) -> None:
-    """Refuse a checkpoint of another recipe or of other images.
+def refuse_another(
+    path: Path,
+    state: Mapping[str, Any],
+    recipe: RunSpec,
+    fingerprint: str,
+    metric: str = "accuracy",
+) -> None:
+    """Refuse a checkpoint of another recipe, of another metric or of other images.
 
     Raises:
         RunFolderError: it is one; the message says what differs.
@@ -94,6 +100,9 @@ def refuse_another(path: Path, state: Mapping[str, Any], recipe: RunSpec, finger
         changed = recipe.changes_from(state["recipe"])
     except ValueError as error:
         changed = [f"settings that this Podium does not know: {one_line(error)}"]
+    before = state.get("metric", "accuracy")
+    if before != metric:
+        changed = [*changed, f"metric: {before} -> {metric}"]
     if changed:
         problem = f"another recipe ({', '.join(changed)})"
     elif state["fingerprint"] != fingerprint:

@@ -38,6 +38,8 @@ class Job:
     """Decoded images by split; those of the others are decoded every time."""
     allowed: Mapping[str, str] = field(default_factory=allowed)
     """Modules of the user's that other processes import, too; see `podium.config.registry`."""
+    metric: str = "accuracy"
+    """The study's: its best validation value chooses the epoch."""
 
 
 def make_loaders(

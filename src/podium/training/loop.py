@@ -24,6 +24,7 @@ from podium.runtime.device import has_fast_bf16
 from podium.runtime.events import Event, Notify, StopRequest
 from podium.runtime.files import atomic_write
 from podium.runtime.random import sample_seed
+from podium.statistics.scoring import find_metric
 from podium.training.checkpoint import (
     CHECKPOINT_FORMAT,
     Progress,
@@ -37,6 +38,7 @@ from podium.training.optimizers import average_of, make_optimizer, set_rates
 from podium.training.probe import probe_epoch
 from podium.training.schedule import best_epoch, epoch_rates, is_finished, training_size
 from podium.training.tensorboard import EpochLog
+from podium.training.validation import metric_column
 
 __all__ = ["Trainer"]
 
@@ -47,6 +49,7 @@ class Trainer:
     def __init__(self, fabric: Fabric, job: Job, notify: Notify, stop: StopRequest | None) -> None:
         self.fabric, self.job, self.notify, self.stop = fabric, job, notify, stop
         recipe, seed = job.recipe, job.folder.seed
+        self.metric = find_metric(job.metric)
         built = build_model(
             recipe.model,
             len(job.index.classes),
@@ -81,15 +84,15 @@ class Trainer:
         recipe, log = self.job.recipe, None
         if self.job.machine.tensorboard and self.fabric.is_global_zero:
             log = EpochLog(self.job.folder.path / "tensorboard", len(self.at.rows))
-        if not is_finished(recipe, self.at.rows):
+        if not is_finished(recipe, self.at.rows, self.metric):
             self.keep_features()
         elif self.fabric.is_global_zero:  # a kill may have come between state and history
             self.job.folder.write_history(self.at.rows)
-        while not is_finished(recipe, self.at.rows):
+        while not is_finished(recipe, self.at.rows, self.metric):
             epoch = len(self.at.rows) + 1
             row = self.probe() if recipe.linear_probe and epoch == 1 else self.epoch(epoch)
             rows = [*self.at.rows, row]
-            if best_epoch(rows) == epoch:
+            if best_epoch(rows, self.metric) == epoch:
                 self.save_best(epoch)
             self.at = Progress(rows, total_seconds=self.at.total_seconds + row["seconds"])
             self.save_last()
@@ -106,8 +109,9 @@ class Trainer:
         rate = self.train_epoch(epoch)
         train_seconds, began = self.at.seconds, time.perf_counter()
         train_loss, train_accuracy, images = self.mean_over_processes(self.at)
-        valid_loss, valid_accuracy = self.validate()
+        valid_loss, valid_accuracy, logits, labels = self.validate()
         self.refuse_infinite(valid_loss, "validation loss", f"after epoch {epoch}")
+        total = len(self.job.index.splits["valid"])
         return {
             "epoch": epoch,
             "lr": rate,
@@ -115,6 +119,7 @@ class Trainer:
             "train_accuracy": train_accuracy,
             "valid_loss": valid_loss,
             "valid_accuracy": valid_accuracy,
+            **metric_column(self.fabric, self.metric, logits, labels, total),
             "seconds": round(train_seconds + time.perf_counter() - began, 3),
             "images_per_second": round(images / train_seconds, 2),
         }
@@ -136,7 +141,7 @@ class Trainer:
 
     def probe(self) -> dict[str, float]:
         work = (self.fabric, self.built, self.job.folder, self.compute_features)
-        return probe_epoch(*work, self.notify, self.stop)
+        return probe_epoch(*work, self.notify, self.stop, self.metric)
 
     def keep_features(self) -> None:
         """Where the backbone is frozen and its input never varies, run it once and for all."""
@@ -169,7 +174,7 @@ class Trainer:
         self.sampler.set_epoch(epoch, start_batch=at.step, size=size)
         set_train_mode(self.module, self.frozen)
         steps = self.sampler.steps
-        rates = epoch_rates(recipe, at.rows, steps)
+        rates = epoch_rates(recipe, at.rows, steps, self.metric)
         # double precision, so that the mean loss does not depend on how many images there are
         precise = torch.float32 if fabric.device.type == "mps" else torch.float64
         sums = torch.tensor([at.loss, at.correct, at.seen], dtype=precise, device=fabric.device)
@@ -248,8 +253,11 @@ class Trainer:
             return self.module
         return self.average.module
 
-    def validate(self) -> tuple[float, float]:
-        """Mean loss and accuracy on the validation images, in fp32 as in the report."""
+    def validate(self) -> tuple[float, float, torch.Tensor, torch.Tensor]:
+        """Mean loss and accuracy on the validation images, in fp32 as in the report.
+
+        Then the logits and labels of this process's part of them.
+        """
         if self.features:
             kept = self.features["valid"]
             head = self.module.get_submodule(self.built.classifier).eval()
@@ -278,7 +286,7 @@ class Trainer:
             seen=float(len(target)),
         )
         loss, accuracy, _ = self.mean_over_processes(part)
-        return loss, accuracy
+        return loss, accuracy, scores, target
 
     def all_sum(self, values: list[float]) -> list[float]:
         """Each value summed over all processes; every process must take part."""
@@ -352,6 +360,7 @@ class Trainer:
             "format": CHECKPOINT_FORMAT,
             "recipe": self.job.recipe.model_dump(mode="json"),
             "fingerprint": self.job.index.fingerprint,
+            "metric": self.job.metric,
             "precision": self.job.precision,
             "rows": at.rows,
             "epoch_under_way": [at.step, loss, correct, seen, at.seconds],
@@ -372,7 +381,8 @@ class Trainer:
         if not path.is_file():
             return
         state = read_checkpoint(path)
-        refuse_another(path, state, self.job.recipe, self.job.index.fingerprint)
+        images = self.job.index.fingerprint
+        refuse_another(path, state, self.job.recipe, images, self.job.metric)
         if state["precision"] != self.job.precision:
             self.notify(
                 Event(

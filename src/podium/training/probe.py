@@ -24,6 +24,7 @@ from podium.runs.predictions import Predictions
 from podium.runtime.events import Event, Notify, StopRequest
 from podium.runtime.files import write_text
 from podium.statistics.calibration import fit_temperature, nll
+from podium.statistics.scoring import ACCURACY, Metric
 from podium.training.logistic import Logistic, Solution, mean_loss_and_accuracy
 
 __all__ = ["Probe", "Trial", "probe_epoch", "solve_probe", "write_head", "write_trials"]
@@ -74,6 +75,7 @@ def probe_epoch(
     compute: Callable[[], Mapping[str, Features]],
     notify: Notify,
     stop: StopRequest | None,
+    metric: Metric = ACCURACY,
 ) -> dict[str, float]:
     """An epoch that takes no steps: the classifier is solved, written and scored.
 
@@ -84,6 +86,7 @@ def probe_epoch(
         compute: gives the features of `train` and `valid`.
         notify: told of the progress, and of what was chosen.
         stop: asked after every penalty.
+        metric: of the study; its value is noted, the penalty is chosen by the calibrated loss.
 
     Returns:
         A row of the history; its learning rate is 0.
@@ -92,12 +95,17 @@ def probe_epoch(
         ConfigError, KeyboardInterrupt: see `solve_probe`.
     """
     began, found, images = time.perf_counter(), None, 0
+    further: dict[str, float] = {}
     if fabric.is_global_zero:
         features = compute()
         found = solve_probe(built, features, fabric.device, notify, stop)
         images = len(features["train"].labels)
         write_trials(folder, found)
-    found, images = fabric.broadcast((found, images))
+        if not metric.is_accuracy:
+            held_out = features["valid"]
+            logits = held_out.values.flatten(1).float() @ found.weight.cpu().T + found.bias.cpu()
+            further[metric.column] = metric.score(logits.numpy(), held_out.labels.numpy())
+    found, images, further = fabric.broadcast((found, images, further))
     assert found is not None
     write_head(built.module.get_submodule(built.classifier), found.weight, found.bias)
     won, seconds = found.chosen, time.perf_counter() - began
@@ -108,6 +116,7 @@ def probe_epoch(
         "train_accuracy": won.train_accuracy,
         "valid_loss": won.valid_loss,
         "valid_accuracy": won.valid_accuracy,
+        **further,
         "seconds": round(seconds, 3),
         "images_per_second": round(images / seconds, 2),
     }

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from podium.config.settings import RunSpec
+from podium.statistics.scoring import ACCURACY, Metric
 
 __all__ = ["best_epoch", "epoch_rates", "is_finished", "learning_rate", "training_size"]
 
@@ -15,7 +16,9 @@ Row = Mapping[str, float]
 _LOWEST = 1 / 25, 1 / 25e4  # of the highest rate: at the start and end of one cycle, as fast.ai's
 
 
-def learning_rate(recipe: RunSpec, rows: Sequence[Row], step: int = 0, steps: int = 1) -> float:
+def learning_rate(
+    recipe: RunSpec, rows: Sequence[Row], step: int = 0, steps: int = 1, metric: Metric = ACCURACY
+) -> float:
     """The rate of a step of the epoch that follows `rows`, the history so far.
 
     A function of the history and the step alone, so that a resumed run takes the same path.
@@ -25,6 +28,7 @@ def learning_rate(recipe: RunSpec, rows: Sequence[Row], step: int = 0, steps: in
         rows: the finished epochs.
         step: of the epoch under way, from 0.
         steps: of every epoch.
+        metric: of the study; a plateau is flat where neither it nor the loss improves.
     """
     if recipe.lr_schedule == "one_cycle":
         probe = int(recipe.linear_probe)  # the epoch that fits the head takes no steps
@@ -39,18 +43,20 @@ def learning_rate(recipe: RunSpec, rows: Sequence[Row], step: int = 0, steps: in
         return recipe.lr
     if recipe.lr_drop == "plateau":
         flat = any(
-            _epochs_since_better(rows[:end]) >= recipe.plateau_patience
+            _epochs_since_better(rows[:end], metric) >= recipe.plateau_patience
             for end in range(1, len(rows) + 1)
         )
         return recipe.lr * (recipe.lr_drop_factor if flat else 1.0)
     return recipe.lr * (recipe.lr_drop_factor if len(rows) >= recipe.lr_drop else 1.0)
 
 
-def epoch_rates(recipe: RunSpec, rows: Sequence[Row], steps: int) -> list[float]:
+def epoch_rates(
+    recipe: RunSpec, rows: Sequence[Row], steps: int, metric: Metric = ACCURACY
+) -> list[float]:
     """The rate of each step of the epoch that follows `rows`; looks through them only once."""
     if recipe.lr_schedule == "one_cycle":
         return [learning_rate(recipe, rows, step, steps) for step in range(steps)]
-    return [learning_rate(recipe, rows)] * steps
+    return [learning_rate(recipe, rows, metric=metric)] * steps
 
 
 def _half_cosine(start: float, end: float, share: float) -> float:
@@ -71,18 +77,20 @@ def training_size(recipe: RunSpec, epoch: int, image_size: int) -> int:
     return sizes[max(0, epoch - 1 - probe) * len(sizes) // max(1, recipe.epochs - probe)]
 
 
-def _epochs_since_better(rows: Sequence[Row]) -> int:
+def _epochs_since_better(rows: Sequence[Row], metric: Metric) -> int:
     lowest = min(range(len(rows)), key=lambda at: rows[at]["valid_loss"])
-    return len(rows) - 1 - max(lowest, best_epoch(rows) - 1)
+    return len(rows) - 1 - max(lowest, best_epoch(rows, metric) - 1)
 
 
-def best_epoch(rows: Sequence[Row]) -> int:
-    """The first epoch (from 1) with the highest validation accuracy."""
-    return 1 + max(range(len(rows)), key=lambda at: (rows[at]["valid_accuracy"], -at))
+def best_epoch(rows: Sequence[Row], metric: Metric = ACCURACY) -> int:
+    """The first epoch (from 1) with the best validation accuracy, or whatever the metric is."""
+    return 1 + max(range(len(rows)), key=lambda at: (metric.merit(rows[at][metric.column]), -at))
 
 
-def is_finished(recipe: RunSpec, rows: Sequence[Row]) -> bool:
+def is_finished(recipe: RunSpec, rows: Sequence[Row], metric: Metric = ACCURACY) -> bool:
     """Whether the epochs are used up, or early stopping says so."""
     if len(rows) >= recipe.most_epochs:
         return True
-    return bool(recipe.early_stop and rows and len(rows) - best_epoch(rows) >= recipe.early_stop)
+    return bool(
+        recipe.early_stop and rows and len(rows) - best_epoch(rows, metric) >= recipe.early_stop
+    )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from podium.errors import RunFolderError
 from podium.runs.find import run_folder
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.statistics.metrics import scores
+from podium.statistics.scoring import Noted, noted
 
 __all__ = ["choose_run"]
 
@@ -20,9 +22,9 @@ _HOSTED = re.compile(r"hf:/{1,2}(?P<repo>[^@]+?)/?(?:@(?P<revision>.+))?")
 def choose_run(path: str | Path, tell: Callable[[str], None] = lambda text: None) -> RunFolder:
     """The run that a folder stands for. Reads no model.
 
-    Of a study it is the contender with the best mean accuracy on the validation images, of
-    several seeds the best one there; of equals the first. The test images have no say: what was
-    chosen by them would look better on them than it is.
+    Of a study it is the contender with the best mean accuracy on the validation images, or
+    whatever the study's metric is, of several seeds the best one there; of equals the first. The
+    test images have no say: what was chosen by them would look better on them than it is.
 
     Args:
         path: a run's folder, a contender's that holds one run, or a study's; or one that was
@@ -75,9 +77,14 @@ def _number(folder: Path) -> int | None:
 def _best_of(study: StudyFolder, tell: Callable[[str], None]) -> RunFolder:
     spec = study.read_spec()
     found: dict[str, list[tuple[float, RunFolder]]] = {}
+    words: dict[Path, str] = {}
     for run in study.runs(spec):
         if run.is_done():
-            found.setdefault(run.contender, []).append((_valid_accuracy(run), run))
+            known = _noted(run)
+            found.setdefault(run.contender, []).append((known.valid_merit or 0.0, run))
+            words[run.path] = known.metric.text(known.valid or 0.0)
+            if not known.metric.is_accuracy:
+                words[run.path] = f"{known.metric.title} {words[run.path]}"
     if not found:
         raise RunFolderError(
             f"{study.path} holds no finished run. Finish it with `podium run`, or name a run's "
@@ -85,18 +92,21 @@ def _best_of(study: StudyFolder, tell: Callable[[str], None]) -> RunFolder:
         )
     means = {name: sum(one for one, _ in runs) / len(runs) for name, runs in found.items()}
     best = max(means, key=lambda name: means[name])
-    accuracy, run = max(found[best], key=lambda one: one[0])
+    _, run = max(found[best], key=lambda one: one[0])
     if sum(map(len, found.values())) > 1:
         tell(
             f"{study.path}: {best}, seed {run.seed}, which is the best on the validation images "
-            f"({100 * accuracy:.1f} %)."
+            f"({words[run.path]})."
         )
     return run_folder(run.path)
 
 
-def _valid_accuracy(run: RunFolder) -> float:
-    """0..1, as the run noted it, or from its predictions where an older one did not."""
-    noted = run.read_done().get("valid_accuracy")
-    if isinstance(noted, (int, float)):
-        return float(noted)
-    return scores(run.read_predictions("valid")).accuracy
+def _noted(run: RunFolder) -> Noted:
+    """What the run was chosen by, as it noted it; of an older one, accuracy by its predictions."""
+    try:
+        known = noted(run.read_done())
+    except (TypeError, ValueError) as error:
+        raise RunFolderError(f"{run.done} is damaged ({error}). Restore it.") from None
+    if known.valid is None:
+        return replace(known, valid=scores(run.read_predictions("valid")).accuracy)
+    return known

@@ -20,8 +20,10 @@ from podium.deploy.publish.card_subject import Subject
 from podium.models.ours import OURS
 from podium.reporting.markdown import escape_markdown, markdown_table
 from podium.reporting.words.labels import NOTHING, Labels
+from podium.reporting.words.metric_words import say_by
 from podium.reporting.words.recipes import facts
 from podium.reporting.words.verdict_words import leaks, looks
+from podium.statistics.scoring import noted
 
 __all__ = ["data", "environment", "limits", "protocol", "public_recipe", "terms"]
 
@@ -99,7 +101,8 @@ def protocol(subject: Subject, say: Labels) -> list[str]:
     elif subject.done:
         values = {"best": say.count(subject.done.get("best_epoch")),
                   "epochs": say.count(subject.done.get("epochs"))}  # fmt: skip
-        parts.append(escape_markdown(say("card_protocol_text", **values)))
+        metric = noted(subject.done).metric
+        parts.append(escape_markdown(say_by("card_protocol_text", metric, say, **values)))
     if subject.study is not None:
         seen = looks(subject.study, say)
         parts.append(escape_markdown(f"{seen['text']} {seen['total']}".strip()))

@@ -12,6 +12,7 @@ from podium.reporting.markdown import escape_markdown, markdown_table
 from podium.reporting.page.panel import calibration_caution
 from podium.reporting.tables import headings, table1_rows
 from podium.reporting.words.labels import NOTHING, Labels
+from podium.reporting.words.metric_words import metric_title, metric_value
 from podium.reporting.words.recipes import calibration_rows, recall_interval
 from podium.reporting.words.verdict_words import claim_sentence, pair_sentence, place_words
 from podium.results.study import RunResult, StudyResults
@@ -115,6 +116,9 @@ def _totals(run: RunResult, study: StudyResults | None, say: Labels) -> list[tup
         interval=say.interval(run.interval),
     )
     rows = [(say("card_accuracy"), accuracy)]
+    metric = run.noted.metric
+    if not metric.is_accuracy:
+        rows.append((metric_title(metric, say), metric_value(metric, run.noted.test, say)))
     if study is not None:
         rows += _over_seeds(run, study, say)
     rows += [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from podium.evaluation.trained import TrainedModel
 from podium.runs.find import run_folder
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.statistics.metrics import scores, wilson_interval
+from podium.statistics.scoring import Noted, noted
 
 if TYPE_CHECKING:
     from podium.config.settings import StudySpec
@@ -39,6 +41,8 @@ class Served:
     test_correct: int | None = None
     test_images: int | None = None
     run: RunFolder | None = None
+    noted: Noted | None = None
+    """What the run was chosen by."""
 
     @property
     def test_accuracy(self) -> float | None:
@@ -94,8 +98,21 @@ def load_models(
 
 
 def best_of(models: Iterable[Served]) -> Served:
-    """The best by validation accuracy, which saw no test image; of equals, the first."""
-    return max(models, key=lambda one: -1.0 if one.valid_accuracy is None else one.valid_accuracy)
+    """The best on validation images, which saw no test image; of equals, the first.
+
+    By the metric that all of them were chosen by; where that differs, by accuracy.
+    """
+    several = list(models)
+    metrics = {one.noted.metric.name for one in several if one.noted is not None}
+
+    def merit(one: Served) -> float:
+        if len(metrics) == 1 and one.noted is not None:
+            known = one.noted.valid_merit
+        else:
+            known = one.valid_accuracy
+        return -math.inf if known is None else known
+
+    return max(several, key=merit)
 
 
 def _runs(path: Path) -> tuple[list[tuple[RunFolder, str]], str]:
@@ -137,12 +154,12 @@ def _runs(path: Path) -> tuple[list[tuple[RunFolder, str]], str]:
 
 
 def _best_seed(runs: list[RunFolder]) -> RunFolder | None:
-    """Finished runs before others, then the best by validation accuracy, then the first seed."""
+    """Finished runs before others, then the best on validation images, then the first seed."""
     trained = [run for run in runs if run.best.is_file() and run.model.is_file()]
 
     def merit(run: RunFolder) -> tuple[bool, float, int]:
-        valid = _valid_accuracy(run)
-        return run.is_done(), -1.0 if valid is None else valid, -run.seed
+        valid = noted(run.read_done()).valid_merit if run.is_done() else _valid_accuracy(run)
+        return run.is_done(), -math.inf if valid is None else valid, -run.seed
 
     return max(trained, key=merit, default=None)
 
@@ -188,6 +205,7 @@ def _load_run(run: RunFolder, label: str, device: str) -> Served:
         correct,
         images,
         run,
+        noted(run.read_done()) if run.is_done() else None,
     )
 
 

@@ -14,6 +14,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from podium.reporting.figures.style import ACCENT, GREY, shorten
 from podium.reporting.words.labels import Labels
+from podium.reporting.words.metric_words import metric_title
+from podium.statistics.scoring import ACCURACY, Metric
 
 if TYPE_CHECKING:
     from podium.results.study import Contender
@@ -22,22 +24,34 @@ __all__ = ["accuracies", "learning_curves"]
 
 
 def learning_curves(
-    history: Sequence[dict[str, float]], best_epoch: int | None, title: str, say: Labels
+    history: Sequence[dict[str, float]],
+    best_epoch: int | None,
+    title: str,
+    say: Labels,
+    metric: Metric = ACCURACY,
 ) -> Figure:
     """Loss and accuracy over the epochs: train grey, validation black, dashed with markers.
+
+    Where the study goes by another metric, a third panel has that of the validation images.
 
     Args:
         history: one row an epoch, as `RunFolder.read_history` gives it.
         best_epoch: marked by a thin line, from 1.
         title: of the run.
         say: the language.
+        metric: of the study.
     """
-    figure = Figure(figsize=(8.6, 3.7), layout="constrained")
-    loss, accuracy = figure.subplots(1, 2)
+    third = not metric.is_accuracy and metric.column in history[0]
+    figure = Figure(figsize=(12.9 if third else 8.6, 3.7), layout="constrained")
+    loss, accuracy, *others = figure.subplots(1, 3 if third else 2)
     epochs = np.array([row["epoch"] for row in history])
     sparse = max(1, round(len(epochs) / 30))  # markers of 60 epochs would hide the line
-    for axes, quantity, scale in ((loss, "loss", 1.0), (accuracy, "accuracy", 100.0)):
+    shown = [(loss, "loss", 1.0), (accuracy, "accuracy", 100.0)]
+    shown += [(axes, metric.name, 100.0 if metric.percent else 1.0) for axes in others]
+    for axes, quantity, scale in shown:
         for part, colour, marker in (("train", GREY, "s"), ("valid", "black", "o")):
+            if f"{part}_{quantity}" not in history[0]:
+                continue
             values = scale * np.array([row[f"{part}_{quantity}"] for row in history])
             axes.plot(
                 epochs,
@@ -62,7 +76,9 @@ def learning_curves(
     accuracy.set_ylabel(say("total_accuracy"))
     accuracy.set_ylim(0, 110)
     accuracy.set_yticks(range(0, 101, 20))
-    for axes in (loss, accuracy):
+    for axes in others:
+        axes.set_ylabel(f"{metric_title(metric, say)}{' (%)' if metric.percent else ''}")
+    for axes in (loss, accuracy, *others):
         _mark(axes, history, best_epoch, say)
     handles, names = loss.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=4, handlelength=3.2)

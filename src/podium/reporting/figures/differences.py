@@ -9,6 +9,7 @@ from matplotlib.ticker import FuncFormatter
 
 from podium.reporting.figures.style import ACCENT, GREY, shorten
 from podium.reporting.words.labels import Labels
+from podium.reporting.words.metric_words import say_by
 from podium.reporting.words.verdict_words import ordered_pairs
 from podium.statistics.verdicts import Verdicts
 
@@ -18,7 +19,7 @@ MOST_PAIRS = 21  # more would not fit a page: then those with the leader alone
 
 
 def difference_figure(verdicts: Verdicts, say: Labels) -> Figure:
-    """A dot and interval for each pair, the contender with the higher accuracy first.
+    """A dot and interval for each pair, the better contender first.
 
     Filled: told apart after Holm's adjustment.
 
@@ -34,12 +35,14 @@ def difference_figure(verdicts: Verdicts, say: Labels) -> Figure:
     figure = Figure(figsize=(7.6, 1.25 + 0.46 * len(pairs)), layout="constrained")
     axes = figure.subplots()
     axes.axvline(0, color="black", linewidth=0.9)
+    metric = verdicts.metric
+    scale = 100 if metric.percent else 1
     for place, pair in enumerate(pairs):
         colour = GREY if pair.winner is None else ACCENT
-        low, high = 100 * pair.accuracy.low, 100 * pair.accuracy.high
+        low, high = scale * pair.judged.low, scale * pair.judged.high
         axes.plot([low, high], [place, place], color=colour, linewidth=1.6, solid_capstyle="butt")
         axes.plot(
-            [100 * pair.accuracy.value], [place], "o", color=colour, markersize=6,
+            [scale * pair.judged.value], [place], "o", color=colour, markersize=6,
             markerfacecolor="white" if pair.winner is None else colour,
         )  # fmt: skip
     names = [
@@ -49,11 +52,13 @@ def difference_figure(verdicts: Verdicts, say: Labels) -> Figure:
     axes.set_yticks(range(len(pairs)), names)
     axes.tick_params(axis="y", length=0, labelsize=7.5)
     axes.set_ylim(-0.7, len(pairs) - 0.3)
-    axes.set_xlabel(say("v_difference_axis"))
+    points = f" ({say('v_points')})" if metric.percent else ""
+    unit = {} if metric.is_accuracy else {"unit": points}
+    axes.set_xlabel(say_by("v_difference_axis", metric, say, **unit))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _signed(x, say)))
     axes.grid(axis="x", linewidth=0.4, color=GREY, alpha=0.35)
     axes.spines["left"].set_visible(False)
-    axes.set_title(say("v_difference_figure"), loc="left")
+    axes.set_title(say_by("v_difference_figure", metric, say), loc="left")
     note = say("v_difference_note", count=len(verdicts.pairs), n=say.count(verdicts.n))
     figure.supxlabel("\n".join(textwrap.wrap(note, 105)), fontsize=7.5)
     return figure

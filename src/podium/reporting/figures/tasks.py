@@ -34,6 +34,7 @@ from podium.reporting.figures.matrix import (
 from podium.reporting.figures.reliability import reliability_figure
 from podium.reporting.figures.style import inline_svg, save_pages
 from podium.reporting.words.labels import Labels
+from podium.reporting.words.metric_words import metric_title, metric_value, say_by
 from podium.results.pictures import Picture, confident_mistakes, random_pictures
 from podium.results.study import RunResult
 
@@ -92,8 +93,9 @@ def overview_tasks(results: StudyResults, press: Press) -> dict[str, Task]:
     if results.verdicts is not None and results.verdicts.pairs:
         figure = partial(difference_figure, results.verdicts, say)
         tasks["differences"] = partial(
-            _plot, press, figure, "differences", "differences", say("v_difference_alt")
-        )
+            _plot, press, figure, "differences", "differences",
+            say_by("v_difference_alt", results.verdicts.metric, say),
+        )  # fmt: skip
     return dict(tasks)
 
 
@@ -113,7 +115,11 @@ def figure_tasks(run: RunResult, thumbnails: Mapping[str, bytes], press: Press) 
             epoch=say.count(run.best_epoch),
             accuracy=say.percent(run.valid_accuracy),
         )
-        figure = partial(learning_curves, run.history, run.best_epoch, title, say)
+        metric = run.noted.metric
+        if not metric.is_accuracy:
+            value = metric_value(metric, run.noted.valid, say)
+            alt += " " + say("curves_alt_metric", metric=metric_title(metric, say), value=value)
+        figure = partial(learning_curves, run.history, run.best_epoch, title, say, metric)
         tasks["curves"] = partial(_plot, press, figure, f"{slug}-learning-curves", slug, alt)
 
     def weakest(most: int) -> Callable[[], Iterable[Figure]]:

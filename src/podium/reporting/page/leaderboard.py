@@ -9,12 +9,13 @@ from typing import Any
 
 from podium.reporting.page.panel import anchor
 from podium.reporting.words.labels import NOTHING, Labels
+from podium.reporting.words.metric_words import metric_interval, metric_title, metric_value
 from podium.reporting.words.recipes import augmentation, pretraining, recipe_in_words
 from podium.reporting.words.verdict_words import place_words, tied_words
 from podium.results.study import Contender, RunResult, StudyResults
 from podium.statistics.verdicts import Standing
 
-__all__ = ["Entry", "leaderboard"]
+__all__ = ["Entry", "leaderboard", "metric_heads"]
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,39 @@ class Entry:
     is_mean: bool
     facets: dict[str, str]  # what the page's filter chooses by
     figures: tuple[tuple[str, float], ...]  # text, and what it is sorted by
+    scores: tuple[tuple[str, float], ...]  # the same of the study's metric, if it is not accuracy
     low: float  # of the interval, in % of the bar
     high: float
     dot: float
+
+
+def metric_heads(results: StudyResults, say: Labels) -> list[tuple[str, str]]:
+    """Headings of the study's metric, each with the order that is best first; none of accuracy."""
+    metric = results.metric
+    if metric.is_accuracy:
+        return []
+    title = metric_title(metric, say)
+    first = "descending" if metric.greater_is_better else "ascending"
+    names = (f"{say('test')}: {title}", say("v_col_interval"), f"{say('valid')}: {title}")
+    return [(name, first) for name in names]
+
+
+def _scores(
+    results: StudyResults,
+    test: float | None,
+    valid: float | None,
+    standing: Standing | None,
+    say: Labels,
+) -> tuple[tuple[str, float], ...]:
+    metric = results.metric
+    if metric.is_accuracy:
+        return ()
+    interval = None if standing is None else standing.score
+    return (
+        (metric_value(metric, test, say), _key(test)),
+        (metric_interval(metric, interval, say), _key(None if interval is None else interval.low)),
+        (metric_value(metric, valid, say), _key(valid)),
+    )
 
 
 def leaderboard(results: StudyResults, say: Labels) -> list[Entry]:
@@ -57,7 +88,10 @@ def leaderboard(results: StudyResults, say: Labels) -> list[Entry]:
             else ("", 0.0, "")
         )  # fmt: skip
         if len(contender.runs) > 1:
-            entries.append(_mean_entry(contender, standing, where, place, say))
+            valid = contender.valid_merit
+            means = contender.score, None if valid is None else results.metric.merit(valid)
+            own = _scores(results, *means, standing, say)
+            entries.append(_mean_entry(contender, standing, where, place, own, say))
             where = ("", where[1], "")  # the place is the contender's, not a seed's
         for run in contender.runs:
             score, done = run.scores, run.done
@@ -84,6 +118,13 @@ def leaderboard(results: StudyResults, say: Labels) -> list[Entry]:
                     is_mean=False,
                     facets=_facets(run, say),
                     figures=tuple(figures),
+                    scores=_scores(
+                        results,
+                        run.noted.test,
+                        run.noted.valid,
+                        standing if len(contender.runs) == 1 else None,
+                        say,
+                    ),
                     low=place(run.interval[0]),
                     high=place(run.interval[1]),
                     dot=place(score.accuracy),
@@ -97,6 +138,7 @@ def _mean_entry(
     standing: Standing | None,
     where: tuple[str, float, str],
     place: Callable[[float], float],
+    scores: tuple[tuple[str, float], ...],
     say: Labels,
 ) -> Entry:
     def spread(values: list[float | None]) -> tuple[str, float]:
@@ -135,6 +177,7 @@ def _mean_entry(
             nothing,
             nothing,
         ),
+        scores=scores,
         low=low,
         high=high,
         dot=dot,

@@ -17,13 +17,19 @@ from podium.reporting.figures.explanations import LABEL_MARK
 from podium.reporting.figures.tasks import RunPictures
 from podium.reporting.page.audit_page import audit_sections
 from podium.reporting.page.explorer import Explorer
-from podium.reporting.page.leaderboard import leaderboard
+from podium.reporting.page.leaderboard import leaderboard, metric_heads
 from podium.reporting.page.panel import run_panel
 from podium.reporting.page.shelf import Shelf
 from podium.reporting.page.templating import fill_in
 from podium.reporting.page.verdict_section import verdict_section
 from podium.reporting.words.cautions import at_chance, majority, may_be_known
 from podium.reporting.words.labels import Labels
+from podium.reporting.words.metric_words import (
+    metric_interval,
+    metric_title,
+    metric_value,
+    say_by,
+)
 from podium.reporting.words.recipes import run_title
 from podium.reporting.words.verdict_words import headline, leaks, looks
 from podium.results.study import StudyResults, Unfinished
@@ -78,6 +84,8 @@ def render_page(
         verdicts=verdict_section(results, say),
         looks=seen,
         leaks=leaks(results, say),
+        by=lambda key: say_by(key, results.metric, say),
+        metric_heads=metric_heads(results, say),
         audit=_audit(results, say),
         unfinished=[_unfinished(run, say) for run in results.unfinished],
         data=_data(results, say),
@@ -126,6 +134,8 @@ def _quoted(text: str) -> str:
 
 def _headline(results: StudyResults, say: Labels) -> str:
     """What won, on how many images; whether it is better beyond chance says a paired test."""
+    if not results.metric.is_accuracy:
+        return _metric_headline(results, say)
     ranking = results.ranking
     best = ranking[0]
     score = best.runs[0].scores
@@ -157,6 +167,45 @@ def _headline(results: StudyResults, say: Labels) -> str:
     return sentence
 
 
+def _metric_headline(results: StudyResults, say: Labels) -> str:
+    """The same of a study that goes by another metric than accuracy."""
+    metric, ranking = results.metric, results.ranking
+    verdicts, best = results.verdicts, results.ranking[0]
+    title = metric_title(metric, say)
+    shared = [one for one in ranking if one.score == best.score]
+    standing = (
+        next((one for one in verdicts.standings if one.name == best.name), None)
+        if verdicts is not None
+        else None
+    )
+    more = []
+    if len(best.runs) > 1:
+        more.append(say("headline_metric_mean", seeds=len(best.runs)))
+    if standing is not None and standing.score is not None:
+        interval = metric_interval(metric, standing.score, say)
+        more.append(say("headline_metric_interval", interval=interval))
+    values = {
+        "metric": title,
+        "value": metric_value(metric, best.score, say),
+        "more": f" ({'; '.join(more)})" if more else "",
+        "n": say.count(best.runs[0].scores.n),
+    }
+    if len(shared) > 1:
+        names = f"{', '.join(one.label for one in shared[:-1])} {say('and')} {shared[-1].label}"
+        told = [say("headline_metric_tie", names=names, **values)]
+    else:
+        key = "headline_metric" if len(ranking) > 1 else "headline_metric_only"
+        told = [say(key, name=best.label, **values)]
+    if len(ranking) > len(shared):
+        after = ranking[len(shared)]
+        value = metric_value(metric, after.score, say)
+        told.append(say("headline_next", name=after.label, accuracy=value))
+    if verdicts is not None and verdicts.pairs:
+        judged = say("v_judged", metric=metric_title(verdicts.metric, say))
+        told = [judged, headline(verdicts, say), *told]
+    return " ".join(told)
+
+
 def _notes(results: StudyResults, rescored: str, say: Labels) -> list[str]:
     """Sentences that a reader must not miss; `rescored`, if any, says what was looked at twice."""
     notes = {
@@ -169,6 +218,9 @@ def _notes(results: StudyResults, rescored: str, say: Labels) -> list[str]:
         for run in results.runs
         if run.stood_in_for
     }
+    if results.verdicts is not None and results.verdicts.why_accuracy:
+        title = metric_title(results.metric, say)
+        notes[say("note_metric", metric=title, why=results.verdicts.why_accuracy)] = None
     told = [*notes, *at_chance(results, say), *may_be_known(results, say)]
     if rescored:
         told.append(rescored)
@@ -181,7 +233,13 @@ def _notes(results: StudyResults, rescored: str, say: Labels) -> list[str]:
 def _stats(results: StudyResults, say: Labels) -> list[tuple[str, str]]:
     runs, best = len(results.runs), results.ranking[0]
     total = runs + len(results.unfinished)
+    metric, own = results.metric, []
+    if not metric.is_accuracy:
+        title = metric_title(metric, say)
+        own = [(metric_value(metric, best.score, say), say("stat_best_metric", metric=title))]
+        best = max(results.contenders, key=lambda one: one.accuracy)
     return [
+        *own,
         (say.percent(best.accuracy), say("stat_best_mean" if len(best.runs) > 1 else "stat_best")),
         (say.percent(majority(results.runs[0].test)[1]), say("stat_majority")),
         (say.count(results.runs[0].scores.n), say("stat_images")),

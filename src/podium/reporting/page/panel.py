@@ -15,6 +15,7 @@ from podium.reporting.figures.tasks import RunPictures
 from podium.reporting.page.explorer import Explorer
 from podium.reporting.page.shelf import Shelf
 from podium.reporting.words.labels import NOTHING, Labels
+from podium.reporting.words.metric_words import metric_title, metric_value
 from podium.reporting.words.recipes import (
     calibration_rows,
     facts,
@@ -75,6 +76,15 @@ def run_panel(
         (say("train"), say.percent(run.train_accuracy)),
         (say("col_macro_f1").removesuffix(" (%)"), say.percent(score.macro_f1)),
     ]
+    if not run.noted.metric.is_accuracy:
+        metric = run.noted.metric
+        title = metric_title(metric, say)
+        accuracies = [
+            (f"{title} ({say('test')})", metric_value(metric, run.noted.test, say)),
+            (f"{title} ({say('valid')})", metric_value(metric, run.noted.valid, say)),
+            *((f"{say('metric_accuracy')}: {name}", text) for name, text in accuracies[:3]),
+            accuracies[3],
+        ]
     return {
         "anchor": anchor(run),
         "slug": run.slug,

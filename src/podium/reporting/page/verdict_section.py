@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from podium.reporting.words.labels import Labels
+from podium.reporting.words.metric_words import say_by
 from podium.reporting.words.verdict_words import (
     answers,
     claim_sentence,
@@ -26,7 +27,8 @@ def verdict_section(results: StudyResults, say: Labels) -> dict[str, Any] | None
     return {
         "claim": claim_sentence(verdicts, say),
         "answers": answers(verdicts, results.questions, results.recipes, say, results.model_titles),
-        "headings": pair_headings(say),
+        "headings": pair_headings(say, verdicts.metric),
+        "hint": say_by("v_pairs_hint", verdicts.metric, say),
         "rows": [
             (pair_cells(pair, verdicts.labels, say), _keys(pair), pair.winner is not None)
             for pair in ordered_pairs(verdicts)
@@ -38,6 +40,6 @@ def _keys(pair: Pair) -> list[Any]:
     """What the columns of numbers are sorted by; None: by their text."""
     f1 = pair.macro_f1.value if pair.macro_f1 is not None else -1.0
     return [
-        None, None, pair.accuracy.value, pair.accuracy.low, pair.only_first, f1, pair.p,
+        None, None, pair.judged.value, pair.judged.low, pair.only_first, f1, pair.p,
         pair.p_holm, None,
     ]  # fmt: skip

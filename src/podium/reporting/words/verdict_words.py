@@ -9,12 +9,14 @@ from typing import Any
 from podium.config.settings import RunSpec
 from podium.models.ours import model_title
 from podium.reporting.words.labels import Labels
+from podium.reporting.words.metric_words import say_by, signed, signed_interval, sized
 from podium.reporting.words.recipes import run_title
 from podium.results.study import StudyResults
 from podium.runs.ledger import rescorings
 from podium.statistics.metrics import wilson_interval
 from podium.statistics.paired import FEW_SEEDS
 from podium.statistics.questions import Question
+from podium.statistics.scoring import ACCURACY, Metric
 from podium.statistics.verdicts import Interval, Pair, Standing, Verdicts
 
 __all__ = [
@@ -169,20 +171,25 @@ def answers(
 
 def pair_sentence(pair: Pair, labels: Mapping[str, str], say: Labels) -> str:
     """Whether the first of a pair is better than the second, and how sure that is."""
-    better = pair.accuracy.value > 0
+    metric, judged = pair.metric, pair.judged
+    better = (judged.value > 0) == metric.greater_is_better
     key = "v_tied" if pair.winner is None else "v_better" if better else "v_worse"
-    interval = points_interval(pair.accuracy, say)
+    interval = signed_interval(metric, judged, say)
     if pair.winner is not None:  # the sentence says which way; the interval need not
-        ends = sorted((abs(pair.accuracy.low), abs(pair.accuracy.high)))
-        if pair.accuracy.low * pair.accuracy.high > 0:
-            low, high = (say.number(100 * end, 1) for end in ends)
+        ends = sorted((abs(judged.low), abs(judged.high)))
+        if judged.low * judged.high > 0:
+            low, high = (sized(metric, end, say) for end in ends)
             interval = say("v_to", low=low, high=high)
-    return say(
+    unit = "" if metric.percent is False else f" {say('v_points')}"
+    return say_by(
         key,
+        metric,
+        say,
+        **({} if metric.is_accuracy else {"unit": unit}),
         first=labels[pair.first],
         second=labels[pair.second],
-        size=say.number(abs(100 * pair.accuracy.value), 1),
-        difference=points(pair.accuracy.value, say),
+        size=sized(metric, judged.value, say),
+        difference=signed(metric, judged.value, say),
         interval=interval,
         p=p_words(pair.p_holm, say),
         n=say.count(pair.n),
@@ -207,7 +214,7 @@ def _differences(
 
 
 def ordered_pairs(verdicts: Verdicts) -> list[Pair]:
-    """All pairs, the contender with the higher accuracy first in each, the leader's pairs first."""
+    """All pairs, the better contender first in each, the leader's pairs first."""
     order = {standing.name: place for place, standing in enumerate(verdicts.standings)}
     pairs = [
         pair if order[pair.first] < order[pair.second] else verdicts.pair(pair.second, pair.first)
@@ -216,10 +223,15 @@ def ordered_pairs(verdicts: Verdicts) -> list[Pair]:
     return sorted(pairs, key=lambda pair: (order[pair.first], order[pair.second]))
 
 
-def pair_headings(say: Labels) -> list[str]:
+def pair_headings(say: Labels, metric: Metric = ACCURACY) -> list[str]:
     """Headings of the table of pairs, in the order of `pair_cells`."""
-    keys = ("first", "second", "difference", "interval", "only", "f1", "p", "p_holm", "verdict")
-    return [say(f"v_col_{key}") for key in keys]
+    keys = ("interval", "only", "f1", "p", "p_holm", "verdict")
+    return [
+        say("v_col_first"),
+        say("v_col_second"),
+        say_by("v_col_difference", metric, say),
+        *(say(f"v_col_{key}") for key in keys),
+    ]
 
 
 def pair_cells(pair: Pair, labels: Mapping[str, str], say: Labels) -> list[str]:
@@ -233,8 +245,8 @@ def pair_cells(pair: Pair, labels: Mapping[str, str], say: Labels) -> list[str]:
     return [
         first,
         second,
-        points(pair.accuracy.value, say),
-        points_interval(pair.accuracy, say),
+        signed(pair.metric, pair.judged.value, say),
+        signed_interval(pair.metric, pair.judged, say),
         f"{say.number(pair.only_first, digits)} / {say.number(pair.only_second, digits)}",
         f1,
         p_words(pair.p, say).removeprefix("p = ").removeprefix("p "),

@@ -1,0 +1,68 @@
+"""Intervals of a contender and of a difference, from what seeds and images leave open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from podium.statistics.influence import Influence
+from podium.statistics.paired import SeedEffect, design_effect, seed_effect
+
+__all__ = ["CONFIDENCE", "LEVEL", "Interval", "accuracy_interval", "bounded", "score_interval"]
+
+LEVEL = 0.05
+CONFIDENCE = 1 - LEVEL
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its 95 % interval; shares or differences of shares."""
+
+    value: float
+    low: float
+    high: float
+
+
+def score_interval(found: Influence, values: npt.NDArray[np.float64], n: int) -> Interval:
+    """A contender's metric over seeds and images; of a share, as accuracy.
+
+    Args:
+        found: the metric, and what counts as one.
+        values: of the contender, shape (seeds, images).
+        n: images.
+    """
+    effect = seed_effect(values, found.groups)
+    if found.metric.bounds == (0.0, 1.0):
+        return accuracy_interval(effect, n / design_effect(values.mean(axis=0), found.groups))
+    low, high = effect.interval(CONFIDENCE)
+    least, most = found.metric.bounds
+    return Interval(effect.mean, max(least, low), min(most, high))
+
+
+def bounded(effect: SeedEffect, least_variance: float, most: float = 1.0) -> Interval:
+    """The effect's interval within what is possible, -`most`..`most`."""
+    low, high = effect.interval(CONFIDENCE, least_variance=least_variance)
+    return Interval(effect.mean, max(-most, low), min(most, high))
+
+
+def accuracy_interval(effect: SeedEffect, units: float) -> Interval:
+    """Accuracy with its interval, over seeds or over groups of images.
+
+    As if there were four images more, two that are right and two that are wrong (Agresti & Coull,
+    1998): of 50 images that are all right, or nearly, the plain variance would say that there is
+    next to no doubt. `units`: images, less where those of a group are alike.
+    """
+    middle = (units * effect.mean + 2) / (units + 4)
+    share = units / (units + 4)
+    moved = units * (effect.mean - middle) ** 2 + 2 * (1 - middle) ** 2 + 2 * middle**2
+    shrunk = replace(
+        effect,
+        mean=middle,
+        seed_square=effect.seed_square * share**2,
+        image_square=effect.image_square * share**2,
+        rest_square=effect.rest_square * share**2,
+    )
+    low, high = shrunk.interval(CONFIDENCE, least_variance=moved / (units + 4) ** 2)
+    return Interval(effect.mean, max(0.0, low), min(1.0, high))

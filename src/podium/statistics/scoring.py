@@ -1,0 +1,410 @@
+"""The metric that a study goes by: it chooses epochs and ranks contenders. Ours, and people's own.
+
+A metric is a function of logits and labels. Everything else that is known of it (its title,
+whether more is better, its range) is kept in `done.json`, so that a report can be made again where
+a user's function is not at hand.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from podium.config.registry import METRICS
+from podium.errors import ConfigError, PodiumError
+from podium.statistics.resample import macro_f1
+
+__all__ = [
+    "ACCURACY",
+    "Metric",
+    "Noted",
+    "find_metric",
+    "noted",
+    "refuse_metric",
+    "register_metric",
+]
+
+Logits = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int64]
+Scorer = Callable[[Logits, Labels], Any]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+MOST_TRIED = 50_000_000  # logits that a metric is tried on before a study
+RESERVED = ("loss",)  # its column would be that of the validation loss
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of merit of a model on a split of the images.
+
+    Examples:
+        >>> import numpy as np
+        >>> from podium.statistics.scoring import find_metric
+        >>> metric = find_metric("balanced_accuracy")
+        >>> logits = np.array([[2, 1], [3, 0], [1, 0], [0, 5]], np.float32)
+        >>> metric.score(logits, np.array([0, 0, 1, 1]))
+        0.75
+        >>> metric.text(0.75)
+        '75.0 %'
+    """
+
+    name: str
+    """As in a study's `metric:`."""
+    title: str
+    """As in sentences and headings: `macro F1`."""
+    function: Scorer = field(repr=False, compare=False)
+    """Takes logits, float32 of shape (images, classes), and labels, int64 of shape (images,),
+    indices of classes; returns a finite number."""
+    greater_is_better: bool = True
+    """False: of a loss, the smaller value wins."""
+    bounds: tuple[float, float] = (-math.inf, math.inf)
+    """The range of its values."""
+    percent: bool = False
+    """Whether it is a share of 0..1, shown in %; else it is shown as it is."""
+    per_image: Scorer | None = field(default=None, repr=False, compare=False)
+    """Of a mean over the images: the value of each, shape (images,)."""
+
+    @property
+    def is_accuracy(self) -> bool:
+        """Whether it is plain accuracy, for which there are exact tests."""
+        return self.name == "accuracy"
+
+    @property
+    def column(self) -> str:
+        """Its column in `history.csv`."""
+        return f"valid_{self.name}"
+
+    def merit(self, value: float) -> float:
+        """The value with its sign turned where less is better: more merit wins."""
+        return value if self.greater_is_better else -value
+
+    def text(self, value: float) -> str:
+        """The value for a terminal."""
+        return f"{100 * value:.1f} %" if self.percent else f"{value:.4g}"
+
+    def score(self, logits: Logits, labels: Labels) -> float:
+        """The metric of a split.
+
+        Raises:
+            ConfigError: the function fails, or what it returns is no finite number in its range.
+        """
+        try:
+            value = float(self.function(logits, labels))
+        except PodiumError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"metric {self.name} failed on {_shape(labels)} ({type(error).__name__}: {error})."
+            ) from error
+        low, high = self.bounds
+        if not (math.isfinite(value) and low - 1e-6 <= value <= high + 1e-6):
+            expected = (
+                "a finite number"
+                if math.isinf(low) and math.isinf(high)
+                else f"a number from {low:g} to {high:g}"
+            )
+            raise ConfigError(
+                f"metric {self.name}: expected {expected}, got {value:g} on {_shape(labels)}."
+            )
+        return value
+
+    def described(self) -> dict[str, Any]:
+        """What `done.json` keeps of it: all but the function."""
+        low, high = (bound if math.isfinite(bound) else None for bound in self.bounds)
+        return {
+            "name": self.name,
+            "title": self.title,
+            "greater_is_better": self.greater_is_better,
+            "low": low,
+            "high": high,
+            "percent": self.percent,
+        }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Without the function, which may be one that no other process can have: see `_told`."""
+        return _told, (self.described(),)
+
+
+def _shape(labels: Labels) -> str:
+    return f"{len(labels):,} images, which are of {len(np.unique(labels)):,} classes"
+
+
+@overload
+def register_metric(function: Function, /) -> Function: ...
+@overload
+def register_metric(
+    *,
+    name: str | None = None,
+    title: str | None = None,
+    greater_is_better: bool = True,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
+    percent: bool = False,
+    per_image: Scorer | None = None,
+) -> Callable[[Function], Function]: ...
+def register_metric(
+    function: Function | None = None,
+    /,
+    *,
+    name: str | None = None,
+    title: str | None = None,
+    greater_is_better: bool = True,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
+    percent: bool = False,
+    per_image: Scorer | None = None,
+) -> Function | Callable[[Function], Function]:
+    """Make a function a metric that studies may name; a decorator, with settings or without.
+
+    Args:
+        function: takes logits, float32 of shape (images, classes), and labels, int64 of shape
+            (images,), indices of classes. It returns a finite number, also where a class has no
+            image. Softmax of the logits gives the probabilities.
+        name: what a study's `metric:` says; empty: the function's name.
+        title: as it stands in sentences; empty: the name.
+        greater_is_better: False for a loss.
+        bounds: the range of its values; one outside is an error.
+        percent: whether it is a share of 0..1, to be shown in %.
+        per_image: where the metric is a mean over the images, a function of the same that returns
+            the value of each, shape (images,); makes its intervals and tests exact and quick.
+
+    Raises:
+        ConfigError: the name is one of Podium's, or cannot be one.
+
+    Examples:
+        >>> import numpy as np
+        >>> import podium
+        >>> @podium.register_metric(title="accuracy of class 0", bounds=(0, 1), percent=True)
+        ... def first_recall(logits, labels):
+        ...     found = logits.argmax(axis=1) == 0
+        ...     return found[labels == 0].mean() if (labels == 0).any() else 0.0
+        >>> first_recall(np.eye(2, dtype=np.float32), np.array([0, 1]))
+        1.0
+    """
+
+    def register(offered: Function) -> Function:
+        key = name or str(getattr(offered, "__name__", ""))
+        made = replace(
+            _metric(key, offered),
+            title=title or key,
+            greater_is_better=greater_is_better,
+            bounds=(float(bounds[0]), float(bounds[1])),
+            percent=percent,
+            per_image=per_image,
+        )
+        METRICS.register(key, made, offered)
+        return offered
+
+    return register if function is None else register(function)
+
+
+def _metric(name: str, offered: Any) -> Metric:
+    """What a file or a package offers under a name, as a metric."""
+    expected = (
+        f"metric {name}: expected a function of logits (images, classes) and labels (images,) that "
+        "returns a number"
+    )
+    if not callable(offered) or inspect.isclass(offered):
+        raise ConfigError(f"{expected}, got {type(offered).__name__}.")
+    if name in RESERVED:
+        raise ConfigError(f"metric {name!r}: that name is taken by the validation loss.")
+    try:
+        inspect.signature(offered).bind(None, None)
+    except TypeError as error:
+        raise ConfigError(f"{expected}, got one that cannot take the two ({error}).") from None
+    except ValueError:  # a function of C that does not tell
+        pass
+    return Metric(name, name.rpartition(":")[2], offered)
+
+
+METRICS.convert = _metric
+
+
+def find_metric(name: str) -> Metric:
+    """The metric of a name.
+
+    Raises:
+        ConfigError: there is none, or it is code that nobody has asked for.
+    """
+    found: Metric = METRICS[name]
+    return found if found.name == name else replace(found, name=name)
+
+
+def refuse_metric(metric: Metric, labels: Labels, classes: int, split: str) -> None:
+    """Try a metric on a split before hours are spent: the best answers, the worst, and ties.
+
+    Args:
+        metric: to be tried; accuracy is not.
+        labels: of the split's images, indices of classes.
+        classes: how many there are.
+        split: what to call it.
+
+    Raises:
+        ConfigError: it fails, is not finite, or cannot tell the best answers from the worst.
+    """
+    if metric.is_accuracy:
+        return
+    labels = labels[:: max(1, len(labels) * classes // MOST_TRIED)]
+    best = np.zeros((len(labels), classes), np.float32)
+    metric.score(best.copy(), labels)  # all answers tied
+    best[np.arange(len(labels)), labels] = 10
+    good, bad = (metric.score(logits, labels) for logits in (best, -best))
+    where = f"on the {_shape(labels).replace('images', f'{split} images')}"
+    if metric.merit(good) < metric.merit(bad):
+        said, other = ("higher", False) if metric.greater_is_better else ("lower", True)
+        raise ConfigError(
+            f"metric {metric.name}: {said} is said to be better, but {where} perfect answers give "
+            f"{good:g} and their reverse {bad:g}. Register it with greater_is_better={other}."
+        )
+    if good == bad:
+        raise ConfigError(
+            f"metric {metric.name} cannot rank anything {where}: perfect answers and their reverse "
+            f"give {good:g} alike. Choose another metric, or give {split} images of all classes."
+        )
+
+
+@dataclass(frozen=True)
+class Noted:
+    """The metric that a finished run was trained for, and its values in the best epoch."""
+
+    metric: Metric
+    valid: float | None
+    test: float | None
+
+    @property
+    def valid_merit(self) -> float | None:
+        """What contenders and seeds are chosen by: more wins."""
+        return None if self.valid is None else self.metric.merit(self.valid)
+
+
+def noted(done: Mapping[str, Any]) -> Noted:
+    """What a closing record says of the run's metric; of earlier versions it is accuracy.
+
+    Loads nothing: a user's function is looked for when it is called.
+
+    Raises:
+        TypeError, ValueError: the record is damaged.
+    """
+    told = done.get("metric", {"name": ACCURACY.name})
+    if not isinstance(told, Mapping) or not isinstance(told.get("name"), str):
+        raise TypeError("metric: expected a mapping with a name")
+    if told["name"] == ACCURACY.name:
+        valid, test = (_number(done.get(f"{split}_accuracy")) for split in ("valid", "test"))
+        return Noted(ACCURACY, valid, test)
+    return Noted(_told(told), _number(told.get("valid")), _number(told.get("test")))
+
+
+def _told(told: Mapping[str, Any]) -> Metric:
+    """The metric of a description; the function is looked for by its name once it is called."""
+    name = told["name"]
+    if name in METRICS.built_in:
+        return find_metric(name)
+    low, high = _number(told.get("low")), _number(told.get("high"))
+    return Metric(
+        name=name,
+        title=str(told.get("title") or name),
+        function=lambda logits, labels: find_metric(name).function(logits, labels),
+        greater_is_better=bool(told.get("greater_is_better", True)),
+        bounds=(-math.inf if low is None else low, math.inf if high is None else high),
+        percent=bool(told.get("percent", False)),
+    )
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _right(logits: Logits, labels: Labels) -> npt.NDArray[np.float64]:
+    return np.asarray(logits.argmax(axis=1) == labels, np.float64)
+
+
+def _recalls(logits: Logits, labels: Labels) -> float:
+    support = np.bincount(labels, minlength=logits.shape[1])
+    hits = np.bincount(labels, _right(logits, labels), logits.shape[1])
+    return float((hits[support > 0] / support[support > 0]).mean())
+
+
+def _macro_f1(logits: Logits, labels: Labels) -> float:
+    return macro_f1(labels, logits.argmax(axis=1), logits.shape[1])
+
+
+def _matthews(logits: Logits, labels: Labels) -> float:
+    """Gorodkin's (2004) R of several classes; 0 where one of its variances is, as scikit-learn."""
+    predicted, count, n = logits.argmax(axis=1), logits.shape[1], float(len(labels))
+    true, taken = (np.bincount(one, minlength=count) / n for one in (labels, predicted))
+    together = float((predicted == labels).mean()) - float(true @ taken)
+    spread = (1 - float(true @ true)) * (1 - float(taken @ taken))
+    return together / math.sqrt(spread) if spread > 1e-12 else 0.0
+
+
+def _losses(logits: Logits, labels: Labels) -> npt.NDArray[np.float64]:
+    rows = np.arange(len(labels))
+    return _log_totals(logits) - logits[rows, labels].astype(np.float64)
+
+
+def _log_totals(logits: Logits) -> npt.NDArray[np.float64]:
+    """Logarithm of the sum of the exponentials of each row, in double precision."""
+    found = np.empty(len(logits))
+    step = max(1, 4_000_000 // max(1, logits.shape[1]))
+    for at in range(0, len(logits), step):
+        part = logits[at : at + step].astype(np.float64)
+        top = part.max(axis=1)
+        found[at : at + step] = top + np.log(np.exp(part - top[:, None]).sum(axis=1))
+    return found
+
+
+def _auroc(logits: Logits, labels: Labels) -> float:
+    """Mean over the classes of the area under the curve of one against the others.
+
+    A class with no image, or with all of them, has no curve and is left out.
+    """
+    from scipy.stats import rankdata
+
+    totals, areas, n = _log_totals(logits), [], len(labels)
+    for number, support in enumerate(np.bincount(labels, minlength=logits.shape[1])):
+        if 0 < support < n:
+            ranks = rankdata(np.exp(logits[:, number] - totals))
+            above = ranks[labels == number].sum() - support * (support + 1) / 2
+            areas.append(above / (support * (n - support)))
+    return float(np.mean(areas)) if areas else math.nan
+
+
+def _among_top(k: int) -> Scorer:
+    """Whether each label is among the `k` largest logits; of equals the first class counts more."""
+
+    def per_image(logits: Logits, labels: Labels) -> npt.NDArray[np.float64]:
+        own = logits[np.arange(len(labels)), labels][:, None]
+        before = np.arange(logits.shape[1]) < labels[:, None]
+        rank = (logits > own).sum(axis=1) + ((logits == own) & before).sum(axis=1)
+        return np.asarray(rank < k, np.float64)
+
+    return per_image
+
+
+def _mean_of(per_image: Scorer) -> Scorer:
+    return lambda logits, labels: float(per_image(logits, labels).mean())
+
+
+def _share(name: str, title: str, function: Scorer, per_image: Scorer | None = None) -> Metric:
+    return Metric(name, title, function, bounds=(0.0, 1.0), percent=True, per_image=per_image)
+
+
+ACCURACY = _share("accuracy", "accuracy", _mean_of(_right), _right)
+
+for _one in (
+    ACCURACY,
+    _share("balanced_accuracy", "balanced accuracy", _recalls),
+    _share("macro_f1", "macro F1", _macro_f1),
+    Metric("mcc", "Matthews correlation", _matthews, bounds=(-1.0, 1.0)),
+    Metric("auroc", "AUROC", _auroc, bounds=(0.0, 1.0)),
+    Metric("log_loss", "log loss", _mean_of(_losses), False, (0.0, math.inf), per_image=_losses),
+    *(
+        _share(f"top{k}_accuracy", f"top-{k} accuracy", _mean_of(_among_top(k)), _among_top(k))
+        for k in (3, 5)
+    ),
+):
+    METRICS.register(_one.name, _one)

@@ -1,0 +1,53 @@
+"""A study's metric on the validation images, from what all processes of a training found."""
+
+from __future__ import annotations
+
+import torch
+from lightning_fabric import Fabric
+
+from podium.statistics.scoring import Metric
+
+__all__ = ["in_order_of_images", "metric_column"]
+
+
+def metric_column(
+    fabric: Fabric, metric: Metric, logits: torch.Tensor, labels: torch.Tensor, total: int
+) -> dict[str, float]:
+    """What a metric adds to an epoch's row of the history; of accuracy, which is there, nothing.
+
+    Args:
+        fabric: of the training; every process must take part.
+        metric: computed on all images at once: it need not be a mean of its parts.
+        logits: of this process's images, float32 of shape (n, classes).
+        labels: of the same, shape (n,).
+        total: images of all processes.
+
+    Raises:
+        ConfigError: the metric fails on them, or is not finite.
+    """
+    if metric.is_accuracy:
+        return {}
+    every, truth = (in_order_of_images(fabric, one, total) for one in (logits, labels))
+    value = metric.score(every.numpy(), truth.numpy())
+    return {metric.column: fabric.broadcast(value)}  # one value decides for all processes
+
+
+def in_order_of_images(fabric: Fabric, part: torch.Tensor, total: int) -> torch.Tensor:
+    """The rows of all images; every process must take part, and gets all of them.
+
+    Args:
+        fabric: of the training.
+        part: this process's rows: those of the images `rank`, `rank + world` and so on.
+        total: how many images there are.
+
+    Returns:
+        On the CPU, `total` rows.
+    """
+    world = fabric.world_size
+    if world == 1:
+        return part.cpu()
+    padded = part.new_zeros((-(-total // world), *part.shape[1:]))  # all parts of one size
+    padded[: len(part)] = part
+    every = fabric.all_gather(padded.to(fabric.device))
+    assert isinstance(every, torch.Tensor)
+    return every.transpose(0, 1).flatten(0, 1)[:total].cpu()
