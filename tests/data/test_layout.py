@@ -235,7 +235,7 @@ FORBIDDEN = """
     # root may read everything by its capabilities alone; without them it is a user like others
     nothing = (ctypes.c_uint32 * 6)()
     ctypes.CDLL(None).capset((ctypes.c_uint32 * 2)(0x20080522, 0), nothing)
-    from podium.cli import main
+    from podium.cli.app import main
     sys.exit(main(["data", "check", str(root)]))
 """
 
