@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -193,14 +194,20 @@ def _typed(
         ) from None
     except ValueError:  # written in C: it says for itself what it takes
         return dict(options)
-    try:
-        hints = get_type_hints(call)
-    except Exception:  # names that are there for type checkers alone
-        hints = {}
-    return {
-        key: _as(hints[key], value, f"data.options.{key}") if key in hints else value
-        for key, value in options.items()
+    return {key: _as(_kind(call, key), value, f"data.options.{key}")
+            for key, value in options.items()}  # fmt: skip
+
+
+def _kind(call: Any, key: str) -> Any:
+    """What a parameter is to be; anything where that is not said, or can be known in no way."""
+    annotations = {
+        one: kind for one, kind in getattr(call, "__annotations__", {}).items() if one == key
     }
+    alone = SimpleNamespace(__annotations__=annotations)
+    try:  # by itself: the others may be names that are there for type checkers alone
+        return get_type_hints(alone, getattr(call, "__globals__", None)).get(key, Any)
+    except Exception:
+        return Any
 
 
 def _as(kind: Any, value: Any, key: str) -> Any:
