@@ -143,9 +143,7 @@ def evaluate(
         RunFolderError: there is no trained model in `run`.
         DataError: the images cannot be used, or are of other classes.
     """
-    from podium.data.fetch import resolve_data
-    from podium.data.listing import as_source
-    from podium.data.source import Source
+    from podium.data.listing import named_source
     from podium.evaluation.trained import load_run, predict_split, run_folder
     from podium.runtime.device import choose_device, choose_workers
 
@@ -155,8 +153,7 @@ def evaluate(
     machine = machine_settings(device=device, workers=workers)
     place = choose_device(machine)
     model = load_run(folder, place.torch)
-    source = data if isinstance(data, Source) else as_source(resolve_data(str(data)))
-    index = _index_to_score(folder, source, split)
+    index = _index_to_score(folder, named_source(data), split)
     for notice in index.notices:
         notify(Event("message", notice))
     for path, reason in index.unreadable:
@@ -362,12 +359,11 @@ def audit(data: str | Path | Source, *, labels: bool = True, notify: Notify = si
         DataError: the folder cannot be used at all.
     """
     from podium.auditing import audit_images
-    from podium.data.fetch import resolve_data
-    from podium.data.source import Source
+    from podium.data.listing import named_source
     from podium.runtime.events import Event
 
     return audit_images(
-        data if isinstance(data, Source) else resolve_data(str(data)),
+        named_source(data),
         labels=labels,
         progress=lambda what, done, total: notify(Event("audit", what, step=done, total=total)),
     )

@@ -18,13 +18,14 @@ from pydantic.errors import PydanticUserError
 from podium.config.registry import SOURCES
 from podium.config.settings import DataSpec
 from podium.data.advice import FOLDERS, ITEMS, Advice
+from podium.data.fetch import resolve_data
 from podium.data.folder import FolderSource
 from podium.data.layout import tell_lookalikes
 from podium.data.source import Item, Reader, Source
 from podium.data.words import counted, listed, shown
 from podium.errors import ConfigError, DataError, PodiumError, one_line
 
-__all__ = ["SPLITS", "Listing", "as_source", "list_images", "open_source"]
+__all__ = ["SPLITS", "Listing", "as_source", "list_images", "named_source", "open_source"]
 
 SPLITS = ("train", "valid", "test")
 
@@ -62,6 +63,11 @@ class Listing:
 def as_source(data: str | Path | Source) -> Source:
     """A source as it is, or that of a folder."""
     return data if isinstance(data, Source) else FolderSource(Path(data).expanduser())
+
+
+def named_source(data: str | Path | Source) -> Source:
+    """A source as it is, or that of a folder or of a data set of ours; see `resolve_data`."""
+    return data if isinstance(data, Source) else FolderSource(resolve_data(str(data)))
 
 
 def open_source(data: DataSpec) -> Source:
