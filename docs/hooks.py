@@ -318,7 +318,7 @@ def bounds(field: Any) -> list[str]:
 GROUPS = (
     ("Studies", "Study StudyResult StudySpec RunSpec Machine load_study report"),
     ("One model", "train evaluate build_model list_models"),
-    ("Images", "audit Audit build_index DataIndex"),
+    ("Images", "audit Audit build_index DataIndex Source Item register_source"),
     ("Verdicts", "compare Verdicts power Plan scores per_class"),
     ("Use the winner", "predict explain export serve card push"),
     ("What is on disk", "StudyFolder RunFolder Predictions"),

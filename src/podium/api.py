@@ -17,6 +17,7 @@ from podium.runtime.files import utc_now
 if TYPE_CHECKING:
     from podium.auditing import Audit
     from podium.data.index import DataIndex
+    from podium.data.source import Source
     from podium.deploy.export.run import Exports
     from podium.deploy.predict.files import FilePrediction
     from podium.statistics.power import Plan
@@ -118,7 +119,7 @@ def train(
 
 def evaluate(
     run: RunFolder | str | Path,
-    data: str | Path,
+    data: str | Path | Source,
     *,
     split: str = "test",
     device: str = "auto",
@@ -129,10 +130,10 @@ def evaluate(
 
     Args:
         run: a run's folder, `runs/<study>/<contender>/seed-<n>`.
-        data: folder of images of classes that the run knows, or `sports100`, `demo`. Where it has
-            split folders, the images of `split` are scored; where it has class folders alone, all
-            of them are, but for the images that the run was trained on: of the very images of its
-            study, those that the study held out for `split`.
+        data: folder of images of classes that the run knows, or `sports100`, `demo`, or a
+            `Source`. Where it has split folders, the images of `split` are scored; where it has
+            class folders alone, all of them are, but for the images that the run was trained on:
+            of the very images of its study, those that the study held out for `split`.
         split: `test` or `valid`.
         device: as in `Machine`.
         workers: decoding processes; empty: from the cores.
@@ -145,7 +146,7 @@ def evaluate(
         RunFolderError: there is no trained model in `run`.
         DataError: the images cannot be used, or are of other classes.
     """
-    from podium.data.fetch import resolve_data
+    from podium.data.listing import named_source
     from podium.evaluation.trained import load_run, predict_split, run_folder
     from podium.runtime.device import choose_device, choose_workers
 
@@ -155,7 +156,7 @@ def evaluate(
     machine = machine_settings(device=device, workers=workers)
     place = choose_device(machine)
     model = load_run(folder, place.torch)
-    index = _index_to_score(folder, resolve_data(str(data)), split)
+    index = _index_to_score(folder, named_source(data), split)
     for notice in index.notices:
         notify(Event("message", notice))
     for path, reason in index.unreadable:
@@ -173,7 +174,7 @@ def evaluate(
     return predictions
 
 
-def _index_to_score(run: RunFolder, root: Path, split: str) -> DataIndex:
+def _index_to_score(run: RunFolder, source: Source, split: str) -> DataIndex:
     """All labelled images for a split; of the run's own data set, those that were held out for it.
 
     A folder without splits that a study has split itself holds training images, too: scored with
@@ -185,7 +186,7 @@ def _index_to_score(run: RunFolder, root: Path, split: str) -> DataIndex:
     try:
         spec, known = study.read_spec().data, study.read_data()
         own = build_index(
-            root,
+            source,
             split_seed=spec.split_seed,
             valid_fraction=spec.valid_fraction,
             test_fraction=spec.test_fraction,
@@ -196,7 +197,7 @@ def _index_to_score(run: RunFolder, root: Path, split: str) -> DataIndex:
         own = None
     if own is not None and own.fingerprint == known.get("fingerprint"):
         return own
-    return build_scored_index(root, split)
+    return build_scored_index(source, split)
 
 
 def _write_down(run: RunFolder, index: DataIndex, predictions: Predictions) -> None:
@@ -349,11 +350,11 @@ def power(
     return plan(n, difference, seeds, given)
 
 
-def audit(data: str | Path, *, labels: bool = True, notify: Notify = silent) -> Audit:
+def audit(data: str | Path | Source, *, labels: bool = True, notify: Notify = silent) -> Audit:
     """Look for damaged and odd files, duplicates, leaks between splits, and wrong labels.
 
     Args:
-        data: folder of images, or `sports100`, `demo`.
+        data: folder of images, or `sports100`, `demo`, or a `Source`.
         labels: also look for labels that are likely wrong; trains a small model on features.
         notify: told of the progress.
 
@@ -361,11 +362,11 @@ def audit(data: str | Path, *, labels: bool = True, notify: Notify = silent) -> 
         DataError: the folder cannot be used at all.
     """
     from podium.auditing import audit_images
-    from podium.data.fetch import resolve_data
+    from podium.data.listing import named_source
     from podium.runtime.events import Event
 
     return audit_images(
-        resolve_data(str(data)),
+        named_source(data),
         labels=labels,
         progress=lambda what, done, total: notify(Event("audit", what, step=done, total=total)),
     )

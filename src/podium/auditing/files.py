@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from podium.auditing.record import Oddity, OddKind
 from podium.auditing.similarity import THUMB, is_blank, is_grey, small_rgb
-from podium.data.images import load_rgb
 from podium.data.index import DataIndex
 from podium.errors import UnreadableImageError
 from podium.runtime.threads import in_order
@@ -70,7 +69,7 @@ def look_at_all(
 
     def look(at: int) -> None:
         try:
-            image = load_rgb(index.root / paths[at], name=paths[at], windows=index.windows)
+            image = index.open_image(paths[at])
         except UnreadableImageError as error:
             vanished.append((error.path, error.reason))
             return

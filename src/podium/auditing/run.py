@@ -25,6 +25,7 @@ from podium.auditing.record import (
     write_audit,
 )
 from podium.data.index import DataIndex, build_index
+from podium.data.source import Source
 from podium.runtime.cache import cache_root
 from podium.runtime.files import read_json
 
@@ -35,7 +36,7 @@ KINDS: tuple[PairKind, ...] = ("same_file", "same_pixels", "near", "mirrored")
 
 
 def audit_images(
-    data: str | Path | DataIndex,
+    data: str | Path | Source | DataIndex,
     *,
     labels: bool = True,
     split_seed: int = 0,
@@ -50,7 +51,7 @@ def audit_images(
     What was found is remembered, and found again at once as long as no file changes.
 
     Args:
-        data: a folder as for `build_index`, or its index.
+        data: a folder or source as for `build_index`, or its index.
         labels: look for labels that are likely wrong, too; this takes a network, and most of the
             time.
         split_seed: as for `build_index`, where splits are missing.

@@ -450,6 +450,6 @@ METRICS: Registry[Any] = Registry(
         "top5_accuracy",
     ),
 )  # fmt: skip
-SOURCES: Registry[Any] = Registry("source")
+SOURCES: Registry[Any] = Registry("source", ("folder",))
 EXECUTORS: Registry[Any] = Registry("executor")
 TRACKERS: Registry[Any] = Registry("tracker")

@@ -19,13 +19,15 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
+    JsonValue,
+    ValidationInfo,
     WithJsonSchema,
     field_serializer,
     field_validator,
     model_validator,
 )
 
-from podium.config.registry import AUGMENTATIONS, LOSSES, METRICS, MODELS
+from podium.config.registry import AUGMENTATIONS, LOSSES, METRICS, MODELS, SOURCES
 
 __all__ = ["DataSpec", "Machine", "RunSpec", "StudySpec"]
 
@@ -271,11 +273,22 @@ class RunSpec(_Strict):
         return said
 
 
+def _source(name: str, info: ValidationInfo) -> str:
+    """A stored study is read where its source is not installed, too: for its report."""
+    return name if (info.context or {}).get("stored") else SOURCES.check(name)
+
+
 class DataSpec(_Strict):
     """Where the images are, and how a folder without splits is split."""
 
     path: str
-    """A folder, or a name of ours: `sports100`, `demo`."""
+    """A folder, or a name of ours: `sports100`, `demo`. Another source than `folder` is made with
+    it, whatever it stands for there."""
+    source: Annotated[str, AfterValidator(_source), WithJsonSchema(SOURCES.schema())] = "folder"
+    """What lists and reads the images: `folder`, the name of a registered or installed source, or
+    `module:name` of a file of yours."""
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    """What the source is made with besides, by name; `folder` takes none."""
     split_seed: int = Field(default=0, ge=0)
     """Seed of the stratified split that is made where the folder has none."""
     valid_fraction: float = Field(default=0.1, gt=0, lt=0.5)

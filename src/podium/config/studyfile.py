@@ -70,6 +70,7 @@ def load_study(
     *,
     data: str | Path | None = None,
     overrides: Iterable[str] = (),
+    stored: bool = False,
 ) -> StudySpec:
     """Read a study from a YAML file, by the name of a built-in one, or from plain values.
 
@@ -80,6 +81,7 @@ def load_study(
         data: a folder, or a name of ours, in place of the study's own.
         overrides: `dotted.key=value` strings, applied in order. `*` stands for every
             contender; values are YAML.
+        stored: it was run already, perhaps with what is not installed here.
 
     Raises:
         ConfigError: the file is missing or says something impossible. The message names the
@@ -102,7 +104,7 @@ def load_study(
     if data is not None:
         base = values.get("data")
         values["data"] = {**(base if isinstance(base, dict) else {}), "path": str(data)}
-    return _validate(values, source, lines)
+    return _validate(values, source, lines, stored)
 
 
 def study_text(name: str) -> str:
@@ -272,7 +274,9 @@ def _apply_override(values: dict[str, Any], override: str) -> list[str]:
     return done
 
 
-def _validate(values: dict[str, Any], source: str, lines: Mapping[str, int]) -> StudySpec:
+def _validate(
+    values: dict[str, Any], source: str, lines: Mapping[str, int], stored: bool
+) -> StudySpec:
     defaults = values.pop("defaults", None) or {}
     contenders = values.get("contenders")
     if not isinstance(defaults, dict):
@@ -286,7 +290,7 @@ def _validate(values: dict[str, Any], source: str, lines: Mapping[str, int]) -> 
             for name, recipe in contenders.items()
         }
     try:
-        return StudySpec.model_validate(values)
+        return StudySpec.model_validate(values, context={"stored": stored})
     except ValidationError as error:
         raise ConfigError(_explain(error, source, lines, set(defaults))) from None
 

@@ -11,8 +11,9 @@ from PIL import Image
 
 from podium.data.file_checks import Verdict, VerdictCache
 from podium.data.grey import OWN_WINDOWS, GreyWindows
-from podium.data.images import GREY_MODES, decode_rgb, decode_with_mode, read_image_file
-from podium.data.layout import Found
+from podium.data.images import GREY_MODES, decode_rgb, decode_with_mode
+from podium.data.listing import Listing
+from podium.data.source import Reader
 from podium.data.words import counted, named, shown
 from podium.errors import DataError, UnreadableImageError
 from podium.runtime.threads import in_order
@@ -21,13 +22,13 @@ __all__ = ["check_files", "inspect_image", "load_checked", "readable_images"]
 
 
 def check_files(
-    found: Found,
+    found: Listing,
     cache_folder: Path | None,
     workers: int | None,
     progress: Callable[[int, int], None] | None,
 ) -> dict[str, Verdict]:
     """Read every file, and decode those whose bytes the cache does not know."""
-    cache = VerdictCache(found.root, cache_folder)
+    cache = VerdictCache(Path(found.place), cache_folder)
     before = set(cache.known)
     paths = sorted(
         path for classes in found.splits.values() for paths in classes.values() for path in paths
@@ -35,7 +36,7 @@ def check_files(
     verdicts: dict[str, Verdict] = {}
 
     def look(path: str) -> Verdict:
-        return inspect_image(found.root / path, path, cache.known)
+        return inspect_image(found.reader, path, cache.known)
 
     # Pillow decodes and hashlib digests without the interpreter's lock, so threads use all cores
     try:
@@ -53,33 +54,37 @@ def check_files(
 
 
 def load_checked(
-    file: Path, name: str, digest: str | None, windows: GreyWindows = OWN_WINDOWS
+    reader: Reader, path: str, digest: str | None, windows: GreyWindows = OWN_WINDOWS
 ) -> Image.Image:
-    """As `podium.data.images.load_rgb`, and refuse a file whose SHA-256 is not `digest`."""
-    content = read_image_file(file, name)
-    picture = decode_rgb(content, name, windows=windows)
+    """A picture as 8-bit RGB, if the SHA-256 of its file is `digest` (None: whatever it is).
+
+    Raises:
+        UnreadableImageError: it cannot be read, or has other bytes.
+    """
+    content = reader.read(path)
+    picture = decode_rgb(content, path, windows=windows)
     if digest is not None and hashlib.sha256(content).hexdigest() != digest:
-        raise UnreadableImageError(name, "it changed since it was checked")
+        raise UnreadableImageError(path, "it changed since it was checked")
     return picture
 
 
-def inspect_image(path: Path, name: str, known: Mapping[str, Verdict]) -> Verdict:
+def inspect_image(reader: Reader, path: str, known: Mapping[str, Verdict]) -> Verdict:
     """Decode one file: its hash, size and mode, or why it cannot be read.
 
     Args:
-        path: the file.
-        name: what to call it.
+        reader: of its source.
+        path: the file's name there.
         known: verdicts by SHA-256, of files that need not be decoded again.
     """
-    if shown(name) != name:
+    if shown(path) != path:
         return Verdict(error="the name is not valid UTF-8; rename the file or its folder")
     digest = ""
     try:
-        content = read_image_file(path, name)
+        content = reader.read(path)
         digest = hashlib.sha256(content).hexdigest()
         if digest in known:
             return known[digest]
-        image, stored = decode_with_mode(content, name)
+        image, stored = decode_with_mode(content, path)
     except UnreadableImageError as error:
         return Verdict(digest=digest, error=error.reason)
     grey = stored.mode in GREY_MODES or stored.mode.startswith("I")
@@ -94,7 +99,7 @@ def inspect_image(path: Path, name: str, known: Mapping[str, Verdict]) -> Verdic
 
 
 def readable_images(
-    found: Found, verdicts: dict[str, Verdict]
+    found: Listing, verdicts: dict[str, Verdict]
 ) -> tuple[dict[str, dict[str, list[str]]], list[str]]:
     """Sorted paths by split and class, without what cannot be read; and what to say.
 

@@ -53,7 +53,7 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
     ) -> None:
         if cached is not None and cached.size != transform.source_size:
             raise ValueError(f"cached at {cached.size} px, needed at {transform.source_size} px")
-        self.root = index.root
+        self.reader = index.reader
         self.paths = index.splits[split].paths
         self.labels = index.splits[split].labels
         self.digests = [index.digests.get(path) for path in self.paths]
@@ -78,7 +78,7 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
             return kept
         path = self.paths[number]
         return self.transform.source(
-            load_checked(self.root / path, path, self.digests[number], self.windows)
+            load_checked(self.reader, path, self.digests[number], self.windows)
         )
 
 

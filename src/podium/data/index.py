@@ -1,4 +1,4 @@
-"""A folder of pictures -> what there is to train, validate and test on, every file checked."""
+"""A source of pictures -> what there is to train, validate and test on, every file checked."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from PIL import Image
 from podium.data.checking import check_files, load_checked, readable_images
 from podium.data.file_checks import Verdict
 from podium.data.grey import OWN_WINDOWS, GreyWindows, Window, grey_notices
-from podium.data.layout import LAYOUT, Found, find_images
+from podium.data.images import decode_rgb
+from podium.data.listing import SPLITS, Listing, as_source, list_images
+from podium.data.source import Reader, Source
 from podium.data.splits import Split, hold_out, make_split, without_small
-from podium.data.words import counted, named, shown
+from podium.data.words import counted, listed, named, shown
 from podium.errors import ConfigError, DataError
 
 __all__ = ["SPLITS", "DataIndex", "Split", "build_index", "build_scored_index", "load_checked"]
-
-SPLITS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class DataIndex:
     """All that a study knows of its images.
 
     Attributes:
-        root: the folder that paths are relative to.
+        reader: of the files.
         classes: those of train, in code-point order; labels are indices into it.
         splits: `train`, `valid` and `test`.
         skipped: reason -> files and folders that were passed over.
@@ -44,7 +44,7 @@ class DataIndex:
         unreadable_in: split and class of each unreadable image, by path.
     """
 
-    root: Path
+    reader: Reader
     classes: tuple[str, ...]
     splits: dict[str, Split]
     skipped: dict[str, int]
@@ -56,6 +56,11 @@ class DataIndex:
     windows: GreyWindows = OWN_WINDOWS
     deep: frozenset[str] = frozenset()
     unreadable_in: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def root(self) -> Path:
+        """The folder that paths are relative to; of another source, what it calls itself."""
+        return Path(self.reader.place)
 
     def decoded_for(self, windows: GreyWindows) -> DataIndex:
         """The same images, decoded as a model wants them that was trained on others."""
@@ -79,7 +84,19 @@ class DataIndex:
         Raises:
             UnreadableImageError: it vanished, cannot be read any more, or has other bytes.
         """
-        return load_checked(self.root / path, path, self.digests.get(path), self.windows)
+        return load_checked(self.reader, path, self.digests.get(path), self.windows)
+
+    def read(self, path: str) -> bytes:
+        """The bytes of the file of one of the paths, as they are now.
+
+        Raises:
+            UnreadableImageError: it vanished, or cannot be read any more.
+        """
+        return self.reader.read(path)
+
+    def open_image(self, path: str) -> Image.Image:
+        """As `load`, whether or not it is the picture that was checked."""
+        return decode_rgb(self.read(path), path, windows=self.windows)
 
     def split_fingerprint(self, split: str) -> str:
         """SHA-256 over the bytes and labels of a split's images, wherever they lie."""
@@ -93,7 +110,7 @@ class DataIndex:
     def summary(self) -> dict[str, Any]:
         """What `data.json` holds; plain values only."""
         return {
-            "root": shown(str(self.root)),
+            "root": shown(self.reader.place),
             "classes": list(self.classes),
             "splits": {name: self.class_counts(name) for name in self.splits},
             "totals": {name: len(split) for name, split in self.splits.items()},
@@ -108,7 +125,7 @@ class DataIndex:
 
 
 def build_index(
-    root: str | Path,
+    root: str | Path | Source,
     *,
     split_seed: int = 0,
     valid_fraction: float = 0.1,
@@ -123,7 +140,7 @@ def build_index(
 
     Args:
         root: a folder with `train/`, `valid/` and `test/` (a folder a class in each), or with a
-            folder a class and no splits; see `podium.data.layout`.
+            folder a class and no splits; see `podium.data.layout`. Or a `Source`.
         split_seed: of the stratified split that is made where one is missing.
         valid_fraction: share of each class that is held out for validation then, above 0 and
             below 0.5; at least one image.
@@ -145,10 +162,10 @@ def build_index(
     for name, fraction in fractions.items():
         if not 0 < fraction < 0.5:
             raise ConfigError(f"{name}_fraction: expected more than 0, less than 0.5: {fraction}.")
-    found = find_images(Path(root).expanduser())
+    found = list_images(as_source(root))
     if "train" not in found.splits:
         there = " and ".join(sorted(found.splits))
-        raise DataError(f"{found.root} has {there} images, but no train folder. {LAYOUT}")
+        raise DataError(f"{found.place} has {there} images, but {found.advice.no_train}")
     verdicts = check_files(found, cache_folder, workers, progress)
     readable, notices = readable_images(found, verdicts)
     if min_images is not None:
@@ -156,20 +173,23 @@ def build_index(
     train = readable["train"]
     if len(train) < 2:
         raise DataError(
-            f"Expected images of two or more classes in {found.root}, found "
-            f"{named(sorted(train)) if train else 'none'} alone. A classifier needs a folder of "
-            "images for each class: train/CLASS/*.jpg or CLASS/*.jpg."
+            f"Expected images of two or more classes in {found.place}, found "
+            f"{named(sorted(train)) if train else 'none'} alone. {found.advice.one_class}"
         )
     missing = [split for split in ("valid", "test") if not readable.get(split)]
     if missing:
-        readable |= hold_out(train, {name: fractions[name] for name in missing}, split_seed)
+        held_out = {name: fractions[name] for name in missing}
+        readable |= hold_out(train, held_out, split_seed, found.advice)
         shares = " and ".join(f"{100 * fractions[name]:g} % for {name}" for name in missing)
         notices.append(
             f"No images for {' and '.join(missing)} were found: held out {shares} of each class, "
             f"at random with seed {split_seed}."
         )
     classes = tuple(sorted(train))
-    splits = {split: make_split(split, readable[split], classes, notices) for split in SPLITS}
+    splits = {
+        split: make_split(split, readable[split], classes, notices, found.advice)
+        for split in SPLITS
+    }
     notices += _leaks(splits, verdicts)
     learned = [verdicts[path].values for path in splits["train"].paths]
     windows = GreyWindows.of([one for one in learned if one is not None], window)
@@ -177,7 +197,7 @@ def build_index(
 
 
 def build_scored_index(
-    root: str | Path,
+    root: str | Path | Source,
     split: str = "test",
     *,
     cache_folder: Path | None = None,
@@ -196,25 +216,24 @@ def build_scored_index(
     Raises:
         DataError: the folder cannot be used, or has split folders but not this one.
     """
-    found = find_images(Path(root).expanduser())
+    found = list_images(as_source(root))
     if not found.is_split:
         found = replace(found, splits={split: found.splits["train"]})
     elif not found.splits.get(split):
         there = " and ".join(sorted(name for name, classes in found.splits.items() if classes))
         raise DataError(
-            f"{found.root} has {there} images, but none for {split}. Choose one of those splits, "
-            "or give the folder that holds the class folders itself."
+            f"{found.place} has {there} images, but none for {split}. {found.advice.no_split}"
         )
     found = replace(found, splits={split: found.splits[split]})
     verdicts = check_files(found, cache_folder, workers, progress)
     readable, notices = readable_images(found, verdicts)
     classes = tuple(sorted(readable[split]))
-    splits = {split: make_split(split, readable[split], classes, notices)}
+    splits = {split: make_split(split, readable[split], classes, notices, found.advice)}
     return _index(found, verdicts, classes, splits, OWN_WINDOWS, notices, chosen=False)
 
 
 def _index(
-    found: Found,
+    found: Listing,
     verdicts: dict[str, Verdict],
     classes: tuple[str, ...],
     splits: dict[str, Split],
@@ -223,6 +242,8 @@ def _index(
     *,
     chosen: bool,
 ) -> DataIndex:
+    splits = {name: _described(split, found) for name, split in splits.items()}
+    notices += _torn_groups(splits)
     kept = {path: verdicts[path] for split in splits.values() for path in split.paths}
     deep = {path: one.values for path, one in kept.items() if one.values is not None}
     learned = set(splits["train"].paths) if "train" in splits else set()
@@ -240,7 +261,7 @@ def _index(
             "the lower 10 or 12 hold values, the pictures are nearly black: convert them to 8 bit."
         )
     return DataIndex(
-        root=found.root,
+        reader=found.reader,
         classes=classes,
         splits=splits,
         skipped={shown(kind): count for kind, count in sorted(found.skipped.items())},
@@ -261,6 +282,37 @@ def _index(
             if verdicts[path].error
         },
     )
+
+
+def _described(split: Split, found: Listing) -> Split:
+    """A split with what the source tells of its images beside their labels."""
+    names = sorted({name for path in split.paths for name in found.columns.get(path, ())})
+    return replace(
+        split,
+        groups=tuple(map(found.groups.get, split.paths)) if found.groups else (),
+        columns={
+            name: tuple(found.columns.get(path, {}).get(name) for path in split.paths)
+            for name in names
+        },
+    )
+
+
+def _torn_groups(splits: dict[str, Split]) -> list[str]:
+    """Say where pictures of one group are both learned from and scored."""
+    lie_in: dict[str, set[str]] = {}
+    for split in splits.values():
+        for group in split.groups:
+            if group is not None:
+                lie_in.setdefault(group, set()).add(split.name)
+    torn = sorted(group for group, names in lie_in.items() if len(names) > 1)
+    if not torn:
+        return []
+    return [
+        f"{len(torn):,} of {counted(len(lie_in), 'group')} {'has' if len(torn) == 1 else 'have'} "
+        f"images in more than one split ({listed(torn)}): what is scored there is not new to the "
+        "model. Podium holds single images out, no groups: let the source give all images of a "
+        "group one split."
+    ]
 
 
 def _leaks(splits: dict[str, Split], verdicts: dict[str, Verdict]) -> list[str]:

@@ -18,7 +18,15 @@ from podium.data.walk import HIDDEN, Folder, passed_over, read_folder, unread_pi
 from podium.data.words import counted, listed
 from podium.errors import DataError
 
-__all__ = ["LAYOUT", "SPLIT_NAMES", "Found", "find_images", "passed_over", "walk_images"]
+__all__ = [
+    "LAYOUT",
+    "SPLIT_NAMES",
+    "Found",
+    "find_images",
+    "passed_over",
+    "tell_lookalikes",
+    "walk_images",
+]
 
 SPLIT_NAMES = {
     "train": "train", "training": "train",
@@ -98,7 +106,6 @@ def find_images(root: Path) -> Found:
         )
     _tell_loose(whole, around, skipped, notices)
     _tell_unread(whole, notices)
-    _tell_lookalikes(splits, notices)
     return Found(top.path, splits, skipped, notices, bool(by_split or within))
 
 
@@ -347,17 +354,18 @@ def _tell_unread(whole: Folder, notices: list[str]) -> None:
         )
 
 
-def _tell_lookalikes(splits: dict[str, Classes], notices: list[str]) -> None:
+def tell_lookalikes(splits: dict[str, Classes]) -> list[str]:
+    """A sentence for classes whose names differ so little that it may be a mistake."""
     names = {name for classes in splits.values() for name in classes}
     by_fold: dict[str, list[str]] = {}
     for name in sorted(names):
         by_fold.setdefault(name.casefold().strip(), []).append(name)
-    for same in by_fold.values():
-        if len(same) > 1:
-            notices.append(
-                f"Classes {' and '.join(map(repr, same))} differ in case or spaces alone; they "
-                "are kept apart."
-            )
+    return [
+        f"Classes {' and '.join(map(repr, same))} differ in case or spaces alone; they are kept "
+        "apart."
+        for same in by_fold.values()
+        if len(same) > 1
+    ]
 
 
 def _inside(top: Path, path: Path) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from podium.data.advice import FOLDERS, Advice
 from podium.data.words import counted, listed, named
 from podium.errors import DataError
 
@@ -16,11 +19,21 @@ __all__ = ["Split", "hold_out", "make_split", "without_small"]
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images of one split: `paths` relative to the root, with '/'; `labels` int64 of shape (n,)."""
+    """Images of one split.
+
+    Attributes:
+        name: `train`, `valid` or `test`.
+        paths: relative to the root, with '/'.
+        labels: int64 of shape (n,).
+        groups: of each image, what it belongs to, or None; empty where the source tells no group.
+        columns: name -> a value of each image, None where the source gives it none.
+    """
 
     name: str
     paths: tuple[str, ...]
     labels: npt.NDArray[np.int64]
+    groups: tuple[str | None, ...] = ()
+    columns: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -53,7 +66,10 @@ def without_small(
 
 
 def hold_out(
-    train: dict[str, list[str]], fractions: dict[str, float], seed: int
+    train: dict[str, list[str]],
+    fractions: dict[str, float],
+    seed: int,
+    advice: Advice = FOLDERS,
 ) -> dict[str, dict[str, list[str]]]:
     """Split each class at random; depends on the seed and the sorted paths alone."""
     parts: dict[str, dict[str, list[str]]] = {"train": {}, **{name: {} for name in fractions}}
@@ -68,8 +84,8 @@ def hold_out(
             too_few = f"{len(small)} classes have too few images: {shown}{more}"
         raise DataError(
             f"{too_few}; at least {least} are needed to hold out {' and '.join(fractions)} images. "
-            f"Add some, remove {'these classes' if len(small) > 1 else 'the class'}, make the "
-            "missing folders yourself, or leave out all classes that small: with "
+            f"Add some, remove {'these classes' if len(small) > 1 else 'the class'}, "
+            f"{advice.own_split}, or leave out all classes that small: with "
             f"data: {{path: ..., min_images: {least}}} in the study."
         )
     for label, paths in train.items():
@@ -86,7 +102,11 @@ def hold_out(
 
 
 def make_split(
-    name: str, by_class: dict[str, list[str]], classes: tuple[str, ...], notices: list[str]
+    name: str,
+    by_class: dict[str, list[str]],
+    classes: tuple[str, ...],
+    notices: list[str],
+    advice: Advice = FOLDERS,
 ) -> Split:
     """The images of a split with their labels; what belongs to no class is told.
 
@@ -95,6 +115,7 @@ def make_split(
         by_class: its paths.
         classes: those of train, in order.
         notices: to add to.
+        advice: how to mend it.
 
     Raises:
         DataError: none of its images belongs to one of the classes.
@@ -115,7 +136,7 @@ def make_split(
     if not pairs:
         raise DataError(
             f"No image of {name} belongs to a class of train ({named(list(classes))}). "
-            "Name the class folders alike in every split."
+            f"{advice.other_classes}"
         )
     labels = np.asarray([number for _, number in pairs], dtype=np.int64)
     return Split(name, tuple(path for path, _ in pairs), labels)

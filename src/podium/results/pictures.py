@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from podium.auditing.record import Audit, DuplicatePair
+from podium.data.folder import FolderSource
 from podium.data.grey import GreyWindows
-from podium.data.images import load_rgb, thumbnail_jpeg
+from podium.data.images import decode_rgb, thumbnail_jpeg
+from podium.data.source import Reader
 from podium.errors import UnreadableImageError
 from podium.runs.predictions import Predictions
 from podium.statistics.likeliest import Answers, answers
@@ -42,8 +44,14 @@ LEAST_WITHIN = 12  # pairs within a split that are shown however many there are 
 SIDE = 240  # pixels of a thumbnail: sharp at the width of half a card
 
 
-def audit_thumbnails(audit: Audit, root: Path) -> dict[str, bytes]:
-    """Small JPEGs of the pictures that the page shows, by path; of what is gone by now, none."""
+def audit_thumbnails(audit: Audit, images: Path | Reader) -> dict[str, bytes]:
+    """Small JPEGs of the pictures that the page shows, by path; of what is gone by now, none.
+
+    Args:
+        audit: what was found.
+        images: reads what was audited, or its folder.
+    """
+    reader = Reader(FolderSource(images)) if isinstance(images, Path) else images
     paths = [path for pair in _shown_pairs(audit) for path in (pair.first, pair.second)]
     if audit.labels is not None:
         paths += [one.path for one in audit.labels.issues[:MOST_SUSPECTS]]
@@ -53,7 +61,8 @@ def audit_thumbnails(audit: Audit, root: Path) -> dict[str, bytes]:
         if Path(path).is_absolute() or ".." in Path(path).parts:
             continue  # an audit that somebody wrote by hand leads to no files elsewhere
         try:
-            found[path] = thumbnail_jpeg(load_rgb(root / path, name=path, windows=windows), SIDE)
+            picture = decode_rgb(reader.read(path), path, windows=windows)
+            found[path] = thumbnail_jpeg(picture, SIDE)
         except UnreadableImageError:
             continue
     return found

@@ -235,7 +235,7 @@ class StudyFolder:
                 f"{self.path} is no study folder: expected a {self.spec.name} in it. "
                 "Give the folder that `podium run` printed, such as runs/sports100."
             )
-        return load_study(self.spec)
+        return load_study(self.spec, stored=True)
 
     def read_data(self) -> dict[str, Any]:
         return dict(read_json(self.data))

@@ -18,10 +18,13 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from podium.config.settings import Machine
+from podium.config.settings import DataSpec, Machine
 from podium.data.fetch import resolve_data
-from podium.data.images import load_rgb, thumbnail_jpeg
+from podium.data.folder import FolderSource
+from podium.data.images import decode_rgb, thumbnail_jpeg
 from podium.data.layout import find_images
+from podium.data.listing import open_source
+from podium.data.source import Reader
 from podium.data.transforms import eval_transform
 from podium.errors import DataError, RunFolderError, StorageError, one_line
 from podium.evaluation.gradcam import grad_cam, overlay
@@ -83,15 +86,15 @@ def explain(
     for run in todo:
         if not run.best.is_file():
             notify(Event("warning", f"{run.path} holds no weights any more: it is left out."))
-    root = _images_of(folder, None if data is None else str(data), spec.data.path)
+    images = _images_of(folder, None if data is None else str(data), spec.data)
     with sole_owner(folder.path):
-        return explain_runs(folder, todo, root, machine, notify)
+        return explain_runs(folder, todo, images, machine, notify)
 
 
 def explain_runs(
     study: StudyFolder,
     runs: Iterable[RunFolder],
-    root: Path,
+    images: Reader,
     machine: Machine,
     notify: Notify = silent,
 ) -> list[RunFolder]:
@@ -102,7 +105,7 @@ def explain_runs(
     Args:
         study: whose test images' thumbnails are stored: the gallery shows no others.
         runs: of it.
-        root: of its images.
+        images: reads its images.
         machine: whose device computes.
         notify: told what could not be done.
 
@@ -120,7 +123,7 @@ def explain_runs(
     place = choose_device(machine).torch
     for run in todo:
         try:
-            pictures = dict(_pictures(run, root, study.read_thumbnails(), place, notify))
+            pictures = dict(_pictures(run, images, study.read_thumbnails(), place, notify))
         except StorageError:
             raise
         except Exception as error:  # an exotic model; the run is done and counts without them
@@ -133,7 +136,7 @@ def explain_runs(
 
 def _pictures(
     run: RunFolder,
-    root: Path,
+    images: Reader,
     thumbnails: Mapping[str, bytes],
     device: torch.device,
     notify: Notify,
@@ -149,7 +152,7 @@ def _pictures(
     model = load_run(run, device)
     left_out: list[str] = []
     for first in range(0, len(tasks), BATCH):
-        yield from _maps(tasks[first : first + BATCH], model, predictions, root, left_out)
+        yield from _maps(tasks[first : first + BATCH], model, predictions, images, left_out)
     if left_out:
         notify(Event("warning", f"{run.path}: no heat maps of {', '.join(left_out[:3])}"
                                 f"{', ...' * (len(left_out) > 3)}: other pictures than were "
@@ -160,7 +163,7 @@ def _maps(
     tasks: Iterable[_Task],
     model: TrainedModel,
     predictions: Predictions,
-    root: Path,
+    images: Reader,
     left_out: list[str],
 ) -> Iterator[tuple[str, bytes]]:
     source = eval_transform(model.image_size).source
@@ -168,7 +171,7 @@ def _maps(
     pixels: list[npt.NDArray[np.uint8]] = []
     for task in tasks:
         try:
-            picture = load_rgb(root / task.path, name=task.path, windows=model.windows)
+            picture = decode_rgb(images.read(task.path), task.path, windows=model.windows)
         except DataError:
             left_out.append(task.path)
             continue
@@ -194,14 +197,17 @@ def _maps(
             yield f"{task.path}#label", thumbnail_jpeg(overlay(picture, true_heat[at]), SIDE)
 
 
-def _images_of(folder: StudyFolder, given: str | None, named: str) -> Path:
-    """The root of a study's images: what is given, else where they were, else what it names."""
-    if given is None:
+def _images_of(folder: StudyFolder, given: str | None, named: DataSpec) -> Reader:
+    """A study's images: in what is given, else where they were, else in what it names."""
+    if given is None and named.source == "folder":
         root = folder.read_data().get("root")
         if isinstance(root, str) and Path(root).is_dir():
-            return Path(root)
+            return Reader(FolderSource(Path(root)))
     try:
-        return find_images(resolve_data(given or named)).root
+        if named.source != "folder":
+            path = named.path if given is None else given
+            return Reader(open_source(named.model_copy(update={"path": path})))
+        return Reader(FolderSource(find_images(resolve_data(given or named.path)).root))
     except DataError as error:
         if given is not None:
             raise

@@ -14,8 +14,9 @@ from podium.config.code import allow_named, code_of
 from podium.config.registry import AUGMENTATIONS, LOSSES, METRICS
 from podium.config.settings import Machine, RunSpec, StudySpec
 from podium.config.studyfile import load_study, machine_settings, study_folder
-from podium.data.images import load_rgb, thumbnail_jpeg
+from podium.data.images import thumbnail_jpeg
 from podium.data.index import DataIndex, build_index
+from podium.data.listing import open_source
 from podium.errors import (
     ConfigError,
     DataError,
@@ -169,11 +170,9 @@ class Study:
         return round(len(index.splits["train"]) * sum(side**2 for side in sides) / 1e6)
 
     def _index(self, notify: Notify) -> DataIndex:
-        from podium.data.fetch import resolve_data
-
         data = self.spec.data
         index = build_index(
-            resolve_data(data.path),
+            open_source(data),
             split_seed=data.split_seed,
             valid_fraction=data.valid_fraction,
             test_fraction=data.test_fraction,
@@ -410,8 +409,7 @@ class Study:
 
             def small(path: str) -> tuple[str, bytes] | None:
                 try:
-                    picture = load_rgb(index.root / path, name=path, windows=index.windows)
-                    return path, thumbnail_jpeg(picture)
+                    return path, thumbnail_jpeg(index.open_image(path))
                 except UnreadableImageError:  # since it was checked; the runs say so themselves
                     return None
 
@@ -422,7 +420,7 @@ class Study:
             from podium.results.pictures import audit_thumbnails
 
             with contextlib.suppress(DataError):  # an audit of another version: the report says so
-                found = audit_thumbnails(read_audit(self.folder.audit), index.root)
+                found = audit_thumbnails(read_audit(self.folder.audit), index.reader)
                 write_pictures(self.folder.audit_pictures, found.items())
 
     def _explain(self, runs: list[RunFolder], index: DataIndex, notify: Notify) -> None:
@@ -430,7 +428,7 @@ class Study:
         if any(run.is_done() and not run.explanations.is_file() for run in runs):
             from podium.study.explain import explain_runs
 
-            explain_runs(self.folder, runs, index.root, self.machine, notify)
+            explain_runs(self.folder, runs, index.reader, self.machine, notify)
 
 
 def _changed_code(stored: Any, code: dict[str, str]) -> str:

@@ -106,8 +106,10 @@ def dataset_of(subject: Subject, given: str | None) -> Dataset:
                 return Dataset(known.huggingface, known)
         return Dataset(_hub_id(given))
     study = subject.study
-    known_set = DATASETS.get(study.spec.data.path) if study is not None else None
-    if study is None or known_set is None:
+    if study is None or study.spec.data.source != "folder":
+        return Dataset()
+    known_set = DATASETS.get(study.spec.data.path)
+    if known_set is None:
         return Dataset()
     splits = study.data.get("splits") or {}
     counts = tuple(sum(splits.get(one, {}).values()) for one in ("train", "valid", "test"))

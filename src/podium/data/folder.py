@@ -1,0 +1,51 @@
+"""The first source: a folder of pictures, with the classes and splits in its folders' names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from podium.config.registry import SOURCES
+from podium.data.fetch import resolve_data
+from podium.data.images import read_image_file
+from podium.data.layout import find_images
+from podium.data.source import Item, Source
+
+__all__ = ["FolderSource"]
+
+
+class FolderSource(Source):
+    """A folder; `podium.data.layout` says how it is read.
+
+    Args:
+        path: the folder.
+        root: the folder in it that names are relative to; empty: `list` finds it.
+    """
+
+    def __init__(self, path: Path, root: Path | None = None) -> None:
+        self.path, self.root = path, path if root is None else root
+        self.split_folders: tuple[str, ...] = ()
+
+    def __reduce__(self) -> Any:
+        return FolderSource, (self.path, self.root)  # another process need not find it again
+
+    def list(self) -> Iterator[Item]:
+        found = find_images(self.path)
+        self.root, self.place = found.root, str(found.root)
+        self.skipped, self.notices = found.skipped, found.notices
+        self.split_folders = tuple(found.splits)  # some may be empty
+        for split, classes in found.splits.items():
+            for label, paths in classes.items():
+                for path in paths:
+                    yield Item(path, label, split if found.is_split else None)
+
+    def read(self, path: str) -> bytes:
+        return read_image_file(self.root / path, path)
+
+
+def _named(path: str) -> FolderSource:
+    return FolderSource(resolve_data(path))
+
+
+SOURCES.register("folder", _named)
