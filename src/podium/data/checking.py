@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from PIL import Image
@@ -15,6 +15,7 @@ from podium.data.images import GREY_MODES, decode_rgb, decode_with_mode, read_im
 from podium.data.layout import Found
 from podium.data.words import counted, named, shown
 from podium.errors import DataError, UnreadableImageError
+from podium.runtime.events import IndexProgress, Notify
 from podium.runtime.threads import in_order
 
 __all__ = ["check_files", "inspect_image", "load_checked", "readable_images"]
@@ -24,7 +25,7 @@ def check_files(
     found: Found,
     cache_folder: Path | None,
     workers: int | None,
-    progress: Callable[[int, int], None] | None,
+    notify: Notify,
 ) -> dict[str, Verdict]:
     """Read every file, and decode those whose bytes the cache does not know."""
     cache = VerdictCache(found.root, cache_folder)
@@ -43,8 +44,8 @@ def check_files(
             for done, (path, verdict) in enumerate(zip(paths, results, strict=True), 1):
                 verdicts[path] = verdict
                 cache.put(verdict)
-                if progress is not None and (done % 50 == 0 or done == len(paths)):
-                    progress(done, len(paths))
+                if done % 50 == 0 or done == len(paths):
+                    notify(IndexProgress("files", done, len(paths)))
         cache.keep(verdicts.values())
     finally:  # when interrupted: at once, and without losing what was checked
         if set(cache.known) != before:
