@@ -26,6 +26,7 @@ from podium.cli.options import (
     SetOption,
     SizeOption,
     TensorBoardOption,
+    TrackerOption,
     WorkersOption,
     _machine,
 )
@@ -54,6 +55,7 @@ def run(
     cache_limit: CacheOption = 16,
     checkpoint_every: CheckpointOption = 300,
     tensorboard: TensorBoardOption = False,
+    tracker: TrackerOption = None,
     audit: AuditOption = True,
     runs: RunsOption = Path("runs"),
     lang: LangOption = Lang.en,
@@ -70,7 +72,7 @@ def run(
     if name is not None:
         settings.append(f"name={name!r}")
     machine = _machine(
-        device, precision, devices, workers, cache_limit, checkpoint_every, tensorboard
+        device, precision, devices, workers, cache_limit, checkpoint_every, tensorboard, tracker
     )
     _run_study(study, data, settings, machine, runs, lang, audit)
 
@@ -114,6 +116,7 @@ def train(
     cache_limit: CacheOption = 16,
     checkpoint_every: CheckpointOption = 300,
     tensorboard: TensorBoardOption = False,
+    tracker: TrackerOption = None,
     audit: AuditOption = True,
     runs: RunsOption = Path("runs"),
     lang: LangOption = Lang.en,
@@ -137,7 +140,7 @@ def train(
         image_size=image_size,
     )
     machine = _machine(
-        device, precision, devices, workers, cache_limit, checkpoint_every, tensorboard
+        device, precision, devices, workers, cache_limit, checkpoint_every, tensorboard, tracker
     )
     _finish(spec, machine, runs, lang, audit)
 

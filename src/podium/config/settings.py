@@ -14,19 +14,24 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     FiniteFloat,
+    WithJsonSchema,
     field_serializer,
     field_validator,
     model_validator,
 )
 
+from podium.config.registry import TRACKERS
+
 __all__ = ["DataSpec", "Machine", "RunSpec", "StudySpec"]
 
 Policy = Literal["none", "autoaugment", "randaugment", "trivialaugment", "augmix", "crop_flip"]
 Pooling = Literal["own", "stages"]
+TrackerName = Annotated[str, AfterValidator(TRACKERS.check), WithJsonSchema(TRACKERS.schema())]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -316,7 +321,15 @@ class Machine(_Strict):
     checkpoint_every: float = Field(default=300.0, ge=0, le=1e9)
     """Seconds of training after which the state is saved within an epoch, too; 0: every step."""
     tensorboard: bool = False
-    """Write TensorBoard event files beside the history."""
+    """Write TensorBoard event files beside the history: short for the tracker of that name."""
+    trackers: tuple[TrackerName, ...] = ()
+    """What follows the trainings: `tensorboard`, `mlflow`, or one of your own."""
+
+    @property
+    def tracker_names(self) -> tuple[str, ...]:
+        """Each tracker once, with `tensorboard` where that is set."""
+        short = ("tensorboard",) if self.tensorboard else ()
+        return tuple(dict.fromkeys([*self.trackers, *short]))
 
 
 def _check_name(name: str) -> str:

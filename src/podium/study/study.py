@@ -44,6 +44,8 @@ from podium.runtime.lock import sole_owner
 from podium.runtime.threads import in_order
 from podium.study.outcome import Outcome, StudyResult
 from podium.study.pictures import MOST_THUMBNAILS
+from podium.study.trackers.listen import Listeners
+from podium.study.trackers.tracker import StudyInfo
 from podium.training.schedule import training_size
 
 __all__ = ["Study"]
@@ -103,10 +105,11 @@ class Study:
             RunFolderError: the folder belongs to other images or recipes, or is in use.
             StorageError: the folder cannot be written, or the disk is full.
         """
-        with sole_owner(self.folder.path):
-            return self._run(notify, stop)
+        names = self.machine.tracker_names
+        with sole_owner(self.folder.path), Listeners(names, notify) as listeners:
+            return self._run(listeners, stop)
 
-    def _run(self, notify: Notify, stop: StopRequest | None) -> StudyResult:
+    def _run(self, notify: Listeners, stop: StopRequest | None) -> StudyResult:
         runs = self.folder.runs(self.spec)
         for folder in (self.folder.path, *(run.path for run in runs)):
             remove_temporaries(folder)  # of a kill
@@ -117,6 +120,8 @@ class Study:
         for run in todo:
             for notice in self.spec.contenders[run.contender].notices():
                 notify(Message(f"{run.contender}: {notice}"))
+        if todo:
+            notify.start(StudyInfo(self.spec, self.folder, index.classes, index.fingerprint))
         models, outcomes = self._preflight(todo, notify)
         outcomes |= {run.path: Outcome(run, skipped=True) for run in runs if run.is_done()}
         write_text(self.folder.spec, self.spec.to_yaml())
@@ -219,11 +224,8 @@ class Study:
         with collection_paused():
             from podium.models import check_weights
             from podium.runtime.device import choose_device
-            from podium.training.tensorboard import require_tensorboard
 
         choose_device(self.machine)  # a wrong flag should end here, not once a contender
-        if self.machine.tensorboard:
-            require_tensorboard()
 
         settled: dict[str, RunSpec] = {}
         outcomes: dict[Path, Outcome] = {}
