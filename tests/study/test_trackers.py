@@ -75,6 +75,12 @@ def _forget() -> Iterator[None]:
     TRACKERS._found, TRACKERS._origin = found, origin
 
 
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands write none: it takes most of their time, and no tracker hears of it."""
+    monkeypatch.setattr(Study, "report", lambda self, **options: self.folder.report)
+
+
 def study_of(
     data: Path, runs: Path, *trackers: str, contenders: tuple[str, ...] = ("one",), **more: Any
 ) -> Study:
@@ -132,7 +138,9 @@ def test_our_trackers_are_registered_and_every_column_is_told() -> None:
 
 
 @pytest.mark.parametrize("short", [True, False])
-def test_tensorboard_is_the_history(few: Path, tmp_path: Path, short: bool) -> None:
+def test_tensorboard_is_the_history(
+    few: Path, tmp_path: Path, no_report: None, short: bool
+) -> None:
     words = ["--tensorboard"] if short else ["--tracker", "tensorboard"]
     line = ["train", "simple_resnet", "--data", str(few), "--epochs", "2", "--image-size", "32"]
     line += ["--runs", str(tmp_path), "--device", "cpu", "--workers", "0", "--no-audit"]
@@ -409,7 +417,7 @@ def train_with(name: str, few: Path, runs: Path) -> int:
 
 
 def test_a_class_in_a_file_follows_the_command(
-    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    few: Path, tmp_path: Path, no_report: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "following.py").write_text(LINES)
     monkeypatch.chdir(tmp_path)
@@ -418,7 +426,7 @@ def test_a_class_in_a_file_follows_the_command(
 
 
 def test_an_installed_package_offers_a_tracker(
-    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    few: Path, tmp_path: Path, no_report: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = tmp_path / "site"
     about = site / "following-1.0.dist-info"

@@ -45,9 +45,9 @@ class Listeners:
         trace: TracebackType | None,
     ) -> None:
         with self._turn:
-            for name, tracker in list(self._trackers.items()):
+            while self._trackers:
+                name, tracker = self._trackers.popitem()
                 self._try(name, tracker.close)
-            self._trackers.clear()
 
     def __call__(self, event: Event) -> None:
         with self._turn:
