@@ -94,10 +94,10 @@ def first(self, *given):
 Study._one = first
 show, at = podium.cli.progress.StudyProgress.notify, {}
 def notify(self, event):
-    at.setdefault(event.kind, time.time())
-    if event.kind == "batch":
-        parts.append(("first batch and step", at["batch"] - at["start"]))
-        total = at["batch"] - began
+    at.setdefault(type(event).__name__, time.time())
+    if isinstance(event, podium.BatchDone):
+        parts.append(("first batch and step", at["BatchDone"] - at["EpochStarted"]))
+        total = at["BatchDone"] - began
         parts.append(("everything else", total - sum(seconds for _, seconds in parts)))
         parts.append(("to the first step", total))
         print(json.dumps(parts), flush=True)

@@ -321,6 +321,11 @@ GROUPS = (
     ("Images", "audit Audit build_index DataIndex Source Item register_source"),
     ("Verdicts", "compare Verdicts power Plan scores per_class"),
     ("Use the winner", "predict explain export serve card push"),
+    (
+        "Follow a study",
+        "Tracker StudyInfo register_tracker Event RunEvent StudyStarted RunStarted TrainingStarted "
+        "EpochStarted BatchDone EpochDone RunDone RunFailed Message WarningMessage Progress",
+    ),
     ("What is on disk", "StudyFolder RunFolder Predictions"),
 )
 

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from podium.runtime.events import Event, Progress
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
@@ -46,6 +48,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("PODIUM_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("HF_HUB_OFFLINE", "1")  # no test asks a network
         yield
+
+
+class Steps(list[tuple[str, int, int]]):
+    """A `Notify` that remembers what progress it is told: (what, done, total)."""
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Progress):
+            self.append((event.what, event.done, event.total))
 
 
 class StopAfter:

@@ -50,6 +50,21 @@ from .models import (
 )
 from .runs.folder import RunFolder as RunFolder, StudyFolder as StudyFolder
 from .runs.predictions import Predictions as Predictions
+from .runtime.events import (
+    BatchDone as BatchDone,
+    EpochDone as EpochDone,
+    EpochStarted as EpochStarted,
+    Event as Event,
+    Message as Message,
+    Progress as Progress,
+    RunDone as RunDone,
+    RunEvent as RunEvent,
+    RunFailed as RunFailed,
+    RunStarted as RunStarted,
+    StudyStarted as StudyStarted,
+    TrainingStarted as TrainingStarted,
+    WarningMessage as WarningMessage,
+)
 from .statistics.metrics import per_class as per_class, scores as scores
 from .statistics.power import Plan as Plan
 from .statistics.scoring import Metric as Metric, register_metric as register_metric
@@ -57,6 +72,11 @@ from .statistics.verdicts import Verdicts as Verdicts
 from .study.explain import explain as explain
 from .study.outcome import StudyResult as StudyResult
 from .study.study import Study as Study
+from .study.trackers.tracker import (
+    StudyInfo as StudyInfo,
+    Tracker as Tracker,
+    register_tracker as register_tracker,
+)
 from .training.losses import Loss as Loss, register_loss as register_loss
 
 __version__: str

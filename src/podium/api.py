@@ -11,7 +11,7 @@ from podium.config.studyfile import load_study, machine_settings, parse_value
 from podium.errors import ConfigError, PodiumError, RunFolderError
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.predictions import Predictions, SplitName
-from podium.runtime.events import Event, Notify, silent
+from podium.runtime.events import Message, Notify, WarningMessage, silent
 from podium.runtime.files import utc_now
 
 if TYPE_CHECKING:
@@ -158,9 +158,9 @@ def evaluate(
     model = load_run(folder, place.torch)
     index = _index_to_score(folder, named_source(data), split)
     for notice in index.notices:
-        notify(Event("message", notice))
+        notify(Message(notice))
     for path, reason in index.unreadable:
-        notify(Event("warning", f"left out, unreadable: {path} ({reason})"))
+        notify(WarningMessage(f"left out, unreadable: {path} ({reason})"))
     predictions = predict_split(
         model,
         index,
@@ -363,13 +363,8 @@ def audit(data: str | Path | Source, *, labels: bool = True, notify: Notify = si
     """
     from podium.auditing import audit_images
     from podium.data.listing import named_source
-    from podium.runtime.events import Event
 
-    return audit_images(
-        named_source(data),
-        labels=labels,
-        progress=lambda what, done, total: notify(Event("audit", what, step=done, total=total)),
-    )
+    return audit_images(named_source(data), labels=labels, notify=notify)
 
 
 def export(
@@ -406,7 +401,6 @@ def export(
         RunFolderError: there is no trained model in `run`.
     """
     from podium.deploy.export.run import export_run
-    from podium.runtime.events import Event
 
     return export_run(
         run,
@@ -417,5 +411,5 @@ def export(
         data=data,
         to=to,
         rounds=rounds,
-        progress=lambda told: notify(Event("message", told)),
+        notify=notify,
     )

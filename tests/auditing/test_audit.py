@@ -44,7 +44,7 @@ from podium.reporting.figures.style import figure_style
 from podium.reporting.page.audit_page import audit_sections, write_audit_page, write_audit_tables
 from podium.reporting.words.labels import labels
 from podium.results.pictures import audit_thumbnails
-from tests.conftest import write_pictures
+from tests.conftest import Steps, write_pictures
 
 Change = Callable[[Image.Image], Image.Image]
 
@@ -372,10 +372,8 @@ def test_the_second_audit_is_read_from_the_cache(
 ) -> None:
     index = build_index(messy)
     first = audit_images(index, labels=False, cache_folder=tmp_path)
-    told: list[str] = []
-    again = audit_images(
-        index, labels=False, cache_folder=tmp_path, progress=lambda name, _d, _t: told.append(name)
-    )
+    told = Steps()
+    again = audit_images(index, labels=False, cache_folder=tmp_path, notify=told)
     assert again == first
     assert told == []
     (stored,) = tmp_path.iterdir()
@@ -388,13 +386,8 @@ def test_the_second_audit_is_read_from_the_cache(
 
 
 def test_progress_tells_every_part(messy: Path, tmp_path: Path) -> None:
-    told: list[tuple[str, int, int]] = []
-    audit_images(
-        build_index(messy),
-        labels=False,
-        cache_folder=tmp_path,
-        progress=lambda name, done, total: told.append((name, done, total)),
-    )
+    told = Steps()
+    audit_images(build_index(messy), labels=False, cache_folder=tmp_path, notify=told)
     assert {name for name, _, _ in told} == {"images", "pairs"}
     assert all(0 <= done <= total for _, done, total in told)
 

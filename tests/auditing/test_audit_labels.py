@@ -32,7 +32,8 @@ from podium.errors import UnreadableImageError
 from podium.features.folding import fold_batch_norms
 from podium.features.frozen import compute_features
 from podium.models import build_model
-from tests.conftest import write_pictures
+from podium.runtime.events import Event, Message
+from tests.conftest import Steps, write_pictures
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
@@ -186,10 +187,8 @@ def mislabelled(tmp_path: Path) -> Path:
 
 
 def test_a_picture_in_the_wrong_folder_is_named(mislabelled: Path) -> None:
-    told: list[tuple[str, int, int]] = []
-    found = find_label_issues(
-        build_index(mislabelled), progress=lambda *step: told.append(step), device="cpu"
-    )
+    told = Steps()
+    found = find_label_issues(build_index(mislabelled), notify=told, device="cpu")
     first = found.issues[0]
     assert (first.path, first.split, first.rank) == ("test/stripes/moved.png", "test", 1)
     assert (first.label, first.suggested) == ("stripes", "circle")
@@ -224,13 +223,13 @@ def test_audit_and_probe_run_the_network_once(
 ) -> None:
     monkeypatch.setenv("PODIUM_CACHE", str(tmp_path / "cache"))
     index = build_index(pictures)
-    told: list[tuple[int, int]] = []
-    first = embed(index, progress=lambda *step: told.append(step))
+    told = Steps()
+    first = embed(index, notify=told)
     assert first.shape[0] == 135
     assert first.dtype == np.float32
-    assert told[-1] == (135, 135)
+    assert told[-1] == ("features", 135, 135)
     built = build_model(BACKBONE, 3, pretrained=True, pooling="stages")
-    messages: list[str] = []
+    events: list[Event] = []
     features = compute_features(
         built,
         index,
@@ -238,9 +237,10 @@ def test_audit_and_probe_run_the_network_once(
         normalization=(built.mean, built.std),  # type: ignore[arg-type]
         device=torch.device("cpu"),
         precision="fp32",
-        notify=lambda event: messages.append(event.text),
+        notify=events.append,
     )
-    assert messages[-1].endswith("from the cache")
+    assert isinstance(events[-1], Message)
+    assert events[-1].text.endswith("from the cache")
     n = len(index.splits["train"])
     assert np.array_equal(features["train"].values.numpy(), first[:n])
     assert np.array_equal(embed(index), first)

@@ -28,7 +28,7 @@ from podium.data.pixels import CachedPixels, PixelFile, PixelWriter, file_bytes
 from podium.data.transforms import Flip, eval_transform, source_size, train_transform
 from podium.errors import UnreadableImageError
 from podium.runtime.device import Device, choose_workers
-from podium.runtime.events import Event
+from podium.runtime.events import CacheProgress, Event, Message, WarningMessage
 from tests.conftest import StopAfter
 
 SIZES = {"train": 32, "valid": 32}
@@ -45,8 +45,8 @@ class Told(list[Event]):
     def __call__(self, event: Event) -> None:
         self.append(event)
 
-    def texts(self, kind: str) -> str:
-        return "\n".join(event.text for event in self if event.kind == kind)
+    def texts(self, kind: type[Message] = Message) -> str:
+        return "\n".join(event.text for event in self if isinstance(event, kind))
 
 
 def build(index: DataIndex, folder: Path, **options: Any) -> tuple[dict[str, CachedPixels], Told]:
@@ -92,9 +92,9 @@ def test_it_holds_what_the_files_hold_and_is_built_once(
     found, told = build(index, tmp_path)
     check(index, found)
     assert len(count_decoding) == 72 + 27
-    assert "keeps 72 decoded images of 32 px" in told.texts("message")
-    steps = [event for event in told if event.kind == "cache"]
-    assert steps[-1].step == steps[-1].total == 27
+    assert "keeps 72 decoded images of 32 px" in told.texts()
+    steps = [event for event in told if isinstance(event, CacheProgress)]
+    assert steps[-1].done == steps[-1].total == 27
     again, told = build(index, tmp_path)
     check(index, again)
     assert len(count_decoding) == 72 + 27
@@ -178,9 +178,10 @@ KILLED = """
     from pathlib import Path
     from podium.data.cache import cache_pixels
     from podium.data.index import build_index
+    from podium.runtime.events import CacheProgress
 
     def notify(event):
-        if event.kind == "cache" and event.step >= {step}:
+        if isinstance(event, CacheProgress) and event.done >= {step}:
             os.kill(os.getpid(), signal.SIGKILL)
 
     cache_pixels(build_index({root!r}), {sizes!r}, limit=1, notify=notify,
@@ -282,8 +283,8 @@ def test_the_limit_streams_with_a_remedy_and_zero_never_caches(
 ) -> None:
     found, told = build(index, tmp_path, limit=0.0001)
     assert not found
-    assert "--cache-limit is 0.0001 GB" in told.texts("warning")
-    assert "With --cache-limit 1" in told.texts("warning")
+    assert "--cache-limit is 0.0001 GB" in told.texts(WarningMessage)
+    assert "With --cache-limit 1" in told.texts(WarningMessage)
     found, told = build(index, tmp_path, limit=0)
     assert not found
     assert not told
@@ -307,8 +308,8 @@ def test_a_folder_that_cannot_be_written_streams(index: DataIndex, tmp_path: Pat
     (tmp_path / "file").write_text("in the way")
     found, told = build(index, tmp_path / "file" / "pixels")
     assert not found
-    assert "cannot be kept" in told.texts("warning")
-    assert "PODIUM_CACHE" in told.texts("warning")
+    assert "cannot be kept" in told.texts(WarningMessage)
+    assert "PODIUM_CACHE" in told.texts(WarningMessage)
 
 
 def test_a_folder_that_may_only_be_read_is_read(
@@ -326,7 +327,7 @@ def test_a_folder_that_may_only_be_read_is_read(
     assert not told
     found, told = build(index, tmp_path, sizes={"train": 40})
     assert not found
-    assert "Read-only file system" in told.texts("warning")
+    assert "Read-only file system" in told.texts(WarningMessage)
 
 
 def test_a_full_disk_streams_and_is_not_left_full(
@@ -343,14 +344,14 @@ def test_a_full_disk_streams_and_is_not_left_full(
     monkeypatch.setattr(PixelWriter, "write", write)
     found, told = build(index, tmp_path)
     assert not found
-    assert "No space left on device" in told.texts("warning")
+    assert "No space left on device" in told.texts(WarningMessage)
     assert not list(tmp_path.glob("*.p*"))
     monkeypatch.undo()
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     found, told = build(index, tmp_path)
     assert not found
-    assert "0.00 GB are free" in told.texts("warning")
+    assert "0.00 GB are free" in told.texts(WarningMessage)
 
 
 @pytest.mark.parametrize("harm", ["vanished", "changed", "damaged"])

@@ -29,7 +29,8 @@ from podium.data import fetch as fetch_module
 from podium.data.fetch import DATASETS, KnownDataset, cache_root, fetch, resolve_data
 from podium.data.index import build_index
 from podium.errors import ConfigError, DataError
-from tests.conftest import write_pictures
+from podium.runtime.events import Event, Progress
+from tests.conftest import Steps, write_pictures
 
 COUNTS = {"train": 4, "valid": 2, "test": 3}
 
@@ -123,8 +124,8 @@ def test_fetched_checked_and_in_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Path, prefix: str
 ) -> None:
     hub = Hub(monkeypatch, zipped(source, tmp_path / "big.zip", prefix))
-    told: list[tuple[str, int, int]] = []
-    folder = fetch("small", progress=lambda *what: told.append(what))
+    told = Steps()
+    folder = fetch("small", notify=told)
     assert folder == tmp_path / "cache" / "data" / "small"
     assert len(build_index(folder).splits["train"]) == 12
     for path in source.rglob("*.png"):
@@ -204,12 +205,12 @@ def test_an_interrupted_unpacking_is_done_again(
 ) -> None:
     hub = Hub(monkeypatch, zipped(source, tmp_path / "big.zip"))
 
-    def stop(what: str, done: int, total: int) -> None:
-        if what == "unpack":
+    def stop(event: Event) -> None:
+        if isinstance(event, Progress) and event.what == "unpack":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fetch("small", progress=stop)
+        fetch("small", notify=stop)
     place = tmp_path / "cache" / "data"
     assert not (place / "small").exists()
     stale = place / ".small.partial" / "train" / "stale" / "x.png"
@@ -582,8 +583,8 @@ def test_the_demo_is_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(synthetic, "make_demo", draw)
     (tmp_path / "demo").mkdir()  # a folder of that name here is not meant
-    told: list[tuple[str, int, int]] = []
-    folder = fetch("demo", progress=lambda *what: told.append(what))
+    told = Steps()
+    folder = fetch("demo", notify=told)
     assert resolve_data("demo") == folder
     assert calls == [folder]
     assert folder.parent == tmp_path / "cache" / "data"

@@ -18,7 +18,8 @@ from podium.data import checking
 from podium.data.images import Stored, decode_with_mode
 from podium.data.index import SPLITS, DataIndex, build_index
 from podium.errors import ConfigError, DataError
-from tests.conftest import write_pictures
+from podium.runtime.events import Event
+from tests.conftest import Steps, write_pictures
 from tests.data.test_images import png_of
 
 THREE = {"train": 4, "valid": 2, "test": 2}
@@ -430,9 +431,9 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
 
 def test_progress_ends_at_the_whole(tmp_path: Path) -> None:
     root = write_pictures(tmp_path, {"train": 30, "valid": 5, "test": 5})
-    seen: list[tuple[int, int]] = []
-    build_index(root, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(50, 120), (100, 120), (120, 120)]
+    seen = Steps()
+    build_index(root, notify=seen)
+    assert seen == [("files", done, 120) for done in (50, 100, 120)]
 
 
 def test_an_interruption_stops_at_once_and_keeps_what_was_checked(
@@ -440,12 +441,12 @@ def test_an_interruption_stops_at_once_and_keeps_what_was_checked(
 ) -> None:
     root, cache = write_pictures(tmp_path / "data", {"train": 100}), tmp_path / "cache"
 
-    def stop(done: int, total: int) -> None:
+    def stop(event: Event) -> None:
         raise KeyboardInterrupt
 
     decoded, threads = Counter(monkeypatch), set(threading.enumerate())
     with pytest.raises(KeyboardInterrupt):
-        build_index(root, cache_folder=cache, progress=stop, workers=1)
+        build_index(root, cache_folder=cache, notify=stop, workers=1)
     before = len(decoded.names)
     assert 50 <= before < 300
     assert set(threading.enumerate()) <= threads

@@ -13,6 +13,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from podium.data.index import build_index
 from podium.data.synthetic import CLASSES, draw_picture, make_demo
 from podium.errors import DataError
+from podium.runtime.events import Event, Progress
+from tests.conftest import Steps
 
 FEW = (3, 2, 2)
 
@@ -41,11 +43,9 @@ def test_more_pictures_leave_the_others_as_they_are(tmp_path: Path) -> None:
 
 
 def test_an_index_finds_all_of_it(tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
+    seen = Steps()
     into = tmp_path / "new" / "demo"
-    root = make_demo(
-        into, per_class=FEW, size=32, progress=lambda done, total: seen.append((done, total))
-    )
+    root = make_demo(into, per_class=FEW, size=32, notify=seen)
     assert root == into
     index = build_index(root)
     assert index.classes == CLASSES
@@ -54,16 +54,16 @@ def test_an_index_finds_all_of_it(tmp_path: Path) -> None:
         assert index.class_counts(split) == dict.fromkeys(CLASSES, count)
     assert (index.notices, index.skipped, index.unreadable) == ((), {}, ())
     assert index.statistics["width"] == index.statistics["height"] == [32, 32, 32]
-    assert seen == [(done, 70) for done in range(1, 71)]
+    assert seen == [("draw", done, 70) for done in range(1, 71)]
 
 
 def test_an_interruption_leaves_nothing(tmp_path: Path) -> None:
-    def stop(done: int, total: int) -> None:
-        if done == 5:
+    def stop(event: Event) -> None:
+        if isinstance(event, Progress) and event.done == 5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        make_demo(tmp_path / "demo", per_class=FEW, progress=stop)
+        make_demo(tmp_path / "demo", per_class=FEW, notify=stop)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -13,7 +13,7 @@ import podium
 from podium.cli.app import main
 from podium.errors import DataError
 from podium.runs.folder import RunFolder
-from podium.runtime.events import Event
+from podium.runtime.events import Event, Message
 from tests.conftest import write_pictures
 
 
@@ -67,7 +67,7 @@ def test_what_is_left_out_is_told(small_run: RunFolder, tmp_path: Path) -> None:
     (root / "circle" / "raw.nef").write_bytes(b"words")
     told: list[Event] = []
     podium.evaluate(small_run, root, device="cpu", workers=0, notify=told.append)
-    said = " ".join(event.text for event in told)
+    said = " ".join(event.text for event in told if isinstance(event, Message))
     assert "left out, unreadable: circle/torn.png" in said
     assert "1 file cannot be read and is left out" in said
     assert "1 *.nef" in said

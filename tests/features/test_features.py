@@ -21,7 +21,7 @@ from podium.features.extract import Backbone
 from podium.features.folding import folded_if_equal
 from podium.features.threads import in_threads
 from podium.models import build_model
-from tests.conftest import StopAfter, device, write_pictures
+from tests.conftest import Steps, StopAfter, device, write_pictures
 
 HALF = (0.5, 0.5, 0.5)
 
@@ -61,13 +61,15 @@ def test_features_are_what_the_classifier_gets(index: DataIndex, view: extract.V
 
 
 def test_what_is_in_the_cache_is_not_computed_again(index: DataIndex, tmp_path: Path) -> None:
-    told: list[int] = []
-    first, computed = backbone().features(index, "train", progress=told.append)
-    assert computed == sum(told) == 72
+    told = Steps()
+    first, computed = backbone().features(index, "train", notify=told)
+    assert computed == 72
+    assert (told[0], told[-1]) == (("features", 0, 72), ("features", 72, 72))
     # another seed changes the classifier alone
-    again, computed = backbone(seed=1).features(index, "train", progress=told.append)
+    told.clear()
+    again, computed = backbone(seed=1).features(index, "train", notify=told)
     assert computed == 0
-    assert sum(told) == 144
+    assert told == [("features", 72, 72)]
     assert np.array_equal(again, first)
     # another size, view or arithmetic is another entry
     for other in (

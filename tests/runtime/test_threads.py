@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -19,7 +20,7 @@ from rich.console import Console
 
 from podium.cli import progress
 from podium.runs.folder import HISTORY_COLUMNS
-from podium.runtime.events import Event
+from podium.runtime.events import BatchDone, EpochDone, EpochStarted, RunStarted
 from podium.runtime.threads import OtherPrograms, in_order, usable_cores
 
 
@@ -161,11 +162,12 @@ def test_the_progress_says_when_the_machine_is_busy(
     monkeypatch.setattr(progress, "usable_cores", lambda: 2)
     monkeypatch.setattr(progress, "LOOK_EVERY", 0.0)
     shown = io.StringIO()
+    cell: Any = {"contender": "one", "seed": 0}
     row = dict.fromkeys(HISTORY_COLUMNS, 1.0)
     with progress.StudyProgress(Console(file=shown, width=200)) as told:
         monkeypatch.setattr(told.others, "cores", lambda: taken)
-        told.notify(Event("run", "a run", total=2, row={"cost": 1}))
-        told.notify(Event("start", step=0, total=5, row={"epoch": 1}))
-        told.notify(Event("batch", step=5, total=5, loss=0.5))
-        told.notify(Event("epoch", total=2, row=row))
+        told.notify(RunStarted("a run", 2, 1, **cell))
+        told.notify(EpochStarted(1, 0, 5, **cell))
+        told.notify(BatchDone(1, 5, 5, 0.5, **cell))
+        told.notify(EpochDone(2, row, **cell))
     assert ("(machine busy: others use 1.5 of 2 cores)" in shown.getvalue()) == said

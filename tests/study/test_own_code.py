@@ -296,7 +296,7 @@ def test_kept_features_of_changed_code_are_not_taken(tmp_path: Path, index: Data
             allow("my_networks", folder)
             work = job(tmp_path / f"run-{name}", index, augmentation="none", epochs=1,
                        freeze="backbone", **settings)  # fmt: skip
-            fit(work, lambda event: told.append(event.text))
+            fit(work, lambda event: told.append(getattr(event, "text", "")))
     kept = [text for text in told if "features of 99 images" in text]
     assert ["from the cache" in text for text in kept] == [False, True, False]
 

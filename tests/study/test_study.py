@@ -12,7 +12,7 @@ import yaml
 from podium.cli.app import main
 from podium.data.index import build_index
 from podium.runs.folder import StudyFolder
-from podium.runtime.events import Event
+from podium.runtime.events import BatchDone, Event
 from podium.statistics.metrics import scores
 from podium.study.study import Study
 from tests.conftest import write_pictures
@@ -72,13 +72,13 @@ def test_pictures_do_not_delay_the_first_step_and_a_kill_before_them_is_mended(
     before = study.folder.read_thumbnails()
     study.folder.thumbnails.unlink()  # as after a kill between a run's end and its pictures
     study.folder.audit_pictures.unlink()
-    seen: dict[str, bool] = {}
+    seen: dict[type, bool] = {}
 
     def notify(event: Event) -> None:
-        seen.setdefault(event.kind, study.folder.thumbnails.is_file())
+        seen.setdefault(type(event), study.folder.thumbnails.is_file())
 
     assert not study.run(notify).failed
-    assert seen["batch"] is False
+    assert seen[BatchDone] is False
     assert study.folder.read_thumbnails() == before
     assert study.folder.audit_pictures.is_file()
 

@@ -19,7 +19,14 @@ import podium.training.loop
 from podium.config.settings import Machine
 from podium.data.index import DataIndex, build_index
 from podium.errors import ConfigError, StorageError, TrainingError, UnreadableImageError
-from podium.runtime.events import Event, silent
+from podium.runtime.events import (
+    BatchDone,
+    EpochDone,
+    EpochStarted,
+    Event,
+    WarningMessage,
+    silent,
+)
 from podium.runtime.files import atomic_write
 from podium.runtime.spawn import Place, runs_again
 from podium.training.checkpoint import read_checkpoint
@@ -53,16 +60,16 @@ def test_a_killed_worker_costs_time_alone(straight: Job, index: DataIndex, tmp_p
 
     def notify(event: Event) -> None:
         told.append(event)
-        if event.kind == "batch" and event.step == 2:
+        if isinstance(event, BatchDone) and event.step == 2:
             for child in multiprocessing.active_children():
                 child.kill()
 
     fit(made, notify)
     assert weights(made) == weights(straight)
     assert timeless(made) == timeless(straight)
-    (warning,) = [event.text for event in told if event.kind == "warning"]
+    (warning,) = [event.text for event in told if isinstance(event, WarningMessage)]
     assert "decodes images is gone" in warning
-    starts = [event.step for event in told if event.kind == "start"]
+    starts = [event.step for event in told if isinstance(event, EpochStarted)]
     assert starts[0] == 0
     assert starts[1] >= 1, "no step that was saved is taken again"
 
@@ -125,12 +132,12 @@ def test_an_image_that_vanishes_costs_no_step(
 
     def notify(event: Event) -> None:
         told.append(event)
-        if event.kind == "epoch":
+        if isinstance(event, EpochDone):
             lost.unlink()
 
     with pytest.raises(UnreadableImageError, match=r"train/circle/3\.png"):
         fit(made, notify)
-    done = [event.step for event in told if event.kind == "batch"][-1]
+    done = [event.step for event in told if isinstance(event, BatchDone)][-1]
     under_way = read_checkpoint(made.folder.last)["epoch_under_way"][0]
     assert under_way == (done if done < 5 else 0), "the steps before it are kept"
     lost.write_bytes(content)
@@ -151,7 +158,7 @@ def test_a_validation_image_that_vanishes_costs_no_step(pictures: Path, tmp_path
     lost.write_bytes(content)
     told: list[Event] = []
     fit(made, told.append)
-    assert [event.step for event in told if event.kind == "start"] == [5, 0]
+    assert [event.step for event in told if isinstance(event, EpochStarted)] == [5, 0]
 
 
 def test_a_stop_while_validating_takes_no_step_again(
@@ -162,7 +169,7 @@ def test_a_stop_while_validating_takes_no_step_again(
         fit(made, silent, StopAfter(6))  # 5 steps, then the first batch of validation images
     told: list[Event] = []
     fit(made, told.append)
-    assert [event.step for event in told if event.kind == "start"] == [5, 0]
+    assert [event.step for event in told if isinstance(event, EpochStarted)] == [5, 0]
     assert weights(made) == weights(straight)
     assert timeless(made) == timeless(straight)
 

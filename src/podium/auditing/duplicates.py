@@ -25,7 +25,7 @@ in two liveries, 0.89) become frequent.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -34,6 +34,7 @@ import scipy  # its parts load when they are first used
 
 from podium.auditing.evidence import Evidence
 from podium.auditing.similarity import greys, is_blank, similarity
+from podium.runtime.events import AuditProgress, Notify, silent
 
 __all__ = [
     "MAX_DISTANCE",
@@ -98,14 +99,14 @@ def close_pairs(
 def near_pairs(
     thumbs: Bytes,
     labels: Sequence[str] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    notify: Notify = silent,
 ) -> tuple[list[tuple[str, int, int, int, float]], int]:
     """The near-duplicates among pictures of which no two have the same pixels.
 
     Args:
         thumbs: uint8, (n, THUMB, THUMB, 3).
         labels: the class of each; None: all are of one kind.
-        progress: called with (candidates compared, candidates in all).
+        notify: told how many candidates are compared.
 
     Returns:
         `(pairs, look_alikes)`: (`near` or `mirrored`, i, j, bits of 64, similarity up to 1) with
@@ -113,7 +114,7 @@ def near_pairs(
         unrelated pictures of this set can be (see `podium.auditing.evidence`).
     """
     kinds = np.unique(labels or [""] * len(thumbs), return_inverse=True)[1].astype(np.int64)
-    found = [_alike(thumbs, mirrored, progress) for mirrored in (False, True)]
+    found = [_alike(thumbs, mirrored, notify) for mirrored in (False, True)]
     if not sum(map(len, found)):
         return [], 0
     evidence = Evidence(thumbs, kinds)
@@ -135,9 +136,7 @@ def near_pairs(
     return [best[key] for key in sorted(best)], len(look_alikes - best.keys())
 
 
-def _alike(
-    thumbs: Bytes, mirrored: bool, progress: Callable[[int, int], None] | None
-) -> npt.NDArray[np.float64]:
+def _alike(thumbs: Bytes, mirrored: bool, notify: Notify) -> npt.NDArray[np.float64]:
     """Pairs of near hashes that are similar enough: rows of i, j, bits, similarity."""
     hashes, turned = perceptual_hashes(thumbs)
     pairs = close_pairs(hashes, turned if mirrored else hashes, MAX_DISTANCE)
@@ -150,9 +149,8 @@ def _alike(
         alike = similarity(first, second[:, :, ::-1] if mirrored else second)
         close = alike >= MIN_SIMILARITY
         found.append(np.column_stack([part[close], alike[close]]))
-        if progress is not None:
-            done = min(start + 2048, len(pairs)) + mirrored * len(pairs)
-            progress(done, 2 * len(pairs))
+        done = min(start + 2048, len(pairs)) + mirrored * len(pairs)
+        notify(AuditProgress("pairs", done, 2 * len(pairs)))
     return np.concatenate(found)
 
 

@@ -7,8 +7,6 @@ whichever of the two comes first computes them, and the other one reads them fro
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 
@@ -17,6 +15,7 @@ from podium.data.index import DataIndex
 from podium.features.extract import Backbone
 from podium.models import build_model
 from podium.runtime.device import choose_device, choose_precision
+from podium.runtime.events import Notify, of_part, silent
 
 __all__ = ["BACKBONE", "embed"]
 
@@ -28,14 +27,14 @@ def embed(
     index: DataIndex,
     *,
     device: str = "auto",
-    progress: Callable[[int, int], None] | None = None,
+    notify: Notify = silent,
 ) -> npt.NDArray[np.float32]:
     """Features of every image of every split, from the cache or computed now.
 
     Args:
         index: the images.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
-        progress: called with (images done, images in all).
+        notify: told how many images are done.
 
     Returns:
         float32 of shape (n, d): the splits one after the other, each in its own order.
@@ -55,18 +54,13 @@ def embed(
         device=chosen.torch,
     )
     total, done = sum(len(split) for split in index.splits.values()), 0
-
-    def tell(images: int) -> None:
-        nonlocal done
-        done += images
-        if progress is not None:
-            progress(done, total)
-
     found = []
     for split in index.splits:
         precision = "fp32"
         if split == "train":
             wanted, _ = choose_precision(machine, chosen, built.module, built.image_size)
             precision, _ = backbone.precision_for(index, split, wanted)
-        found.append(backbone.features(index, split, precision=precision, progress=tell)[0])
+        tell = of_part(notify, done, total)
+        found.append(backbone.features(index, split, precision=precision, notify=tell)[0])
+        done += len(found[-1])
     return np.concatenate(found)

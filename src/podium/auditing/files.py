@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +13,7 @@ from podium.auditing.record import Oddity, OddKind
 from podium.auditing.similarity import THUMB, is_blank, is_grey, small_rgb
 from podium.data.index import DataIndex
 from podium.errors import UnreadableImageError
+from podium.runtime.events import AuditProgress, Notify, silent
 from podium.runtime.threads import in_order
 
 __all__ = ["EXTREME", "TINY", "Looks", "look_at_all", "odd_files"]
@@ -52,14 +52,14 @@ def look_at_all(
     index: DataIndex,
     *,
     workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    notify: Notify = silent,
 ) -> Looks:
     """Decode every picture once, in threads; holds 3 KB a picture.
 
     Args:
         index: the folder.
         workers: threads; empty: one a core.
-        progress: called with (pictures seen, pictures in all).
+        notify: told how many pictures were seen.
     """
     paths = [path for split in index.splits.values() for path in split.paths]
     thumbs = np.zeros((len(paths), THUMB, THUMB, 3), dtype=np.uint8)
@@ -79,8 +79,8 @@ def look_at_all(
 
     with contextlib.closing(in_order(look, range(len(paths)), threads=workers)) as seen:
         for done, _ in enumerate(seen, 1):
-            if progress is not None and (done % 100 == 0 or done == len(paths)):
-                progress(done, len(paths))
+            if done % 100 == 0 or done == len(paths):
+                notify(AuditProgress("images", done, len(paths)))
     return Looks(
         paths=tuple(paths),
         splits=tuple(name for name, split in index.splits.items() for _ in split.paths),

@@ -32,7 +32,7 @@ their class. So the estimate counts odd pictures, too, and misses mistakes betwe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +43,7 @@ from scipy.special import expit, log_softmax, logit
 
 from podium.auditing.record import LEAST_ACCURACY, LabelFindings, LabelIssue
 from podium.data.index import DataIndex
+from podium.runtime.events import AuditProgress, Event, Notify, Progress, silent
 
 __all__ = [
     "FOLDS",
@@ -61,8 +62,6 @@ __all__ = [
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-Progress = Callable[[str, int, int], None]
-
 FOLDS = 5
 """Folds of the cross-validation, and the fewest images that a class needs to be judged."""
 
@@ -101,7 +100,7 @@ def find_label_issues(
     index: DataIndex,
     *,
     groups: Sequence[int] | None = None,
-    progress: Progress | None = None,
+    notify: Notify = silent,
     device: str = "auto",
 ) -> LabelFindings:
     """Name the images whose label is likely wrong, in all splits together.
@@ -110,7 +109,7 @@ def find_label_issues(
         index: the images.
         groups: a number for each image, split after split; images with the same number are
             duplicates and never in different folds. Empty: no image has a duplicate.
-        progress: called with (`labels`, images seen, images in all).
+        notify: told how many images were seen.
         device: where the network runs: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
 
     Returns:
@@ -140,11 +139,12 @@ def find_label_issues(
         )
     from podium.auditing.embed import embed  # loads torch
 
-    def tell(done: int, total: int) -> None:
-        if progress is not None:
-            progress("labels", done, total)
+    def tell(event: Event) -> None:
+        if isinstance(event, Progress):
+            event = AuditProgress("labels", event.done, event.total)
+        notify(event)
 
-    features = standardised(embed(index, device=device, progress=tell))
+    features = standardised(embed(index, device=device, notify=tell))
     rows = np.flatnonzero(np.isin(labels, judged))
     suspects = find_suspects(
         features[rows], np.searchsorted(judged, labels[rows]).astype(np.int64), units[rows]

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +26,11 @@ from podium.auditing.record import (
 from podium.data.index import DataIndex, build_index
 from podium.data.source import Source
 from podium.runtime.cache import cache_root
+from podium.runtime.events import Notify, silent
 from podium.runtime.files import read_json
 
 __all__ = ["audit_images"]
 
-Progress = Callable[[str, int, int], None]
 KINDS: tuple[PairKind, ...] = ("same_file", "same_pixels", "near", "mirrored")
 
 
@@ -44,7 +43,7 @@ def audit_images(
     test_fraction: float = 0.1,
     cache_folder: Path | None = None,
     workers: int | None = None,
-    progress: Progress | None = None,
+    notify: Notify = silent,
 ) -> Audit:
     """Look at every picture of a folder, before or after a study.
 
@@ -59,8 +58,7 @@ def audit_images(
         test_fraction: the same.
         cache_folder: where to remember the audit; empty: Podium's cache.
         workers: threads that decode; empty: one a core.
-        progress: called with (`files`, `images`, `pairs` or what the search for labels tells,
-            done, in all).
+        notify: told how many of `files`, `images`, `pairs` and `labels` are done.
 
     Raises:
         ConfigError: a fraction is out of range.
@@ -75,7 +73,7 @@ def audit_images(
             valid_fraction=valid_fraction,
             test_fraction=test_fraction,
             workers=workers,
-            progress=_part("files", progress),
+            notify=notify,
         )
     settings: dict[str, Any] = {
         "max_distance": duplicates.MAX_DISTANCE,
@@ -92,13 +90,13 @@ def audit_images(
         return known
 
     seconds = {"files": time.perf_counter() - began}
-    looks = look_at_all(index, workers=workers, progress=_part("images", progress))
+    looks = look_at_all(index, workers=workers, notify=notify)
     seconds["images"] = time.perf_counter() - began - sum(seconds.values())
-    pairs, look_alikes = _all_pairs(index, looks, _part("pairs", progress))
+    pairs, look_alikes = _all_pairs(index, looks, notify)
     groups = components(len(looks.paths), [(i, j) for _, i, j, _, _ in pairs])
     oddities, grey = odd_files(index, looks)
     seconds["pairs"] = time.perf_counter() - began - sum(seconds.values())
-    findings = _labels(index, looks, groups, progress) if labels else None
+    findings = _labels(index, looks, groups, notify) if labels else None
     seconds["labels"] = time.perf_counter() - began - sum(seconds.values())
     seconds["total"] = time.perf_counter() - began
     audit = Audit(
@@ -125,12 +123,6 @@ def audit_images(
     return audit
 
 
-def _part(name: str, progress: Progress | None) -> Callable[[int, int], None] | None:
-    if progress is None:
-        return None
-    return lambda done, total: progress(name, done, total)
-
-
 def _place(index: DataIndex, settings: dict[str, Any], folder: Path | None) -> Path:
     # What cannot be read is not in the fingerprint, but it is in the audit.
     key = json.dumps([FORMAT, index.fingerprint, index.unreadable, index.skipped, settings])
@@ -149,7 +141,7 @@ def _known(place: Path, index: DataIndex) -> Audit | None:
 
 
 def _all_pairs(
-    index: DataIndex, looks: Looks, progress: Callable[[int, int], None] | None
+    index: DataIndex, looks: Looks, notify: Notify
 ) -> tuple[list[tuple[PairKind, int, int, int, float]], int]:
     """(kind, i, j, bits, similarity), each pair of pictures once, as the strictest kind.
 
@@ -170,7 +162,7 @@ def _all_pairs(
     groups = list(copies.values())
     single = np.asarray([group[0] for group in groups])
     labels = [looks.labels[at] for at in single]
-    near_ones, look_alikes = near_pairs(looks.thumbs[single], labels, progress)
+    near_ones, look_alikes = near_pairs(looks.thumbs[single], labels, notify)
     for near, a, b, bits, alike in near_ones:
         first, second = groups[a], groups[b]
         for i, j in {(first[0], j) for j in second} | {(i, second[0]) for i in first}:
@@ -201,7 +193,7 @@ def _seriousness(pair: DuplicatePair) -> tuple[Any, ...]:
 
 
 def _labels(
-    index: DataIndex, looks: Looks, groups: list[list[int]], progress: Progress | None
+    index: DataIndex, looks: Looks, groups: list[list[int]], notify: Notify
 ) -> LabelFindings:
     from podium.auditing.labels import find_label_issues  # loads torch
 
@@ -210,4 +202,4 @@ def _labels(
     for group in groups:
         for at in group:
             numbers[at] = group[0]
-    return find_label_issues(index, groups=numbers, progress=progress)
+    return find_label_issues(index, groups=numbers, notify=notify)

@@ -25,7 +25,7 @@ def data_fetch(
     from podium.data.fetch import fetch
 
     with bars() as tell:
-        folder = fetch(name, source=source, into=into, progress=tell)
+        folder = fetch(name, source=source, into=into, notify=tell)
     out.print(f"Images: {folder}", highlight=False, markup=False)
 
 

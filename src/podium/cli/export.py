@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from podium.cli.terminal import err, out, plain
+from podium.runtime.events import Event, Message
 
 if TYPE_CHECKING:
     from podium.deploy.export.run import Exports
@@ -66,6 +67,11 @@ def export(
             highlight=False,
         )
     with err.status("Exporting") as status:
+
+        def tell(event: Event) -> None:
+            if isinstance(event, Message):
+                status.update(plain(event.text))
+
         found = export_run(
             run_path,
             wanted,
@@ -75,7 +81,7 @@ def export(
             data=data,
             to=to,
             rounds=rounds,
-            progress=lambda told: status.update(plain(told)),
+            notify=tell,
         )
     _table(found)
     for line in _notes(found):

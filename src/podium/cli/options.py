@@ -27,6 +27,7 @@ __all__ = [
     "SetOption",
     "SizeOption",
     "TensorBoardOption",
+    "TrackerOption",
     "WorkersOption",
 ]
 
@@ -74,7 +75,19 @@ CheckpointOption = Annotated[
 ]
 
 
-TensorBoardOption = Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard logs.")]
+TensorBoardOption = Annotated[
+    bool, typer.Option("--tensorboard", help="Short for --tracker tensorboard.")
+]
+
+
+TrackerOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tracker",
+        metavar="NAME",
+        help="Follow the trainings: tensorboard, mlflow, or module:Class; repeat it for several.",
+    ),
+]
 
 
 AuditOption = Annotated[
@@ -120,6 +133,7 @@ def _machine(
     cache_limit: float,
     checkpoint_every: float,
     tensorboard: bool,
+    trackers: list[str] | None = None,
 ) -> dict[str, Any]:
     return {
         "device": device,
@@ -129,4 +143,5 @@ def _machine(
         "cache_limit": cache_limit,
         "checkpoint_every": checkpoint_every,
         "tensorboard": tensorboard,
+        "trackers": tuple(trackers or ()),
     }

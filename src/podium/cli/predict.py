@@ -18,11 +18,11 @@ from rich.table import Table
 
 from podium.cli.terminal import bars, err, out, plain, write_data
 from podium.errors import ConfigError
+from podium.runtime.events import Event, Message, Progress
 
 if TYPE_CHECKING:
     from podium.deploy.predict.files import FilePrediction
     from podium.deploy.predict.sources import Sources
-    from podium.runtime.events import Event
 
 __all__ = ["app"]
 
@@ -164,7 +164,7 @@ def _watched(
     total = sum(1 for _ in Sources(paths, sources.leave_out))
     with bars() as tell:
         for done, one in enumerate(found, start=1):
-            tell("pictures", done, total)
+            tell(Progress("pictures", done, total))
             yield one
 
 
@@ -314,8 +314,9 @@ def explain(
 
     def notify(event: Event) -> None:
         nonlocal warned
-        warned += 1
-        err.print(event.text, style="yellow", highlight=False, markup=False)
+        if isinstance(event, Message):
+            warned += 1
+            err.print(event.text, style="yellow", highlight=False, markup=False)
 
     try:
         with err.status("Looking where the models looked"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import TracebackType
 
 from rich.console import Console
@@ -11,7 +12,7 @@ from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
+    Progress as Bars,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -19,7 +20,24 @@ from rich.progress import (
 )
 
 from podium.runs.folder import HISTORY_COLUMNS
-from podium.runtime.events import Event
+from podium.runtime.events import (
+    AuditProgress,
+    BatchDone,
+    CacheProgress,
+    EpochDone,
+    EpochStarted,
+    EvaluateProgress,
+    Event,
+    IndexProgress,
+    Message,
+    Progress,
+    RunDone,
+    RunEvent,
+    RunFailed,
+    RunStarted,
+    StudyStarted,
+    WarningMessage,
+)
 from podium.runtime.threads import OtherPrograms, usable_cores
 
 __all__ = ["StudyProgress"]
@@ -29,15 +47,27 @@ LOOK_EVERY = 10.0  # seconds between two looks at what else the machine does
 BUSY = 0.2  # share of the cores that other programs use, from which on that is said
 
 
-class StudyProgress:
-    """A context manager whose `notify` takes a study's events.
+@dataclass
+class _Shown:
+    """A run that is under way, as far as it is shown."""
 
-    On a terminal three bars move; elsewhere (a log, CI) there is one line an epoch.
+    title: str
+    epochs: int
+    cost: float
+    epoch: int = 1
+    part: float = 0.0
+    """Of its epochs, 0 to 1."""
+
+
+class StudyProgress:
+    """A context manager whose `notify` takes a study's events; its runs may be mixed.
+
+    On a terminal bars move; elsewhere (a log, CI) there is one line an epoch.
     """
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.progress = Progress(
+        self.bars = Bars(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
@@ -51,13 +81,12 @@ class StudyProgress:
             expand=True,
         )
         self.tasks: dict[str, TaskID] = {}
-        self.title = ""
-        self.epochs = self.epoch = 0
-        self.cost = self.spent = 0.0
+        self.runs: dict[tuple[str | None, int | None], _Shown] = {}
+        self.total = self.spent = 0.0
         self.others, self.looked, self.busy = OtherPrograms(), time.monotonic(), ""
 
     def __enter__(self) -> StudyProgress:
-        self.progress.start()
+        self.bars.start()
         return self
 
     def __exit__(
@@ -66,59 +95,107 @@ class StudyProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.progress.stop()
+        self.bars.stop()
 
     def notify(self, event: Event) -> None:
         """Show one event."""
-        handler = getattr(self, f"_{event.kind}", None)
-        if handler is not None:
-            handler(event)
+        match event:
+            case WarningMessage() | RunFailed():
+                self._warn(event.text)
+            case Message(text):
+                self.console.print(
+                    f"  {escape(text)}", style="dim", highlight=False, soft_wrap=True
+                )
+            case EvaluateProgress(what):
+                self._set(self._bar("batch", event), f"Predicting {what}", event.done, event.total)
+            case Progress():
+                self._step(event)
+            case StudyStarted():
+                self.total = event.cost
+                if event.cost:
+                    self._set("study", "Study", 0, 100, "%")
+            case RunStarted():
+                self._run_started(event)
+        if isinstance(event, RunEvent) and (run := self.runs.get(_cell(event))):
+            self._of_run(event, run)
 
     def _set(self, name: str, description: str, done: float, total: float, note: str = "") -> None:
         values = {"completed": done, "total": total, "description": description, "note": note}
         if name in self.tasks:
-            self.progress.update(self.tasks[name], **values)  # type: ignore[arg-type]
+            self.bars.update(self.tasks[name], **values)  # type: ignore[arg-type]
         else:
-            self.tasks[name] = self.progress.add_task(**values)  # type: ignore[arg-type]
+            self.tasks[name] = self.bars.add_task(**values)  # type: ignore[arg-type]
 
     def _forget(self, *names: str) -> None:
         for name in names:
             if name in self.tasks:
-                self.progress.remove_task(self.tasks.pop(name))
+                self.bars.remove_task(self.tasks.pop(name))
 
-    def _index(self, event: Event) -> None:
-        self._set("index", "Checking images", event.step, event.total)
-        if event.step >= event.total:
-            self._forget("index")
+    def _bar(self, name: str, event: Event) -> str:
+        """The name of a bar of the event's run."""
+        return f"{name} {_cell(event)}"
 
-    def _audit(self, event: Event) -> None:
-        self._set("audit", f"Audit: {event.text}", event.step, event.total)
-        if event.step >= event.total:
-            self._forget("audit")
+    def _title(self, run: _Shown, text: str) -> str:
+        """A text of a run, with its title where several are under way."""
+        return text if len(self.runs) == 1 else f"{escape(run.title)}: {text}"
 
-    def _cache(self, event: Event) -> None:
-        self._set("cache", f"Decoding images, {event.text}", event.step, event.total)
-        if event.step >= event.total:
-            self._forget("cache")
+    def _warn(self, text: str) -> None:
+        self.console.print(f"[yellow]![/yellow] {escape(text)}", highlight=False, soft_wrap=True)
 
-    def _study(self, event: Event) -> None:
-        self.total = event.total
-        if event.total:
-            self._set("study", "Study", 0, 100, "%")
+    def _step(self, event: Progress) -> None:
+        match event:
+            case IndexProgress():
+                name, text = "index", "Checking images"
+            case AuditProgress(what):
+                name, text = "audit", f"Audit: {what}"
+            case CacheProgress(what):
+                name, text = self._bar("cache", event), f"Decoding images, {what}"
+            case _:
+                name, text = event.what, event.what.capitalize()
+        self._set(name, text, event.done, event.total)
+        if event.done >= event.total:
+            self._forget(name)
 
-    def _run(self, event: Event) -> None:
-        self.spent += self.cost
-        self.cost = event.row["cost"]
-        self.title, self.epochs, self.epoch = event.text, event.total, 1
-        self.console.print(f"[bold]{escape(event.text)}[/bold]")
-        self._forget("run", "batch")
-        self._set("run", "Epochs", 0, event.total)
+    def _run_started(self, event: RunStarted) -> None:
+        self.runs[_cell(event)] = _Shown(event.title, event.epochs, event.cost)
+        self.console.print(f"[bold]{escape(event.title)}[/bold]")
+        self._forget(self._bar("run", event), self._bar("batch", event))
+        self._set(self._bar("run", event), "Epochs", 0, event.epochs)
 
-    def _start(self, event: Event) -> None:
-        self.epoch = int(event.row["epoch"])
-        self._forget("batch")
-        self._set("run", "Epochs", self.epoch - 1, self.epochs)
-        self._set("batch", f"Epoch {self.epoch}", event.step, event.total)
+    def _of_run(self, event: RunEvent, run: _Shown) -> None:
+        bar, steps = self._bar("run", event), self._bar("batch", event)
+        match event:
+            case EpochStarted(epoch):
+                run.epoch = epoch
+                self._forget(steps)
+                self._set(bar, self._title(run, "Epochs"), epoch - 1, run.epochs)
+                self._set(steps, f"Epoch {epoch}", event.step, event.steps)
+            case BatchDone(epoch, step):
+                self._look_at_others()
+                note = f"loss {event.loss:.3f}"
+                note += f"  [yellow]{self.busy}[/yellow]" if self.busy else ""
+                self._set(steps, f"Epoch {epoch}", step, event.steps, note)
+                run.part = (epoch - 1 + step / event.steps) / run.epochs
+                self._set_study()
+            case EpochDone():
+                self._set(bar, self._title(run, "Epochs"), event.row["epoch"], event.epochs)
+                self._tell_epoch(event, run)
+            case RunDone():
+                scores = event.scores
+                text = (
+                    f"best epoch: valid {100 * scores['valid_accuracy']:.1f} %, "
+                    f"test {100 * scores['test_accuracy']:.1f} %  {_metric_words(scores)}"
+                )
+                self.console.print(f"  {self._title(run, text.rstrip())}", highlight=False)
+        if isinstance(event, RunDone | RunFailed):
+            self._forget(bar, steps)
+            self.spent += run.cost
+            del self.runs[_cell(event)]
+
+    def _set_study(self) -> None:
+        if "study" in self.tasks:
+            spent = self.spent + sum(run.cost * run.part for run in self.runs.values())
+            self._set("study", "Study", round(100 * spent / max(self.total, 1), 1), 100, "%")
 
     def _look_at_others(self) -> None:
         """Note it where other programs take the cores: a slow training is then explained."""
@@ -129,55 +206,34 @@ class StudyProgress:
         busy = taken >= BUSY * cores
         self.busy = f"machine busy: others use {taken:.1f} of {cores} cores" if busy else ""
 
-    def _batch(self, event: Event) -> None:
-        self._look_at_others()
-        note = f"loss {event.loss:.3f}" + (f"  [yellow]{self.busy}[/yellow]" if self.busy else "")
-        self._set("batch", f"Epoch {self.epoch}", event.step, event.total, note)
-        part = (self.epoch - 1 + event.step / event.total) / self.epochs
-        if "study" in self.tasks:
-            done = 100 * (self.spent + self.cost * part) / max(self.total, 1)
-            self._set("study", "Study", round(done, 1), 100, "%")
-
-    def _epoch(self, event: Event) -> None:
+    def _tell_epoch(self, event: EpochDone, run: _Shown) -> None:
         row = event.row
-        self._set("run", "Epochs", row["epoch"], event.total)
-        self.console.print(
-            f"  epoch {row['epoch']:>3.0f}/{event.total}  lr {row['lr']:.0e}  "
+        text = (
+            f"epoch {row['epoch']:>3.0f}/{event.epochs}  lr {row['lr']:.0e}  "
             f"loss {row['train_loss']:.3f}  train {100 * row['train_accuracy']:5.1f} %  "
             f"valid {100 * row['valid_accuracy']:5.1f} %  {_metric_words(row)}"
             f"{row['seconds']:.1f} s  {row['images_per_second']:.0f} img/s"
+        )
+        self.console.print(
+            f"  {self._title(run, text)}"
             + (f"  [yellow]({self.busy})[/yellow]" if self.busy else ""),
             highlight=False,
             soft_wrap=True,
         )
 
-    def _evaluate(self, event: Event) -> None:
-        self._set("batch", f"Predicting {event.text}", event.step, event.total)
 
-    def _done(self, event: Event) -> None:
-        self.console.print(
-            f"  best epoch: valid {100 * event.row['valid_accuracy']:.1f} %, "
-            f"test {100 * event.row['test_accuracy']:.1f} %  {_metric_words(event.row)}".rstrip(),
-            highlight=False,
-        )
-        self._forget("run", "batch")
-
-    def _message(self, event: Event) -> None:
-        self.console.print(f"  {escape(event.text)}", style="dim", highlight=False, soft_wrap=True)
-
-    def _warning(self, event: Event) -> None:
-        self.console.print(
-            f"[yellow]![/yellow] {escape(event.text)}", highlight=False, soft_wrap=True
-        )
+def _cell(event: Event) -> tuple[str | None, int | None]:
+    return event.contender, event.seed
 
 
 def _metric_words(row: Mapping[str, float]) -> str:
     """The study's metric, where it is not accuracy, of an epoch or of a whole run."""
     known = {*HISTORY_COLUMNS, "test_accuracy"}
     found = [
-        f"{key.removeprefix('valid_')} {value:.4g}" if key.startswith("valid_")
+        f"{key.removeprefix('valid_')} {value:.4g}"
+        if key.startswith("valid_")
         else f"(test {value:.4g})"
         for key, value in row.items()
         if key not in known and key.startswith(("valid_", "test_"))
-    ]  # fmt: skip
+    ]
     return f"{' '.join(found)}  " if found else ""

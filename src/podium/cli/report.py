@@ -9,6 +9,7 @@ import typer
 
 from podium.cli.options import Lang, LangOption
 from podium.cli.terminal import err, out
+from podium.runtime.events import Event, Progress
 
 __all__ = ["app"]
 
@@ -27,13 +28,16 @@ def report(
     from podium.runs.folder import StudyFolder
 
     with err.status("Writing the report") as status:
+
+        def tell(event: Event) -> None:
+            if isinstance(event, Progress):
+                status.update(f"Writing the report: {event.what}, {event.done} of {event.total}")
+
         result = build_report(
             StudyFolder(study),
             lang=lang.value,
             out=to,
             dpi=dpi,
-            progress=lambda what, done, total: status.update(
-                f"Writing the report: {what}, {done} of {total}"
-            ),
+            notify=tell,
         )
     out.print(f"Report: {result.index}", highlight=False, markup=False)

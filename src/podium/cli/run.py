@@ -27,6 +27,7 @@ from podium.cli.options import (
     SetOption,
     SizeOption,
     TensorBoardOption,
+    TrackerOption,
     WorkersOption,
     _machine,
 )
@@ -56,6 +57,7 @@ def run(
     cache_limit: CacheOption = 16,
     checkpoint_every: CheckpointOption = 300,
     tensorboard: TensorBoardOption = False,
+    tracker: TrackerOption = None,
     audit: AuditOption = True,
     runs: RunsOption = Path("runs"),
     lang: LangOption = Lang.en,
@@ -74,7 +76,7 @@ def run(
     if name is not None:
         settings.append(f"name={name!r}")
     machine = _machine(
-        device, precision, devices, workers, cache_limit, checkpoint_every, tensorboard
+        device, precision, devices, workers, cache_limit, checkpoint_every, tensorboard, tracker
     )
     _run_study(study, data, settings, machine, runs, lang, audit)
 
@@ -119,6 +121,7 @@ def train(
     cache_limit: CacheOption = 16,
     checkpoint_every: CheckpointOption = 300,
     tensorboard: TensorBoardOption = False,
+    tracker: TrackerOption = None,
     audit: AuditOption = True,
     runs: RunsOption = Path("runs"),
     lang: LangOption = Lang.en,
@@ -143,7 +146,7 @@ def train(
         image_size=image_size,
     )
     machine = _machine(
-        device, precision, devices, workers, cache_limit, checkpoint_every, tensorboard
+        device, precision, devices, workers, cache_limit, checkpoint_every, tensorboard, tracker
     )
     _finish(spec, machine, runs, lang, audit)
 

@@ -11,7 +11,7 @@ import codecs
 import io
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.status import Status
 from rich.text import Text
 
-from podium.runtime.events import Event
+from podium.runtime.events import Event, Message, Notify, Progress as Step, RunFailed
 
 __all__ = ["accept_any_text", "bars", "err", "out", "plain", "say", "visible", "write_data"]
 
@@ -111,22 +111,23 @@ def plain(text: str) -> Text:
 
 def say(event: Event) -> None:
     """What is to be known while something runs, for a command that shows no progress."""
-    if event.kind in ("message", "warning"):
+    if isinstance(event, Message | RunFailed):
         err.print(event.text, highlight=False, markup=False)
 
 
 @contextmanager
-def bars() -> Iterator[Callable[[str, int, int], None]]:
-    """A function of (what, done, in all) that moves one bar for each `what` on a terminal."""
+def bars() -> Iterator[Notify]:
+    """A listener that moves one bar on a terminal for each thing whose progress it is told."""
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=err,
         transient=True, disable=not err.is_terminal,
     ) as progress:  # fmt: skip
         tasks: dict[str, TaskID] = {}
 
-        def tell(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = progress.add_task(what.capitalize(), total=total)
-            progress.update(tasks[what], completed=done, total=total)
+        def tell(event: Event) -> None:
+            if isinstance(event, Step):
+                if event.what not in tasks:
+                    tasks[event.what] = progress.add_task(event.what.capitalize())
+                progress.update(tasks[event.what], completed=event.done, total=event.total)
 
         yield tell

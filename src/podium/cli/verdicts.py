@@ -304,7 +304,7 @@ def audit(
         )
     root = resolve_data(data)
     with bars() as tell:
-        found = audit_images(root, labels=labels, workers=workers, progress=tell)
+        found = audit_images(root, labels=labels, workers=workers, notify=tell)
     sections = audit_sections(found, {}, say)
     out.print(sections["headline"], highlight=False, markup=False)
     for text, alarm in sections["findings"]:

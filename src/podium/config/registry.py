@@ -452,4 +452,4 @@ METRICS: Registry[Any] = Registry(
 )  # fmt: skip
 SOURCES: Registry[Any] = Registry("source", ("folder",))
 EXECUTORS: Registry[Any] = Registry("executor")
-TRACKERS: Registry[Any] = Registry("tracker")
+TRACKERS: Registry[Any] = Registry("tracker", ("tensorboard", "mlflow"))

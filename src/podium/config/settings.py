@@ -27,7 +27,7 @@ from pydantic import (
     model_validator,
 )
 
-from podium.config.registry import AUGMENTATIONS, LOSSES, METRICS, MODELS, SOURCES
+from podium.config.registry import AUGMENTATIONS, LOSSES, METRICS, MODELS, SOURCES, TRACKERS
 
 __all__ = ["DataSpec", "Machine", "RunSpec", "StudySpec"]
 
@@ -38,6 +38,7 @@ LossName = Annotated[str, AfterValidator(LOSSES.check), WithJsonSchema(LOSSES.sc
 MetricName = Annotated[str, AfterValidator(METRICS.check), WithJsonSchema(METRICS.schema())]
 Pooling = Literal["own", "stages"]
 ModelName = Annotated[str, AfterValidator(MODELS.check), WithJsonSchema(MODELS.schema())]
+TrackerName = Annotated[str, AfterValidator(TRACKERS.check), WithJsonSchema(TRACKERS.schema())]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -379,7 +380,15 @@ class Machine(_Strict):
     checkpoint_every: float = Field(default=300.0, ge=0, le=1e9)
     """Seconds of training after which the state is saved within an epoch, too; 0: every step."""
     tensorboard: bool = False
-    """Write TensorBoard event files beside the history."""
+    """Write TensorBoard event files beside the history: short for the tracker of that name."""
+    trackers: tuple[TrackerName, ...] = ()
+    """What follows the trainings: `tensorboard`, `mlflow`, or one of your own."""
+
+    @property
+    def tracker_names(self) -> tuple[str, ...]:
+        """Each tracker once, with `tensorboard` where that is set."""
+        short = ("tensorboard",) if self.tensorboard else ()
+        return tuple(dict.fromkeys([*self.trackers, *short]))
 
 
 def _check_name(name: str) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 import stat
 import zipfile
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from podium.errors import DataError
+from podium.runtime.events import Notify, Progress, silent
 
 __all__ = ["unpack"]
 
@@ -16,13 +16,13 @@ MOST_BYTES = 20 * 2**30
 MOST_FILES = 2_000_000
 
 
-def unpack(archive: Path, into: Path, progress: Callable[[int, int], None] | None = None) -> None:
+def unpack(archive: Path, into: Path, notify: Notify = silent) -> None:
     """Unpack a zip into an existing, empty folder.
 
     Args:
         archive: the zip.
         into: where to; nothing is written outside of it.
-        progress: called with (files unpacked, files).
+        notify: told how many files are unpacked.
 
     Raises:
         DataError: it is damaged, too large, or holds links or paths that lead outside.
@@ -40,8 +40,7 @@ def unpack(archive: Path, into: Path, progress: Callable[[int, int], None] | Non
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with packed.open(member) as source, open(target, "wb") as out:
                     shutil.copyfileobj(source, out)
-                if progress is not None:
-                    progress(done, len(members))
+                notify(Progress("unpack", done, len(members)))
     except zipfile.BadZipFile as error:
         raise DataError(f"{archive} is no whole zip file ({error}). Fetch it again.") from None
 

@@ -25,7 +25,14 @@ from podium.data.images import squeeze
 from podium.data.index import DataIndex
 from podium.data.pixels import FORMAT, CachedPixels, PixelFile, file_bytes, writing
 from podium.runtime.cache import cache_root
-from podium.runtime.events import Event, Notify, StopRequest, silent
+from podium.runtime.events import (
+    CacheProgress,
+    Message,
+    Notify,
+    StopRequest,
+    WarningMessage,
+    silent,
+)
 from podium.runtime.threads import in_order
 
 __all__ = ["CachedPixels", "cache_pixels"]
@@ -71,7 +78,7 @@ def cache_pixels(
     try:
         if not all(one.is_there() for one in wanted.values()):
             if needed > limit * 1e9:
-                notify(Event("warning", _too_large(sizes, needed, limit)))
+                notify(WarningMessage(_too_large(sizes, needed, limit)))
                 return {}
             place.mkdir(parents=True, exist_ok=True)
             with _locked(place, notify, stop):
@@ -81,8 +88,7 @@ def cache_pixels(
                         _build(one, place, notify, stop, workers)
     except OSError as error:
         notify(
-            Event(
-                "warning",
+            WarningMessage(
                 f"Decoded images cannot be kept in {place} ({error.strerror or error}): every "
                 "epoch decodes them anew. Free some space, or set PODIUM_CACHE to another folder.",
             )
@@ -147,17 +153,17 @@ def _build(
             with contextlib.closing(in_order(work, chunks, threads=workers)) as results:
                 for number, decoded in enumerate(results):
                     file.write(decoded)
-                    notify(Event("cache", f"{side} px", step=number * CHUNK, total=total))
+                    notify(CacheProgress(f"{side} px", number * CHUNK, total))
                     _refuse_to_go_on(stop)
     except OSError:
         with contextlib.suppress(OSError):
             one.partial.unlink(missing_ok=True)  # a full disk is not left full
         raise
     finally:
-        notify(Event("cache", f"{side} px", step=total, total=total))
+        notify(CacheProgress(f"{side} px", total, total))
     os.replace(one.partial, one.path)
     kept = f"{total:,} decoded images of {side} px, {_gb(one.bytes)}"
-    notify(Event("message", f"keeps {kept}, in {place}"))
+    notify(Message(f"keeps {kept}, in {place}"))
 
 
 def _make_room(place: Path, wanted: Sequence[_Wanted], limit: float) -> None:
@@ -204,7 +210,7 @@ def _locked(place: Path, notify: Notify, stop: StopRequest | None) -> Iterator[N
         except filelock.Timeout:
             _refuse_to_go_on(stop)
             if not told:
-                notify(Event("message", "waits for another podium that decodes images"))
+                notify(Message("waits for another podium that decodes images"))
                 told = True
     try:
         yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from PIL import Image
@@ -16,6 +16,7 @@ from podium.data.listing import Listing
 from podium.data.source import Reader
 from podium.data.words import counted, named, shown
 from podium.errors import DataError, UnreadableImageError
+from podium.runtime.events import IndexProgress, Notify
 from podium.runtime.threads import in_order
 
 __all__ = ["check_files", "inspect_image", "load_checked", "readable_images"]
@@ -25,7 +26,7 @@ def check_files(
     found: Listing,
     cache_folder: Path | None,
     workers: int | None,
-    progress: Callable[[int, int], None] | None,
+    notify: Notify,
 ) -> dict[str, Verdict]:
     """Read every file, and decode those whose bytes the cache does not know."""
     cache = VerdictCache(Path(found.place), cache_folder)
@@ -44,8 +45,8 @@ def check_files(
             for done, (path, verdict) in enumerate(zip(paths, results, strict=True), 1):
                 verdicts[path] = verdict
                 cache.put(verdict)
-                if progress is not None and (done % 50 == 0 or done == len(paths)):
-                    progress(done, len(paths))
+                if done % 50 == 0 or done == len(paths):
+                    notify(IndexProgress("files", done, len(paths)))
         cache.keep(verdicts.values())
     finally:  # when interrupted: at once, and without losing what was checked
         if set(cache.known) != before:

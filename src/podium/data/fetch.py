@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +18,10 @@ from podium.data.archive import unpack
 from podium.data.images import IMAGE_SUFFIXES
 from podium.errors import ConfigError, DataError
 from podium.runtime.cache import cache_root
+from podium.runtime.events import Notify, Progress, silent
 
 __all__ = ["DATASETS", "SOURCES", "KnownDataset", "cache_root", "fetch", "resolve_data"]
 
-Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
 SOURCES = ("auto", "huggingface", "kaggle")
@@ -96,7 +95,7 @@ def fetch(
     *,
     source: str = "auto",
     into: Path | None = None,
-    progress: Progress | None = None,
+    notify: Notify = silent,
 ) -> Path:
     """Download a data set (or draw it: `demo`), check it, and put it in its place.
 
@@ -107,7 +106,7 @@ def fetch(
         name: a key of `DATASETS`.
         source: `huggingface`, `kaggle` (needs `podium[kaggle]`), or `auto`: the first that works.
         into: folder to put it in, which must not exist or be empty; empty: Podium's cache.
-        progress: told of checking, unpacking and drawing.
+        notify: told of checking, unpacking and drawing.
 
     Returns:
         The folder that holds `train/`, `valid/` and `test/`. One that is whole already is
@@ -123,18 +122,17 @@ def fetch(
     if source not in SOURCES:
         raise ConfigError(f"--source {source!r}: expected one of {', '.join(SOURCES)}.")
     target = _place(known) if into is None else into.expanduser()
-    tell = progress or (lambda what, done, total: None)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.parent / f".{target.name}.lock"):
             if not _is_free(target):
                 _check_content(known, target, target)
             elif known.images[0]:
-                _download(known, source, target, tell)
+                _download(known, source, target, notify)
             else:
                 from podium.data.synthetic import make_demo
 
-                make_demo(target, progress=lambda done, total: tell("draw", done, total))
+                make_demo(target, notify=notify)
     except OSError as error:
         raise DataError(
             f"{target} cannot be written ({error}). Choose another folder with --into, or set "
@@ -153,7 +151,7 @@ def _is_free(target: Path) -> bool:
     return not target.exists()
 
 
-def _download(known: KnownDataset, source: str, target: Path, tell: Progress) -> None:
+def _download(known: KnownDataset, source: str, target: Path, notify: Notify) -> None:
     """Try the hosts in turn; the first whose copy is whole is put in place."""
     hosts = {"huggingface": _from_huggingface, "kaggle": _from_kaggle}
     failures = []
@@ -161,7 +159,7 @@ def _download(known: KnownDataset, source: str, target: Path, tell: Progress) ->
     for host in hosts if source == "auto" else [source]:
         shutil.rmtree(work, ignore_errors=True)  # of an attempt that was interrupted
         try:
-            hosts[host](known, target, work, tell)
+            hosts[host](known, target, work, notify)
             found = _find_splits(work)
             _check_content(known, found, target)
         except DataError as error:
@@ -183,7 +181,7 @@ def _downloads(target: Path) -> Path:
     return target.parent / f".{target.name}.download"
 
 
-def _from_huggingface(known: KnownDataset, target: Path, work: Path, tell: Progress) -> None:
+def _from_huggingface(known: KnownDataset, target: Path, work: Path, notify: Notify) -> None:
     from huggingface_hub import HfApi
 
     try:
@@ -208,14 +206,14 @@ def _from_huggingface(known: KnownDataset, target: Path, work: Path, tell: Progr
             f"{_first_line(error)}; {path.stat().st_size / 1e6:,.0f} of "
             f"{archive.lfs.size / 1e6:,.0f} MB have come. Fetch again: it goes on from there."
         ) from None
-    came = _sha256(path, tell)
+    came = _sha256(path, notify)
     if came != archive.lfs.sha256:
         path.unlink()
         raise DataError(
             f"{archive.rfilename} is damaged: its SHA-256 is {came}, the announced one "
             f"{archive.lfs.sha256}. It was removed; fetch again."
         )
-    _unpack(path, work, tell)
+    _unpack(path, work, notify)
 
 
 def _resume(repository: str, file: str, revision: str | None, size: int, path: Path) -> None:
@@ -241,7 +239,7 @@ def _resume(repository: str, file: str, revision: str | None, size: int, path: P
             )
 
 
-def _from_kaggle(known: KnownDataset, target: Path, work: Path, tell: Progress) -> None:
+def _from_kaggle(known: KnownDataset, target: Path, work: Path, notify: Notify) -> None:
     try:
         import kagglehub
     except ImportError:
@@ -253,27 +251,27 @@ def _from_kaggle(known: KnownDataset, target: Path, work: Path, tell: Progress) 
     source = _find_splits(path)
     for done, split in enumerate(SPLITS, 1):
         shutil.copytree(source / split, work / split)
-        tell("copy", done, len(SPLITS))
+        notify(Progress("copy", done, len(SPLITS)))
 
 
 def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".strip().splitlines()[0].rstrip(".")
 
 
-def _sha256(path: Path, tell: Progress) -> str:
+def _sha256(path: Path, notify: Notify) -> str:
     digest, size, done = hashlib.sha256(), path.stat().st_size, 0
     with open(path, "rb") as file:
         while block := file.read(1 << 22):
             digest.update(block)
             done += len(block)
-            tell("check", done, size)
+            notify(Progress("check", done, size))
     return digest.hexdigest()
 
 
-def _unpack(archive: Path, work: Path, tell: Progress) -> None:
+def _unpack(archive: Path, work: Path, notify: Notify) -> None:
     work.mkdir(parents=True)
     try:
-        unpack(archive, work, lambda done, total: tell("unpack", done, total))
+        unpack(archive, work, notify)
     except RuntimeError as error:  # zipfile's word for an encrypted or oddly packed member
         raise DataError(f"{archive.name} cannot be unpacked ({error}).") from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,6 +21,7 @@ from podium.data.source import Reader, Source
 from podium.data.splits import Split, hold_out, make_split, without_small
 from podium.data.words import counted, listed, named, shown
 from podium.errors import ConfigError, DataError
+from podium.runtime.events import Notify, silent
 
 __all__ = ["SPLITS", "DataIndex", "Split", "build_index", "build_scored_index", "load_checked"]
 
@@ -134,7 +135,7 @@ def build_index(
     window: Window | None = None,
     cache_folder: Path | None = None,
     workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    notify: Notify = silent,
 ) -> DataIndex:
     """Find the images of a folder, read every one of them once, and settle the splits.
 
@@ -151,7 +152,7 @@ def build_index(
             training images.
         cache_folder: where to remember which files were found in order; None: Podium's cache.
         workers: threads that decode; None: one a core.
-        progress: called with (files read, files to read).
+        notify: told how many files were read.
 
     Raises:
         ConfigError: a fraction is out of range.
@@ -166,7 +167,7 @@ def build_index(
     if "train" not in found.splits:
         there = " and ".join(sorted(found.splits))
         raise DataError(f"{found.place} has {there} images, but {found.advice.no_train}")
-    verdicts = check_files(found, cache_folder, workers, progress)
+    verdicts = check_files(found, cache_folder, workers, notify)
     readable, notices = readable_images(found, verdicts)
     if min_images is not None:
         readable = without_small(readable, min_images, notices)
@@ -202,7 +203,7 @@ def build_scored_index(
     *,
     cache_folder: Path | None = None,
     workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    notify: Notify = silent,
 ) -> DataIndex:
     """The images of a folder that a trained model is to be scored on; nothing is held out.
 
@@ -211,7 +212,7 @@ def build_scored_index(
         split: what to take where there are split folders; the index has this split alone.
         cache_folder: as for `build_index`.
         workers: as for `build_index`.
-        progress: as for `build_index`.
+        notify: as for `build_index`.
 
     Raises:
         DataError: the folder cannot be used, or has split folders but not this one.
@@ -225,7 +226,7 @@ def build_scored_index(
             f"{found.place} has {there} images, but none for {split}. {found.advice.no_split}"
         )
     found = replace(found, splits={split: found.splits[split]})
-    verdicts = check_files(found, cache_folder, workers, progress)
+    verdicts = check_files(found, cache_folder, workers, notify)
     readable, notices = readable_images(found, verdicts)
     classes = tuple(sorted(readable[split]))
     splits = {split: make_split(split, readable[split], classes, notices, found.advice)}

@@ -11,13 +11,13 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from podium.errors import DataError
+from podium.runtime.events import Notify, Progress, silent
 
 __all__ = ["CLASSES", "draw_picture", "make_demo"]
 
@@ -73,7 +73,7 @@ def make_demo(
     seed: int = 0,
     size: int = 64,
     per_class: tuple[int, int, int] = (40, 20, 40),
-    progress: Callable[[int, int], None] | None = None,
+    notify: Notify = silent,
 ) -> Path:
     """Draw the demo's data set into a new folder, all or nothing.
 
@@ -82,7 +82,7 @@ def make_demo(
         seed: decides every picture.
         size: side in pixels.
         per_class: pictures of each class in train, valid and test.
-        progress: called with (pictures drawn, pictures).
+        notify: told how many pictures are drawn.
 
     Returns:
         `into`, with train/, valid/ and test/.
@@ -106,8 +106,7 @@ def make_demo(
                     random = np.random.default_rng([seed, part, kind, number])
                     draw_picture(name, random, size).save(folder / f"{number:03d}.png")
                     done += 1
-                    if progress is not None:
-                        progress(done, total)
+                    notify(Progress("draw", done, total))
         work.chmod(0o755)
         if into.is_dir():
             into.rmdir()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from podium.config.settings import RunSpec
 from podium.data.loader import batches
 from podium.data.transforms import Normalization
 from podium.models import BuiltModel
-from podium.runtime.events import StopRequest
+from podium.runtime.events import EvaluateProgress, Notify, StopRequest, silent
 
 __all__ = ["input_normalization", "predict", "score"]
 
@@ -25,8 +24,10 @@ def predict(
     loader: DataLoader[Any],
     device: torch.device,
     normalization: Normalization,
-    progress: Callable[[int], None] | None = None,
+    notify: Notify = silent,
     *,
+    what: str = "images",
+    total: int = 0,
     flip: bool = False,
     stop: StopRequest | None = None,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
@@ -40,7 +41,9 @@ def predict(
         loader: the images.
         device: where the model is.
         normalization: of the inputs.
-        progress: called with the number of images of every batch.
+        notify: told after every batch how many images are done.
+        what: they are called in what is told.
+        total: how many there are, for what is told.
         flip: score the mirror images too, and average the logits.
         stop: asked after every batch.
 
@@ -52,14 +55,14 @@ def predict(
         UnreadableImageError: an image can no longer be read; the message names it.
     """
     module.eval()
-    found, labels = [], []
+    found, labels, done = [], [], 0
     with torch.inference_mode():
         for inputs, target, _ in batches(loader, device, normalization):
             logits = score(module, inputs, flip=flip)
             found.append(logits.cpu().numpy())
             labels.append(target.cpu().numpy())
-            if progress is not None:
-                progress(len(target))
+            done += len(target)
+            notify(EvaluateProgress(what, done, total))
             if stop is not None and stop.is_set():
                 raise KeyboardInterrupt
     return np.concatenate(found), np.concatenate(labels).astype(np.int64)

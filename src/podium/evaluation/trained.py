@@ -19,7 +19,7 @@ from podium.evaluation.inference import predict
 from podium.runs.find import run_folder
 from podium.runs.folder import RunFolder
 from podium.runs.predictions import Predictions, SplitName
-from podium.runtime.events import Event, Notify, StopRequest, silent
+from podium.runtime.events import Notify, StopRequest, silent
 
 __all__ = ["TrainedModel", "load_run", "predict_split", "run_folder"]
 
@@ -121,15 +121,16 @@ def predict_split(
         device=place,
         batch_size=batch_size,
     )
-    done = 0
-
-    def progress(count: int) -> None:
-        nonlocal done
-        done += count
-        notify(Event("evaluate", split, step=done, total=len(part)))
-
     logits, _ = predict(
-        model.module, loader, place, model.normalization, progress, flip=model.flip_test, stop=stop
+        model.module,
+        loader,
+        place,
+        model.normalization,
+        notify,
+        what=split,
+        total=len(part),
+        flip=model.flip_test,
+        stop=stop,
     )
     numbers = {name: number for number, name in enumerate(model.class_names)}
     labels = [numbers[index.classes[label]] for label in part.labels]

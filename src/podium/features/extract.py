@@ -6,7 +6,6 @@ import contextlib
 import copy
 import hashlib
 import threading
-from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any, Literal
 
@@ -22,7 +21,7 @@ from podium.features.disk import FeatureStore, Floats
 from podium.features.folding import folded_if_equal
 from podium.features.threads import in_threads
 from podium.models import BuiltModel
-from podium.runtime.events import StopRequest
+from podium.runtime.events import EvaluateProgress, Notify, StopRequest, silent
 
 __all__ = ["Backbone", "View", "without_classifier"]
 
@@ -96,7 +95,7 @@ class Backbone:
         *,
         precision: str = "fp32",
         view: View = "plain",
-        progress: Callable[[int], None] = lambda images: None,
+        notify: Notify = silent,
         stop: StopRequest | None = None,
     ) -> tuple[Floats, int]:
         """Features of every image of a split, from the cache or computed now.
@@ -106,7 +105,7 @@ class Backbone:
             split: which of them.
             precision: fp32 or bf16, of the network.
             view: the picture as evaluation sees it, or its mirror image.
-            progress: called with the number of images that came.
+            notify: told how many images of the split have come.
             stop: asked after every batch.
 
         Returns:
@@ -124,7 +123,8 @@ class Backbone:
         starts = range(0, len(paths), PART)
         parts = {at: store.read(at // PART, len(paths[at : at + PART])) for at in starts}
         missing = [at for at in starts if parts[at] is None]
-        progress(sum(len(part) for part in parts.values() if part is not None))
+        done = sum(len(part) for part in parts.values() if part is not None)
+        notify(EvaluateProgress("features", done, len(paths)))
         dataset = ImageDataset(index, split, eval_transform(self.size), None)
         batch = _CPU_BATCH if self.device.type == "cpu" else _GPU_BATCH
 
@@ -147,7 +147,8 @@ class Backbone:
                     parts[at] = whole = np.concatenate(found)
                     store.write(at // PART, whole, bf16=precision == "bf16")
                     found = []
-                progress(len(numbers))
+                done += len(numbers)
+                notify(EvaluateProgress("features", done, len(paths)))
                 if stop is not None and stop.is_set():
                     raise KeyboardInterrupt
         store.used()

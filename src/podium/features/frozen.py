@@ -16,7 +16,7 @@ from podium.data.loader import Batch
 from podium.data.transforms import Normalization, eval_transform, prepare
 from podium.features.extract import Backbone, View, without_classifier
 from podium.models import BuiltModel
-from podium.runtime.events import Event, Notify, StopRequest
+from podium.runtime.events import Message, Notify, StopRequest, of_part
 
 __all__ = ["Features", "compute_features", "features_are_fixed", "head_follows_backbone"]
 
@@ -117,12 +117,6 @@ def compute_features(
     backbone = Backbone(built, size=size, normalization=normalization, device=device)
     used, reason = backbone.precision_for(index, "train", precision)
     found, done, fresh = {}, 0, 0
-
-    def progress(images: int) -> None:
-        nonlocal done
-        done += images
-        notify(Event("evaluate", "features", step=done, total=total * len(views)))
-
     for split in splits:
         values = []
         for view in views:
@@ -131,11 +125,12 @@ def compute_features(
                 split,
                 precision=used if split == "train" else "fp32",
                 view=view,
-                progress=progress,
+                notify=of_part(notify, done, total * len(views)),
                 stop=stop,
             )
             values.append(of_view)
             fresh += computed
+            done += len(of_view)
         mean = (
             values[0] if len(values) == 1 else sum(values[1:], values[0]) / np.float32(len(views))
         )
@@ -146,5 +141,5 @@ def compute_features(
         "from the cache" if not fresh else f"{cached:,} of them from the cache" if cached else ""
     )
     told = f"keeps the frozen backbone's features of {total:,} images"
-    notify(Event("message", "; ".join(filter(None, [told, reason, source]))))
+    notify(Message("; ".join(filter(None, [told, reason, source]))))
     return found

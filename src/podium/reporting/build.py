@@ -6,7 +6,7 @@ import errno
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from podium.errors import ConfigError, StorageError, UserError
 from podium.reporting.figures.helpers import Helpers, helpers_that_pay
 from podium.runs.folder import StudyFolder
+from podium.runtime.events import Notify, Progress, silent
 from podium.runtime.files import make_folder, write_text
 from podium.runtime.imports import collection_paused
 
@@ -23,10 +24,7 @@ if TYPE_CHECKING:
     from podium.reporting.words.labels import Labels
     from podium.results.study import StudyResults
 
-__all__ = ["Progress", "ReportResult", "build_report"]
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being drawn, how many parts are done, and how many there are."""
+__all__ = ["ReportResult", "build_report"]
 
 FORMATS = ("png", "pdf", "svg")
 MARK = '<meta name="generator" content="Podium'
@@ -49,7 +47,7 @@ def build_report(
     out: Path | None = None,
     dpi: int = 400,
     formats: Sequence[str] = ("png", "pdf"),
-    progress: Progress | None = None,
+    notify: Notify = silent,
     helpers: int | None = None,
 ) -> ReportResult:
     """Write a study's figures, tables and page from its files alone. Runs no model.
@@ -63,7 +61,7 @@ def build_report(
         out: folder to write to; empty: `report/` in the study's folder.
         dpi: of the PNG figures, 20 to 2400.
         formats: of the figures: `png`, `pdf`, `svg`.
-        progress: told of every part, for a display.
+        notify: told how many parts are done, for a display.
         helpers: processes that help to draw; empty: one a core but one, where it pays. The files
             are the same, however many there are.
 
@@ -91,14 +89,8 @@ def build_report(
             from podium.results.study import gather
         results = gather(study)
         with _put_in_place(place) as workshop:
-            files = _write(
-                results, workshop, say, dpi, tuple(formats), progress or _silent, drawing
-            )
+            files = _write(results, workshop, say, dpi, tuple(formats), notify, drawing)
     return ReportResult(place / "index.html", tuple(place / path for path in files))
-
-
-def _silent(what: str, done: int, total: int) -> None:
-    return None
 
 
 def _write(
@@ -107,7 +99,7 @@ def _write(
     say: Labels,
     dpi: int,
     formats: Sequence[str],
-    progress: Progress,
+    notify: Notify,
     helpers: Helpers,
 ) -> list[Path]:
     """Write all into `to`; returns the paths relative to it, the page first."""
@@ -130,11 +122,12 @@ def _write(
         found = figure_tasks(run, thumbnails, press).items()
         tasks |= {(run.slug, key): task for key, task in found}
     total = len(tasks) + 1
-    progress("figures", 0, total)
+    notify(Progress("figures", 0, total))
     order = sorted(tasks, key=lambda place: place[1] not in LONGEST)
     with figure_style():
         done = helpers.call_all(
-            [tasks[place] for place in order], lambda number: progress("figures", number, total)
+            [tasks[place] for place in order],
+            lambda number: notify(Progress("figures", number, total)),
         )
     made = dict(zip(order, done, strict=True))
     drawn: dict[str, dict[str, Drawn]] = {}
@@ -149,7 +142,7 @@ def _write(
     pictures = {run.slug: run_pictures(run, thumbnails, drawn[run.slug]) for run in results.runs}
     page = render_page(results, pictures, overview, thumbnails, files, say)
     write_text(to / "index.html", page)
-    progress("index.html", total, total)
+    notify(Progress("index.html", total, total))
     return [Path("index.html"), *files]
 
 

@@ -1,49 +1,285 @@
-"""What a study tells while it runs, and how it is asked to stop."""
+"""What a study tells while it runs, and how it is asked to stop.
+
+Whatever takes long takes a `notify`: a function that is called with one event after the other. Each
+kind of event is a class of its own; a listener picks those that it wants by `isinstance` or `match`
+and ignores the rest, so that new ones disturb nobody.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, cast
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, cast
 
-__all__ = ["Event", "Notify", "StopRequest", "relay", "silent", "stop_on_signals"]
-
-Kind = Literal[
-    "study",  # total: cost of all runs still to do, in millions of pixels
-    "index",  # step of total: images checked
-    "cache",  # step of total: images decoded; text: their size
-    "audit",  # step of total; text: what is looked at
-    "run",  # text: the run that begins; total: its epochs; row: its cost
-    "start",  # an epoch begins or goes on; step of total batches
-    "batch",  # a step was taken; loss: mean training loss of the epoch so far
-    "epoch",  # row: the new row of the history; total: epochs
-    "evaluate",  # step of total: images predicted; text: the split
-    "done",  # text: the run that ended; row: its closing figures
-    "message",  # text: something the user should know
-    "warning",  # text: something that is not as asked for
+__all__ = [
+    "AuditProgress",
+    "BatchDone",
+    "CacheProgress",
+    "EpochDone",
+    "EpochStarted",
+    "EvaluateProgress",
+    "Event",
+    "IndexProgress",
+    "Message",
+    "Notify",
+    "Progress",
+    "RunDone",
+    "RunEvent",
+    "RunFailed",
+    "RunStarted",
+    "StopRequest",
+    "StudyStarted",
+    "TrainingStarted",
+    "WarningMessage",
+    "of_part",
+    "of_run",
+    "relay",
+    "silent",
+    "stop_on_signals",
 ]
 
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened; which fields it carries depends on `kind`."""
+    """One thing that happened; what it was is its class.
 
-    kind: Kind
-    text: str = ""
-    step: int = 0
-    total: int = 0
-    loss: float = float("nan")
-    row: dict[str, float] = field(default_factory=dict)
+    Attributes:
+        contender: whose run it belongs to; None: to no run, or to a function that was called
+            outside of a study.
+        seed: of that run.
+    """
+
+    contender: str | None = field(default=None, kw_only=True)
+    seed: int | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Message(Event):
+    """Something that the user should know.
+
+    Examples:
+        >>> Message("keeps the features of 99 images").text
+        'keeps the features of 99 images'
+    """
+
+    text: str
+
+
+@dataclass(frozen=True)
+class WarningMessage(Message):
+    """Something that is not as it was asked for; what goes on is said, too."""
+
+
+@dataclass(frozen=True)
+class Progress(Event):
+    """How far something is that takes long.
+
+    Attributes:
+        what: a word or two for a display, such as `files` or `test`.
+        done: of `total`, from 0 to it; never falls within one piece of work.
+        total: how many there are.
+
+    Examples:
+        >>> step = Progress("files", 50, 200)
+        >>> f"{step.what}: {step.done / step.total:.0%}"
+        'files: 25%'
+    """
+
+    what: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class IndexProgress(Progress):
+    """Files that were read and checked."""
+
+
+@dataclass(frozen=True)
+class CacheProgress(Progress):
+    """Images that were decoded and kept; `what` is their size."""
+
+
+@dataclass(frozen=True)
+class AuditProgress(Progress):
+    """The search for duplicates and wrong labels; `what` is looked at."""
+
+
+@dataclass(frozen=True)
+class EvaluateProgress(Progress):
+    """Images that a model has seen; `what` is the split, or `features`."""
+
+
+@dataclass(frozen=True)
+class StudyStarted(Event):
+    """The images and settings are sound, and the trainings begin.
+
+    Attributes:
+        runs: how many are still to do.
+        cost: of all of them, in millions of pixels.
+    """
+
+    runs: int
+    cost: int
+
+
+@dataclass(frozen=True)
+class RunEvent(Event):
+    """Something that happened in one run; several may be under way at a time.
+
+    Attributes:
+        contender: its key in the study.
+        seed: of the run.
+    """
+
+    contender: str = field(kw_only=True)
+    seed: int = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class RunStarted(RunEvent):
+    """A run is taken up, from its beginning or from where it was left.
+
+    Attributes:
+        title: the contender's label, with the seed where there are several.
+        epochs: that it has at most.
+        cost: in millions of pixels; see `StudyStarted`.
+    """
+
+    title: str
+    epochs: int
+    cost: int
+
+
+@dataclass(frozen=True)
+class TrainingStarted(RunEvent):
+    """The training begins or goes on; it comes again where a run must begin anew from its state.
+
+    Attributes:
+        rows: of the history, see `podium.runs.folder.HISTORY_COLUMNS`: of the epochs that are done.
+    """
+
+    rows: tuple[Mapping[str, float], ...]
+
+
+@dataclass(frozen=True)
+class EpochStarted(RunEvent):
+    """An epoch begins, or goes on where it was interrupted.
+
+    Attributes:
+        epoch: from 1.
+        step: steps that are done already.
+        steps: of the epoch.
+    """
+
+    epoch: int
+    step: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class BatchDone(RunEvent):
+    """A step was taken; on a GPU only every 20th is told.
+
+    Attributes:
+        epoch: from 1.
+        step: from 1.
+        steps: of the epoch.
+        loss: mean training loss of the epoch so far, nats.
+    """
+
+    epoch: int
+    step: int
+    steps: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class EpochDone(RunEvent):
+    """An epoch is trained, validated and saved.
+
+    Attributes:
+        epochs: that the run has at most.
+        row: the new row of the history; see `podium.runs.folder.HISTORY_COLUMNS`.
+    """
+
+    epochs: int
+    row: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class RunDone(RunEvent):
+    """A run is finished: its folder holds everything.
+
+    Attributes:
+        title: as in `RunStarted`.
+        scores: `valid_accuracy` and `test_accuracy` of the best epoch, 0 to 1.
+    """
+
+    title: str
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class RunFailed(RunEvent):
+    """A run was not finished; the others go on.
+
+    Attributes:
+        title: as in `RunStarted`.
+        message: why, and what to do.
+    """
+
+    title: str
+    message: str
+
+    @property
+    def text(self) -> str:
+        """A sentence for the user."""
+        return f"{self.title} was not run to its end. {self.message}"
 
 
 Notify = Callable[[Event], None]
+"""What listens: called with one event after the other, and by one thread at a time."""
 
 
 def silent(event: Event) -> None:
     """A `Notify` that tells nobody."""
+
+
+def of_run(notify: Notify, contender: str, seed: int) -> Notify:
+    """A `Notify` for what belongs to a run: every event that it passes on names the run.
+
+    Args:
+        notify: the one to pass events on to.
+        contender: of the run.
+        seed: of the run.
+    """
+    return lambda event: notify(replace(event, contender=contender, seed=seed))
+
+
+def of_part(notify: Notify, before: int, total: int) -> Notify:
+    """A `Notify` for a part of some work: its progress is passed on as that of the whole.
+
+    Args:
+        notify: the one to pass events on to.
+        before: what was done before this part began.
+        total: of all parts.
+
+    Examples:
+        >>> tell = of_part(print, before=100, total=300)
+        >>> tell(Progress("files", 50, 200))
+        Progress(contender=None, seed=None, what='files', done=150, total=300)
+    """
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Progress):
+            event = replace(event, done=before + event.done, total=total)
+        notify(event)
+
+    return tell
 
 
 class StopRequest(Protocol):

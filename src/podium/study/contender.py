@@ -17,7 +17,7 @@ from podium.runs.folder import RunFolder
 from podium.runs.ledger import record
 from podium.runs.predictions import Predictions, SplitName
 from podium.runtime.device import choose_device, choose_precision, choose_workers
-from podium.runtime.events import Event, Notify, StopRequest
+from podium.runtime.events import Message, Notify, StopRequest, of_run
 from podium.runtime.files import read_json, utc_now, write_json
 from podium.statistics.calibration import fit_temperature
 from podium.statistics.metrics import scores
@@ -63,11 +63,12 @@ def train_and_score(
         KeyboardInterrupt: `stop` was set; the state is saved.
         TrainingError, DataError: see `podium.training.fit.fit`.
     """
+    notify = of_run(notify, run.contender, run.seed)
     device = choose_device(machine)
     built = build_model(recipe.model, len(index.classes), pooling=recipe.pooling, seed=run.seed)
     size = recipe.image_size or built.image_size
     precision, reason = choose_precision(machine, device, built.module, size)
-    notify(Event("message", f"{device.describe()}, {precision} ({reason})"))
+    notify(Message(f"{device.describe()}, {precision} ({reason})"))
     cached: dict[str, CachedPixels] = {}
     if not features_are_fixed(recipe, device.count):  # such a run decodes every image once anyway
         sizes = {"train": source_size(recipe.augmentation, size), "valid": size}

@@ -34,7 +34,7 @@ from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.pictures import write_pictures
 from podium.runs.predictions import Predictions
 from podium.runtime.device import choose_device
-from podium.runtime.events import Event, Notify, silent
+from podium.runtime.events import Notify, WarningMessage, silent
 from podium.runtime.lock import sole_owner
 
 __all__ = ["explain", "explain_runs"]
@@ -85,7 +85,7 @@ def explain(
         return []
     for run in todo:
         if not run.best.is_file():
-            notify(Event("warning", f"{run.path} holds no weights any more: it is left out."))
+            notify(WarningMessage(f"{run.path} holds no weights any more: it is left out."))
     images = _images_of(folder, None if data is None else str(data), spec.data)
     with sole_owner(folder.path):
         return explain_runs(folder, todo, images, machine, notify)
@@ -127,7 +127,7 @@ def explain_runs(
         except StorageError:
             raise
         except Exception as error:  # an exotic model; the run is done and counts without them
-            notify(Event("warning", f"{run.path}: no heat maps of it ({one_line(error)})."))
+            notify(WarningMessage(f"{run.path}: no heat maps of it ({one_line(error)})."))
             continue
         write_pictures(run.explanations, pictures.items())
         explained.append(run)
@@ -154,7 +154,7 @@ def _pictures(
     for first in range(0, len(tasks), BATCH):
         yield from _maps(tasks[first : first + BATCH], model, predictions, images, left_out)
     if left_out:
-        notify(Event("warning", f"{run.path}: no heat maps of {', '.join(left_out[:3])}"
+        notify(WarningMessage(f"{run.path}: no heat maps of {', '.join(left_out[:3])}"
                                 f"{', ...' * (len(left_out) > 3)}: other pictures than were "
                                 "scored, or none."))  # fmt: skip
 

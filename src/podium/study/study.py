@@ -30,13 +30,26 @@ from podium.errors import (
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.ledger import keep_copy
 from podium.runs.pictures import write_pictures
-from podium.runtime.events import Event, Notify, StopRequest, silent, stop_on_signals
+from podium.runtime.events import (
+    Message,
+    Notify,
+    RunDone,
+    RunFailed,
+    RunStarted,
+    StopRequest,
+    StudyStarted,
+    WarningMessage,
+    silent,
+    stop_on_signals,
+)
 from podium.runtime.files import make_folder, remove_temporaries, utc_now, write_json, write_text
 from podium.runtime.imports import collection_paused
 from podium.runtime.lock import sole_owner
 from podium.runtime.threads import in_order
 from podium.study.outcome import Outcome, StudyResult
 from podium.study.pictures import MOST_THUMBNAILS
+from podium.study.trackers.listen import Listeners
+from podium.study.trackers.tracker import StudyInfo
 from podium.training.schedule import training_size
 
 __all__ = ["Study"]
@@ -109,10 +122,11 @@ class Study:
         metric = METRICS.provenance(self.spec.metric)
         shared = {} if metric is None else {"metric": metric}
         code = {name: shared | code_of(recipe) for name, recipe in self.spec.contenders.items()}
-        with sole_owner(self.folder.path):
-            return self._run(code, notify, stop)
+        names = self.machine.tracker_names
+        with sole_owner(self.folder.path), Listeners(names, notify) as listeners:
+            return self._run(code, listeners, stop)
 
-    def _run(self, code: Code, notify: Notify, stop: StopRequest | None) -> StudyResult:
+    def _run(self, code: Code, notify: Listeners, stop: StopRequest | None) -> StudyResult:
         runs = self.folder.runs(self.spec)
         for folder in (self.folder.path, *(run.path for run in runs)):
             remove_temporaries(folder)  # of a kill
@@ -122,7 +136,9 @@ class Study:
         todo = [run for run in runs if not run.is_done()]
         for run in todo:
             for notice in self.spec.contenders[run.contender].notices():
-                notify(Event("message", f"{run.contender}: {notice}"))
+                notify(Message(f"{run.contender}: {notice}"))
+        if todo:
+            notify.start(StudyInfo(self.spec, self.folder, index.classes, index.fingerprint))
         models, outcomes = self._preflight(todo, notify)
         self._try_code(todo, index)
         if todo:
@@ -133,10 +149,10 @@ class Study:
         if self.audit and todo:
             self._audit(index, notify)
         todo = [run for run in todo if run.path not in outcomes]
-        notify(Event("study", total=sum(self._cost(run, index) for run in todo)))
+        notify(StudyStarted(len(todo), sum(self._cost(run, index) for run in todo)))
         for run in todo:
             epochs, cost = self.spec.contenders[run.contender].most_epochs, self._cost(run, index)
-            notify(Event("run", self._title(run), total=epochs, row={"cost": cost}))
+            notify(RunStarted(self._title(run), epochs, cost, **_cell(run)))
             used = models[run.contender]
             outcomes[run.path] = self._one(run, index, used, code[run.contender], notify, stop)
             self._store_pictures(index)  # by now: the report wants them, no training does
@@ -178,15 +194,15 @@ class Study:
             test_fraction=data.test_fraction,
             min_images=data.min_images,
             window=data.window,
-            progress=lambda done, total: notify(Event("index", step=done, total=total)),
+            notify=notify,
         )
         for notice in index.notices:
-            notify(Event("message", notice))
+            notify(Message(notice))
         for path, reason in index.unreadable[:20]:
-            notify(Event("warning", f"left out, unreadable: {path} ({reason})"))
+            notify(WarningMessage(f"left out, unreadable: {path} ({reason})"))
         if len(index.unreadable) > 20:
             more = len(index.unreadable) - 20
-            notify(Event("warning", f"... and {more} more unreadable files, named in data.json"))
+            notify(WarningMessage(f"... and {more} more unreadable files, named in data.json"))
         started = any(run.last.is_file() or run.is_done() for run in self.folder.runs(self.spec))
         if started and self.folder.data.is_file():
             before = self.folder.read_data().get("fingerprint")
@@ -243,11 +259,8 @@ class Study:
         with collection_paused():
             from podium.models import check_weights
             from podium.runtime.device import choose_device
-            from podium.training.tensorboard import require_tensorboard
 
         choose_device(self.machine)  # a wrong flag should end here, not once a contender
-        if self.machine.tensorboard:
-            require_tensorboard()
 
         settled: dict[str, RunSpec] = {}
         outcomes: dict[Path, Outcome] = {}
@@ -281,8 +294,7 @@ class Study:
                 )
                 settled[run.contender] = _stand_in(recipe, other)
                 notify(
-                    Event(
-                        "warning",
+                    WarningMessage(
                         f"{run.contender}: the weights of {recipe.model} cannot be had here, so "
                         f"{other} stands in, and the report says so.",
                     )
@@ -344,7 +356,7 @@ class Study:
             raise  # the next run would fail in the same way, and no note of it can be written
         except Exception as error:
             return self._fail(run, error, notify)
-        notify(Event("done", self._title(run), row=closing))
+        notify(RunDone(self._title(run), closing, **_cell(run)))
         return Outcome(run)
 
     def _fail(self, run: RunFolder, error: Exception, notify: Notify) -> Outcome:
@@ -366,7 +378,7 @@ class Study:
                 "traceback": trace if not isinstance(error, PodiumError) else None,
             },
         )
-        notify(Event("warning", f"{self._title(run)} was not run to its end. {message}"))
+        notify(RunFailed(self._title(run), message, **_cell(run)))
         return Outcome(run, error=message)
 
     def _audit(self, index: DataIndex, notify: Notify) -> None:
@@ -374,14 +386,9 @@ class Study:
         from podium.auditing import audit_images, write_audit
 
         try:
-            audit = audit_images(
-                index,
-                progress=lambda what, done, total: notify(
-                    Event("audit", what, step=done, total=total)
-                ),
-            )
+            audit = audit_images(index, notify=notify)
         except Exception as error:  # the trainings are what was asked for
-            notify(Event("warning", f"The images could not be audited ({error}); going on."))
+            notify(WarningMessage(f"The images could not be audited ({error}); going on."))
             return
         before = self.folder.audit.read_bytes() if self.folder.audit.is_file() else b""
         write_audit(audit, self.folder.audit)
@@ -391,8 +398,7 @@ class Study:
             leaked = len(audit.leaked(split))
             if leaked:
                 notify(
-                    Event(
-                        "warning",
+                    WarningMessage(
                         f"{leaked} of {audit.totals[split]} {split} images have a duplicate, or "
                         "likely so, in another split; the report gives the accuracy without them.",
                     )
@@ -447,3 +453,8 @@ def _changed_code(stored: Any, code: dict[str, str]) -> str:
 def _stand_in(recipe: RunSpec, model: str) -> RunSpec:
     """The recipe as it is trained: with the model that was settled on."""
     return recipe.model_copy(update={"model": model, "if_unavailable": None})
+
+
+def _cell(run: RunFolder) -> dict[str, Any]:
+    """What an event of a run says of it."""
+    return {"contender": run.contender, "seed": run.seed}

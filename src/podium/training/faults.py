@@ -9,7 +9,7 @@ import torch
 
 from podium.config.settings import RunSpec
 from podium.errors import TrainingError, chain
-from podium.runtime.events import Event, Notify
+from podium.runtime.events import Notify, WarningMessage
 
 __all__ = ["WorkerLostError", "despite_lost_workers", "in_words"]
 
@@ -84,5 +84,5 @@ def despite_lost_workers(
             if not isinstance(told, WorkerLostError) or not workers:
                 raise told from error
         # outside of the handler, which keeps the memory of what failed alive
-        notify(Event("warning", f"{told} Goes on by decoding in the training's own process."))
+        notify(WarningMessage(f"{told} Goes on by decoding in the training's own process."))
         workers = 0

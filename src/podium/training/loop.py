@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -21,7 +22,15 @@ from podium.evaluation.inference import input_normalization, predict
 from podium.features.frozen import Features, compute_features, features_are_fixed
 from podium.models import batch_norms, build_model, freeze_backbone, set_train_mode
 from podium.runtime.device import has_fast_bf16
-from podium.runtime.events import Event, Notify, StopRequest
+from podium.runtime.events import (
+    BatchDone,
+    EpochDone,
+    EpochStarted,
+    Notify,
+    StopRequest,
+    TrainingStarted,
+    WarningMessage,
+)
 from podium.runtime.files import atomic_write
 from podium.runtime.random import sample_seed
 from podium.statistics.scoring import find_metric
@@ -37,7 +46,6 @@ from podium.training.losses import bind_loss
 from podium.training.optimizers import average_of, make_optimizer, set_rates
 from podium.training.probe import probe_epoch
 from podium.training.schedule import best_epoch, epoch_rates, is_finished, training_size
-from podium.training.tensorboard import EpochLog
 from podium.training.validation import metric_column
 
 __all__ = ["Trainer"]
@@ -50,6 +58,7 @@ class Trainer:
         self.fabric, self.job, self.notify, self.stop = fabric, job, notify, stop
         recipe, seed = job.recipe, job.folder.seed
         self.metric = find_metric(job.metric)
+        self.cell: Any = {"contender": job.folder.contender, "seed": seed}
         built = build_model(
             recipe.model,
             len(job.index.classes),
@@ -81,9 +90,8 @@ class Trainer:
 
     def run(self) -> None:
         self.resume()
-        recipe, log = self.job.recipe, None
-        if self.job.machine.tensorboard and self.fabric.is_global_zero:
-            log = EpochLog(self.job.folder.path / "tensorboard", len(self.at.rows))
+        recipe = self.job.recipe
+        self.notify(TrainingStarted(tuple(self.at.rows), **self.cell))
         if not is_finished(recipe, self.at.rows, self.metric):
             self.keep_features()
         elif self.fabric.is_global_zero:  # a kill may have come between state and history
@@ -98,11 +106,7 @@ class Trainer:
             self.save_last()
             if self.fabric.is_global_zero:
                 self.job.folder.write_history(rows)
-            if log is not None:
-                log.write(row)
-            self.notify(Event("epoch", row=row, total=recipe.most_epochs))
-        if log is not None:
-            log.close()
+            self.notify(EpochDone(recipe.most_epochs, row, **self.cell))
 
     def epoch(self, epoch: int) -> dict[str, float]:
         """Train an epoch to its end and validate; returns its row of the history."""
@@ -183,7 +187,7 @@ class Trainer:
             at.loss, at.correct, at.seen = sums.tolist()
 
         base, began = at.seconds, time.perf_counter()
-        self.notify(Event("start", step=at.step, total=steps, row={"epoch": epoch}))
+        self.notify(EpochStarted(epoch, at.step, steps, **self.cell))
         for inputs, labels, _ in self.guarded(self.train_batches(), read_sums):
             step = at.step + 1
             # dropout and mixing draw from a generator that knows only where the run is
@@ -222,7 +226,8 @@ class Trainer:
             # after the sums: a GPU's queue of steps is only then worked off
             at.seconds = base + time.perf_counter() - began
             if told:
-                self.notify(Event("batch", step=step, total=steps, loss=at.loss / max(at.seen, 1)))
+                mean = at.loss / max(at.seen, 1)
+                self.notify(BatchDone(epoch, step, steps, mean, **self.cell))
             if stopping or due:
                 self.save_last()
             if stopping:
@@ -385,8 +390,7 @@ class Trainer:
         refuse_another(path, state, self.job.recipe, images, self.job.metric)
         if state["precision"] != self.job.precision:
             self.notify(
-                Event(
-                    "warning",
+                WarningMessage(
                     f"{self.job.folder.contender} began in {state['precision']} and goes on in "
                     f"{self.job.precision}; its result is not that of either alone.",
                 )

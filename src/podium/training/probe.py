@@ -21,7 +21,7 @@ from podium.features.frozen import MOST_BYTES, Features
 from podium.models import BuiltModel
 from podium.runs.folder import RunFolder
 from podium.runs.predictions import Predictions
-from podium.runtime.events import Event, Notify, StopRequest
+from podium.runtime.events import Message, Notify, StopRequest
 from podium.runtime.files import write_text
 from podium.statistics.calibration import fit_temperature, nll
 from podium.statistics.scoring import ACCURACY, Metric
@@ -178,8 +178,7 @@ def solve_probe(
     won = replace(won, steps=won.steps + trials[best][0].steps)
     trials[best] = won, solution
     notify(
-        Event(
-            "message",
+        Message(
             f"linear probe: penalty {won.penalty:.1e} of {len(trials)} tried, valid loss "
             f"{won.calibrated_loss:.4f} at its temperature, {100 * won.valid_accuracy:.1f} % "
             "(all of them in probe.csv)",

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from podium.deploy.export.libraries import library, quiet
 from podium.deploy.export.verify import Check, refuse
 from podium.errors import ExportError
+from podium.runtime.events import Message, Notify, silent
 
 __all__ = ["Quantized", "quantize"]
 
@@ -58,7 +59,7 @@ def quantize(
     calibration: Pixels,
     folder: Path,
     judge: Judge,
-    progress: Callable[[str], None] = lambda told: None,
+    notify: Notify = silent,
 ) -> Quantized:
     """The int8 model that agrees best with the model in PyTorch, with as few layers in fp32.
 
@@ -68,13 +69,13 @@ def quantize(
         folder: for files that are on the way; the result is in it too.
         judge: how a quantised ONNX file agrees, in the runtime that it is meant for, on
             validation images.
-        progress: told what is tried.
+        notify: told what is tried.
 
     Raises:
         ExportError: none agrees well enough; the message has the figures of the best.
         ConfigError: onnxruntime or onnx is not installed.
     """
-    search = _Search(model, calibration, folder, judge, progress)
+    search = _Search(model, calibration, folder, judge, notify)
     for stage in (search.calibrations, search.longer_stems, search.sensitive, search.histograms):
         stage()
         passed = [one for one in search.tried if not refuse(one.check, "int8")]
@@ -99,7 +100,7 @@ class _Search:
     calibration: Pixels
     folder: Path
     judge: Judge
-    progress: Callable[[str], None]
+    notify: Notify
     tried: list[Quantized] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -137,7 +138,7 @@ class _Search:
         """Each layer alone in int8: those by which most is lost go back to fp32, more and more."""
         lost = {}
         for number, name in enumerate(self.layers, 1):
-            self.progress(f"int8: layer {number} of {len(self.layers)} by itself")
+            self.notify(Message(f"int8: layer {number} of {len(self.layers)} by itself"))
             others = [layer for layer in self.layers if layer != name]
             path = self.write(self.best_method, others, "alone")
             lost[name] = self.judge(path).mean
@@ -158,7 +159,7 @@ class _Search:
 
     def attempt(self, method: str, kept: Sequence[str], what: str) -> None:
         """Quantise, look how it agrees, and keep both."""
-        self.progress(f"int8: {method}, {what} in fp32")
+        self.notify(Message(f"int8: {method}, {what} in fp32"))
         path = self.write(method, kept, f"int8-{len(self.tried)}")
         count = len(self.images(method))
         told = f"{method}; {what} and the classifier in fp32; {count} images"

@@ -6,7 +6,7 @@ import copy
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,11 +28,10 @@ from podium.deploy.predictor import Predictor, load_predictor
 from podium.errors import ConfigError, ExportError, RunFolderError, StorageError
 from podium.evaluation.trained import TrainedModel
 from podium.runs.folder import RunFolder
+from podium.runtime.events import Message, Notify, silent
 from podium.runtime.files import make_folder
 
 __all__ = ["Export", "Exports", "export_run"]
-
-Progress = Callable[[str], None]
 
 _ENDINGS = {
     "onnx": ".onnx", "torchscript": ".torchscript", "pt2": ".pt2", "openvino": "-openvino",
@@ -90,7 +89,7 @@ def export_run(
     data: str | Path | None = None,
     to: str | Path | None = None,
     rounds: int = 5,
-    progress: Progress = lambda told: None,
+    notify: Notify = silent,
 ) -> Exports:
     """Export a run's best epoch, with preprocessing, temperature and class names inside.
 
@@ -107,7 +106,7 @@ def export_run(
         data: folder of images to check on; empty: the study's validation images.
         to: folder to write to; empty: `export/` in the run's folder.
         rounds: of the measurement of speed; 0: none.
-        progress: told what is being done.
+        notify: told what is being done.
 
     Raises:
         ExportError: an export does not agree with its model; no file of it is left.
@@ -115,7 +114,11 @@ def export_run(
         RunFolderError: there is no trained model in `run`.
     """
     _refuse_settings(formats, int8, precision, rounds)
-    folder = run if isinstance(run, RunFolder) else choose_run(run, progress)
+
+    def say(text: str) -> None:
+        notify(Message(text))
+
+    folder = run if isinstance(run, RunFolder) else choose_run(run, say)
     for name in formats:  # before any work
         for needed in ("onnx", "onnxscript", "onnxruntime") if name in ("onnx", "openvino") else ():
             library(needed)
@@ -123,12 +126,12 @@ def export_run(
         openvino()
         if precision == "bf16" and not processor_multiplies_bf16():
             raise ConfigError("--precision bf16: this processor does not multiply bf16.")
-    progress("Reading images")
+    say("Reading images")
     predictor, model = load_predictor(folder, device="cpu")
     sample = check_images(
         folder, model.class_names, model.image_size, _path(data), windows=model.windows
     )
-    job = _Job(folder, predictor, model, sample, progress)
+    job = _Job(folder, predictor, model, sample, notify)
     place = _path(to) or folder.path / "export"
     make_folder(place)
     calibrated = (
@@ -157,7 +160,7 @@ def export_run(
                 ways[str(len(found))] = candidate.computes[used]
         speeds: dict[str, Speed] = {}
         if rounds:
-            progress("Measuring the speed")
+            say("Measuring the speed")
             speeds = measure(ways, sample.pixels[:32], rounds)
     exports = [replace(one, speed=speeds.get(str(at))) for at, one in enumerate(found, 1)]
     told = f"{len(sample.pixels):,} of {sample.told}"
@@ -182,10 +185,10 @@ class _Job:
         predictor: Predictor,
         model: TrainedModel,
         sample: Sample,
-        progress: Progress,
+        notify: Notify,
     ) -> None:
-        self.folder, self.model, self.sample, self.progress = folder, model, sample, progress
-        progress("Asking the model in PyTorch")
+        self.folder, self.model, self.sample, self.notify = folder, model, sample, notify
+        notify(Message("Asking the model in PyTorch"))
         self.expected = in_batches(predictor.compute, sample.pixels)
         self._as_recorded()
         self.module = deployable(model)
@@ -193,7 +196,7 @@ class _Job:
 
     def plain(self, kind: Format, precision: str, temporary: Path) -> _Candidate:
         """Convert, check in fp32 (OpenVINO in bf16 too, where the processor has it), record."""
-        self.progress(f"Exporting {kind}")
+        self.notify(Message(f"Exporting {kind}"))
         write_to = self._writer(kind, temporary)
         own: Precision = "bf16" if kind == "openvino" and precision == "bf16" else "fp32"
         record = self._record(kind, own)
@@ -202,7 +205,7 @@ class _Job:
         computes, checks = {}, {}
         both = kind == "openvino" and processor_multiplies_bf16()
         for used in ("fp32", "bf16") if both else ("fp32",):
-            self.progress(f"Checking {kind}, {used}")
+            self.notify(Message(f"Checking {kind}, {used}"))
             compute = _opened(place, kind, used)
             check = self._check(in_batches(compute, self.sample.pixels), used)
             why = refuse(check, used)
@@ -225,7 +228,7 @@ class _Job:
             computes["int8"] = compute = _opened(path, kind, "int8")
             return self._check(in_batches(compute, self.sample.pixels), "int8")
 
-        best = quantize(model, calibration, work, judge, self.progress)
+        best = quantize(model, calibration, work, judge, self.notify)
         record = self._record(kind, "int8").model_copy(update={"quantization": best.told})
         writer = (
             write.openvino_writer(best.path)

@@ -1,0 +1,113 @@
+"""The trackers of a study that runs, beside what else listens to it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterable
+from functools import partial
+from types import TracebackType
+
+from podium.config.registry import REFERENCE, TRACKERS, allow
+from podium.errors import ConfigError, one_line
+from podium.runtime.events import Event, Notify, WarningMessage
+
+# each registers its own
+from podium.study.trackers import mlflow, tensorboard  # noqa: F401
+from podium.study.trackers.tracker import StudyInfo, Tracker
+
+__all__ = ["Listeners"]
+
+
+class Listeners:
+    """A `Notify` that passes every event on to `notify`, and to trackers once they are started.
+
+    One thread calls them at a time. A tracker that raises is left out from then on, and `notify`
+    is told why.
+
+    Args:
+        names: of the trackers, as in `Machine.trackers`.
+        notify: what else listens; what it raises is raised.
+    """
+
+    def __init__(self, names: Iterable[str], notify: Notify) -> None:
+        self._names, self._notify = tuple(names), notify
+        self._trackers: dict[str, Tracker] = {}
+        self._turn = threading.RLock()
+
+    def __enter__(self) -> Listeners:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._turn:
+            while self._trackers:
+                name, tracker = self._trackers.popitem()
+                self._try(name, tracker.close)
+
+    def __call__(self, event: Event) -> None:
+        with self._turn:
+            self._notify(event)
+            for name, tracker in list(self._trackers.items()):
+                self._try(name, partial(tracker.notify, event))
+
+    def start(self, study: StudyInfo) -> None:
+        """Make the trackers and start them.
+
+        Args:
+            study: that begins.
+
+        Raises:
+            ConfigError: there is no tracker of such a name, or it misses a package.
+        """
+        with self._turn:
+            makers = {name: _maker(name) for name in self._names}
+            for name, make in makers.items():
+                self._try(name, partial(self._add, name, make), mistakes=True)
+            for name, tracker in list(self._trackers.items()):
+                self._try(name, partial(tracker.start, study))
+
+    def _add(self, name: str, make: Callable[[], Tracker]) -> None:
+        self._trackers[name] = made = make()
+        if not isinstance(made, Tracker):
+            del self._trackers[name]
+            raise ConfigError(
+                f"tracker {name!r} is not a tracker: expected an object with the methods "
+                f"start(study), notify(event) and close(), got {made!r}."
+            )
+
+    def _try(self, name: str, call: Callable[[], None], *, mistakes: bool = False) -> None:
+        """Call a tracker; where it raises, close it, leave it out, and say so.
+
+        Args:
+            name: of the tracker.
+            call: what to call.
+            mistakes: raise a ConfigError: the study has not begun, and the user can mend it.
+        """
+        try:
+            call()
+        except Exception as error:
+            if mistakes and isinstance(error, ConfigError):
+                raise
+            tracker = self._trackers.pop(name, None)
+            self._notify(
+                WarningMessage(
+                    f"The tracker {name} failed and is left out from here on; the study goes on "
+                    f"({type(error).__name__}: {one_line(error)})."
+                )
+            )
+            if tracker is not None:
+                with contextlib.suppress(Exception):
+                    tracker.close()
+
+
+def _maker(name: str) -> Callable[[], Tracker]:
+    """What makes the tracker; a module of the user's is imported, since they name it themselves."""
+    if REFERENCE.fullmatch(name):
+        allow(name.partition(":")[0])
+    made: Callable[[], Tracker] = TRACKERS[name]
+    return made

@@ -1,0 +1,82 @@
+"""TensorBoard event files beside the history, for those who watch several runs there."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from typing import Any
+
+from podium.config.registry import TRACKERS
+from podium.errors import ConfigError
+from podium.runtime.events import EpochDone, Event, RunDone, RunFailed, TrainingStarted
+from podium.study.trackers.tracker import StudyInfo
+
+__all__ = ["TensorBoardTracker"]
+
+
+class TensorBoardTracker:
+    """Writes each row of a run's history as scalars to `tensorboard/` in the run's folder.
+
+    Raises:
+        ConfigError: the package tensorboard is not installed.
+    """
+
+    def __init__(self) -> None:
+        if importlib.util.find_spec("tensorboard") is None:
+            raise ConfigError(
+                "--tracker tensorboard needs the package tensorboard: "
+                "pip install 'podium[tensorboard]'."
+            )
+        self.writers: dict[tuple[str, int], Any] = {}
+
+    def start(self, study: StudyInfo) -> None:
+        self.study = study
+
+    def notify(self, event: Event) -> None:
+        if isinstance(event, TrainingStarted):
+            self._open(event)
+        elif isinstance(event, EpochDone):
+            self._write(self.writers[event.contender, event.seed], event.row)
+        elif isinstance(event, RunDone | RunFailed):
+            self._close(event.contender, event.seed)
+
+    def close(self) -> None:
+        for cell in list(self.writers):
+            self._close(*cell)
+
+    def _open(self, event: TrainingStarted) -> None:
+        """Take up a run's event files where its state is, which a kill may have left anywhere.
+
+        What was written of epochs that are now done again is hidden, and the last one is written
+        anew: a kill may have come between the state and the event file. Where there are no event
+        files, all epochs are written.
+        """
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._close(event.contender, event.seed)
+        folder = self.study.run(event).path / "tensorboard"
+        known = any(folder.glob("events.out.tfevents.*"))
+        again = event.rows[-1:] if known else event.rows
+        first = len(event.rows) - len(again) + 1
+        make: Any = SummaryWriter
+        writer = make(str(folder), purge_step=first if known else None)
+        self.writers[event.contender, event.seed] = writer
+        for row in again:
+            self._write(writer, row)
+
+    def _close(self, contender: str, seed: int) -> None:
+        writer = self.writers.pop((contender, seed), None)
+        if writer is not None:
+            writer.close()
+
+    def _write(self, writer: Any, row: Mapping[str, float]) -> None:
+        """Write one row; on disk when this returns."""
+        for column, value in row.items():
+            if column != "epoch":
+                kind, _, what = column.partition("_")
+                tag = f"{what}/{kind}" if kind in ("train", "valid") else column
+                writer.add_scalar(tag, value, int(row["epoch"]))
+        writer.flush()
+
+
+TRACKERS.register("tensorboard", TensorBoardTracker)

@@ -1,0 +1,136 @@
+"""What a tracker is, and how one of a user's is registered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from podium.config.registry import TRACKERS
+from podium.config.settings import StudySpec
+from podium.errors import ConfigError
+from podium.runs.folder import RunFolder, StudyFolder
+from podium.runtime.events import Event, RunEvent
+
+__all__ = ["StudyInfo", "Tracker", "TrackerFactory", "register_tracker"]
+
+
+@dataclass(frozen=True)
+class StudyInfo:
+    """The study that a tracker follows.
+
+    Attributes:
+        spec: the study: its name, contenders and seeds.
+        folder: where its files are, `runs/<study>`.
+        classes: of the images, in the order of the models' outputs.
+        fingerprint: of the images and their splits, 64 hex digits.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import podium
+        >>> spec = podium.load_study("demo")
+        >>> study = podium.StudyInfo(spec, podium.StudyFolder(Path("runs/demo")), ("a", "b"), "")
+        >>> study.spec.contenders["simple_resnet"].model
+        'simple_resnet'
+    """
+
+    spec: StudySpec
+    folder: StudyFolder
+    classes: tuple[str, ...]
+    fingerprint: str
+
+    def run(self, event: RunEvent) -> RunFolder:
+        """The folder of the run that an event belongs to."""
+        return self.folder.run(event.contender, event.seed)
+
+
+@runtime_checkable
+class Tracker(Protocol):
+    """What follows a study: a class of a user's with these three methods, and nothing to inherit.
+
+    It lives in the process that runs the study, for all of its runs; those of several contenders
+    may be mixed. One thread calls it at a time. Whatever it raises is told once, as a warning, and
+    the study goes on without it.
+
+    Examples:
+        >>> import podium
+        >>> class Best:
+        ...     def start(self, study):
+        ...         self.best = 0.0
+        ...     def notify(self, event):
+        ...         if isinstance(event, podium.EpochDone):
+        ...             self.best = max(self.best, event.row["valid_accuracy"])
+        ...     def close(self):
+        ...         print(self.best)
+        >>> isinstance(Best(), podium.Tracker)
+        True
+    """
+
+    def start(self, study: StudyInfo) -> None:
+        """Called once, before all events.
+
+        Args:
+            study: that begins, or goes on.
+        """
+
+    def notify(self, event: Event) -> None:
+        """Called with every event from then on; it holds up the training while it works.
+
+        Args:
+            event: see `podium.Event`; kinds that are not wanted are to be ignored.
+        """
+
+    def close(self) -> None:
+        """Called once in the end, also where the study was interrupted or failed."""
+
+
+TrackerFactory = Callable[[], Tracker]
+
+Offered = TypeVar("Offered", bound=TrackerFactory)
+
+
+def register_tracker(name: str) -> Callable[[Offered], Offered]:
+    """A decorator that gives a tracker's class its name, for `Machine.trackers` and `--tracker`.
+
+    Args:
+        name: letters, digits, `_`, `-` and `.`.
+
+    Raises:
+        ConfigError: it is a name of Podium's, or what is decorated makes no tracker.
+
+    Examples:
+        >>> import podium
+        >>> @podium.register_tracker("quiet")
+        ... class Quiet:
+        ...     def start(self, study): pass
+        ...     def notify(self, event): pass
+        ...     def close(self): pass
+        >>> podium.Machine(trackers=("quiet",)).trackers
+        ('quiet',)
+    """
+
+    def register(offered: Offered) -> Offered:
+        TRACKERS.register(name, _converted(name, offered), offered)
+        return offered
+
+    return register
+
+
+def _converted(name: str, offered: Any) -> TrackerFactory:
+    """A class, or a function without arguments that makes a tracker."""
+    wanted = ("start", "notify", "close")
+    missing = [one for one in wanted if not callable(getattr(offered, one, None))]
+    if isinstance(offered, type) and not missing:
+        return offered
+    if callable(offered) and not isinstance(offered, type):
+        made: TrackerFactory = offered
+        return made
+    lacks = f" without {', '.join(missing)}" if isinstance(offered, type) else ""
+    raise ConfigError(
+        f"tracker {name!r} is not a tracker: expected a class with the methods start(study), "
+        f"notify(event) and close(), or a function that makes one; got "
+        f"{'the class ' + offered.__qualname__ if lacks else repr(offered)}{lacks}."
+    )
+
+
+TRACKERS.convert = _converted
