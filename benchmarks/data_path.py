@@ -24,11 +24,12 @@ from torch import nn
 
 from benchmarks.common import add_output_options, new_record, publish, table
 from podium.config.settings import Machine
-from podium.data.cache import CachedPixels, cache_pixels
+from podium.data.cache import cache_pixels
 from podium.data.dataset import EpochSampler, ImageDataset
 from podium.data.fetch import resolve_data
 from podium.data.index import DataIndex, build_index
 from podium.data.loader import Batch, batches, make_loader
+from podium.data.pixels import CachedPixels
 from podium.data.transforms import eval_transform, prepare, source_size, train_transform
 from podium.models import build_model
 from podium.runtime.device import FABRIC_PRECISION, choose_device, choose_precision, choose_workers

@@ -24,18 +24,6 @@ if TYPE_CHECKING:
     from podium.statistics.sheet import Sheet
     from podium.statistics.verdicts import Verdicts
 
-__all__ = [
-    "audit",
-    "compare",
-    "evaluate",
-    "export",
-    "power",
-    "predict",
-    "report",
-    "single_contender",
-    "train",
-]
-
 
 def single_contender(
     model: str,
@@ -147,7 +135,8 @@ def evaluate(
         DataError: the images cannot be used, or are of other classes.
     """
     from podium.data.listing import named_source
-    from podium.evaluation.trained import load_run, predict_split, run_folder
+    from podium.evaluation.trained import load_run, predict_split
+    from podium.runs.find import run_folder
     from podium.runtime.device import choose_device, choose_workers
 
     if split not in ("test", "valid"):

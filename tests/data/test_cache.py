@@ -20,9 +20,10 @@ from PIL import Image
 from podium.config.registry import AUGMENTATIONS
 from podium.config.settings import Machine, RunSpec
 from podium.data.cache import cache_pixels
+from podium.data.checking import load_checked
 from podium.data.dataset import EpochSampler, ImageDataset
 from podium.data.images import squeeze
-from podium.data.index import DataIndex, build_index, load_checked
+from podium.data.index import DataIndex, build_index
 from podium.data.loader import batches, make_loader
 from podium.data.pixels import CachedPixels, PixelFile, PixelWriter, file_bytes
 from podium.data.transforms import Flip, eval_transform, source_size, train_transform

@@ -23,7 +23,7 @@ from podium.models.weights import read_state
 from podium.results.pictures import audit_thumbnails
 from podium.runs.folder import RunFolder
 from podium.training.checkpoint import read_checkpoint
-from podium.training.fit import Job
+from podium.training.job import Job
 from tests.conftest import write_pictures
 from tests.training.test_training import index, straight
 

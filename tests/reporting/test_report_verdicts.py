@@ -20,8 +20,9 @@ from podium.reporting.words.verdict_words import p_words, points, tied_words
 from podium.runs.folder import StudyFolder
 from podium.runtime.files import write_json
 from podium.statistics.classes import told_apart
+from podium.statistics.intervals import Interval
 from podium.statistics.metrics import per_class
-from podium.statistics.verdicts import Interval, Standing
+from podium.statistics.verdicts import Standing
 from tests.fake_study import fake_study
 
 CLASSES = tuple(f"sport {number}" for number in range(20))

@@ -22,7 +22,8 @@ from podium.models import build_model, freeze_backbone
 from podium.runtime.events import silent
 from podium.runtime.files import read_json
 from podium.training.checkpoint import read_checkpoint
-from podium.training.fit import Job, fit
+from podium.training.fit import fit
+from podium.training.job import Job
 from podium.training.optimizers import average_of, make_optimizer, set_rates
 from podium.training.schedule import epoch_rates, learning_rate, training_size
 from tests.conftest import StopAfter

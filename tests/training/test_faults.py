@@ -31,7 +31,8 @@ from podium.runtime.files import atomic_write
 from podium.runtime.spawn import Place, runs_again
 from podium.training.checkpoint import read_checkpoint
 from podium.training.faults import WorkerLostError, in_words
-from podium.training.fit import Job, fit
+from podium.training.fit import fit
+from podium.training.job import Job
 from podium.training.optimizers import make_optimizer
 from tests.conftest import StopAfter
 from tests.training.test_training import RECIPE, index, job, straight, weights

@@ -33,7 +33,8 @@ from podium.runtime.device import choose_device
 from podium.runtime.events import silent
 from podium.training import losses
 from podium.training.checkpoint import read_checkpoint
-from podium.training.fit import Job, fit
+from podium.training.fit import fit
+from podium.training.job import Job
 from podium.training.losses import bind_loss, class_weights, focal, register_loss
 from tests.conftest import write_pictures
 

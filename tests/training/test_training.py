@@ -20,7 +20,8 @@ from podium.runs.folder import RunFolder
 from podium.runtime.device import choose_device
 from podium.runtime.events import BatchDone, Event, Message, silent
 from podium.training.checkpoint import read_checkpoint
-from podium.training.fit import Job, fit
+from podium.training.fit import fit
+from podium.training.job import Job
 from tests.conftest import StopAfter, device
 
 RECIPE = {

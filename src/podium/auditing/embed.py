@@ -17,8 +17,6 @@ from podium.models import build_model
 from podium.runtime.device import choose_device, choose_precision
 from podium.runtime.events import Notify, of_part, silent
 
-__all__ = ["BACKBONE", "embed"]
-
 BACKBONE = "efficientnet_lite0"
 """The network whose features are taken: its ImageNet weights come with Podium."""
 

@@ -45,21 +45,6 @@ from podium.auditing.record import LEAST_ACCURACY, LabelFindings, LabelIssue
 from podium.data.index import DataIndex
 from podium.runtime.events import AuditProgress, Event, Notify, Progress, silent
 
-__all__ = [
-    "FOLDS",
-    "Calibration",
-    "LabelFindings",
-    "LabelIssue",
-    "Suspects",
-    "calibrate",
-    "confident_joint",
-    "deal_folds",
-    "find_label_issues",
-    "find_suspects",
-    "out_of_fold_logits",
-    "standardised",
-]
-
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 FOLDS = 5

@@ -29,8 +29,6 @@ from podium.runtime.cache import cache_root
 from podium.runtime.events import Notify, silent
 from podium.runtime.files import read_json
 
-__all__ = ["audit_images"]
-
 KINDS: tuple[PairKind, ...] = ("same_file", "same_pixels", "near", "mirrored")
 
 

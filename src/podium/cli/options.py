@@ -8,29 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = [
-    "AuditOption",
-    "BatchOption",
-    "CacheOption",
-    "CheckpointOption",
-    "DataOption",
-    "DeviceOption",
-    "DevicesOption",
-    "EpochsOption",
-    "Lang",
-    "LangOption",
-    "LrOption",
-    "MetricOption",
-    "PrecisionOption",
-    "RunsOption",
-    "SeedOption",
-    "SetOption",
-    "SizeOption",
-    "TensorBoardOption",
-    "TrackerOption",
-    "WorkersOption",
-]
-
 
 class Lang(StrEnum):
     """Languages of the report."""

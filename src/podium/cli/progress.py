@@ -40,9 +40,6 @@ from podium.runtime.events import (
 )
 from podium.runtime.threads import OtherPrograms, usable_cores
 
-__all__ = ["StudyProgress"]
-
-
 LOOK_EVERY = 10.0  # seconds between two looks at what else the machine does
 BUSY = 0.2  # share of the cores that other programs use, from which on that is said
 

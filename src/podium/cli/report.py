@@ -11,8 +11,6 @@ from podium.cli.options import Lang, LangOption
 from podium.cli.terminal import err, out
 from podium.runtime.events import Event, Progress
 
-__all__ = ["app"]
-
 app = typer.Typer()
 
 

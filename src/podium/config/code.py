@@ -16,8 +16,6 @@ from pydantic import AfterValidator, BaseModel
 from podium.config.registry import REFERENCE, Registry, allow
 from podium.errors import ConfigError
 
-__all__ = ["allow_named", "code_of", "named", "refuse_unreachable"]
-
 
 def named(settings: BaseModel, inside: str = "") -> Iterator[tuple[str, Registry[Any], str]]:
     """Every name of a registry's in settings, and in the settings within them.

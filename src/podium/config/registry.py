@@ -23,8 +23,6 @@ from typing import Any, Generic, TypeVar
 
 from podium.errors import ConfigError
 
-__all__ = ["REFERENCE", "Registry", "allow", "allowed", "source_digest"]
-
 Thing = TypeVar("Thing")
 
 REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")

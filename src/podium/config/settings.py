@@ -29,8 +29,6 @@ from pydantic import (
 
 from podium.config.registry import AUGMENTATIONS, LOSSES, METRICS, MODELS, SOURCES, TRACKERS
 
-__all__ = ["DataSpec", "Machine", "RunSpec", "StudySpec"]
-
 AugmentationName = Annotated[
     str, AfterValidator(AUGMENTATIONS.check), WithJsonSchema(AUGMENTATIONS.schema())
 ]

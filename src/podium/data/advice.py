@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from podium.data.layout import LAYOUT
 
-__all__ = ["FOLDERS", "ITEMS", "Advice"]
-
 
 @dataclass(frozen=True)
 class Advice:

@@ -11,8 +11,6 @@ from podium.data.transforms import Draw, eval_transform, train_transform
 from podium.errors import ConfigError
 from podium.runtime.files import atomic_write
 
-__all__ = ["augmentation_sheet"]
-
 
 def augmentation_sheet(
     image: Path,

@@ -18,8 +18,6 @@ from podium.data.images import squeeze
 from podium.errors import ConfigError, TrainingError, one_line
 from podium.runtime.random import seeded_everywhere
 
-__all__ = ["Augmentation", "OfUser", "Pixels", "as_tensor", "register_augmentation"]
-
 Pixels = npt.NDArray[np.uint8]
 """A picture as it lies in memory: shape (h, w, 3)."""
 

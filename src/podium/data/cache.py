@@ -35,8 +35,6 @@ from podium.runtime.events import (
 )
 from podium.runtime.threads import in_order
 
-__all__ = ["CachedPixels", "cache_pixels"]
-
 CHUNK = 16  # pictures that a thread decodes at a time
 
 

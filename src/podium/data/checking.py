@@ -19,8 +19,6 @@ from podium.errors import DataError, UnreadableImageError
 from podium.runtime.events import IndexProgress, Notify
 from podium.runtime.threads import in_order
 
-__all__ = ["check_files", "inspect_image", "load_checked", "readable_images"]
-
 
 def check_files(
     found: Listing,

@@ -9,13 +9,11 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from podium.data.index import DataIndex, load_checked
+from podium.data.checking import load_checked
+from podium.data.index import DataIndex
 from podium.data.pixels import CachedPixels
 from podium.data.transforms import Draw, Transform
 from podium.runtime.random import sample_seed
-
-__all__ = ["EpochKey", "EpochSampler", "ImageDataset", "Key"]
-
 
 EpochKey = tuple[int, int] | tuple[int, int, int]
 """What training asks a dataset for: number, epoch and perhaps size."""

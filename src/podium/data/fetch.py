@@ -20,8 +20,6 @@ from podium.errors import ConfigError, DataError
 from podium.runtime.cache import cache_root
 from podium.runtime.events import Notify, Progress, silent
 
-__all__ = ["DATASETS", "SOURCES", "KnownDataset", "cache_root", "fetch", "resolve_data"]
-
 """Called with what is being done, how much of it is done, and how much there is."""
 
 SOURCES = ("auto", "huggingface", "kaggle")

@@ -12,8 +12,6 @@ from podium.data.images import read_image_file
 from podium.data.layout import find_images
 from podium.data.source import Item, Source
 
-__all__ = ["FolderSource"]
-
 
 class FolderSource(Source):
     """A folder; `podium.data.layout` says how it is read.

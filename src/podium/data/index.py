@@ -23,8 +23,6 @@ from podium.data.words import counted, listed, named, shown
 from podium.errors import ConfigError, DataError
 from podium.runtime.events import Notify, silent
 
-__all__ = ["SPLITS", "DataIndex", "Split", "build_index", "build_scored_index", "load_checked"]
-
 
 @dataclass(frozen=True, eq=False)
 class DataIndex:

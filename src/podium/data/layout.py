@@ -14,19 +14,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from podium.data.walk import HIDDEN, Folder, passed_over, read_folder, unread_pictures, walk_images
+from podium.data.walk import HIDDEN, Folder, read_folder, unread_pictures
 from podium.data.words import counted, listed
 from podium.errors import DataError
-
-__all__ = [
-    "LAYOUT",
-    "SPLIT_NAMES",
-    "Found",
-    "find_images",
-    "passed_over",
-    "tell_lookalikes",
-    "walk_images",
-]
 
 SPLIT_NAMES = {
     "train": "train", "training": "train",

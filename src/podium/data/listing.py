@@ -25,8 +25,6 @@ from podium.data.source import Item, Reader, Source
 from podium.data.words import counted, listed, shown
 from podium.errors import ConfigError, DataError, PodiumError, one_line
 
-__all__ = ["SPLITS", "Listing", "as_source", "list_images", "named_source", "open_source"]
-
 SPLITS = ("train", "valid", "test")
 
 

@@ -16,8 +16,6 @@ from podium.config.registry import SOURCES
 from podium.data.images import MAX_BYTES
 from podium.errors import ConfigError, PodiumError, UnreadableImageError
 
-__all__ = ["Item", "Reader", "Source", "register_source"]
-
 Value = str | int | float | bool | None
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 

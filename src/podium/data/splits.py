@@ -14,8 +14,6 @@ from podium.data.advice import FOLDERS, Advice
 from podium.data.words import counted, listed, named
 from podium.errors import DataError
 
-__all__ = ["Split", "hold_out", "make_split", "without_small"]
-
 
 @dataclass(frozen=True, eq=False)
 class Split:

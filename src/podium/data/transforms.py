@@ -27,19 +27,6 @@ from podium.data.images import squeeze
 from podium.errors import ConfigError, TrainingError
 from podium.runtime.random import sample_seed, seeded
 
-__all__ = [
-    "Draw",
-    "Flip",
-    "Normalization",
-    "Transform",
-    "eval_transform",
-    "mix_batch",
-    "prepare",
-    "source_size",
-    "train_transform",
-    "try_augmentation",
-]
-
 Normalization = tuple[tuple[float, ...], tuple[float, ...]] | None
 """Channel means and standard deviations of values in [0, 1]; None feeds the values as they are."""
 

@@ -15,12 +15,11 @@ from podium.config.settings import Machine
 from podium.data.grey import OWN_WINDOWS, GreyWindows
 from podium.data.transforms import eval_transform, prepare
 from podium.evaluation.inference import score
-from podium.evaluation.trained import TrainedModel, load_run, run_folder
+from podium.evaluation.trained import TrainedModel, load_run
 from podium.features.folding import folded_if_equal
+from podium.runs.find import run_folder
 from podium.runs.folder import RunFolder
 from podium.runtime.device import choose_device
-
-__all__ = ["Guess", "Predictor", "load_predictor"]
 
 Pixels = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.float32]

@@ -16,8 +16,6 @@ from podium.data.transforms import Normalization
 from podium.models import BuiltModel
 from podium.runtime.events import EvaluateProgress, Notify, StopRequest, silent
 
-__all__ = ["input_normalization", "predict", "score"]
-
 
 def predict(
     module: nn.Module,

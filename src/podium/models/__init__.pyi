@@ -1,7 +1,6 @@
 # What this room offers, each name with its home: read by type checkers, and by `__init__.py`.
+from .built import BuiltModel as BuiltModel, ModelInfo as ModelInfo
 from .registry import (
-    BuiltModel as BuiltModel,
-    ModelInfo as ModelInfo,
     about_model as about_model,
     batch_norms as batch_norms,
     build_model as build_model,

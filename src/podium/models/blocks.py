@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-__all__ = ["ConvMaxPool", "Inception", "Residual", "head"]
-
 
 def conv_bn_relu(inputs: int, outputs: int, size: int) -> list[nn.Module]:
     """A convolution that keeps height and width, batch norm, ReLU."""

@@ -8,8 +8,6 @@ from torch import nn
 
 from podium.models.spec import Channels
 
-__all__ = ["BuiltModel", "Channels", "ModelInfo"]
-
 
 @dataclass(frozen=True)
 class BuiltModel:

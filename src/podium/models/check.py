@@ -10,8 +10,6 @@ from torch import nn
 from podium.errors import ConfigError, PodiumError, one_line
 from podium.models.spec import ModelSpec
 
-__all__ = ["build_checked", "check_network", "find_classifier"]
-
 
 def build_checked(spec: ModelSpec, num_classes: int) -> nn.Module:
     """What a user's function builds.

@@ -11,8 +11,6 @@ from torch import nn
 from podium.errors import ConfigError
 from podium.models.stages import NETWORK, StageClassifier
 
-__all__ = ["layer_groups"]
-
 
 class _Grouped:
     """A module with the grouping that timm's models bring along; `prefix` is left off names."""

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from podium.models.spec import State
 
-__all__ = ["OURS", "model_title"]
-
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 PAPER = """@misc{oliveira2023augmentation,
   author = {C. E. G. de Oliveira},

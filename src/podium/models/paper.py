@@ -6,8 +6,6 @@ from torch import nn
 
 from podium.models.blocks import ConvMaxPool, Inception, Residual, head
 
-__all__ = ["inception_resnet", "simple_resnet"]
-
 
 def simple_resnet(num_classes: int) -> nn.Sequential:
     """SimpleResNet: 3,191,460 parameters at 100 classes.

@@ -21,19 +21,6 @@ from podium.models.stages import over_stages
 from podium.models.timm_models import build_timm, list_timm
 from podium.runtime.random import seeded
 
-__all__ = [
-    "BuiltModel",
-    "ModelInfo",
-    "about_model",
-    "batch_norms",
-    "build_model",
-    "check_weights",
-    "freeze_backbone",
-    "list_models",
-    "rebuild_model",
-    "set_train_mode",
-]
-
 
 def build_model(
     name: str,

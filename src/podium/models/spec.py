@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     Builder = Callable[[int], nn.Module]
     State = dict[str, torch.Tensor]
 
-__all__ = ["Channels", "ModelSpec", "as_model", "register_model"]
-
 Channels = tuple[float, ...] | None
 
 

@@ -14,8 +14,6 @@ from torch import nn
 
 from podium.errors import ConfigError
 
-__all__ = ["NETWORK", "StageClassifier", "network_state", "over_stages"]
-
 NETWORK = "network."
 """What the names of the network's parameters begin with in a `StageClassifier`."""
 

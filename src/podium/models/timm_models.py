@@ -13,8 +13,6 @@ from podium.models import weights as w
 from podium.models.built import BuiltModel, ModelInfo
 from podium.runtime.network import hub_answers_fast
 
-__all__ = ["build_timm", "list_timm"]
-
 
 def build_timm(
     name: str,

@@ -17,8 +17,6 @@ from torch import nn
 from podium.errors import UserError, WeightsUnavailableError
 from podium.models.stages import network_state
 
-__all__ = ["checkpoint_folder", "download_state", "load_into", "read_state"]
-
 State = dict[str, torch.Tensor]
 
 

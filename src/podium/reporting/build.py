@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from podium.reporting.words.labels import Labels
     from podium.results.study import StudyResults
 
-__all__ = ["ReportResult", "build_report"]
-
 FORMATS = ("png", "pdf", "svg")
 MARK = '<meta name="generator" content="Podium'
 LEFTOVER_SECONDS = 3600

@@ -15,19 +15,10 @@ from podium.reporting.words.verdict_words import ordered_pairs, pair_cells, pair
 from podium.results.study import Contender, RunResult, StudyResults
 from podium.runtime.csv_text import csv_text
 from podium.runtime.files import write_text
+from podium.statistics.intervals import Interval
 from podium.statistics.metrics import most_confused
 from podium.statistics.scoring import Metric
-from podium.statistics.verdicts import Interval, Pair, Standing, Verdicts
-
-__all__ = [
-    "Row",
-    "escape_latex",
-    "headings",
-    "pair_table",
-    "pairs_csv",
-    "table1_rows",
-    "write_tables",
-]
+from podium.statistics.verdicts import Pair, Standing, Verdicts
 
 MOST_CONFUSED = 200  # pairs a run in confused.csv
 NUMBERS = 12  # columns of Table 1 that hold numbers; those before hold words

@@ -28,15 +28,6 @@ from podium.statistics.scoring import Metric, Noted, noted
 from podium.statistics.sheet import sheet_of
 from podium.statistics.verdicts import Verdicts, judge
 
-__all__ = [
-    "Contender",
-    "RunResult",
-    "StudyResults",
-    "Unfinished",
-    "gather",
-    "read_run",
-]
-
 State = Literal["failed", "unfinished", "not_started", "damaged"]
 
 

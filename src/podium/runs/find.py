@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     pass
 from podium.runs.folder import RunFolder
 
-__all__ = ["run_folder"]
-
 
 def run_folder(path: str | Path) -> RunFolder:
     """The run that `path` names: `runs/<study>/<contender>/seed-<n>`.

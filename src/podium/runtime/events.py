@@ -14,33 +14,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast
 
-__all__ = [
-    "AuditProgress",
-    "BatchDone",
-    "CacheProgress",
-    "EpochDone",
-    "EpochStarted",
-    "EvaluateProgress",
-    "Event",
-    "IndexProgress",
-    "Message",
-    "Notify",
-    "Progress",
-    "RunDone",
-    "RunEvent",
-    "RunFailed",
-    "RunStarted",
-    "StopRequest",
-    "StudyStarted",
-    "TrainingStarted",
-    "WarningMessage",
-    "of_part",
-    "of_run",
-    "relay",
-    "silent",
-    "stop_on_signals",
-]
-
 
 @dataclass(frozen=True)
 class Event:

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-__all__ = ["sample_seed", "seeded", "seeded_everywhere"]
-
 
 def sample_seed(seed: int, epoch: int, index: int) -> int:
     """A seed for one sample of one epoch: the three numbers, thoroughly mixed.

@@ -17,8 +17,6 @@ from podium.errors import ConfigError
 from podium.statistics.scoring import Metric
 from podium.statistics.sheet import Sheet
 
-__all__ = ["MOST_UNITS", "Influence", "image_values", "influences"]
-
 MOST_UNITS = 500  # computations of a metric for each run; of more images, blocks are left out
 
 Values = npt.NDArray[np.float64]

@@ -10,8 +10,6 @@ import numpy.typing as npt
 from podium.statistics.influence import Influence
 from podium.statistics.paired import SeedEffect, design_effect, seed_effect
 
-__all__ = ["CONFIDENCE", "LEVEL", "Interval", "accuracy_interval", "bounded", "score_interval"]
-
 LEVEL = 0.05
 CONFIDENCE = 1 - LEVEL
 

@@ -20,16 +20,6 @@ from podium.config.registry import METRICS
 from podium.errors import ConfigError, PodiumError
 from podium.statistics.resample import macro_f1
 
-__all__ = [
-    "ACCURACY",
-    "Metric",
-    "Noted",
-    "find_metric",
-    "noted",
-    "refuse_metric",
-    "register_metric",
-]
-
 Logits = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 Scorer = Callable[[Logits, Labels], Any]

@@ -19,8 +19,6 @@ from podium.statistics.columns import answers_in, read_rows
 from podium.statistics.scoring import ACCURACY, Metric, noted
 from podium.statistics.vocabulary import same_classes, same_paths, some
 
-__all__ = ["Answers", "Sheet", "matched_seeds", "read_sheet", "sheet_of"]
-
 Indices = npt.NDArray[np.int64]
 Logits = npt.NDArray[np.float32]
 

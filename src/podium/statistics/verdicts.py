@@ -37,8 +37,6 @@ from podium.statistics.paired import (
 from podium.statistics.scoring import ACCURACY, Metric
 from podium.statistics.sheet import Answers, Sheet, matched_seeds
 
-__all__ = ["Interval", "Pair", "Standing", "Verdicts", "judge"]
-
 Shares = npt.NDArray[np.float64]
 
 

@@ -7,8 +7,9 @@ import torch
 from podium.__about__ import __version__
 from podium.config.registry import AUGMENTATIONS
 from podium.config.settings import Machine, RunSpec
-from podium.data.cache import CachedPixels, cache_pixels
+from podium.data.cache import cache_pixels
 from podium.data.index import DataIndex
+from podium.data.pixels import CachedPixels
 from podium.data.transforms import source_size
 from podium.evaluation.trained import load_run, predict_split
 from podium.features.frozen import features_are_fixed
@@ -24,10 +25,9 @@ from podium.statistics.metrics import scores
 from podium.statistics.scoring import find_metric
 from podium.training.checkpoint import read_checkpoint
 from podium.training.faults import despite_lost_workers
-from podium.training.fit import Job, fit
+from podium.training.fit import fit
+from podium.training.job import Job
 from podium.training.schedule import best_epoch
-
-__all__ = ["train_and_score"]
 
 
 def train_and_score(

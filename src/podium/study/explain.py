@@ -37,8 +37,6 @@ from podium.runtime.device import choose_device
 from podium.runtime.events import Notify, WarningMessage, silent
 from podium.runtime.lock import sole_owner
 
-__all__ = ["explain", "explain_runs"]
-
 SIDE = 160  # pixels of the longest side, as of the pictures that they are shown beside
 BATCH = 8
 _AWAY = 0.02  # of the largest logit: less on another device, more of another picture

@@ -9,8 +9,6 @@ from podium.runs.folder import (
     StudyFolder,
 )
 
-__all__ = ["Outcome", "StudyResult"]
-
 
 @dataclass(frozen=True)
 class Outcome:

@@ -2,7 +2,4 @@
 
 from __future__ import annotations
 
-__all__ = ["MOST_THUMBNAILS"]
-
-
 MOST_THUMBNAILS = 5000  # some 20 MB; a larger test set keeps a spread of its images

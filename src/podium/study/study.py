@@ -52,8 +52,6 @@ from podium.study.trackers.listen import Listeners
 from podium.study.trackers.tracker import StudyInfo
 from podium.training.schedule import training_size
 
-__all__ = ["Study"]
-
 Code = dict[str, dict[str, str]]  # contender -> setting -> provenance of what is not ours
 
 

@@ -26,8 +26,6 @@ from podium.training.faults import despite_lost_workers
 from podium.training.job import Job
 from podium.training.loop import Trainer
 
-__all__ = ["Job", "fit"]
-
 # Fabric announces what the progress display has told already. Here, not in `fit`: the processes
 # that it starts speak before they call anything of ours.
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)

@@ -20,8 +20,6 @@ from podium.runs.folder import RunFolder
 from podium.runtime.device import Device
 from podium.training.losses import bind_loss
 
-__all__ = ["Job", "make_loaders", "try_code"]
-
 
 @dataclass(frozen=True)
 class Job:

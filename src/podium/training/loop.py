@@ -48,8 +48,6 @@ from podium.training.probe import probe_epoch
 from podium.training.schedule import best_epoch, epoch_rates, is_finished, training_size
 from podium.training.validation import metric_column
 
-__all__ = ["Trainer"]
-
 
 class Trainer:
     """One process's part of a training; on a single device, all of it."""

@@ -21,18 +21,6 @@ from podium.config.settings import RunSpec
 from podium.errors import ConfigError, one_line
 from podium.runtime.random import seeded_everywhere
 
-__all__ = [
-    "SETTINGS",
-    "BoundLoss",
-    "Loss",
-    "bind_loss",
-    "class_weights",
-    "cross_entropy",
-    "focal",
-    "logit_adjusted",
-    "register_loss",
-]
-
 SETTINGS = ("class_weights", "priors", "label_smoothing", "focal_gamma", "logit_tau")
 """What a loss may ask for by the names of its keywords."""
 

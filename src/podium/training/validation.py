@@ -7,8 +7,6 @@ from lightning_fabric import Fabric
 
 from podium.statistics.scoring import Metric
 
-__all__ = ["in_order_of_images", "metric_column"]
-
 
 def metric_column(
     fabric: Fabric, metric: Metric, logits: torch.Tensor, labels: torch.Tensor, total: int

@@ -14,14 +14,13 @@ import numpy.typing as npt
 
 from podium.data.grey import OWN_WINDOWS, GreyWindows
 from podium.data.images import load_rgb
-from podium.data.layout import find_images, walk_images
+from podium.data.layout import find_images
 from podium.data.transforms import eval_transform
+from podium.data.walk import walk_images
 from podium.errors import ConfigError, DataError, PodiumError, RunFolderError
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.predictions import Predictions
 from podium.runtime.threads import in_order
-
-__all__ = ["CALIBRATION", "CHECKED", "Sample", "calibration_images", "check_images", "study_data"]
 
 Pixels = npt.NDArray[np.uint8]
 Item = TypeVar("Item")

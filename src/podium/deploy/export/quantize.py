@@ -22,8 +22,6 @@ from podium.deploy.export.verify import Check, refuse
 from podium.errors import ExportError
 from podium.runtime.events import Message, Notify, silent
 
-__all__ = ["Quantized", "quantize"]
-
 Pixels = npt.NDArray[np.uint8]
 Judge = Callable[[Path], Check]
 

@@ -31,8 +31,6 @@ from podium.runs.folder import RunFolder
 from podium.runtime.events import Message, Notify, silent
 from podium.runtime.files import make_folder
 
-__all__ = ["Export", "Exports", "export_run"]
-
 _ENDINGS = {
     "onnx": ".onnx", "torchscript": ".torchscript", "pt2": ".pt2", "openvino": "-openvino",
 }  # fmt: skip

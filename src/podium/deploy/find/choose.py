@@ -13,8 +13,6 @@ from podium.runs.folder import RunFolder, StudyFolder
 from podium.statistics.metrics import scores
 from podium.statistics.scoring import Noted, noted
 
-__all__ = ["choose_run"]
-
 # one slash where a command made a path of it
 _HOSTED = re.compile(r"hf:/{1,2}(?P<repo>[^@]+?)/?(?:@(?P<revision>.+))?")
 

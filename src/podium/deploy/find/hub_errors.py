@@ -7,8 +7,6 @@ from contextlib import contextmanager
 
 from podium.errors import ConfigError, PodiumError, UserError, chain, one_line
 
-__all__ = ["check_repo_id", "in_words", "refuse_offline"]
-
 NETWORK_LIBRARIES = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")
 
 

@@ -25,8 +25,6 @@ from podium.reporting.words.recipes import facts
 from podium.reporting.words.verdict_words import leaks, looks
 from podium.statistics.scoring import noted
 
-__all__ = ["data", "environment", "limits", "protocol", "public_recipe", "terms"]
-
 CITATION = """@software{podium,
   author = {{The Podium authors}},
   title = {Podium: which image classifier wins on your images, and how sure can you be?},

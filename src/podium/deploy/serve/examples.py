@@ -11,12 +11,10 @@ from typing import TypeVar
 
 from podium.data.grey import OWN_WINDOWS, GreyWindows
 from podium.data.images import load_rgb, thumbnail_jpeg
-from podium.data.layout import walk_images
+from podium.data.walk import walk_images
 from podium.deploy.serve.models import Served
 from podium.errors import DataError, RunFolderError, UnreadableImageError
 from podium.runs.folder import StudyFolder
-
-__all__ = ["Example", "folder_examples", "study_examples"]
 
 One = TypeVar("One")
 

@@ -20,8 +20,6 @@ from podium.statistics.scoring import Noted, noted
 if TYPE_CHECKING:
     from podium.config.settings import StudySpec
 
-__all__ = ["Served", "best_of", "load_models"]
-
 
 @dataclass(frozen=True)
 class Served:

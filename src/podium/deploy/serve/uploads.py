@@ -12,8 +12,6 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from podium.deploy.serve.limits import ApiError, Limits
 
-__all__ = ["FIELD", "declared_size", "picture_bytes", "read_body", "upload_kind"]
-
 FIELD = "image"
 """Name of the one part of a multipart upload."""
 

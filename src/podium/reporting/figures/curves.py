@@ -20,8 +20,6 @@ from podium.statistics.scoring import ACCURACY, Metric
 if TYPE_CHECKING:
     from podium.results.study import Contender
 
-__all__ = ["accuracies", "learning_curves"]
-
 
 def learning_curves(
     history: Sequence[dict[str, float]],

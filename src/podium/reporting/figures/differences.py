@@ -13,8 +13,6 @@ from podium.reporting.words.metric_words import say_by
 from podium.reporting.words.verdict_words import ordered_pairs
 from podium.statistics.verdicts import Verdicts
 
-__all__ = ["difference_figure"]
-
 MOST_PAIRS = 21  # more would not fit a page: then those with the leader alone
 
 

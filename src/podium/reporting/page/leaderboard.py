@@ -15,8 +15,6 @@ from podium.reporting.words.verdict_words import place_words, tied_words
 from podium.results.study import Contender, RunResult, StudyResults
 from podium.statistics.verdicts import Standing
 
-__all__ = ["Entry", "leaderboard", "metric_heads"]
-
 
 @dataclass(frozen=True)
 class Entry:

@@ -5,18 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from podium.reporting.words.labels import NOTHING, Labels
+from podium.statistics.intervals import Interval
 from podium.statistics.scoring import Metric
-from podium.statistics.verdicts import Interval
-
-__all__ = [
-    "metric_interval",
-    "metric_title",
-    "metric_value",
-    "say_by",
-    "signed",
-    "signed_interval",
-    "sized",
-]
 
 DIGITS = 3  # of a metric that is no share
 

@@ -13,29 +13,12 @@ from podium.reporting.words.metric_words import say_by, signed, signed_interval,
 from podium.reporting.words.recipes import run_title
 from podium.results.study import StudyResults
 from podium.runs.ledger import rescorings
+from podium.statistics.intervals import Interval
 from podium.statistics.metrics import wilson_interval
 from podium.statistics.paired import FEW_SEEDS
 from podium.statistics.questions import Question
 from podium.statistics.scoring import ACCURACY, Metric
-from podium.statistics.verdicts import Interval, Pair, Standing, Verdicts
-
-__all__ = [
-    "Answer",
-    "answers",
-    "claim_sentence",
-    "headline",
-    "leaks",
-    "looks",
-    "ordered_pairs",
-    "p_words",
-    "pair_cells",
-    "pair_headings",
-    "pair_sentence",
-    "place_words",
-    "points",
-    "points_interval",
-    "tied_words",
-]
+from podium.statistics.verdicts import Pair, Standing, Verdicts
 
 ENOUGH_SEEDS = 30  # a training that fails one time in ten is among so many in 96 %
 SURE = 0.001  # smaller p are given as "below"

@@ -16,8 +16,6 @@ from podium.runtime.events import Event, Notify, WarningMessage
 from podium.study.trackers import mlflow, tensorboard  # noqa: F401
 from podium.study.trackers.tracker import StudyInfo, Tracker
 
-__all__ = ["Listeners"]
-
 
 class Listeners:
     """A `Notify` that passes every event on to `notify`, and to trackers once they are started.

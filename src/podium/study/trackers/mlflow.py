@@ -20,8 +20,6 @@ from podium.runtime.events import EpochDone, Event, RunDone, RunFailed, Training
 from podium.runtime.files import read_json, write_json
 from podium.study.trackers.tracker import StudyInfo
 
-__all__ = ["MLflowTracker"]
-
 RECORD = "mlflow.json"
 """In a run's folder: which run of MLflow's it is, so that it goes on in the same one."""
 

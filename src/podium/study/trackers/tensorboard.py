@@ -11,8 +11,6 @@ from podium.errors import ConfigError
 from podium.runtime.events import EpochDone, Event, RunDone, RunFailed, TrainingStarted
 from podium.study.trackers.tracker import StudyInfo
 
-__all__ = ["TensorBoardTracker"]
-
 
 class TensorBoardTracker:
     """Writes each row of a run's history as scalars to `tensorboard/` in the run's folder.

@@ -12,8 +12,6 @@ from podium.errors import ConfigError
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.runtime.events import Event, RunEvent
 
-__all__ = ["StudyInfo", "Tracker", "TrackerFactory", "register_tracker"]
-
 
 @dataclass(frozen=True)
 class StudyInfo:
