@@ -33,7 +33,7 @@ def runs_by_model(runs: list[Path]) -> dict[str, Any]:
     Raises:
         RunFolderError: a folder is no run's.
     """
-    from podium.evaluation.trained import run_folder
+    from podium.runs.find import run_folder
 
     folders = [run_folder(path) for path in runs]
     return {str(folder.read_config()["model_used"]): folder for folder in folders}

@@ -113,9 +113,10 @@ def torture_runs(folder: Path, study: Path, count: int, seed: int = 0) -> Docume
 def _read_everything(study: Path, report: bool) -> None:
     """All readers of a run folder. A refusal by one does not keep the others from reading."""
     import podium
-    from podium.evaluation.trained import load_run, run_folder
+    from podium.evaluation.trained import load_run
     from podium.reporting.build import build_report
     from podium.results.study import gather
+    from podium.runs.find import run_folder
     from podium.runs.folder import StudyFolder
     from podium.training.checkpoint import read_checkpoint
 

@@ -4,9 +4,7 @@ from .api import (
     audit as audit,
     compare as compare,
     evaluate as evaluate,
-    export as export,
     power as power,
-    predict as predict,
     report as report,
     train as train,
 )
@@ -19,9 +17,9 @@ from .config.settings import (
 from .config.studyfile import load_study as load_study
 from .data.index import DataIndex as DataIndex, build_index as build_index
 from .deploy.export.load import load_exported as load_exported
-from .deploy.export.run import Export as Export, Exports as Exports
+from .deploy.export.run import Export as Export, Exports as Exports, export as export
 from .deploy.find.hub import fetch_run as fetch_run
-from .deploy.predict.files import FilePrediction as FilePrediction
+from .deploy.predict.files import FilePrediction as FilePrediction, predict as predict
 from .deploy.predictor import Guess as Guess
 from .deploy.publish.card import card as card
 from .deploy.publish.push import push as push

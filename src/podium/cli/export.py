@@ -56,7 +56,7 @@ def export(
     Preprocessing, mirror test, temperature and class names are in the file. It takes uint8 RGB
     pixels of shape (n, S, S, 3) and gives calibrated probabilities, and logits.
     """  # fmt: skip
-    from podium.deploy.export.run import export_run
+    from podium.deploy.export.run import export as export_run
 
     wanted = formats or ["onnx"]
     if "torchscript" in wanted:
@@ -75,7 +75,7 @@ def export(
             data=data,
             to=to,
             rounds=rounds,
-            progress=lambda told: status.update(plain(told)),
+            notify=lambda event: status.update(plain(event.text)),
         )
     _table(found)
     for line in _notes(found):

@@ -15,8 +15,9 @@ from podium.config.settings import Machine
 from podium.data.grey import OWN_WINDOWS, GreyWindows
 from podium.data.transforms import eval_transform, prepare
 from podium.evaluation.inference import score
-from podium.evaluation.trained import TrainedModel, load_run, run_folder
+from podium.evaluation.trained import TrainedModel, load_run
 from podium.features.folding import folded_if_equal
+from podium.runs.find import choose_run
 from podium.runs.folder import RunFolder
 from podium.runtime.device import choose_device
 
@@ -106,7 +107,7 @@ def load_predictor(
         RunFolderError: there is no trained model in `run`, or it is damaged.
         ConfigError: the device is not there.
     """
-    folder = run if isinstance(run, RunFolder) else run_folder(run)
+    folder = choose_run(run)
     place = choose_device(Machine(device=device)).torch
     model = load_run(folder, place)
     network = folded_if_equal(model.module, model.image_size, place)

@@ -16,12 +16,11 @@ from podium.data.transforms import Normalization, eval_transform
 from podium.errors import DataError
 from podium.evaluation.description import read_description, rebuild
 from podium.evaluation.inference import predict
-from podium.runs.find import run_folder
 from podium.runs.folder import RunFolder
 from podium.runs.predictions import Predictions, SplitName
 from podium.runtime.events import Event, Notify, StopRequest, silent
 
-__all__ = ["TrainedModel", "load_run", "predict_split", "run_folder"]
+__all__ = ["TrainedModel", "load_run", "predict_split"]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from podium.config.settings import RunSpec, StudySpec
 from podium.errors import DataError, RunFolderError
-from podium.runs.folder import RunFolder, StudyFolder
+from podium.runs.find import find_runs
+from podium.runs.folder import RunFolder
 from podium.runs.predictions import Predictions, SplitName
 from podium.statistics.columns import answers_in, read_rows
 from podium.statistics.vocabulary import same_classes, same_paths, some
@@ -143,26 +144,14 @@ def _from_folder(path: Path, split: SplitName) -> list[_Column]:
             f"{path} is neither a folder nor a file. Give finished runs (runs/sports100, "
             "runs/sports100/simple_resnet/seed-0) or a CSV of predictions."
         )
-    spec = None
-    if path.name.startswith("seed-") and path.name[5:].isdecimal():
-        runs = [RunFolder(path, path.resolve().parent.name, int(path.name[5:]))]
-    elif (path / "study.yaml").is_file():
-        spec = StudyFolder(path).read_spec()
-        runs = StudyFolder(path).runs(spec)
-    else:
-        folders = sorted(path.glob("seed-*"), key=lambda one: (len(one.name), one.name))
-        runs = [
-            RunFolder(one, path.resolve().name, int(one.name[5:]))
-            for one in folders
-            if one.name[5:].isdecimal()
-        ]
-    done = [run for run in runs if run.is_done()]
+    found = find_runs(path)
+    done = [run for run in found.runs if run.is_done()]
     if not done:
         raise RunFolderError(
             f"{path} holds no finished run. Expected a study's, a contender's or a run's folder, "
             "such as runs/sports100/simple_resnet/seed-0, with a done.json."
         )
-    return [_from_run(run, split, spec) for run in done]
+    return [_from_run(run, split, found.spec) for run in done]
 
 
 def _from_run(run: RunFolder, split: SplitName, spec: StudySpec | None) -> _Column:
@@ -173,9 +162,8 @@ def _from_run(run: RunFolder, split: SplitName, spec: StudySpec | None) -> _Colu
         recipe = recipe.model_copy(update={"model": str(done["model"])})
         label = f"{label} [{done['model']}]"  # the label alone would name another model
     predictions = run.read_predictions(split)
-    home = run.path.resolve().parent.parent
     return _column(
-        home, run.contender, label, run.seed, str(run.path), predictions, recipe,
+        run.study.path, run.contender, label, run.seed, str(run.path), predictions, recipe,
         done.get("valid_accuracy"),
     )  # fmt: skip
 

@@ -17,7 +17,7 @@ from podium.data.images import load_rgb
 from podium.data.layout import find_images, walk_images
 from podium.data.transforms import eval_transform
 from podium.errors import ConfigError, DataError, RunFolderError
-from podium.runs.folder import RunFolder, StudyFolder
+from podium.runs.folder import RunFolder
 from podium.runs.predictions import Predictions
 from podium.runtime.threads import in_order
 
@@ -52,9 +52,8 @@ class Sample:
 
 def study_data(run: RunFolder) -> Path | None:
     """The folder of images that the run's study used, if it is still there."""
-    study = StudyFolder(run.path.resolve().parent.parent)
     with contextlib.suppress(RunFolderError, KeyError, TypeError, ValueError):
-        root = Path(study.read_data()["root"])
+        root = Path(run.study.read_data()["root"])
         if root.is_dir():
             return root
     return None

@@ -28,9 +28,10 @@ from podium.deploy.predictor import Predictor, load_predictor
 from podium.errors import ConfigError, ExportError, RunFolderError, StorageError
 from podium.evaluation.trained import TrainedModel
 from podium.runs.folder import RunFolder
+from podium.runtime.events import Event, Notify, silent
 from podium.runtime.files import make_folder
 
-__all__ = ["Export", "Exports", "export_run"]
+__all__ = ["Export", "Exports", "export"]
 
 Progress = Callable[[str], None]
 
@@ -80,7 +81,7 @@ class Exports:
     checked_on: str
 
 
-def export_run(
+def export(
     run: RunFolder | str | Path,
     formats: Sequence[str] = ("onnx",),
     *,
@@ -90,9 +91,11 @@ def export_run(
     data: str | Path | None = None,
     to: str | Path | None = None,
     rounds: int = 5,
-    progress: Progress = lambda told: None,
+    notify: Notify = silent,
 ) -> Exports:
-    """Export a run's best epoch, with preprocessing, temperature and class names inside.
+    """Export a run's best epoch to files for other programs, each checked before it is kept.
+
+    Preprocessing, temperature and class names are inside.
 
     Each file is compared with the model in PyTorch on real images, in the runtime that it is for,
     and gets its name when it has passed: a file that is there agrees. See `podium.deploy.export`
@@ -100,22 +103,29 @@ def export_run(
 
     Args:
         run: what `choose_run` takes: a run's folder, a contender's, or a study's.
-        formats: of onnx, torchscript, pt2 and openvino.
+        formats: of onnx, torchscript (which PyTorch calls deprecated), pt2 and openvino.
         int8: quantise to 8 bits; onnx and openvino alone.
         precision: fp32 or bf16, in which an OpenVINO export runs unless told otherwise.
         calibration: folder of images for int8; empty: the study's training images.
         data: folder of images to check on; empty: the study's validation images.
         to: folder to write to; empty: `export/` in the run's folder.
         rounds: of the measurement of speed; 0: none.
-        progress: told what is being done.
+        notify: told what is being done.
+
+    Returns:
+        Path, size, agreement and speed of each; `podium.load_exported` opens one.
 
     Raises:
         ExportError: an export does not agree with its model; no file of it is left.
         ConfigError: a setting is impossible, a library is missing, or there are no images.
         RunFolderError: there is no trained model in `run`.
     """
+
+    def progress(told: str) -> None:
+        notify(Event("message", told))
+
     _refuse_settings(formats, int8, precision, rounds)
-    folder = run if isinstance(run, RunFolder) else choose_run(run, progress)
+    folder = choose_run(run, progress)
     for name in formats:  # before any work
         for needed in ("onnx", "onnxscript", "onnxruntime") if name in ("onnx", "openvino") else ():
             library(needed)
@@ -292,7 +302,7 @@ class _Job:
 
     def _record(self, kind: Format, precision: Precision) -> ExportRecord:
         run = self.folder
-        source = f"{run.path.resolve().parent.parent.name}/{run.contender}/seed-{run.seed}"
+        source = f"{run.study.path.name}/{run.contender}/seed-{run.seed}"
         return describe(self.model, kind, precision, run.contender, source)
 
     def _as_recorded(self) -> None:

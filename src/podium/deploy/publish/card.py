@@ -62,7 +62,7 @@ def card(
         check_licence(license)  # before the study is read
     if repo_id is not None:
         check_repo_id(repo_id)
-    subject = read_subject(run if isinstance(run, RunFolder) else choose_run(run, tell), say)
+    subject = read_subject(choose_run(run, tell), say)
     return compose(
         subject,
         say,
