@@ -21,16 +21,6 @@ if TYPE_CHECKING:
     from podium.statistics.sheet import Sheet
     from podium.statistics.verdicts import Verdicts
 
-__all__ = [
-    "audit",
-    "compare",
-    "evaluate",
-    "power",
-    "report",
-    "single_contender",
-    "train",
-]
-
 
 def single_contender(
     model: str,

@@ -21,21 +21,6 @@ import errno
 import os
 from collections.abc import Iterator
 
-__all__ = [
-    "ConfigError",
-    "DataError",
-    "ExportError",
-    "PodiumError",
-    "RunFolderError",
-    "StorageError",
-    "TrainingError",
-    "UnreadableImageError",
-    "UserError",
-    "WeightsUnavailableError",
-    "chain",
-    "one_line",
-]
-
 
 class PodiumError(Exception):
     """Base of all errors raised on purpose; `exit_code` is what the command returns."""

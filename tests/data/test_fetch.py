@@ -25,10 +25,10 @@ import pytest
 from huggingface_hub import file_download
 from huggingface_hub.hf_api import BlobLfsInfo, DatasetInfo, RepoSibling
 
-from podium.data import fetch as fetch_module
-from podium.data.fetch import DATASETS, KnownDataset, cache_root, fetch, resolve_data
+from podium.data.fetch import DATASETS, KnownDataset, fetch, resolve_data
 from podium.data.index import build_index
 from podium.errors import ConfigError, DataError
+from podium.runtime.cache import cache_root
 from tests.conftest import write_pictures
 
 COUNTS = {"train": 4, "valid": 2, "test": 3}
@@ -612,7 +612,3 @@ def test_no_torch(module: str) -> None:
         "assert not {'torch', 'torchvision', 'huggingface_hub', 'kagglehub'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_all_names_exist() -> None:
-    assert all(hasattr(fetch_module, name) for name in fetch_module.__all__)

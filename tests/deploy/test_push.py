@@ -18,7 +18,8 @@ from PIL import Image
 import podium
 from podium.cli.app import main
 from podium.deploy.find.choose import choose_run
-from podium.deploy.publish.push import pack, read_token, upload
+from podium.deploy.publish.pack import pack
+from podium.deploy.publish.push import read_token, upload
 from podium.errors import ConfigError, PodiumError, UserError
 from podium.runs.folder import RunFolder
 from podium.runtime.files import read_json, write_json

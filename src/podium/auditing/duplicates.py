@@ -35,16 +35,6 @@ import scipy  # its parts load when they are first used
 from podium.auditing.evidence import Evidence
 from podium.auditing.similarity import greys, is_blank, similarity
 
-__all__ = [
-    "MAX_DISTANCE",
-    "MIN_SIMILARITY",
-    "close_pairs",
-    "components",
-    "near_pairs",
-    "perceptual_hashes",
-    "same_pairs",
-]
-
 MAX_DISTANCE = 14
 """Most bits of 64 in which the hashes of two candidates differ."""
 

@@ -18,8 +18,6 @@ from podium.features.extract import Backbone
 from podium.models import build_model
 from podium.runtime.device import choose_device, choose_precision
 
-__all__ = ["BACKBONE", "embed"]
-
 BACKBONE = "efficientnet_lite0"
 """The network whose features are taken: its ImageNet weights come with Podium."""
 

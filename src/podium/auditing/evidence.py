@@ -18,8 +18,6 @@ import numpy.typing as npt
 
 from podium.auditing.similarity import WINDOWS, crop_grey, grey_fits, greys
 
-__all__ = ["FALSE_SHARE", "Evidence"]
-
 SIDE = 24  # of the crops that are compared
 SAMPLE = 4000  # pictures that the spread is learned from
 PAIRS = 8000  # random pairs that show how alike unrelated pictures are

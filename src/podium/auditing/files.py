@@ -17,8 +17,6 @@ from podium.data.index import DataIndex
 from podium.errors import UnreadableImageError
 from podium.runtime.threads import in_order
 
-__all__ = ["EXTREME", "TINY", "Looks", "look_at_all", "odd_files"]
-
 TINY = 32
 """A shorter side of fewer pixels shows little, and networks enlarge it to their input size."""
 

@@ -44,21 +44,6 @@ from scipy.special import expit, log_softmax, logit
 from podium.auditing.record import LEAST_ACCURACY, LabelFindings, LabelIssue
 from podium.data.index import DataIndex
 
-__all__ = [
-    "FOLDS",
-    "Calibration",
-    "LabelFindings",
-    "LabelIssue",
-    "Suspects",
-    "calibrate",
-    "confident_joint",
-    "deal_folds",
-    "find_label_issues",
-    "find_suspects",
-    "out_of_fold_logits",
-    "standardised",
-]
-
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Progress = Callable[[str, int, int], None]

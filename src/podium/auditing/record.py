@@ -10,19 +10,6 @@ from typing import Any, Literal
 from podium.errors import DataError, RunFolderError
 from podium.runtime.files import read_json, write_json
 
-__all__ = [
-    "FORMAT",
-    "LEAST_ACCURACY",
-    "Audit",
-    "Balance",
-    "DuplicatePair",
-    "LabelFindings",
-    "LabelIssue",
-    "Oddity",
-    "read_audit",
-    "write_audit",
-]
-
 FORMAT = 1
 SPLITS = ("train", "valid", "test")
 

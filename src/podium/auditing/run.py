@@ -28,8 +28,6 @@ from podium.data.index import DataIndex, build_index
 from podium.runtime.cache import cache_root
 from podium.runtime.files import read_json
 
-__all__ = ["audit_images"]
-
 Progress = Callable[[str, int, int], None]
 KINDS: tuple[PairKind, ...] = ("same_file", "same_pixels", "near", "mirrored")
 

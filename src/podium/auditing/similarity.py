@@ -9,18 +9,6 @@ import numpy.typing as npt
 import scipy  # its parts load when they are first used
 from PIL import Image
 
-__all__ = [
-    "THUMB",
-    "WINDOWS",
-    "crop_grey",
-    "grey_fits",
-    "greys",
-    "is_blank",
-    "is_grey",
-    "similarity",
-    "small_rgb",
-]
-
 THUMB = 32
 """Side of the square thumbnails, in pixels: 3 KB a picture, so 600 MB for 200,000 pictures."""
 

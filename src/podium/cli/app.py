@@ -25,8 +25,6 @@ from podium.cli.verdicts import app as verdicts_app
 from podium.errors import PodiumError
 from podium.runtime.threads import let_waiting_threads_sleep
 
-__all__ = ["app", "main"]
-
 app = typer.Typer(
     name="podium",
     help="Which image classifier wins on your images, and how sure can you be?",

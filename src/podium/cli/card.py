@@ -12,9 +12,7 @@ from podium.cli.terminal import err, out, plain, write_data
 from podium.errors import UserError
 
 if TYPE_CHECKING:
-    from podium.deploy.publish.push import Package
-
-__all__ = ["app"]
+    from podium.deploy.publish.pack import Package
 
 app = typer.Typer()
 
@@ -129,7 +127,8 @@ def push(
     Asks nothing. A token is taken from a file, HF_TOKEN or the hub's login, and shown nowhere.
     """
     from podium.deploy.find.hub_errors import refuse_offline
-    from podium.deploy.publish.push import pack, quiet_unless_terminal, read_token, upload
+    from podium.deploy.publish.pack import pack
+    from podium.deploy.publish.push import quiet_unless_terminal, read_token, upload
 
     token = ""
     if not dry_run:

@@ -10,8 +10,6 @@ from rich.table import Table
 
 from podium.cli.terminal import bars, err, out, plain
 
-__all__ = ["app"]
-
 app = typer.Typer(help="Fetch and check folders of images.", no_args_is_help=True)
 
 

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from podium.deploy.export.run import Exports
     from podium.deploy.export.speed import Speed
 
-__all__ = ["app"]
-
 app = typer.Typer()
 
 

@@ -10,8 +10,6 @@ from rich.table import Table
 
 from podium.cli.terminal import out, write_data
 
-__all__ = ["app"]
-
 app = typer.Typer()
 
 

@@ -8,27 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = [
-    "AuditOption",
-    "BatchOption",
-    "CacheOption",
-    "CheckpointOption",
-    "DataOption",
-    "DeviceOption",
-    "DevicesOption",
-    "EpochsOption",
-    "Lang",
-    "LangOption",
-    "LrOption",
-    "PrecisionOption",
-    "RunsOption",
-    "SeedOption",
-    "SetOption",
-    "SizeOption",
-    "TensorBoardOption",
-    "WorkersOption",
-]
-
 
 class Lang(StrEnum):
     """Languages of the report."""

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from podium.deploy.predict.sources import Sources
     from podium.runtime.events import Event
 
-__all__ = ["app"]
-
 app = typer.Typer()
 
 MOST_NAMED = 1000  # files that could not be read: memory must not grow with their number

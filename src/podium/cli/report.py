@@ -10,8 +10,6 @@ import typer
 from podium.cli.options import Lang, LangOption
 from podium.cli.terminal import err, out
 
-__all__ = ["app"]
-
 app = typer.Typer()
 
 

@@ -31,8 +31,6 @@ from podium.cli.options import (
 )
 from podium.cli.terminal import err, out, plain, say
 
-__all__ = ["app"]
-
 app = typer.Typer()
 
 

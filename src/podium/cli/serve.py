@@ -15,8 +15,6 @@ from podium.errors import ConfigError, one_line
 if TYPE_CHECKING:
     from podium.deploy.serve.models import Served
 
-__all__ = ["app"]
-
 app = typer.Typer()
 
 _TOKEN = (16, 512)  # characters that a token may have

@@ -22,8 +22,6 @@ from rich.text import Text
 
 from podium.runtime.events import Event
 
-__all__ = ["accept_any_text", "bars", "err", "out", "plain", "say", "visible", "write_data"]
-
 _STAND_INS = {
     **dict.fromkeys("−–—─━", "-"), **dict.fromkeys("│┃", "|"), **dict.fromkeys("‘’", "'"),
     **dict.fromkeys("“”", '"'), **dict.fromkeys("•·", "*"), "…": "...", "×": "x", "≤": "<=",

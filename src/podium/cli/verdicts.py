@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from podium.statistics.sheet import Sheet
     from podium.statistics.verdicts import Verdicts
 
-__all__ = ["app"]
-
 app = typer.Typer()
 
 

@@ -13,8 +13,6 @@ from pydantic import BaseModel
 import podium.config.settings as config
 from podium.config.settings import DataSpec, RunSpec, StudySpec
 
-__all__ = ["field_docs", "study_schema"]
-
 
 @cache
 def _documented() -> dict[str, dict[str, str]]:

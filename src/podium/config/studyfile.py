@@ -29,8 +29,6 @@ _NUMBER = re.compile(r"[-+.\d][-+.\deE]{0,40}")
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 100
 
-__all__ = ["built_in_studies", "load_study", "machine_settings", "study_text"]
-
 
 class _Loader(yaml.SafeLoader):
     """Keys and plain scalars are text, but for null (`~`, or nothing) and merge keys (`<<`)."""

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import codecs
 
-__all__ = ["decode_text", "text_encoding"]
-
-
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"),
           (codecs.BOM_UTF16_BE, "utf-16-be"))  # fmt: skip
 

@@ -10,8 +10,6 @@ from pathlib import Path, PurePosixPath
 
 from podium.errors import DataError
 
-__all__ = ["unpack"]
-
 MOST_BYTES = 20 * 2**30
 MOST_FILES = 2_000_000
 

@@ -11,8 +11,6 @@ from podium.errors import ConfigError
 from podium.runtime.files import atomic_write
 from podium.runtime.random import sample_seed, seeded
 
-__all__ = ["augmentation_sheet"]
-
 
 def augmentation_sheet(
     image: Path,

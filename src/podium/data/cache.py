@@ -23,12 +23,10 @@ import numpy as np
 
 from podium.data.images import squeeze
 from podium.data.index import DataIndex
-from podium.data.pixels import FORMAT, CachedPixels, PixelFile, file_bytes, writing
+from podium.data.pixels import FORMAT, CachedPixels as CachedPixels, PixelFile, file_bytes, writing
 from podium.runtime.cache import cache_root
 from podium.runtime.events import Event, Notify, StopRequest, silent
 from podium.runtime.threads import in_order
-
-__all__ = ["CachedPixels", "cache_pixels"]
 
 CHUNK = 16  # pictures that a thread decodes at a time
 

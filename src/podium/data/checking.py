@@ -17,8 +17,6 @@ from podium.data.words import counted, named, shown
 from podium.errors import DataError, UnreadableImageError
 from podium.runtime.threads import in_order
 
-__all__ = ["check_files", "inspect_image", "load_checked", "readable_images"]
-
 
 def check_files(
     found: Found,

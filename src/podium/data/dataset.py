@@ -14,9 +14,6 @@ from podium.data.pixels import CachedPixels
 from podium.data.transforms import Draw, Transform
 from podium.runtime.random import sample_seed
 
-__all__ = ["EpochKey", "EpochSampler", "ImageDataset", "Key"]
-
-
 EpochKey = tuple[int, int] | tuple[int, int, int]
 """What training asks a dataset for: number, epoch and perhaps size."""
 

@@ -20,8 +20,6 @@ from podium.data.images import IMAGE_SUFFIXES
 from podium.errors import ConfigError, DataError
 from podium.runtime.cache import cache_root
 
-__all__ = ["DATASETS", "SOURCES", "KnownDataset", "cache_root", "fetch", "resolve_data"]
-
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 

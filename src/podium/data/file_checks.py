@@ -15,8 +15,6 @@ from podium.data.grey import GreyValues
 from podium.runtime.cache import cache_root
 from podium.runtime.files import write_text
 
-__all__ = ["Verdict", "VerdictCache"]
-
 FORMAT: Final = 3
 """To be raised whenever other verdicts would come out: formats that are read, what is measured."""
 

@@ -19,18 +19,6 @@ import numpy.typing as npt
 from PIL import Image
 from pydantic import BeforeValidator, PlainSerializer
 
-__all__ = [
-    "AS_BEFORE_WINDOWS",
-    "OWN_WINDOWS",
-    "GreyValues",
-    "GreyWindows",
-    "StoredWindows",
-    "Window",
-    "describe_grey",
-    "grey_notices",
-    "to_8_bit",
-]
-
 Window = tuple[float, float]
 """The values that become black and white."""
 

@@ -19,20 +19,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from podium.data.grey import OWN_WINDOWS, GreyValues, GreyWindows, describe_grey, to_8_bit
 from podium.errors import UnreadableImageError
 
-__all__ = [
-    "GREY_MODES",
-    "IMAGE_SUFFIXES",
-    "MAX_BYTES",
-    "MAX_PIXELS",
-    "Stored",
-    "decode_rgb",
-    "decode_with_mode",
-    "load_rgb",
-    "read_image_file",
-    "squeeze",
-    "thumbnail_jpeg",
-]
-
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
     | {".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif"}

@@ -14,9 +14,6 @@ from podium.data.dataset import ImageDataset
 from podium.data.transforms import Normalization, prepare
 from podium.runtime.spawn import Place, runs_again
 
-__all__ = ["Batch", "batches", "make_loader"]
-
-
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 

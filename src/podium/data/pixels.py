@@ -23,8 +23,6 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FORMAT", "CachedPixels", "PixelFile", "PixelWriter", "Pixels", "file_bytes", "writing"]
-
 FORMAT = 1
 """To be raised whenever other pixels would come out: decoding, resampling, layout."""
 

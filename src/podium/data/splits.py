@@ -11,8 +11,6 @@ import numpy.typing as npt
 from podium.data.words import counted, listed, named
 from podium.errors import DataError
 
-__all__ = ["Split", "hold_out", "make_split", "without_small"]
-
 
 @dataclass(frozen=True, eq=False)
 class Split:

@@ -19,8 +19,6 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from podium.errors import DataError
 
-__all__ = ["CLASSES", "draw_picture", "make_demo"]
-
 Point = tuple[float, float]
 SCALE = 4  # drawn larger and then reduced: smooth edges
 

@@ -11,8 +11,6 @@ from pathlib import Path
 
 from podium.data.images import IMAGE_SUFFIXES
 
-__all__ = ["Folder", "passed_over", "read_folder", "unread_pictures", "walk_images"]
-
 SYSTEM_FOLDERS = frozenset({
     "__macosx",  # unpacked by another system than macOS
     "$recycle.bin", "system volume information", "found.000",  # Windows

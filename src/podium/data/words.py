@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["counted", "listed", "named", "shown"]
-
 
 def shown(path: str) -> str:
     """A path that can be printed and stored: bytes that are no UTF-8 become escapes."""

@@ -21,8 +21,6 @@ from podium.runs.find import choose_run
 from podium.runs.folder import RunFolder
 from podium.runtime.device import choose_device
 
-__all__ = ["Guess", "Predictor", "load_predictor"]
-
 Pixels = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.float32]
 

@@ -23,8 +23,6 @@ from podium.errors import PodiumError, RunFolderError
 from podium.models import rebuild_model
 from podium.runtime.files import read_json
 
-__all__ = ["DESCRIPTION_FORMAT", "ModelDescription", "read_description", "rebuild"]
-
 DESCRIPTION_FORMAT = 1
 
 Channel = Annotated[float, Field(ge=-1e3, le=1e3, allow_inf_nan=False)]

@@ -28,8 +28,6 @@ from podium.data.transforms import prepare
 from podium.errors import UserError
 from podium.evaluation.trained import TrainedModel
 
-__all__ = ["grad_cam", "overlay", "watched_layer"]
-
 Floats = npt.NDArray[np.float32]
 
 _MOST_PREFIX_TOKENS = 16  # class token, distillation token, registers

@@ -17,8 +17,6 @@ from podium.data.transforms import Normalization
 from podium.models import BuiltModel
 from podium.runtime.events import StopRequest
 
-__all__ = ["input_normalization", "predict", "score"]
-
 
 def predict(
     module: nn.Module,

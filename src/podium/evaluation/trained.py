@@ -20,8 +20,6 @@ from podium.runs.folder import RunFolder
 from podium.runs.predictions import Predictions, SplitName
 from podium.runtime.events import Event, Notify, StopRequest, silent
 
-__all__ = ["TrainedModel", "load_run", "predict_split"]
-
 
 @dataclass(frozen=True)
 class TrainedModel:

@@ -25,8 +25,6 @@ import numpy.typing as npt
 from podium.runtime.cache import cache_root
 from podium.runtime.files import atomic_write
 
-__all__ = ["LIMIT", "FeatureStore", "mark_used", "prune", "read_array", "write_array"]
-
 LIMIT = 8 * 2**30
 """Bytes that features may take on disk, the audit's included."""
 

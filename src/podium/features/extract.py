@@ -23,8 +23,6 @@ from podium.features.threads import in_threads
 from podium.models import BuiltModel
 from podium.runtime.events import StopRequest
 
-__all__ = ["Backbone", "View", "without_classifier"]
-
 View = Literal["plain", "mirrored"]
 
 FORMAT = 1  # raise it whenever features change

@@ -9,8 +9,6 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-__all__ = ["fold_batch_norms", "folded_if_equal"]
-
 
 def fold_batch_norms(module: nn.Module) -> int:
     """Put every batch norm that follows a convolution into its weights; exact in evaluation.

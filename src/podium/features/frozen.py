@@ -18,9 +18,6 @@ from podium.features.extract import Backbone, View, without_classifier
 from podium.models import BuiltModel
 from podium.runtime.events import Event, Notify, StopRequest
 
-__all__ = ["Features", "compute_features", "features_are_fixed", "head_follows_backbone"]
-
-
 MOST_BYTES = 4 * 2**30
 
 

@@ -9,8 +9,6 @@ import torch
 
 from podium.runtime.threads import in_order
 
-__all__ = ["in_threads"]
-
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 

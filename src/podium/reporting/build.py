@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from podium.reporting.words.labels import Labels
     from podium.results.study import StudyResults
 
-__all__ = ["Progress", "ReportResult", "build_report"]
-
 Progress = Callable[[str, int, int], None]
 """Called with what is being drawn, how many parts are done, and how many there are."""
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-__all__ = ["escape_markdown", "markdown_table"]
-
 
 def markdown_table(
     head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "", numbers: int = 0

@@ -17,16 +17,6 @@ from podium.runtime.files import write_text
 from podium.statistics.metrics import most_confused
 from podium.statistics.verdicts import Pair, Standing, Verdicts
 
-__all__ = [
-    "Row",
-    "escape_latex",
-    "headings",
-    "pair_table",
-    "pairs_csv",
-    "table1_rows",
-    "write_tables",
-]
-
 MOST_CONFUSED = 200  # pairs a run in confused.csv
 NUMBERS = 12  # columns of Table 1 that hold numbers; those before hold words
 

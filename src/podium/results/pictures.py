@@ -15,21 +15,6 @@ from podium.errors import UnreadableImageError
 from podium.runs.predictions import Predictions
 from podium.statistics.likeliest import Answers, answers
 
-__all__ = [
-    "COLUMNS",
-    "GALLERY_SEED",
-    "LEAST_WITHIN",
-    "MOST_PAIRS",
-    "MOST_SUSPECTS",
-    "ROWS",
-    "SIDE",
-    "Picture",
-    "audit_thumbnails",
-    "confident_mistakes",
-    "random_pictures",
-]
-
-
 MOST_PAIRS = 60  # shown on the page; the table holds all
 
 

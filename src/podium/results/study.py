@@ -25,17 +25,6 @@ from podium.statistics.questions import Question, questions
 from podium.statistics.sheet import sheet_of
 from podium.statistics.verdicts import Verdicts, judge
 
-__all__ = [
-    "MODEL_NAMES",
-    "Contender",
-    "RunResult",
-    "StudyResults",
-    "Unfinished",
-    "gather",
-    "model_name",
-    "read_run",
-]
-
 MODEL_NAMES = {
     "efficientnet_lite0": "EfficientNet-Lite0",
     "inception_resnet": "InceptionResNet",

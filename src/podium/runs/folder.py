@@ -34,31 +34,12 @@ from podium.errors import RunFolderError, one_line
 from podium.runs.pictures import read_pictures, write_pictures
 from podium.runs.predictions import Predictions, SplitName
 from podium.runtime.files import (
-    atomic_write,
-    make_folder,
     read_json,
-    remove_temporaries,
-    utc_now,
-    write_json,
     write_text,
 )
 
 if TYPE_CHECKING:
     from podium.config.settings import StudySpec
-
-__all__ = [
-    "HISTORY_COLUMNS",
-    "RunFolder",
-    "StudyFolder",
-    "atomic_write",
-    "make_folder",
-    "read_json",
-    "remove_temporaries",
-    "utc_now",
-    "write_json",
-    "write_text",
-]
-
 
 HISTORY_COLUMNS = (
     "epoch",  # from 1

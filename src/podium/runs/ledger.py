@@ -22,8 +22,6 @@ from podium.errors import StorageError
 from podium.runs.folder import RunFolder
 from podium.runtime.files import write_text
 
-__all__ = ["LEDGER", "Rescoring", "Scoring", "keep_copy", "read_scorings", "record", "rescorings"]
-
 LEDGER = "test-scorings.jsonl"
 
 

@@ -14,8 +14,6 @@ from podium.runtime.files import (
 if TYPE_CHECKING:
     pass
 
-__all__ = ["read_pictures", "write_pictures"]
-
 
 def write_pictures(path: Path, pictures: Iterable[tuple[str, bytes]]) -> None:
     """Write a Parquet file with the columns path and jpeg."""

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-__all__ = ["Predictions", "SplitName"]
-
-
 SplitName = Literal["valid", "test"]
 
 

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import platformdirs
 
-__all__ = ["cache_root"]
-
 
 def cache_root() -> Path:
     """The cache folder: `PODIUM_CACHE`, or the user's cache folder of this system."""

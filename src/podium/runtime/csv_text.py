@@ -6,8 +6,6 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
-__all__ = ["csv_text", "guard_cell"]
-
 
 def guard_cell(value: object) -> object:
     """Text that a spreadsheet would run as a formula gets an apostrophe in front (OWASP).

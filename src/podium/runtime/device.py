@@ -20,15 +20,6 @@ from podium.runtime.cache import cache_root
 from podium.runtime.files import read_json, write_json
 from podium.runtime.threads import usable_cores
 
-__all__ = [
-    "Device",
-    "choose_device",
-    "choose_precision",
-    "choose_workers",
-    "has_fast_bf16",
-    "worst_bf16_error",
-]
-
 BF16_TOLERANCE = 0.05  # bf16 keeps 8 bits, so sums are off by about 0.3 %; wrong kernels by all
 
 # Fabric's names for what we call fp32, bf16 and fp16.

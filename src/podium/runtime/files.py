@@ -15,16 +15,6 @@ from typing import Any, BinaryIO
 
 from podium.errors import RunFolderError, StorageError, chain
 
-__all__ = [
-    "atomic_write",
-    "make_folder",
-    "read_json",
-    "remove_temporaries",
-    "utc_now",
-    "write_json",
-    "write_text",
-]
-
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
 
 

@@ -13,8 +13,6 @@ import filelock
 from podium.errors import RunFolderError, StorageError
 from podium.runtime.files import make_folder, read_json, utc_now, write_json
 
-__all__ = ["sole_owner"]
-
 
 @contextlib.contextmanager
 def sole_owner(folder: Path) -> Iterator[None]:

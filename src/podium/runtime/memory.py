@@ -8,8 +8,6 @@ import platform
 import sys
 from collections.abc import Iterator
 
-__all__ = ["recycled_memory"]
-
 # Parameters of mallopt(3), glibc's <malloc.h>
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -2, -3, -4
 

@@ -8,8 +8,6 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 
-__all__ = ["hub_answers_fast"]
-
 
 @contextlib.contextmanager
 def hub_answers_fast() -> Iterator[None]:

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 
 import torch
 
-__all__ = ["sample_seed", "seeded"]
-
 
 def sample_seed(seed: int, epoch: int, index: int) -> int:
     """A seed for one sample of one epoch: the three numbers, thoroughly mixed.

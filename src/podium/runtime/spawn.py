@@ -9,8 +9,6 @@ import threading
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Place", "runs_again"]
-
 
 class Place(NamedTuple):
     """A line of a script."""

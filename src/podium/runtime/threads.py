@@ -11,8 +11,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
-__all__ = ["OtherPrograms", "in_order", "let_waiting_threads_sleep", "usable_cores"]
-
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 

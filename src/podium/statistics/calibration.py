@@ -27,23 +27,6 @@ from podium.statistics.metrics import wilson_interval
 if TYPE_CHECKING:
     from podium.runs.predictions import Predictions
 
-__all__ = [
-    "BINS",
-    "LEAST_TO_PROMISE",
-    "TEMPERATURES",
-    "Calibration",
-    "Estimate",
-    "ReliabilityBin",
-    "brier",
-    "calibrated_probabilities",
-    "calibration",
-    "ece",
-    "expected_if_perfect",
-    "fit_temperature",
-    "nll",
-    "reliability_bins",
-]
-
 BINS = 15  # as in Guo et al. (2017)
 IMAGES_A_BIN = 20  # fewer say nothing: 20 of 20 right still leaves 84 to 100 %
 TEMPERATURES = (0.05, 20.0)

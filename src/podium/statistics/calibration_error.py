@@ -20,8 +20,6 @@ import numpy as np
 import numpy.typing as npt
 import scipy  # its parts load when they are first used
 
-__all__ = ["REPLICATES", "Estimate", "error_interval"]
-
 REPLICATES = 2000
 
 Floats = npt.NDArray[np.float64]

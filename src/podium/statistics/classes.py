@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from podium.statistics.metrics import ClassScores
 from podium.statistics.paired import holm
 
-__all__ = ["names_told_apart", "told_apart"]
-
 
 def told_apart(classes: Sequence[ClassScores], level: float = 0.05) -> list[bool]:
     """Whether each class's recall differs from that of all others beyond chance.

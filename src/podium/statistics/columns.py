@@ -15,8 +15,6 @@ from podium.config.text import decode_text
 from podium.errors import DataError
 from podium.statistics.vocabulary import as_number, class_key, some
 
-__all__ = ["answers_in", "read_rows"]
-
 Cells = tuple[str, ...]
 Numbers = npt.NDArray[np.float64]
 

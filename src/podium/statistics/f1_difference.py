@@ -11,8 +11,6 @@ from podium.statistics.paired import SeedEffect, unpaired_effect
 from podium.statistics.resample import macro_f1, resampled_macro_f1
 from podium.statistics.sheet import Answers, Sheet
 
-__all__ = ["Drawn", "MacroF1", "f1_difference"]
-
 Shares = npt.NDArray[np.float64]
 
 

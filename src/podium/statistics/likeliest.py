@@ -15,8 +15,6 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from podium.runs.predictions import Predictions
 
-__all__ = ["Answers", "answers"]
-
 CHUNK = 4_000_000  # logits that are looked at together
 
 

@@ -21,19 +21,6 @@ from podium.errors import DataError
 if TYPE_CHECKING:
     from podium.runs.predictions import Predictions
 
-__all__ = [
-    "ClassScores",
-    "Confusion",
-    "Scores",
-    "confusion",
-    "most_confused",
-    "negative_log_likelihood",
-    "per_class",
-    "scores",
-    "top_k_accuracy",
-    "wilson_interval",
-]
-
 _CHUNK = 4_000_000  # logits that are looked at together
 
 

@@ -13,20 +13,6 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-__all__ = [
-    "FEW_SEEDS",
-    "SeedEffect",
-    "by_group",
-    "design_effect",
-    "holm",
-    "mcnemar_exact",
-    "paired_interval",
-    "quantiles",
-    "seed_effect",
-    "sign_flip",
-    "unpaired_effect",
-]
-
 FEW_SEEDS = 3
 """From this many seeds on the interval over seeds has the coverage that it promises."""
 

@@ -19,16 +19,6 @@ from podium.errors import ConfigError
 from podium.statistics.paired import quantiles, seed_effect
 from podium.statistics.sheet import Sheet, matched_seeds
 
-__all__ = [
-    "Assumptions",
-    "Plan",
-    "independent_disagreement",
-    "observed",
-    "plan",
-    "power_models",
-    "power_recipes",
-]
-
 TAIL = 1e-10
 MOST_IMAGES = 10_000_000
 MOST_SEEDS = 100

@@ -8,8 +8,6 @@ from typing import Literal
 
 from podium.config.settings import RunSpec
 
-__all__ = ["Question", "questions"]
-
 Kind = Literal["augmentation", "architecture", "transfer", "settings"]
 
 AUGMENTATION = ("augmentation", "mixup", "cutmix")

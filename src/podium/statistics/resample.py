@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["macro_f1", "resampled_macro_f1"]
-
 Weights = npt.NDArray[np.float64]
 
 MOST_WEIGHTS = 4_000_000  # numbers in memory at a time

@@ -19,8 +19,6 @@ from podium.runs.predictions import Predictions, SplitName
 from podium.statistics.columns import answers_in, read_rows
 from podium.statistics.vocabulary import same_classes, same_paths, some
 
-__all__ = ["Answers", "Sheet", "matched_seeds", "read_sheet", "sheet_of"]
-
 Indices = npt.NDArray[np.int64]
 
 

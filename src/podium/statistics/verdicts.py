@@ -25,8 +25,6 @@ from podium.statistics.paired import (
 )
 from podium.statistics.sheet import Answers, Sheet, matched_seeds
 
-__all__ = ["Interval", "Pair", "Standing", "Verdicts", "judge"]
-
 LEVEL = 0.05
 CONFIDENCE = 1 - LEVEL
 

@@ -14,8 +14,6 @@ from pathlib import PurePosixPath
 
 from podium.errors import DataError
 
-__all__ = ["as_number", "class_key", "same_classes", "same_paths", "some"]
-
 
 def some(names: Iterable[str], most: int = 5) -> str:
     """The first few names, in quotes, for a message."""

@@ -18,8 +18,6 @@ from podium.evaluation.description import DESCRIPTION_FORMAT
 from podium.runs.folder import RunFolder
 from podium.runtime.files import atomic_write, write_json
 
-__all__ = ["CHECKPOINT_FORMAT", "Progress", "read_checkpoint", "refuse_another", "write_best"]
-
 CHECKPOINT_FORMAT = 1
 
 _KEYS = {

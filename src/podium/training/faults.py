@@ -11,8 +11,6 @@ from podium.config.settings import RunSpec
 from podium.errors import TrainingError, chain
 from podium.runtime.events import Event, Notify
 
-__all__ = ["WorkerLostError", "despite_lost_workers", "in_words"]
-
 Result = TypeVar("Result")
 
 _NO_MEMORY = (

@@ -18,8 +18,6 @@ from podium.data.transforms import eval_transform, train_transform
 from podium.runs.folder import RunFolder
 from podium.runtime.device import Device
 
-__all__ = ["Job", "make_loaders"]
-
 
 @dataclass(frozen=True)
 class Job:

@@ -20,8 +20,6 @@ import torch
 from scipy.optimize import minimize
 from torch.nn.functional import cross_entropy
 
-__all__ = ["Logistic", "Solution", "mean_loss_and_accuracy"]
-
 _CHUNK = 4_000_000  # logits in memory at a time
 _DOUBLE_BELOW = 20_000_000  # images x features x classes for which double precision costs nothing
 _MOST_STEPS = 1000

@@ -14,8 +14,6 @@ from podium.config.settings import RunSpec
 from podium.models import BuiltModel
 from podium.models.layers import layer_groups
 
-__all__ = ["average_of", "make_optimizer", "set_rates"]
-
 
 def make_optimizer(
     recipe: RunSpec, built: BuiltModel, *, fused: bool = False, bf16: bool = True

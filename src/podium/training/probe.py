@@ -26,8 +26,6 @@ from podium.runtime.files import write_text
 from podium.statistics.calibration import fit_temperature, nll
 from podium.training.logistic import Logistic, Solution, mean_loss_and_accuracy
 
-__all__ = ["Probe", "Trial", "probe_epoch", "solve_probe", "write_head", "write_trials"]
-
 FIRST, STEP = 1e-2, 10**0.5  # the penalty that is tried first, and the factor between two
 WEAKEST, STRONGEST = 1e-6, 1e2
 PATIENCE = 2  # penalties in a row that are no better end a direction of the search

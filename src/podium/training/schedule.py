@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 
 from podium.config.settings import RunSpec
 
-__all__ = ["best_epoch", "epoch_rates", "is_finished", "learning_rate", "training_size"]
-
 Row = Mapping[str, float]
 
 

@@ -9,8 +9,6 @@ from typing import Any
 
 from podium.errors import ConfigError
 
-__all__ = ["EpochLog", "require_tensorboard"]
-
 
 def require_tensorboard() -> None:
     """Find out before a study begins.

@@ -21,8 +21,6 @@ from podium.runs.folder import RunFolder
 from podium.runs.predictions import Predictions
 from podium.runtime.threads import in_order
 
-__all__ = ["CALIBRATION", "CHECKED", "Sample", "calibration_images", "check_images", "study_data"]
-
 Pixels = npt.NDArray[np.uint8]
 Item = TypeVar("Item")
 

@@ -14,8 +14,6 @@ from typing import Any
 
 from podium.errors import ConfigError
 
-__all__ = ["library", "openvino", "own_signal_stack", "quiet"]
-
 _TELEMETRY = "openvino_telemetry"
 _lock = threading.Lock()
 

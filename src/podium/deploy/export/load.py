@@ -31,8 +31,6 @@ from podium.runtime.cache import cache_root
 from podium.runtime.device import choose_device
 from podium.runtime.files import write_text
 
-__all__ = ["find_export", "is_exported", "load_exported", "read_record", "remember"]
-
 MOST_TEXT = 32 << 20
 """Bytes of a record that are read: 10,000 class names take a hundredth of it."""
 

@@ -10,8 +10,6 @@ from torch import nn
 from podium.evaluation.trained import TrainedModel
 from podium.features.folding import folded_if_equal
 
-__all__ = ["INPUT", "MOST_IMAGES", "OUTPUTS", "Deployable", "deployable", "example"]
-
 INPUT = "images"
 """uint8 of shape (n, S, S, 3), RGB."""
 

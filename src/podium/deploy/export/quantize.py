@@ -21,8 +21,6 @@ from podium.deploy.export.libraries import library, quiet
 from podium.deploy.export.verify import Check, refuse
 from podium.errors import ExportError
 
-__all__ = ["Quantized", "quantize"]
-
 Pixels = npt.NDArray[np.uint8]
 Judge = Callable[[Path], Check]
 

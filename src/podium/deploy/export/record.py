@@ -15,8 +15,6 @@ from podium.errors import RunFolderError
 from podium.evaluation.trained import TrainedModel
 from podium.runtime.files import utc_now
 
-__all__ = ["FORMATS", "ExportRecord", "Format", "Precision", "describe"]
-
 FORMATS = ("onnx", "torchscript", "pt2", "openvino")
 
 Format = Literal["onnx", "torchscript", "pt2", "openvino"]

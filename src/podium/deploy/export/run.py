@@ -31,8 +31,6 @@ from podium.runs.folder import RunFolder
 from podium.runtime.events import Event, Notify, silent
 from podium.runtime.files import make_folder
 
-__all__ = ["Export", "Exports", "export"]
-
 Progress = Callable[[str], None]
 
 _ENDINGS = {

@@ -16,15 +16,6 @@ from podium.deploy.export.libraries import library, openvino, own_signal_stack, 
 from podium.deploy.export.module import INPUT
 from podium.runtime.threads import usable_cores
 
-__all__ = [
-    "Compute",
-    "open_onnx",
-    "open_openvino",
-    "open_pt2",
-    "open_torchscript",
-    "processor_multiplies_bf16",
-]
-
 Pixels = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.float32]
 Compute = Callable[[Pixels], Logits]

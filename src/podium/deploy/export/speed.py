@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Speed", "measure"]
-
 Pixels = npt.NDArray[np.uint8]
 
 Speed = tuple[float, float]

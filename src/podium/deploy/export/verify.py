@@ -12,8 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from podium.errors import ExportError
 
-__all__ = ["LIMITS", "Check", "Limits", "compare", "in_batches", "refuse", "softmax"]
-
 Floats = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.float32]

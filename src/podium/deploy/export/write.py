@@ -16,16 +16,6 @@ from podium.deploy.export.libraries import library, openvino, quiet
 from podium.deploy.export.module import INPUT, MOST_IMAGES, OUTPUTS, Deployable
 from podium.runtime.files import atomic_write, make_folder
 
-__all__ = [
-    "EXTRA_FILE",
-    "Writer",
-    "onnx_writer",
-    "openvino_writer",
-    "pt2_writer",
-    "to_onnx",
-    "torchscript_writer",
-]
-
 EXTRA_FILE = "podium.json"
 """The record's name within a TorchScript file or a pt2."""
 

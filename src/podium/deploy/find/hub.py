@@ -11,8 +11,6 @@ from podium.runtime.cache import cache_root
 from podium.runtime.files import atomic_write, read_json
 from podium.runtime.network import hub_answers_fast
 
-__all__ = ["WEIGHTS", "check_description", "fetch_run"]
-
 
 def fetch_run(repo_id: str, revision: str | None = None) -> RunFolder:
     """A run that `podium push` uploaded: its weights and description, once, into Podium's cache.

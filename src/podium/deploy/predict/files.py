@@ -29,17 +29,6 @@ from podium.runs.folder import RunFolder
 from podium.runtime.files import atomic_write, make_folder
 from podium.runtime.threads import usable_cores
 
-__all__ = [
-    "CPU_BATCH",
-    "GPU_BATCH",
-    "Explainer",
-    "FilePrediction",
-    "load_any",
-    "predict",
-    "predict_files",
-    "predictions",
-]
-
 CPU_BATCH = 4  # a thread; measured at 224 px: 6 and 16 are as fast, 8 and 12 a quarter slower
 GPU_BATCH = 64
 

@@ -22,8 +22,6 @@ from podium.config.text import text_encoding
 from podium.data.layout import passed_over, walk_images
 from podium.errors import DataError
 
-__all__ = ["Source", "Sources", "read_paths"]
-
 _CHUNK = 1 << 16
 _LONGER_MARKS = (codecs.BOM_UTF8[:2], codecs.BOM_UTF16_LE[:1], codecs.BOM_UTF16_BE[:1])
 """A stream that begins with no more than one of these may be in the middle of a mark."""

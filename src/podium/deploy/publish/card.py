@@ -23,8 +23,6 @@ from podium.reporting.words.labels import Labels, labels
 from podium.reporting.words.recipes import recipe_in_words, run_title
 from podium.runs.folder import RunFolder
 
-__all__ = ["card", "compose", "front_matter"]
-
 
 def card(
     run: RunFolder | str | Path,

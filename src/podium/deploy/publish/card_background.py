@@ -22,8 +22,6 @@ from podium.reporting.words.labels import NOTHING, Labels
 from podium.reporting.words.recipes import facts
 from podium.reporting.words.verdict_words import leaks, looks
 
-__all__ = ["data", "environment", "limits", "protocol", "public_recipe", "terms"]
-
 PAPER_MODELS = ("simple_resnet", "inception_resnet", "resnet18")
 PAPER = """@misc{oliveira2023augmentation,
   author = {C. E. G. de Oliveira},

@@ -18,8 +18,6 @@ from podium.errors import ConfigError
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCardData
 
-__all__ = ["Base", "Dataset", "base_of", "check_licence", "dataset_of", "metadata"]
-
 LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,60}")
 COMMON_LICENCES = (
     "apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0",

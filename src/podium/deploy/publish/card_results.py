@@ -17,18 +17,6 @@ from podium.reporting.words.verdict_words import claim_sentence, pair_sentence, 
 from podium.results.study import RunResult, StudyResults
 from podium.statistics.metrics import ClassScores, most_confused, wilson_interval
 
-__all__ = [
-    "MOST_CLASSES",
-    "bullets",
-    "calibration",
-    "class_interval",
-    "fence",
-    "folded",
-    "images_a_class",
-    "results",
-    "rivals",
-]
-
 WEAKEST = 10
 CONFUSED = 10
 MOST_CLASSES = 200

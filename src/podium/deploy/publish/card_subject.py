@@ -13,8 +13,6 @@ from podium.reporting.words.recipes import run_title
 from podium.results.study import RunResult, StudyResults, gather, read_run
 from podium.runs.folder import RunFolder
 
-__all__ = ["Subject", "read_subject"]
-
 
 @dataclass(frozen=True)
 class Subject:

@@ -24,8 +24,6 @@ from podium.errors import RunFolderError
 from podium.reporting.words.labels import labels
 from podium.runs.folder import RunFolder
 
-__all__ = ["Package", "Tell", "Upload", "pack"]
-
 FIGURES = {"confusion": "confusion", "curves": "learning-curves", "reliability": "reliability"}
 LARGEST_FIGURE = 4_000_000  # bytes
 Tell = Callable[[str], None]

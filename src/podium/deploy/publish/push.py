@@ -16,11 +16,9 @@ from pathlib import Path
 from podium.__about__ import __version__
 from podium.config.text import decode_text
 from podium.deploy.find.hub_errors import in_words, refuse_offline
-from podium.deploy.publish.pack import Package, Tell, Upload, pack
+from podium.deploy.publish.pack import Package, Tell, pack
 from podium.errors import ConfigError, UserError
 from podium.runs.folder import RunFolder
-
-__all__ = ["Package", "Upload", "pack", "push", "quiet_unless_terminal", "read_token", "upload"]
 
 TOKEN = re.compile(r"[!-~]{8,512}")
 

@@ -22,8 +22,6 @@ from podium.deploy.serve.schemas import Answer, Answers, ErrorAnswer, Examples, 
 from podium.deploy.serve.service import Service
 from podium.deploy.serve.uploads import FIELD, declared_size, read_body, upload_kind
 
-__all__ = ["build_app"]
-
 _FILE = {"type": "string", "format": "binary"}
 _UPLOAD = {
     "requestBody": {

@@ -13,8 +13,6 @@ import numpy.typing as npt
 
 from podium.deploy.serve.models import Served
 
-__all__ = ["NO_MAP", "TOP_CLASS", "Outcome", "Worker"]
-
 NO_MAP, TOP_CLASS = -2, -1
 """In place of the class to explain: none, or the likeliest."""
 

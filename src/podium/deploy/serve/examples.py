@@ -16,8 +16,6 @@ from podium.deploy.serve.models import Served
 from podium.errors import DataError, RunFolderError, UnreadableImageError
 from podium.runs.folder import StudyFolder
 
-__all__ = ["Example", "folder_examples", "study_examples"]
-
 One = TypeVar("One")
 
 MANY = 12

@@ -13,8 +13,6 @@ from urllib.parse import urlsplit
 
 from podium.deploy.serve.limits import ApiError, Limits, head_too_large
 
-__all__ = ["FAILED", "HEADERS", "Guard", "Rules", "host_of"]
-
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

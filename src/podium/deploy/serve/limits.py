@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 
 from podium.errors import ConfigError
 
-__all__ = ["Admission", "ApiError", "Limits", "error_json", "head_too_large"]
-
 
 @dataclass(frozen=True)
 class Limits:

@@ -22,8 +22,6 @@ from podium.deploy.serve.guard import HEADERS
 from podium.deploy.serve.limits import ApiError, Limits, head_too_large
 from podium.errors import ConfigError
 
-__all__ = ["bind", "is_loopback", "run", "url_of"]
-
 
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach it."""

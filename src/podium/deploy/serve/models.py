@@ -18,8 +18,6 @@ from podium.statistics.metrics import scores, wilson_interval
 if TYPE_CHECKING:
     from podium.config.settings import StudySpec
 
-__all__ = ["Served", "best_of", "load_models"]
-
 
 @dataclass(frozen=True)
 class Served:

@@ -15,8 +15,6 @@ from jinja2 import Environment, StrictUndefined
 from podium.__about__ import __version__
 from podium.deploy.serve.limits import Limits
 
-__all__ = ["ASSETS", "Asset", "asset", "page"]
-
 ASSETS = {
     "report.css": "text/css; charset=utf-8",
     "serve.css": "text/css; charset=utf-8",

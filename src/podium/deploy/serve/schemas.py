@@ -6,18 +6,6 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = [
-    "Answer",
-    "Answers",
-    "ErrorAnswer",
-    "ExampleInfo",
-    "Examples",
-    "Health",
-    "ModelInfo",
-    "Models",
-    "Prediction",
-]
-
 
 class _Part(BaseModel):
     model_config = ConfigDict(protected_namespaces=(), populate_by_name=True)

@@ -25,8 +25,6 @@ from podium.deploy.serve.uploads import UploadKind, picture_bytes
 from podium.errors import ConfigError, UnreadableImageError, UserError
 from podium.runtime.threads import usable_cores
 
-__all__ = ["Service", "Wish"]
-
 _SHOWN = 640  # pixels of the longer side of a Grad-CAM picture
 _CALLED = "The picture"
 

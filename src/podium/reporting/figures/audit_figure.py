@@ -13,8 +13,6 @@ from podium.reporting.figures.gallery import decoded
 from podium.reporting.figures.style import GREY, WRONG, shorten
 from podium.reporting.words.labels import Labels
 
-__all__ = ["audit_figure"]
-
 COLUMNS = 4  # pairs in a row
 SIDE, WORDS, HEAD, GAP = 1.0, 0.5, 0.45, 0.22  # inches: a picture, words below, title, between
 

@@ -16,8 +16,6 @@ from podium.reporting.words.labels import NOTHING, Labels
 from podium.statistics.classes import names_told_apart
 from podium.statistics.metrics import ClassScores
 
-__all__ = ["MOST_LISTED", "ROWS_A_PAGE", "Cell", "by_f1", "cell", "cells", "class_table_pages"]
-
 ROWS_A_PAGE = 34
 MOST_LISTED = 500  # of more classes the weakest are shown; the CSV has them all
 # The paper's: weak classes stand out in pink, and 1.0 is not yet the darkest green.

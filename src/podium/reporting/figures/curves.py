@@ -18,8 +18,6 @@ from podium.reporting.words.labels import Labels
 if TYPE_CHECKING:
     from podium.results.study import Contender
 
-__all__ = ["accuracies", "learning_curves"]
-
 
 def learning_curves(
     history: Sequence[dict[str, float]], best_epoch: int | None, title: str, say: Labels

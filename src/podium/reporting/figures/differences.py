@@ -12,8 +12,6 @@ from podium.reporting.words.labels import Labels
 from podium.reporting.words.verdict_words import ordered_pairs
 from podium.statistics.verdicts import Verdicts
 
-__all__ = ["difference_figure"]
-
 MOST_PAIRS = 21  # more would not fit a page: then those with the leader alone
 
 

@@ -19,8 +19,6 @@ from podium.reporting.words.labels import Labels
 from podium.runs.predictions import Predictions
 from podium.statistics.likeliest import Answers
 
-__all__ = ["LABEL_MARK", "Explanation", "explanation_figure", "explanations_shown"]
-
 LABEL_MARK = "#label"
 """Ends the key of a map of the true class, where the prediction is another."""
 MOST_OF_A_KIND = 6  # right ones, and wrong ones

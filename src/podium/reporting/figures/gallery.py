@@ -16,8 +16,6 @@ from podium.reporting.figures.style import RIGHT, WRONG, shorten
 from podium.reporting.words.labels import Labels
 from podium.results.pictures import COLUMNS, Picture
 
-__all__ = ["decoded", "fitted_words", "gallery_figure"]
-
 HEAD, SIDE, WORDS = 0.62, 1.7, 0.68  # inches: the title, a picture, the words below it
 
 

@@ -20,8 +20,6 @@ from typing import Any
 
 from podium.runtime.threads import usable_cores
 
-__all__ = ["Helpers", "helpers_that_pay"]
-
 Task = Callable[[], Any]
 
 # The first argument is where this process finds its modules.

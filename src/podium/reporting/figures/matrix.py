@@ -19,15 +19,6 @@ from podium.statistics.metrics import confusion
 if TYPE_CHECKING:
     from podium.runs.predictions import Predictions
 
-__all__ = [
-    "MOST_INTERACTIVE",
-    "MatrixPart",
-    "MatrixView",
-    "confusion_figure",
-    "matrix_part",
-    "matrix_view",
-]
-
 MOST_INTERACTIVE = 150
 """Up to so many classes the page draws the matrix itself; above, it shows the picture."""
 

@@ -13,8 +13,6 @@ from podium.reporting.figures.style import ACCENT, GREY, shorten
 from podium.reporting.words.labels import Labels
 from podium.statistics.calibration import Calibration
 
-__all__ = ["reliability_figure"]
-
 
 def reliability_figure(before: Calibration, after: Calibration, title: str, say: Labels) -> Figure:
     """Accuracy against confidence before and after temperature scaling, on the same images.

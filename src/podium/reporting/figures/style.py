@@ -19,19 +19,6 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-__all__ = [
-    "ACCENT",
-    "GREY",
-    "RIGHT",
-    "WRONG",
-    "draw_cells",
-    "figure_style",
-    "inline_svg",
-    "save_figure",
-    "save_pages",
-    "shorten",
-]
-
 ACCENT = "#0b5fa5"
 GREY = "#8a8a8a"
 RIGHT = "#0072b2"  # Okabe and Ito's blue and vermilion, told apart by all kinds of colour vision

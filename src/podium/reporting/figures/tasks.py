@@ -41,18 +41,6 @@ if TYPE_CHECKING:
     from podium.results.study import RunResult, StudyResults
 from podium.reporting.words.recipes import run_title
 
-__all__ = [
-    "LONGEST",
-    "Drawn",
-    "Press",
-    "RunPictures",
-    "figure_tasks",
-    "overview_tasks",
-    "reliability_alt",
-    "run_pictures",
-]
-
-
 LONGEST = ("matrix", "classes", "mistakes", "gallery")
 """Tasks that take 1.2 to 2 s with 100 classes at 400 dpi; the others take less than 1 s."""
 

@@ -17,8 +17,6 @@ from podium.results.pictures import MOST_SUSPECTS, _shown_pairs, audit_thumbnail
 from podium.runtime.csv_text import csv_text
 from podium.runtime.files import write_text
 
-__all__ = ["audit_sections", "write_audit_page", "write_audit_tables"]
-
 MOST_ODD = 200
 UNBALANCED = 3.0  # times as many pictures in the largest class: worth a sentence
 

@@ -22,8 +22,6 @@ from podium.reporting.words.labels import Labels
 from podium.reporting.words.recipes import run_title
 from podium.results.study import RunResult, StudyResults
 
-__all__ = ["MOST_ANSWERS", "MOST_TOP_ANSWERS", "Explorer"]
-
 MOST_ANSWERS = 200_000
 """Images times runs that the page lists: at most 2.6 MB."""
 MOST_TOP_ANSWERS = 50_000

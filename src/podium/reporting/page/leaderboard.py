@@ -14,8 +14,6 @@ from podium.reporting.words.verdict_words import place_words, tied_words
 from podium.results.study import Contender, RunResult, StudyResults
 from podium.statistics.verdicts import Standing
 
-__all__ = ["Entry", "leaderboard"]
-
 
 @dataclass(frozen=True)
 class Entry:

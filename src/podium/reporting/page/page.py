@@ -29,8 +29,6 @@ from podium.reporting.words.verdict_words import headline, leaks, looks
 from podium.results.study import StudyResults, Unfinished
 from podium.runs.pictures import read_pictures
 
-__all__ = ["render_page"]
-
 SCRIPTS = (
     "base", "tables", "tabs", "board", "data", "cards", "views", "dialog", "matrix", "search",
     "explore", "report",

@@ -27,8 +27,6 @@ from podium.results.study import RunResult
 from podium.statistics.calibration import LEAST_TO_PROMISE
 from podium.statistics.metrics import ClassScores, most_confused, wilson_interval
 
-__all__ = ["anchor", "calibration_caution", "grey_note", "run_panel"]
-
 CONFUSED_SHOWN = 15
 
 

@@ -14,8 +14,6 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-__all__ = ["MOST_PICTURE_BYTES", "Shelf", "by_turns", "shelved_order"]
-
 MOST_PICTURE_BYTES = 9_000_000
 """Of the pictures in the page. With 100 classes, 5 contenders and 3 seeds the rest takes 4 MB, so
 the page stays under 15 MB: what most mail servers and reviewers' systems let through."""

@@ -13,8 +13,6 @@ from markupsafe import Markup
 
 from podium.__about__ import __version__
 
-__all__ = ["fill_in"]
-
 SHEETS = ("page", "explorer", "print")
 
 

@@ -15,8 +15,6 @@ from podium.reporting.words.verdict_words import (
 from podium.results.study import StudyResults
 from podium.statistics.verdicts import Pair
 
-__all__ = ["verdict_section"]
-
 
 def verdict_section(results: StudyResults, say: Labels) -> dict[str, Any] | None:
     """What the template shows of the verdicts; None where there is no pair."""

@@ -15,8 +15,6 @@ from podium.results.study import StudyResults
 from podium.runs.predictions import Predictions
 from podium.statistics.metrics import wilson_interval
 
-__all__ = ["at_chance", "imagenet_classes", "majority", "may_be_known"]
-
 LEAST_SHARE = 0.2
 """Share of the class names that are ImageNet's before anything is said: a few are chance."""
 

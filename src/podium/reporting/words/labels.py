@@ -11,8 +11,6 @@ from typing import Any, Literal, get_args
 
 from podium.errors import ConfigError
 
-__all__ = ["Labels", "Lang", "labels"]
-
 Lang = Literal["en", "pt"]
 
 NOTHING = "–"

@@ -5,18 +5,9 @@ from __future__ import annotations
 from podium.config.settings import RunSpec
 from podium.reporting.words.labels import NOTHING, Labels
 from podium.results.study import RunResult, Unfinished
-from podium.statistics.calibration import Calibration, Estimate
+from podium.statistics.calibration import Calibration
+from podium.statistics.calibration_error import Estimate
 from podium.statistics.metrics import ClassScores, wilson_interval
-
-__all__ = [
-    "augmentation",
-    "calibration_rows",
-    "facts",
-    "pretraining",
-    "recall_interval",
-    "recipe_in_words",
-    "run_title",
-]
 
 
 def run_title(run: RunResult | Unfinished, say: Labels) -> str:

@@ -16,24 +16,6 @@ from podium.statistics.paired import FEW_SEEDS
 from podium.statistics.questions import Question
 from podium.statistics.verdicts import Interval, Pair, Standing, Verdicts
 
-__all__ = [
-    "Answer",
-    "answers",
-    "claim_sentence",
-    "headline",
-    "leaks",
-    "looks",
-    "ordered_pairs",
-    "p_words",
-    "pair_cells",
-    "pair_headings",
-    "pair_sentence",
-    "place_words",
-    "points",
-    "points_interval",
-    "tied_words",
-]
-
 ENOUGH_SEEDS = 30  # a training that fails one time in ten is among so many in 96 %
 SURE = 0.001  # smaller p are given as "below"
 MOST_NAMED = 8  # in a sentence; of more, the rest is counted
