@@ -53,7 +53,7 @@ def export(
 
     Preprocessing, mirror test, temperature and class names are in the file. It takes uint8 RGB
     pixels of shape (n, S, S, 3) and gives calibrated probabilities, and logits.
-    """  # fmt: skip
+    """
     from podium.deploy.export.run import export as export_run
 
     wanted = formats or ["onnx"]

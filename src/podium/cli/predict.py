@@ -185,8 +185,12 @@ class _Failed:
 
     def tell(self) -> None:
         for path, reason in self.named:
-            err.print(f"not predicted: {_sayable(path)} ({reason})", style="yellow",
-                      highlight=False, markup=False)  # fmt: skip
+            err.print(
+                f"not predicted: {_sayable(path)} ({reason})",
+                style="yellow",
+                highlight=False,
+                markup=False,
+            )
         if self.count > len(self.named):
             _note(f"... and {self.count - len(self.named):,} more; --format jsonl names them all.")
 

@@ -118,8 +118,9 @@ def _tell_models(models: tuple[Served, ...]) -> None:
         out.print(
             f"  {one.name}: {len(one.predictor.class_names)} classes, "
             f"{one.weights / 1e6:.1f} MB of weights{known}{mark}",
-            highlight=False, markup=False,
-        )  # fmt: skip
+            highlight=False,
+            markup=False,
+        )
     held = _resident()
     many = "1 model" if len(models) == 1 else f"{len(models)} models"
     size = "" if held is None else f"; this process holds {held / 1e6:,.0f} MB of memory"
@@ -158,10 +159,13 @@ def _warn(host: str, port: int, token: bool) -> None:
     whom = "who has the token" if token else "who can reach this machine"
     err.print(
         f"WARNING: everybody {whom} can use this server: http://{address}:{port}. Nothing is "
-        "encrypted" + ("" if token else ", and nobody is asked for a password (--token-file)")
+        "encrypted"
+        + ("" if token else ", and nobody is asked for a password (--token-file)")
         + ". For more than a room, put a reverse proxy with TLS before it.",
-        style="yellow", highlight=False, markup=False,
-    )  # fmt: skip
+        style="yellow",
+        highlight=False,
+        markup=False,
+    )
 
 
 def _read_token(path: Path) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import codecs
 import io
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,13 +19,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.status import Status
 from rich.text import Text
 
+from podium.config.text import CONTROLS
 from podium.runtime.events import Event
 
 _STAND_INS = {
-    **dict.fromkeys("−–—─━", "-"), **dict.fromkeys("│┃", "|"), **dict.fromkeys("‘’", "'"),
-    **dict.fromkeys("“”", '"'), **dict.fromkeys("•·", "*"), "…": "...", "×": "x", "≤": "<=",
-    "≥": ">=", "±": "+/-", "→": "->", "†": "+", "\u00a0": " ", "\u202f": " ",
-}  # fmt: skip
+    one: sign
+    for signs, sign in zip(
+        ("−–—─━", "│┃", "‘’", "“”", "•·", "…", "×", "≤", "≥", "±", "→", "†", "\u00a0\u202f"),
+        ("-", "|", "'", '"', "*", "...", "x", "<=", ">=", "+/-", "->", "+", " "),
+        strict=True,
+    )
+    for one in signs
+}
 _BOX = range(0x2500, 0x2580)  # corners and crossings, where they are not above
 
 
@@ -67,13 +71,9 @@ def write_data(text: str) -> None:
     stream.flush()
 
 
-# what moves the cursor, rings, recolours, or turns the direction of writing around
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-
-
 def visible(text: str) -> str:
     """Text with its control characters as escapes: names of files and classes are anybody's."""
-    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+    return CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 class _Console(Console):
@@ -116,10 +116,9 @@ def say(event: Event) -> None:
 @contextmanager
 def bars() -> Iterator[Callable[[str, int, int], None]]:
     """A function of (what, done, in all) that moves one bar for each `what` on a terminal."""
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=err,
-        transient=True, disable=not err.is_terminal,
-    ) as progress:  # fmt: skip
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    quiet = not err.is_terminal
+    with Progress(*columns, console=err, transient=True, disable=quiet) as progress:
         tasks: dict[str, TaskID] = {}
 
         def tell(what: str, done: int, total: int) -> None:

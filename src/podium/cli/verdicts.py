@@ -136,8 +136,8 @@ def _save(verdicts: Verdicts, path: Path, say: Labels) -> None:
     if path.suffix == ".json":
         write_json(path, asdict(verdicts))
     else:
-        write_text(path, pairs_csv(verdicts) if path.suffix == ".csv" else
-                   pair_table(verdicts, say))  # fmt: skip
+        csv = path.suffix == ".csv"
+        write_text(path, pairs_csv(verdicts) if csv else pair_table(verdicts, say))
     out.print(f"Pairs: {path}", highlight=False, markup=False)
 
 

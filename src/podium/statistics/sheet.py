@@ -130,10 +130,9 @@ def _column(
     valid: float | None = None,
 ) -> _Column:
     names = np.asarray(predictions.class_names, dtype=object)
-    return _Column(
-        home, name, label, seed, source, predictions.paths, tuple(names[predictions.labels]),
-        tuple(names[predictions.predicted]), predictions.class_names, recipe, valid,
-    )  # fmt: skip
+    labels, predicted = names[predictions.labels], names[predictions.predicted]
+    answers = predictions.paths, tuple(labels), tuple(predicted), predictions.class_names
+    return _Column(home, name, label, seed, source, *answers, recipe, valid)
 
 
 def _from_folder(path: Path, split: SplitName) -> list[_Column]:
@@ -160,10 +159,8 @@ def _from_run(run: RunFolder, split: SplitName, spec: StudySpec | None) -> _Colu
         recipe = recipe.model_copy(update={"model": str(done["model"])})
         label = f"{label} [{done['model']}]"  # the label alone would name another model
     predictions = run.read_predictions(split)
-    return _column(
-        run.study.path, run.contender, label, run.seed, str(run.path), predictions, recipe,
-        done.get("valid_accuracy"),
-    )  # fmt: skip
+    where, valid = (run.study.path, run.contender, label, run.seed), done.get("valid_accuracy")
+    return _column(*where, str(run.path), predictions, recipe, valid)
 
 
 def _stored_recipe(run: RunFolder) -> RunSpec | None:
@@ -214,9 +211,19 @@ def _from_csv(path: Path) -> list[_Column]:
         stem, at, seed = name.rpartition("@")
         own, number = (stem, int(seed)) if at and seed.isdecimal() and stem else (name, 0)
         found.append(
-            _Column(path.resolve(), own, own, number, str(path), paths, labels, predicted,
-                    groups=lower.get("group"), notices=notices)
-        )  # fmt: skip
+            _Column(
+                path.resolve(),
+                own,
+                own,
+                number,
+                str(path),
+                paths,
+                labels,
+                predicted,
+                groups=lower.get("group"),
+                notices=notices,
+            )
+        )
     return found
 
 
@@ -279,8 +286,9 @@ def _align(columns: Sequence[_Column], shared: bool) -> Sheet:
     for column in columns:
         where = {path: at for at, path in enumerate(column.paths)}
         order = [where[path] for path in paths]
-        wrong = next((p for p, at in zip(paths, order, strict=True)
-                      if column.labels[at] != truth[p]), None)  # fmt: skip
+        wrong = next(
+            (p for p, at in zip(paths, order, strict=True) if column.labels[at] != truth[p]), None
+        )
         if wrong is not None:
             raise DataError(
                 f"{wrong} is {truth[wrong]!r} in {first.source} and "

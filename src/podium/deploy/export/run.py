@@ -33,9 +33,7 @@ from podium.runtime.files import make_folder
 
 Progress = Callable[[str], None]
 
-_ENDINGS = {
-    "onnx": ".onnx", "torchscript": ".torchscript", "pt2": ".pt2", "openvino": "-openvino",
-}  # fmt: skip
+_ENDINGS = {name: f".{name}" for name in FORMATS} | {"openvino": "-openvino"}
 
 
 @dataclass(frozen=True)

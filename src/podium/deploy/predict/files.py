@@ -265,8 +265,10 @@ def predict_files(
     def prepared() -> Iterator[tuple[list[Source], list[Path | None]]]:
         # places are given out here, in order: which of two gets a number depends on no thread
         for batch in _batches(itertools.chain(first, rest), size):
-            yield batch, [explainer.place(one) if explainer and not one.error else None
-                          for one in batch]  # fmt: skip
+            yield (
+                batch,
+                [explainer.place(one) if explainer and not one.error else None for one in batch],
+            )
 
     if len(first) < cores:  # each with all cores
         for one in prepared():

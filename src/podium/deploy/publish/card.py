@@ -193,7 +193,7 @@ def _use(subject: Subject, repo_id: str | None, exports: Sequence[str], say: Lab
         escape_markdown(say("card_use_files")),
         escape_markdown(told),
         *([bullets(exports)] if exports else []),
-    ]  # fmt: skip
+    ]
 
 
 def _class_names(names: Sequence[str], say: Labels) -> str:

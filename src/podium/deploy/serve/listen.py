@@ -44,8 +44,8 @@ def bind(host: str, port: int) -> socket.socket:
         family, kind, number, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
         made = socket.socket(family, kind, number)
     except (OSError, UnicodeError) as error:
-        raise ConfigError(f"--host {host}: expected a name or address of this machine ({error}).") \
-            from None  # fmt: skip
+        what = "expected a name or address of this machine"
+        raise ConfigError(f"--host {host}: {what} ({error}).") from None
     try:
         if os.name == "posix":  # elsewhere it would let two servers share a port
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

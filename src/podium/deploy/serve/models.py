@@ -81,10 +81,8 @@ def load_models(
             found.append(_load_export(path, device))
     if not found:
         raise ConfigError("Expected one run, study or exported model at least, got none.")
-    twice = [path for path, often in Counter(
-        one.run.path.resolve() for one in found if one.run is not None
-    ).items() if often > 1]  # fmt: skip
-    if twice:
+    places = Counter(one.run.path.resolve() for one in found if one.run is not None)
+    if twice := [path for path, often in places.items() if often > 1]:
         raise ConfigError(f"{twice[0]} is given more than once.")
     named = tuple(_named(found))
     return named, titles[0] if len(titles) == 1 else f"{len(named)} models"

@@ -98,8 +98,9 @@ class Helpers:
                     except Exception:  # the pipe is broken, or the task cannot be pickled
                         return
 
-        threads = [threading.Thread(target=drive, args=(one,), daemon=True)
-                   for one in self.processes]  # fmt: skip
+        threads = [
+            threading.Thread(target=drive, args=(one,), daemon=True) for one in self.processes
+        ]
         for thread in threads:
             thread.start()
         with contextlib.suppress(IndexError):

@@ -48,12 +48,10 @@ def leaderboard(results: StudyResults, say: Labels) -> list[Entry]:
     labels = verdicts.labels if verdicts else {}
     for contender in results.ranking:
         standing = standings.get(contender.name)
-        where = (
-            (place_words(standing, say), standing.best + standing.worst / 1000,
-             tied_words(standing, labels, say))
-            if standing is not None
-            else ("", 0.0, "")
-        )  # fmt: skip
+        where = ("", 0.0, "")
+        if standing is not None:
+            key = standing.best + standing.worst / 1000
+            where = (place_words(standing, say), key, tied_words(standing, labels, say))
         if len(contender.runs) > 1:
             entries.append(_mean_entry(contender, standing, where, place, say))
             where = ("", where[1], "")  # the place is the contender's, not a seed's
