@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -172,6 +172,32 @@ def _stored_recipe(run: RunFolder) -> RunSpec | None:
 
 
 def _from_csv(path: Path) -> list[_Column]:
+    cells = _cells(path)
+    lower = {name.lower(): column for name, column in cells.items()}
+    paths, labels = lower["path"], lower["label"]
+    if len(set(paths)) != len(paths):
+        twice = next(one for one in paths if paths.count(one) > 1)
+        raise DataError(f"{path} names {twice!r} more than once; expected a row an image.")
+    models = {name: column for name, column in cells.items() if name.lower() not in OWN_COLUMNS}
+    try:
+        answers, told = answers_in(models, labels, path.stem)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    groups, notices = lower.get("group"), tuple(f"{path}: {one}" for one in told)
+    found = []
+    for name, predicted in answers.items():
+        stem, at, seed = name.rpartition("@")
+        own, number = (stem, int(seed)) if at and seed.isdecimal() and stem else (name, 0)
+        column = _Column(path.resolve(), own, own, number, str(path), paths, labels, predicted)
+        found.append(replace(column, groups=groups, notices=notices))
+    return found
+
+
+OWN_COLUMNS = ("path", "label", "group")
+
+
+def _cells(path: Path) -> dict[str, tuple[str, ...]]:
+    """The columns of a CSV file by their names, every cell filled."""
     expected = (
         "Expected a header with `path`, `label` and one column of predicted class names for each "
         "model, in UTF-8; `group` may say which images belong together."
@@ -181,50 +207,21 @@ def _from_csv(path: Path) -> list[_Column]:
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as CSV ({error}). {expected}") from None
     head = [name.strip() for name in rows[0]] if rows else []
-    models = [name for name in head if name.lower() not in ("path", "label", "group")]
-    missing = [name for name in ("path", "label") if name not in [one.lower() for one in head]]
-    if missing or not models or len(set(head)) != len(head) or "" in head:
+    lower = {name.lower() for name in head}
+    nameless = not {"path", "label"} <= lower or not lower.difference(OWN_COLUMNS)
+    if nameless or len(set(head)) != len(head) or "" in head:
         raise DataError(f"{path} has the columns {', '.join(head) or 'none'}. {expected}")
     for number, row in enumerate(rows[1:], start=2):
-        if row and (len(row) != len(head) or not all(cell.strip() for cell in row)):
+        empty = sum(not cell.strip() for cell in row)
+        if row and (len(row) != len(head) or empty):
             raise DataError(
                 f"{path}, row {number}: expected {len(head)} filled cells, got {len(row)} of which "
-                f"{sum(not cell.strip() for cell in row)} are empty. Every model must answer every "
-                "image."
+                f"{empty} are empty. Every model must answer every image."
             )
     body = [row for row in rows[1:] if row]
     if not body:
         raise DataError(f"{path} has a header and no row. {expected}")
-    cells = {name: tuple(row[at].strip() for row in body) for at, name in enumerate(head)}
-    lower = {name.lower(): cells[name] for name in head}
-    paths, labels = lower["path"], lower["label"]
-    if len(set(paths)) != len(paths):
-        twice = next(one for one in paths if paths.count(one) > 1)
-        raise DataError(f"{path} names {twice!r} more than once; expected a row an image.")
-    try:
-        answers, told = answers_in({name: cells[name] for name in models}, labels, path.stem)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
-    notices = tuple(f"{path}: {one}" for one in told)
-    found = []
-    for name, predicted in answers.items():
-        stem, at, seed = name.rpartition("@")
-        own, number = (stem, int(seed)) if at and seed.isdecimal() and stem else (name, 0)
-        found.append(
-            _Column(
-                path.resolve(),
-                own,
-                own,
-                number,
-                str(path),
-                paths,
-                labels,
-                predicted,
-                groups=lower.get("group"),
-                notices=notices,
-            )
-        )
-    return found
+    return {name: tuple(row[at].strip() for row in body) for at, name in enumerate(head)}
 
 
 def _in_one_vocabulary(columns: Sequence[_Column]) -> tuple[list[_Column], list[str]]:
@@ -281,47 +278,52 @@ def _align(columns: Sequence[_Column], shared: bool) -> Sheet:
         }
         names = tuple(sorted(every))
     number = {name: at for at, name in enumerate(names)}
-    answers: dict[tuple[Path, str], dict[int, Indices]] = {}
     members: dict[tuple[Path, str], list[_Column]] = {}
+    answers: dict[int, Indices] = {}
     for column in columns:
         where = {path: at for at, path in enumerate(column.paths)}
         order = [where[path] for path in paths]
-        wrong = next(
-            (p for p, at in zip(paths, order, strict=True) if column.labels[at] != truth[p]), None
-        )
+        pairs = zip(paths, order, strict=True)
+        wrong = next((path for path, at in pairs if column.labels[at] != truth[path]), None)
         if wrong is not None:
             raise DataError(
                 f"{wrong} is {truth[wrong]!r} in {first.source} and "
                 f"{column.labels[where[wrong]]!r} in {column.source}. The labels must agree."
             )
-        key = (column.home, column.name)
-        if column.seed in answers.setdefault(key, {}):
-            raise DataError(f"{column.name}, seed {column.seed}, of {column.home} is given twice.")
-        answers[key][column.seed] = np.asarray(
-            [number[column.predicted[at]] for at in order], dtype=np.int64
-        )
-        members.setdefault(key, []).append(column)
-    often = Counter(name for _, name in members)
-    places = _short_places({home for home, name in members if often[name] > 1})
-    contenders = []
-    for key, theirs in members.items():
-        home, name = key
-        known = [one.valid_accuracy for one in theirs if one.valid_accuracy is not None]
-        clash = often[name] > 1  # contenders of several studies may share a name
-        contenders.append(
-            Answers(
-                name=f"{places[home]}/{name}" if clash else name,
-                label=f"{theirs[0].label} ({places[home]})" if clash else theirs[0].label,
-                seeds=tuple(answers[key]),
-                predicted=np.stack(list(answers[key].values())),
-                recipe=theirs[0].recipe,
-                valid_accuracy=sum(known) / len(known) if known else None,
-            )
-        )
+        members.setdefault((column.home, column.name), []).append(column)
+        row = [number[column.predicted[at]] for at in order]
+        answers[id(column)] = np.asarray(row, dtype=np.int64)
+    contenders = _contenders(members, answers)
     labels = np.asarray([number[truth[path]] for path in paths], dtype=np.int64)
     notices += _never_right(contenders, labels)
     groups = _groups(columns, paths)
     return Sheet(names, paths, labels, tuple(contenders), tuple(notices), groups)
+
+
+def _contenders(
+    members: Mapping[tuple[Path, str], Sequence[_Column]], answers: Mapping[int, Indices]
+) -> list[Answers]:
+    """The columns of each contender together; contenders of several studies may share a name."""
+    often = Counter(name for _, name in members)
+    places = _short_places({home for home, name in members if often[name] > 1})
+    found = []
+    for (home, name), theirs in members.items():
+        seeds = tuple(one.seed for one in theirs)
+        if twice := [seed for seed, times in Counter(seeds).items() if times > 1]:
+            raise DataError(f"{name}, seed {twice[0]}, of {home} is given twice.")
+        known = [one.valid_accuracy for one in theirs if one.valid_accuracy is not None]
+        clash = often[name] > 1
+        found.append(
+            Answers(
+                name=f"{places[home]}/{name}" if clash else name,
+                label=f"{theirs[0].label} ({places[home]})" if clash else theirs[0].label,
+                seeds=seeds,
+                predicted=np.stack([answers[id(one)] for one in theirs]),
+                recipe=theirs[0].recipe,
+                valid_accuracy=sum(known) / len(known) if known else None,
+            )
+        )
+    return found
 
 
 def _groups(columns: Sequence[_Column], paths: tuple[str, ...]) -> Indices | None:

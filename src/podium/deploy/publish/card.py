@@ -84,21 +84,7 @@ def compose(
     pictures: Mapping[str, str] | None = None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> str:
-    """The card of a run whose files were read already; see `card`.
-
-    Args:
-        subject: the run.
-        say: the language.
-        license: as for `card`.
-        dataset: as for `card`.
-        repo_id: as for `card`.
-        exports: as for `card`.
-        pictures: as for `card`.
-        tell: as for `card`.
-
-    Raises:
-        ConfigError: a licence or data set that cannot be.
-    """
+    """The card of a run whose files were read already; see `card`, also for errors."""
     from huggingface_hub import ModelCard
 
     stated = None
