@@ -131,6 +131,9 @@ class _Server(uvicorn.Server):
 class _Protocol(H11Protocol):
     """HTTP/1.1 of uvicorn, with a bound on connections and on the time of a head.
 
+    uvicorn itself bounds neither: its `limit_concurrency` counts when a request has come, so that
+    connections that say nothing are free, and its `timeout_keep_alive` begins after an answer.
+
     What goes wrong before there is a request (a head that is too long, too slow, or none) is
     answered here, in the same JSON as everything else.
     """
