@@ -77,7 +77,7 @@ def export(
         )
     _table(found)
     for line in _notes(found):
-        out.print(line, highlight=False, markup=False)
+        out.tell(line)
 
 
 def _table(found: Exports) -> None:

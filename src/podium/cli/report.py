@@ -34,4 +34,4 @@ def report(
                 f"Writing the report: {what}, {done} of {total}"
             ),
         )
-    out.print(f"Report: {result.index}", highlight=False, markup=False)
+    out.tell(f"Report: {result.index}")

@@ -97,6 +97,10 @@ class _Console(Console):
         shown = (visible(one) if isinstance(one, str) else one for one in objects)
         super().print(*shown, **options)
 
+    def tell(self, text: str, *, style: str = "") -> None:
+        """Text of anybody's: nothing in it is markup."""
+        self.print(text, style=style or None, highlight=False, markup=False)
+
 
 out = _Console(soft_wrap=True)
 err = _Console(stderr=True, soft_wrap=True)
@@ -110,7 +114,7 @@ def plain(text: str) -> Text:
 def say(event: Event) -> None:
     """What is to be known while something runs, for a command that shows no progress."""
     if event.kind in ("message", "warning"):
-        err.print(event.text, highlight=False, markup=False)
+        err.tell(event.text)
 
 
 @contextmanager

@@ -58,10 +58,10 @@ def compare(
     if verdicts.pairs:
         _pairs(verdicts, say)
         for line in (headline(verdicts, say), *_answers(sheet, verdicts, say)):
-            out.print(line, highlight=False, markup=False)
-        out.print(claim_sentence(verdicts, say), style="dim", highlight=False, markup=False)
+            out.tell(line)
+        out.tell(claim_sentence(verdicts, say), style="dim")
     for notice in verdicts.notices:
-        err.print(notice, highlight=False, markup=False)
+        err.tell(notice)
     if save is not None:
         _save(verdicts, save, say)
 
@@ -138,7 +138,7 @@ def _save(verdicts: Verdicts, path: Path, say: Labels) -> None:
     else:
         csv = path.suffix == ".csv"
         write_text(path, pairs_csv(verdicts) if csv else pair_table(verdicts, say))
-    out.print(f"Pairs: {path}", highlight=False, markup=False)
+    out.tell(f"Pairs: {path}")
 
 
 @app.command()
@@ -188,7 +188,7 @@ def power(
         sheet = read_sheet(like)
         measured = observed(sheet)
         for notice in sheet.notices:
-            err.print(notice, highlight=False, markup=False)
+            err.tell(notice)
     if disagreement is not None:
         apart: float | None = disagreement / 100
     else:  # that of other runs goes with their accuracy
@@ -204,7 +204,7 @@ def power(
     with err.status("Counting outcomes"):
         found = plan(n, difference / 100, seeds, given)
     for line in _plan_lines(found, given):
-        out.print(line, highlight=False, markup=False)
+        out.tell(line)
 
 
 def _plan_lines(found: Plan, given: Assumptions) -> list[str]:
@@ -280,10 +280,10 @@ def audit(
     with bars() as tell:
         found = audit_images(root, labels=labels, workers=workers, progress=tell)
     sections = audit_sections(found, {}, say)
-    out.print(sections["headline"], highlight=False, markup=False)
+    out.tell(sections["headline"])
     for text, alarm in sections["findings"]:
         mark = "!" if alarm else "-"
-        out.print(f"{mark} {text}", style="bold" if alarm else "", highlight=False, markup=False)
+        out.tell(f"{mark} {text}", style="bold" if alarm else "")
     pictures = audit_thumbnails(found, root)
     page = write_audit_page(
         found, root, to / "index.html", lang, title=root.name, thumbnails=pictures
@@ -297,4 +297,4 @@ def audit(
             sheet = audit_figure(found, pictures, say, title=root.name)
             save_figure(sheet, to / "duplicates", dpi=150, formats=("png",))
     write_audit(found, to / "audit.json")
-    out.print(f"Audit: {page}", highlight=False, markup=False)
+    out.tell(f"Audit: {page}")
