@@ -4,9 +4,7 @@ from .api import (
     audit as audit,
     compare as compare,
     evaluate as evaluate,
-    export as export,
     power as power,
-    predict as predict,
     report as report,
     train as train,
 )
@@ -25,9 +23,9 @@ from .data.augmentation import (
 from .data.index import DataIndex as DataIndex, build_index as build_index
 from .data.source import Item as Item, Source as Source, register_source as register_source
 from .deploy.export.load import load_exported as load_exported
-from .deploy.export.run import Export as Export, Exports as Exports
+from .deploy.export.run import Export as Export, Exports as Exports, export as export
 from .deploy.find.hub import fetch_run as fetch_run
-from .deploy.predict.files import FilePrediction as FilePrediction
+from .deploy.predict.files import FilePrediction as FilePrediction, predict as predict
 from .deploy.predictor import Guess as Guess
 from .deploy.publish.card import card as card
 from .deploy.publish.push import push as push

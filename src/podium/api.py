@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from podium.config.settings import StudySpec
-from podium.config.studyfile import load_study, machine_settings, parse_value
+from podium.config.studyfile import load_study, machine_settings
 from podium.errors import ConfigError, PodiumError, RunFolderError
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.predictions import Predictions, SplitName
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from podium.auditing import Audit
     from podium.data.index import DataIndex
     from podium.data.source import Source
-    from podium.deploy.export.run import Exports
-    from podium.deploy.predict.files import FilePrediction
     from podium.statistics.power import Plan
     from podium.statistics.sheet import Sheet
     from podium.statistics.verdicts import Verdicts
@@ -57,12 +55,7 @@ def single_contender(
         "metric": metric,
         "contenders": {key: {"model": model, **recipe}},
     }
-    for override in overrides:
-        if "=" not in override:
-            raise ConfigError(f"--set {override!r}: expected KEY=VALUE, such as mixup=0.2.")
-        setting, _, value = override.partition("=")
-        spec["contenders"][key][setting] = parse_value(value, f"--set {override!r}")
-    return load_study(spec)
+    return load_study(spec, overrides=overrides, below="contenders.*.")
 
 
 def train(
@@ -117,7 +110,7 @@ def evaluate(
     """Predict every labelled image of a folder, or of one split of it, with a run's best epoch.
 
     Args:
-        run: a run's folder, `runs/<study>/<contender>/seed-<n>`.
+        run: a run's folder, a contender's or a study's: its best on the validation images.
         data: folder of images of classes that the run knows, or `sports100`, `demo`, or a
             `Source`. Where it has split folders, the images of `split` are scored; where it has
             class folders alone, all of them are, but for the images that the run was trained on:
@@ -135,13 +128,13 @@ def evaluate(
         DataError: the images cannot be used, or are of other classes.
     """
     from podium.data.listing import named_source
+    from podium.deploy.find.choose import choose_run
     from podium.evaluation.trained import load_run, predict_split
-    from podium.runs.find import run_folder
     from podium.runtime.device import choose_device, choose_workers
 
     if split not in ("test", "valid"):
         raise ConfigError(f"--split {split!r}: expected test or valid.")
-    folder = run if isinstance(run, RunFolder) else run_folder(run)
+    folder = choose_run(run, lambda text: notify(Message(text)))
     machine = machine_settings(device=device, workers=workers)
     place = choose_device(machine)
     model = load_run(folder, place.torch)
@@ -171,22 +164,29 @@ def _index_to_score(run: RunFolder, source: Source, split: str) -> DataIndex:
     """
     from podium.data.index import build_index, build_scored_index
 
-    study = StudyFolder(run.path.resolve().parent.parent)
+    own = None
     try:
-        spec, known = study.read_spec().data, study.read_data()
-        own = build_index(
-            source,
-            split_seed=spec.split_seed,
-            valid_fraction=spec.valid_fraction,
-            test_fraction=spec.test_fraction,
-            min_images=spec.min_images,
-            window=spec.window,
-        )
+        spec, known = run.study.read_spec().data, run.study.read_data()
+        if _may_be_own(run, source, split):
+            settings = spec.model_dump(exclude={"path", "source", "options"})
+            own = build_index(source, **settings)
     except (PodiumError, OSError):  # a run that was copied away from its study, or other images
-        own = None
+        pass
     if own is not None and own.fingerprint == known.get("fingerprint"):
         return own
     return build_scored_index(source, split)
+
+
+def _may_be_own(run: RunFolder, source: Source, split: str) -> bool:
+    """Whether a source has the pictures that the run was scored on: else none need be read."""
+    from podium.data.listing import list_images
+
+    scored = run.predictions(cast(SplitName, split))
+    if not scored.is_file():
+        return True
+    splits = list_images(source).splits.values()
+    there = {path for classes in splits for paths in classes.values() for path in paths}
+    return there.issuperset(Predictions.read(scored).paths)
 
 
 def _write_down(run: RunFolder, index: DataIndex, predictions: Predictions) -> None:
@@ -207,40 +207,6 @@ def _write_down(run: RunFolder, index: DataIndex, predictions: Predictions) -> N
         )
     except (OSError, RunFolderError):
         return  # a run that was copied away from its study, or lies on a read-only disk
-
-
-def predict(
-    run: RunFolder | str | Path,
-    paths: str | Path | Iterable[str | Path],
-    *,
-    top: int = 5,
-    device: str = "auto",
-    batch_size: int | None = None,
-    gradcam: str | Path | None = None,
-) -> Iterator[FilePrediction]:
-    """Predict pictures with a trained run's best epoch, one after the other as they come.
-
-    Args:
-        run: a run's folder, a contender's that holds one run, a study's (its best contender on
-            the validation images), an export, or the folder of a model's exports.
-        paths: files, folders (all their images) or patterns such as `photos/**/*.jpg`.
-        top: classes a picture, the likeliest first.
-        device: as in `Machine`.
-        batch_size: pictures that are run at a time; empty: what is fast.
-        gradcam: folder for a heat map over each picture, of the class that is predicted.
-
-    Returns:
-        A `FilePrediction` for every picture. One that cannot be read has an `error` in place of
-        guesses, and does not stop the others.
-
-    Raises:
-        RunFolderError: there is no trained model in `run`.
-        ConfigError: `top` or `batch_size` is no count, or an export has no map to show.
-        DataError: there is no picture at all; raised once all paths were looked at.
-    """
-    from podium.deploy.predict.files import predictions
-
-    return predictions(run, paths, top, device, batch_size, gradcam)[0]
 
 
 def report(
@@ -354,51 +320,3 @@ def audit(data: str | Path | Source, *, labels: bool = True, notify: Notify = si
     from podium.data.listing import named_source
 
     return audit_images(named_source(data), labels=labels, notify=notify)
-
-
-def export(
-    run: RunFolder | str | Path,
-    formats: Sequence[str] = ("onnx",),
-    *,
-    int8: bool = False,
-    precision: str = "fp32",
-    calibration: str | Path | None = None,
-    data: str | Path | None = None,
-    to: str | Path | None = None,
-    rounds: int = 5,
-    notify: Notify = silent,
-) -> Exports:
-    """Export a run's best epoch to files for other programs, each checked before it is kept.
-
-    Args:
-        run: a run's folder, `runs/<study>/<contender>/seed-<n>`.
-        formats: of onnx, torchscript (which PyTorch calls deprecated), pt2 and openvino.
-        int8: quantise to 8 bits; onnx and openvino alone.
-        precision: fp32 or bf16, in which an OpenVINO export runs unless told otherwise.
-        calibration: folder of images for int8; empty: the study's training images.
-        data: folder of images to check on; empty: the study's validation images.
-        to: folder to write to; empty: `export/` in the run's folder.
-        rounds: of the measurement of speed; 0: none.
-        notify: told what is being done.
-
-    Returns:
-        Path, size, agreement and speed of each; `podium.load_exported` opens one.
-
-    Raises:
-        ExportError: an export does not agree with its model; no file of it is left.
-        ConfigError: a setting is impossible, a library is missing, or there are no images.
-        RunFolderError: there is no trained model in `run`.
-    """
-    from podium.deploy.export.run import export_run
-
-    return export_run(
-        run,
-        formats,
-        int8=int8,
-        precision=precision,
-        calibration=calibration,
-        data=data,
-        to=to,
-        rounds=rounds,
-        notify=notify,
-    )

@@ -11,6 +11,7 @@ import pytest
 
 from podium.deploy.find.choose import choose_run
 from podium.errors import RunFolderError
+from podium.runs.find import best_seed, by_contender, find_runs
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.predictions import Predictions
 from podium.runtime.files import write_json
@@ -55,22 +56,38 @@ def test_an_older_run_is_judged_by_its_predictions(study: StudyFolder) -> None:
     assert choose_run(study.path) == run
 
 
-def test_a_run_and_a_contender_with_one_are_taken_as_named(
+def test_of_a_contender_the_best_seed_is_taken_and_a_run_as_it_is_named(
     study: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
     run = study.run("inception_resnet", 1)
     assert choose_run(run.path, said.append) == run
     contender = run.path.parent
-    with pytest.raises(RunFolderError, match=r"2 runs of inception_resnet \(seed-0, seed-1\)"):
-        choose_run(contender)
+    assert said == []
+    assert choose_run(contender, said.append) == run  # 0.2 against 0.1
+    assert said[0].endswith("resnet, seed 1, which is the best on the validation images (20.0 %).")
+    run.done.unlink()
+    assert choose_run(contender).seed == 0  # a finished one goes before one that is not
     study.run("inception_resnet", 0).best.unlink()
     assert choose_run(str(contender), said.append) == run
     monkeypatch.chdir(contender)
     assert choose_run(".").path.resolve() == run.path
     monkeypatch.chdir(run.path)
     assert choose_run(".").path.resolve() == run.path
-    assert said == []
+    assert len(said) == 1
+
+
+def test_all_commands_take_the_same_run_of_a_path(study: StudyFolder) -> None:
+    """Of each contender that is served, the seed that `choose_run` takes of its folder."""
+    for run in study.runs(study.read_spec()):
+        run.model.write_text("{}")
+    found = find_runs(study.path)
+    assert found.spec is not None
+    assert found.runs == study.runs(found.spec)
+    for theirs in by_contender(found.runs):
+        assert find_runs(theirs[0].path.parent).runs == theirs
+        assert best_seed(theirs) == choose_run(theirs[0].path.parent)
+    assert find_runs(study.path / "report").runs == []
 
 
 def test_what_holds_no_run_is_refused_in_words(study: StudyFolder, tmp_path: Path) -> None:

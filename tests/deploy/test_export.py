@@ -29,7 +29,7 @@ from podium.data.transforms import eval_transform, prepare
 from podium.deploy.export import load, module as deployed, quantize, runtimes
 from podium.deploy.export.images import calibration_images
 from podium.deploy.export.load import find_export
-from podium.deploy.export.run import export_run
+from podium.deploy.export.run import export as export_run
 from podium.deploy.export.verify import LIMITS, Check, compare, in_batches, refuse
 from podium.deploy.predictor import load_predictor
 from podium.deploy.serve.models import load_models

@@ -16,11 +16,12 @@ from podium.data.index import DataIndex, build_index
 from podium.data.transforms import eval_transform, prepare
 from podium.errors import UnreadableImageError
 from podium.features import extract
-from podium.features.disk import FeatureStore, prune, read_array, write_array
+from podium.features.disk import FeatureStore, read_array, write_array
 from podium.features.extract import Backbone
 from podium.features.folding import folded_if_equal
 from podium.features.threads import in_threads
 from podium.models import build_model
+from podium.runtime.cache import prune
 from tests.conftest import Steps, StopAfter, device, write_pictures
 
 HALF = (0.5, 0.5, 0.5)
@@ -169,9 +170,9 @@ def test_the_least_recently_used_is_removed_first(tmp_path: Path) -> None:
     assert prune(tmp_path, limit=10**9) == [left]
     assert prune(tmp_path, limit=50_000) == [old]
     assert prune(tmp_path, limit=40_000) == [stores[2].path]
-    assert prune(tmp_path, limit=1, keep=stores[1].path) == [stores[0].path]
+    assert prune(tmp_path, limit=1, keep=(stores[1].path,)) == [stores[0].path]
     assert stores[1].read(0, 4) is not None
-    assert prune(tmp_path / "nowhere") == []
+    assert prune(tmp_path / "nowhere", limit=1) == []
 
 
 def test_arrays_survive_the_disk(tmp_path: Path) -> None:

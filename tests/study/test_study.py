@@ -243,7 +243,7 @@ def test_a_second_podium_on_the_same_study_is_refused(
         (["run", "quick", "--set", "nonsense"], "KEY=VALUE"),
         (["train", "resnet19", "--data", "demo", "--epochs", "1"], "Did you mean"),
         (["report", "nowhere"], "no study folder"),
-        (["evaluate", "nowhere", "--data", "demo"], "no run's folder"),
+        (["evaluate", "nowhere", "--data", "demo"], "nowhere does not exist: expected a run's"),
         (["augment", "nowhere.jpg"], "nowhere.jpg"),
         (["studies", "nothing"], "there are demo"),
         (["models", "--timm", "nosuchmodel"], "no timm model matches"),

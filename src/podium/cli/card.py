@@ -55,25 +55,21 @@ def card(
     from podium.deploy.publish.card import card as write_card
     from podium.runtime.files import write_text
 
-    folder = choose_run(run, _tell)
+    folder = choose_run(run, err.tell)
     place = folder.path / "README.md" if to is None else to
     if str(place) != "-":
         _refuse_strange(place)
     with err.status("Reading the run"):
         text = write_card(
-            folder, license=license_id, dataset=dataset, repo_id=repo_id, lang=lang, tell=_tell
+            folder, license=license_id, dataset=dataset, repo_id=repo_id, lang=lang, tell=err.tell
         )
     if str(place) == "-":
         write_data(text)
         return
     write_text(place, text)
     if license_id is None:
-        _tell("No licence is stated in it: choose one with --license.")
-    out.print(f"Card: {place}", highlight=False, markup=False)
-
-
-def _tell(text: str) -> None:
-    err.print(text, highlight=False, markup=False)
+        err.tell("No licence is stated in it: choose one with --license.")
+    out.tell(f"Card: {place}")
 
 
 def _refuse_strange(place: Path) -> None:
@@ -143,17 +139,19 @@ def push(
             lang=lang,
             with_predictions=with_predictions,
             with_exports=with_exports,
-            tell=_tell,
+            tell=err.tell,
         )
     if license_id is None:
-        _tell("No licence is stated in the card: choose one with --license.")
+        err.tell("No licence is stated in the card: choose one with --license.")
     if dry_run:
         _show(package, private, revision)
         return
     quiet_unless_terminal()
-    _tell(f"Uploading {len(package.files)} files, {_size(sum(one.size for one in package.files))}")
-    url = upload(package, token=token, private=private, revision=revision, tell=_tell)
-    out.print(f"Pushed: {url}", highlight=False, markup=False)
+    err.tell(
+        f"Uploading {len(package.files)} files, {_size(sum(one.size for one in package.files))}"
+    )
+    url = upload(package, token=token, private=private, revision=revision, tell=err.tell)
+    out.tell(f"Pushed: {url}")
 
 
 def _show(package: Package, private: bool, revision: str | None) -> None:
@@ -167,13 +165,9 @@ def _show(package: Package, private: bool, revision: str | None) -> None:
     kind = (
         "private" if private else "public, unless it is there already or its owner's rule differs"
     )
-    out.print(
-        f"Would upload to {package.repo_id}, branch {revision or 'main'} ({kind}):",
-        highlight=False,
-        markup=False,
-    )
+    out.tell(f"Would upload to {package.repo_id}, branch {revision or 'main'} ({kind}):")
     out.print(table)
-    out.print(f"\n---\n{front_matter(package.card)}\n---", highlight=False, markup=False)
+    out.tell(f"\n---\n{front_matter(package.card)}\n---")
 
 
 def _size(count: int) -> str:

@@ -24,7 +24,7 @@ def data_fetch(
 
     with bars() as tell:
         folder = fetch(name, source=source, into=into, notify=tell)
-    out.print(f"Images: {folder}", highlight=False, markup=False)
+    out.tell(f"Images: {folder}")
 
 
 @app.command("check")
@@ -49,8 +49,8 @@ def data_check(
     table.add_row(f"{len(index.classes)} classes", *sizes)
     out.print(table)
     for reason, count in index.skipped.items():
-        err.print(f"skipped: {count} x {reason}", highlight=False, markup=False)
+        err.tell(f"skipped: {count} x {reason}")
     for path, reason in index.unreadable:
-        err.print(f"unreadable: {path} ({reason})", highlight=False, markup=False)
+        err.tell(f"unreadable: {path} ({reason})")
     for notice in index.notices:
-        err.print(notice, highlight=False, markup=False)
+        err.tell(notice)

@@ -54,8 +54,8 @@ def export(
 
     Preprocessing, mirror test, temperature and class names are in the file. It takes uint8 RGB
     pixels of shape (n, S, S, 3) and gives calibrated probabilities, and logits.
-    """  # fmt: skip
-    from podium.deploy.export.run import export_run
+    """
+    from podium.deploy.export.run import export as export_run
 
     wanted = formats or ["onnx"]
     if "torchscript" in wanted:
@@ -83,7 +83,7 @@ def export(
         )
     _table(found)
     for line in _notes(found):
-        out.print(line, highlight=False, markup=False)
+        out.tell(line)
 
 
 def _table(found: Exports) -> None:

@@ -83,4 +83,4 @@ def augment(
     augmentation_sheet(
         image, to, policies=policy or None, examples=examples, seed=seed, image_size=image_size
     )
-    out.print(f"Sheet: {to}", highlight=False, markup=False)
+    out.tell(f"Sheet: {to}")

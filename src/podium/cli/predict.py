@@ -86,7 +86,7 @@ def predict(
     failed = _Failed()
     try:
         found, sources, predictor = predictions(
-            run_path, given, top, device, batch_size, gradcam, tell=_note
+            run_path, given, top, device, batch_size, gradcam, tell=err.tell
         )
         quiet = to is None and out.is_terminal
         shown = failed.noting(_watched(found, paths, sources, quiet=quiet))
@@ -103,17 +103,13 @@ def predict(
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(1) from None
     if gradcam is not None:
-        err.print(f"Heat maps: {gradcam}", highlight=False, markup=False)
+        err.tell(f"Heat maps: {gradcam}")
     passed = ", ".join(f"{count:,} {what}" for what, count in sources.skipped.items())
     if passed:
-        _note(f"Passed over: {passed}.")
+        err.tell(f"Passed over: {passed}.")
     failed.tell()
     if failed.count:
         raise typer.Exit(1)
-
-
-def _note(text: str) -> None:
-    err.print(text, highlight=False, markup=False)
 
 
 def _format(form: Format | None, to: Path | None) -> Format:
@@ -185,10 +181,11 @@ class _Failed:
 
     def tell(self) -> None:
         for path, reason in self.named:
-            err.print(f"not predicted: {_sayable(path)} ({reason})", style="yellow",
-                      highlight=False, markup=False)  # fmt: skip
+            err.tell(f"not predicted: {_sayable(path)} ({reason})", style="yellow")
         if self.count > len(self.named):
-            _note(f"... and {self.count - len(self.named):,} more; --format jsonl names them all.")
+            err.tell(
+                f"... and {self.count - len(self.named):,} more; --format jsonl names them all."
+            )
 
 
 def _sayable(path: str) -> str:
@@ -288,7 +285,7 @@ def _write(line: Lines, found: Iterator[FilePrediction], to: Path | None) -> Non
             interrupted.append(stop)
 
     atomic_write(to, fill)
-    out.print(f"Predictions: {to}", highlight=False, markup=False)
+    out.tell(f"Predictions: {to}")
     if interrupted:
         raise interrupted[0]
 
@@ -314,7 +311,7 @@ def explain(
         nonlocal warned
         if isinstance(event, Message):
             warned += 1
-            err.print(event.text, style="yellow", highlight=False, markup=False)
+            err.tell(event.text, style="yellow")
 
     try:
         with err.status("Looking where the models looked"):
@@ -323,10 +320,10 @@ def explain(
         err.print("Interrupted. What was made is kept; the same command makes the rest.")
         raise typer.Exit(130) from None
     for run in explained:
-        out.print(f"Heat maps: {run.explanations}", highlight=False, markup=False)
+        out.tell(f"Heat maps: {run.explanations}")
     if explained:
-        _note(f"`podium report {study}` shows them.")
+        err.tell(f"`podium report {study}` shows them.")
     elif not warned:
-        _note("Every finished run has its heat maps.")
+        err.tell("Every finished run has its heat maps.")
     if warned:
         raise typer.Exit(1)

@@ -38,4 +38,4 @@ def report(
             dpi=dpi,
             notify=tell,
         )
-    out.print(f"Report: {result.index}", highlight=False, markup=False)
+    out.tell(f"Report: {result.index}")

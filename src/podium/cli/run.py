@@ -62,9 +62,8 @@ def run(
 ) -> None:
     """Train and score a study's contenders, then write its report. Goes on where it left off."""
     settings = list(overrides or [])
-    for key, value in (
-        ("epochs", epochs), ("batch_size", batch_size), ("lr", lr), ("image_size", image_size),
-    ):  # fmt: skip
+    given = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "image_size": image_size}
+    for key, value in given.items():
         if value is not None:
             settings.append(f"contenders.*.{key}={value}")
     if seed:

@@ -91,20 +91,20 @@ def serve(
             hosts=[*(allow_host or []), *([] if local else _own_names(host))],
             addresses=not local,
             token=token,
-            log=_tell if log else None,
+            log=out.tell if log else None,
             fault=_fault,
             loaded=_tell_models,
         )
         url = url_of(listening, host)
 
         def ready() -> None:
-            out.print(f"Serving on {url} (Ctrl-C ends it)", highlight=False, markup=False)
+            out.tell(f"Serving on {url} (Ctrl-C ends it)")
             if not local:
                 _warn(host, listening.getsockname()[1], token is not None)
             out.file.flush()
 
         run(application, listening, limits, ready=ready)
-    out.print("Ended. No picture was kept.", highlight=False, markup=False)
+    out.tell("Ended. No picture was kept.")
 
 
 def _tell_models(models: tuple[Served, ...]) -> None:
@@ -115,15 +115,14 @@ def _tell_models(models: tuple[Served, ...]) -> None:
         accuracy = one.test_accuracy
         known = "" if accuracy is None else f", test {100 * accuracy:.1f} %"
         mark = " (answers unless asked otherwise)" if one is best and len(models) > 1 else ""
-        out.print(
+        out.tell(
             f"  {one.name}: {len(one.predictor.class_names)} classes, "
-            f"{one.weights / 1e6:.1f} MB of weights{known}{mark}",
-            highlight=False, markup=False,
-        )  # fmt: skip
+            f"{one.weights / 1e6:.1f} MB of weights{known}{mark}"
+        )
     held = _resident()
     many = "1 model" if len(models) == 1 else f"{len(models)} models"
     size = "" if held is None else f"; this process holds {held / 1e6:,.0f} MB of memory"
-    out.print(f"{many} loaded{size}", highlight=False, markup=False)
+    out.tell(f"{many} loaded{size}")
 
 
 def _resident() -> int | None:
@@ -156,12 +155,13 @@ def _warn(host: str, port: int, token: bool) -> None:
             except OSError:
                 address = socket.gethostname()
     whom = "who has the token" if token else "who can reach this machine"
-    err.print(
+    err.tell(
         f"WARNING: everybody {whom} can use this server: http://{address}:{port}. Nothing is "
-        "encrypted" + ("" if token else ", and nobody is asked for a password (--token-file)")
+        "encrypted"
+        + ("" if token else ", and nobody is asked for a password (--token-file)")
         + ". For more than a room, put a reverse proxy with TLS before it.",
-        style="yellow", highlight=False, markup=False,
-    )  # fmt: skip
+        style="yellow",
+    )
 
 
 def _read_token(path: Path) -> str:
@@ -178,9 +178,5 @@ def _read_token(path: Path) -> str:
     return text
 
 
-def _tell(line: str) -> None:
-    out.print(line, highlight=False, markup=False)
-
-
 def _fault(line: str) -> None:
-    err.print(line, style="red", highlight=False, markup=False)
+    err.tell(line, style="red")

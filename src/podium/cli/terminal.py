@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import codecs
 import io
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,13 +19,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.status import Status
 from rich.text import Text
 
+from podium.config.text import CONTROLS
 from podium.runtime.events import Event, Message, Notify, Progress as Step, RunFailed
 
 _STAND_INS = {
-    **dict.fromkeys("−–—─━", "-"), **dict.fromkeys("│┃", "|"), **dict.fromkeys("‘’", "'"),
-    **dict.fromkeys("“”", '"'), **dict.fromkeys("•·", "*"), "…": "...", "×": "x", "≤": "<=",
-    "≥": ">=", "±": "+/-", "→": "->", "†": "+", "\u00a0": " ", "\u202f": " ",
-}  # fmt: skip
+    one: sign
+    for signs, sign in zip(
+        ("−–—─━", "│┃", "‘’", "“”", "•·", "…", "×", "≤", "≥", "±", "→", "†", "\u00a0\u202f"),
+        ("-", "|", "'", '"', "*", "...", "x", "<=", ">=", "+/-", "->", "+", " "),
+        strict=True,
+    )
+    for one in signs
+}
 _BOX = range(0x2500, 0x2580)  # corners and crossings, where they are not above
 
 
@@ -67,13 +71,9 @@ def write_data(text: str) -> None:
     stream.flush()
 
 
-# what moves the cursor, rings, recolours, or turns the direction of writing around
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-
-
 def visible(text: str) -> str:
     """Text with its control characters as escapes: names of files and classes are anybody's."""
-    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+    return CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 class _Console(Console):
@@ -97,6 +97,10 @@ class _Console(Console):
         shown = (visible(one) if isinstance(one, str) else one for one in objects)
         super().print(*shown, **options)
 
+    def tell(self, text: str, *, style: str = "") -> None:
+        """Text of anybody's: nothing in it is markup."""
+        self.print(text, style=style or None, highlight=False, markup=False)
+
 
 out = _Console(soft_wrap=True)
 err = _Console(stderr=True, soft_wrap=True)
@@ -110,16 +114,15 @@ def plain(text: str) -> Text:
 def say(event: Event) -> None:
     """What is to be known while something runs, for a command that shows no progress."""
     if isinstance(event, Message | RunFailed):
-        err.print(event.text, highlight=False, markup=False)
+        err.tell(event.text)
 
 
 @contextmanager
 def bars() -> Iterator[Notify]:
     """A listener that moves one bar on a terminal for each thing whose progress it is told."""
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=err,
-        transient=True, disable=not err.is_terminal,
-    ) as progress:  # fmt: skip
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    quiet = not err.is_terminal
+    with Progress(*columns, console=err, transient=True, disable=quiet) as progress:
         tasks: dict[str, TaskID] = {}
 
         def tell(event: Event) -> None:

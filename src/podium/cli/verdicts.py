@@ -58,18 +58,15 @@ def compare(
     _standings(verdicts, say)
     if verdicts.pairs:
         _pairs(verdicts, say)
-        judged = ""
         if not sheet.metric.is_accuracy:
-            judged = say("v_judged", metric=metric_title(verdicts.metric, say))
-        for line in (judged, headline(verdicts, say), *_answers(sheet, verdicts, say)):
-            if not line:
-                continue
-            out.print(line, highlight=False, markup=False)
-        out.print(claim_sentence(verdicts, say), style="dim", highlight=False, markup=False)
+            out.tell(say("v_judged", metric=metric_title(verdicts.metric, say)))
+        for line in (headline(verdicts, say), *_answers(sheet, verdicts, say)):
+            out.tell(line)
+        out.tell(claim_sentence(verdicts, say), style="dim")
     if verdicts.why_accuracy:
-        err.print(f"Compared by accuracy: {verdicts.why_accuracy}", highlight=False, markup=False)
+        err.tell(f"Compared by accuracy: {verdicts.why_accuracy}")
     for notice in verdicts.notices:
-        err.print(notice, highlight=False, markup=False)
+        err.tell(notice)
     if save is not None:
         _save(verdicts, save, say)
 
@@ -160,9 +157,9 @@ def _save(verdicts: Verdicts, path: Path, say: Labels) -> None:
             one["metric"] = verdicts.metric.described()
         write_json(path, values)
     else:
-        write_text(path, pairs_csv(verdicts) if path.suffix == ".csv" else
-                   pair_table(verdicts, say))  # fmt: skip
-    out.print(f"Pairs: {path}", highlight=False, markup=False)
+        csv = path.suffix == ".csv"
+        write_text(path, pairs_csv(verdicts) if csv else pair_table(verdicts, say))
+    out.tell(f"Pairs: {path}")
 
 
 @app.command()
@@ -212,7 +209,7 @@ def power(
         sheet = read_sheet(like)
         measured = observed(sheet)
         for notice in sheet.notices:
-            err.print(notice, highlight=False, markup=False)
+            err.tell(notice)
     if disagreement is not None:
         apart: float | None = disagreement / 100
     else:  # that of other runs goes with their accuracy
@@ -228,7 +225,7 @@ def power(
     with err.status("Counting outcomes"):
         found = plan(n, difference / 100, seeds, given)
     for line in _plan_lines(found, given):
-        out.print(line, highlight=False, markup=False)
+        out.tell(line)
 
 
 def _plan_lines(found: Plan, given: Assumptions) -> list[str]:
@@ -304,10 +301,10 @@ def audit(
     with bars() as tell:
         found = audit_images(root, labels=labels, workers=workers, notify=tell)
     sections = audit_sections(found, {}, say)
-    out.print(sections["headline"], highlight=False, markup=False)
+    out.tell(sections["headline"])
     for text, alarm in sections["findings"]:
         mark = "!" if alarm else "-"
-        out.print(f"{mark} {text}", style="bold" if alarm else "", highlight=False, markup=False)
+        out.tell(f"{mark} {text}", style="bold" if alarm else "")
     pictures = audit_thumbnails(found, root)
     page = write_audit_page(
         found, root, to / "index.html", lang, title=root.name, thumbnails=pictures
@@ -321,4 +318,4 @@ def audit(
             sheet = audit_figure(found, pictures, say, title=root.name)
             save_figure(sheet, to / "duplicates", dpi=150, formats=("png",))
     write_audit(found, to / "audit.json")
-    out.print(f"Audit: {page}", highlight=False, markup=False)
+    out.tell(f"Audit: {page}")

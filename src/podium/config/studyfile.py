@@ -62,6 +62,7 @@ def load_study(
     data: str | Path | None = None,
     overrides: Iterable[str] = (),
     stored: bool = False,
+    below: str = "",
 ) -> StudySpec:
     """Read a study from a YAML file, by the name of a built-in one, or from plain values.
 
@@ -73,6 +74,7 @@ def load_study(
         overrides: `dotted.key=value` strings, applied in order. `*` stands for every
             contender; values are YAML.
         stored: it was run already, perhaps with what is not installed here.
+        below: where the overrides' keys begin, such as `contenders.*.`; empty: at the top.
 
     Raises:
         ConfigError: the file is missing or says something impossible. The message names the
@@ -90,7 +92,7 @@ def load_study(
                 f"got {_kind(values)}."
             )
     for override in overrides:
-        for key in _apply_override(values, override):
+        for key in _apply_override(values, override, below):
             lines[key] = 0  # what came did not come from a line
     if data is not None:
         base = values.get("data")
@@ -133,19 +135,6 @@ def machine_settings(**values: Any) -> Machine:
             for problem in error.errors()
         ]
         raise ConfigError("\n".join(told)) from None
-
-
-def parse_value(text: str, source: str) -> Any:
-    """What YAML stands for, each plain word as the text that it is.
-
-    Args:
-        text: the YAML.
-        source: what to call it in a message.
-
-    Raises:
-        ConfigError: it is not valid YAML, or a key is there twice.
-    """
-    return _parse(text, source)[0]
 
 
 def _parse(text: str, source: str) -> tuple[Any, dict[str, int]]:
@@ -228,15 +217,14 @@ def _read_study(study: str | Path) -> tuple[str, str]:
         raise ConfigError(f"{study}: cannot be read as a YAML file ({error}).") from None
 
 
-def _apply_override(values: dict[str, Any], override: str) -> list[str]:
+def _apply_override(values: dict[str, Any], override: str, below: str) -> list[str]:
     """Set one value in place; returns the dotted keys that were set."""
     key, sign, text = override.partition("=")
-    parts = key.strip().split(".")
+    parts = [*below.split(".")[:-1], *key.strip().split(".")]
     if not sign or not all(parts):
-        raise ConfigError(
-            f"--set {override!r}: expected KEY=VALUE, such as contenders.*.epochs=2 or seeds=[0,1]."
-        )
-    value = parse_value(text, f"--set {override!r}")
+        usual = "mixup=0.2" if below else "contenders.*.epochs=2 or seeds=[0,1]"
+        raise ConfigError(f"--set {override!r}: expected KEY=VALUE, such as {usual}.")
+    value = _parse(text, f"--set {override!r}")[0]
     done: list[str] = []
 
     def put(level: Any, at: int, above: tuple[str, ...] = ()) -> None:

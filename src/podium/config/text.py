@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import codecs
+import re
+from collections.abc import Sequence
 
-_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"),
-          (codecs.BOM_UTF16_BE, "utf-16-be"))  # fmt: skip
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""What moves the cursor, rings, recolours, or turns the direction of writing around; not tabs and
+line ends."""
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
 
 
 def text_encoding(start: bytes) -> tuple[str, int]:
@@ -45,3 +54,16 @@ def decode_text(content: bytes) -> str:
     if "\0" in text:
         raise ValueError("it holds NUL characters, so it is not a text file")
     return text
+
+
+def words(text: str) -> tuple[str, ...]:
+    """The words of a text: how long tables of names are written."""
+    return tuple(text.split())
+
+
+def listed(
+    names: Sequence[str], between: str = ", ", most: int = 5, more: str = " and {:,} more"
+) -> str:
+    """The first few names, and how many more there are."""
+    rest = len(names) - most
+    return between.join(names[:most]) + (more.format(rest) if rest > 0 else "")

@@ -23,8 +23,8 @@ import numpy as np
 
 from podium.data.images import squeeze
 from podium.data.index import DataIndex
-from podium.data.pixels import FORMAT, CachedPixels, PixelFile, file_bytes, writing
-from podium.runtime.cache import cache_root
+from podium.data.pixels import FORMAT, CachedPixels as CachedPixels, PixelFile, file_bytes, writing
+from podium.runtime.cache import cache_root, entries, mark_used, prune
 from podium.runtime.events import (
     CacheProgress,
     Message,
@@ -93,8 +93,7 @@ def cache_pixels(
         )
         return {}
     for one in wanted.values():
-        with contextlib.suppress(OSError):  # a folder that may only be read
-            os.utime(one.path)  # says when it was last used
+        mark_used(one.path)
     return {split: CachedPixels(one.path, one.size, one.rows) for split, one in wanted.items()}
 
 
@@ -176,24 +175,16 @@ def _make_room(place: Path, wanted: Sequence[_Wanted], limit: float) -> None:
         OSError: the disk is too small even so; nothing was removed.
     """
     own = {path for one in wanted for path in (one.path, one.partial)}
-    others = []
-    for path in [*place.glob("*.pixels"), *place.glob("*.partial")]:
-        if path not in own:
-            with contextlib.suppress(FileNotFoundError):
-                status = path.stat()
-                others.append((status.st_mtime_ns, status.st_size, path))
-    used = sum(size for _, size, _ in others)
+    sizes = {path: size for _, size, path in entries(place)}
+    others = {path for path in sizes if path.suffix in (".pixels", ".partial")} - own
+    kept = sizes.keys() - others
     needed = sum(one.bytes for one in wanted)
     missing = sum(one.bytes for one in wanted if not one.path.exists() and not one.partial.exists())
     free = shutil.disk_usage(place).free
-    if missing > free + used:
+    if missing > free + sum(sizes[path] for path in others):
         raise OSError(f"{_gb(missing)} are needed and {_gb(free)} are free")
-    for _, size, path in sorted(others):
-        if needed + used <= limit * 1e9 and missing <= free:
-            break
-        with contextlib.suppress(OSError):  # on Windows a file in use stays
-            path.unlink()
-            used, free = used - size, free + size
+    allowed = limit * 1e9 - needed + sum(sizes[path] for path in kept)
+    prune(place, limit=allowed, keep=kept, room=missing)
 
 
 @contextlib.contextmanager

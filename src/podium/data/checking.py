@@ -113,8 +113,11 @@ def readable_images(
         lost = sorted(label for label, paths in kept[split].items() if not paths)
         if lost:
             what = {"train": "training", "valid": "validation"}.get(split, split)
-            why = [f"{shown(path)} ({verdicts[path].error})"
-                   for label in lost for path in sorted(by_class[label])]  # fmt: skip
+            why = [
+                f"{shown(path)} ({verdicts[path].error})"
+                for label in lost
+                for path in sorted(by_class[label])
+            ]
             raise DataError(
                 f"No {what} image of {named(lost)} can be read: {'; '.join(why[:3])}"
                 f"{f' and {len(why) - 3:,} more' if len(why) > 3 else ''}. "

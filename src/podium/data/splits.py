@@ -77,9 +77,8 @@ def hold_out(
         which, count = next(iter(small.items()))
         too_few = f"Class {which!r} has {counted(count, 'image')}"
         if len(small) > 1:
-            shown = ", ".join(f"{label!r} ({count})" for label, count in list(small.items())[:5])
-            more = f" and {len(small) - 5} more" if len(small) > 5 else ""
-            too_few = f"{len(small)} classes have too few images: {shown}{more}"
+            shown = listed([f"{label!r} ({count})" for label, count in small.items()])
+            too_few = f"{len(small)} classes have too few images: {shown}"
         raise DataError(
             f"{too_few}; at least {least} are needed to hold out {' and '.join(fractions)} images. "
             f"Add some, remove {'these classes' if len(small) > 1 else 'the class'}, "

@@ -9,26 +9,29 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from podium.config.text import words
 from podium.data.images import IMAGE_SUFFIXES
 
-SYSTEM_FOLDERS = frozenset({
-    "__macosx",  # unpacked by another system than macOS
-    "$recycle.bin", "system volume information", "found.000",  # Windows
-    "lost+found", "network trash folder", "temporary items",  # Linux, macOS on a server
-    "@eadir", "#recycle", "#snapshot", "@tmp",  # Synology: @eaDir holds thumbnails
-    "@recycle", "@recently-snapshot", "@__thumb", "~snapshot",  # QNAP, NetApp
-    "__pycache__", ".ipynb_checkpoints",
-})  # fmt: skip
+SYSTEM_FOLDERS = frozenset(
+    (
+        "__macosx",  # unpacked by another system than macOS
+        *("$recycle.bin", "system volume information", "found.000"),  # Windows
+        *("lost+found", "network trash folder", "temporary items"),  # Linux, macOS on a server
+        *("@eadir", "#recycle", "#snapshot", "@tmp"),  # Synology: @eaDir holds thumbnails
+        *("@recycle", "@recently-snapshot", "@__thumb", "~snapshot"),  # QNAP, NetApp
+        *("__pycache__", ".ipynb_checkpoints"),
+    )
+)
 """Names, in lower case, of folders that systems and clouds put among a user's own."""
 
-UNREAD_SUFFIXES = frozenset({
-    ".jxl", ".jp2", ".j2k", ".jpx", ".jxr", ".svg", ".eps", ".ico", ".tga", ".psd", ".xcf",
-    ".exr", ".hdr", ".dds", ".pcx", ".sgi", ".qoi", ".pfm",
-    ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw",
-    ".dcm", ".dicom", ".ima", ".nii", ".nrrd", ".mha", ".mhd", ".fits", ".fit",
-    ".svs", ".ndpi", ".mrxs", ".czi", ".lif", ".nd2",
-    ".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv",
-})  # fmt: skip
+UNREAD_SUFFIXES = frozenset(
+    words(
+        ".jxl .jp2 .j2k .jpx .jxr .svg .eps .ico .tga .psd .xcf .exr .hdr .dds .pcx .sgi .qoi .pfm "
+        ".dng .cr2 .cr3 .nef .arw .orf .rw2 .raf .pef .srw "
+        ".dcm .dicom .ima .nii .nrrd .mha .mhd .fits .fit .svs .ndpi .mrxs .czi .lif .nd2 "
+        ".mp4 .mov .avi .mkv .webm .m4v .mpg .mpeg .wmv"
+    )
+)
 """Endings of pictures and films that Podium does not read; a folder of them is meant as a class."""
 
 _Identity = tuple[int, int]  # device and inode

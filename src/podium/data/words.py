@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from podium.config.text import listed as listed
+
 
 def shown(path: str) -> str:
     """A path that can be printed and stored: bytes that are no UTF-8 become escapes."""
@@ -12,16 +14,9 @@ def shown(path: str) -> str:
 
 def named(classes: Sequence[str]) -> str:
     """The first five classes in quotes, and how many more there are."""
-    more = f" and {len(classes) - 5:,} more classes" if len(classes) > 5 else ""
-    return ", ".join(map(repr, classes[:5])) + more
+    return listed([*map(repr, classes)], more=" and {:,} more classes")
 
 
 def counted(number: int, noun: str, several: str = "") -> str:
     """`1 image`, `2,000 images`."""
     return f"{number:,} {noun if number == 1 else several or f'{noun}s'}"
-
-
-def listed(names: Sequence[str], between: str = ", ") -> str:
-    """The first five, and how many more there are."""
-    more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
-    return between.join(names[:5]) + more

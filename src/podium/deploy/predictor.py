@@ -17,8 +17,9 @@ from podium.data.transforms import eval_transform, prepare
 from podium.evaluation.inference import score
 from podium.evaluation.trained import TrainedModel, load_run
 from podium.features.folding import folded_if_equal
-from podium.runs.find import run_folder
+from podium.runs.find import choose_run
 from podium.runs.folder import RunFolder
+from podium.runs.predictions import softmax
 from podium.runtime.device import choose_device
 
 Pixels = npt.NDArray[np.uint8]
@@ -65,9 +66,7 @@ class Predictor:
 
     def probabilities(self, logits: Logits) -> npt.NDArray[np.float64]:
         """Calibrated probabilities of shape (n, classes): softmax of logits / temperature."""
-        scaled = logits.astype(np.float64) / self.temperature
-        exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-        return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
+        return softmax(logits, self.temperature)
 
     def predict(self, pictures: list[Image.Image], top: int = 5) -> list[list[Guess]]:
         """The `top` likeliest classes of each picture, the likeliest first.
@@ -105,7 +104,7 @@ def load_predictor(
         RunFolderError: there is no trained model in `run`, or it is damaged.
         ConfigError: the device is not there.
     """
-    folder = run if isinstance(run, RunFolder) else run_folder(run)
+    folder = choose_run(run)
     place = choose_device(Machine(device=device)).torch
     model = load_run(folder, place)
     network = folded_if_equal(model.module, model.image_size, place)

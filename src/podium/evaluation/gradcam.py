@@ -11,6 +11,7 @@ ResNet's picture, usually), enlarged smoothly.
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import threading
 import weakref
@@ -35,8 +36,9 @@ _HOTTEST = 0.88  # of the colours: the last ones are too pale to be seen on a li
 _LEAST_SHARE, _MOST_SHARE = 0.25, 0.7  # of heat's colour in an overlay, the rest is the picture
 _POOLS = tuple(
     getattr(nn, f"{kind}{what}Pool{n}d")
-    for n in (1, 2, 3) for kind in ("", "Adaptive") for what in ("Max", "Avg")
-)  # fmt: skip
+    for n in (1, 2, 3)
+    for kind, what in itertools.product(("", "Adaptive"), ("Max", "Avg"))
+)
 
 
 def grad_cam(

@@ -12,8 +12,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import shutil
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,13 +20,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from podium.runtime.cache import cache_root
+from podium.runtime.cache import cache_root, mark_used, prune
 from podium.runtime.files import atomic_write
 
 LIMIT = 8 * 2**30
 """Bytes that features may take on disk, the audit's included."""
-
-_TEMPORARY_SECONDS = 86_400.0  # what a kill left behind is removed after a day
 
 Floats = npt.NDArray[np.float32]
 
@@ -69,7 +65,7 @@ class FeatureStore:
     def used(self) -> None:
         """Mark as used, and keep all entries together below `LIMIT`."""
         mark_used(self.path)
-        prune(self.folder, keep=self.path)
+        prune(self.folder, limit=LIMIT, keep=(self.path,))
 
 
 def read_array(place: Path, rows: int) -> npt.NDArray[Any] | None:
@@ -96,41 +92,3 @@ def write_array(place: Path, values: npt.NDArray[Any], *, bf16: bool = False) ->
     if bf16:
         values = (np.ascontiguousarray(values, np.float32).view(np.uint32) >> 16).astype(np.uint16)
     atomic_write(place, lambda file: np.savez(file, features=values))
-
-
-def mark_used(entry: Path) -> None:
-    """Note that an entry was read or written now."""
-    with contextlib.suppress(OSError):
-        os.utime(entry)
-
-
-def prune(folder: Path, *, limit: int = LIMIT, keep: Path | None = None) -> list[Path]:
-    """Remove the least recently used entries of a cache until they take `limit` bytes or less.
-
-    Args:
-        folder: whose entries, files or folders, are looked at.
-        limit: bytes.
-        keep: the entry that is in use.
-
-    Returns:
-        What was removed.
-    """
-    entries = []
-    with contextlib.suppress(OSError):
-        for entry in folder.iterdir():
-            with contextlib.suppress(OSError):  # another podium may remove it meanwhile
-                files = [entry] if entry.is_file() else [f for f in entry.iterdir() if f.is_file()]
-                size = sum(file.stat().st_size for file in files)
-                entries.append((entry.stat().st_mtime, size, entry))
-    entries.sort(key=lambda found: (-found[0], found[2].name))
-    newest = entries[0][0] if entries else 0.0
-    removed, total = [], 0
-    for used, size, entry in entries:
-        total += size
-        stale = entry.suffix == ".tmp" and newest - used > _TEMPORARY_SECONDS
-        if (total > limit and entry != keep) or stale:
-            with contextlib.suppress(OSError):
-                entry.unlink() if entry.is_file() else shutil.rmtree(entry)
-                removed.append(entry)
-                total -= size
-    return removed

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from podium.config.text import CONTROLS
+
 
 def markdown_table(
     head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "", numbers: int = 0
@@ -22,9 +24,6 @@ def markdown_table(
 _SPACES = re.compile(r"[\t\n\v\f\r \x85\u2028\u2029]+")
 
 
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-
-
 _SPECIAL = re.compile(r"[\\`*_{}\[\]<>#|~$&@]|:(?=//)|(?<=www)\.")
 
 
@@ -33,6 +32,6 @@ _LEADING = re.compile(r"^(?:[-+=]|\d+[.)](?=\s|$))")
 
 def escape_markdown(text: str) -> str:
     """Text as Markdown prints it, on one line: no markup, HTML, link, list or table in it."""
-    line = _CONTROLS.sub("\ufffd", _SPACES.sub(" ", text).strip(" "))
+    line = CONTROLS.sub("\ufffd", _SPACES.sub(" ", text).strip(" "))
     line = _SPECIAL.sub(lambda found: f"\\{found[0]}", line)
     return _LEADING.sub(lambda found: f"{found[0][:-1]}\\{found[0][-1]}", line)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from podium.config.text import words
 from podium.reporting.markdown import markdown_table
 from podium.reporting.words.labels import NOTHING, Labels
 from podium.reporting.words.metric_words import metric_title, metric_value, say_by
@@ -23,28 +24,25 @@ from podium.statistics.verdicts import Pair, Standing, Verdicts
 MOST_CONFUSED = 200  # pairs a run in confused.csv
 NUMBERS = 12  # columns of Table 1 that hold numbers; those before hold words
 
-CSV_COLUMNS = (
-    "contender", "label", "seed", "model", "stood_in_for", "augmentation", "pretraining",
-    "parameters", "epochs", "best_epoch", "train_accuracy", "valid_accuracy", "test_accuracy",
-    "test_low", "test_high", "test_images", "macro_precision", "macro_recall", "macro_f1",
-    "top5_accuracy", "nll", "seconds",
-)  # fmt: skip
+CSV_COLUMNS = words(
+    "contender label seed model stood_in_for augmentation pretraining parameters epochs "
+    "best_epoch train_accuracy valid_accuracy test_accuracy test_low test_high test_images "
+    "macro_precision macro_recall macro_f1 top5_accuracy nll seconds"
+)
 
 
-CALIBRATION_COLUMNS = (
-    "contender", "seed", "n", "temperature", "ece", "ece_low", "ece_high", "ece_if_perfect_low",
-    "ece_if_perfect_high", "nll", "nll_low", "nll_high", "brier", "brier_low", "brier_high",
-    "calibrated_ece", "calibrated_ece_low", "calibrated_ece_high", "calibrated_nll",
-    "calibrated_brier",
-)  # fmt: skip
-PAIR_COLUMNS = (
-    "first", "second", "claim", "seeds", "n", "difference", "low", "high", "only_first",
-    "only_second", "macro_f1_difference", "macro_f1_low", "macro_f1_high", "p", "p_holm", "winner",
-)  # fmt: skip
-PLACE_COLUMNS = (
-    "contender", "best_place", "worst_place", "accuracy", "low", "high", "macro_f1", "n", "seeds",
-    "tied_with",
-)  # fmt: skip
+CALIBRATION_COLUMNS = words(
+    "contender seed n temperature ece ece_low ece_high ece_if_perfect_low ece_if_perfect_high "
+    "nll nll_low nll_high brier brier_low brier_high calibrated_ece calibrated_ece_low "
+    "calibrated_ece_high calibrated_nll calibrated_brier"
+)
+PAIR_COLUMNS = words(
+    "first second claim seeds n difference low high only_first only_second macro_f1_difference "
+    "macro_f1_low macro_f1_high p p_holm winner"
+)
+PLACE_COLUMNS = words(
+    "contender best_place worst_place accuracy low high macro_f1 n seeds tied_with"
+)
 
 METRIC_COLUMNS = ("metric", "valid_metric", "test_metric")  # where that is not accuracy
 SCORE_COLUMNS = ("metric", "metric_value", "metric_low", "metric_high")
@@ -156,8 +154,7 @@ def write_tables(results: StudyResults, folder: Path, say: Labels) -> list[Path]
         "per-class.csv": csv_text(
             ("contender", "seed", "class", "precision", "recall", "f1", "support"),
             (
-                (run.folder.contender, run.folder.seed, one.name, one.precision, one.recall,
-                 one.f1, one.support)
+                (*_named(run), one.name, one.precision, one.recall, one.f1, one.support)
                 for run in results.runs
                 for one in run.classes
             ),
@@ -165,13 +162,13 @@ def write_tables(results: StudyResults, folder: Path, say: Labels) -> list[Path]
         "confused.csv": csv_text(
             ("contender", "seed", "true", "predicted", "count", "share"),
             (
-                (run.folder.contender, run.folder.seed, *pair)
+                (*_named(run), *pair)
                 for run in results.runs
                 for pair in most_confused(run.test, MOST_CONFUSED)
             ),
         ),
         "calibration.csv": csv_text(CALIBRATION_COLUMNS, map(_calibration_row, results.runs)),
-    }  # fmt: skip
+    }
     if results.verdicts is not None and results.verdicts.pairs:
         files["pairs.csv"] = pairs_csv(results.verdicts)
         files["places.csv"] = _places_csv(results.verdicts)
@@ -210,48 +207,46 @@ def _spread(metric: Metric, values: list[float | None], say: Labels) -> str:
     return f"{metric_value(metric, mean, say)} ± {metric_value(metric, deviation, say)}"
 
 
+def _named(run: RunResult) -> tuple[str, int]:
+    return run.folder.contender, run.folder.seed
+
+
 def _csv_row(run: RunResult) -> tuple[object, ...]:
-    done, score, known = run.done, run.scores, run.noted
-    source = "imagenet" if run.recipe.pretrained else "file" if run.recipe.weights else "none"
-    extras = [f"{k}:{v:g}" for k, v in (("mixup", run.recipe.mixup), ("cutmix", run.recipe.cutmix))
-              if v]  # fmt: skip
-    return (
-        run.folder.contender, run.label, run.folder.seed, done.get("model") or run.recipe.model,
-        done.get("stood_in_for"), "+".join([run.recipe.augmentation, *extras]), source,
-        done.get("parameters"), done.get("epochs"), run.best_epoch, run.train_accuracy,
-        run.valid_accuracy, score.accuracy, *run.interval, score.n, score.macro_precision,
-        score.macro_recall, score.macro_f1, score.top5_accuracy, score.nll, done.get("seconds"),
-        *(() if known.metric.is_accuracy else (known.metric.name, known.valid, known.test)),
-    )  # fmt: skip
+    done, score, recipe, known = run.done, run.scores, run.recipe, run.noted
+    source = "imagenet" if recipe.pretrained else "file" if recipe.weights else "none"
+    extras = [f"{k}:{v:g}" for k, v in (("mixup", recipe.mixup), ("cutmix", recipe.cutmix)) if v]
+    model = done.get("model") or recipe.model, done.get("stood_in_for")
+    training = "+".join([recipe.augmentation, *extras]), source, done.get("parameters")
+    epochs = done.get("epochs"), run.best_epoch, run.train_accuracy, run.valid_accuracy
+    macro = score.macro_precision, score.macro_recall, score.macro_f1
+    test = score.accuracy, *run.interval, score.n, *macro, score.top5_accuracy, score.nll
+    who = run.folder.contender, run.label, run.folder.seed
+    metric = () if known.metric.is_accuracy else (known.metric.name, known.valid, known.test)
+    return *who, *model, *training, *epochs, *test, done.get("seconds"), *metric
 
 
 def _calibration_row(run: RunResult) -> tuple[object, ...]:
     before, after = run.calibration
-    return (
-        run.folder.contender, run.folder.seed, before.n, run.temperature,
-        before.ece.value, before.ece.low, before.ece.high,
-        before.expected_if_perfect.low, before.expected_if_perfect.high,
-        before.nll.value, before.nll.low, before.nll.high,
-        before.brier.value, before.brier.low, before.brier.high,
-        after.ece.value, after.ece.low, after.ece.high, after.nll.value, after.brier.value,
-    )  # fmt: skip
+    perfect = before.expected_if_perfect.low, before.expected_if_perfect.high
+    raw = *before.ece, *perfect, *before.nll, *before.brier
+    calibrated = *after.ece, after.nll.value, after.brier.value
+    return *_named(run), before.n, run.temperature, *raw, *calibrated
 
 
 def _pair_row(pair: Pair) -> tuple[object, ...]:
     f1 = pair.macro_f1
-    return (
-        pair.first, pair.second, pair.claim, min(pair.seed_counts), pair.n, pair.accuracy.value,
-        pair.accuracy.low, pair.accuracy.high, pair.only_first, pair.only_second,
-        *((f1.value, f1.low, f1.high) if f1 is not None else ("", "", "")),
-        pair.p, pair.p_holm, pair.winner or "", *_metric_cells(pair.metric, pair.score),
-    )  # fmt: skip
+    who = pair.first, pair.second, pair.claim, min(pair.seed_counts), pair.n
+    accuracy = pair.accuracy.value, pair.accuracy.low, pair.accuracy.high
+    macro = ("", "", "") if f1 is None else (f1.value, f1.low, f1.high)
+    right, winner = (pair.only_first, pair.only_second), pair.winner or ""
+    metric = _metric_cells(pair.metric, pair.score)
+    return *who, *accuracy, *right, *macro, pair.p, pair.p_holm, winner, *metric
 
 
 def _place_row(one: Standing, metric: Metric) -> tuple[object, ...]:
-    return (
-        one.name, one.best, one.worst, one.accuracy.value, one.accuracy.low, one.accuracy.high,
-        one.macro_f1, one.n, one.seeds, " ".join(one.tied), *_metric_cells(metric, one.score),
-    )  # fmt: skip
+    accuracy = one.accuracy.value, one.accuracy.low, one.accuracy.high
+    more = one.macro_f1, one.n, one.seeds, " ".join(one.tied)
+    return one.name, one.best, one.worst, *accuracy, *more, *_metric_cells(metric, one.score)
 
 
 def _metric_cells(metric: Metric, interval: Interval | None) -> tuple[object, ...]:
@@ -282,12 +277,21 @@ def pair_table(verdicts: Verdicts, say: Labels) -> str:
 
 
 LATEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "_": r"\_", "&": r"\&", "%": r"\%",
-    "$": r"\$", "#": r"\#", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "\u00a0": "~",
-    "–": "--", "±": r"$\pm$", "†": r"\textdagger{}", "…": r"\ldots{}", "→": r"$\to$",
-    "\n": " ", "\r": " ", "\t": " ",
-}  # fmt: skip
+    **{sign: f"\\{sign}" for sign in "{}_&%$#"},
+    **dict.fromkeys("\n\r\t", " "),
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "\u00a0": "~",
+    "–": "--",
+    "±": r"$\pm$",
+    "†": r"\textdagger{}",
+    "…": r"\ldots{}",
+    "→": r"$\to$",
+}
 
 
 def escape_latex(text: str) -> str:

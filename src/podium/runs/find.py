@@ -1,31 +1,176 @@
-"""Which run a path names."""
+"""Which runs a path names: a run's folder, a contender's or a study's. One rule for all commands.
+
+A run's folder is that run. Of a contender with several seeds the best on the validation images is
+taken; of a study the contender with the best mean accuracy there, and of it the best seed. A
+finished run goes before one that is not; of equals the first. The test images have no say: what
+was chosen by them would look better on them than it is.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from statistics import mean
+from typing import TYPE_CHECKING, NamedTuple
 
 from podium.errors import RunFolderError
+from podium.runs.folder import RunFolder, StudyFolder
 
 if TYPE_CHECKING:
-    pass
-from podium.runs.folder import RunFolder
+    from podium.config.settings import StudySpec
+
+
+class Found(NamedTuple):
+    """What a path stands for: runs, finished or not, in the order of contenders and seeds."""
+
+    path: Path
+    runs: list[RunFolder]
+    spec: StudySpec | None = None
+    """Of a study."""
+    is_run: bool = False
+
+
+def find_runs(path: str | Path) -> Found:
+    """The runs that a path stands for; none where it is no folder of ours. Opens no run."""
+    folder = Path(path)
+    folder = folder if folder.name else folder.resolve()  # "." has no name
+    study = StudyFolder(folder)
+    if study.spec.is_file():
+        spec = study.read_spec()
+        return Found(folder, study.runs(spec), spec)
+    if (seed := _seed(folder)) is not None:
+        return Found(folder, [RunFolder(folder, folder.resolve().parent.name, seed)], None, True)
+    seeds = {seed: one for one in folder.glob("seed-*") if (seed := _seed(one)) is not None}
+    name = folder.resolve().name
+    return Found(folder, [RunFolder(seeds[seed], name, seed) for seed in sorted(seeds)])
+
+
+def _seed(folder: Path) -> int | None:
+    """The seed of a folder `seed-<n>`."""
+    name, _, number = folder.name.partition("-")
+    return int(number) if name == "seed" and number.isdecimal() and folder.is_dir() else None
 
 
 def run_folder(path: str | Path) -> RunFolder:
-    """The run that `path` names: `runs/<study>/<contender>/seed-<n>`.
+    """The run of a run's own folder, `runs/<study>/<contender>/seed-<n>`.
 
     Raises:
         RunFolderError: it is no run's folder, or the run has no weights yet.
     """
-    folder = Path(path)
-    name, _, number = folder.name.partition("-")
-    run = RunFolder(folder, folder.resolve().parent.name, int(number) if number.isdigit() else 0)
-    if name != "seed" or not number.isdigit() or not folder.is_dir():
+    found = find_runs(path)
+    if not found.is_run:
         raise RunFolderError(
-            f"{folder} is no run's folder: expected something like "
+            f"{path} is no run's folder: expected something like "
             "runs/sports100/simple_resnet/seed-0."
         )
+    return _with_weights(found.runs[0])
+
+
+def choose_run(
+    path: RunFolder | str | Path, tell: Callable[[str], None] = lambda text: None
+) -> RunFolder:
+    """The one run that a path stands for, by the rule above. Reads no model.
+
+    Args:
+        path: the folder of a run, of a contender or of a study.
+        tell: called with a sentence where there was something to choose.
+
+    Raises:
+        RunFolderError: it is none of these, or holds no run that can be used.
+    """
+    if isinstance(path, RunFolder):
+        return path
+    found = find_runs(path)
+    if not found.path.is_dir():
+        what = "is a file" if found.path.exists() else "does not exist"
+        raise RunFolderError(
+            f"{path} {what}: expected a run's folder (runs/sports100/simple_resnet/seed-0), or "
+            "that of a contender or a study."
+        )
+    if found.spec is not None:
+        usable = [run for run in found.runs if run.is_done()]
+        none = "holds no finished run. Finish it with `podium run`, or name a run's folder."
+    elif found.runs and not found.is_run:
+        usable = [run for run in found.runs if run.best.is_file()]
+        none = "holds no run that has weights yet: no epoch has ended there."
+    else:
+        return run_folder(found.path)
+    if not usable:
+        raise RunFolderError(f"{path} {none}")
+    run = _best_seed(_best_contender(usable))
+    if len(usable) > 1:
+        tell(
+            f"{path}: {run.contender}, seed {run.seed}, which is the best on the validation "
+            f"images{_valid_words(run)}."
+        )
+    return _with_weights(run)
+
+
+def _with_weights(run: RunFolder) -> RunFolder:
     if not run.best.is_file():
-        raise RunFolderError(f"{folder} holds no {run.best.name}: no epoch has ended there yet.")
+        raise RunFolderError(f"{run.path} holds no {run.best.name}: no epoch has ended there yet.")
     return run
+
+
+def by_contender(runs: Sequence[RunFolder]) -> list[list[RunFolder]]:
+    """The runs of each contender, in their order."""
+    names = dict.fromkeys(run.contender for run in runs)
+    return [[run for run in runs if run.contender == name] for name in names]
+
+
+def _best_contender(runs: Sequence[RunFolder]) -> list[RunFolder]:
+    return max(by_contender(runs), key=lambda theirs: mean(map(_merit, theirs)))
+
+
+def best_seed(runs: Sequence[RunFolder]) -> RunFolder | None:
+    """The best run of a contender that can be used; None where none has weights yet."""
+    trained = [run for run in runs if run.best.is_file() and run.model.is_file()]
+    return _best_seed(trained) if trained else None
+
+
+def _best_seed(runs: Sequence[RunFolder]) -> RunFolder:
+    return max(runs, key=lambda run: (run.is_done(), _merit(run)))
+
+
+def _merit(run: RunFolder) -> float:
+    merit = valid_merit(run)
+    return -math.inf if merit is None else merit
+
+
+def valid_merit(run: RunFolder) -> float | None:
+    """Of the best epoch on the validation images, more wins: as noted, or from what there is."""
+    if run.is_done():
+        noted = run.read_done().get("metric")
+        if isinstance(noted, dict) and noted.get("name") != "accuracy":
+            value = noted.get("valid")
+            if not isinstance(value, (int, float)):
+                return None
+            return float(value) if noted.get("greater_is_better", True) else -float(value)
+    return valid_accuracy(run)
+
+
+def valid_accuracy(run: RunFolder) -> float | None:
+    """Of the best epoch, 0..1: as the run noted it, from its predictions, or from its history."""
+    if run.is_done():
+        accuracy = run.read_done().get("valid_accuracy")
+        if isinstance(accuracy, (int, float)):
+            return float(accuracy)
+        if run.predictions("valid").is_file():  # a run from before it was noted
+            found = run.read_predictions("valid")
+            return float((found.predicted == found.labels).mean())
+    if run.history.is_file():
+        return max((row["valid_accuracy"] for row in run.read_history()), default=None)
+    return None
+
+
+def _valid_words(run: RunFolder) -> str:
+    """What a run was chosen by, for a sentence."""
+    noted, merit = run.read_done().get("metric") if run.is_done() else None, valid_merit(run)
+    if merit is None:
+        return ""
+    if not isinstance(noted, dict) or noted.get("name") == "accuracy":
+        return f" ({100 * merit:.1f} %)"
+    value = noted["valid"]
+    text = f"{100 * value:.1f} %" if noted.get("percent") else f"{value:.4g}"
+    return f" ({noted.get('title') or noted.get('name')} {text})"

@@ -129,6 +129,11 @@ class RunFolder:
         """The file of what the best epoch said of each image of `valid` or `test`."""
         return self.path / f"predictions-{split}.parquet"
 
+    @property
+    def study(self) -> StudyFolder:
+        """The study's folder that this one lies in, if it still does."""
+        return StudyFolder(self.path.resolve().parent.parent)
+
     def is_done(self) -> bool:
         return self.done.is_file()
 

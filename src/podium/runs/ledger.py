@@ -78,7 +78,7 @@ def record(
     """
     scoring = Scoring(
         at=at,
-        study=run.path.resolve().parent.parent.name,
+        study=run.study.path.name,
         contender=run.contender,
         seed=run.seed,
         recipe=recipe,
@@ -88,7 +88,7 @@ def record(
         accuracy=accuracy,
         by=by,
     )
-    _append(run.path.resolve().parent.parent.parent / LEDGER, scoring)
+    _append(run.study.path.parent / LEDGER, scoring)
 
 
 def _digest(path: Path) -> str:

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from podium.errors import RunFolderError
-from podium.runtime.files import (
-    atomic_write,
-)
-
-if TYPE_CHECKING:
-    pass
+from podium.runtime.files import atomic_write
 
 
 def write_pictures(path: Path, pictures: Iterable[tuple[str, bytes]]) -> None:

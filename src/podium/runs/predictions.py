@@ -55,12 +55,7 @@ class Predictions:
     @property
     def probabilities(self) -> npt.NDArray[np.float64]:
         """Softmax of the logits, shape (n, classes), in double precision."""
-        import numpy as np
-
-        shifted = self.logits.astype(np.float64)
-        shifted -= shifted.max(axis=1, keepdims=True)
-        exponentials = np.exp(shifted)
-        return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
+        return softmax(self.logits)
 
     def write(self, path: Path) -> None:
         """Write a Parquet file with the columns path, label (a class name) and logits."""
@@ -107,3 +102,11 @@ class Predictions:
             raise RunFolderError(f"{path} is missing; is the run finished?") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as e:
             raise RunFolderError(f"{path} is no predictions file of Podium's ({e}).") from None
+
+
+def softmax(logits: npt.NDArray[np.float32], temperature: float = 1.0) -> npt.NDArray[np.float64]:
+    """Probabilities of shape (n, classes): softmax of logits / temperature, in double precision."""
+    from scipy import special
+
+    found: npt.NDArray[np.float64] = special.softmax(logits.astype("float64") / temperature, axis=1)
+    return found

@@ -167,8 +167,8 @@ def _bf16_record(module: nn.Module, device: Device, image_size: int) -> Path:
     """Where the check is remembered: named by all that decides which kernels run on what."""
     hardware: object = torch.cpu.get_capabilities()
     if device.kind == "cuda":
-        hardware = [torch.cuda.get_device_name(device.index), torch.version.cuda,
-                    torch.backends.cudnn.version()]  # type: ignore[no-untyped-call]  # fmt: skip
+        cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+        hardware = [torch.cuda.get_device_name(device.index), torch.version.cuda, cudnn]
     kernels = [torch.__version__, platform.node(), device.kind, hardware, torch.get_num_threads()]
     key = json.dumps([kernels, image_size, str(module)], sort_keys=True, default=str)
     return cache_root() / "bf16" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"

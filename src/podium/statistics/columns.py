@@ -66,10 +66,12 @@ def answers_in(
     """
     _refuse_missing("label", labels, {cell for cells in columns.values() for cell in cells})
     classes = {class_key(name): name for name in sorted(set(labels), reverse=True)}
-    numbers = {name: values for name, cells in columns.items()
-               if (values := _numbers(cells)) is not None}  # fmt: skip
-    classless = {name for name, values in numbers.items()
-                 if not _are_classes(columns[name], values, classes)}  # fmt: skip
+    numbers = {
+        name: values for name, cells in columns.items() if (values := _numbers(cells)) is not None
+    }
+    classless = {
+        name for name, values in numbers.items() if not _are_classes(columns[name], values, classes)
+    }
     scores = _scores(numbers, classless, classes, set(labels))
     scored = {column for by_class in scores.values() for column in by_class.values()}
     answers: dict[str, Cells] = {}
@@ -123,8 +125,9 @@ def _numbers(cells: Cells) -> Numbers | None:
 
 def _are_classes(cells: Cells, values: Numbers, classes: Mapping[str, str]) -> bool:
     """Whether a column of numbers holds classes: 2.0 is class 2, and 0.93 none of 0, 1 and 2."""
-    counted = all((value := as_number(name)) is not None and value.is_integer()
-                  for name in classes.values())  # fmt: skip
+    counted = all(
+        (value := as_number(name)) is not None and value.is_integer() for name in classes.values()
+    )
     if counted:
         return _are_whole(values)
     return any(class_key(cell) in classes for cell in set(cells))
@@ -157,13 +160,20 @@ def _scores(
                 models.setdefault(model, {})[name] = column
                 break
     # net_0, net_1 and net_2 may be three models that answer 0, 1 or 2
-    whole = {model: by_class for model, by_class in models.items()
-             if len(by_class) == len(names) > 1
-             and not classless.isdisjoint(by_class.values())}  # fmt: skip
+    whole = {
+        model: by_class
+        for model, by_class in models.items()
+        if len(by_class) == len(names) > 1 and not classless.isdisjoint(by_class.values())
+    }
     taken = {column for by_class in whole.values() for column in by_class.values()}
     for model, by_class in whole.items():
-        others = {rest: column for column in numbers if column in classless - taken
-                  for name, rest in _readings(column) if name == model}  # fmt: skip
+        others = {
+            rest: column
+            for column in numbers
+            if column in classless - taken
+            for name, rest in _readings(column)
+            if name == model
+        }
         taken |= _absent_classes(by_class, others, numbers)
     return whole
 
@@ -210,8 +220,11 @@ def _highest(model: str, by_class: Mapping[str, str], numbers: Mapping[str, Numb
 
 
 def _refuse_missing(name: str, cells: Cells, elsewhere: Collection[str]) -> None:
-    lost = [cell for cell in cells if cell.lower() in NEVER
-            or (cell.lower() in SELDOM and cell not in elsewhere)]  # fmt: skip
+    lost = [
+        cell
+        for cell in cells
+        if cell.lower() in NEVER or (cell.lower() in SELDOM and cell not in elsewhere)
+    ]
     if lost:
         raise DataError(
             f"Column {name!r} holds no class in {len(lost):,} of {len(cells):,} rows "

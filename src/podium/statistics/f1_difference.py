@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -45,10 +46,8 @@ class MacroF1:
         self.plain = np.array([macro_f1(sheet.labels, one, classes) for one in answers.predicted])
         self.drawn = None
         if resamples:
-            self.drawn = resampled_macro_f1(
-                sheet.labels, answers.predicted, classes, resamples=resamples, seed=seed,
-                groups=sheet.groups,
-            )  # fmt: skip
+            draw = functools.partial(resampled_macro_f1, resamples=resamples, seed=seed)
+            self.drawn = draw(sheet.labels, answers.predicted, classes, groups=sheet.groups)
 
 
 def f1_difference(
@@ -104,7 +103,5 @@ def _resampled(plain: Shares, resampled: Shares | None, drawn: Drawn) -> SeedEff
         between = float(plain.var(ddof=1))
         alone = drawn.widening * float(resampled.var(axis=1, ddof=1).mean())
         rest = max(0.0, (alone - together) * seeds / (seeds - 1))
-    return SeedEffect(
-        float(plain.mean()), between, together * seeds, rest, seeds, seeds, max(1, seeds - 1),
-        drawn.freedom,
-    )  # fmt: skip
+    squares, freedom = (between, together * seeds, rest), (max(1, seeds - 1), drawn.freedom)
+    return SeedEffect(float(plain.mean()), *squares, seeds, seeds, *freedom)

@@ -317,10 +317,8 @@ def seed_effect(
     rest = units - by_seed[:, None] - by_image[None, :] + mean
     rest_square = float((rest**2).sum()) / (max(1, seeds - 1) * max(1, n - 1))
     image_freedom = math.inf if groups is None else max(1, n - 1)
-    return SeedEffect(
-        mean, seed_square, image_square, rest_square, seeds, seeds * n, max(1, seeds - 1),
-        image_freedom,
-    )  # fmt: skip
+    squares = seed_square, image_square, rest_square
+    return SeedEffect(mean, *squares, seeds, seeds * n, max(1, seeds - 1), image_freedom)
 
 
 def unpaired_effect(first: SeedEffect, second: SeedEffect, images: SeedEffect) -> SeedEffect:

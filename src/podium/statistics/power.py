@@ -289,10 +289,15 @@ def plan(n: int, difference: float, seeds: int = 1, given: Assumptions | None = 
         if count == 1:
             return power_models(images, wanted, disagreement, given.level)
         return power_recipes(
-            images, count, wanted, disagreement,
-            seed_sd=given.seed_sd, image_share=given.image_share,
-            contenders=given.contenders, level=given.level,
-        )  # fmt: skip
+            images,
+            count,
+            wanted,
+            disagreement,
+            seed_sd=given.seed_sd,
+            image_share=given.image_share,
+            contenders=given.contenders,
+            level=given.level,
+        )
 
     def images(target: float) -> int | None:
         return _smallest_whole(lambda m: power(m, difference, seeds) >= target, 2, MOST_IMAGES)
@@ -357,8 +362,8 @@ def _check(n: int, difference: float, disagreement: float) -> None:
 
 def _check_assumptions(given: Assumptions) -> None:
     if not 0 < given.accuracy < 1:
-        raise ConfigError(f"accuracy: expected more than 0 and less than 100 %, got "
-                          f"{100 * given.accuracy:g} %.")  # fmt: skip
+        wanted = "expected more than 0 and less than 100 %"
+        raise ConfigError(f"accuracy: {wanted}, got {100 * given.accuracy:g} %.")
     _check_count("contenders", given.contenders, 2)
     if not 0 < given.target < 1:
         raise ConfigError(f"power: expected more than 0 and less than 1, got {given.target:g}.")

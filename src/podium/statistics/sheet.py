@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from podium.config.settings import RunSpec, StudySpec
 from podium.errors import DataError, RunFolderError
-from podium.runs.folder import RunFolder, StudyFolder
+from podium.runs.find import find_runs
+from podium.runs.folder import RunFolder
 from podium.runs.predictions import Predictions, SplitName
 from podium.statistics.columns import answers_in, read_rows
 from podium.statistics.scoring import ACCURACY, Metric, noted
@@ -151,11 +152,11 @@ def _column(
     metric: Metric = ACCURACY,
 ) -> _Column:
     names = np.asarray(predictions.class_names, dtype=object)
-    return _Column(
-        home, name, label, seed, source, predictions.paths, tuple(names[predictions.labels]),
-        tuple(names[predictions.predicted]), predictions.class_names, recipe, valid,
-        metric=metric, logits=None if metric.is_accuracy else predictions.logits,
-    )  # fmt: skip
+    labels, predicted = names[predictions.labels], names[predictions.predicted]
+    answers = predictions.paths, tuple(labels), tuple(predicted), predictions.class_names
+    logits = None if metric.is_accuracy else predictions.logits
+    column = _Column(home, name, label, seed, source, *answers, recipe, valid)
+    return replace(column, metric=metric, logits=logits)
 
 
 def _from_folder(path: Path, split: SplitName) -> list[_Column]:
@@ -164,26 +165,14 @@ def _from_folder(path: Path, split: SplitName) -> list[_Column]:
             f"{path} is neither a folder nor a file. Give finished runs (runs/sports100, "
             "runs/sports100/simple_resnet/seed-0) or a CSV of predictions."
         )
-    spec = None
-    if path.name.startswith("seed-") and path.name[5:].isdecimal():
-        runs = [RunFolder(path, path.resolve().parent.name, int(path.name[5:]))]
-    elif (path / "study.yaml").is_file():
-        spec = StudyFolder(path).read_spec()
-        runs = StudyFolder(path).runs(spec)
-    else:
-        folders = sorted(path.glob("seed-*"), key=lambda one: (len(one.name), one.name))
-        runs = [
-            RunFolder(one, path.resolve().name, int(one.name[5:]))
-            for one in folders
-            if one.name[5:].isdecimal()
-        ]
-    done = [run for run in runs if run.is_done()]
+    found = find_runs(path)
+    done = [run for run in found.runs if run.is_done()]
     if not done:
         raise RunFolderError(
             f"{path} holds no finished run. Expected a study's, a contender's or a run's folder, "
             "such as runs/sports100/simple_resnet/seed-0, with a done.json."
         )
-    return [_from_run(run, split, spec) for run in done]
+    return [_from_run(run, split, found.spec) for run in done]
 
 
 def _from_run(run: RunFolder, split: SplitName, spec: StudySpec | None) -> _Column:
@@ -194,12 +183,9 @@ def _from_run(run: RunFolder, split: SplitName, spec: StudySpec | None) -> _Colu
         recipe = recipe.model_copy(update={"model": str(done["model"])})
         label = f"{label} [{done['model']}]"  # the label alone would name another model
     predictions = run.read_predictions(split)
-    home = run.path.resolve().parent.parent
-    known = noted(done)
-    return _column(
-        home, run.contender, label, run.seed, str(run.path), predictions, recipe,
-        known.valid_merit, known.metric,
-    )  # fmt: skip
+    known, where = noted(done), (run.study.path, run.contender, label, run.seed)
+    by = known.valid_merit, known.metric
+    return _column(*where, str(run.path), predictions, recipe, *by)
 
 
 def _stored_recipe(run: RunFolder) -> RunSpec | None:
@@ -211,6 +197,32 @@ def _stored_recipe(run: RunFolder) -> RunSpec | None:
 
 
 def _from_csv(path: Path) -> list[_Column]:
+    cells = _cells(path)
+    lower = {name.lower(): column for name, column in cells.items()}
+    paths, labels = lower["path"], lower["label"]
+    if len(set(paths)) != len(paths):
+        twice = next(one for one in paths if paths.count(one) > 1)
+        raise DataError(f"{path} names {twice!r} more than once; expected a row an image.")
+    models = {name: column for name, column in cells.items() if name.lower() not in OWN_COLUMNS}
+    try:
+        answers, told = answers_in(models, labels, path.stem)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    groups, notices = lower.get("group"), tuple(f"{path}: {one}" for one in told)
+    found = []
+    for name, predicted in answers.items():
+        stem, at, seed = name.rpartition("@")
+        own, number = (stem, int(seed)) if at and seed.isdecimal() and stem else (name, 0)
+        column = _Column(path.resolve(), own, own, number, str(path), paths, labels, predicted)
+        found.append(replace(column, groups=groups, notices=notices))
+    return found
+
+
+OWN_COLUMNS = ("path", "label", "group")
+
+
+def _cells(path: Path) -> dict[str, tuple[str, ...]]:
+    """The columns of a CSV file by their names, every cell filled."""
     expected = (
         "Expected a header with `path`, `label` and one column of predicted class names for each "
         "model, in UTF-8; `group` may say which images belong together."
@@ -220,40 +232,21 @@ def _from_csv(path: Path) -> list[_Column]:
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as CSV ({error}). {expected}") from None
     head = [name.strip() for name in rows[0]] if rows else []
-    models = [name for name in head if name.lower() not in ("path", "label", "group")]
-    missing = [name for name in ("path", "label") if name not in [one.lower() for one in head]]
-    if missing or not models or len(set(head)) != len(head) or "" in head:
+    lower = {name.lower() for name in head}
+    nameless = not {"path", "label"} <= lower or not lower.difference(OWN_COLUMNS)
+    if nameless or len(set(head)) != len(head) or "" in head:
         raise DataError(f"{path} has the columns {', '.join(head) or 'none'}. {expected}")
     for number, row in enumerate(rows[1:], start=2):
-        if row and (len(row) != len(head) or not all(cell.strip() for cell in row)):
+        empty = sum(not cell.strip() for cell in row)
+        if row and (len(row) != len(head) or empty):
             raise DataError(
                 f"{path}, row {number}: expected {len(head)} filled cells, got {len(row)} of which "
-                f"{sum(not cell.strip() for cell in row)} are empty. Every model must answer every "
-                "image."
+                f"{empty} are empty. Every model must answer every image."
             )
     body = [row for row in rows[1:] if row]
     if not body:
         raise DataError(f"{path} has a header and no row. {expected}")
-    cells = {name: tuple(row[at].strip() for row in body) for at, name in enumerate(head)}
-    lower = {name.lower(): cells[name] for name in head}
-    paths, labels = lower["path"], lower["label"]
-    if len(set(paths)) != len(paths):
-        twice = next(one for one in paths if paths.count(one) > 1)
-        raise DataError(f"{path} names {twice!r} more than once; expected a row an image.")
-    try:
-        answers, told = answers_in({name: cells[name] for name in models}, labels, path.stem)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
-    notices = tuple(f"{path}: {one}" for one in told)
-    found = []
-    for name, predicted in answers.items():
-        stem, at, seed = name.rpartition("@")
-        own, number = (stem, int(seed)) if at and seed.isdecimal() and stem else (name, 0)
-        found.append(
-            _Column(path.resolve(), own, own, number, str(path), paths, labels, predicted,
-                    groups=lower.get("group"), notices=notices)
-        )  # fmt: skip
-    return found
+    return {name: tuple(row[at].strip() for row in body) for at, name in enumerate(head)}
 
 
 def _in_one_vocabulary(columns: Sequence[_Column]) -> tuple[list[_Column], list[str]]:
@@ -312,47 +305,26 @@ def _align(columns: Sequence[_Column], shared: bool) -> Sheet:
     number = {name: at for at, name in enumerate(names)}
     metric, told = _metric_of(columns, names)
     notices += told
-    answers: dict[tuple[Path, str], dict[int, Indices]] = {}
-    logits: dict[tuple[Path, str], list[Logits]] = {}
     members: dict[tuple[Path, str], list[_Column]] = {}
+    answers: dict[int, Indices] = {}
+    logits: dict[int, Logits] = {}
     for column in columns:
         where = {path: at for at, path in enumerate(column.paths)}
         order = [where[path] for path in paths]
-        wrong = next((p for p, at in zip(paths, order, strict=True)
-                      if column.labels[at] != truth[p]), None)  # fmt: skip
+        pairs = zip(paths, order, strict=True)
+        wrong = next((path for path, at in pairs if column.labels[at] != truth[path]), None)
         if wrong is not None:
             raise DataError(
                 f"{wrong} is {truth[wrong]!r} in {first.source} and "
                 f"{column.labels[where[wrong]]!r} in {column.source}. The labels must agree."
             )
-        key = (column.home, column.name)
-        if column.seed in answers.setdefault(key, {}):
-            raise DataError(f"{column.name}, seed {column.seed}, of {column.home} is given twice.")
-        answers[key][column.seed] = np.asarray(
-            [number[column.predicted[at]] for at in order], dtype=np.int64
-        )
+        members.setdefault((column.home, column.name), []).append(column)
+        row = [number[column.predicted[at]] for at in order]
+        answers[id(column)] = np.asarray(row, dtype=np.int64)
         if not metric.is_accuracy and column.logits is not None:
             same = order == list(range(len(column.paths)))  # no copy, then: they are many
-            logits.setdefault(key, []).append(column.logits if same else column.logits[order])
-        members.setdefault(key, []).append(column)
-    often = Counter(name for _, name in members)
-    places = _short_places({home for home, name in members if often[name] > 1})
-    contenders = []
-    for key, theirs in members.items():
-        home, name = key
-        known = [one.valid_merit for one in theirs if one.valid_merit is not None]
-        clash = often[name] > 1  # contenders of several studies may share a name
-        contenders.append(
-            Answers(
-                name=f"{places[home]}/{name}" if clash else name,
-                label=f"{theirs[0].label} ({places[home]})" if clash else theirs[0].label,
-                seeds=tuple(answers[key]),
-                predicted=np.stack(list(answers[key].values())),
-                recipe=theirs[0].recipe,
-                valid_merit=sum(known) / len(known) if known else None,
-                logits=tuple(logits.get(key, ())),
-            )
-        )
+            logits[id(column)] = column.logits if same else column.logits[order]
+    contenders = _contenders(members, answers, logits)
     labels = np.asarray([number[truth[path]] for path in paths], dtype=np.int64)
     notices += _never_right(contenders, labels)
     groups = _groups(columns, paths)
@@ -370,6 +342,35 @@ def _metric_of(columns: Sequence[_Column], names: tuple[str, ...]) -> tuple[Metr
     else:
         said = f"These runs, chosen by {titles[0]}, know different classes"
     return ACCURACY, [f"{said}: they are compared by accuracy."]
+
+
+def _contenders(
+    members: Mapping[tuple[Path, str], Sequence[_Column]],
+    answers: Mapping[int, Indices],
+    logits: Mapping[int, Logits],
+) -> list[Answers]:
+    """The columns of each contender together; contenders of several studies may share a name."""
+    often = Counter(name for _, name in members)
+    places = _short_places({home for home, name in members if often[name] > 1})
+    found = []
+    for (home, name), theirs in members.items():
+        seeds = tuple(one.seed for one in theirs)
+        if twice := [seed for seed, times in Counter(seeds).items() if times > 1]:
+            raise DataError(f"{name}, seed {twice[0]}, of {home} is given twice.")
+        known = [one.valid_merit for one in theirs if one.valid_merit is not None]
+        clash = often[name] > 1
+        found.append(
+            Answers(
+                name=f"{places[home]}/{name}" if clash else name,
+                label=f"{theirs[0].label} ({places[home]})" if clash else theirs[0].label,
+                seeds=seeds,
+                predicted=np.stack([answers[id(one)] for one in theirs]),
+                recipe=theirs[0].recipe,
+                valid_merit=sum(known) / len(known) if known else None,
+                logits=tuple(logits[id(one)] for one in theirs if id(one) in logits),
+            )
+        )
+    return found
 
 
 def _groups(columns: Sequence[_Column], paths: tuple[str, ...]) -> Indices | None:

@@ -12,14 +12,13 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import PurePosixPath
 
+from podium.config.text import listed
 from podium.errors import DataError
 
 
 def some(names: Iterable[str], most: int = 5) -> str:
     """The first few names, in quotes, for a message."""
-    every = list(names)
-    shown = ", ".join(repr(name[:60]) for name in every[:most])
-    return shown + (f" and {len(every) - most:,} more" if len(every) > most else "")
+    return listed([repr(name[:60]) for name in names], most=most)
 
 
 def as_number(text: str) -> float | None:
@@ -93,8 +92,7 @@ def same_classes(
     if not meaning:
         return meaning, ""
     pairs = [f"{name!r} is read as {to!r}" for name, to in meaning.items()]
-    more = f" and {len(pairs) - 3:,} more" if len(pairs) > 3 else ""
-    return meaning, f"{who}: {', '.join(pairs[:3])}{more}."
+    return meaning, f"{who}: {listed(pairs, most=3)}."
 
 
 def same_paths(first: Sequence[str], other: Sequence[str]) -> dict[str, str]:
@@ -106,14 +104,18 @@ def same_paths(first: Sequence[str], other: Sequence[str]) -> dict[str, str]:
     Returns:
         A path of `first` for each of `other`; empty where it is not certain.
     """
-    parts = [{path: PurePosixPath(path.replace("\\", "/")).parts for path in paths}
-             for paths in (first, other)]  # fmt: skip
+    parts = [
+        {path: PurePosixPath(path.replace("\\", "/")).parts for path in paths}
+        for paths in (first, other)
+    ]
     tops = [_common_folders(list(one.values())) for one in parts]
     short, long = sorted(tops, key=len)
     if long[len(long) - len(short) :] != short:  # fold1/0.png is not fold2/0.png
         return {}
-    below = [{path: cut[len(top) :] for path, cut in one.items()}
-             for one, top in zip(parts, tops, strict=True)]  # fmt: skip
+    below = [
+        {path: cut[len(top) :] for path, cut in one.items()}
+        for one, top in zip(parts, tops, strict=True)
+    ]
     named = {cut: path for path, cut in below[0].items()}
     unlike = len(named) < len(first) or len(set(below[1].values())) < len(other)
     if unlike or set(named) != set(below[1].values()):

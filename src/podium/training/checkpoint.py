@@ -21,9 +21,9 @@ from podium.runtime.files import atomic_write, write_json
 CHECKPOINT_FORMAT = 1
 
 _KEYS = {
-    "recipe", "fingerprint", "precision", "rows", "epoch_under_way", "total_seconds",
-    "trainable_parameters", "model", "optimizer", "average", "scaler",
-}  # fmt: skip
+    *("recipe", "fingerprint", "precision", "rows", "epoch_under_way", "total_seconds"),
+    *("trainable_parameters", "model", "optimizer", "average", "scaler"),
+}
 
 
 @dataclass

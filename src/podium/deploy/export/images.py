@@ -18,7 +18,7 @@ from podium.data.layout import find_images
 from podium.data.transforms import eval_transform
 from podium.data.walk import walk_images
 from podium.errors import ConfigError, DataError, PodiumError, RunFolderError
-from podium.runs.folder import RunFolder, StudyFolder
+from podium.runs.folder import RunFolder
 from podium.runs.predictions import Predictions
 from podium.runtime.threads import in_order
 
@@ -51,11 +51,10 @@ class Sample:
 
 def study_data(run: RunFolder) -> Path | None:
     """The folder of images that the run's study used, if it used one that is still there."""
-    study = StudyFolder(run.path.resolve().parent.parent)
     with contextlib.suppress(RunFolderError, KeyError, TypeError, ValueError):
-        root, source = Path(study.read_data()["root"]), "folder"
+        root, source = Path(run.study.read_data()["root"]), "folder"
         with contextlib.suppress(PodiumError):
-            source = study.read_spec().data.source
+            source = run.study.read_spec().data.source
         if root.is_dir() and source == "folder":
             return root
     return None

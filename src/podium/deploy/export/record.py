@@ -21,6 +21,7 @@ Format = Literal["onnx", "torchscript", "pt2", "openvino"]
 Precision = Literal["fp32", "bf16", "int8"]
 
 _VERSION = 1
+_PLAIN = ("format", "precision", "podium_version", "created", "quantization")
 
 _PREPROCESSING = (
     "RGB picture, turned as its EXIF says, its transparent pixels on white; grey deeper than "
@@ -71,7 +72,7 @@ class ExportRecord(BaseModel):
         """As metadata: each value as JSON in ASCII, a text as itself where it is one of ours."""
         values = self.model_dump(mode="json")
         told = {name: json.dumps(value) for name, value in values.items()}
-        for name in ("format", "precision", "podium_version", "created", "quantization"):
+        for name in _PLAIN:
             told[name] = values[name]
         return {
             "podium_export": str(_VERSION),
@@ -108,9 +109,7 @@ class ExportRecord(BaseModel):
             for name in cls.model_fields:
                 if name in strings:
                     text = strings[name]
-                    plain = name in ("format", "precision", "podium_version", "created",
-                                     "quantization")  # fmt: skip
-                    values[name] = text if plain else json.loads(text)
+                    values[name] = text if name in _PLAIN else json.loads(text)
             return cls.model_validate(values)
         except ValidationError as error:
             told = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:3]]

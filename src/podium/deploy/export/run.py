@@ -31,9 +31,7 @@ from podium.runs.folder import RunFolder
 from podium.runtime.events import Message, Notify, silent
 from podium.runtime.files import make_folder
 
-_ENDINGS = {
-    "onnx": ".onnx", "torchscript": ".torchscript", "pt2": ".pt2", "openvino": "-openvino",
-}  # fmt: skip
+_ENDINGS = {name: f".{name}" for name in FORMATS} | {"openvino": "-openvino"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ class Exports:
     checked_on: str
 
 
-def export_run(
+def export(
     run: RunFolder | str | Path,
     formats: Sequence[str] = ("onnx",),
     *,
@@ -89,7 +87,9 @@ def export_run(
     rounds: int = 5,
     notify: Notify = silent,
 ) -> Exports:
-    """Export a run's best epoch, with preprocessing, temperature and class names inside.
+    """Export a run's best epoch to files for other programs, each checked before it is kept.
+
+    Preprocessing, temperature and class names are inside.
 
     Each file is compared with the model in PyTorch on real images, in the runtime that it is for,
     and gets its name when it has passed: a file that is there agrees. See `podium.deploy.export`
@@ -97,7 +97,7 @@ def export_run(
 
     Args:
         run: what `choose_run` takes: a run's folder, a contender's, or a study's.
-        formats: of onnx, torchscript, pt2 and openvino.
+        formats: of onnx, torchscript (which PyTorch calls deprecated), pt2 and openvino.
         int8: quantise to 8 bits; onnx and openvino alone.
         precision: fp32 or bf16, in which an OpenVINO export runs unless told otherwise.
         calibration: folder of images for int8; empty: the study's training images.
@@ -105,6 +105,9 @@ def export_run(
         to: folder to write to; empty: `export/` in the run's folder.
         rounds: of the measurement of speed; 0: none.
         notify: told what is being done.
+
+    Returns:
+        Path, size, agreement and speed of each; `podium.load_exported` opens one.
 
     Raises:
         ExportError: an export does not agree with its model; no file of it is left.
@@ -116,7 +119,7 @@ def export_run(
     def say(text: str) -> None:
         notify(Message(text))
 
-    folder = run if isinstance(run, RunFolder) else choose_run(run, say)
+    folder = choose_run(run, say)
     for name in formats:  # before any work
         for needed in ("onnx", "onnxscript", "onnxruntime") if name in ("onnx", "openvino") else ():
             library(needed)
@@ -293,7 +296,7 @@ class _Job:
 
     def _record(self, kind: Format, precision: Precision) -> ExportRecord:
         run = self.folder
-        source = f"{run.path.resolve().parent.parent.name}/{run.contender}/seed-{run.seed}"
+        source = f"{run.study.path.name}/{run.contender}/seed-{run.seed}"
         return describe(self.model, kind, precision, run.contender, source)
 
     def _as_recorded(self) -> None:

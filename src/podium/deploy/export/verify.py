@@ -11,6 +11,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from podium.errors import ExportError
+from podium.runs.predictions import softmax
 
 Floats = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.uint8]
@@ -68,13 +69,6 @@ LIMITS = {
     "int8": Limits(tie=0.05, disagreements=0.02, largest=1.0, mean=0.05, lost=0.004),
 }
 """By precision; the accuracy's are of the issue that asked for exports: int8 within 0.4 points."""
-
-
-def softmax(logits: Logits, temperature: float) -> Floats:
-    """Calibrated probabilities of shape (n, classes), in double precision."""
-    scaled = logits.astype(np.float64) / temperature
-    exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
 
 
 def in_batches(compute: Callable[[Pixels], Logits], pixels: Pixels) -> Logits:

@@ -66,26 +66,41 @@ def in_words(what: str, token: str) -> Iterator[None]:
         raise
 
 
+REFUSALS = {
+    401: "The Hub does not know the token, or not for {what} ({said}). Make one that may write at "
+    "https://huggingface.co/settings/tokens, then log in with it or give --token-file.",
+    403: "The token has no right to write to {what} ({said}). Its owner must be you or an "
+    "organisation of yours, and the token's role must be write.",
+    404: "{what} is not there, or not for you ({said}). Check owner and name, and log in if it is "
+    "private.",
+    409: "{what} was changed by somebody else at the same time ({said}). The same command tries "
+    "again.",
+    429: "The Hub takes no more requests for now ({said}). Wait some minutes, then give the same "
+    "command again.",
+    500: "The Hub failed ({said}). Its state is told at https://status.huggingface.co; the same "
+    "command tries again.",
+}
+"""What a status means; 412 is as 409, and all above 500 are as 500."""
+
+
 def _translated(error: Exception, what: str, token: str) -> PodiumError | None:
-    from huggingface_hub.errors import (
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RemoteEntryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import errors
 
     said = one_line(error)
     said = said.replace(token, "***") if token else said
-    if isinstance(error, RemoteEntryNotFoundError):
+    if isinstance(error, errors.RemoteEntryNotFoundError):
         return UserError(f"{what} holds no model that Podium pushed ({said}).")
-    if isinstance(error, RevisionNotFoundError):
+    if isinstance(error, errors.RevisionNotFoundError):
         return UserError(f"{what}: there is no such branch, tag or commit ({said}).")
-    if isinstance(error, OfflineModeIsEnabled | LocalEntryNotFoundError):
+    if isinstance(error, errors.OfflineModeIsEnabled | errors.LocalEntryNotFoundError):
         return PodiumError(f"{what} is not on this machine, and the Hub is out of reach ({said}).")
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(status, int):
         # a stranger is told 401 of what is not there, too
-        return _refused(404 if status == 401 and not token else status, what, said)
+        meant = 404 if status == 401 and not token else {412: 409}.get(status, min(status, 500))
+        kind = PodiumError if meant in (409, 429, 500) else UserError
+        text = REFUSALS.get(meant, "The Hub refuses {what} ({said}).")
+        return kind(text.format(what=what, said=said))
     library = type(error).__module__.partition(".")[0]
     if library in NETWORK_LIBRARIES or isinstance(error, ConnectionError | TimeoutError):
         return PodiumError(
@@ -97,37 +112,3 @@ def _translated(error: Exception, what: str, token: str) -> PodiumError | None:
     if isinstance(error, ValueError) and library in ("json", "huggingface_hub", "builtins"):
         return PodiumError(f"The Hub answered what cannot be understood ({said}). Try again later.")
     return None
-
-
-def _refused(status: int, what: str, said: str) -> PodiumError:
-    if status == 401:
-        return UserError(
-            f"The Hub does not know the token, or not for {what} ({said}). Make one that may write "
-            "at https://huggingface.co/settings/tokens, then log in with it or give --token-file."
-        )
-    if status == 403:
-        return UserError(
-            f"The token has no right to write to {what} ({said}). Its owner must be you or an "
-            "organisation of yours, and the token's role must be write."
-        )
-    if status == 404:
-        return UserError(
-            f"{what} is not there, or not for you ({said}). Check owner and name, and log in if it "
-            "is private."
-        )
-    if status in (409, 412):
-        return PodiumError(
-            f"{what} was changed by somebody else at the same time ({said}). The same command "
-            "tries again."
-        )
-    if status == 429:
-        return PodiumError(
-            f"The Hub takes no more requests for now ({said}). Wait some minutes, then give the "
-            "same command again."
-        )
-    if status >= 500:
-        return PodiumError(
-            f"The Hub failed ({said}). Its state is told at https://status.huggingface.co; the "
-            "same command tries again."
-        )
-    return UserError(f"The Hub refuses {what} ({said}).")

@@ -24,6 +24,7 @@ from podium.errors import ConfigError, DataError, UnreadableImageError
 from podium.evaluation.gradcam import grad_cam, overlay, watched_layer
 from podium.evaluation.trained import TrainedModel
 from podium.features.threads import in_threads
+from podium.runs.find import find_runs
 from podium.runs.folder import RunFolder
 from podium.runtime.files import atomic_write, make_folder
 from podium.runtime.threads import usable_cores
@@ -68,9 +69,7 @@ def load_any(
         ConfigError: the device is not there, or is not for us to choose.
     """
     if isinstance(run, RunFolder) or not _may_be_export(Path(run)):
-        return load_predictor(
-            run if isinstance(run, RunFolder) else choose_run(run, tell), device=device
-        )
+        return load_predictor(choose_run(run, tell), device=device)
     if device != "auto":
         raise ConfigError(
             f"--device {device}: {run} is an export, and runs where its library runs it. "
@@ -85,10 +84,39 @@ def _may_be_export(path: Path) -> bool:
     """A file, or a folder that is neither a run's nor a contender's nor a study's."""
     if not path.is_dir():
         return path.is_file()
-    ours = path.resolve().name.startswith("seed-") or any(
-        (path / name).is_file() for name in ("study.yaml", "best.safetensors")
-    )
-    return not ours and not any(path.glob("seed-*/"))
+    return not find_runs(path).runs and not (path / "best.safetensors").is_file()
+
+
+def predict(
+    run: RunFolder | str | Path,
+    paths: str | Path | Iterable[str | Path],
+    *,
+    top: int = 5,
+    device: str = "auto",
+    batch_size: int | None = None,
+    gradcam: str | Path | None = None,
+) -> Iterator[FilePrediction]:
+    """Predict pictures with a trained run's best epoch, one after the other as they come.
+
+    Args:
+        run: a run's folder, a contender's or a study's (its best on the validation images), the
+            address of one that was pushed, an export, or the folder of a model's exports.
+        paths: files, folders (all their images) or patterns such as `photos/**/*.jpg`.
+        top: classes a picture, the likeliest first.
+        device: as in `Machine`.
+        batch_size: pictures that are run at a time; empty: what is fast.
+        gradcam: folder for a heat map over each picture, of the class that is predicted.
+
+    Returns:
+        A `FilePrediction` for every picture. One that cannot be read has an `error` in place of
+        guesses, and does not stop the others.
+
+    Raises:
+        RunFolderError: there is no trained model in `run`.
+        ConfigError: `top` or `batch_size` is no count, or an export has no map to show.
+        DataError: there is no picture at all; raised once all paths were looked at.
+    """
+    return predictions(run, paths, top, device, batch_size, gradcam)[0]
 
 
 def predictions(
@@ -100,7 +128,7 @@ def predictions(
     gradcam: str | Path | None = None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> tuple[Iterator[FilePrediction], Sources, Predictor]:
-    """As `podium.api.predict`, with the pictures that there were and what predicts them."""
+    """As `predict`, with the pictures that there were and what predicts them."""
     for name, value in (("top", top), ("batch_size", batch_size)):
         if value is not None and value < 1:
             raise ConfigError(f"{name}: expected 1 or more, got {value}.")
@@ -237,8 +265,10 @@ def predict_files(
     def prepared() -> Iterator[tuple[list[Source], list[Path | None]]]:
         # places are given out here, in order: which of two gets a number depends on no thread
         for batch in _batches(itertools.chain(first, rest), size):
-            yield batch, [explainer.place(one) if explainer and not one.error else None
-                          for one in batch]  # fmt: skip
+            yield (
+                batch,
+                [explainer.place(one) if explainer and not one.error else None for one in batch],
+            )
 
     if len(first) < cores:  # each with all cores
         for one in prepared():

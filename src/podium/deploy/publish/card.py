@@ -60,7 +60,7 @@ def card(
         check_licence(license)  # before the study is read
     if repo_id is not None:
         check_repo_id(repo_id)
-    subject = read_subject(run if isinstance(run, RunFolder) else choose_run(run, tell), say)
+    subject = read_subject(choose_run(run, tell), say)
     return compose(
         subject,
         say,
@@ -84,21 +84,7 @@ def compose(
     pictures: Mapping[str, str] | None = None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> str:
-    """The card of a run whose files were read already; see `card`.
-
-    Args:
-        subject: the run.
-        say: the language.
-        license: as for `card`.
-        dataset: as for `card`.
-        repo_id: as for `card`.
-        exports: as for `card`.
-        pictures: as for `card`.
-        tell: as for `card`.
-
-    Raises:
-        ConfigError: a licence or data set that cannot be.
-    """
+    """The card of a run whose files were read already; see `card`, also for errors."""
     from huggingface_hub import ModelCard
 
     stated = None
@@ -193,7 +179,7 @@ def _use(subject: Subject, repo_id: str | None, exports: Sequence[str], say: Lab
         escape_markdown(say("card_use_files")),
         escape_markdown(told),
         *([bullets(exports)] if exports else []),
-    ]  # fmt: skip
+    ]
 
 
 def _class_names(names: Sequence[str], say: Labels) -> str:

@@ -55,10 +55,8 @@ def data(subject: Subject, images: Dataset, say: Labels) -> list[str]:
         low, high = (min(known), max(known)) if known else (0, 0)
         span = say("data_range", low=say.count(low), high=say.count(high))
         title = say(name) if name in ("train", "valid", "test") else str(name)
-        rows.append(
-            (title, say.count(sum(known)), say.count(len(known)),
-             span if low != high else say.count(low))
-        )  # fmt: skip
+        span = span if low != high else say.count(low)
+        rows.append((title, say.count(sum(known)), say.count(len(known)), span))
     keys = ("data_split", "data_images", "data_classes", "data_per_class")
     parts.append(markdown_table([say(key) for key in keys], rows, numbers=3).strip())
     notes = [say("card_data_print", fingerprint=study.data.get("fingerprint") or NOTHING)]
@@ -97,10 +95,11 @@ def protocol(subject: Subject, say: Labels) -> list[str]:
     if subject.recipe.is_probe_alone:
         parts.append(escape_markdown(say("card_protocol_probe")))
     elif subject.done:
-        values = {"best": say.count(subject.done.get("best_epoch")),
-                  "epochs": say.count(subject.done.get("epochs"))}  # fmt: skip
-        metric = noted(subject.done).metric
-        parts.append(escape_markdown(say_by("card_protocol_text", metric, say, **values)))
+        best, epochs = (say.count(subject.done.get(key)) for key in ("best_epoch", "epochs"))
+        text = say_by(
+            "card_protocol_text", noted(subject.done).metric, say, best=best, epochs=epochs
+        )
+        parts.append(escape_markdown(text))
     if subject.study is not None:
         seen = looks(subject.study, say)
         parts.append(escape_markdown(f"{seen['text']} {seen['total']}".strip()))

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from podium.config.text import words
 from podium.data.fetch import DATASETS, KnownDataset
 from podium.deploy.publish.card_subject import Subject
 from podium.errors import ConfigError
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCardData
 
 LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,60}")
-COMMON_LICENCES = (
-    "apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0",
-    "cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0", "gpl-3.0", "agpl-3.0",
-    "lgpl-3.0", "mpl-2.0", "openrail", "unlicense", "unknown", "other",
-)  # fmt: skip
+COMMON_LICENCES = words(
+    "apache-2.0 mit bsd-2-clause bsd-3-clause cc0-1.0 cc-by-4.0 cc-by-sa-4.0 cc-by-nc-4.0 "
+    "cc-by-nd-4.0 cc-by-nc-sa-4.0 cc-by-nc-nd-4.0 gpl-3.0 agpl-3.0 lgpl-3.0 mpl-2.0 openrail "
+    "unlicense unknown other"
+)
 TIMM_SOURCE = re.compile(r"timm (timm/[A-Za-z0-9._-]+)")
 
 

@@ -12,7 +12,7 @@ from podium.models.ours import OURS
 from podium.reporting.words.labels import Labels
 from podium.reporting.words.recipes import run_title
 from podium.results.study import RunResult, StudyResults, gather, read_run
-from podium.runs.folder import RunFolder, StudyFolder
+from podium.runs.folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,8 @@ def _same(one: RunFolder, other: RunFolder) -> bool:
 
 
 def _study_of(run: RunFolder) -> StudyResults | None:
-    folder = StudyFolder(run.path.resolve().parent.parent)
     tested = run.is_done() and run.predictions("test").is_file()
-    return gather(folder) if tested and folder.spec.is_file() else None
+    return gather(run.study) if tested and run.study.spec.is_file() else None
 
 
 def _recipe(run: RunFolder) -> RunSpec:

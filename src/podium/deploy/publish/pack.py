@@ -81,7 +81,7 @@ def pack(
         RunFolderError: the run is not finished, or a file of it is missing or damaged.
     """
     check_repo_id(repo_id)
-    folder = run if isinstance(run, RunFolder) else choose_run(run, tell)
+    folder = choose_run(run, tell)
     if not folder.is_done():
         raise RunFolderError(
             f"{folder.path} is not finished: there is nothing to publish yet. The same "

@@ -122,10 +122,8 @@ class Worker:
         from podium.evaluation.gradcam import grad_cam
 
         top = logits.argmax(axis=1)
-        targets = np.asarray(
-            [at if job.explain == TOP_CLASS else job.explain
-             for at, job in zip(top, jobs, strict=True)], dtype=np.int64
-        )  # fmt: skip
+        asked = np.asarray([job.explain for job in jobs], dtype=np.int64)
+        targets = np.where(asked == TOP_CLASS, top, asked)
         heat, _ = grad_cam(served.model, pixels, targets)
         return [
             Outcome(row, one, int(target))

@@ -52,7 +52,7 @@ def study_examples(models: Sequence[Served], *, count: int = MANY, seed: int = 0
     for one in models:
         if one.run is None:
             continue
-        study = StudyFolder(one.run.path.resolve().parent.parent)
+        study = one.run.study
         test = one.run.predictions("test")
         if study.path in seen or not study.thumbnails.is_file() or not test.is_file():
             continue

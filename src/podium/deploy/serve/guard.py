@@ -45,6 +45,9 @@ LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 class Rules:
     """Who may ask.
 
+    Starlette's `TrustedHostMiddleware` knows neither addresses in general nor those of IPv6, and
+    answers in plain text.
+
     Args:
         hosts: names that the header Host may have, besides numeric addresses where `addresses`.
         addresses: any IP address is a good Host. A name that an attacker has bound to this

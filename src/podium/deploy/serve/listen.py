@@ -44,8 +44,8 @@ def bind(host: str, port: int) -> socket.socket:
         family, kind, number, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
         made = socket.socket(family, kind, number)
     except (OSError, UnicodeError) as error:
-        raise ConfigError(f"--host {host}: expected a name or address of this machine ({error}).") \
-            from None  # fmt: skip
+        what = "expected a name or address of this machine"
+        raise ConfigError(f"--host {host}: {what} ({error}).") from None
     try:
         if os.name == "posix":  # elsewhere it would let two servers share a port
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -130,6 +130,9 @@ class _Server(uvicorn.Server):
 
 class _Protocol(H11Protocol):
     """HTTP/1.1 of uvicorn, with a bound on connections and on the time of a head.
+
+    uvicorn itself bounds neither: its `limit_concurrency` counts when a request has come, so that
+    connections that say nothing are free, and its `timeout_keep_alive` begins after an answer.
 
     What goes wrong before there is a request (a head that is too long, too slow, or none) is
     answered here, in the same JSON as everything else.

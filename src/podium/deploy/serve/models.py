@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from podium.deploy.predictor import Predictor, load_predictor
 from podium.errors import ConfigError, DataError, RunFolderError
 from podium.evaluation.trained import TrainedModel
-from podium.runs.find import run_folder
-from podium.runs.folder import RunFolder, StudyFolder
+from podium.runs.find import best_seed, by_contender, find_runs, run_folder, valid_accuracy
+from podium.runs.folder import RunFolder
 from podium.statistics.metrics import scores, wilson_interval
 from podium.statistics.scoring import Noted, noted
 
@@ -77,7 +77,6 @@ def load_models(
     titles: list[str] = []
     for source in sources:
         path = Path(source)
-        path = path if path.name else path.resolve()  # "." has no name
         runs, title = _runs(path)
         titles.append(title)
         if runs:
@@ -86,10 +85,8 @@ def load_models(
             found.append(_load_export(path, device))
     if not found:
         raise ConfigError("Expected one run, study or exported model at least, got none.")
-    twice = [path for path, often in Counter(
-        one.run.path.resolve() for one in found if one.run is not None
-    ).items() if often > 1]  # fmt: skip
-    if twice:
+    places = Counter(one.run.path.resolve() for one in found if one.run is not None)
+    if twice := [path for path, often in places.items() if often > 1]:
         raise ConfigError(f"{twice[0]} is given more than once.")
     named = tuple(_named(found))
     return named, titles[0] if len(titles) == 1 else f"{len(named)} models"
@@ -115,70 +112,25 @@ def best_of(models: Iterable[Served]) -> Served:
 
 def _runs(path: Path) -> tuple[list[tuple[RunFolder, str]], str]:
     """The runs that a source stands for, with their labels; none where it is an export."""
-    folder = StudyFolder(path)
-    if folder.spec.is_file():
-        spec = folder.read_spec()
-        every = folder.runs(spec)
-        best = [
-            _best_seed([run for run in every if run.contender == name]) for name in spec.contenders
-        ]
-        runs = [(run, _label(run, spec)) for run in best if run is not None]
-        if not runs:
-            raise RunFolderError(
-                f"{path} holds no trained model yet. `podium run` trains its contenders."
-            )
-        return runs, spec.title or spec.name
+    found = find_runs(path)
     if not path.exists():
         raise RunFolderError(
             f"{path} is not there. Expected a study's, a contender's or a run's folder, such as "
             "runs/sports100, or a model that `podium export` wrote."
         )
-    if path.name.startswith("seed-") and path.is_dir():
-        run = run_folder(path)
-        label = _label(run)
-        return [(run, label)], label
-    seeds = [
-        RunFolder(one, path.resolve().name, int(one.name[5:]))
-        for one in sorted(path.glob("seed-*"))
-        if one.name[5:].isdecimal()
-    ]
-    chosen = _best_seed(seeds)
-    if chosen is None and seeds:
-        raise RunFolderError(f"{path} holds no trained model yet. `podium run` trains it.")
-    if chosen is None:
+    if not found.runs:
         return [], path.resolve().name
-    label = _label(chosen)
-    return [(chosen, label)], label
-
-
-def _best_seed(runs: list[RunFolder]) -> RunFolder | None:
-    """Finished runs before others, then the best on validation images, then the first seed."""
-    trained = [run for run in runs if run.best.is_file() and run.model.is_file()]
-
-    def merit(run: RunFolder) -> tuple[bool, float, int]:
-        valid = noted(run.read_done()).valid_merit if run.is_done() else _valid_accuracy(run)
-        return run.is_done(), -math.inf if valid is None else valid, -run.seed
-
-    return max(trained, key=merit, default=None)
-
-
-def _valid_accuracy(run: RunFolder) -> float | None:
-    """Of the best epoch: as the closing record says, or the history where there is none yet."""
-    if run.is_done():
-        value = run.read_done().get("valid_accuracy")
-        if isinstance(value, float | int):
-            return float(value)
-    if run.history.is_file():
-        rows = run.read_history()
-        return max((row["valid_accuracy"] for row in rows), default=None)
-    return None
+    best = [run_folder(path)] if found.is_run else map(best_seed, by_contender(found.runs))
+    runs = [(run, _label(run, found.spec)) for run in best if run is not None]
+    if not runs:
+        raise RunFolderError(f"{path} holds no trained model yet. `podium run` trains it.")
+    return runs, found.spec.title or found.spec.name if found.spec else runs[0][1]
 
 
 def _label(run: RunFolder, spec: StudySpec | None = None) -> str:
     """The contender's label, with the model that stood in, if one did."""
     if spec is None:
-        home = StudyFolder(run.path.resolve().parent.parent)
-        spec = home.read_spec() if home.spec.is_file() else None
+        spec = run.study.read_spec() if run.study.spec.is_file() else None
     known = spec is not None and run.contender in spec.contenders
     label = spec.label(run.contender) if spec is not None and known else run.contender
     done = run.read_done() if run.is_done() else {}
@@ -199,7 +151,7 @@ def _load_run(run: RunFolder, label: str, device: str) -> Served:
         predictor,
         model,
         sum(one.numel() * one.element_size() for one in tensors),
-        _valid_accuracy(run),
+        valid_accuracy(run),
         correct,
         images,
         run,
@@ -229,12 +181,12 @@ def _named(models: list[Served]) -> Iterable[Served]:
     for one in models:
         name, more = one.name, ""
         if often[name] > 1 and one.run is not None:
-            study = one.run.path.resolve().parent.parent.name
+            study = one.run.study.path.name
             alike = [
-                other for other in models
-                if other.name == name and other.run is not None
-                and other.run.path.resolve().parent.parent.name == study
-            ]  # fmt: skip
+                other
+                for other in models
+                if other.name == name and other.run and other.run.study.path.name == study
+            ]
             more = f"seed {one.run.seed}" if len(alike) > 1 else study
             name = f"{name}/seed-{one.run.seed}" if len(alike) > 1 else f"{study}/{name}"
         number = 1

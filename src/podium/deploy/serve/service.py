@@ -151,13 +151,12 @@ class Service:
         began = time.perf_counter()
         seen = await self._in_pool(self._look, body, kind, wish)
         del body
-        outcomes = await asyncio.gather(*(
-            asyncio.wrap_future(self._worker.submit(
-                place, seen.pixels[_view(self.models[place].predictor)],
-                self._explained(place, wish),
-            ))
-            for place in wish.models
-        ))  # fmt: skip
+        work = []
+        for place in wish.models:
+            pixels = seen.pixels[_view(self.models[place].predictor)]
+            asked = self._worker.submit(place, pixels, self._explained(place, wish))
+            work.append(asyncio.wrap_future(asked))
+        outcomes = await asyncio.gather(*work)
         drawn: list[str | None] = [None] * len(outcomes)
         if seen.shown is not None:
             drawn = await self._in_pool(_draw_all, seen.shown, outcomes)

@@ -6,9 +6,10 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator
+from typing import Any
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import FormParser, parse_options_header
 
 from podium.deploy.serve.limits import ApiError, Limits
 
@@ -127,52 +128,37 @@ def picture_bytes(body: bytes, kind: UploadKind, limits: Limits) -> bytes:
 
 
 def _only_part(body: bytes, boundary: bytes) -> bytes:
-    """The content of the one part, which must be the field `image`."""
-    parts: list[list[bytes]] = []
-    names: list[bytes] = []
-    header, value, ended = bytearray(), bytearray(), False
+    """The content of the one part, which must be the field `image`.
 
-    def begin() -> None:
-        if len(parts) == 1:
-            raise _one_field("several parts")
-        parts.append([])
+    Not by Starlette's `request.form()`, which writes all that is larger than 1 MB to the disk.
+    """
+    parts: list[tuple[bytes | None, bytes]] = []
+    ended: list[bool] = []
 
-    def header_end() -> None:
-        if bytes(header).lower() == b"content-disposition":
-            _, options = parse_options_header(bytes(value))
-            names.append(options.get(b"name", b""))
-        header.clear()
-        value.clear()
+    def on_file(one: Any) -> None:
+        parts.append((one.field_name, one.file_object.getvalue()))
 
-    def end() -> None:
-        nonlocal ended
-        ended = True
-
-    parser = MultipartParser(
-        boundary,
-        {
-            "on_part_begin": begin,
-            "on_part_data": lambda data, start, stop: parts[-1].append(data[start:stop]),
-            "on_header_field": lambda data, start, stop: header.extend(data[start:stop]),
-            "on_header_value": lambda data, start, stop: value.extend(data[start:stop]),
-            "on_header_end": header_end,
-            "on_end": end,
-        },
-        max_header_count=8,
-        max_header_size=4096,
-    )
     try:
+        parser = FormParser(
+            "multipart/form-data",
+            on_field=lambda one: parts.append((one.field_name, one.value or b"")),
+            on_file=on_file,
+            on_end=lambda: ended.append(True),
+            boundary=boundary,
+            config={"MAX_MEMORY_FILE_SIZE": len(body)},
+        )
         parser.write(body)
         parser.finalize()
     except (FormParserError, ValueError, AssertionError, IndexError):
-        ended = False
+        ended.clear()
     if not ended:
         raise ApiError(
             400, "bad_multipart", "The upload is no multipart/form-data that comes to its end."
         )
-    if names != [FIELD.encode()]:
-        raise _one_field("another one" if names else "none")
-    return b"".join(parts[0])
+    if [name for name, _ in parts] != [FIELD.encode()]:
+        came = ("none", "another one", "several parts")[min(len(parts), 2)]
+        raise _one_field(came)
+    return parts[0][1]
 
 
 def _one_field(came: str) -> ApiError:

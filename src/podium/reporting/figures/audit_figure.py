@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from podium.auditing.record import Audit, DuplicatePair
-from podium.reporting.figures.gallery import decoded
+from podium.reporting.figures.gallery import decoded, frame
 from podium.reporting.figures.style import GREY, WRONG, shorten
 from podium.reporting.words.labels import Labels
 
@@ -77,18 +76,8 @@ def _draw(
         pixels = decoded(thumbnails[path])
         if pixels is not None:
             axes.imshow(pixels, extent=(0, 1, 0, 1), interpolation="none", aspect="auto")
-        axes.add_patch(
-            Rectangle(
-                (0, 0),
-                1,
-                1,
-                fill=False,
-                edgecolor=WRONG if pair.conflicting else GREY,
-                linewidth=2.2 if pair.conflicting else 0.8,
-                linestyle=(0, (4, 2)) if pair.conflicting else "-",
-                clip_on=False,
-            )
-        )
+        wide_line, colour = (2.2, WRONG) if pair.conflicting else (0.8, GREY)
+        frame(axes, colour, wide_line, dashed=pair.conflicting)
         ink = WRONG if pair.across else "black"
         axes.text(0, -0.04, say(split), va="top", fontsize=6.6, color=ink)
         ink = WRONG if pair.conflicting else "black"

@@ -85,8 +85,8 @@ def class_table_pages(
     rows = -(-len(classes) // pages)  # of even length
     for page in range(pages):
         part = classes[page * rows : (page + 1) * rows]
-        yield _page(part, rows, title, heading or say("class_table_title"), page + 1, pages, say,
-                    told)  # fmt: skip
+        head = heading or say("class_table_title")
+        yield _page(part, rows, title, head, page + 1, pages, say, told)
 
 
 def _page(

@@ -39,10 +39,8 @@ def difference_figure(verdicts: Verdicts, say: Labels) -> Figure:
         colour = GREY if pair.winner is None else ACCENT
         low, high = scale * pair.judged.low, scale * pair.judged.high
         axes.plot([low, high], [place, place], color=colour, linewidth=1.6, solid_capstyle="butt")
-        axes.plot(
-            [scale * pair.judged.value], [place], "o", color=colour, markersize=6,
-            markerfacecolor="white" if pair.winner is None else colour,
-        )  # fmt: skip
+        value, fill = scale * pair.judged.value, "white" if pair.winner is None else colour
+        axes.plot([value], [place], "o", color=colour, markersize=6, markerfacecolor=fill)
     names = [
         say("v_vs", first=_short(labels[pair.first]), second=_short(labels[pair.second]))
         for pair in pairs

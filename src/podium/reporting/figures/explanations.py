@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
-from podium.reporting.figures.gallery import decoded, fitted_words
+from podium.reporting.figures.gallery import decoded, fitted_words, frame, show
 from podium.reporting.figures.style import RIGHT, WRONG, shorten
 from podium.reporting.words.labels import Labels
 from podium.runs.predictions import Predictions
@@ -110,7 +108,7 @@ def explanation_figure(shown: Sequence[Explanation], title: str, say: Labels) ->
                 if pixels is None:
                     axes.text(0.5, 0.5, say("no_picture"), ha="center", va="center", fontsize=7)
                 else:
-                    _show(axes, pixels)
+                    show(axes, pixels)
                 _caption(axes, one, name, say)
             column += 3 if not one.right else 2
     figure.suptitle(f"{say('cam_title')}\n{shorten(title, 80)}", y=1 - 0.08 / high, va="top")
@@ -124,10 +122,7 @@ def _caption(axes: Axes, one: Explanation, name: str, say: Labels) -> None:
     if name:
         lines = [(str, say("cam_of", name="").strip(), "black"), (str, name, "black")]
     else:
-        axes.add_patch(
-            Rectangle((0, 0), 1, 1, fill=False, edgecolor=colour, linewidth=1.4,
-                      linestyle="-" if one.right else (0, (4, 2)), clip_on=False)
-        )  # fmt: skip
+        frame(axes, colour, 1.4, dashed=not one.right)
         mark = "✓ " if one.right else "✗ "
         lines = [
             (lambda cut: say("gallery_true", name=cut), one.true, "black"),
@@ -145,11 +140,3 @@ def _rows(shown: Sequence[Explanation]) -> list[list[Explanation]]:
         part = [one for one in shown if one.right is kind]
         rows += [part[at : at + most] for at in range(0, len(part), most)]
     return rows
-
-
-def _show(axes: Axes, pixels: Any) -> None:
-    height, width = pixels.shape[:2]
-    w, h = width / max(width, height), height / max(width, height)
-    box = (0.5 - w / 2, 0.5 + w / 2, 0.5 - h / 2, 0.5 + h / 2)
-    axes.imshow(pixels, extent=box, interpolation="none")
-    axes.set(xlim=(0, 1), ylim=(0, 1))

@@ -54,35 +54,19 @@ def gallery_figure(pictures: Sequence[Picture], heading: str, title: str, say: L
         if pixels is None:
             axes.text(0.5, 0.5, say("no_picture"), ha="center", va="center", fontsize=7)
         else:
-            height, width = pixels.shape[:2]
-            w, h = width / max(width, height), height / max(width, height)
-            box = (0.5 - w / 2, 0.5 + w / 2, 0.5 - h / 2, 0.5 + h / 2)
-            # "none": a PDF then holds the pixels as they are, not resampled to its dots
-            axes.imshow(pixels, extent=box, interpolation="none")
-            axes.set(xlim=(0, 1), ylim=(0, 1))
+            show(axes, pixels)
         colour = RIGHT if picture.right else WRONG
-        axes.add_patch(
-            Rectangle(
-                (0, 0),
-                1,
-                1,
-                fill=False,
-                edgecolor=colour,
-                linewidth=1.4 if picture.right else 2.4,
-                linestyle="-" if picture.right else (0, (4, 2)),
-                clip_on=False,
-            )
-        )
+        frame(axes, colour, 1.4 if picture.right else 2.4, dashed=not picture.right)
         mark = "✓" if picture.right else "✗"
         lines = (
             ("{}", "gallery_true", picture.true, "black"),
             (mark + " {}", "gallery_predicted", picture.predicted, colour),
         )
-        for number, (frame, key, name, ink) in enumerate(lines):
+        for number, (form, key, name, ink) in enumerate(lines):
             fitted_words(
                 axes,
                 -0.04 - 0.1 * number,
-                partial(_worded, frame, key, say=say),
+                partial(_worded, form, key, say=say),
                 name,
                 fontsize=7.4,
                 color=ink,
@@ -96,6 +80,22 @@ def gallery_figure(pictures: Sequence[Picture], heading: str, title: str, say: L
 
 def _worded(frame: str, key: str, name: str, say: Labels) -> str:
     return frame.format(say(key, name=name))
+
+
+def show(axes: Axes, pixels: Any) -> None:
+    """A picture in the middle of axes from 0 to 1, in its own shape."""
+    height, width = pixels.shape[:2]
+    w, h = width / max(width, height), height / max(width, height)
+    box = (0.5 - w / 2, 0.5 + w / 2, 0.5 - h / 2, 0.5 + h / 2)
+    # "none": a PDF then holds the pixels as they are, not resampled to its dots
+    axes.imshow(pixels, extent=box, interpolation="none")
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+
+
+def frame(axes: Axes, colour: str, width: float, *, dashed: bool) -> None:
+    """A frame around a picture, `width` points wide."""
+    line: dict[str, Any] = {"linewidth": width, "linestyle": (0, (4, 2)) if dashed else "-"}
+    axes.add_patch(Rectangle((0, 0), 1, 1, fill=False, edgecolor=colour, clip_on=False, **line))
 
 
 def fitted_words(

@@ -3,6 +3,9 @@
 `multiprocessing` would import the caller's script again in every process, and call for a guard in
 it. A helper is a plain `python` that is sent functions with their arguments instead, and draws
 what this process would have drawn: the same files, whoever draws them.
+
+Not loky, which comes with scikit-learn: to have one helper ready took 1.04 s of processor time
+with it, and 0.74 s this way.
 """
 
 from __future__ import annotations
@@ -98,8 +101,9 @@ class Helpers:
                     except Exception:  # the pipe is broken, or the task cannot be pickled
                         return
 
-        threads = [threading.Thread(target=drive, args=(one,), daemon=True)
-                   for one in self.processes]  # fmt: skip
+        threads = [
+            threading.Thread(target=drive, args=(one,), daemon=True) for one in self.processes
+        ]
         for thread in threads:
             thread.start()
         with contextlib.suppress(IndexError):

@@ -65,9 +65,8 @@ def matrix_part(predictions: Predictions) -> MatrixPart:
     Of more than `MOST_WHOLE` classes those that occur in most mistakes, as the true class or as
     the predicted one; of equals, the first.
     """
-    total, labels, predicted = (
-        len(predictions.class_names), predictions.labels, predictions.predicted,
-    )  # fmt: skip
+    total = len(predictions.class_names)
+    labels, predicted = predictions.labels, predictions.predicted
     shown = np.arange(total)
     if total > MOST_WHOLE:
         wrong = labels != predicted

@@ -76,8 +76,8 @@ def overview_tasks(results: StudyResults, press: Press) -> dict[str, Task]:
     """Name -> a function that draws and saves: the figures of all contenders together."""
     say = press.say
     figure = partial(accuracies, results.contenders, say)
-    tasks = {"compare": partial(_plot, press, figure, "test-accuracy", "compare",
-                                say("compare_alt"))}  # fmt: skip
+    alt = say("compare_alt")
+    tasks = {"compare": partial(_plot, press, figure, "test-accuracy", "compare", alt)}
     if results.verdicts is not None and results.verdicts.pairs:
         figure = partial(difference_figure, results.verdicts, say)
         tasks["differences"] = partial(

@@ -11,6 +11,7 @@ from typing import Any
 
 from podium.__about__ import __version__
 from podium.auditing.record import LEAST_ACCURACY, Audit, DuplicatePair, LabelFindings
+from podium.config.text import listed, words
 from podium.reporting.page.templating import fill_in
 from podium.reporting.words.labels import Labels, labels
 from podium.results.pictures import MOST_SUSPECTS, _shown_pairs, audit_thumbnails
@@ -18,6 +19,11 @@ from podium.runtime.csv_text import csv_text
 from podium.runtime.files import write_text
 
 MOST_ODD = 200
+DUPLICATE_COLUMNS = words(
+    "kind first second first_split second_split first_label second_label distance similarity "
+    "across_splits conflicting_labels"
+)
+SUSPECT_COLUMNS = words("rank path split label suggested p_label p_suggested")
 UNBALANCED = 3.0  # times as many pictures in the largest class: worth a sentence
 
 
@@ -177,7 +183,7 @@ def _findings(audit: Audit, say: Labels) -> list[tuple[str, bool]]:
     for split, one in audit.balance().items():
         empty = [name for name, count in audit.class_counts[split].items() if not count]
         if empty:
-            names = ", ".join(empty[:5]) + ", ..." * (len(empty) > 5)
+            names = listed(empty, more=", ...")
             values = {"count": say.count(len(empty)), "names": names}
             told.append(
                 (say("audit_empty_classes", split=_split(split, say).lower(), **values), True)
@@ -311,25 +317,25 @@ def write_audit_tables(audit: Audit, folder: Path) -> list[Path]:
 
     The same columns in every language. Text that a spreadsheet would run is made harmless.
     """
+    pairs = (
+        (
+            *(one.kind, one.first, one.second, one.first_split, one.second_split),
+            *(one.first_label, one.second_label, one.distance, one.similarity),
+            *(int(one.across), int(one.conflicting)),
+        )
+        for one in audit.pairs
+    )
+    odd = ((one.kind, one.path, one.split, one.label, one.detail) for one in audit.oddities)
     files = {
-        "duplicates.csv": csv_text(
-            ("kind", "first", "second", "first_split", "second_split", "first_label",
-             "second_label", "distance", "similarity", "across_splits", "conflicting_labels"),
-            ((one.kind, one.first, one.second, one.first_split, one.second_split, one.first_label,
-              one.second_label, one.distance, one.similarity, int(one.across),
-              int(one.conflicting)) for one in audit.pairs),
-        ),
-        "odd-files.csv": csv_text(
-            ("kind", "path", "split", "label", "detail"),
-            ((one.kind, one.path, one.split, one.label, one.detail) for one in audit.oddities),
-        ),
-    }  # fmt: skip
+        "duplicates.csv": csv_text(DUPLICATE_COLUMNS, pairs),
+        "odd-files.csv": csv_text(["kind", "path", "split", "label", "detail"], odd),
+    }
     if audit.labels is not None:
-        files["labels.csv"] = csv_text(
-            ("rank", "path", "split", "label", "suggested", "p_label", "p_suggested"),
-            ((one.rank, one.path, one.split, one.label, one.suggested, one.p_label,
-              one.p_suggested) for one in audit.labels.issues),
-        )  # fmt: skip
+        suspects = (
+            (one.rank, one.path, one.split, one.label, one.suggested, one.p_label, one.p_suggested)
+            for one in audit.labels.issues
+        )
+        files["labels.csv"] = csv_text(SUSPECT_COLUMNS, suspects)
     for name, text in files.items():
         write_text(folder / name, text)
     return [folder / name for name in files]

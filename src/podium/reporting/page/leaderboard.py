@@ -79,12 +79,10 @@ def leaderboard(results: StudyResults, say: Labels) -> list[Entry]:
     labels = verdicts.labels if verdicts else {}
     for contender in results.ranking:
         standing = standings.get(contender.name)
-        where = (
-            (place_words(standing, say), standing.best + standing.worst / 1000,
-             tied_words(standing, labels, say))
-            if standing is not None
-            else ("", 0.0, "")
-        )  # fmt: skip
+        where = ("", 0.0, "")
+        if standing is not None:
+            key = standing.best + standing.worst / 1000
+            where = (place_words(standing, say), key, tied_words(standing, labels, say))
         if len(contender.runs) > 1:
             valid = contender.valid_merit
             means = contender.score, None if valid is None else results.metric.merit(valid)

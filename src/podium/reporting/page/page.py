@@ -13,6 +13,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from podium.config.text import words
 from podium.reporting.figures.explanations import LABEL_MARK
 from podium.reporting.figures.tasks import RunPictures
 from podium.reporting.page.audit_page import audit_sections
@@ -35,10 +36,7 @@ from podium.reporting.words.verdict_words import headline, leaks, looks
 from podium.results.study import StudyResults, Unfinished
 from podium.runs.pictures import read_pictures
 
-SCRIPTS = (
-    "base", "tables", "tabs", "board", "data", "cards", "views", "dialog", "matrix", "search",
-    "explore", "report",
-)  # fmt: skip
+SCRIPTS = words("base tables tabs board data cards views dialog matrix search explore report")
 
 
 def render_page(

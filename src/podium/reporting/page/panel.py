@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from podium.reporting.figures.class_table import MOST_LISTED, ROWS_A_PAGE, by_f1, cells
 from podium.reporting.figures.explanations import LABEL_MARK, Explanation
-from podium.reporting.figures.matrix import MatrixView, matrix_part, matrix_view
+from podium.reporting.figures.matrix import matrix_part, matrix_view
 from podium.reporting.figures.tasks import RunPictures
 from podium.reporting.page.explorer import Explorer
 from podium.reporting.page.shelf import Shelf
@@ -48,6 +48,54 @@ def run_panel(
         shelf: holds the pictures.
         say: the language.
     """
+    score, title = run.scores, run_title(run, say)
+    stand_in = {"used": run.model, "wanted": run.stood_in_for, "name": title}
+    return {
+        "anchor": anchor(run),
+        "slug": run.slug,
+        "title": title,
+        "recipe": recipe_in_words(run, say),
+        "stand_in": say("stand_in", **stand_in) if run.stood_in_for else "",
+        "accuracies": _accuracies(run, say),
+        "facts": facts(run, say),
+        "curves": Markup(drawn.curves),
+        **_classes(run, explorer, say),
+        "reliability": Markup(drawn.reliability),
+        "calibration": calibration_rows(run, say),
+        "calibration_hint": calibration_caution(run, say) or say("cal_hint"),
+        **_matrix(run, drawn, explorer, say),
+        "gallery": [_picture(one, explorer, shelf, say) for one in drawn.gallery],
+        "mistakes": [_picture(one, explorer, shelf, say) for one in drawn.mistakes],
+        "explanations": [
+            _explanation(one, run, explorer, shelf, say) for one in drawn.explanations
+        ],
+        "all_right": score.correct == score.n,
+        "files": [path.as_posix() for path in drawn.files],
+    }
+
+
+def _accuracies(run: RunResult, say: Labels) -> list[tuple[str, str]]:
+    """Name and value; the study's metric first, where it is not accuracy."""
+    accuracies = [
+        (f"{say('test')} ({say.interval(run.interval)})", say.percent(run.scores.accuracy)),
+        (say("valid"), say.percent(run.valid_accuracy)),
+        (say("train"), say.percent(run.train_accuracy)),
+    ]
+    macro_f1 = say("col_macro_f1").removesuffix(" (%)"), say.percent(run.scores.macro_f1)
+    metric = run.noted.metric
+    if metric.is_accuracy:
+        return [*accuracies, macro_f1]
+    title = metric_title(metric, say)
+    return [
+        (f"{title} ({say('test')})", metric_value(metric, run.noted.test, say)),
+        (f"{title} ({say('valid')})", metric_value(metric, run.noted.valid, say)),
+        *((f"{say('metric_accuracy')}: {name}", text) for name, text in accuracies),
+        macro_f1,
+    ]
+
+
+def _classes(run: RunResult, explorer: Explorer, say: Labels) -> dict[str, Any]:
+    """The table of the classes, the weakest first."""
     rows = [
         {
             "name": one.name,
@@ -55,63 +103,28 @@ def run_panel(
             "support": one.support,
             "told": one.name in run.told,
             "recall": recall_interval(one, say),
-            "cells": [
-                (box, value)
-                for box, value in zip(
-                    cells(one, say), (one.precision, one.recall, one.f1), strict=True
-                )
-            ],
+            "cells": [*zip(cells(one, say), (one.precision, one.recall, one.f1), strict=True)],
         }
         for one in by_f1(run.classes)[:MOST_LISTED]
     ]
-    score = run.scores
-    part = matrix_part(run.test)
-    view: MatrixView | None = matrix_view(part, say)
-    classes = explorer.classes
-    accuracies = [
-        (f"{say('test')} ({say.interval(run.interval)})", say.percent(score.accuracy)),
-        (say("valid"), say.percent(run.valid_accuracy)),
-        (say("train"), say.percent(run.train_accuracy)),
-        (say("col_macro_f1").removesuffix(" (%)"), say.percent(score.macro_f1)),
-    ]
-    if not run.noted.metric.is_accuracy:
-        metric = run.noted.metric
-        title = metric_title(metric, say)
-        accuracies = [
-            (f"{title} ({say('test')})", metric_value(metric, run.noted.test, say)),
-            (f"{title} ({say('valid')})", metric_value(metric, run.noted.valid, say)),
-            *((f"{say('metric_accuracy')}: {name}", text) for name, text in accuracies[:3]),
-            accuracies[3],
-        ]
+    counts = {"count": say.count(len(rows)), "total": say.count(len(run.classes))}
     return {
-        "anchor": anchor(run),
-        "slug": run.slug,
-        "title": run_title(run, say),
-        "recipe": recipe_in_words(run, say),
-        "stand_in": (
-            say("stand_in", used=run.model, wanted=run.stood_in_for, name=run_title(run, say))
-            if run.stood_in_for
-            else ""
-        ),
-        "accuracies": accuracies,
-        "facts": facts(run, say),
-        "curves": Markup(drawn.curves),
         "classes": rows,
-        "classes_note": (
-            say("class_table_part", count=say.count(len(rows)), total=say.count(len(run.classes)))
-            if len(rows) < len(run.classes)
-            else ""
-        ),
+        "classes_note": say("class_table_part", **counts) if len(rows) < len(run.classes) else "",
         "grey_note": grey_note(run.classes, len(run.told), say),
-        "reliability": Markup(drawn.reliability),
-        "calibration": calibration_rows(run, say),
-        "calibration_hint": calibration_caution(run, say) or say("cal_hint"),
-        "matrix": view,
+        "paged": len(run.classes) > ROWS_A_PAGE,
+    }
+
+
+def _matrix(run: RunResult, drawn: RunPictures, explorer: Explorer, say: Labels) -> dict[str, Any]:
+    """The confusion matrix, and the pairs of classes that are taken for each other most often."""
+    part, classes = matrix_part(run.test), explorer.classes
+    return {
+        "matrix": matrix_view(part, say),
         "matrix_classes": [classes[name] for name in part.names],
         "matrix_note": "" if part.is_whole else part.title(say),
         "matrix_picture": drawn.matrix,
         "matrix_alt": say("confusion_alt", name=run_title(run, say)),
-        "paged": len(run.classes) > ROWS_A_PAGE,
         "confused": [
             {
                 "true": pair.true,
@@ -122,13 +135,6 @@ def run_panel(
             }
             for pair in most_confused(run.test, CONFUSED_SHOWN)
         ],
-        "gallery": [_picture(one, explorer, shelf, say) for one in drawn.gallery],
-        "mistakes": [_picture(one, explorer, shelf, say) for one in drawn.mistakes],
-        "explanations": [
-            _explanation(one, run, explorer, shelf, say) for one in drawn.explanations
-        ],
-        "all_right": score.correct == score.n,
-        "files": [path.as_posix() for path in drawn.files],
     }
 
 

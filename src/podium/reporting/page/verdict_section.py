@@ -37,7 +37,5 @@ def verdict_section(results: StudyResults, say: Labels) -> dict[str, Any] | None
 def _keys(pair: Pair) -> list[Any]:
     """What the columns of numbers are sorted by; None: by their text."""
     f1 = pair.macro_f1.value if pair.macro_f1 is not None else -1.0
-    return [
-        None, None, pair.judged.value, pair.judged.low, pair.only_first, f1, pair.p,
-        pair.p_holm, None,
-    ]  # fmt: skip
+    judged = pair.judged.value, pair.judged.low
+    return [None, None, *judged, pair.only_first, f1, pair.p, pair.p_holm, None]
