@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from podium.config import registry
-from podium.config.registry import Registry, allow, allowed, source_digest
+from podium.config.registry import Registry, allow, allowed
+from podium.config.source import source_digest
 from podium.errors import ConfigError
 
 

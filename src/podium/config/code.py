@@ -65,6 +65,24 @@ def code_of(recipe: BaseModel) -> dict[str, str]:
     return {place: told for place, told in found.items() if told is not None}
 
 
+def changed_code(stored: Any, code: dict[str, str]) -> str:
+    """Which code is another than that of `stored`, a run's `code`, in words; empty: none is.
+
+    Args:
+        stored: as `code_of` gave it when the run was begun; None: there was none.
+        code: as it is now.
+    """
+    before = stored if isinstance(stored, dict) else {}
+    told = []
+    for key in dict.fromkeys([*before, *code]):
+        old, new = str(before.get(key, "")), code.get(key, "")
+        if old != new:
+            name = (new or old).partition(" ")[0]
+            was, now = (one.rpartition("sha256:")[2] or "none" for one in (old, new))
+            told.append(f"{name} ({key}: sha256 {was}, now {now})")
+    return ", ".join(told)
+
+
 def refuse_unreachable(recipe: BaseModel) -> None:
     """Refuse what another process could not import: something that a notebook's cell defines.
 

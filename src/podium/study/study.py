@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import yaml
 
-from podium.config.code import allow_named, code_of
+from podium.config.code import allow_named, changed_code, code_of
 from podium.config.registry import AUGMENTATIONS, LOSSES, METRICS
 from podium.config.settings import Machine, RunSpec, StudySpec
 from podium.config.studyfile import load_study, machine_settings, study_folder
@@ -241,7 +241,7 @@ class Study:
                 "changed. "
                 "Give the study another name (--name), or remove that folder to start it afresh."
             )
-        if told := _changed_code(before.get("code"), code):
+        if told := changed_code(before.get("code"), code):
             raise RunFolderError(
                 f"{run.path} was begun with other code of {told}. Nothing was changed. Restore "
                 "that code, give the study another name (--name), or remove that folder to start "
@@ -433,19 +433,6 @@ class Study:
             from podium.study.explain import explain_runs
 
             explain_runs(self.folder, runs, index.reader, self.machine, notify)
-
-
-def _changed_code(stored: Any, code: dict[str, str]) -> str:
-    """Which code is another than that of `stored`, a run's `code`; empty: none is."""
-    before = stored if isinstance(stored, dict) else {}
-    told = []
-    for key in dict.fromkeys([*before, *code]):
-        old, new = str(before.get(key, "")), code.get(key, "")
-        if old != new:
-            name = (new or old).partition(" ")[0]
-            was, now = (one.rpartition("sha256:")[2] or "none" for one in (old, new))
-            told.append(f"{name} ({key}: sha256 {was}, now {now})")
-    return ", ".join(told)
 
 
 def _stand_in(recipe: RunSpec, model: str) -> RunSpec:

@@ -15,6 +15,7 @@ from podium.config.text import words
 from podium.data.fetch import DATASETS, KnownDataset
 from podium.deploy.publish.card_subject import Subject
 from podium.errors import ConfigError
+from podium.models.ours import OURS
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCardData
@@ -81,9 +82,10 @@ def base_of(subject: Subject) -> Base | None:
     if recipe.weights is not None:  # the author's own file, whatever network it is for
         return Base(source)
     if about := subject.about:
-        note = "torchvision" if source.startswith("torchvision ") else "base"
-        note = f"card_licence_{note}" if about.licence else Base.note
-        return Base(source, about.hub_id, about.licence, note)
+        ours = OURS.get(subject.model)
+        torchvision = ours is not None and ours.source.startswith("torchvision ")
+        note = "card_licence_torchvision" if torchvision else "card_licence_base"
+        return Base(source, about.hub_id, about.licence, note if about.licence else Base.note)
     hosted = TIMM_SOURCE.fullmatch(source)
     return Base(source, hosted[1]) if hosted else Base(source)
 
