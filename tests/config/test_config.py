@@ -8,6 +8,7 @@ import pytest
 import yaml
 from hypothesis import given, strategies as st
 
+from podium.api import single_contender
 from podium.config.settings import RunSpec
 from podium.config.studyfile import built_in_studies, load_study, machine_settings, study_text
 from podium.errors import ConfigError
@@ -263,3 +264,23 @@ def test_machine_flags_are_named() -> None:
         machine_settings(precision="fp8")
     with pytest.raises(ConfigError, match="--devices"):
         machine_settings(devices=0)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("mixup=[", r"--set 'mixup=\[': not valid YAML"),
+        ("mixup", "--set 'mixup': expected KEY=VALUE, such as mixup=0.2"),
+        ("mixupp=0.2", "mixupp: is not a setting"),
+        ("mixup.a=1", "mixup"),
+    ],
+)
+def test_overrides_of_one_contender_are_read_as_all_others(override: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        single_contender("timm/convnext.fb", "data", epochs=1, overrides=[override])
+
+
+def test_an_override_of_one_contender_reaches_it_whatever_its_name() -> None:
+    spec = single_contender("timm/a.b", "data", epochs=1, overrides=["mixup=0.2", "label=A, b"])
+    assert spec.contenders["timm-a.b"].mixup == 0.2
+    assert spec.contenders["timm-a.b"].label == "A, b"

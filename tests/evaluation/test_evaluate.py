@@ -32,6 +32,18 @@ def test_all_of_an_unsplit_folder_is_scored(small_run: RunFolder, tmp_path: Path
     assert len(scored(small_run, root, "valid")) == 60
 
 
+def test_a_folder_of_others_is_read_once(
+    small_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lacks the files that the run was scored on, so it cannot be the study's own."""
+
+    def refuse(*arguments: Any, **more: Any) -> None:
+        raise AssertionError("read to be compared with the study's")
+
+    monkeypatch.setattr("podium.data.index.build_index", refuse)
+    assert len(scored(small_run, write_pictures(tmp_path, {"": 4}))) == 12
+
+
 def test_a_test_folder_alone_is_scored(small_run: RunFolder, tmp_path: Path) -> None:
     root = write_pictures(tmp_path, {"test": 20})
     assert len(scored(small_run, root)) == 60
