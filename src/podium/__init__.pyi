@@ -42,9 +42,12 @@ from .runs.predictions import Predictions as Predictions
 from .statistics.metrics import per_class as per_class, scores as scores
 from .statistics.power import Plan as Plan
 from .statistics.verdicts import Verdicts as Verdicts
+from .study.cells import Cell as Cell
+from .study.executors import Executor as Executor, register_executor as register_executor
 from .study.explain import explain as explain
-from .study.outcome import StudyResult as StudyResult
+from .study.outcome import Outcome as Outcome, StudyResult as StudyResult
 from .study.study import Study as Study
+from .study.work import Work as Work
 
 __version__: str
 __all__: list[str]

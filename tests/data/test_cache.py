@@ -447,7 +447,7 @@ def test_a_run_is_the_same_with_and_without_a_cache(
 ) -> None:
     """Also one that is interrupted, and goes on without the cache that it began with."""
     from podium.runs.folder import RunFolder
-    from podium.study.contender import train_and_score
+    from podium.study.contender import Assignment, train_and_score
 
     monkeypatch.setenv("PODIUM_CACHE", str(tmp_path / "cache"))
     recipe = RunSpec(
@@ -459,7 +459,7 @@ def test_a_run_is_the_same_with_and_without_a_cache(
         folder.path.mkdir(parents=True, exist_ok=True)
         machine = Machine(device="cpu", precision="fp32", cache_limit=limit)
         told = Told()
-        train_and_score(folder, index, recipe, recipe.model, machine, told, stop)
+        train_and_score(Assignment(folder, index, recipe, recipe.model, machine), told, stop)
         assert bool(limit) == (tmp_path / "cache" / "pixels").exists()
         return folder
 

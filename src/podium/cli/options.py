@@ -17,9 +17,11 @@ __all__ = [
     "DeviceOption",
     "DevicesOption",
     "EpochsOption",
+    "ExecutorOption",
     "Lang",
     "LangOption",
     "LrOption",
+    "OnlyOption",
     "PrecisionOption",
     "RunsOption",
     "SeedOption",
@@ -76,6 +78,19 @@ CheckpointOption = Annotated[
 TensorBoardOption = Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard logs.")]
 
 
+ExecutorOption = Annotated[
+    str, typer.Option(help="Who trains the cells: serial, or yours as MODULE:NAME.")
+]
+
+
+OnlyOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--only", metavar="CELL", help="Train CONTENDER/seed-N, or CONTENDER, alone; repeat it."
+    ),
+]
+
+
 AuditOption = Annotated[
     bool, typer.Option("--audit/--no-audit", help="Look for duplicates and wrong labels first.")
 ]
@@ -110,6 +125,7 @@ def _machine(
     cache_limit: float,
     checkpoint_every: float,
     tensorboard: bool,
+    executor: str = "serial",
 ) -> dict[str, Any]:
     return {
         "device": device,
@@ -119,4 +135,5 @@ def _machine(
         "cache_limit": cache_limit,
         "checkpoint_every": checkpoint_every,
         "tensorboard": tensorboard,
+        "executor": executor,
     }

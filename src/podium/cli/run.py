@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,9 +18,11 @@ from podium.cli.options import (
     DeviceOption,
     DevicesOption,
     EpochsOption,
+    ExecutorOption,
     Lang,
     LangOption,
     LrOption,
+    OnlyOption,
     PrecisionOption,
     RunsOption,
     SeedOption,
@@ -47,6 +50,7 @@ def run(
     lr: LrOption = None,
     image_size: SizeOption = None,
     seed: SeedOption = None,
+    only: OnlyOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     devices: DevicesOption = 1,
@@ -54,11 +58,16 @@ def run(
     cache_limit: CacheOption = 16,
     checkpoint_every: CheckpointOption = 300,
     tensorboard: TensorBoardOption = False,
+    executor: ExecutorOption = "serial",
     audit: AuditOption = True,
     runs: RunsOption = Path("runs"),
     lang: LangOption = Lang.en,
 ) -> None:
-    """Train and score a study's contenders, then write its report. Goes on where it left off."""
+    """Train and score a study's contenders, then write its report. Goes on where it left off.
+
+    Several may run one study at the same time: they share its cells, one contender with one seed
+    each. With --only, the report is written once all cells are done.
+    """
     settings = list(overrides or [])
     for key, value in (
         ("epochs", epochs), ("batch_size", batch_size), ("lr", lr), ("image_size", image_size),
@@ -70,9 +79,9 @@ def run(
     if name is not None:
         settings.append(f"name={name!r}")
     machine = _machine(
-        device, precision, devices, workers, cache_limit, checkpoint_every, tensorboard
+        device, precision, devices, workers, cache_limit, checkpoint_every, tensorboard, executor
     )
-    _run_study(study, data, settings, machine, runs, lang, audit)
+    _run_study(study, data, settings, machine, runs, lang, audit, only or [])
 
 
 @app.command()
@@ -114,6 +123,7 @@ def train(
     cache_limit: CacheOption = 16,
     checkpoint_every: CheckpointOption = 300,
     tensorboard: TensorBoardOption = False,
+    executor: ExecutorOption = "serial",
     audit: AuditOption = True,
     runs: RunsOption = Path("runs"),
     lang: LangOption = Lang.en,
@@ -137,7 +147,7 @@ def train(
         image_size=image_size,
     )
     machine = _machine(
-        device, precision, devices, workers, cache_limit, checkpoint_every, tensorboard
+        device, precision, devices, workers, cache_limit, checkpoint_every, tensorboard, executor
     )
     _finish(spec, machine, runs, lang, audit)
 
@@ -183,13 +193,21 @@ def _run_study(
     runs: Path,
     lang: Lang,
     audit: bool = True,
+    only: Sequence[str] = (),
 ) -> None:
     from podium.config.studyfile import load_study
 
-    _finish(load_study(study, data=data, overrides=settings), machine, runs, lang, audit)
+    _finish(load_study(study, data=data, overrides=settings), machine, runs, lang, audit, only)
 
 
-def _finish(spec: Any, machine: dict[str, Any], runs: Path, lang: Lang, audit: bool = True) -> None:
+def _finish(
+    spec: Any,
+    machine: dict[str, Any],
+    runs: Path,
+    lang: Lang,
+    audit: bool = True,
+    only: Sequence[str] = (),
+) -> None:
     from podium.cli.progress import StudyProgress
     from podium.config.studyfile import machine_settings
     from podium.study.study import Study
@@ -197,12 +215,14 @@ def _finish(spec: Any, machine: dict[str, Any], runs: Path, lang: Lang, audit: b
     study = Study(spec, runs=runs, machine=machine_settings(**machine), audit=audit)
     try:
         with StudyProgress(err) as progress:
-            result = study.run(progress.notify)
+            result = study.run(progress.notify, only=only)
     except KeyboardInterrupt:
         err.print("Interrupted. What was trained is kept; the same command goes on from there.")
         raise typer.Exit(130) from None
     done = len(result.outcomes) - len(result.failed)
-    if done:
+    if only and not study.is_done():
+        err.print("The report is written once all cells of the study are done.")
+    elif done:
         with err.status("Writing the report"):
             index = study.report(lang=lang.value)
         out.print(f"Report: {index}", highlight=False, markup=False)

@@ -14,14 +14,18 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     FiniteFloat,
+    WithJsonSchema,
     field_serializer,
     field_validator,
     model_validator,
 )
+
+from podium.config.registry import EXECUTORS
 
 __all__ = ["DataSpec", "Machine", "RunSpec", "StudySpec"]
 
@@ -317,6 +321,11 @@ class Machine(_Strict):
     """Seconds of training after which the state is saved within an epoch, too; 0: every step."""
     tensorboard: bool = False
     """Write TensorBoard event files beside the history."""
+    executor: Annotated[
+        str, AfterValidator(EXECUTORS.check), WithJsonSchema(EXECUTORS.schema())
+    ] = "serial"
+    """Who trains the cells: `serial` does in this process, one after the other; any other is yours,
+    by its name or as `module:name`."""
 
 
 def _check_name(name: str) -> str:

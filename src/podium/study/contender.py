@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 
 from podium.__about__ import __version__
@@ -9,7 +12,7 @@ from podium.config.settings import Machine, RunSpec
 from podium.data.cache import CachedPixels, cache_pixels
 from podium.data.index import DataIndex
 from podium.data.transforms import source_size
-from podium.evaluation.trained import load_run, predict_split
+from podium.evaluation.trained import TrainedModel, load_run, predict_split
 from podium.features.frozen import features_are_fixed
 from podium.models import build_model
 from podium.runs.folder import RunFolder
@@ -25,29 +28,31 @@ from podium.training.faults import despite_lost_workers
 from podium.training.fit import Job, fit
 from podium.training.schedule import best_epoch
 
-__all__ = ["train_and_score"]
+__all__ = ["Assignment", "train_and_score"]
 
 
-def train_and_score(
-    run: RunFolder,
-    index: DataIndex,
-    recipe: RunSpec,
-    wanted_model: str,
-    machine: Machine,
-    notify: Notify,
-    stop: StopRequest,
-) -> dict[str, float]:
+@dataclass(frozen=True)
+class Assignment:
+    """One run to train and score."""
+
+    run: RunFolder
+    """Its folder; what is there already is taken up."""
+    index: DataIndex
+    recipe: RunSpec
+    """What to train, with the model that was settled on."""
+    wanted_model: str
+    """What the study asks for; another one than the recipe's where that stands in."""
+    machine: Machine
+
+
+def train_and_score(given: Assignment, notify: Notify, stop: StopRequest) -> dict[str, float]:
     """Train a run to its end, predict validation and test images, write `done.json` last.
 
     The temperature that calibrates the model is fitted on the validation images, and added to
     `model.json`; the predictions files keep the logits as the model gives them.
 
     Args:
-        run: its folder; what is there already is taken up.
-        index: the images.
-        recipe: what to train, with the model that was settled on.
-        wanted_model: what the study asks for; another one than the recipe's where that stands in.
-        machine: what to train on.
+        given: what to train, on which images, where to keep it.
         notify: told of every batch and epoch.
         stop: asked after every step.
 
@@ -58,8 +63,33 @@ def train_and_score(
         KeyboardInterrupt: `stop` was set; the state is saved.
         TrainingError, DataError: see `podium.training.fit.fit`.
     """
+    run = given.run
+    job, reason = _job(given, notify, stop)
+    fit(job, notify, stop)
+    model = load_run(run, job.device.torch)
+    valid = _look(model, "valid", job, notify, stop)
+    valid.write(run.predictions("valid"))
+    # fitted before a test image is looked at, and shipped with the model
+    temperature = fit_temperature(valid)
+    write_json(run.model, {**read_json(run.model), "temperature": temperature})
+    # The test images are looked at here and nowhere else: once, with the best epoch. The look is
+    # written down before its outcome is, so that no kill between the two hides it.
+    test, scored_at = _look(model, "test", job, notify, stop), utc_now()
+    closing = {"valid_accuracy": scores(valid).accuracy, "test_accuracy": scores(test).accuracy}
+    _write_down(given, test, scored_at, closing["test_accuracy"])
+    test.write(run.predictions("test"))
+    known = _known_at_the_end(given, job, model, reason, scored_at)
+    write_json(run.done, {**known, "temperature": temperature, **closing})
+    return closing
+
+
+def _job(given: Assignment, notify: Notify, stop: StopRequest) -> tuple[Job, str]:
+    """What the training needs, and why it has its precision."""
+    recipe, machine, index = given.recipe, given.machine, given.index
     device = choose_device(machine)
-    built = build_model(recipe.model, len(index.classes), pooling=recipe.pooling, seed=run.seed)
+    built = build_model(
+        recipe.model, len(index.classes), pooling=recipe.pooling, seed=given.run.seed
+    )
     size = recipe.image_size or built.image_size
     precision, reason = choose_precision(machine, device, built.module, size)
     notify(Event("message", f"{device.describe()}, {precision} ({reason})"))
@@ -68,75 +98,66 @@ def train_and_score(
         sizes = {"train": source_size(recipe.augmentation, size), "valid": size}
         cached = cache_pixels(index, sizes, limit=machine.cache_limit, notify=notify, stop=stop)
     workers = choose_workers(machine, device, decoding=not cached)
-    fit(Job(recipe, index, run, machine, device, precision, workers, cached), notify, stop)
+    return Job(recipe, index, given.run, machine, device, precision, workers, cached), reason
 
-    model = load_run(run, device.torch)
 
-    def look(split: SplitName) -> Predictions:
-        return despite_lost_workers(
-            lambda workers: predict_split(
-                model,
-                index,
-                split,
-                device=device.torch,
-                batch_size=recipe.batch_size,
-                workers=workers,
-                notify=notify,
-                stop=stop,
-            ),
-            choose_workers(machine, device),
-            recipe,
-            notify,
-        )
+def _look(
+    model: TrainedModel, split: SplitName, job: Job, notify: Notify, stop: StopRequest
+) -> Predictions:
+    """What the best epoch says of each image of a split."""
+    return despite_lost_workers(
+        lambda workers: predict_split(
+            model,
+            job.index,
+            split,
+            device=job.device.torch,
+            batch_size=job.recipe.batch_size,
+            workers=workers,
+            notify=notify,
+            stop=stop,
+        ),
+        choose_workers(job.machine, job.device),
+        job.recipe,
+        notify,
+    )
 
-    valid = look("valid")
-    valid.write(run.predictions("valid"))
-    # fitted before a test image is looked at, and shipped with the model
-    temperature = fit_temperature(valid)
-    write_json(run.model, {**read_json(run.model), "temperature": temperature})
 
-    # The test images are looked at here and nowhere else: once, with the best epoch. The look is
-    # written down before its outcome is, so that no kill between the two hides it.
-    test, scored_at = look("test"), utc_now()
-    closing = {f"{split}_accuracy": scores(found).accuracy
-               for split, found in (("valid", valid), ("test", test))}  # fmt: skip
+def _write_down(given: Assignment, test: Predictions, at: str, accuracy: float) -> None:
+    """One line of the ledger: these test images were looked at."""
     record(
-        run,
-        images=index.split_fingerprint("test"),
+        given.run,
+        images=given.index.split_fingerprint("test"),
         n=len(test),
-        accuracy=closing["test_accuracy"],
-        at=scored_at,
-        recipe=recipe.model_dump(mode="json"),
+        accuracy=accuracy,
+        at=at,
+        recipe=given.recipe.model_dump(mode="json"),
         by="run",
     )
-    test.write(run.predictions("test"))
-    rows = run.read_history()
-    state = read_checkpoint(run.last)
-    write_json(
-        run.done,
-        {
-            "podium_version": __version__,
-            "torch_version": torch.__version__,
-            "finished_at": utc_now(),
-            "test_scored_at": scored_at,
-            "model": recipe.model,
-            "stood_in_for": wanted_model if wanted_model != recipe.model else None,
-            "pretrained_source": read_json(run.model).get("pretrained_source"),
-            "image_size": model.image_size,
-            "parameters": sum(p.numel() for p in model.module.parameters()),
-            "trainable_parameters": state["trainable_parameters"],
-            "epochs": len(rows),
-            "best_epoch": best_epoch(rows),
-            "seconds": round(state["total_seconds"], 3),
-            "images_per_second": round(
-                sum(row["images_per_second"] for row in rows) / len(rows), 2
-            ),
-            "precision": precision,
-            "precision_reason": reason,
-            "device": device.describe(),
-            "devices": device.count,
-            "temperature": temperature,
-            **closing,
-        },
-    )
-    return closing
+
+
+def _known_at_the_end(
+    given: Assignment, job: Job, model: TrainedModel, reason: str, scored_at: str
+) -> dict[str, Any]:
+    """Of `done.json`, what is there to read once the best epoch has scored."""
+    run, recipe = given.run, given.recipe
+    rows, state = run.read_history(), read_checkpoint(run.last)
+    return {
+        "podium_version": __version__,
+        "torch_version": torch.__version__,
+        "finished_at": utc_now(),
+        "test_scored_at": scored_at,
+        "model": recipe.model,
+        "stood_in_for": given.wanted_model if given.wanted_model != recipe.model else None,
+        "pretrained_source": read_json(run.model).get("pretrained_source"),
+        "image_size": model.image_size,
+        "parameters": sum(p.numel() for p in model.module.parameters()),
+        "trainable_parameters": state["trainable_parameters"],
+        "epochs": len(rows),
+        "best_epoch": best_epoch(rows),
+        "seconds": round(state["total_seconds"], 3),
+        "images_per_second": round(sum(row["images_per_second"] for row in rows) / len(rows), 2),
+        "precision": job.precision,
+        "precision_reason": reason,
+        "device": job.device.describe(),
+        "devices": job.device.count,
+    }
