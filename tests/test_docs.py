@@ -46,6 +46,7 @@ FOLLOWED = [  # the pages whose blocks run, after the tutorial
     "docs/index.md",
     "docs/own-data.md",
     "docs/statistics.md",
+    "docs/how-to/add-an-executor.md",
     "docs/how-to/budget.md",
     "docs/how-to/deploy.md",
     "docs/how-to/gpu.md",

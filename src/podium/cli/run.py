@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -33,6 +33,9 @@ from podium.cli.options import (
     _machine,
 )
 from podium.cli.terminal import err, out, plain, say
+
+if TYPE_CHECKING:
+    from podium.study.study import Study
 
 __all__ = ["app"]
 
@@ -66,7 +69,7 @@ def run(
     """Train and score a study's contenders, then write its report. Goes on where it left off.
 
     Several may run one study at the same time: they share its cells, one contender with one seed
-    each. With --only, the report is written once all cells are done.
+    each. With --only no report is written: `podium report` does that once all cells are done.
     """
     settings = list(overrides or [])
     for key, value in (
@@ -220,8 +223,8 @@ def _finish(
         err.print("Interrupted. What was trained is kept; the same command goes on from there.")
         raise typer.Exit(130) from None
     done = len(result.outcomes) - len(result.failed)
-    if only and not study.is_done():
-        err.print("The report is written once all cells of the study are done.")
+    if only:
+        err.print(_how_far(study), highlight=False, markup=False, soft_wrap=True)
     elif done:
         with err.status("Writing the report"):
             index = study.report(lang=lang.value)
@@ -235,3 +238,12 @@ def _finish(
             highlight=False,
         )
         raise typer.Exit(1)
+
+
+def _how_far(study: Study) -> str:
+    runs = study.folder.runs(study.spec)
+    done = sum(run.is_done() for run in runs)
+    told = f"{done} of {len(runs)} cells of the study are done."
+    if done < len(runs):
+        return f"{told} Once all are, `podium report {study.folder.path}` writes the report."
+    return f"{told} `podium report {study.folder.path}` writes the report."

@@ -75,10 +75,6 @@ class Study:
         """What the study trains, one contender with one seed each; the images are not needed."""
         return cells_of(self.spec)
 
-    def is_done(self) -> bool:
-        """Whether every cell is trained and scored."""
-        return all(run.is_done() for run in self.folder.runs(self.spec))
-
     def run(
         self,
         notify: Notify = silent,
