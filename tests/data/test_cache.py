@@ -235,6 +235,28 @@ def test_two_processes_do_not_harm_each_other(index: DataIndex, tmp_path: Path) 
     assert len(list(tmp_path.glob("*.pixels"))) == 2
 
 
+def test_a_file_that_another_process_finishes_meanwhile_stays(
+    index: DataIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count_decoding: list[str]
+) -> None:
+    build(index, tmp_path / "other")
+    count_decoding.clear()
+    place = tmp_path / "pixels"
+    place.mkdir()
+    look = PixelFile.open
+
+    def look_before(path: Path) -> PixelFile | None:
+        found = look(path)
+        if found is None:  # it is there before what was seen is acted upon
+            shutil.copy(tmp_path / "other" / path.name, path)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PixelFile, "open", look_before)
+        found, _ = build(index, place)
+    assert count_decoding == []
+    check(index, found)
+
+
 @pytest.mark.parametrize("harm", ["cut", "longer", "header", "empty", "other format"])
 def test_a_file_that_is_not_whole_is_made_anew(harm: str, index: DataIndex, tmp_path: Path) -> None:
     path = build(index, tmp_path)[0]["train"].path
