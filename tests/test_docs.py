@@ -51,6 +51,7 @@ FOLLOWED = [  # the pages whose blocks run, after the tutorial
     "docs/how-to/add-an-augmentation.md",
     "docs/how-to/add-a-data-source.md",
     "docs/how-to/add-a-tracker.md",
+    "docs/how-to/add-an-executor.md",
     "docs/how-to/budget.md",
     "docs/how-to/choose-a-metric.md",
     "docs/how-to/deploy.md",

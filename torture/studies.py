@@ -113,7 +113,7 @@ def digests(study: Path) -> dict[str, str]:
     found = {}
     for path in sorted(study.rglob("*")):
         name = path.relative_to(study).as_posix()
-        if path.is_file() and name not in (".lock", "test-scorings.jsonl"):
+        if path.is_file() and path.name not in (".lock", "test-scorings.jsonl"):
             found[name] = hashlib.sha256(b"".join(_content(path))).hexdigest()
     return found
 

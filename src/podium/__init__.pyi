@@ -67,14 +67,17 @@ from .statistics.metrics import per_class as per_class, scores as scores
 from .statistics.power import Plan as Plan
 from .statistics.scoring import Metric as Metric, register_metric as register_metric
 from .statistics.verdicts import Verdicts as Verdicts
+from .study.cells import Cell as Cell
+from .study.executors import Executor as Executor, register_executor as register_executor
 from .study.explain import explain as explain
-from .study.outcome import StudyResult as StudyResult
+from .study.outcome import Outcome as Outcome, StudyResult as StudyResult
 from .study.study import Study as Study
 from .study.trackers.tracker import (
     StudyInfo as StudyInfo,
     Tracker as Tracker,
     register_tracker as register_tracker,
 )
+from .study.work import Work as Work
 from .training.losses import Loss as Loss, register_loss as register_loss
 
 __version__: str

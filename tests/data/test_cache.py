@@ -238,6 +238,28 @@ def test_two_processes_do_not_harm_each_other(index: DataIndex, tmp_path: Path) 
     assert len(list(tmp_path.glob("*.pixels"))) == 2
 
 
+def test_a_file_that_another_process_finishes_meanwhile_stays(
+    index: DataIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count_decoding: list[str]
+) -> None:
+    build(index, tmp_path / "other")
+    count_decoding.clear()
+    place = tmp_path / "pixels"
+    place.mkdir()
+    look = PixelFile.open
+
+    def look_before(path: Path) -> PixelFile | None:
+        found = look(path)
+        if found is None:  # it is there before what was seen is acted upon
+            shutil.copy(tmp_path / "other" / path.name, path)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PixelFile, "open", look_before)
+        found, _ = build(index, place)
+    assert count_decoding == []
+    check(index, found)
+
+
 @pytest.mark.parametrize("harm", ["cut", "longer", "header", "empty", "other format"])
 def test_a_file_that_is_not_whole_is_made_anew(harm: str, index: DataIndex, tmp_path: Path) -> None:
     path = build(index, tmp_path)[0]["train"].path
@@ -450,7 +472,7 @@ def test_a_run_is_the_same_with_and_without_a_cache(
 ) -> None:
     """Also one that is interrupted, and goes on without the cache that it began with."""
     from podium.runs.folder import RunFolder
-    from podium.study.contender import train_and_score
+    from podium.study.contender import Assignment, train_and_score
 
     monkeypatch.setenv("PODIUM_CACHE", str(tmp_path / "cache"))
     recipe = RunSpec(
@@ -462,7 +484,7 @@ def test_a_run_is_the_same_with_and_without_a_cache(
         folder.path.mkdir(parents=True, exist_ok=True)
         machine = Machine(device="cpu", precision="fp32", cache_limit=limit)
         told = Told()
-        train_and_score(folder, index, recipe, recipe.model, machine, told, stop)
+        train_and_score(Assignment(folder, index, recipe, recipe.model, machine), told, stop)
         assert bool(limit) == (tmp_path / "cache" / "pixels").exists()
         return folder
 

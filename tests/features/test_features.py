@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -173,6 +175,29 @@ def test_the_least_recently_used_is_removed_first(tmp_path: Path) -> None:
     assert prune(tmp_path, limit=1, keep=(stores[1].path,)) == [stores[0].path]
     assert stores[1].read(0, 4) is not None
     assert prune(tmp_path / "nowhere", limit=1) == []
+
+
+PROCESS = """
+import sys
+from pathlib import Path
+import numpy as np
+from podium.features.disk import FeatureStore, prune
+folder = Path(sys.argv[1])
+for turn in range(60):
+    store = FeatureStore("net", {"turn": turn % 5}, folder)
+    values = np.full((8, 4), turn % 5, np.float32)
+    found = store.read(0, 8)
+    assert found is None or np.array_equal(found, values)
+    store.write(0, values)
+    store.used()
+    prune(folder, limit=400)  # less than two entries: others' are removed while they are used
+"""
+
+
+def test_processes_share_a_store(tmp_path: Path) -> None:
+    running = [subprocess.Popen([sys.executable, "-c", PROCESS, str(tmp_path)]) for _ in range(3)]
+    assert [process.wait() for process in running] == [0, 0, 0]
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_arrays_survive_the_disk(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from podium.runs.ledger import LEDGER, keep_copy, read_scorings, record, rescori
 from tests.conftest import write_pictures
 from tests.study.test_study import write_study
 
+ROOT = Path(__file__).resolve().parents[2]
 RECIPE = RunSpec(model="simple_resnet", epochs=2)
 
 
@@ -104,3 +107,26 @@ def test_scoring_a_changed_contender_again_is_shown_in_the_report(
     assert "lr: 0.001 -&gt; 0.002" in text
     assert "2 trained models have been scored on these 36 test images" in text
     capsys.readouterr()
+
+
+APPEND = """
+import sys
+from pathlib import Path
+from tests.runs.test_ledger import a_run, look
+root, number = Path(sys.argv[1]), sys.argv[2]
+run = a_run(root, "study" + number, number.encode() * 1000)
+for at in range(50):
+    look(run, f"2026-01-01T00:{number}0:{at:02}+00:00", 0.5)
+"""
+
+
+def test_four_processes_write_at_a_time(tmp_path: Path) -> None:
+    started = [
+        subprocess.Popen([sys.executable, "-c", APPEND, str(tmp_path), str(number)], cwd=ROOT)
+        for number in range(4)
+    ]
+    assert [process.wait() for process in started] == [0] * 4
+    lines = (tmp_path / LEDGER).read_text(encoding="utf-8").splitlines()
+    found = [(one["study"], one["at"]) for one in map(json.loads, lines)]
+    assert len(found) == len(set(found)) == 200
+    assert len(read_scorings(tmp_path / "study0", "i" * 64)) == 200

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from podium.errors import RunFolderError, StorageError
-from podium.runtime.lock import sole_owner
+from podium.runtime.lock import is_in_use, locked_briefly, sole_owner
 
 # owns a folder; a forked child, as a data-loading worker is, outlives it
 OWNER = """
@@ -84,3 +86,37 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "held" / ".lock").mkdir()
     with pytest.raises(StorageError, match=r"\.lock"), sole_owner(tmp_path / "held"):
         pass
+
+
+def test_one_who_waits_is_told_of_the_owner_and_gets_the_folder(tmp_path: Path) -> None:
+    told: list[str] = []
+    assert not is_in_use(tmp_path)
+    with contextlib.ExitStack() as first:
+        first.enter_context(sole_owner(tmp_path))
+        assert is_in_use(tmp_path)
+
+        def wait(owner: str) -> None:
+            told.append(owner)
+            first.close()
+
+        with sole_owner(tmp_path, wait):
+            assert is_in_use(tmp_path)
+    assert told == [f"process {os.getpid()} on {socket.gethostname()}"]
+    assert not is_in_use(tmp_path)
+
+
+def test_one_who_waits_may_give_up(tmp_path: Path) -> None:
+    def wait(owner: str) -> None:
+        raise KeyboardInterrupt
+
+    with sole_owner(tmp_path), pytest.raises(KeyboardInterrupt), sole_owner(tmp_path, wait):
+        pass
+    with sole_owner(tmp_path):
+        pass
+
+
+def test_a_brief_lock_goes_on_where_there_can_be_none(tmp_path: Path) -> None:
+    (tmp_path / "lock").mkdir()  # cannot be opened for writing
+    with locked_briefly(tmp_path / "lock"):
+        (tmp_path / "written").touch()
+    assert (tmp_path / "written").is_file()

@@ -439,7 +439,7 @@ def test_the_temperature_ships_with_the_model(pictures: Path, tmp_path: Path) ->
     from podium.evaluation.trained import load_run
     from podium.runs.folder import RunFolder
     from podium.runtime.events import silent
-    from podium.study.contender import train_and_score
+    from podium.study.contender import Assignment, train_and_score
 
     run = RunFolder(tmp_path / "simple_resnet" / "seed-0", "simple_resnet", 0)
     recipe = RunSpec(model="simple_resnet", image_size=32, epochs=1, batch_size=16)
@@ -447,7 +447,8 @@ def test_the_temperature_ships_with_the_model(pictures: Path, tmp_path: Path) ->
     index = build_index(pictures)
 
     def train() -> None:
-        train_and_score(run, index, recipe, "simple_resnet", machine, silent, threading.Event())
+        given = Assignment(run, index, recipe, "simple_resnet", machine)
+        train_and_score(given, silent, threading.Event())
 
     train()
     expected = fit_temperature(run.read_predictions("valid"))

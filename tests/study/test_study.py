@@ -14,6 +14,7 @@ from podium.data.index import build_index
 from podium.runs.folder import StudyFolder
 from podium.runtime.events import BatchDone, Event
 from podium.statistics.metrics import scores
+from podium.study.pictures import store_pictures
 from podium.study.study import Study
 from tests.conftest import write_pictures
 
@@ -96,7 +97,7 @@ def test_a_test_image_that_vanished_has_no_thumbnail(
     index = build_index(folder)
     lost = index.splits["test"].paths[0]
     (folder / lost).unlink()
-    study._store_pictures(index)
+    store_pictures(study.folder, index)
     assert set(study.folder.read_thumbnails()) == set(index.splits["test"].paths[1:])
 
 
@@ -218,19 +219,6 @@ def test_several_seeds_make_several_runs(pictures: Path, tmp_path: Path) -> None
     assert first.best.read_bytes() != second.best.read_bytes()
 
 
-def test_a_second_podium_on_the_same_study_is_refused(
-    finished: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import filelock
-
-    study = write_study(tmp_path, pictures)
-    folder = tmp_path / "runs" / "tiny"
-    folder.mkdir(parents=True)
-    with filelock.FileLock(folder / ".lock"):
-        assert main(["run", str(study), "--runs", str(tmp_path / "runs")]) == 2
-    assert "in use by another podium" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -336,12 +324,12 @@ def test_a_failure_that_is_no_mistake_ends_with_one(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    import podium.study.study
+    import podium.study.images
 
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("the moon")
 
-    monkeypatch.setattr(podium.study.study, "build_index", broken)
+    monkeypatch.setattr(podium.study.images, "build_index", broken)
     study = write_study(tmp_path, pictures)
     command = ["run", str(study), "--runs", str(tmp_path / "runs")]
     assert main(command) == 1

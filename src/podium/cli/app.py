@@ -67,7 +67,7 @@ def _root(
             "--import",
             metavar="MODULE",
             help="Import code of your own that a run needs, such as my_networks of the current "
-            "folder; repeatable (may stand after any command).",
+            "folder, or code/my_networks; repeatable (may stand after any command).",
         ),
     ] = None,
 ) -> None:
@@ -108,7 +108,8 @@ def main(arguments: list[str] | None = None) -> int:
         for module in modules:
             from podium.config.registry import allow
 
-            allow(module)
+            folder, name = os.path.split(module.removesuffix(".py"))
+            allow(name, folder)
         app(words, prog_name="podium")
     except SystemExit as end:  # how Typer ends, also after a wrong flag (2)
         return end.code if isinstance(end.code, int) else 1

@@ -67,6 +67,19 @@ TrackerOption = Annotated[
 ]
 
 
+ExecutorOption = Annotated[
+    str, typer.Option(help="Who trains the cells: serial, or yours as MODULE:NAME.")
+]
+
+
+OnlyOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--only", metavar="CELL", help="Train CONTENDER/seed-N, or CONTENDER, alone; repeat it."
+    ),
+]
+
+
 AuditOption = Annotated[
     bool, typer.Option("--audit/--no-audit", help="Look for duplicates and wrong labels first.")
 ]
@@ -111,6 +124,7 @@ def _machine(
     checkpoint_every: float,
     tensorboard: bool,
     trackers: list[str] | None = None,
+    executor: str = "serial",
 ) -> dict[str, Any]:
     return {
         "device": device,
@@ -121,4 +135,5 @@ def _machine(
         "checkpoint_every": checkpoint_every,
         "tensorboard": tensorboard,
         "trackers": tuple(trackers or ()),
+        "executor": executor,
     }

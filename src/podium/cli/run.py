@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -17,10 +18,12 @@ from podium.cli.options import (
     DeviceOption,
     DevicesOption,
     EpochsOption,
+    ExecutorOption,
     Lang,
     LangOption,
     LrOption,
     MetricOption,
+    OnlyOption,
     PrecisionOption,
     RunsOption,
     SeedOption,
@@ -32,6 +35,9 @@ from podium.cli.options import (
     _machine,
 )
 from podium.cli.terminal import err, out, plain, say
+
+if TYPE_CHECKING:
+    from podium.study.study import Study
 
 app = typer.Typer()
 
@@ -47,6 +53,7 @@ def run(
     lr: LrOption = None,
     image_size: SizeOption = None,
     seed: SeedOption = None,
+    only: OnlyOption = None,
     metric: MetricOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
@@ -56,11 +63,16 @@ def run(
     checkpoint_every: CheckpointOption = 300,
     tensorboard: TensorBoardOption = False,
     tracker: TrackerOption = None,
+    executor: ExecutorOption = "serial",
     audit: AuditOption = True,
     runs: RunsOption = Path("runs"),
     lang: LangOption = Lang.en,
 ) -> None:
-    """Train and score a study's contenders, then write its report. Goes on where it left off."""
+    """Train and score a study's contenders, then write its report. Goes on where it left off.
+
+    Several may run one study at the same time: they share its cells, one contender with one seed
+    each. With --only no report is written: `podium report` does that once all cells are done.
+    """
     settings = list(overrides or [])
     given = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "image_size": image_size}
     for key, value in given.items():
@@ -73,9 +85,17 @@ def run(
     if name is not None:
         settings.append(f"name={name!r}")
     machine = _machine(
-        device, precision, devices, workers, cache_limit, checkpoint_every, tensorboard, tracker
+        device,
+        precision,
+        devices,
+        workers,
+        cache_limit,
+        checkpoint_every,
+        tensorboard,
+        tracker,
+        executor,
     )
-    _run_study(study, data, settings, machine, runs, lang, audit)
+    _run_study(study, data, settings, machine, runs, lang, audit, only or [])
 
 
 @app.command()
@@ -119,6 +139,7 @@ def train(
     checkpoint_every: CheckpointOption = 300,
     tensorboard: TensorBoardOption = False,
     tracker: TrackerOption = None,
+    executor: ExecutorOption = "serial",
     audit: AuditOption = True,
     runs: RunsOption = Path("runs"),
     lang: LangOption = Lang.en,
@@ -143,7 +164,15 @@ def train(
         image_size=image_size,
     )
     machine = _machine(
-        device, precision, devices, workers, cache_limit, checkpoint_every, tensorboard, tracker
+        device,
+        precision,
+        devices,
+        workers,
+        cache_limit,
+        checkpoint_every,
+        tensorboard,
+        tracker,
+        executor,
     )
     _finish(spec, machine, runs, lang, audit)
 
@@ -189,11 +218,12 @@ def _run_study(
     runs: Path,
     lang: Lang,
     audit: bool = True,
+    only: Sequence[str] = (),
 ) -> None:
     from podium.config.studyfile import load_study, study_folder
 
     spec = load_study(study, data=data, overrides=settings)
-    _finish(spec, machine, runs, lang, audit, study_folder(study))
+    _finish(spec, machine, runs, lang, audit, study_folder(study), only)
 
 
 def _finish(
@@ -203,6 +233,7 @@ def _finish(
     lang: Lang,
     audit: bool = True,
     beside: str = "",
+    only: Sequence[str] = (),
 ) -> None:
     from podium.cli.progress import StudyProgress
     from podium.config.studyfile import machine_settings
@@ -212,12 +243,14 @@ def _finish(
     study = Study(spec, runs=runs, machine=settings, audit=audit, beside=beside)
     try:
         with StudyProgress(err) as progress:
-            result = study.run(progress.notify)
+            result = study.run(progress.notify, only=only)
     except KeyboardInterrupt:
         err.print("Interrupted. What was trained is kept; the same command goes on from there.")
         raise typer.Exit(130) from None
     done = len(result.outcomes) - len(result.failed)
-    if done:
+    if only:
+        err.print(_how_far(study), highlight=False, markup=False, soft_wrap=True)
+    elif done:
         with err.status("Writing the report"):
             index = study.report(lang=lang.value)
         out.print(f"Report: {index}", highlight=False, markup=False)
@@ -230,3 +263,12 @@ def _finish(
             highlight=False,
         )
         raise typer.Exit(1)
+
+
+def _how_far(study: Study) -> str:
+    runs = study.folder.runs(study.spec)
+    done = sum(run.is_done() for run in runs)
+    told = f"{done} of {len(runs)} cells of the study are done."
+    if done < len(runs):
+        return f"{told} Once all are, `podium report {study.folder.path}` writes the report."
+    return f"{told} `podium report {study.folder.path}` writes the report."

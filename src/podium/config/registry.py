@@ -337,5 +337,5 @@ METRICS: Registry[Any] = Registry(
     ),
 )  # fmt: skip
 SOURCES: Registry[Any] = Registry("source", ("folder",))
-EXECUTORS: Registry[Any] = Registry("executor")
+EXECUTORS: Registry[Any] = Registry("executor", ("serial",))
 TRACKERS: Registry[Any] = Registry("tracker", ("tensorboard", "mlflow"))

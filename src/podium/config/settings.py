@@ -27,7 +27,15 @@ from pydantic import (
     model_validator,
 )
 
-from podium.config.registry import AUGMENTATIONS, LOSSES, METRICS, MODELS, SOURCES, TRACKERS
+from podium.config.registry import (
+    AUGMENTATIONS,
+    EXECUTORS,
+    LOSSES,
+    METRICS,
+    MODELS,
+    SOURCES,
+    TRACKERS,
+)
 
 AugmentationName = Annotated[
     str, AfterValidator(AUGMENTATIONS.check), WithJsonSchema(AUGMENTATIONS.schema())
@@ -36,6 +44,7 @@ LossName = Annotated[str, AfterValidator(LOSSES.check), WithJsonSchema(LOSSES.sc
 MetricName = Annotated[str, AfterValidator(METRICS.check), WithJsonSchema(METRICS.schema())]
 Pooling = Literal["own", "stages"]
 ModelName = Annotated[str, AfterValidator(MODELS.check), WithJsonSchema(MODELS.schema())]
+ExecutorName = Annotated[str, AfterValidator(EXECUTORS.check), WithJsonSchema(EXECUTORS.schema())]
 TrackerName = Annotated[str, AfterValidator(TRACKERS.check), WithJsonSchema(TRACKERS.schema())]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -381,6 +390,9 @@ class Machine(_Strict):
     """Write TensorBoard event files beside the history: short for the tracker of that name."""
     trackers: tuple[TrackerName, ...] = ()
     """What follows the trainings: `tensorboard`, `mlflow`, or one of your own."""
+    executor: ExecutorName = "serial"
+    """Who trains the cells: `serial` does in this process, one after the other; any other is yours,
+    by its name or as `module:name`."""
 
     @property
     def tracker_names(self) -> tuple[str, ...]:

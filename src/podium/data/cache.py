@@ -80,6 +80,8 @@ def cache_pixels(
                 return {}
             place.mkdir(parents=True, exist_ok=True)
             with _locked(place, notify, stop):
+                for one in wanted.values():
+                    one.discard_unless_whole()
                 _make_room(place, list(wanted.values()), limit)
                 for one in wanted.values():
                     if not one.is_there():  # another process may have built it meanwhile
@@ -114,13 +116,15 @@ class _Wanted:
         self.partial = self.path.with_suffix(".partial")
 
     def is_there(self) -> bool:
-        """Whether the file is complete; one that is cut short is removed."""
+        """Whether the file is complete."""
         found = PixelFile.open(self.path)
-        if found is not None and np.array_equal(found.digests, self.digests):
-            return True
-        with contextlib.suppress(OSError):
-            self.path.unlink(missing_ok=True)
-        return False
+        return found is not None and np.array_equal(found.digests, self.digests)
+
+    def discard_unless_whole(self) -> None:
+        """Remove a file that is cut short; under the lock, since another process may build it."""
+        if not self.is_there():
+            with contextlib.suppress(OSError):
+                self.path.unlink(missing_ok=True)
 
 
 def _build(

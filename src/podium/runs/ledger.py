@@ -21,6 +21,7 @@ from podium.config.settings import RunSpec
 from podium.errors import StorageError
 from podium.runs.folder import RunFolder
 from podium.runtime.files import write_text
+from podium.runtime.lock import locked_briefly
 
 LEDGER = "test-scorings.jsonl"
 
@@ -97,7 +98,12 @@ def _digest(path: Path) -> str:
 
 
 def _append(ledger: Path, scoring: Scoring) -> None:
-    """One write of one line to a file opened for appending: processes do not tear each other's."""
+    """One line at the end; several processes, also on several machines, may do so at a time."""
+    with locked_briefly(ledger.with_name(f".{ledger.stem}.lock")):
+        _write_at_the_end(ledger, scoring)
+
+
+def _write_at_the_end(ledger: Path, scoring: Scoring) -> None:
     try:
         descriptor = os.open(ledger, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:

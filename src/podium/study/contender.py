@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from typing import Any
+
 import torch
 
 from podium.__about__ import __version__
 from podium.config.registry import AUGMENTATIONS
 from podium.config.settings import Machine, RunSpec
-from podium.data.cache import cache_pixels
+from podium.data.cache import CachedPixels, cache_pixels
 from podium.data.index import DataIndex
-from podium.data.pixels import CachedPixels
 from podium.data.transforms import source_size
-from podium.evaluation.trained import load_run, predict_split
+from podium.evaluation.trained import TrainedModel, load_run, predict_split
 from podium.features.frozen import features_are_fixed
 from podium.models import about_model, build_model
 from podium.runs.folder import RunFolder
@@ -25,47 +27,78 @@ from podium.statistics.metrics import scores
 from podium.statistics.scoring import find_metric
 from podium.training.checkpoint import read_checkpoint
 from podium.training.faults import despite_lost_workers
-from podium.training.fit import fit
-from podium.training.job import Job
+from podium.training.fit import Job, fit
 from podium.training.schedule import best_epoch
 
 
-def train_and_score(
-    run: RunFolder,
-    index: DataIndex,
-    recipe: RunSpec,
-    wanted_model: str,
-    machine: Machine,
-    notify: Notify,
-    stop: StopRequest,
-    metric: str = "accuracy",
-) -> dict[str, float]:
+@dataclass(frozen=True)
+class Assignment:
+    """One run to train and score."""
+
+    run: RunFolder
+    """Its folder; what is there already is taken up."""
+    index: DataIndex
+    recipe: RunSpec
+    """What to train, with the model that was settled on."""
+    wanted_model: str
+    """What the study asks for; another one than the recipe's where that stands in."""
+    machine: Machine
+    metric: str = "accuracy"
+    """The study's."""
+
+
+def train_and_score(given: Assignment, notify: Notify, stop: StopRequest) -> dict[str, float]:
     """Train a run to its end, predict validation and test images, write `done.json` last.
 
     The temperature that calibrates the model is fitted on the validation images, and added to
     `model.json`; the predictions files keep the logits as the model gives them.
 
     Args:
-        run: its folder; what is there already is taken up.
-        index: the images.
-        recipe: what to train, with the model that was settled on.
-        wanted_model: what the study asks for; another one than the recipe's where that stands in.
-        machine: what to train on.
+        given: what to train, on which images, where to keep it.
         notify: told of every batch and epoch.
         stop: asked after every step.
-        metric: of the study; chooses the best epoch.
 
     Returns:
-        `valid_accuracy` and `test_accuracy` of the best epoch, 0 to 1; where the metric is another
-        one, its values under `valid_` and `test_` too.
+        `valid_accuracy` and `test_accuracy` of the best epoch, 0 to 1.
 
     Raises:
         KeyboardInterrupt: `stop` was set; the state is saved.
         TrainingError, DataError: see `podium.training.fit.fit`.
     """
+    run = given.run
     notify = of_run(notify, run.contender, run.seed)
+    job, reason = _job(given, notify, stop)
+    fit(job, notify, stop)
+    model = load_run(run, job.device.torch)
+    valid = _look(model, "valid", job, notify, stop)
+    valid.write(run.predictions("valid"))
+    # fitted before a test image is looked at, and shipped with the model
+    temperature = fit_temperature(valid)
+    write_json(run.model, {**read_json(run.model), "temperature": temperature})
+    # The test images are looked at here and nowhere else: once, with the best epoch. The look is
+    # written down before its outcome is, so that no kill between the two hides it.
+    test, scored_at = _look(model, "test", job, notify, stop), utc_now()
+    closing = {"valid_accuracy": scores(valid).accuracy, "test_accuracy": scores(test).accuracy}
+    _write_down(given, test, scored_at, closing["test_accuracy"])
+    test.write(run.predictions("test"))
+    metric = find_metric(given.metric)
+    values = {
+        split: metric.score(found.logits, found.labels)
+        for split, found in (("valid", valid), ("test", test))
+    }
+    known = _known_at_the_end(given, job, model, reason, scored_at)
+    scored = {"metric": {**metric.described(), **values}, "temperature": temperature}
+    write_json(run.done, {**known, **scored, **closing})
+    return {**closing, **{f"{split}_{metric.name}": value for split, value in values.items()}}
+
+
+def _job(given: Assignment, notify: Notify, stop: StopRequest) -> tuple[Job, str]:
+    """What the training needs, and why it has its precision."""
+    recipe, machine, index = given.recipe, given.machine, given.index
     device = choose_device(machine)
-    built = build_model(recipe.model, len(index.classes), pooling=recipe.pooling, seed=run.seed)
+    built = build_model(
+        recipe.model, len(index.classes), pooling=recipe.pooling, seed=given.run.seed
+    )
     size = recipe.image_size or built.image_size
     precision, reason = choose_precision(machine, device, built.module, size)
     notify(Message(f"{device.describe()}, {precision} ({reason})"))
@@ -74,82 +107,70 @@ def train_and_score(
         sizes = {"train": source_size(recipe.augmentation, size), "valid": size}
         cached = cache_pixels(index, sizes, limit=machine.cache_limit, notify=notify, stop=stop)
     workers = choose_workers(machine, device, decoding=not cached)
-    job = Job(recipe, index, run, machine, device, precision, workers, cached, metric=metric)
-    fit(job, notify, stop)
+    job = Job(recipe, index, given.run, machine, device, precision, workers, cached)
+    return replace(job, metric=given.metric), reason
 
-    model = load_run(run, device.torch)
 
-    def look(split: SplitName) -> Predictions:
-        return despite_lost_workers(
-            lambda workers: predict_split(
-                model,
-                index,
-                split,
-                device=device.torch,
-                batch_size=recipe.batch_size,
-                workers=workers,
-                notify=notify,
-                stop=stop,
-            ),
-            choose_workers(machine, device),
-            recipe,
-            notify,
-        )
+def _look(
+    model: TrainedModel, split: SplitName, job: Job, notify: Notify, stop: StopRequest
+) -> Predictions:
+    """What the best epoch says of each image of a split."""
+    return despite_lost_workers(
+        lambda workers: predict_split(
+            model,
+            job.index,
+            split,
+            device=job.device.torch,
+            batch_size=job.recipe.batch_size,
+            workers=workers,
+            notify=notify,
+            stop=stop,
+        ),
+        choose_workers(job.machine, job.device),
+        job.recipe,
+        notify,
+    )
 
-    valid = look("valid")
-    valid.write(run.predictions("valid"))
-    # fitted before a test image is looked at, and shipped with the model
-    temperature = fit_temperature(valid)
-    write_json(run.model, {**read_json(run.model), "temperature": temperature})
 
-    # The test images are looked at here and nowhere else: once, with the best epoch. The look is
-    # written down before its outcome is, so that no kill between the two hides it.
-    test, scored_at = look("test"), utc_now()
-    closing = {f"{split}_accuracy": scores(found).accuracy
-               for split, found in (("valid", valid), ("test", test))}  # fmt: skip
+def _write_down(given: Assignment, test: Predictions, at: str, accuracy: float) -> None:
+    """One line of the ledger: these test images were looked at."""
     record(
-        run,
-        images=index.split_fingerprint("test"),
+        given.run,
+        images=given.index.split_fingerprint("test"),
         n=len(test),
-        accuracy=closing["test_accuracy"],
-        at=scored_at,
-        recipe=recipe.model_dump(mode="json"),
+        accuracy=accuracy,
+        at=at,
+        recipe=given.recipe.model_dump(mode="json"),
         by="run",
     )
-    test.write(run.predictions("test"))
-    judge = find_metric(metric)
-    values = {split: judge.score(found.logits, found.labels)
-              for split, found in (("valid", valid), ("test", test))}  # fmt: skip
-    rows, about = run.read_history(), about_model(recipe.model)
-    state = read_checkpoint(run.last)
-    write_json(
-        run.done,
-        {
-            "podium_version": __version__,
-            "torch_version": torch.__version__,
-            "finished_at": utc_now(),
-            "test_scored_at": scored_at,
-            "model": recipe.model,
-            **({"about_model": about} if about else {}),
-            "augmentation": AUGMENTATIONS[recipe.augmentation].title,
-            "stood_in_for": wanted_model if wanted_model != recipe.model else None,
-            "pretrained_source": read_json(run.model).get("pretrained_source"),
-            "image_size": model.image_size,
-            "parameters": sum(p.numel() for p in model.module.parameters()),
-            "trainable_parameters": state["trainable_parameters"],
-            "epochs": len(rows),
-            "best_epoch": best_epoch(rows, judge),
-            "metric": {**judge.described(), **values},
-            "seconds": round(state["total_seconds"], 3),
-            "images_per_second": round(
-                sum(row["images_per_second"] for row in rows) / len(rows), 2
-            ),
-            "precision": precision,
-            "precision_reason": reason,
-            "device": device.describe(),
-            "devices": device.count,
-            "temperature": temperature,
-            **closing,
-        },
-    )
-    return {**closing, **{f"{split}_{metric}": value for split, value in values.items()}}
+
+
+def _known_at_the_end(
+    given: Assignment, job: Job, model: TrainedModel, reason: str, scored_at: str
+) -> dict[str, Any]:
+    """Of `done.json`, what is there to read once the best epoch has scored."""
+    run, recipe = given.run, given.recipe
+    rows, state = run.read_history(), read_checkpoint(run.last)
+    about = about_model(recipe.model)
+    return {
+        "podium_version": __version__,
+        "torch_version": torch.__version__,
+        "finished_at": utc_now(),
+        "test_scored_at": scored_at,
+        "model": recipe.model,
+        **({"about_model": about} if about else {}),
+        "augmentation": AUGMENTATIONS[recipe.augmentation].title,
+        "stood_in_for": given.wanted_model if given.wanted_model != recipe.model else None,
+        "pretrained_source": read_json(run.model).get("pretrained_source"),
+        "image_size": model.image_size,
+        "parameters": sum(p.numel() for p in model.module.parameters()),
+        "trainable_parameters": state["trainable_parameters"],
+        "epochs": len(rows),
+        "best_epoch": best_epoch(rows, find_metric(given.metric)),
+        "seconds": round(state["total_seconds"], 3),
+        "images_per_second": round(sum(row["images_per_second"] for row in rows) / len(rows), 2),
+        "precision": job.precision,
+        "precision_reason": reason,
+        "device": job.device.describe(),
+        "devices": job.device.count,
+    }

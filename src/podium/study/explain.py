@@ -69,7 +69,7 @@ def explain(
         The runs that were explained now.
 
     Raises:
-        RunFolderError: the folder is no study's, is in use, or no run of it is finished.
+        RunFolderError: the folder is no study's, a run is in use, or no run of it is finished.
         DataError: the images are not there.
     """
     folder = study if isinstance(study, StudyFolder) else StudyFolder(Path(study))
@@ -85,8 +85,11 @@ def explain(
         if not run.best.is_file():
             notify(WarningMessage(f"{run.path} holds no weights any more: it is left out."))
     images = _images_of(folder, None if data is None else str(data), spec.data)
-    with sole_owner(folder.path):
-        return explain_runs(folder, todo, images, machine, notify)
+    explained = []
+    for run in todo:
+        with sole_owner(run.path):
+            explained += explain_runs(folder, [run], images, machine, notify)
+    return explained
 
 
 def explain_runs(
@@ -99,6 +102,7 @@ def explain_runs(
     """Write `explanations` of every finished run that has weights and no such file yet.
 
     The file is whole or absent. A run that cannot be explained is warned of and stays as it was.
+    Call it as the owner of the runs' folders.
 
     Args:
         study: whose test images' thumbnails are stored: the gallery shows no others.
