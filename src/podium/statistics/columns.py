@@ -247,3 +247,38 @@ def _not_used(name: str, values: Numbers, labels: Cells) -> str:
         f"Column {name!r} is not used: it holds numbers from {there.min():g} to {there.max():g} "
         "and no class."
     )
+
+
+OWN_COLUMNS = ("path", "label", "group")
+
+
+def filled_columns(path: Path) -> dict[str, tuple[str, ...]]:
+    """The columns of a CSV file of predictions by their names, every cell filled.
+
+    Raises:
+        DataError: it is no such file; the message says what is expected and what was found.
+    """
+    expected = (
+        "Expected a header with `path`, `label` and one column of predicted class names for each "
+        "model, in UTF-8; `group` may say which images belong together."
+    )
+    try:
+        rows = read_rows(path)
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as CSV ({error}). {expected}") from None
+    head = [name.strip() for name in rows[0]] if rows else []
+    lower = {name.lower() for name in head}
+    nameless = not {"path", "label"} <= lower or not lower.difference(OWN_COLUMNS)
+    if nameless or len(set(head)) != len(head) or "" in head:
+        raise DataError(f"{path} has the columns {', '.join(head) or 'none'}. {expected}")
+    for number, row in enumerate(rows[1:], start=2):
+        empty = sum(not cell.strip() for cell in row)
+        if row and (len(row) != len(head) or empty):
+            raise DataError(
+                f"{path}, row {number}: expected {len(head)} filled cells, got {len(row)} of which "
+                f"{empty} are empty. Every model must answer every image."
+            )
+    body = [row for row in rows[1:] if row]
+    if not body:
+        raise DataError(f"{path} has a header and no row. {expected}")
+    return {name: tuple(row[at].strip() for row in body) for at, name in enumerate(head)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from podium.errors import DataError, RunFolderError
 from podium.runs.find import find_runs
 from podium.runs.folder import RunFolder
 from podium.runs.predictions import Predictions, SplitName
-from podium.statistics.columns import answers_in, read_rows
+from podium.statistics.columns import OWN_COLUMNS, answers_in, filled_columns
 from podium.statistics.scoring import ACCURACY, Metric, noted
 from podium.statistics.vocabulary import same_classes, same_paths, some
 
@@ -197,7 +196,7 @@ def _stored_recipe(run: RunFolder) -> RunSpec | None:
 
 
 def _from_csv(path: Path) -> list[_Column]:
-    cells = _cells(path)
+    cells = filled_columns(path)
     lower = {name.lower(): column for name, column in cells.items()}
     paths, labels = lower["path"], lower["label"]
     if len(set(paths)) != len(paths):
@@ -216,37 +215,6 @@ def _from_csv(path: Path) -> list[_Column]:
         column = _Column(path.resolve(), own, own, number, str(path), paths, labels, predicted)
         found.append(replace(column, groups=groups, notices=notices))
     return found
-
-
-OWN_COLUMNS = ("path", "label", "group")
-
-
-def _cells(path: Path) -> dict[str, tuple[str, ...]]:
-    """The columns of a CSV file by their names, every cell filled."""
-    expected = (
-        "Expected a header with `path`, `label` and one column of predicted class names for each "
-        "model, in UTF-8; `group` may say which images belong together."
-    )
-    try:
-        rows = read_rows(path)
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as CSV ({error}). {expected}") from None
-    head = [name.strip() for name in rows[0]] if rows else []
-    lower = {name.lower() for name in head}
-    nameless = not {"path", "label"} <= lower or not lower.difference(OWN_COLUMNS)
-    if nameless or len(set(head)) != len(head) or "" in head:
-        raise DataError(f"{path} has the columns {', '.join(head) or 'none'}. {expected}")
-    for number, row in enumerate(rows[1:], start=2):
-        empty = sum(not cell.strip() for cell in row)
-        if row and (len(row) != len(head) or empty):
-            raise DataError(
-                f"{path}, row {number}: expected {len(head)} filled cells, got {len(row)} of which "
-                f"{empty} are empty. Every model must answer every image."
-            )
-    body = [row for row in rows[1:] if row]
-    if not body:
-        raise DataError(f"{path} has a header and no row. {expected}")
-    return {name: tuple(row[at].strip() for row in body) for at, name in enumerate(head)}
 
 
 def _in_one_vocabulary(columns: Sequence[_Column]) -> tuple[list[_Column], list[str]]:
