@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -116,6 +118,29 @@ def small_run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFo
         flip_test=True,
         machine={"device": device(), "precision": "fp32", "workers": 0},
     )
+
+
+@contextlib.contextmanager
+def reports_undrawn(but: Collection[str] = ()) -> Iterator[None]:
+    """Reports without figures, which take nearly all of their time, `but` those of these names."""
+    from podium.reporting import build, figures
+
+    def undrawn(tasks: Callable[..., Mapping[str, Any]], *given: Any) -> dict[str, Any]:
+        left_out = partial(figures.Drawn, [])
+        return {name: task if name in but else left_out for name, task in tasks(*given).items()}
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("overview_tasks", "figure_tasks"):
+            patch.setattr(figures, name, partial(undrawn, getattr(figures, name)))
+        patch.setattr(build, "helpers_that_pay", lambda *_: 0)
+        yield
+
+
+@pytest.fixture
+def undrawn() -> Iterator[None]:
+    """For tests in which a command writes a report by the way, or which read its words alone."""
+    with reports_undrawn():
+        yield
 
 
 @pytest.fixture(scope="session")
