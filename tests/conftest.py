@@ -34,6 +34,16 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["PODIUM_TEST_DEVICE"] = config.getoption("--device")
 
 
+LONGEST = ("test_torture", "test_benchmarks", "test_faults", "test_docs", "test_training")
+"""Files of more than half a minute with few tests. They are begun first: the last file of all is
+alone on its core, as long as it takes. (xdist's own order is by the number of tests.)"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+
+
 def device() -> str:
     """Where training, inference, features, probes and heat maps are tested: `--device`."""
     return os.environ["PODIUM_TEST_DEVICE"]
