@@ -24,9 +24,11 @@ demo: $(READY)  ## Run the whole study on pictures drawn here, report and all
 
 test: lint unit  ## The whole test suite, lint and types
 
-# Two processes with a thread each take half the time of one with two. A file's tests stay together.
+# Two processes with a thread each take half the time of one with two. A file's tests stay together,
+# and files come in the order of tests/conftest.py: the longest first.
 unit: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --max-worker-restart 0
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder \
+	  --max-worker-restart 0
 
 lint: $(READY)  ## Style, format and types alone
 	$(BIN)/ruff check .

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -32,6 +34,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ["PODIUM_TEST_DEVICE"] = config.getoption("--device")
+
+
+LONGEST = ("test_torture", "test_benchmarks", "test_faults", "test_docs", "test_training")
+"""Files of more than half a minute with few tests. They are begun first: the last file of all is
+alone on its core, as long as it takes. (xdist's own order is by the number of tests.)"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
 
 
 def device() -> str:
@@ -126,6 +138,30 @@ def small_run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFo
         flip_test=True,
         machine={"device": device(), "precision": "fp32", "workers": 0},
     )
+
+
+@contextlib.contextmanager
+def reports_undrawn(but: Collection[str] = ()) -> Iterator[None]:
+    """Reports without figures, which take nearly all of their time, `but` those of these names."""
+    from podium.reporting import build
+    from podium.reporting.figures import tasks as figures
+
+    def undrawn(tasks: Callable[..., Mapping[str, Any]], *given: Any) -> dict[str, Any]:
+        left_out = partial(figures.Drawn, [])
+        return {name: task if name in but else left_out for name, task in tasks(*given).items()}
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("overview_tasks", "figure_tasks"):
+            patch.setattr(figures, name, partial(undrawn, getattr(figures, name)))
+        patch.setattr(build, "helpers_that_pay", lambda *_: 0)
+        yield
+
+
+@pytest.fixture
+def undrawn() -> Iterator[None]:
+    """For tests in which a command writes a report by the way, or which read its words alone."""
+    with reports_undrawn():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,13 @@
-"""The benchmarks by their real commands, on tiny data: figures come out, and where they belong."""
+"""The benchmarks on tiny data: figures come out, and where they belong.
+
+What is measured runs in processes of its own, as it does from the command line.
+"""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import json
 import os
 import subprocess
@@ -22,6 +27,7 @@ from benchmarks.prediction_ways import measure_once
 from podium.runs.folder import RunFolder
 from podium.runs.pictures import read_pictures
 from podium.runtime.files import write_json
+from tests import fake_study
 from tests.conftest import write_pictures
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,19 +38,25 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_pictures(tmp_path_factory.mktemp("tiny"), {"train": 8, "valid": 3, "test": 3})
 
 
-def run_benchmark(name: str, folder: Path, *arguments: str) -> tuple[dict[str, Any], str]:
-    """The record and the page that a benchmark's command leaves."""
+def run_benchmark(
+    name: str, folder: Path, *arguments: str, command: bool = False
+) -> tuple[dict[str, Any], str]:
+    """The record and the page that a benchmark leaves; by its real command, or its `main`."""
     record, page = folder / "record.json", folder / "page.md"
-    command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
-    ended = subprocess.run(
-        [*command, "--json", str(record), "--out", str(page)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
-    )
-    assert ended.returncode == 0, ended.stderr
+    given = [*arguments, "--json", str(record), "--out", str(page)]
+    if command:
+        ended = subprocess.run(
+            [sys.executable, "-m", f"benchmarks.{name}", *given],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
+        )
+        assert ended.returncode == 0, ended.stderr
+    else:
+        with contextlib.chdir(ROOT):
+            assert importlib.import_module(f"benchmarks.{name}").main(given) == 0
     return json.loads(record.read_text()), page.read_text()
 
 
@@ -61,6 +73,7 @@ def test_training_is_timed_between_real_steps(tiny: Path, tmp_path: Path) -> Non
         *("--data", str(tiny), "--batch-size", "4", "--warmup", "1", "--rounds", "1"),
         *("--only", "paper:simple_resnet", "podium:simple_resnet", "timm", "--seconds", "60"),
         *("--peers-python", str(tmp_path / "none")),
+        command=True,
     )
     for name in ("paper:simple_resnet", "podium:simple_resnet"):
         (seen,) = record["values"][name]
@@ -185,7 +198,13 @@ def test_prediction_by_both_ways(tiny: Path, tmp_path: Path) -> None:
     assert [float(row[4]) for row in rows_of(page)[1:]][0::2] == [1.0, 1.0]
 
 
-def test_prediction_with_one_kind_of_input(tiny: Path, tmp_path: Path) -> None:
+def test_prediction_with_one_kind_of_input(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = {"images_per_second": 1.0, "images": 20, "side": 32}
+    monkeypatch.setattr(
+        prediction, "interleaved", lambda names, *_: {name: [seen] for name in names}
+    )
     record, _ = run_benchmark(
         "prediction",
         tmp_path,
@@ -227,10 +246,10 @@ def test_scale_measures_links_and_classes(tiny: Path, tmp_path: Path) -> None:
         "scale",
         tmp_path,
         *("--data", str(tiny), "--scratch", str(tiny.parent), "--images", "60"),
-        *("--classes", "7", "--predictions", "70"),
+        *("--classes", "2", "--predictions", "20"),
     )
-    assert set(record["values"]) == {"index:60", "again:60", "step:7", "predictions:7",
-                                     "metrics:7", "report:7"}  # fmt: skip
+    assert set(record["values"]) == {"index:60", "again:60", "step:2", "predictions:2",
+                                     "metrics:2", "report:2"}  # fmt: skip
     assert all(value["peak_mib"] > 20 for value in record["values"].values()), record
     assert len(rows_of(page)) == 8
     assert not list(tiny.parent.glob("podium-scale-*"))
@@ -242,6 +261,7 @@ def test_the_step_on_cached_images_beside_memory(tiny: Path, tmp_path: Path) -> 
         tmp_path,
         *("--data", str(tiny), "--batch-size", "4", "--rounds", "2", "--steps", "1"),
         *("--cases", "autoaugment@64"),
+        command=True,
     )
     names = ["memory", "autoaugment, streaming", "autoaugment, cached"]
     assert list(record["values"]) == [f"{name}@64" for name in names]
@@ -251,7 +271,16 @@ def test_the_step_on_cached_images_beside_memory(tiny: Path, tmp_path: Path) -> 
     assert "Cache at 64 px" in page
 
 
-def test_starts_are_counted_from_the_process(tmp_path: Path) -> None:
+def test_starts_are_counted_from_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a study of few classes: what is timed is the command's own affair."""
+    made = fake_study.fake_study
+    monkeypatch.setattr(
+        fake_study,
+        "fake_study",
+        lambda root, names, **more: made(root, names[:3], **{**more, "contenders": 1}),
+    )
     record, page = run_benchmark("startup", tmp_path, "--only", "report", "--repeat", "1")
     opened, drawing, whole = record["values"]["report"].values()
     assert 0 < opened[0] < drawing[0] < whole[0]
@@ -311,6 +340,7 @@ def test_the_gpu_benchmark_runs_at_toy_size_without_one(tiny: Path, tmp_path: Pa
         assert all(row["value"] > 0 for row in rows)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_cells_of_a_study_are_packed_without_weights_and_pictures(
     tiny: Path, tmp_path: Path
 ) -> None:

@@ -27,20 +27,20 @@ from torture.studies import write_images
 __all__ = ["SCENARIOS", "FaultResult", "torture_faults"]
 
 SECONDS = 180.0  # that a command may take
-EPOCHS = 40
+EPOCHS = 16
 NO_MOUNTS = "not tried: this user cannot mount"
 
-STUDY = f"""
+STUDY = """
 name: study
-data: {{data}}
+data: {data}
 contenders:
   one:
     model: simple_resnet
-    epochs: {EPOCHS}
+    epochs: {epochs}
     batch_size: 8
     image_size: 32
     augmentation: randaugment
-    lr: {{lr}}
+    lr: {lr}
 """
 
 
@@ -62,13 +62,14 @@ class FaultResult:
 class _Scene:
     """A folder with images and a study, and the command on it."""
 
-    def __init__(self, folder: Path, lr: float = 1e-3) -> None:
+    def __init__(self, folder: Path, lr: float = 1e-3, epochs: int = EPOCHS) -> None:
+        self.last_epoch = epochs
         self.folder, self.data, self.runs = folder, folder / "data", folder / "runs"
         folder.mkdir(parents=True)
         write_images(self.data)
         self.image = self.data / "train" / "disc" / "3.png"
         self.study = folder / "study.yaml"
-        self.study.write_text(STUDY.format(data=self.data, lr=lr))
+        self.study.write_text(STUDY.format(data=self.data, lr=lr, epochs=epochs))
         self.run = self.runs / "study" / "one" / "seed-0"
 
     def command(self, *more: str) -> list[str]:
@@ -134,7 +135,7 @@ class _Scene:
         kept = history.read_text().splitlines()[: self.saved() + 1] if history.is_file() else []
         code, _ = self.call()
         now = history.read_text().splitlines() if history.is_file() else []
-        return code == 0 and len(now) == EPOCHS + 1 and now[: len(kept)] == kept
+        return code == 0 and len(now) == self.last_epoch + 1 and now[: len(kept)] == kept
 
 
 def _end(process: subprocess.Popen[str]) -> tuple[int | None, str]:
@@ -226,7 +227,7 @@ def worker_killed(folder: Path) -> FaultResult:
 
     scene = _Scene(folder)
     first = scene.disturbed(kill, "--workers", "2")
-    well = scene.epochs() == EPOCHS
+    well = scene.epochs() == scene.last_epoch
     return _result("worker-killed", "data-loading worker killed", (0, "decodes images is gone"),
                    first, "everything: it went on without workers, to the end", well)  # fmt: skip
 
@@ -313,12 +314,12 @@ def _other_checkpoint(
 
 def second_podium(folder: Path) -> FaultResult:
     """The same command again, while the first one runs."""
-    scene = _Scene(folder)
+    scene = _Scene(folder, epochs=4 * EPOCHS)  # it must last while the second one starts
     with scene.started() as process:
         scene.wait_for_epochs(process)
         second = scene.call()
         code, _ = _end(process)
-    well = code == 0 and scene.epochs() == EPOCHS
+    well = code == 0 and scene.epochs() == scene.last_epoch
     return _result("second-podium", "second podium on a study", (0, "is being trained by process"),
                    second, "everything: the first went on to its end", well)  # fmt: skip
 

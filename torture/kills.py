@@ -143,8 +143,20 @@ def finished_study(folder: Path, name: str = "scratch") -> Path:
 
 
 def _warm_up() -> None:
-    """Import what the attempts need. Nothing is computed: a fork could not go on with threads."""
-    for name in ("timm", "podium.study.contender", "podium.study.study", "podium.auditing.run"):
+    """Import what the attempts need. Nothing is computed: a fork could not go on with threads.
+
+    Without PyArrow, nor scikit-learn, which imports it: it starts a thread.
+    """
+    for name in (
+        "timm",
+        "podium.study.contender",
+        "podium.study.study",
+        "podium.auditing.run",
+        "podium.study.explain",
+        "podium.evaluation.inference",
+        "scipy.stats",
+        "matplotlib.axes",
+    ):
         importlib.import_module(name)
 
 

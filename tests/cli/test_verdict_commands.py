@@ -231,6 +231,7 @@ def test_audit_finds_a_leak_and_writes_the_page(
     assert (to / "duplicates.csv").is_file()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_study_audits_before_it_trains(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

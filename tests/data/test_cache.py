@@ -502,6 +502,7 @@ def test_a_run_is_the_same_with_and_without_a_cache(
         assert other.predictions("valid").read_bytes() == streamed.predictions("valid").read_bytes()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_command_tells_of_the_cache(
     pictures: Path,
     tmp_path: Path,

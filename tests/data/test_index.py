@@ -573,6 +573,7 @@ def test_small_classes_are_left_out_where_the_user_says_so(tmp_path: Path) -> No
         build_index(tree(tmp_path / "one", {"a": 9, "b": 3}), min_images=5)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_min_images_is_a_setting_of_a_study(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -248,6 +248,7 @@ def test_portuguese_has_commas_and_accents(tmp_path: Path) -> None:
     assert f"{100 * score.accuracy:.2f}".replace(".", ",") in latex
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_report_with_runs_that_failed_stopped_or_never_began(tmp_path: Path) -> None:
     folder = fake_study(tmp_path / "part", SPORTS[:4], contenders=5, epochs=2)
     spec = folder.read_spec()
@@ -257,7 +258,7 @@ def test_report_with_runs_that_failed_stopped_or_never_began(tmp_path: Path) -> 
     stopped.done.unlink()
     shutil.rmtree(absent.path)
     damaged.predictions("test").write_bytes(b"not parquet")
-    text, page = read(build_report(folder, dpi=40, formats=("png",)))
+    text, page = read(build_report(folder))
     assert "1 of 5 are reported here" in page.text
     assert "loss <nan>" in page.text
     assert "loss <nan>" not in text
@@ -311,12 +312,13 @@ RECIPES = [
 ]  # fmt: skip
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(("recipe", "told", "absent"), RECIPES)
 def test_a_run_tells_how_it_was_fitted(
     recipe: dict[str, Any], told: dict[str, str], absent: tuple[str, ...], tmp_path: Path
 ) -> None:
     folder = fake_study(tmp_path / "s", SPORTS[:3], contenders=1, epochs=2, overrides=recipe)
-    html, _ = read(build_report(folder, dpi=20, formats=("png",)))
+    html, _ = read(build_report(folder))
     facts = dict(re.findall(r"<dt>([^<]*)</dt><dd>([^<]*)</dd>", html))
     facts = {unescape(name): value for name, value in facts.items()}
     assert {name: facts.get(name) for name in told} == told
@@ -340,9 +342,10 @@ def test_absent_records_are_dashes(tmp_path: Path) -> None:
     assert row["parameters"] == row["valid_accuracy"] == ""
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_seeds_give_a_row_each_and_their_mean(tmp_path: Path) -> None:
     folder = fake_study(tmp_path / "seeds", SPORTS[:6], contenders=1, epochs=2, seeds=(0, 3))
-    result = build_report(folder, dpi=40, formats=("png",))
+    result = build_report(folder)
     accuracies = [
         100 * scores(run.read_predictions("test")).accuracy
         for run in folder.runs(folder.read_spec())
@@ -357,11 +360,12 @@ def test_seeds_give_a_row_each_and_their_mean(tmp_path: Path) -> None:
     assert "SimpleResNet, seed 3" in page.text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_equal_accuracies_are_called_shared(tmp_path: Path) -> None:
     folder = fake_study(tmp_path / "tie", SPORTS[:4], contenders=2, epochs=1)
     first, second = folder.runs(folder.read_spec())
     shutil.copy(first.predictions("test"), second.predictions("test"))
-    _, page = read(build_report(folder, dpi=40, formats=("png",)))
+    _, page = read(build_report(folder))
     assert "SimpleResNet and SimpleResNet + AutoAugment share the highest" in page.text
 
 
@@ -396,20 +400,21 @@ def test_new_report_takes_the_place_of_the_old_as_a_whole(tmp_path: Path) -> Non
     assert [p.name for p in folder.path.iterdir() if p.name.startswith(".")] == []
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_report_that_breaks_leaves_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from podium.reporting.page import page
 
     folder = fake_study(tmp_path / "breaks", SPORTS[:3], contenders=1, epochs=1)
-    before = build_report(folder, dpi=40, formats=("png",)).index.read_bytes()
+    before = build_report(folder).index.read_bytes()
 
     def fail(*_: Any) -> str:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(page, "render_page", fail)
     with pytest.raises(KeyboardInterrupt):
-        build_report(folder, dpi=40, formats=("png",))
+        build_report(folder)
     assert (folder.report / "index.html").read_bytes() == before
     assert [p.name for p in folder.path.iterdir() if p.name.startswith(".")] == []
 

@@ -19,6 +19,7 @@ from podium.runs.folder import StudyFolder
 from podium.runs.pictures import read_pictures
 from podium.runs.predictions import Predictions
 from podium.statistics.metrics import per_class, wilson_interval
+from tests.conftest import reports_undrawn
 from tests.fake_study import ODD_NAMES, fake_study
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
         skill=(0.6, 0.7, 0.8),
         explanations=True,
     )
-    with pytest.MonkeyPatch.context() as patch:
+    inside = ("compare", "differences", "curves", "reliability")
+    with pytest.MonkeyPatch.context() as patch, reports_undrawn(but=inside):
         # the figures in the page are drawn; those beside it have their own tests, and take long
         patch.setattr(Press, "save", lambda *_: [])
         made = build_report(folder, dpi=20, formats=("svg",), helpers=0)

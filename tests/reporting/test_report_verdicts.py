@@ -23,6 +23,7 @@ from podium.statistics.classes import told_apart
 from podium.statistics.intervals import Interval
 from podium.statistics.metrics import per_class
 from podium.statistics.verdicts import Standing
+from tests.conftest import reports_undrawn
 from tests.fake_study import fake_study
 
 CLASSES = tuple(f"sport {number}" for number in range(20))
@@ -32,14 +33,16 @@ CLASSES = tuple(f"sport {number}" for number in range(20))
 def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyFolder, ReportResult]:
     """The paper's five contenders with about its accuracies, 400 test images, one seed."""
     folder = fake_study(tmp_path_factory.mktemp("runs") / "five", CLASSES, per_class=20, epochs=2)
-    return folder, build_report(folder, dpi=40, formats=("png",))
+    with reports_undrawn():
+        return folder, build_report(folder)
 
 
 @pytest.fixture(scope="module")
 def seeded(tmp_path_factory: pytest.TempPathFactory) -> ReportResult:
     root = tmp_path_factory.mktemp("runs") / "seeds"
     folder = fake_study(root, CLASSES[:6], per_class=30, epochs=2, contenders=2, seeds=(0, 1, 2))
-    return build_report(folder, dpi=40, formats=("png",), lang="pt")
+    with reports_undrawn():
+        return build_report(folder, lang="pt")
 
 
 def text_of(result: ReportResult) -> str:
@@ -154,6 +157,7 @@ def test_calibration_is_shown_before_and_after(study: tuple[StudyFolder, ReportR
     assert "A perfect model would show" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_accuracy_is_given_without_leaked_images(tmp_path: Path) -> None:
     folder = fake_study(tmp_path / "leaky", CLASSES[:4], per_class=10, epochs=2, contenders=1)
     data = {**folder.read_data(), "test_fingerprint": "t" * 64}
@@ -174,7 +178,7 @@ def test_accuracy_is_given_without_leaked_images(tmp_path: Path) -> None:
         settings={"max_distance": 14, "min_similarity": 0.9, "tiny": 32, "extreme_shape": 4.0},
     )  # fmt: skip
     write_audit(audit, folder.audit)
-    text = text_of(build_report(folder, dpi=40, formats=("png",)))
+    text = text_of(build_report(folder))
     assert "3 of 40 test images have an identical or a nearly identical picture in train" in text
     right = test.predicted == test.labels
     kept = 100 * right[3:].mean()
@@ -185,7 +189,7 @@ def test_accuracy_is_given_without_leaked_images(tmp_path: Path) -> None:
         Audit.from_json({**json.loads(folder.audit.read_text()), "fingerprint": "other"}),
         folder.audit,
     )
-    assert "nearly identical picture" not in text_of(build_report(folder, dpi=40, formats=("png",)))
+    assert "nearly identical picture" not in text_of(build_report(folder))
 
 
 @pytest.mark.parametrize(

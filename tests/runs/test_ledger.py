@@ -86,6 +86,7 @@ def test_the_fingerprint_is_of_content_not_of_place(tmp_path: Path) -> None:
     assert build_index(tmp_path / "b").split_fingerprint("test") != moved.split_fingerprint("test")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_scoring_a_changed_contender_again_is_shown_in_the_report(
     pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

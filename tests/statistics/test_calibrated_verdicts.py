@@ -6,7 +6,6 @@ something where the simulation's own error is smaller; each test says how many s
 
 from __future__ import annotations
 
-import gc
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -39,14 +38,6 @@ SEED_SD = 0.05  # of the skill; at 85 % accuracy 1.0 points of accuracy
 LARGE_SEED_SD = 0.3  # 5.6 points
 # 5 and 95 % as 500 studies may count them: two standard deviations. docs/statistics.md has more
 CHANCE, COVER = 0.07, 0.93
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_garbage() -> Iterator[None]:
-    """Statsmodels collects garbage at every Holm adjustment, which takes longer than the rest."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gc, "collect", lambda generation=2: 0)
-        yield
 
 
 def studies(
@@ -272,7 +263,8 @@ def f1_held(count: int, each: Sequence[int], accuracies: tuple[float, float]) ->
 def test_the_interval_of_the_macro_f1_difference_holds_the_truth_in_95_percent(
     each: list[int],
 ) -> None:
-    assert 0.94 <= f1_held(800, each, (0.87, 0.84)) <= 0.975
+    # 95 %, less two standard deviations of 400 studies; a little more is no fault
+    assert 0.93 <= f1_held(400, each, (0.87, 0.84)) <= 0.98
 
 
 TAIL = [40, 17, 11, 8, 6, 5, 4, 3, 3, 3, 2, 2, 2, 2, 2, *[1] * 15]
@@ -284,7 +276,7 @@ def test_few_images_a_class_or_few_mistakes_do_not_make_macro_f1_sure(
     each: list[int], accuracies: tuple[float, float]
 ) -> None:
     # it was 80 to 88 % with one image a class, and 25 to 90 % near perfection
-    assert f1_held(300, each, accuracies) >= 0.91  # 94 %, less two standard deviations
+    assert f1_held(200, each, accuracies) >= 0.905  # 94 %, less two standard deviations
 
 
 def test_wilsons_interval_holds_the_truth_in_95_percent_on_average() -> None:
@@ -299,7 +291,7 @@ def test_wilsons_interval_holds_the_truth_in_95_percent_on_average() -> None:
     assert min(covered) > 0.92
 
 
-@pytest.mark.parametrize(("n", "count"), [(500, 2500), (2000, 1200)])
+@pytest.mark.parametrize(("n", "count"), [(500, 1250), (2000, 600)])
 def test_a_real_difference_is_found_as_often_as_planned(n: int, count: int) -> None:
     skills = [skill_for(0.874), skill_for(0.846)]
     large = right_answers(np.random.default_rng(0), skills, 2_000_000)[:, 0]
@@ -308,5 +300,5 @@ def test_a_real_difference_is_found_as_often_as_planned(n: int, count: int) -> N
     won = sum(verdicts.pairs[0].winner == "c0" for verdicts in made)
     planned = plan(n, 0.028, given=Assumptions(disagreement=disagreement)).power
     error = math.sqrt(planned * (1 - planned) / count)
-    assert error < 0.0101
-    assert won / count == pytest.approx(planned, abs=0.02)
+    assert error < 0.0143
+    assert won / count == pytest.approx(planned, abs=0.0286)  # two standard deviations

@@ -38,6 +38,9 @@ def write_study(folder: Path, data: Path, **changes: object) -> Path:
     return path
 
 
+pytestmark = pytest.mark.usefixtures("undrawn")  # but for `finished`, whose report is whole
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
     """A study that the command ran to its end; tests that change it take a copy."""
@@ -191,7 +194,7 @@ def test_weights_out_of_reach_fail_one_contender_alone(
         },
     }
     study = write_study(tmp_path, pictures, contenders=contenders)
-    command = ["run", str(study), "--runs", str(tmp_path / "runs"), "--workers", "0"]
+    command = ["run", str(study), "--runs", str(tmp_path / "runs"), "--workers", "0", "--no-audit"]
     assert main(command) == 1
     told = capsys.readouterr()
     assert "resnet18-f37072fd.pth" in told.err
@@ -211,7 +214,7 @@ def test_several_seeds_make_several_runs(pictures: Path, tmp_path: Path) -> None
     study = write_study(
         tmp_path, pictures, contenders={"plain": {"model": "simple_resnet", "epochs": 1}}
     )
-    command = ["run", str(study), "--runs", str(tmp_path / "runs"), "--workers", "0"]
+    command = ["run", str(study), "--runs", str(tmp_path / "runs"), "--workers", "0", "--no-audit"]
     assert main([*command, "--seed", "0", "--seed", "1"]) == 0
     folder = StudyFolder(tmp_path / "runs" / "tiny")
     first, second = folder.runs(folder.read_spec())
@@ -229,9 +232,12 @@ def test_several_seeds_make_several_runs(pictures: Path, tmp_path: Path) -> None
         (["run", "quick", "--precision", "fp8"], "--precision"),
         (["run", "quick", "--devices", "4000"], "--devices"),
         (["run", "quick", "--set", "nonsense"], "KEY=VALUE"),
-        (["train", "resnet19", "--data", "demo", "--epochs", "1"], "Did you mean"),
+        (["train", "resnet19", "--data", "{pictures}", "--epochs", "1"], "Did you mean"),
         (["report", "nowhere"], "no study folder"),
-        (["evaluate", "nowhere", "--data", "demo"], "nowhere does not exist: expected a run's"),
+        (
+            ["evaluate", "nowhere", "--data", "{pictures}"],
+            "nowhere does not exist: expected a run's",
+        ),
         (["augment", "nowhere.jpg"], "nowhere.jpg"),
         (["studies", "nothing"], "there are demo"),
         (["models", "--timm", "nosuchmodel"], "no timm model matches"),
@@ -246,21 +252,17 @@ def test_mistakes_end_with_two_and_a_remedy(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    sports_or_demo: Path,
+    pictures: Path,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    arguments = [word.replace("{pictures}", str(pictures)) for word in arguments]
     if arguments[:2] == ["run", "quick"] and "--data" not in arguments:
-        arguments = [*arguments, "--data", str(sports_or_demo)]
+        arguments = [*arguments, "--data", str(pictures)]
     assert main(arguments) == 2
     told = capsys.readouterr().err
     assert expected.split()[0] in told
     assert expected in " ".join(told.replace("│", " ").split())
     assert "Traceback" not in told
-
-
-@pytest.fixture
-def sports_or_demo(pictures: Path) -> Path:
-    return pictures
 
 
 def test_evaluate_scores_a_run_on_a_folder(
@@ -298,7 +300,7 @@ def test_interrupt_ends_with_130_and_the_next_run_goes_on(
     study = write_study(
         tmp_path, pictures, contenders={"plain": {"model": "simple_resnet", "epochs": 300}}
     )
-    command = ["run", str(study), "--runs", str(tmp_path / "runs"), "--workers", "0"]
+    command = ["run", str(study), "--runs", str(tmp_path / "runs"), "--workers", "0", "--no-audit"]
     process = subprocess.Popen(
         [sys.executable, "-m", "podium", *command], stderr=subprocess.PIPE, text=True
     )
@@ -358,7 +360,7 @@ def test_a_stand_in_stands_in_for_every_seed(
         "epochs": 1,
     }
     study = write_study(tmp_path, pictures, contenders={"helped": helped})
-    command = ["run", str(study), "--runs", str(tmp_path / "runs"), "--workers", "0"]
+    command = ["run", str(study), "--runs", str(tmp_path / "runs"), "--workers", "0", "--no-audit"]
     assert main(command) == 0
     monkeypatch.setattr("podium.models.check_weights", lambda *_, **__: None)
     assert main([*command, "--seed", "0", "--seed", "1"]) == 0

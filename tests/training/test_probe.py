@@ -304,15 +304,18 @@ contenders:
 """
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_seeds_share_the_features(
-    sports10: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("PODIUM_CACHE", str(tmp_path / "cache"))
     study = tmp_path / "study.yaml"
-    study.write_text(STUDY.format(data=sports10))
+    study.write_text(STUDY.format(data=pictures))
     command = ["run", str(study), "--runs", str(tmp_path / "runs"), "--workers", "0"]
     assert main([*command, "--no-audit"]) == 0
     said = "".join(capsys.readouterr())
-    assert said.count("features of 650 images") == 2
+    assert said.count("features of 99 images") == 2
     assert said.count("from the cache") == 1
     done = [
         json.loads((tmp_path / f"runs/transfer/linear/seed-{seed}/done.json").read_text())

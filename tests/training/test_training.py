@@ -152,12 +152,19 @@ def test_another_seed_is_another_run(straight: Job, index: DataIndex, tmp_path: 
     assert weights(other) != weights(straight)
 
 
-def test_two_processes_train_on_every_image_once(
-    straight: Job, index: DataIndex, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def shared(index: DataIndex, tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, list[Event]]:
+    """The same run by two processes, and what it told."""
     events: list[Event] = []
-    both = job(tmp_path / "run", index, devices=2)
+    both = job(tmp_path_factory.mktemp("shared"), index, devices=2)
     fit(both, events.append)
+    return both, events
+
+
+def test_two_processes_train_on_every_image_once(
+    shared: tuple[Job, list[Event]], index: DataIndex
+) -> None:
+    both, events = shared
     rows = both.folder.read_history()
     assert len(rows) == 2
     # the same number of steps as one process: the batch is shared, not doubled
@@ -170,9 +177,9 @@ def test_two_processes_train_on_every_image_once(
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]
 
 
-def test_two_processes_resume_bit_for_bit(index: DataIndex, tmp_path: Path) -> None:
-    whole = job(tmp_path / "whole", index, devices=2)
-    fit(whole, silent)
+def test_two_processes_resume_bit_for_bit(
+    shared: tuple[Job, list[Event]], index: DataIndex, tmp_path: Path
+) -> None:
     part = job(tmp_path / "part", index, devices=2, epochs=1)
     fit(part, silent)
     rest = job(tmp_path / "part", index, devices=2)
@@ -180,7 +187,7 @@ def test_two_processes_resume_bit_for_bit(index: DataIndex, tmp_path: Path) -> N
     state["recipe"]["epochs"] = 2  # as if the run had been killed between its epochs
     torch.save(state, rest.folder.last)
     fit(rest, silent)
-    assert weights(rest) == weights(whole)
+    assert weights(rest) == weights(shared[0])
 
 
 def test_a_frozen_backbone_stays_as_it_was(index: DataIndex, tmp_path: Path) -> None:

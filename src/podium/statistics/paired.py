@@ -158,11 +158,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
     Returns:
         Adjusted p, in the same order, 0..1.
     """
-    from statsmodels.stats.multitest import multipletests
-
-    if not p_values:
-        return []
-    return [float(p) for p in multipletests(list(p_values), method="holm")[1]]
+    # by hand: statsmodels collects all garbage at every call, which takes far longer
+    p = np.asarray(p_values, np.float64)
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(np.arange(len(p), 0, -1) * p[order]))
+    return [float(one) for one in adjusted]
 
 
 @dataclass(frozen=True)
