@@ -85,11 +85,11 @@ timed(Study, "_preflight", "imports of torch and others, weights check")
 one = Study._one
 def first(self, *given):
     start = time.time()
-    import podium.study.contender, podium.training.loop
+    import podium.study.contender, podium.training.fit
     parts.append(("imports of the training", time.time() - start))
     timed(podium.study.contender, "build_model", "model for the check of bf16")
     timed(podium.study.contender, "choose_precision", "check of bf16")
-    timed(podium.training.loop.Trainer, "__init__", "model, optimizer, loaders")
+    timed(podium.training.fit, "prepare", "model, optimizer, loaders")
     return one(self, *given)
 Study._one = first
 show, at = podium.cli.progress.StudyProgress.notify, {}

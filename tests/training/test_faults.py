@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-import podium.training.loop
+import podium.training.state
 from podium.config.settings import Machine
 from podium.data.index import DataIndex, build_index
 from podium.errors import ConfigError, StorageError, TrainingError, UnreadableImageError
@@ -209,7 +209,7 @@ def test_a_step_to_infinity_is_not_saved(
 
     made = often(job(tmp_path / "run", index))
     with monkeypatch.context() as patch:
-        patch.setattr(podium.training.loop, "make_optimizer", wild)
+        patch.setattr(podium.training.state, "make_optimizer", wild)
         with pytest.raises(TrainingError, match=r"largest weights .* epoch 1, step 3, learning"):
             fit(made, silent)
     assert read_checkpoint(made.folder.last)["epoch_under_way"][0] == 2
@@ -232,7 +232,7 @@ def test_a_full_disk_ends_the_training_and_keeps_the_state(
         real(path, write)
 
     with monkeypatch.context() as patch:
-        patch.setattr(podium.training.loop, "atomic_write", full)
+        patch.setattr(podium.training.state, "atomic_write", full)
         with pytest.raises(StorageError, match="Free some space"):
             fit(made, silent)
     assert len(read_checkpoint(made.folder.last)["rows"]) == 1

@@ -267,7 +267,7 @@ def test_a_training_takes_pytorchs_weighted_steps(
         found = build_model(*given, **options)
         return replace(found, module=_Linear(3), classifier="fc")
 
-    monkeypatch.setattr("podium.training.loop.build_model", build)
+    monkeypatch.setattr("podium.training.state.build_model", build)
     done = job(tmp_path / "run", unequal, class_weights=kind)
     fit(done, silent)
 

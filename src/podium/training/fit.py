@@ -24,7 +24,8 @@ from podium.runtime.spawn import runs_again
 from podium.runtime.threads import let_waiting_threads_sleep
 from podium.training.faults import despite_lost_workers
 from podium.training.job import Job as Job
-from podium.training.loop import Trainer
+from podium.training.loop import train
+from podium.training.state import prepare
 
 # Fabric announces what the progress display has told already. Here, not in `fit`: the processes
 # that it starts speak before they call anything of ours.
@@ -78,7 +79,7 @@ def _fit(job: Job, notify: Notify, stop: StopRequest | None) -> None:
     if device.count == 1:
         fabric.launch()
         with recycled_memory():
-            Trainer(fabric, job, notify, stop).run()
+            train(prepare(fabric, job, notify, stop))
     else:
         let_waiting_threads_sleep()  # the processes that are started now
         with relay(notify, stop, device.count) as (pipes, stopping):
@@ -94,7 +95,7 @@ def _in_process(fabric: Fabric, job: Job, pipes: Sequence[Any], stopping: StopRe
         for module, folder in job.allowed.items():
             allow(module, folder)
         with recycled_memory():
-            Trainer(fabric, job, notify, stopping).run()
+            train(prepare(fabric, job, notify, stopping))
     except (PodiumError, KeyboardInterrupt, RuntimeError, MemoryError) as error:
         # The launcher passes on the text of an error alone, and after an interrupt it would wait
         # for a result for ever.
