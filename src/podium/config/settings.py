@@ -21,7 +21,9 @@ from pydantic import (
     FiniteFloat,
     JsonValue,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
     WithJsonSchema,
+    WrapValidator,
     field_serializer,
     field_validator,
     model_validator,
@@ -281,9 +283,18 @@ class RunSpec(_Strict):
         return said
 
 
-def _source(name: str, info: ValidationInfo) -> str:
-    """A stored study is read where its source is not installed, too: for its report."""
-    return name if (info.context or {}).get("stored") else SOURCES.check(name)
+def _unless_stored(name: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    """A stored study is read where what it names is not installed, too: for its report."""
+    stored = (info.context or {}).get("stored") and isinstance(name, str)
+    return name if stored else check(name)
+
+
+SourceName = Annotated[
+    str,
+    AfterValidator(SOURCES.check),
+    WrapValidator(_unless_stored),
+    WithJsonSchema(SOURCES.schema()),
+]
 
 
 class DataSpec(_Strict):
@@ -292,7 +303,7 @@ class DataSpec(_Strict):
     path: str
     """A folder, or a name of ours: `sports100`, `demo`. Another source than `folder` is made with
     it, whatever it stands for there."""
-    source: Annotated[str, AfterValidator(_source), WithJsonSchema(SOURCES.schema())] = "folder"
+    source: SourceName = "folder"
     """What lists and reads the images: `folder`, the name of a registered or installed source, or
     `module:name` of a file of yours."""
     options: dict[str, JsonValue] = Field(default_factory=dict)
