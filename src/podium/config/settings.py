@@ -37,17 +37,30 @@ from podium.config.registry import (
     MODELS,
     SOURCES,
     TRACKERS,
+    Registry,
 )
 
-AugmentationName = Annotated[
-    str, AfterValidator(AUGMENTATIONS.check), WithJsonSchema(AUGMENTATIONS.schema())
-]
-LossName = Annotated[str, AfterValidator(LOSSES.check), WithJsonSchema(LOSSES.schema())]
-MetricName = Annotated[str, AfterValidator(METRICS.check), WithJsonSchema(METRICS.schema())]
+
+def _unless_stored(name: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    """A stored study is read where what it names is not installed, too: for its report."""
+    stored = (info.context or {}).get("stored") and isinstance(name, str)
+    return name if stored else check(name)
+
+
+def _names(registry: Registry[Any]) -> tuple[Any, ...]:
+    """What a setting that takes a registry's names is annotated with."""
+    check, schema = AfterValidator(registry.check), WithJsonSchema(registry.schema())
+    return check, WrapValidator(_unless_stored), schema
+
+
+AugmentationName = Annotated[str, *_names(AUGMENTATIONS)]
+ExecutorName = Annotated[str, *_names(EXECUTORS)]
+LossName = Annotated[str, *_names(LOSSES)]
+MetricName = Annotated[str, *_names(METRICS)]
+ModelName = Annotated[str, *_names(MODELS)]
+SourceName = Annotated[str, *_names(SOURCES)]
+TrackerName = Annotated[str, *_names(TRACKERS)]
 Pooling = Literal["own", "stages"]
-ModelName = Annotated[str, AfterValidator(MODELS.check), WithJsonSchema(MODELS.schema())]
-ExecutorName = Annotated[str, AfterValidator(EXECUTORS.check), WithJsonSchema(EXECUTORS.schema())]
-TrackerName = Annotated[str, AfterValidator(TRACKERS.check), WithJsonSchema(TRACKERS.schema())]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -250,7 +263,7 @@ class RunSpec(_Strict):
             stored: what `model_dump(mode="json")` gave, perhaps in an earlier version.
         """
         # through the class, so that a setting that was added with a default is no difference
-        old = RunSpec.model_validate(stored).model_dump(mode="json")
+        old = RunSpec.model_validate(stored, context={"stored": True}).model_dump(mode="json")
         new = self.model_dump(mode="json")
         return [
             f"{key}: {old[key]} -> {new[key]}"
@@ -281,20 +294,6 @@ class RunSpec(_Strict):
                 f"of {self.epochs}"
             )
         return said
-
-
-def _unless_stored(name: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
-    """A stored study is read where what it names is not installed, too: for its report."""
-    stored = (info.context or {}).get("stored") and isinstance(name, str)
-    return name if stored else check(name)
-
-
-SourceName = Annotated[
-    str,
-    AfterValidator(SOURCES.check),
-    WrapValidator(_unless_stored),
-    WithJsonSchema(SOURCES.schema()),
-]
 
 
 class DataSpec(_Strict):
