@@ -149,3 +149,41 @@ def test_the_digest_of_a_package_covers_relative_imports(tmp_path: Path) -> None
     assert source_digest(teal()) == first
     (package / "mixing.py").write_text("mix = 2\n")
     assert source_digest(teal) != first
+
+
+SCRIPT = """
+WIDTH = 4
+
+class Net:
+    def size(self):
+        return WIDTH
+
+def build(classes):
+    return Net().size() + classes
+"""
+
+
+def test_the_digest_of_a_session_follows_what_a_function_uses_there() -> None:
+    """As in an interpreter, which keeps no text; `__main__` of these tests is another program."""
+
+    def digest(text: str) -> str:
+        names: dict[str, Any] = {"__name__": "__main__"}
+        exec(compile(text, "<typed>", "exec"), names)
+        return source_digest(names["build"])
+
+    first = digest(SCRIPT)
+    assert digest(SCRIPT + "\nunused = 1\n") == first
+    assert digest(SCRIPT.replace("WIDTH = 4", "WIDTH = 5")) != first
+    assert digest(SCRIPT.replace("+ classes", "- classes")) != first
+    assert digest(SCRIPT.replace("return WIDTH", "return -WIDTH")) != first
+
+
+def test_a_module_that_registered_something_is_known_to_other_processes(
+    colours: Registry[Any], tmp_path: Path
+) -> None:
+    (tmp_path / "paints.py").write_text("def teal(): ...\n")
+    sys.path.insert(0, str(tmp_path))
+    from paints import teal  # type: ignore[import-not-found]
+
+    colours.register("teal", 1, teal)
+    assert allowed()["paints"] == str(tmp_path)

@@ -21,7 +21,9 @@ from pydantic import (
     FiniteFloat,
     JsonValue,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
     WithJsonSchema,
+    WrapValidator,
     field_serializer,
     field_validator,
     model_validator,
@@ -35,17 +37,30 @@ from podium.config.registry import (
     MODELS,
     SOURCES,
     TRACKERS,
+    Registry,
 )
 
-AugmentationName = Annotated[
-    str, AfterValidator(AUGMENTATIONS.check), WithJsonSchema(AUGMENTATIONS.schema())
-]
-LossName = Annotated[str, AfterValidator(LOSSES.check), WithJsonSchema(LOSSES.schema())]
-MetricName = Annotated[str, AfterValidator(METRICS.check), WithJsonSchema(METRICS.schema())]
+
+def _unless_stored(name: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    """A stored study is read where what it names is not installed, too: for its report."""
+    stored = (info.context or {}).get("stored") and isinstance(name, str)
+    return name if stored else check(name)
+
+
+def _names(registry: Registry[Any]) -> tuple[Any, ...]:
+    """What a setting that takes a registry's names is annotated with."""
+    check, schema = AfterValidator(registry.check), WithJsonSchema(registry.schema())
+    return check, WrapValidator(_unless_stored), schema
+
+
+AugmentationName = Annotated[str, *_names(AUGMENTATIONS)]
+ExecutorName = Annotated[str, *_names(EXECUTORS)]
+LossName = Annotated[str, *_names(LOSSES)]
+MetricName = Annotated[str, *_names(METRICS)]
+ModelName = Annotated[str, *_names(MODELS)]
+SourceName = Annotated[str, *_names(SOURCES)]
+TrackerName = Annotated[str, *_names(TRACKERS)]
 Pooling = Literal["own", "stages"]
-ModelName = Annotated[str, AfterValidator(MODELS.check), WithJsonSchema(MODELS.schema())]
-ExecutorName = Annotated[str, AfterValidator(EXECUTORS.check), WithJsonSchema(EXECUTORS.schema())]
-TrackerName = Annotated[str, AfterValidator(TRACKERS.check), WithJsonSchema(TRACKERS.schema())]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -248,7 +263,7 @@ class RunSpec(_Strict):
             stored: what `model_dump(mode="json")` gave, perhaps in an earlier version.
         """
         # through the class, so that a setting that was added with a default is no difference
-        old = RunSpec.model_validate(stored).model_dump(mode="json")
+        old = RunSpec.model_validate(stored, context={"stored": True}).model_dump(mode="json")
         new = self.model_dump(mode="json")
         return [
             f"{key}: {old[key]} -> {new[key]}"
@@ -281,18 +296,13 @@ class RunSpec(_Strict):
         return said
 
 
-def _source(name: str, info: ValidationInfo) -> str:
-    """A stored study is read where its source is not installed, too: for its report."""
-    return name if (info.context or {}).get("stored") else SOURCES.check(name)
-
-
 class DataSpec(_Strict):
     """Where the images are, and how a folder without splits is split."""
 
     path: str
     """A folder, or a name of ours: `sports100`, `demo`. Another source than `folder` is made with
     it, whatever it stands for there."""
-    source: Annotated[str, AfterValidator(_source), WithJsonSchema(SOURCES.schema())] = "folder"
+    source: SourceName = "folder"
     """What lists and reads the images: `folder`, the name of a registered or installed source, or
     `module:name` of a file of yours."""
     options: dict[str, JsonValue] = Field(default_factory=dict)

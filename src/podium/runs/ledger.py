@@ -181,7 +181,9 @@ def rescorings(scorings: Sequence[Scoring], study: str) -> list[Rescoring]:
 
 def _changes(before: Scoring, now: Scoring) -> tuple[str, ...]:
     try:
-        return tuple(RunSpec.model_validate(now.recipe).changes_from(before.recipe))
+        return tuple(
+            RunSpec.model_validate(now.recipe, context={"stored": True}).changes_from(before.recipe)
+        )
     except ValueError:  # settings of another version
         keys = sorted({*before.recipe, *now.recipe})
         return tuple(

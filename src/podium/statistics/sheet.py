@@ -10,13 +10,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from podium.config.settings import RunSpec, StudySpec
+from podium.config.settings import RunSpec
 from podium.errors import DataError, RunFolderError
-from podium.runs.find import find_runs
-from podium.runs.folder import RunFolder
 from podium.runs.predictions import Predictions, SplitName
-from podium.statistics.columns import OWN_COLUMNS, answers_in, filled_columns
-from podium.statistics.scoring import ACCURACY, Metric, noted
+from podium.statistics.scoring import ACCURACY, Metric
+from podium.statistics.sources import Column, column_of, from_csv, from_folder
 from podium.statistics.vocabulary import same_classes, same_paths, some
 
 Indices = npt.NDArray[np.int64]
@@ -57,28 +55,6 @@ class Sheet:
         return len(self.paths)
 
 
-@dataclass(frozen=True, eq=False)
-class _Column:
-    """One model's answers, before they are put in the order of the others."""
-
-    home: Path  # the study's folder or the CSV: names are one contender's within it
-    name: str
-    label: str
-    seed: int
-    source: str
-    paths: tuple[str, ...]
-    labels: tuple[str, ...]
-    predicted: tuple[str, ...]
-    class_names: tuple[str, ...] = ()
-    """All that the model knows, in its order; of a CSV that is not told."""
-    recipe: RunSpec | None = None
-    valid_merit: float | None = None
-    groups: tuple[str, ...] | None = None
-    notices: tuple[str, ...] = ()
-    metric: Metric = ACCURACY
-    logits: Logits | None = None
-
-
 def read_sheet(
     sources: Iterable[str | Path], *, split: SplitName = "test", shared: bool = False
 ) -> Sheet:
@@ -97,10 +73,10 @@ def read_sheet(
         RunFolderError: a folder holds no finished run.
         DataError: a CSV is not as described, or the images or labels do not agree.
     """
-    columns: list[_Column] = []
+    columns: list[Column] = []
     for source in sources:
         path = Path(source)
-        columns += _from_csv(path) if path.is_file() else _from_folder(path, split)
+        columns += from_csv(path) if path.is_file() else from_folder(path, split)
     if not columns:
         raise RunFolderError("Expected one run or CSV file or more, got none.")
     return _align(columns, shared)
@@ -121,7 +97,7 @@ def sheet_of(
     """
     return _align(
         [
-            _column(
+            column_of(
                 Path(),
                 name,
                 label,
@@ -139,85 +115,7 @@ def sheet_of(
     )
 
 
-def _column(
-    home: Path,
-    name: str,
-    label: str,
-    seed: int,
-    source: str,
-    predictions: Predictions,
-    recipe: RunSpec | None = None,
-    valid: float | None = None,
-    metric: Metric = ACCURACY,
-) -> _Column:
-    names = np.asarray(predictions.class_names, dtype=object)
-    labels, predicted = names[predictions.labels], names[predictions.predicted]
-    answers = predictions.paths, tuple(labels), tuple(predicted), predictions.class_names
-    logits = None if metric.is_accuracy else predictions.logits
-    column = _Column(home, name, label, seed, source, *answers, recipe, valid)
-    return replace(column, metric=metric, logits=logits)
-
-
-def _from_folder(path: Path, split: SplitName) -> list[_Column]:
-    if not path.is_dir():
-        raise RunFolderError(
-            f"{path} is neither a folder nor a file. Give finished runs (runs/sports100, "
-            "runs/sports100/simple_resnet/seed-0) or a CSV of predictions."
-        )
-    found = find_runs(path)
-    done = [run for run in found.runs if run.is_done()]
-    if not done:
-        raise RunFolderError(
-            f"{path} holds no finished run. Expected a study's, a contender's or a run's folder, "
-            "such as runs/sports100/simple_resnet/seed-0, with a done.json."
-        )
-    return [_from_run(run, split, found.spec) for run in done]
-
-
-def _from_run(run: RunFolder, split: SplitName, spec: StudySpec | None) -> _Column:
-    recipe = spec.contenders[run.contender] if spec is not None else _stored_recipe(run)
-    label = (recipe.label if recipe else None) or run.contender
-    done = run.read_done()
-    if done.get("stood_in_for") and recipe is not None:
-        recipe = recipe.model_copy(update={"model": str(done["model"])})
-        label = f"{label} [{done['model']}]"  # the label alone would name another model
-    predictions = run.read_predictions(split)
-    known, where = noted(done), (run.study.path, run.contender, label, run.seed)
-    by = known.valid_merit, known.metric
-    return _column(*where, str(run.path), predictions, recipe, *by)
-
-
-def _stored_recipe(run: RunFolder) -> RunSpec | None:
-    """The recipe that a run keeps; predictions can be compared without it."""
-    try:
-        return RunSpec.model_validate(run.read_config()["recipe"])
-    except (RunFolderError, ValueError):
-        return None
-
-
-def _from_csv(path: Path) -> list[_Column]:
-    cells = filled_columns(path)
-    lower = {name.lower(): column for name, column in cells.items()}
-    paths, labels = lower["path"], lower["label"]
-    if len(set(paths)) != len(paths):
-        twice = next(one for one in paths if paths.count(one) > 1)
-        raise DataError(f"{path} names {twice!r} more than once; expected a row an image.")
-    models = {name: column for name, column in cells.items() if name.lower() not in OWN_COLUMNS}
-    try:
-        answers, told = answers_in(models, labels, path.stem)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
-    groups, notices = lower.get("group"), tuple(f"{path}: {one}" for one in told)
-    found = []
-    for name, predicted in answers.items():
-        stem, at, seed = name.rpartition("@")
-        own, number = (stem, int(seed)) if at and seed.isdecimal() and stem else (name, 0)
-        column = _Column(path.resolve(), own, own, number, str(path), paths, labels, predicted)
-        found.append(replace(column, groups=groups, notices=notices))
-    return found
-
-
-def _in_one_vocabulary(columns: Sequence[_Column]) -> tuple[list[_Column], list[str]]:
+def _in_one_vocabulary(columns: Sequence[Column]) -> tuple[list[Column], list[str]]:
     """The same columns, with classes and paths spelled as in the first; and what to tell of it."""
     first = columns[0]
     known: set[str] = set()
@@ -250,7 +148,7 @@ def _in_one_vocabulary(columns: Sequence[_Column]) -> tuple[list[_Column], list[
     return made, list(dict.fromkeys(filter(None, told)))
 
 
-def _align(columns: Sequence[_Column], shared: bool) -> Sheet:
+def _align(columns: Sequence[Column], shared: bool) -> Sheet:
     """Put all columns on the images of the first, in one order."""
     columns, notices = _in_one_vocabulary(columns)
     first = columns[0]
@@ -273,7 +171,7 @@ def _align(columns: Sequence[_Column], shared: bool) -> Sheet:
     number = {name: at for at, name in enumerate(names)}
     metric, told = _metric_of(columns, names)
     notices += told
-    members: dict[tuple[Path, str], list[_Column]] = {}
+    members: dict[tuple[Path, str], list[Column]] = {}
     answers: dict[int, Indices] = {}
     logits: dict[int, Logits] = {}
     for column in columns:
@@ -299,7 +197,7 @@ def _align(columns: Sequence[_Column], shared: bool) -> Sheet:
     return Sheet(names, paths, labels, tuple(contenders), tuple(notices), groups, metric)
 
 
-def _metric_of(columns: Sequence[_Column], names: tuple[str, ...]) -> tuple[Metric, list[str]]:
+def _metric_of(columns: Sequence[Column], names: tuple[str, ...]) -> tuple[Metric, list[str]]:
     """What all runs were trained to be good in, and what to tell where that is not the same."""
     titles = list(dict.fromkeys(one.metric.title for one in columns))
     metric = columns[0].metric
@@ -313,7 +211,7 @@ def _metric_of(columns: Sequence[_Column], names: tuple[str, ...]) -> tuple[Metr
 
 
 def _contenders(
-    members: Mapping[tuple[Path, str], Sequence[_Column]],
+    members: Mapping[tuple[Path, str], Sequence[Column]],
     answers: Mapping[int, Indices],
     logits: Mapping[int, Logits],
 ) -> list[Answers]:
@@ -341,7 +239,7 @@ def _contenders(
     return found
 
 
-def _groups(columns: Sequence[_Column], paths: tuple[str, ...]) -> Indices | None:
+def _groups(columns: Sequence[Column], paths: tuple[str, ...]) -> Indices | None:
     """Number of each image's group; None where no source names any, or each image has its own."""
     named = [(one, dict(zip(one.paths, one.groups, strict=True))) for one in columns if one.groups]
     if not named:
@@ -358,7 +256,7 @@ def _groups(columns: Sequence[_Column], paths: tuple[str, ...]) -> Indices | Non
     return None if len(names) == len(paths) else numbers.astype(np.int64)
 
 
-def _other_images(first: _Column, odd: _Column, common: int) -> str:
+def _other_images(first: Column, odd: Column, common: int) -> str:
     """That two contenders answered different images, with a path of each."""
     alone = [
         f"{some([path for path in one.paths if path not in known], 1)} in {one.source}"

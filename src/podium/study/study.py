@@ -163,7 +163,8 @@ class Study:
         """
         from podium.reporting import build_report
 
-        with self._lock(silent, None)():
+        here = options.get("out") is None  # where another process may write it, too
+        with self._lock(silent, None)() if here else contextlib.nullcontext():
             return build_report(self.folder, lang=lang, **options).index
 
     def _is_done(self, cell: Cell) -> bool:
@@ -183,7 +184,8 @@ class Study:
                 raise KeyboardInterrupt
             if not told:
                 told.append(owner)
-                notify(Message(f"waits for {owner}, which prepares {self.folder.path}"))
+                doing = f"prepares {self.folder.path} or writes its report"
+                notify(Message(f"waits for {owner}, which {doing}"))
 
         return lambda: sole_owner(self.folder.path, wait)
 

@@ -120,7 +120,7 @@ def _study_of(run: RunFolder) -> StudyResults | None:
 
 def _recipe(run: RunFolder) -> RunSpec:
     try:
-        return RunSpec.model_validate(run.read_config()["recipe"])
+        return RunSpec.model_validate(run.read_config()["recipe"], context={"stored": True})
     except ValueError as error:  # settings of another version
         raise RunFolderError(
             f"{run.config} is no recipe that this Podium knows ({str(error).splitlines()[0]}). "

@@ -1,0 +1,143 @@
+"""One model's predictions as a column, from a run's folder or from a CSV of any tool."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from podium.config.settings import RunSpec, StudySpec
+from podium.errors import DataError, RunFolderError
+from podium.runs.find import find_runs
+from podium.runs.folder import RunFolder
+from podium.runs.predictions import Predictions, SplitName
+from podium.statistics.columns import OWN_COLUMNS, answers_in, filled_columns
+from podium.statistics.scoring import ACCURACY, Metric, noted
+
+Indices = npt.NDArray[np.int64]
+Logits = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One model's answers, before they are put in the order of the others."""
+
+    home: Path  # the study's folder or the CSV: names are one contender's within it
+    name: str
+    label: str
+    seed: int
+    source: str
+    paths: tuple[str, ...]
+    labels: tuple[str, ...]
+    predicted: tuple[str, ...]
+    class_names: tuple[str, ...] = ()
+    """All that the model knows, in its order; of a CSV that is not told."""
+    recipe: RunSpec | None = None
+    valid_merit: float | None = None
+    groups: tuple[str, ...] | None = None
+    notices: tuple[str, ...] = ()
+    metric: Metric = ACCURACY
+    logits: Logits | None = None
+
+
+def column_of(
+    home: Path,
+    name: str,
+    label: str,
+    seed: int,
+    source: str,
+    predictions: Predictions,
+    recipe: RunSpec | None = None,
+    valid: float | None = None,
+    metric: Metric = ACCURACY,
+) -> Column:
+    """The predictions of one trained model as a column.
+
+    Args:
+        home: the study's folder.
+        name: the contender's.
+        label: what the contender is called in print.
+        seed: of the training.
+        source: what to call it in a message.
+        predictions: of the model.
+        recipe: that it was trained by, where it is known.
+        valid: its merit on the validation images, where it is known.
+        metric: what its epoch was chosen by.
+    """
+    names = np.asarray(predictions.class_names, dtype=object)
+    labels, predicted = names[predictions.labels], names[predictions.predicted]
+    answers = predictions.paths, tuple(labels), tuple(predicted), predictions.class_names
+    logits = None if metric.is_accuracy else predictions.logits
+    column = Column(home, name, label, seed, source, *answers, recipe, valid)
+    return replace(column, metric=metric, logits=logits)
+
+
+def from_folder(path: Path, split: SplitName) -> list[Column]:
+    """The finished runs of a study's, a contender's or a run's folder.
+
+    Raises:
+        RunFolderError: there is none.
+    """
+    if not path.is_dir():
+        raise RunFolderError(
+            f"{path} is neither a folder nor a file. Give finished runs (runs/sports100, "
+            "runs/sports100/simple_resnet/seed-0) or a CSV of predictions."
+        )
+    found = find_runs(path)
+    done = [run for run in found.runs if run.is_done()]
+    if not done:
+        raise RunFolderError(
+            f"{path} holds no finished run. Expected a study's, a contender's or a run's folder, "
+            "such as runs/sports100/simple_resnet/seed-0, with a done.json."
+        )
+    return [_from_run(run, split, found.spec) for run in done]
+
+
+def _from_run(run: RunFolder, split: SplitName, spec: StudySpec | None) -> Column:
+    recipe = spec.contenders[run.contender] if spec is not None else _stored_recipe(run)
+    label = (recipe.label if recipe else None) or run.contender
+    done = run.read_done()
+    if done.get("stood_in_for") and recipe is not None:
+        recipe = recipe.model_copy(update={"model": str(done["model"])})
+        label = f"{label} [{done['model']}]"  # the label alone would name another model
+    predictions = run.read_predictions(split)
+    known, where = noted(done), (run.study.path, run.contender, label, run.seed)
+    by = known.valid_merit, known.metric
+    return column_of(*where, str(run.path), predictions, recipe, *by)
+
+
+def _stored_recipe(run: RunFolder) -> RunSpec | None:
+    """The recipe that a run keeps; predictions can be compared without it."""
+    try:
+        return RunSpec.model_validate(run.read_config()["recipe"], context={"stored": True})
+    except (RunFolderError, ValueError):
+        return None
+
+
+def from_csv(path: Path) -> list[Column]:
+    """The models of a CSV file of predictions.
+
+    Raises:
+        DataError: it is not as described in `read_sheet`.
+    """
+    cells = filled_columns(path)
+    lower = {name.lower(): column for name, column in cells.items()}
+    paths, labels = lower["path"], lower["label"]
+    if len(set(paths)) != len(paths):
+        twice = next(one for one in paths if paths.count(one) > 1)
+        raise DataError(f"{path} names {twice!r} more than once; expected a row an image.")
+    models = {name: column for name, column in cells.items() if name.lower() not in OWN_COLUMNS}
+    try:
+        answers, told = answers_in(models, labels, path.stem)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    groups, notices = lower.get("group"), tuple(f"{path}: {one}" for one in told)
+    found = []
+    for name, predicted in answers.items():
+        stem, at, seed = name.rpartition("@")
+        own, number = (stem, int(seed)) if at and seed.isdecimal() and stem else (name, 0)
+        column = Column(path.resolve(), own, own, number, str(path), paths, labels, predicted)
+        found.append(replace(column, groups=groups, notices=notices))
+    return found
