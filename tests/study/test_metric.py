@@ -18,7 +18,7 @@ from podium.cli.app import main
 from podium.config import registry
 from podium.config.registry import METRICS, allow, allowed
 from podium.deploy.find.choose import choose_run
-from podium.runs.folder import HISTORY_COLUMNS, RunFolder, StudyFolder
+from podium.runs.folder import HISTORY_COLUMNS, StudyFolder
 from podium.runtime.files import write_json
 from podium.statistics.scoring import find_metric
 from podium.training.validation import in_order_of_images
@@ -248,14 +248,12 @@ def test_rows_of_three_processes_come_in_the_order_of_the_images() -> None:
     assert torch.equal(in_order_of_images(made, every[1::3], 7), every)
 
 
-def test_a_linear_probe_notes_the_metric_too(
-    tmp_path: Path, few: Path, small_run: RunFolder
-) -> None:
+def test_a_linear_probe_notes_the_metric_too(tmp_path: Path, few: Path) -> None:
     run = podium.train(
-        few, runs=tmp_path, metric="log_loss", epochs=2, image_size=32, lr=1e-4,
-        weights=small_run.best, linear_probe=True, machine={"workers": 0, "precision": "fp32"},
+        few, "efficientnet_lite0", runs=tmp_path, metric="log_loss", epochs=2, image_size=48,
+        pretrained=True, linear_probe=True, machine={"workers": 0, "precision": "fp32"},
     )  # fmt: skip
     rows = run.read_history()
     assert [row["valid_log_loss"] for row in rows] == pytest.approx(
-        [row["valid_loss"] for row in rows], abs=1e-5
+        [row["valid_loss"] for row in rows], abs=1e-4
     )
