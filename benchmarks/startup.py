@@ -63,6 +63,7 @@ sys.exit(main(["report", *sys.argv[1:]]))
 # is timed is wrapped by name; what is not there in this version is left out.
 FIRST_STEP = """
 import json, os, sys, time
+import podium
 began, parts = float(sys.argv.pop(1)), []
 def timed(holder, name, part):
     inner = getattr(holder, name, None)
@@ -77,12 +78,11 @@ def timed(holder, name, part):
     setattr(holder, name, outer)
 import podium.cli.app, podium.cli.progress, podium.study.study
 parts.append(("interpreter, command, study", time.time() - began))
-from podium.study.study import Study
-timed(podium.study.study, "build_index", "index of the images")
-timed(Study, "_audit", "audit, from the cache or made")
-timed(Study, "_store_thumbnails", "thumbnails")
-timed(Study, "_preflight", "imports of torch and others, weights check")
-one = Study._one
+from podium.study.work import Work
+timed(podium.study.study, "find_images", "index of the images")
+timed(podium.study.study, "audit_study", "audit, from the cache or made")
+timed(podium.study.study, "preflight", "imports of torch and others, weights check")
+one = Work._train
 def first(self, *given):
     start = time.time()
     import podium.study.contender, podium.training.fit
@@ -91,7 +91,7 @@ def first(self, *given):
     timed(podium.study.contender, "choose_precision", "check of bf16")
     timed(podium.training.fit, "prepare", "model, optimizer, loaders")
     return one(self, *given)
-Study._one = first
+Work._train = first
 show, at = podium.cli.progress.StudyProgress.notify, {}
 def notify(self, event):
     at.setdefault(type(event).__name__, time.time())
