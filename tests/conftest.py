@@ -147,7 +147,7 @@ def reports_undrawn(but: Collection[str] = ()) -> Iterator[None]:
     from podium.reporting.figures import tasks as figures
 
     def undrawn(tasks: Callable[..., Mapping[str, Any]], *given: Any) -> dict[str, Any]:
-        left_out = partial(figures.Drawn, [])
+        left_out = partial(figures.FigureResult, [])
         return {name: task if name in but else left_out for name, task in tasks(*given).items()}
 
     with pytest.MonkeyPatch.context() as patch:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from podium.data.index import DataIndex
     from podium.data.source import Source
     from podium.statistics.power import Plan
-    from podium.statistics.sheet import Sheet
+    from podium.statistics.table import PredictionTable
     from podium.statistics.verdicts import Verdicts
 
 
@@ -257,17 +257,17 @@ def compare(
 
 def compare_sheet(
     sources: Iterable[str | Path], *, split: str, shared: bool, resamples: int
-) -> tuple[Sheet, Verdicts]:
+) -> tuple[PredictionTable, Verdicts]:
     """As `compare`, with the answers that were compared."""
-    from podium.statistics.sheet import read_sheet
-    from podium.statistics.verdicts import judge
+    from podium.statistics.table import read_table
+    from podium.statistics.verdicts import compare_contenders
 
     if split not in ("test", "valid"):
         raise ConfigError(f"--split {split!r}: expected test or valid.")
     if not 0 <= resamples <= 1_000_000 or resamples == 1:
         raise ConfigError(f"--resamples {resamples}: expected 0, or 2 to 1,000,000.")
-    sheet = read_sheet(sources, split=cast(SplitName, split), shared=shared)
-    return sheet, judge(sheet, resamples=resamples)
+    sheet = read_table(sources, split=cast(SplitName, split), shared=shared)
+    return sheet, compare_contenders(sheet, resamples=resamples)
 
 
 def power(

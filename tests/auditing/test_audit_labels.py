@@ -18,9 +18,9 @@ from podium.auditing import labels as labels_module
 from podium.auditing.embed import BACKBONE, embed
 from podium.auditing.labels import (
     FOLDS,
+    assign_folds,
     calibrate,
     confident_joint,
-    deal_folds,
     find_label_issues,
     find_suspects,
     out_of_fold_logits,
@@ -80,7 +80,7 @@ def test_the_confident_joint_by_hand() -> None:
 @pytest.mark.parametrize(("count", "size"), [(400, 12), (60, 90)])
 def test_the_classifier_is_scikit_learns(count: int, size: int) -> None:
     values, labels = blobs(count, 4, size, 0.7)
-    fold = deal_folds(labels, np.arange(count))
+    fold = assign_folds(labels, np.arange(count))
     logits = out_of_fold_logits(values, labels, fold)
     ours = torch.softmax(torch.from_numpy(logits), 1).numpy()
     for held in range(FOLDS):
@@ -119,12 +119,12 @@ def test_calibration_finds_the_scale_and_the_rate_of_a_simulation(
 
 def test_folds_are_dealt_evenly_and_keep_groups_together() -> None:
     labels = np.repeat(np.arange(4), [5, 11, 23, 40]).astype(np.int64)
-    fold = deal_folds(labels, np.arange(len(labels)))
+    fold = assign_folds(labels, np.arange(len(labels)))
     for one in range(4):
         counts = np.bincount(fold[labels == one], minlength=FOLDS)
         assert counts.max() - counts.min() <= 1
     groups = np.random.default_rng(0).integers(0, 30, len(labels))
-    grouped = deal_folds(labels, groups)
+    grouped = assign_folds(labels, groups)
     for group in np.unique(groups):
         assert len(set(grouped[groups == group])) == 1
     assert len(set(grouped)) == FOLDS

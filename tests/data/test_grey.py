@@ -298,7 +298,7 @@ def test_an_export_and_a_server_see_it_too(deep_run: RunFolder, tmp_path: Path) 
     service = Service(models, Limits())
     try:
         content = (root / known.paths[0]).read_bytes()
-        look = service._look(content, ("raw", b""), service.wish([], 2, False, None))
+        look = service._look(content, ("raw", b""), service.request([], 2, False, None))
         (pixels,) = look.pixels.values()
         np.testing.assert_array_equal(
             pixels,

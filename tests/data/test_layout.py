@@ -12,7 +12,7 @@ import pytest
 from podium.cli.app import main
 from podium.data.index import DataIndex, build_index
 from podium.data.layout import find_images
-from podium.data.walk import passed_over
+from podium.data.walk import why_skipped
 from podium.errors import DataError
 from tests.data.test_index import add, tree
 
@@ -78,7 +78,7 @@ def test_system_folders_are_named_and_counted(tmp_path: Path) -> None:
     assert index.skipped["system folder @eaDir"] == 2
     assert index.skipped["system folder $RECYCLE.BIN"] == 1
     assert index.skipped["system folder .ipynb_checkpoints"] == 2
-    assert passed_over(".holiday.jpg.icloud") == "iCloud files not downloaded"
+    assert why_skipped(".holiday.jpg.icloud") == "iCloud files not downloaded"
 
 
 REFUSED: dict[str, tuple[Layout, str]] = {

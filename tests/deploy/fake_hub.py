@@ -110,12 +110,12 @@ class FakeHub:
         _send(to, 404, {"error": f"the fake hub knows no {path}"})
 
     def _create(self, path: str, body: bytes) -> tuple[int, Any]:
-        wish = json.loads(body)
-        name = f"{wish['organization']}/{wish['name']}"
-        if wish["organization"] != "me":
+        asked = json.loads(body)
+        name = f"{asked['organization']}/{asked['name']}"
+        if asked["organization"] != "me":
             return 403, {"error": "You don't have the rights to create a model here"}
         there = name in self.repos
-        self.repos.setdefault(name, wish.get("visibility") == "private")
+        self.repos.setdefault(name, asked.get("visibility") == "private")
         return (409 if there else 200), {"url": f"{self.url}/{name}", "error": "exists"}
 
     def _branch(self, path: str, body: bytes) -> tuple[int, Any]:

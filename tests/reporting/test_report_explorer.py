@@ -12,14 +12,14 @@ import pytest
 from podium.reporting.figures.explanations import explanation_figure, explanations_shown
 from podium.reporting.figures.style import figure_style
 from podium.reporting.page.explorer import Explorer
-from podium.reporting.page.shelf import Shelf, by_turns, shelved_order
+from podium.reporting.page.image_store import ImageStore, by_turns, storage_order
 from podium.reporting.words.labels import labels
 from podium.reporting.words.recipes import run_title
 from podium.results.study import StudyResults, gather
 from podium.runs.pictures import read_pictures, write_pictures
 from podium.runs.predictions import Predictions
 from podium.statistics import likeliest as answers_module
-from podium.statistics.likeliest import answers
+from podium.statistics.likeliest import top_classes
 from tests.fake_study import ODD_NAMES, fake_study
 
 EN = labels("en")
@@ -34,8 +34,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> StudyResults:
     return gather(folder)
 
 
-def block(explorer: Explorer, shelf: Shelf) -> dict[str, Any]:
-    text = str(explorer.block(shelf, EN))
+def block(explorer: Explorer, store: ImageStore) -> dict[str, Any]:
+    text = str(explorer.block(store, EN))
     assert not set("<>&") & set(text)
     found: dict[str, Any] = json.loads(text)
     return found
@@ -48,28 +48,28 @@ def test_answers_are_the_softmax_a_part_at_a_time(monkeypatch: pytest.MonkeyPatc
     logits[4] = [0, 500, 0, 0, 0, 0, 0]
     made = Predictions(tuple("abcdefg"), tuple(map(str, range(50))), np.arange(50) % 7, logits)
     monkeypatch.setattr(answers_module, "CHUNK", 28)  # four images at a time
-    found = answers(made)
+    found = top_classes(made)
     shares = made.probabilities
     order = np.argsort(-logits, axis=1, kind="stable")[:, :3]
     assert (found.top == order).all()
     assert (found.top[:, 0] == made.predicted).all()
     assert found.share == pytest.approx(np.take_along_axis(shares, order, axis=1))
     assert found.own == pytest.approx(shares[np.arange(50), made.labels])
-    assert answers(made, 99).top.shape == (50, 7)
+    assert top_classes(made, 99).top.shape == (50, 7)
 
 
 def test_a_shelf_keeps_each_picture_once_and_within_its_room() -> None:
-    shelf = Shelf(room=1000)
-    assert shelf.put(b"x" * 300, "a.jpg") == 0
-    left = shelf.room
-    assert shelf.put(b"x" * 300, "a.jpg") == 0
-    assert shelf.put(b"x" * 300, "copy of a.jpg") == 0
-    assert shelf.room == left
-    assert shelf.put(b"y" * 600, "b.jpg") is None
-    assert shelf.put(b"z" * 300, "a.jpg", "a-run") == 1
-    assert len(shelf.style) == 1000 - shelf.room
-    assert (shelf.number("a.jpg"), shelf.number("a.jpg", "a-run")) == (0, 1)
-    assert shelf.number("b.jpg") is None
+    store = ImageStore(room=1000)
+    assert store.put(b"x" * 300, "a.jpg") == 0
+    left = store.room
+    assert store.put(b"x" * 300, "a.jpg") == 0
+    assert store.put(b"x" * 300, "copy of a.jpg") == 0
+    assert store.room == left
+    assert store.put(b"y" * 600, "b.jpg") is None
+    assert store.put(b"z" * 300, "a.jpg", "a-run") == 1
+    assert len(store.style) == 1000 - store.room
+    assert (store.number("a.jpg"), store.number("a.jpg", "a-run")) == (0, 1)
+    assert store.number("b.jpg") is None
 
 
 def test_pictures_are_kept_wrong_ones_first_and_class_by_class() -> None:
@@ -78,16 +78,16 @@ def test_pictures_are_kept_wrong_ones_first_and_class_by_class() -> None:
     assert list(by_turns([], given)) == []
     paths = [f"{number}.jpg" for number in range(6)]
     stored = dict.fromkeys(paths[:5], b"")
-    order = shelved_order(paths, given, np.array([0, 2, 3, 0, 1, 9]), stored)
+    order = storage_order(paths, given, np.array([0, 2, 3, 0, 1, 9]), stored)
     assert order == [2, 4, 1, 0, 3]  # the last has no picture
 
 
 def test_the_block_says_what_the_runs_said(results: StudyResults) -> None:
-    explorer, shelf = Explorer(results), Shelf()
-    explorer.fill(shelf, results.folder.read_thumbnails())
-    data = block(explorer, shelf)
+    explorer, store = Explorer(results), ImageStore()
+    explorer.fill(store, results.folder.read_thumbnails())
+    data = block(explorer, store)
     assert data["classes"] == list(ODD_NAMES)
-    assert sorted(data["pictures"]) == sorted(shelf.numbers["", path] for path in data["paths"])
+    assert sorted(data["pictures"]) == sorted(store.numbers["", path] for path in data["paths"])
     for told, run in zip(data["runs"], results.runs, strict=True):
         test = run.test
         rows = [test.paths.index(path) for path in data["paths"]]
@@ -100,14 +100,14 @@ def test_the_block_says_what_the_runs_said(results: StudyResults) -> None:
         }
         for image, (first, second) in told["maps"].items():
             path = data["paths"][int(image)]
-            assert shelf.numbers[run.slug, path] == first
+            assert store.numbers[run.slug, path] == first
             assert (second >= 0) == bool(wrong[int(image)])
 
 
 def test_a_large_study_lists_some_images_but_recalls_of_all(results: StudyResults) -> None:
     most = 40
     explorer = Explorer(results, most)
-    data = block(explorer, Shelf())
+    data = block(explorer, ImageStore())
     assert len(data["paths"]) == most // 2
     assert data["total"] == 50
     wrong = {path for run in results.runs
@@ -128,7 +128,7 @@ def test_runs_of_other_images_and_other_class_orders_fit(tmp_path: Path) -> None
         ("c", "b", "a"), test.paths[:10], 2 - test.labels[:10], test.logits[:10, ::-1]
     )
     turned.write(second.predictions("test"))
-    data = block(Explorer(gather(folder)), Shelf())
+    data = block(Explorer(gather(folder)), ImageStore())
     one, other = data["runs"]
     assert one["top"][0] == first.read_predictions("test").predicted.tolist()
     assert other["top"][0] == [*test.predicted[:10].tolist(), *[-1] * 5]
@@ -139,7 +139,7 @@ def test_runs_of_other_images_and_other_class_orders_fit(tmp_path: Path) -> None
 def test_explanations_are_right_ones_then_the_surest_wrong_ones(results: StudyResults) -> None:
     run = results.runs[0]
     shown = explanations_shown(
-        run.test, run.answers, run.explanations, results.folder.read_thumbnails()
+        run.test, run.top_classes, run.explanations, results.folder.read_thumbnails()
     )
     kinds = [one.right for one in shown]
     assert kinds == sorted(kinds, reverse=True)
@@ -164,5 +164,5 @@ def test_a_file_of_other_images_explains_nothing(tmp_path: Path) -> None:
     assert read_pictures(run.explanations) == {}
     write_pictures(run.explanations, [("test/elsewhere.jpg", b"jpeg"), ("x#label", b"jpeg")])
     (found,) = gather(folder).runs
-    assert explanations_shown(found.test, found.answers, found.explanations, {}) == []
-    assert block(Explorer(gather(folder)), Shelf())["runs"][0]["maps"] == {}
+    assert explanations_shown(found.test, found.top_classes, found.explanations, {}) == []
+    assert block(Explorer(gather(folder)), ImageStore())["runs"][0]["maps"] == {}

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from podium.reporting.build import build_report
-from podium.reporting.figures.tasks import Press
+from podium.reporting.figures.tasks import FigureWriter
 from podium.runs.folder import StudyFolder
 from podium.runs.pictures import read_pictures
 from podium.runs.predictions import Predictions
@@ -57,7 +57,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     inside = ("compare", "differences", "curves", "reliability")
     with pytest.MonkeyPatch.context() as patch, reports_undrawn(but=inside):
         # the figures in the page are drawn; those beside it have their own tests, and take long
-        patch.setattr(Press, "save", lambda *_: [])
+        patch.setattr(FigureWriter, "save", lambda *_: [])
         made = build_report(folder, dpi=20, formats=("svg",), helpers=0)
     tests = {
         f"{run.contender}-seed-{run.seed}": run.read_predictions("test")

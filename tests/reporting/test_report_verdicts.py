@@ -19,7 +19,7 @@ from podium.reporting.words.labels import labels
 from podium.reporting.words.verdict_words import p_words, points, tied_words
 from podium.runs.folder import StudyFolder
 from podium.runtime.files import write_json
-from podium.statistics.classes import told_apart
+from podium.statistics.classes import significant_classes
 from podium.statistics.intervals import Interval
 from podium.statistics.metrics import per_class
 from podium.statistics.verdicts import Standing
@@ -139,7 +139,7 @@ def test_classes_are_grey_unless_told_apart(study: tuple[StudyFolder, ReportResu
         for k, m in zip(right, n, strict=True)
     ]
     expected = (multipletests(p, method="holm")[1] < 0.05).tolist()
-    assert told_apart(classes) == expected
+    assert significant_classes(classes) == expected
     assert f"{sum(expected)} of 20 classes can." in text_of(result)
     assert "a recall of 100 % has an interval of 84–100 %" in text_of(result)
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from podium.statistics.sheet import Answers, Sheet
+from podium.statistics.table import ContenderPredictions, PredictionTable
 
 __all__ = ["SHARED", "Luck", "accuracy_at", "right_answers", "sheet_from", "skill_for"]
 
@@ -96,7 +96,7 @@ def sheet_from(
     classes: int = 10,
     random: np.random.Generator | None = None,
     groups: npt.NDArray[np.int64] | None = None,
-) -> Sheet:
+) -> PredictionTable:
     """An answer sheet with these right answers; wrong ones are drawn, or the next class.
 
     `right`: of each contender, shape (seeds, n); the numbers of seeds may differ.
@@ -108,12 +108,12 @@ def sheet_from(
         shift = 1 if random is None else random.integers(1, classes, one.shape)
         return np.where(one, labels, (labels + shift) % classes)
 
-    return Sheet(
+    return PredictionTable(
         class_names=tuple(f"class {number}" for number in range(classes)),
         paths=tuple(f"test/{number}.jpg" for number in range(n)),
         labels=labels,
         contenders=tuple(
-            Answers(f"c{at}", f"Contender {at}", tuple(range(len(one))), answered(one))
+            ContenderPredictions(f"c{at}", f"Contender {at}", tuple(range(len(one))), answered(one))
             for at, one in enumerate(right)
         ),
         groups=groups,

@@ -22,8 +22,8 @@ from podium.statistics.metrics import wilson_interval
 from podium.statistics.paired import paired_interval, seed_effect
 from podium.statistics.power import Assumptions, plan
 from podium.statistics.resample import macro_f1
-from podium.statistics.sheet import Answers, Sheet
-from podium.statistics.verdicts import Verdicts, judge
+from podium.statistics.table import ContenderPredictions, PredictionTable
+from podium.statistics.verdicts import Verdicts, compare_contenders
 from tests.statistics.studies_simulated import (
     Luck,
     accuracy_at,
@@ -63,7 +63,7 @@ def studies(
             alike=alike,
         )  # fmt: skip
         kept = [one[:number] for one, number in zip(right, numbers, strict=True)]
-        yield judge(sheet_from(kept, groups=groups), resamples=0)
+        yield compare_contenders(sheet_from(kept, groups=groups), resamples=0)
 
 
 def falsely_claimed(
@@ -150,7 +150,7 @@ def test_without_its_groups_a_test_set_promises_too_much() -> None:
     random, skills = np.random.default_rng(1), [skill_for(0.85)] * 2
     for _ in range(count):
         right = right_answers(random, skills, 300, groups=groups, alike=0.9)
-        claims += judge(sheet_from(right), resamples=0).pairs[0].winner is not None
+        claims += compare_contenders(sheet_from(right), resamples=0).pairs[0].winner is not None
     assert claims / count > 0.2
 
 
@@ -231,13 +231,13 @@ class ManyClasses:
             found[model] = np.where(chance < self.right[model][labels], labels, wrong)
         return found
 
-    def sheet(self, labels: Indices) -> Sheet:
-        return Sheet(
+    def sheet(self, labels: Indices) -> PredictionTable:
+        return PredictionTable(
             class_names=tuple(map(str, range(self.classes))),
             paths=tuple(map(str, range(len(labels)))),
             labels=labels,
             contenders=tuple(
-                Answers(f"c{at}", f"c{at}", (0,), one[None])
+                ContenderPredictions(f"c{at}", f"c{at}", (0,), one[None])
                 for at, one in enumerate(self.answers(labels))
             ),
         )
@@ -252,7 +252,7 @@ def f1_held(count: int, each: Sequence[int], accuracies: tuple[float, float]) ->
     truth = scores[0] - scores[1]
     labels, hits = np.repeat(np.arange(classes), each), 0
     for study in range(count):
-        pair = judge(models.sheet(labels), resamples=200, seed=study).pairs[0]
+        pair = compare_contenders(models.sheet(labels), resamples=200, seed=study).pairs[0]
         assert pair.macro_f1 is not None
         assert pair.macro_f1.high > pair.macro_f1.low
         hits += pair.macro_f1.low <= truth <= pair.macro_f1.high

@@ -20,8 +20,8 @@ from podium.statistics.influence import MOST_UNITS, Influence, image_values, inf
 from podium.statistics.paired import mcnemar_exact
 from podium.statistics.resample import resampled_macro_f1
 from podium.statistics.scoring import ACCURACY, Metric, find_metric, noted, refuse_metric
-from podium.statistics.sheet import Answers, Sheet
-from podium.statistics.verdicts import judge
+from podium.statistics.table import ContenderPredictions, PredictionTable
+from podium.statistics.verdicts import compare_contenders
 
 
 @pytest.fixture(autouse=True)
@@ -198,7 +198,9 @@ def test_a_record_brings_the_metric_back_without_its_function() -> None:
 # ---------------------------------------------------------------- verdicts by a metric
 
 
-def sheet(metric: str, skills: tuple[float, ...], *, n: int = 300, seeds: int = 1) -> Sheet:
+def sheet(
+    metric: str, skills: tuple[float, ...], *, n: int = 300, seeds: int = 1
+) -> PredictionTable:
     classes, (_, labels) = 5, answers(0, n, 5)
     contenders = []
     for number, skill in enumerate(skills):
@@ -210,31 +212,33 @@ def sheet(metric: str, skills: tuple[float, ...], *, n: int = 300, seeds: int = 
             logits.append(one)
         predicted = np.stack([one.argmax(axis=1) for one in logits])
         name = f"c{number}"
-        contenders.append(Answers(name, name, tuple(range(seeds)), predicted, logits=tuple(logits)))
+        contenders.append(
+            ContenderPredictions(name, name, tuple(range(seeds)), predicted, logits=tuple(logits))
+        )
     names = tuple(map(str, range(classes)))
     paths = tuple(map(str, range(n)))
-    return Sheet(names, paths, labels, tuple(contenders), metric=find_metric(metric))
+    return PredictionTable(names, paths, labels, tuple(contenders), metric=find_metric(metric))
 
 
 def test_a_mean_over_images_is_judged_exactly_as_accuracy_is() -> None:
     own = replace(ACCURACY, name="my_accuracy")
     made = sheet("accuracy", (1.5, 1.0))
-    (plain,) = judge(made, resamples=0).pairs
-    (pair,) = judge(replace(made, metric=own), resamples=0).pairs
+    (plain,) = compare_contenders(made, resamples=0).pairs
+    (pair,) = compare_contenders(replace(made, metric=own), resamples=0).pairs
     counts = round(plain.only_first), round(plain.only_second)
     assert pair.p == pytest.approx(mcnemar_exact(*counts), rel=1e-9)
     assert pair.judged.value == pytest.approx(plain.accuracy.value)
     assert pair.judged.low == pytest.approx(plain.accuracy.low, abs=0.005)
-    (plain,) = judge(sheet("accuracy", (1.5, 1.0), seeds=3), resamples=0).pairs
+    (plain,) = compare_contenders(sheet("accuracy", (1.5, 1.0), seeds=3), resamples=0).pairs
     made = replace(sheet("accuracy", (1.5, 1.0), seeds=3), metric=own)
-    (pair,) = judge(made, resamples=0).pairs
+    (pair,) = compare_contenders(made, resamples=0).pairs
     assert pair.p == pytest.approx(plain.p)
 
 
 @pytest.mark.parametrize("name", ["macro_f1", "balanced_accuracy", "auroc", "mcc"])
 def test_the_jackknife_varies_as_a_bootstrap_of_the_images(name: str) -> None:
     made, metric = sheet(name, (1.5, 1.0)), find_metric(name)
-    pair = judge(made, resamples=0).pair("c0", "c1")
+    pair = compare_contenders(made, resamples=0).pair("c0", "c1")
     first, second = (one.logits[0] for one in made.contenders)
     random, drawn = np.random.default_rng(1), []
     for _ in range(400):
@@ -251,7 +255,7 @@ def test_the_jackknife_varies_as_a_bootstrap_of_the_images(name: str) -> None:
 
 
 def test_of_a_loss_the_smaller_wins_and_places_follow() -> None:
-    verdicts = judge(sheet("log_loss", (0.2, 2.0)), resamples=0)
+    verdicts = compare_contenders(sheet("log_loss", (0.2, 2.0)), resamples=0)
     (pair,) = verdicts.pairs
     assert pair.judged.value > 0
     assert pair.winner == "c1"
@@ -282,10 +286,10 @@ def test_many_images_are_left_out_in_blocks_and_groups_as_a_whole() -> None:
 
 def test_where_a_metric_cannot_be_computed_verdicts_rest_on_accuracy_and_say_so() -> None:
     made = replace(sheet("accuracy", (1.5, 1.0)), metric=noted({"metric": {"name": "a:b"}}).metric)
-    verdicts = judge(made, resamples=0)
+    verdicts = compare_contenders(made, resamples=0)
     assert verdicts.metric is ACCURACY
     assert "--import a" in verdicts.why_accuracy
-    plain = judge(sheet("accuracy", (1.5, 1.0)), resamples=0)
+    plain = compare_contenders(sheet("accuracy", (1.5, 1.0)), resamples=0)
     assert verdicts.pairs == plain.pairs
     assert plain.why_accuracy == ""
 

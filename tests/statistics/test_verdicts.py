@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 from scipy.stats import fisher_exact, norm
 
 from podium.errors import DataError
-from podium.statistics.classes import told_apart
+from podium.statistics.classes import significant_classes
 from podium.statistics.metrics import ClassScores, wilson_interval
 from podium.statistics.paired import (
     mcnemar_exact,
@@ -21,20 +21,20 @@ from podium.statistics.paired import (
     unpaired_effect,
 )
 from podium.statistics.resample import macro_f1, resampled_macro_f1
-from podium.statistics.sheet import Answers, Sheet
-from podium.statistics.verdicts import judge
+from podium.statistics.table import ContenderPredictions, PredictionTable
+from podium.statistics.verdicts import compare_contenders
 from tests.statistics.studies_simulated import right_answers, sheet_from, skill_for
 
 Z = float(norm.ppf(0.975))
 
 
-def drawn(seed: int, accuracies: list[float], n: int = 500, *, seeds: int = 1) -> Sheet:
+def drawn(seed: int, accuracies: list[float], n: int = 500, *, seeds: int = 1) -> PredictionTable:
     random = np.random.default_rng(seed)
     skills = [skill_for(one) for one in accuracies]
     return sheet_from(right_answers(random, skills, n, seeds=seeds), random=random)
 
 
-def renamed(sheet: Sheet, name: str, seeds: tuple[int, ...]) -> Sheet:
+def renamed(sheet: PredictionTable, name: str, seeds: tuple[int, ...]) -> PredictionTable:
     return replace(
         sheet,
         contenders=tuple(
@@ -46,7 +46,7 @@ def renamed(sheet: Sheet, name: str, seeds: tuple[int, ...]) -> Sheet:
 def test_one_seed_is_two_models_on_the_same_images() -> None:
     sheet = drawn(1, [0.9, 0.8], 300)
     first, second = (one.predicted[0] == sheet.labels for one in sheet.contenders)
-    verdicts = judge(sheet, resamples=300)
+    verdicts = compare_contenders(sheet, resamples=300)
     (pair,) = verdicts.pairs
     alone = int((first & ~second).sum()), int((second & ~first).sum())
     assert (pair.only_first, pair.only_second) == alone
@@ -77,7 +77,7 @@ def test_one_seed_is_two_models_on_the_same_images() -> None:
 def test_three_seeds_are_two_recipes() -> None:
     sheet = drawn(2, [0.9, 0.8], 300, seeds=3)
     first, second = (one.predicted == sheet.labels for one in sheet.contenders)
-    (pair,) = judge(sheet, resamples=50).pairs
+    (pair,) = compare_contenders(sheet, resamples=50).pairs
     effect = seed_effect(first.astype(float) - second)
     assert pair.claim == "methods"
     assert pair.seeds == ((0, 0), (1, 1), (2, 2))
@@ -98,7 +98,7 @@ def test_p_of_recipes_is_the_largest_of_three() -> None:
         alone = [seed_effect(one) for one in right]
         effects = {at: seed_effect(right[at[0]] - right[at[1]]) for at in combinations(range(3), 2)}
         pooled = float(np.mean([effect.seed_square for effect in effects.values()]))
-        for (i, j), pair in zip(effects, judge(sheet, resamples=0).pairs, strict=True):
+        for (i, j), pair in zip(effects, compare_contenders(sheet, resamples=0).pairs, strict=True):
             assert (pair.first, pair.second, pair.macro_f1) == (f"c{i}", f"c{j}", None)
             difference = right[i] - right[j]
             fixed = seed_effect(difference.mean(axis=0, keepdims=True))
@@ -112,7 +112,7 @@ def test_p_of_recipes_is_the_largest_of_three() -> None:
     assert len(deciding) == 3
 
 
-def wrong_on(n: int, *mistakes: dict[int, range]) -> Sheet:
+def wrong_on(n: int, *mistakes: dict[int, range]) -> PredictionTable:
     """Contenders that are right but on these images of each seed."""
     right = np.ones((len(mistakes), 3, n), bool)
     for contender, by_seed in enumerate(mistakes):
@@ -129,7 +129,7 @@ def test_nothing_is_certain_where_every_seed_shows_the_same_difference() -> None
         wrong_on(500, one, other),
         wrong_on(1000, {}, {seed: range(seed, seed + 1) for seed in range(3)}),
     ):
-        (pair,) = judge(sheet, resamples=0).pairs
+        (pair,) = compare_contenders(sheet, resamples=0).pairs
         assert pair.p > 0.249
         assert pair.winner is None
         assert pair.accuracy.low < 0 < pair.accuracy.high
@@ -145,7 +145,10 @@ def test_seeds_that_change_nothing_give_the_verdict_of_one() -> None:
             for c in one.contenders
         ),
     )
-    alone, together = judge(one, resamples=0).pairs[0], judge(three, resamples=0).pairs[0]
+    alone, together = (
+        compare_contenders(one, resamples=0).pairs[0],
+        compare_contenders(three, resamples=0).pairs[0],
+    )
     assert together.p == pytest.approx(alone.p)
     assert (together.only_first, together.only_second) == (alone.only_first, alone.only_second)
     assert together.accuracy.low == pytest.approx(alone.accuracy.low, abs=0.003)
@@ -154,12 +157,12 @@ def test_seeds_that_change_nothing_give_the_verdict_of_one() -> None:
 
 def test_the_same_seeds_are_set_against_each_other_else_each_against_each() -> None:
     sheet = drawn(4, [0.9, 0.8], 200, seeds=3)
-    same = judge(renamed(sheet, "c1", (2, 0, 1)), resamples=0).pairs[0]
+    same = compare_contenders(renamed(sheet, "c1", (2, 0, 1)), resamples=0).pairs[0]
     assert same.seeds == ((0, 0), (1, 1), (2, 2))
     assert same.seed_counts == (3, 3)
     right = [one.predicted == sheet.labels for one in sheet.contenders]
     assert same.only_first == pytest.approx((right[0] & ~right[1][[1, 2, 0]]).sum() / 3)
-    other = judge(renamed(sheet, "c1", (2, 7, 1)), resamples=0).pairs[0]
+    other = compare_contenders(renamed(sheet, "c1", (2, 7, 1)), resamples=0).pairs[0]
     assert other.seeds == tuple((i, j) for i in range(3) for j in (2, 7, 1))
     assert other.seed_counts == (3, 3)
     assert other.claim == "methods"
@@ -172,7 +175,7 @@ def test_standings_and_pairs_rest_on_the_same_seeds(kept: int) -> None:
     # A's first seeds are its worst: B is ahead of these, and behind all of A
     a = np.stack([np.arange(120) < known for known in (70, 72, 116, 118)])
     b = np.stack([np.arange(120) < known for known in (90, 92)])[:kept]
-    verdicts = judge(sheet_from([a, b]), resamples=100)
+    verdicts = compare_contenders(sheet_from([a, b]), resamples=100)
     (pair,) = verdicts.pairs
     by_name = {one.name: one for one in verdicts.standings}
     gap = by_name["c0"].accuracy.value - by_name["c1"].accuracy.value
@@ -193,7 +196,7 @@ def test_any_numbers_of_seeds_give_places_in_the_order_of_accuracy(
     random = np.random.default_rng(start)
     shares = random.uniform(0.3, 0.99, len(seeds))
     right = [random.random((k, 60)) < p for k, p in zip(seeds, shares, strict=True)]
-    verdicts = judge(sheet_from(right), resamples=20)
+    verdicts = compare_contenders(sheet_from(right), resamples=20)
     values = {one.name: one.accuracy.value for one in verdicts.standings}
     for one in verdicts.standings:
         assert 0 <= one.accuracy.low <= one.accuracy.value <= one.accuracy.high <= 1
@@ -216,7 +219,7 @@ def test_frames_are_not_patients() -> None:
     right = np.ones((2, 1, 100), bool)
     right[1, 0, :8] = False
     right[0, 0, 8:11] = False
-    plain = judge(sheet_from(right, classes=2), resamples=200)
+    plain = compare_contenders(sheet_from(right, classes=2), resamples=200)
     frames = sheet_from(np.repeat(right, 5, axis=2), classes=2)
     patients = replace(frames, labels=np.repeat(np.arange(100) % 2, 5),
                        groups=np.repeat(np.arange(100), 5))  # fmt: skip
@@ -227,10 +230,10 @@ def test_frames_are_not_patients() -> None:
             replace(c, predicted=one) for c, one in zip(frames.contenders, answered, strict=True)
         ),
     )
-    grouped = judge(patients, resamples=200)
+    grouped = compare_contenders(patients, resamples=200)
     before, after = plain.pairs[0], grouped.pairs[0]
     assert after.p == pytest.approx(before.p)
-    assert judge(replace(patients, groups=None), resamples=0).pairs[0].p < 0.01
+    assert compare_contenders(replace(patients, groups=None), resamples=0).pairs[0].p < 0.01
     assert after.only_first == 5 * before.only_first
     for one, other in ((before.accuracy, after.accuracy), (before.macro_f1, after.macro_f1)):
         assert one is not None
@@ -246,11 +249,11 @@ def test_frames_are_not_patients() -> None:
 def test_few_groups_cannot_have_a_winner_and_say_so() -> None:
     right = np.stack([np.ones((1, 50), bool), np.zeros((1, 50), bool)])
     groups = np.arange(50) % 5
-    verdicts = judge(sheet_from(right, groups=groups), resamples=0)
+    verdicts = compare_contenders(sheet_from(right, groups=groups), resamples=0)
     assert verdicts.pairs[0].p == pytest.approx(2 * 0.5**5)
     assert verdicts.pairs[0].winner is None
     assert "p is 0.062 or more, so there can be no winner" in verdicts.notices[-1]
-    six = judge(sheet_from(right, groups=np.arange(50) % 6), resamples=0)
+    six = compare_contenders(sheet_from(right, groups=np.arange(50) % 6), resamples=0)
     assert six.pairs[0].winner == "c0"
     assert "no winner" not in six.notices[-1]
 
@@ -259,7 +262,7 @@ def test_few_groups_cannot_have_a_winner_and_say_so() -> None:
 @pytest.mark.parametrize("right", [True, False])
 def test_contenders_that_never_differ_are_tied(seeds: int, right: bool) -> None:
     sheet = sheet_from(np.full((3, seeds, 80), right))
-    verdicts = judge(sheet, resamples=100)
+    verdicts = compare_contenders(sheet, resamples=100)
     for pair in verdicts.pairs:
         assert (pair.p, pair.p_holm, pair.winner) == (1.0, 1.0, None)
         assert pair.accuracy.low <= 0 == pair.accuracy.value <= pair.accuracy.high
@@ -280,26 +283,28 @@ def test_contenders_that_never_differ_are_tied(seeds: int, right: bool) -> None:
 def test_the_same_answers_under_two_names_are_tied(seeds: int) -> None:
     sheet = drawn(5, [0.8, 0.8], seeds=seeds)
     twin = replace(sheet.contenders[0], name="twin")
-    (pair,) = judge(replace(sheet, contenders=(sheet.contenders[0], twin)), resamples=50).pairs
+    (pair,) = compare_contenders(
+        replace(sheet, contenders=(sheet.contenders[0], twin)), resamples=50
+    ).pairs
     assert (pair.accuracy.value, pair.p, pair.winner) == (0, 1.0, None)
     assert (pair.only_first, pair.only_second) == (0, 0)
 
 
 def test_all_right_against_all_wrong() -> None:
     right = np.stack([np.ones((1, 50), bool), np.zeros((1, 50), bool)])
-    (pair,) = judge(sheet_from(right), resamples=50).pairs
+    (pair,) = compare_contenders(sheet_from(right), resamples=50).pairs
     assert pair.winner == "c0"
     assert pair.accuracy.value == pair.accuracy.high == 1
     assert pair.p == pytest.approx(2 * 0.5**50)
 
 
 def test_one_contender_and_one_image() -> None:
-    verdicts = judge(drawn(6, [0.8]), resamples=50)
+    verdicts = compare_contenders(drawn(6, [0.8]), resamples=50)
     assert verdicts.pairs == ()
     assert (verdicts.standings[0].best, verdicts.standings[0].worst) == (1, 1)
     for seeds in (1, 2):
         right = np.stack([np.ones((seeds, 1), bool), np.zeros((seeds, 1), bool)])
-        small = judge(sheet_from(right, classes=2), resamples=20)
+        small = compare_contenders(sheet_from(right, classes=2), resamples=20)
         assert small.n == 1
         if seeds == 1:
             assert (small.pairs[0].p, small.pairs[0].winner) == (1.0, None)
@@ -307,9 +312,9 @@ def test_one_contender_and_one_image() -> None:
 
 def test_no_image_is_refused() -> None:
     empty = np.empty(0, np.int64)
-    sheet = Sheet(("a",), (), empty, (Answers("m", "M", (0,), empty[None]),))
+    sheet = PredictionTable(("a",), (), empty, (ContenderPredictions("m", "M", (0,), empty[None]),))
     with pytest.raises(DataError, match="one image or more, got none"):
-        judge(sheet)
+        compare_contenders(sheet)
 
 
 def test_ties_are_not_transitive_and_places_say_so() -> None:
@@ -318,7 +323,7 @@ def test_ties_are_not_transitive_and_places_say_so() -> None:
     right[0, 0, :300] = True
     right[1, 0, 5:300] = True
     right[2, 0, 10:300] = True
-    verdicts = judge(sheet_from(right), resamples=0)
+    verdicts = compare_contenders(sheet_from(right), resamples=0)
     places = {one.name: (one.best, one.worst) for one in verdicts.standings}
     assert places == {"c0": (1, 2), "c1": (1, 3), "c2": (2, 3)}
     assert [one.tied for one in verdicts.standings] == [("c1",), ("c0", "c2"), ("c1",)]
@@ -327,7 +332,9 @@ def test_ties_are_not_transitive_and_places_say_so() -> None:
 
 
 def test_a_pair_is_seen_from_either_side() -> None:
-    verdicts = judge(renamed(drawn(7, [0.9, 0.8], seeds=2), "c1", (1, 4)), resamples=100)
+    verdicts = compare_contenders(
+        renamed(drawn(7, [0.9, 0.8], seeds=2), "c1", (1, 4)), resamples=100
+    )
     one, other = verdicts.pair("c0", "c1"), verdicts.pair("c1", "c0")
     assert one is verdicts.pairs[0]
     assert other.first == "c1"
@@ -346,8 +353,8 @@ def test_a_pair_is_seen_from_either_side() -> None:
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_the_order_of_contenders_changes_nothing(seeds: int) -> None:
     sheet = drawn(8, [0.88, 0.86, 0.84, 0.8], seeds=seeds)
-    one = judge(sheet, resamples=50)
-    other = judge(replace(sheet, contenders=sheet.contenders[::-1]), resamples=50)
+    one = compare_contenders(sheet, resamples=50)
+    other = compare_contenders(replace(sheet, contenders=sheet.contenders[::-1]), resamples=50)
     for first, second in combinations([c.name for c in sheet.contenders], 2):
         a, b = one.pair(first, second), other.pair(first, second)
         assert a.p_holm >= a.p
@@ -370,13 +377,13 @@ def test_a_class_is_told_apart_by_fishers_test_and_holm_over_the_classes() -> No
     classes = [of_recall(45, 50) for _ in range(9)] + [of_recall(35, 50)]
     p = fisher_exact([[35, 15], [405, 45]]).pvalue
     assert 10 * p < 0.05
-    assert told_apart(classes) == [False] * 9 + [True]
-    assert told_apart(classes, level=9.99 * p) == [False] * 10
+    assert significant_classes(classes) == [False] * 9 + [True]
+    assert significant_classes(classes, level=9.99 * p) == [False] * 10
 
 
 def test_of_classes_with_five_images_few_are_told_apart() -> None:
     classes = [of_recall(5, 5) for _ in range(60)] + [of_recall(4, 5) for _ in range(39)]
-    assert told_apart([*classes, of_recall(3, 5)]) == [False] * 100
-    assert told_apart([*classes, of_recall(0, 5)]) == [False] * 99 + [True]
-    assert told_apart([of_recall(0, 0), of_recall(3, 3)]) == [False, False]
-    assert told_apart([]) == []
+    assert significant_classes([*classes, of_recall(3, 5)]) == [False] * 100
+    assert significant_classes([*classes, of_recall(0, 5)]) == [False] * 99 + [True]
+    assert significant_classes([of_recall(0, 0), of_recall(3, 3)]) == [False, False]
+    assert significant_classes([]) == []

@@ -14,7 +14,7 @@ import pytest
 from podium.cli.app import main
 from podium.errors import DataError
 from podium.runs.folder import StudyFolder
-from podium.statistics.sheet import Sheet, read_sheet
+from podium.statistics.table import PredictionTable, read_table
 from podium.statistics.vocabulary import as_number, class_key, same_classes, same_paths
 from tests.fake_study import fake_study
 
@@ -41,7 +41,7 @@ def write(
     return to
 
 
-def right(sheet: Sheet, name: str) -> float:
+def right(sheet: PredictionTable, name: str) -> float:
     (found,) = [one for one in sheet.contenders if one.name == name]
     return float((found.predicted == sheet.labels).mean())
 
@@ -69,7 +69,7 @@ def test_other_spellings_are_understood_and_told(
 ) -> None:
     path = write(tmp_path / "t.csv", path=PATHS, label=map(label, TRUTH), good=map(answer, GOOD),
                  same=map(label, GOOD))  # fmt: skip
-    sheet = read_sheet([path])
+    sheet = read_table([path])
     assert right(sheet, "good") == right(sheet, "same") == (GOOD == TRUTH).mean()
     assert len(sheet.class_names) == 3
     (notice,) = sheet.notices
@@ -91,7 +91,7 @@ def test_classes_that_differ_in_spelling_alone_stay_two() -> None:
 def test_a_class_of_which_no_image_is_stays_one(tmp_path: Path) -> None:
     odd = ["surf", "Surf", *named(GOOD[2:])]
     path = write(tmp_path / "t.csv", path=PATHS, label=named(TRUTH), good=odd)
-    sheet = read_sheet([path])
+    sheet = read_table([path])
     assert sheet.class_names == ("Surf", "cat", "dog", "fox", "surf")
     assert right(sheet, "good") == pytest.approx((GOOD[2:] == TRUTH[2:]).sum() / 60)
 
@@ -103,7 +103,7 @@ def test_labels_of_two_sources_may_be_spelled_otherwise(
     one = write(tmp_path / "one.csv", path=PATHS, label=named(TRUTH), a=named(GOOD))
     two = write(tmp_path / "two.csv", path=PATHS, label=map(spelled, named(TRUTH)),
                 b=map(spelled, named(GOOD)))  # fmt: skip
-    sheet = read_sheet([one, two])
+    sheet = read_table([one, two])
     assert sheet.class_names == NAMES
     assert right(sheet, "a") == right(sheet, "b") == (GOOD == TRUTH).mean()
     assert len(sheet.notices) == 1
@@ -112,11 +112,11 @@ def test_labels_of_two_sources_may_be_spelled_otherwise(
 def test_a_table_beside_runs_takes_their_spelling(tmp_path: Path) -> None:
     study: StudyFolder = fake_study(tmp_path / "s", ("Bird", "Fish"), contenders=1, per_class=6,
                                     epochs=1)  # fmt: skip
-    runs = read_sheet([study.path])
+    runs = read_table([study.path])
     said = [runs.class_names[at].lower() for at in runs.labels]
     path = write(tmp_path / "t.csv", path=[f"/data/{one}" for one in runs.paths], label=said,
                  perfect=said)  # fmt: skip
-    sheet = read_sheet([study.path, path])
+    sheet = read_table([study.path, path])
     assert sheet.class_names == ("Bird", "Fish")
     assert right(sheet, "perfect") == 1
     assert sheet.paths == runs.paths
@@ -147,7 +147,7 @@ def test_a_column_of_scores_a_class_is_one_model(tmp_path: Path, kind: str) -> N
     path = write(
         tmp_path / "net.csv", "utf-8", sign, path=PATHS, label=named(TRUTH, names), **cells
     )
-    sheet = read_sheet([path])
+    sheet = read_table([path])
     assert [one.name for one in sheet.contenders] == ["net"]
     assert right(sheet, "net") == (GOOD == TRUTH).mean()
     assert "are scores of the classes: the highest is the answer of 'net'" in sheet.notices[0]
@@ -160,7 +160,7 @@ def test_scores_of_several_models_with_seeds_and_a_class_without_images(tmp_path
     cells |= {f"big net {name}": second[:, at] for at, name in enumerate((*NAMES, "eel"))}
     path = write(tmp_path / "t.csv", path=PATHS, label=named(TRUTH), **cells, plain=named(POOR),
                  confidence=second.max(1))  # fmt: skip
-    sheet = read_sheet([path])
+    sheet = read_table([path])
     assert [(one.name, one.seeds) for one in sheet.contenders] == [
         ("plain", (0,)), ("net", (3,)), ("big net", (0,)),
     ]  # fmt: skip
@@ -174,21 +174,21 @@ def test_scores_of_classes_that_differ_in_case_alone(tmp_path: Path) -> None:
     names = ("Cat", "cat", "fox")
     cells = {name: scores(GOOD)[:, at] for at, name in enumerate(names)}
     path = write(tmp_path / "net.csv", path=PATHS, label=named(TRUTH, names), **cells)
-    assert right(read_sheet([path]), "net") == (GOOD == TRUTH).mean()
+    assert right(read_table([path]), "net") == (GOOD == TRUTH).mean()
 
 
 def test_a_models_own_scores_are_no_second_contender(tmp_path: Path) -> None:
     values = scores(GOOD)
     cells = {f"p_{name}": values[:, at] for at, name in enumerate(NAMES)}
     path = write(tmp_path / "t.csv", path=PATHS, label=named(TRUTH), net=named(GOOD), **cells)
-    sheet = read_sheet([path])
+    sheet = read_table([path])
     assert [one.name for one in sheet.contenders] == ["net"]
     assert "their highest is what 'net' answers. Not used." in sheet.notices[0]
 
 
 def test_numbered_models_of_numbered_classes_are_no_scores(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", path=PATHS, label=TRUTH, net_0=GOOD, net_1=POOR, net_2=GOOD)
-    sheet = read_sheet([path])
+    sheet = read_table([path])
     assert [one.name for one in sheet.contenders] == ["net_0", "net_1", "net_2"]
     assert right(sheet, "net_1") == (POOR == TRUTH).mean()
 
@@ -220,14 +220,14 @@ def test_what_cannot_be_understood_is_refused(
 ) -> None:
     path = write(tmp_path / "t.csv", **{"path": PATHS, "label": named(TRUTH), **columns})
     with pytest.raises(DataError, match=told) as caught:
-        read_sheet([path])
+        read_table([path])
     assert caught.value.exit_code == 2
 
 
 def test_a_class_may_be_called_none_or_na(tmp_path: Path) -> None:
     names = ("none", "NA", "-")
     path = write(tmp_path / "t.csv", path=PATHS, label=named(TRUTH, names), a=named(GOOD, names))
-    assert right(read_sheet([path]), "a") == (GOOD == TRUTH).mean()
+    assert right(read_table([path]), "a") == (GOOD == TRUTH).mean()
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
@@ -236,13 +236,13 @@ def test_encodings_and_separators_of_spreadsheets(tmp_path: Path, encoding: str,
     names = ("Vögel", "鸟", "fox")
     path = write(tmp_path / "t.csv", encoding, sign, path=PATHS, label=named(TRUTH, names),
                  a=named(GOOD, names))  # fmt: skip
-    assert right(read_sheet([path]), "a") == (GOOD == TRUTH).mean()
+    assert right(read_table([path]), "a") == (GOOD == TRUTH).mean()
 
 
 def test_another_encoding_is_told_with_its_line(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", "cp1252", path=["1", "2"], label=["a", "Vögel"], m=["a", "a"])
     with pytest.raises(DataError, match=r"line 3 is not UTF-8: save it .* 'CSV UTF-8'"):
-        read_sheet([path])
+        read_table([path])
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_paths_of_two_tables(tmp_path: Path) -> None:
     one = write(tmp_path / "one.csv", path=PATHS, label=named(TRUTH), a=named(GOOD))
     turned = [path.replace("/", "\\") for path in PATHS]
     two = write(tmp_path / "two.csv", path=turned, label=named(TRUTH), b=named(POOR), c=named(GOOD))
-    sheet = read_sheet([one, two])
+    sheet = read_table([one, two])
     assert sheet.paths == tuple(PATHS)
     assert right(sheet, "b") == (POOR == TRUTH).mean()
     (notice,) = sheet.notices
@@ -276,7 +276,7 @@ def test_paths_of_two_tables(tmp_path: Path) -> None:
     three = write(tmp_path / "three.csv", path=[f"other/{at}" for at in range(60)],
                   label=named(TRUTH), d=named(POOR))  # fmt: skip
     with pytest.raises(DataError) as caught:
-        read_sheet([one, three])
+        read_table([one, three])
     told = str(caught.value)
     assert f"Only 'other/0' and 59 more in {three}, and only 'test/0.jpg' and 59 more in" in told
     assert "Write the paths of the same images alike" in told

@@ -30,7 +30,7 @@ from podium.runtime.events import (
 from podium.runtime.files import atomic_write
 from podium.runtime.spawn import Place, runs_again
 from podium.training.checkpoint import read_checkpoint
-from podium.training.faults import WorkerLostError, in_words
+from podium.training.faults import WorkerLostError, as_training_error
 from podium.training.fit import fit
 from podium.training.job import Job
 from podium.training.optimizers import make_optimizer
@@ -89,7 +89,7 @@ def test_a_killed_worker_costs_time_alone(straight: Job, index: DataIndex, tmp_p
 def test_faults_of_the_machine_in_words(error: Exception, kind: type | None) -> None:
     from podium.config.settings import RunSpec
 
-    told = in_words(error, RunSpec.model_validate({**RECIPE, "batch_size": 48}))
+    told = as_training_error(error, RunSpec.model_validate({**RECIPE, "batch_size": 48}))
     assert (type(told) if told else None) == kind
     if kind is TrainingError:
         assert "48 images a step" in str(told)

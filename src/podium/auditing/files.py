@@ -24,7 +24,7 @@ EXTREME = 4.0
 
 
 @dataclass(frozen=True, eq=False)
-class Looks:
+class PictureFacts:
     """What is known of n pictures, in the order of `paths` (train, valid, test; sorted in each).
 
     Attributes:
@@ -46,12 +46,12 @@ class Looks:
     vanished: tuple[tuple[str, str], ...] = field(default=())
 
 
-def look_at_all(
+def inspect_all(
     index: DataIndex,
     *,
     workers: int | None = None,
     notify: Notify = silent,
-) -> Looks:
+) -> PictureFacts:
     """Decode every picture once, in threads; holds 3 KB a picture.
 
     Args:
@@ -79,7 +79,7 @@ def look_at_all(
         for done, _ in enumerate(seen, 1):
             if done % 100 == 0 or done == len(paths):
                 notify(AuditProgress("images", done, len(paths)))
-    return Looks(
+    return PictureFacts(
         paths=tuple(paths),
         splits=tuple(name for name, split in index.splits.items() for _ in split.paths),
         labels=tuple(
@@ -92,7 +92,7 @@ def look_at_all(
     )
 
 
-def odd_files(index: DataIndex, looks: Looks) -> tuple[tuple[Oddity, ...], int]:
+def odd_files(index: DataIndex, looks: PictureFacts) -> tuple[tuple[Oddity, ...], int]:
     """Files to look at, sorted by kind and path, and how many pictures have no colour.
 
     A picture can be odd in several ways. That a picture is grey is counted alone: in many sets

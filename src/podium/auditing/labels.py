@@ -200,7 +200,7 @@ def find_suspects(
         groups: of shape (n,); images with the same number are never in different folds.
     """
     units = np.arange(len(labels)) if groups is None else groups
-    logits = out_of_fold_logits(features, labels, deal_folds(labels, units))
+    logits = out_of_fold_logits(features, labels, assign_folds(labels, units))
     accuracy = float((logits.argmax(axis=1) == labels).mean())
     assumed = PRIOR_ERRORS[0] / sum(PRIOR_ERRORS) if accuracy < LEAST_ACCURACY else None
     calibration = calibrate(logits, labels, assumed)
@@ -229,7 +229,7 @@ def find_suspects(
     )
 
 
-def deal_folds(labels: Integers, groups: Integers, folds: int = FOLDS, seed: int = 0) -> Integers:
+def assign_folds(labels: Integers, groups: Integers, folds: int = FOLDS, seed: int = 0) -> Integers:
     """The fold of each image: classes are dealt out like cards, a group as one card.
 
     Returns:

@@ -14,7 +14,7 @@ import numpy as np
 from podium.auditing import duplicates
 from podium.auditing.duplicates import components, near_pairs, same_pairs
 from podium.auditing.evidence import FALSE_SHARE
-from podium.auditing.files import EXTREME, TINY, Looks, look_at_all, odd_files
+from podium.auditing.files import EXTREME, TINY, PictureFacts, inspect_all, odd_files
 from podium.auditing.record import (
     FORMAT,
     Audit,
@@ -88,7 +88,7 @@ def audit_images(
         return known
 
     seconds = {"files": time.perf_counter() - began}
-    looks = look_at_all(index, workers=workers, notify=notify)
+    looks = inspect_all(index, workers=workers, notify=notify)
     seconds["images"] = time.perf_counter() - began - sum(seconds.values())
     pairs, look_alikes = _all_pairs(index, looks, notify)
     groups = components(len(looks.paths), [(i, j) for _, i, j, _, _ in pairs])
@@ -139,7 +139,7 @@ def _known(place: Path, index: DataIndex) -> Audit | None:
 
 
 def _all_pairs(
-    index: DataIndex, looks: Looks, notify: Notify
+    index: DataIndex, looks: PictureFacts, notify: Notify
 ) -> tuple[list[tuple[PairKind, int, int, int, float]], int]:
     """(kind, i, j, bits, similarity), each pair of pictures once, as the strictest kind.
 
@@ -170,7 +170,7 @@ def _all_pairs(
 
 
 def _named(
-    looks: Looks, kind: PairKind, i: int, j: int, distance: int, similarity: float
+    looks: PictureFacts, kind: PairKind, i: int, j: int, distance: int, similarity: float
 ) -> DuplicatePair:
     return DuplicatePair(
         kind=kind,
@@ -191,7 +191,7 @@ def _seriousness(pair: DuplicatePair) -> tuple[Any, ...]:
 
 
 def _labels(
-    index: DataIndex, looks: Looks, groups: list[list[int]], notify: Notify
+    index: DataIndex, looks: PictureFacts, groups: list[list[int]], notify: Notify
 ) -> LabelFindings:
     from podium.auditing.labels import find_label_issues  # loads torch
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from podium.reporting.words.labels import Labels
     from podium.statistics.power import Assumptions, Plan
-    from podium.statistics.sheet import Sheet
+    from podium.statistics.table import PredictionTable
     from podium.statistics.verdicts import Verdicts
 
 app = typer.Typer()
@@ -133,7 +133,7 @@ def _pairs(verdicts: Verdicts, say: Labels) -> None:
     out.print()
 
 
-def _answers(sheet: Sheet, verdicts: Verdicts, say: Labels) -> list[str]:
+def _answers(sheet: PredictionTable, verdicts: Verdicts, say: Labels) -> list[str]:
     from podium.reporting.words.verdict_words import answers
     from podium.statistics.questions import questions
 
@@ -202,11 +202,11 @@ def power(
 ) -> None:
     """Say what difference a test set can show, and how many images or seeds it takes."""
     from podium.statistics.power import Assumptions, observed, plan
-    from podium.statistics.sheet import read_sheet
+    from podium.statistics.table import read_table
 
     measured = Assumptions()
     if like:
-        sheet = read_sheet(like)
+        sheet = read_table(like)
         measured = observed(sheet)
         for notice in sheet.notices:
             err.tell(notice)

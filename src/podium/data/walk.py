@@ -175,7 +175,7 @@ def _listed(path: Path) -> tuple[Folder, list[str]]:
                 is_folder = entry.is_dir()
             except OSError:  # a link that leads to where we may not look
                 is_folder = False
-            kind = _passed_folder(entry.name) if is_folder else passed_over(entry.name)
+            kind = _passed_folder(entry.name) if is_folder else why_skipped(entry.name)
             if kind == NO_ENDING and entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110
                 found.broken.append(entry.name)
                 kind = "links that lead nowhere"
@@ -201,7 +201,7 @@ def _passed_folder(name: str) -> str | None:
     return HIDDEN if name.startswith(".") else None
 
 
-def passed_over(name: str) -> str | None:
+def why_skipped(name: str) -> str | None:
     """Why a file of this name is taken for no image: its kind, in a word; None if it is one."""
     if name.startswith("."):
         return NOT_FETCHED if name.lower().endswith(".icloud") else HIDDEN

@@ -20,7 +20,7 @@ from podium.runtime.files import make_folder, write_text
 from podium.runtime.imports import collection_paused
 
 if TYPE_CHECKING:
-    from podium.reporting.figures.tasks import Drawn
+    from podium.reporting.figures.tasks import FigureResult
     from podium.reporting.words.labels import Labels
     from podium.results.study import StudyResults
 
@@ -104,7 +104,7 @@ def _write(
     from podium.reporting.figures.style import figure_style
     from podium.reporting.figures.tasks import (
         LONGEST,
-        Press,
+        FigureWriter,
         figure_tasks,
         overview_tasks,
         run_pictures,
@@ -114,10 +114,10 @@ def _write(
     from podium.reporting.tables import write_tables
 
     thumbnails = results.folder.read_thumbnails()
-    press = Press(to, dpi, tuple(formats), say)
-    tasks = {("", key): task for key, task in overview_tasks(results, press).items()}
+    writer = FigureWriter(to, dpi, tuple(formats), say)
+    tasks = {("", key): task for key, task in overview_tasks(results, writer).items()}
     for run in results.runs:
-        found = figure_tasks(run, thumbnails, press).items()
+        found = figure_tasks(run, thumbnails, writer).items()
         tasks |= {(run.slug, key): task for key, task in found}
     total = len(tasks) + 1
     notify(Progress("figures", 0, total))
@@ -128,7 +128,7 @@ def _write(
             lambda number: notify(Progress("figures", number, total)),
         )
     made = dict(zip(order, done, strict=True))
-    drawn: dict[str, dict[str, Drawn]] = {}
+    drawn: dict[str, dict[str, FigureResult]] = {}
     for slug, key in tasks:
         drawn.setdefault(slug, {})[key] = made[slug, key]
     files = [path for of_run in drawn.values() for one in of_run.values() for path in one.files]

@@ -15,7 +15,7 @@ from podium.data.images import decode_rgb, thumbnail_jpeg
 from podium.data.source import Reader
 from podium.errors import UnreadableImageError
 from podium.runs.predictions import Predictions
-from podium.statistics.likeliest import Answers, answers
+from podium.statistics.likeliest import TopClasses, top_classes
 
 MOST_PAIRS = 60  # shown on the page; the table holds all
 
@@ -85,7 +85,7 @@ class Picture:
 
 
 def random_pictures(
-    predictions: Predictions, thumbnails: Mapping[str, bytes], said: Answers | None = None
+    predictions: Predictions, thumbnails: Mapping[str, bytes], said: TopClasses | None = None
 ) -> list[Picture]:
     """Twelve test images at random, or all where there are fewer; the choice depends on the
     paths alone, so it is the same for every contender. `said` spares reckoning it again."""
@@ -97,7 +97,7 @@ def random_pictures(
 
 
 def confident_mistakes(
-    predictions: Predictions, thumbnails: Mapping[str, bytes], said: Answers | None = None
+    predictions: Predictions, thumbnails: Mapping[str, bytes], said: TopClasses | None = None
 ) -> list[Picture]:
     """The twelve wrong predictions with the highest probability, or fewer where there are no
     more; images without a stored picture are passed over."""
@@ -106,7 +106,7 @@ def confident_mistakes(
         for number in np.flatnonzero(predictions.predicted != predictions.labels).tolist()
         if predictions.paths[number] in thumbnails
     ]
-    said = answers(predictions, 1) if said is None else said
+    said = top_classes(predictions, 1) if said is None else said
     certainty = said.share[:, 0]
     wrong.sort(key=lambda number: (-certainty[number], predictions.paths[number]))
     return _pictures(predictions, thumbnails, wrong[: COLUMNS * ROWS], said)
@@ -116,9 +116,9 @@ def _pictures(
     predictions: Predictions,
     thumbnails: Mapping[str, bytes],
     numbers: Sequence[int],
-    said: Answers | None,
+    said: TopClasses | None,
 ) -> list[Picture]:
-    names, said = predictions.class_names, answers(predictions, 1) if said is None else said
+    names, said = predictions.class_names, top_classes(predictions, 1) if said is None else said
     return [
         Picture(
             path=predictions.paths[number],

@@ -20,13 +20,13 @@ from podium.runs.pictures import read_pictures
 from podium.runs.predictions import Predictions
 from podium.runtime.files import read_json
 from podium.statistics.calibration import Calibration, calibration, fit_temperature
-from podium.statistics.classes import names_told_apart
-from podium.statistics.likeliest import Answers, answers
+from podium.statistics.classes import significant_class_names
+from podium.statistics.likeliest import TopClasses, top_classes
 from podium.statistics.metrics import ClassScores, Scores, per_class, scores, wilson_interval
 from podium.statistics.questions import Question, questions
 from podium.statistics.scoring import Metric, Noted, noted
-from podium.statistics.sheet import sheet_of
-from podium.statistics.verdicts import Verdicts, judge
+from podium.statistics.table import table_of
+from podium.statistics.verdicts import Verdicts, compare_contenders
 
 State = Literal["failed", "unfinished", "not_started", "damaged"]
 
@@ -63,9 +63,9 @@ class RunResult:
         return calibration(self.test), calibration(self.test, self.temperature)
 
     @cached_property
-    def answers(self) -> Answers:
+    def top_classes(self) -> TopClasses:
         """The likeliest classes of every test image."""
-        return answers(self.test)
+        return top_classes(self.test)
 
     @cached_property
     def explanations(self) -> dict[str, bytes]:
@@ -75,7 +75,7 @@ class RunResult:
     @cached_property
     def told(self) -> frozenset[str]:
         """Names of the classes whose recall can be told from that of the others."""
-        return names_told_apart(self.classes)
+        return significant_class_names(self.classes)
 
     @property
     def slug(self) -> str:
@@ -275,7 +275,7 @@ def _judge(contenders: list[Contender]) -> Verdicts | None:
         for one in contenders
     ]
     try:
-        return judge(sheet_of(by_name, contenders[0].runs[0].noted.metric))
+        return compare_contenders(table_of(by_name, contenders[0].runs[0].noted.metric))
     except DataError:  # runs of a folder that was put together by hand
         return None
 

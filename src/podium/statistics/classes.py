@@ -8,7 +8,7 @@ from podium.statistics.metrics import ClassScores
 from podium.statistics.paired import holm
 
 
-def told_apart(classes: Sequence[ClassScores], level: float = 0.05) -> list[bool]:
+def significant_classes(classes: Sequence[ClassScores], level: float = 0.05) -> list[bool]:
     """Whether each class's recall differs from that of all others beyond chance.
 
     Fisher's exact test (Fisher, 1935) of right and wrong answers, this class against the rest,
@@ -33,7 +33,7 @@ def told_apart(classes: Sequence[ClassScores], level: float = 0.05) -> list[bool
     return [p < level for p in holm(found)]
 
 
-def names_told_apart(classes: Sequence[ClassScores]) -> frozenset[str]:
+def significant_class_names(classes: Sequence[ClassScores]) -> frozenset[str]:
     """Names of the classes that `told_apart` finds."""
-    apart = zip(classes, told_apart(classes), strict=True)
+    apart = zip(classes, significant_classes(classes), strict=True)
     return frozenset(one.name for one, differs in apart if differs)

@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 from podium.statistics.paired import SeedEffect, unpaired_effect
 from podium.statistics.resample import macro_f1, resampled_macro_f1
-from podium.statistics.sheet import Answers, Sheet
+from podium.statistics.table import ContenderPredictions, PredictionTable
 
 Shares = npt.NDArray[np.float64]
 
 
-class Drawn:
+class SamplingUnits:
     """What is drawn at random and could have been other: images, or groups of them."""
 
     def __init__(self, labels: npt.NDArray[np.int64], groups: npt.NDArray[np.int64] | None) -> None:
@@ -41,7 +41,9 @@ class Drawn:
 class MacroF1:
     """Macro F1 of each seed of a contender: as it is, and on the resamples."""
 
-    def __init__(self, sheet: Sheet, answers: Answers, resamples: int, seed: int) -> None:
+    def __init__(
+        self, sheet: PredictionTable, answers: ContenderPredictions, resamples: int, seed: int
+    ) -> None:
         classes = len(sheet.class_names)
         self.plain = np.array([macro_f1(sheet.labels, one, classes) for one in answers.predicted])
         self.drawn = None
@@ -53,7 +55,7 @@ class MacroF1:
 def f1_difference(
     f1: tuple[MacroF1, MacroF1],
     rows: tuple[list[int], list[int]],
-    drawn: Drawn,
+    drawn: SamplingUnits,
     alike: float,
     *,
     same: bool,
@@ -87,7 +89,7 @@ def f1_difference(
     return effect, alike**2 * drawn.least_f1
 
 
-def _resampled(plain: Shares, resampled: Shares | None, drawn: Drawn) -> SeedEffect:
+def _resampled(plain: Shares, resampled: Shares | None, drawn: SamplingUnits) -> SeedEffect:
     """The mean squares of the two-way layout, with resampling in place of sums over images.
 
     Args:

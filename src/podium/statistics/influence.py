@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from podium.errors import ConfigError
 from podium.statistics.scoring import Metric
-from podium.statistics.sheet import Sheet
+from podium.statistics.table import PredictionTable
 
 MOST_UNITS = 500  # computations of a metric for each run; of more images, blocks are left out
 
@@ -34,7 +34,7 @@ class Influence:
     """What was left out at a time, as numbers of the images; None: every image for itself."""
 
 
-def influences(sheet: Sheet) -> Influence | str | None:
+def influences(sheet: PredictionTable) -> Influence | str | None:
     """What the images contribute to the sheet's metric.
 
     Returns:
@@ -87,7 +87,7 @@ def image_values(
     return np.asarray(values + (whole - values.mean()))
 
 
-def _blocks(sheet: Sheet) -> Indices | None:
+def _blocks(sheet: PredictionTable) -> Indices | None:
     """What is left out at a time: images or groups, and of many, blocks of them drawn once."""
     n = len(sheet) if sheet.groups is None else int(sheet.groups.max()) + 1
     if n <= MOST_UNITS:

@@ -19,7 +19,7 @@ CHUNK = 4_000_000  # logits that are looked at together
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class TopClasses:
     """The `k` likeliest classes of each of n images, the likeliest first.
 
     `top` has shape (n, k), indices into the class names; `share` (n, k) their softmax
@@ -31,7 +31,7 @@ class Answers:
     own: npt.NDArray[np.float64]
 
 
-def answers(predictions: Predictions, k: int = 3) -> Answers:
+def top_classes(predictions: Predictions, k: int = 3) -> TopClasses:
     """The answers of a run; `k` is cut to the number of classes. Of equals, the first class."""
     n, classes = predictions.logits.shape
     k = max(1, min(k, classes))
@@ -50,4 +50,4 @@ def answers(predictions: Predictions, k: int = 3) -> Answers:
             top[part, place] = best
             share[part, place] = np.exp(logits[every, best]) / total
             logits[every, best] = -np.inf
-    return Answers(top, share, own)
+    return TopClasses(top, share, own)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from podium.errors import ConfigError
 from podium.statistics.paired import quantiles, seed_effect
-from podium.statistics.sheet import Sheet, matched_seeds
+from podium.statistics.table import PredictionTable, matched_seeds
 
 TAIL = 1e-10
 MOST_IMAGES = 10_000_000
@@ -227,7 +227,7 @@ class Assumptions:
         return max(share, abs(difference))
 
 
-def observed(sheet: Sheet) -> Assumptions:
+def observed(sheet: PredictionTable) -> Assumptions:
     """What the contenders of a sheet show of the things that power depends on.
 
     Means over their pairs; the variance over seeds from those with the same seeds, two or more.

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from podium.errors import DataError
-from podium.statistics.f1_difference import Drawn, MacroF1, f1_difference
+from podium.statistics.f1_difference import MacroF1, SamplingUnits, f1_difference
 from podium.statistics.influence import Influence, influences
 from podium.statistics.intervals import (
     CONFIDENCE,
@@ -35,7 +35,7 @@ from podium.statistics.paired import (
     unpaired_effect,
 )
 from podium.statistics.scoring import ACCURACY, Metric
-from podium.statistics.sheet import Answers, Sheet, matched_seeds
+from podium.statistics.table import ContenderPredictions, PredictionTable, matched_seeds
 
 Shares = npt.NDArray[np.float64]
 
@@ -152,7 +152,7 @@ class Verdicts:
         return tuple(standing for standing in self.standings if standing.best == 1)
 
 
-def judge(sheet: Sheet, *, resamples: int = 2000, seed: int = 0) -> Verdicts:
+def compare_contenders(sheet: PredictionTable, *, resamples: int = 2000, seed: int = 0) -> Verdicts:
     """Compare every pair of contenders on the images of a sheet.
 
     Where one of the two has a single seed, a pair is trained models: exact McNemar test, Tango's
@@ -175,7 +175,7 @@ def judge(sheet: Sheet, *, resamples: int = 2000, seed: int = 0) -> Verdicts:
     if not len(sheet):
         raise DataError("Expected predictions of one image or more, got none: nothing to compare.")
     right = [(answers.predicted == sheet.labels).astype(np.float64) for answers in sheet.contenders]
-    drawn = Drawn(sheet.labels, sheet.groups)
+    drawn = SamplingUnits(sheet.labels, sheet.groups)
     alone = [seed_effect(one, sheet.groups) for one in right]
     found = influences(sheet)
     scored = found if isinstance(found, Influence) else None
@@ -210,7 +210,7 @@ def judge(sheet: Sheet, *, resamples: int = 2000, seed: int = 0) -> Verdicts:
     return Verdicts(len(sheet), tuple(standings), tuple(pairs), notices, metric, why)
 
 
-def _group_words(sheet: Sheet) -> list[str]:
+def _group_words(sheet: PredictionTable) -> list[str]:
     if sheet.groups is None:
         return []
     count = int(sheet.groups.max()) + 1
@@ -262,8 +262,8 @@ def _p_values(made: Sequence[_Made]) -> list[float]:
 
 
 def _pair(
-    sheet: Sheet,
-    drawn: Drawn,
+    sheet: PredictionTable,
+    drawn: SamplingUnits,
     at: tuple[int, int],
     right: tuple[Shares, Shares],
     alone: tuple[SeedEffect, SeedEffect],
@@ -308,7 +308,7 @@ def _pair(
 
 
 def _scored(
-    made: _Made, found: Influence, at: tuple[int, int], sheet: Sheet, drawn: Drawn
+    made: _Made, found: Influence, at: tuple[int, int], sheet: PredictionTable, drawn: SamplingUnits
 ) -> _Made:
     """The same pair, judged by the sheet's metric: what accuracy gets from right and wrong answers,
     from what the images contribute to it."""
@@ -344,11 +344,11 @@ def _flips(totals: Shares, groups: npt.NDArray[np.int64] | None) -> float:
 
 
 def _standing(
-    answers: Answers,
+    answers: ContenderPredictions,
     right: Shares,
     effect: SeedEffect,
     f1: MacroF1,
-    drawn: Drawn,
+    drawn: SamplingUnits,
     pairs: Sequence[Pair],
 ) -> Standing:
     seeds, n = right.shape

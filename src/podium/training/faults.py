@@ -28,7 +28,7 @@ class WorkerLostError(TrainingError):
     """A process that decodes images is gone, most often killed for want of memory."""
 
 
-def in_words(error: BaseException, recipe: RunSpec) -> TrainingError | None:
+def as_training_error(error: BaseException, recipe: RunSpec) -> TrainingError | None:
     """The same fault as an error that says what to do; none where it is no known fault.
 
     Args:
@@ -76,7 +76,7 @@ def despite_lost_workers(
         try:
             return work(workers)
         except (RuntimeError, MemoryError) as error:
-            told = in_words(error, recipe)
+            told = as_training_error(error, recipe)
             if told is None:
                 raise
             if not isinstance(told, WorkerLostError) or not workers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from podium.deploy.find.hub_errors import check_repo_id, in_words
+from podium.deploy.find.hub_errors import check_repo_id, translated_errors
 from podium.runs.folder import RunFolder
 from podium.runtime.cache import cache_root
 from podium.runtime.files import atomic_write, read_json
@@ -33,7 +33,7 @@ def fetch_run(repo_id: str, revision: str | None = None) -> RunFolder:
     check_repo_id(repo_id)
     from huggingface_hub import hf_hub_download
 
-    with in_words(f"{repo_id} on the Hub", ""), hub_answers_fast():
+    with translated_errors(f"{repo_id} on the Hub", ""), hub_answers_fast():
         described = Path(hf_hub_download(repo_id, "model.json", revision=revision))
         commit = described.parent.name  # .../snapshots/<commit>/model.json
         weights = Path(hf_hub_download(repo_id, WEIGHTS, revision=commit))

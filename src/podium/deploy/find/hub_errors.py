@@ -46,7 +46,7 @@ def refuse_offline() -> None:
 
 
 @contextmanager
-def in_words(what: str, token: str) -> Iterator[None]:
+def translated_errors(what: str, token: str) -> Iterator[None]:
     """Turn errors of the hub's library into ours.
 
     Args:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from podium.config.text import text_encoding
-from podium.data.walk import passed_over, walk_images
+from podium.data.walk import walk_images, why_skipped
 from podium.errors import DataError
 
 _CHUNK = 1 << 16
@@ -90,7 +90,7 @@ class Sources:
             yield Source(shown, _inside(path), "there is no such file")
             return
         folder = _identity(path.parent)
-        if folder in self._folders and passed_over(path.name) is None:
+        if folder in self._folders and why_skipped(path.name) is None:
             return  # it came with its folder
         key = _key(folder, path.name)
         if key not in self._files:
@@ -125,7 +125,7 @@ class Sources:
             path = Path(match)
             if path.is_dir():
                 yield from self._below(path)
-            elif (kind := passed_over(path.name)) is not None:
+            elif (kind := why_skipped(path.name)) is not None:
                 self.skipped[kind] += 1
             else:
                 yield from self._file(path, match)

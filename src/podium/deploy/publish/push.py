@@ -15,7 +15,7 @@ from pathlib import Path
 
 from podium.__about__ import __version__
 from podium.config.text import decode_text
-from podium.deploy.find.hub_errors import in_words, refuse_offline
+from podium.deploy.find.hub_errors import refuse_offline, translated_errors
 from podium.deploy.publish.pack import Package, Tell, pack
 from podium.errors import ConfigError, UserError
 from podium.runs.folder import RunFolder
@@ -108,7 +108,7 @@ def upload(
         )
         for one in package.files
     ]
-    with in_words(f"{repo_id} on the Hub", token), _remarks(tell):
+    with translated_errors(f"{repo_id} on the Hub", token), _remarks(tell):
         api.create_repo(repo_id, private=private or None, exist_ok=True)
         if private and not api.model_info(repo_id).private:
             raise UserError(

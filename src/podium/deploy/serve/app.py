@@ -197,12 +197,12 @@ def _answers(app: FastAPI, service: Service, title: str, limits: Limits) -> None
         kind = upload_kind(request.headers.get("content-type"))
         size = declared_size(request.headers.get("content-length"), kind, limits)
         names = model or []
-        wish = service.wish(names, top, gradcam, explain)
+        wanted = service.request(names, top, gradcam, explain)
         with service.admission.of(size):
             try:
                 # nothing here keeps the upload: it is gone once it is decoded
                 answers = await service.answer(
-                    await read_body(request.stream(), size, limits), kind, wish
+                    await read_body(request.stream(), size, limits), kind, wanted
                 )
             except ClientDisconnect:
                 return Response(status_code=400)  # nobody reads it

@@ -32,7 +32,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Wish:
+class PredictionRequest:
     """What a request wants to know.
 
     Attributes:
@@ -109,7 +109,9 @@ class Service:
         self._pool.shutdown()
         self._worker.close()
 
-    def wish(self, names: Sequence[str], top: int, gradcam: bool, explain: str | None) -> Wish:
+    def request(
+        self, names: Sequence[str], top: int, gradcam: bool, explain: str | None
+    ) -> PredictionRequest:
         """What a request asks for.
 
         Raises:
@@ -126,7 +128,7 @@ class Service:
             raise ApiError(
                 422, "unknown_class", f"No class is called {explain[:80]!r}. /v1/models lists them."
             )
-        return Wish(places, top, gradcam or explain is not None, explain)
+        return PredictionRequest(places, top, gradcam or explain is not None, explain)
 
     def _place(self, name: str) -> int:
         if name not in self._places:
@@ -137,52 +139,54 @@ class Service:
             )
         return self._places[name]
 
-    async def answer(self, body: bytes, kind: UploadKind, wish: Wish) -> list[dict[str, Any]]:
+    async def answer(
+        self, body: bytes, kind: UploadKind, wanted: PredictionRequest
+    ) -> list[dict[str, Any]]:
         """An answer for each model, as `podium.deploy.serve.schemas.Answer` describes it.
 
         Args:
             body: of the request.
             kind: how it holds the picture.
-            wish: see there.
+            wanted: see there.
 
         Raises:
             ApiError: 400, 413, 415 or 422: the upload is not one picture that can be decoded.
         """
         began = time.perf_counter()
-        seen = await self._in_pool(self._look, body, kind, wish)
+        seen = await self._in_pool(self._look, body, kind, wanted)
         del body
         work = []
-        for place in wish.models:
+        for place in wanted.models:
             pixels = seen.pixels[_view(self.models[place].predictor)]
-            asked = self._worker.submit(place, pixels, self._explained(place, wish))
-            work.append(asyncio.wrap_future(asked))
+            job = self._worker.submit(place, pixels, self._explained(place, wanted))
+            work.append(asyncio.wrap_future(job))
         outcomes = await asyncio.gather(*work)
         drawn: list[str | None] = [None] * len(outcomes)
         if seen.shown is not None:
             drawn = await self._in_pool(_draw_all, seen.shown, outcomes)
         took = round(1000 * (time.perf_counter() - began), 1)
         return [
-            self._told(self.models[place], outcome, picture, seen.size, wish.top, took)
-            for place, outcome, picture in zip(wish.models, outcomes, drawn, strict=True)
+            self._told(self.models[place], outcome, picture, seen.size, wanted.top, took)
+            for place, outcome, picture in zip(wanted.models, outcomes, drawn, strict=True)
         ]
 
     async def _in_pool(self, work: Callable[..., Result], *given: Any) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, *given)
 
-    def _explained(self, place: int, wish: Wish) -> int:
-        if not wish.gradcam or not self.explains[place]:
+    def _explained(self, place: int, wanted: PredictionRequest) -> int:
+        if not wanted.gradcam or not self.explains[place]:
             return NO_MAP
-        if wish.explain is None:
+        if wanted.explain is None:
             return TOP_CLASS
         names = self.models[place].predictor.class_names
-        return names.index(wish.explain) if wish.explain in names else NO_MAP
+        return names.index(wanted.explain) if wanted.explain in names else NO_MAP
 
-    def _look(self, body: bytes, kind: UploadKind, wish: Wish) -> _Seen:
+    def _look(self, body: bytes, kind: UploadKind, wanted: PredictionRequest) -> _Seen:
         content = picture_bytes(body, kind, self.limits)
         pixels: dict[_View, npt.NDArray[np.uint8]] = {}
         # decoded once, but for models of several data sets with deep grey values
         pictures: dict[GreyWindows, Image.Image] = {}
-        for place in wish.models:
+        for place in wanted.models:
             predictor = self.models[place].predictor
             if predictor.windows not in pictures:
                 pictures[predictor.windows] = self._decode(content, predictor.windows)
@@ -191,7 +195,7 @@ class Service:
                 pixels[_view(predictor)] = np.array(predictor.pixels(pictures[predictor.windows]))
         picture = next(iter(pictures.values()))
         size = picture.size
-        explained = any(self._explained(place, wish) != NO_MAP for place in wish.models)
+        explained = any(self._explained(place, wanted) != NO_MAP for place in wanted.models)
         if explained:
             picture.thumbnail((_SHOWN, _SHOWN), Image.Resampling.LANCZOS)
         return _Seen(size, pixels, picture if explained else None)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from podium.reporting.figures.style import GREY, draw_cells, shorten
 from podium.reporting.words.labels import NOTHING, Labels
-from podium.statistics.classes import names_told_apart
+from podium.statistics.classes import significant_class_names
 from podium.statistics.metrics import ClassScores
 
 ROWS_A_PAGE = 34
@@ -80,7 +80,7 @@ def class_table_pages(
             these classes.
     """
     if told is None:
-        told = names_told_apart(classes)
+        told = significant_class_names(classes)
     pages = -(-len(classes) // ROWS_A_PAGE)
     rows = -(-len(classes) // pages)  # of even length
     for page in range(pages):

@@ -15,7 +15,7 @@ from podium.reporting.figures.gallery import decoded, fitted_words, frame, show
 from podium.reporting.figures.style import RIGHT, WRONG, shorten
 from podium.reporting.words.labels import Labels
 from podium.runs.predictions import Predictions
-from podium.statistics.likeliest import Answers
+from podium.statistics.likeliest import TopClasses
 
 LABEL_MARK = "#label"
 """Ends the key of a map of the true class, where the prediction is another."""
@@ -44,7 +44,7 @@ class Explanation:
 
 def explanations_shown(
     predictions: Predictions,
-    said: Answers,
+    said: TopClasses,
     stored: Mapping[str, bytes],
     thumbnails: Mapping[str, bytes],
 ) -> list[Explanation]:

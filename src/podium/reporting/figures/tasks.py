@@ -47,7 +47,7 @@ LONGEST = ("matrix", "classes", "mistakes", "gallery")
 
 
 @dataclass(frozen=True)
-class Drawn:
+class FigureResult:
     """What a task leaves: files, relative to the report, and what the page holds of the figure."""
 
     files: list[Path]
@@ -55,7 +55,7 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Press:
+class FigureWriter:
     """Where and how figures are saved."""
 
     to: Path
@@ -69,31 +69,33 @@ class Press:
         return [path.relative_to(self.to) for path in saved]
 
 
-Task = Callable[[], Drawn]
+Task = Callable[[], FigureResult]
 
 
-def overview_tasks(results: StudyResults, press: Press) -> dict[str, Task]:
+def overview_tasks(results: StudyResults, writer: FigureWriter) -> dict[str, Task]:
     """Name -> a function that draws and saves: the figures of all contenders together."""
-    say = press.say
+    say = writer.say
     figure = partial(accuracies, results.contenders, say)
     alt = say("compare_alt")
-    tasks = {"compare": partial(_plot, press, figure, "test-accuracy", "compare", alt)}
+    tasks = {"compare": partial(_plot, writer, figure, "test-accuracy", "compare", alt)}
     if results.verdicts is not None and results.verdicts.pairs:
         figure = partial(difference_figure, results.verdicts, say)
         tasks["differences"] = partial(
-            _plot, press, figure, "differences", "differences",
+            _plot, writer, figure, "differences", "differences",
             say_by("v_difference_alt", results.verdicts.metric, say),
         )  # fmt: skip
     return dict(tasks)
 
 
-def figure_tasks(run: RunResult, thumbnails: Mapping[str, bytes], press: Press) -> dict[str, Task]:
+def figure_tasks(
+    run: RunResult, thumbnails: Mapping[str, bytes], writer: FigureWriter
+) -> dict[str, Task]:
     """Name -> a function that draws and saves; in the order in which the page lists the files.
 
     Everything is reckoned here, so that a task carries no more than it draws.
     """
 
-    slug, say = run.slug, press.say
+    slug, say = run.slug, writer.say
     title = run_title(run, say)
     tasks: dict[str, Task] = {}
     if run.history:
@@ -108,7 +110,7 @@ def figure_tasks(run: RunResult, thumbnails: Mapping[str, bytes], press: Press) 
             value = metric_value(metric, run.noted.valid, say)
             alt += " " + say("curves_alt_metric", metric=metric_title(metric, say), value=value)
         figure = partial(learning_curves, run.history, run.best_epoch, title, say, metric)
-        tasks["curves"] = partial(_plot, press, figure, f"{slug}-learning-curves", slug, alt)
+        tasks["curves"] = partial(_plot, writer, figure, f"{slug}-learning-curves", slug, alt)
 
     def weakest(most: int) -> Callable[[], Iterable[Figure]]:
         found = by_f1([one for one in run.classes if one.support])[:most]
@@ -119,34 +121,34 @@ def figure_tasks(run: RunResult, thumbnails: Mapping[str, bytes], press: Press) 
     pages = partial(class_table_pages, run.classes, title, say, told=run.told)
     if len(run.classes) > MOST_LISTED:
         pages = weakest(MOST_LISTED)
-    tasks["classes"] = partial(_pages, press, pages, f"{slug}-classes")
+    tasks["classes"] = partial(_pages, writer, pages, f"{slug}-classes")
     if len(run.classes) > ROWS_A_PAGE:
         pages = weakest(ROWS_A_PAGE)
-        tasks["weakest"] = partial(_pages, press, pages, f"{slug}-weakest-classes")
+        tasks["weakest"] = partial(_pages, writer, pages, f"{slug}-weakest-classes")
     part = matrix_part(run.test)
     figure = partial(confusion_figure, part, title, say)
     picture = len(part.names) > MOST_INTERACTIVE
-    tasks["matrix"] = partial(_matrix, press, figure, f"{slug}-confusion", picture)
+    tasks["matrix"] = partial(_matrix, writer, figure, f"{slug}-confusion", picture)
     figure = partial(reliability_figure, *run.calibration, title, say)
     name, alt = f"{slug}-reliability", reliability_alt(run, say)
-    tasks["reliability"] = partial(_plot, press, figure, name, name, alt)
+    tasks["reliability"] = partial(_plot, writer, figure, name, name, alt)
     galleries = {
-        "gallery": random_pictures(run.test, thumbnails, run.answers),
-        "mistakes": confident_mistakes(run.test, thumbnails, run.answers),
+        "gallery": random_pictures(run.test, thumbnails, run.top_classes),
+        "mistakes": confident_mistakes(run.test, thumbnails, run.top_classes),
     }
     for name, pictures in galleries.items():
         if pictures:
             sheet = partial(_gallery, pictures, say(f"{name}_title"), title, say)
-            tasks[name] = partial(_pages, press, sheet, f"{slug}-{name}")
-    shown = explanations_shown(run.test, run.answers, run.explanations, thumbnails)
+            tasks[name] = partial(_pages, writer, sheet, f"{slug}-{name}")
+    shown = explanations_shown(run.test, run.top_classes, run.explanations, thumbnails)
     if shown:
         figure = partial(explanation_figure, shown, title, say)
-        tasks["explanations"] = partial(_page, press, figure, f"{slug}-explanations")
+        tasks["explanations"] = partial(_page, writer, figure, f"{slug}-explanations")
     return tasks
 
 
 def run_pictures(
-    run: RunResult, thumbnails: Mapping[str, bytes], drawn: Mapping[str, Drawn]
+    run: RunResult, thumbnails: Mapping[str, bytes], drawn: Mapping[str, FigureResult]
 ) -> RunPictures:
     """What was drawn of a run, as the page wants it."""
 
@@ -156,35 +158,39 @@ def run_pictures(
     return RunPictures(
         curves=inline("curves"),
         matrix=inline("matrix"),
-        gallery=random_pictures(run.test, thumbnails, run.answers),
-        mistakes=confident_mistakes(run.test, thumbnails, run.answers),
-        explanations=explanations_shown(run.test, run.answers, run.explanations, thumbnails),
+        gallery=random_pictures(run.test, thumbnails, run.top_classes),
+        mistakes=confident_mistakes(run.test, thumbnails, run.top_classes),
+        explanations=explanations_shown(run.test, run.top_classes, run.explanations, thumbnails),
         reliability=inline("reliability"),
         files=[path for one in drawn.values() for path in one.files],
     )
 
 
-def _plot(press: Press, figure: Callable[[], Figure], name: str, key: str, alt: str) -> Drawn:
+def _plot(
+    writer: FigureWriter, figure: Callable[[], Figure], name: str, key: str, alt: str
+) -> FigureResult:
     drawn = figure()
-    return Drawn(press.save([drawn], name), inline_svg(drawn, key, alt))
+    return FigureResult(writer.save([drawn], name), inline_svg(drawn, key, alt))
 
 
-def _pages(press: Press, pages: Callable[[], Iterable[Figure]], name: str) -> Drawn:
-    return Drawn(press.save(pages(), name))
+def _pages(writer: FigureWriter, pages: Callable[[], Iterable[Figure]], name: str) -> FigureResult:
+    return FigureResult(writer.save(pages(), name))
 
 
-def _page(press: Press, figure: Callable[[], Figure], name: str) -> Drawn:
-    return Drawn(press.save([figure()], name))
+def _page(writer: FigureWriter, figure: Callable[[], Figure], name: str) -> FigureResult:
+    return FigureResult(writer.save([figure()], name))
 
 
 def _gallery(pictures: Sequence[Picture], heading: str, title: str, say: Labels) -> list[Figure]:
     return [gallery_figure(pictures, heading, title, say)]
 
 
-def _matrix(press: Press, figure: Callable[[], Figure], name: str, picture: bool) -> Drawn:
+def _matrix(
+    writer: FigureWriter, figure: Callable[[], Figure], name: str, picture: bool
+) -> FigureResult:
     drawn = figure()
-    files = press.save([drawn], name)
-    return Drawn(files, _data_address(drawn) if picture else "")
+    files = writer.save([drawn], name)
+    return FigureResult(files, _data_address(drawn) if picture else "")
 
 
 def _data_address(figure: Figure) -> str:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from markupsafe import Markup
 
 from podium.reporting.figures.explanations import LABEL_MARK
-from podium.reporting.page.shelf import Shelf, shelved_order
+from podium.reporting.page.image_store import ImageStore, storage_order
 from podium.reporting.words.labels import Labels
 from podium.reporting.words.recipes import run_title
 from podium.results.study import RunResult, StudyResults
@@ -29,7 +29,7 @@ MOST_TOP_ANSWERS = 50_000
 
 
 @dataclass(frozen=True, eq=False)
-class Heard:
+class RunPredictions:
     """What one run said, in the explorer's numbers; -1 for an image that it was not shown."""
 
     run: RunResult
@@ -76,24 +76,24 @@ class Explorer:
         self.labels = np.array([labels[path] for path in paths], np.int64)
         self.mistakes = np.array([wrong.get(path, 0) for path in paths], np.int64)
         depth = 3 if len(paths) * len(results.runs) <= MOST_TOP_ANSWERS else 1
-        self.heard = [self._hear(run, depth) for run in results.runs]
+        self.runs = [self._predictions(run, depth) for run in results.runs]
 
-    def fill(self, shelf: Shelf, thumbnails: Mapping[str, bytes]) -> None:
+    def fill(self, store: ImageStore, thumbnails: Mapping[str, bytes]) -> None:
         """Keep as many pictures of the listed images as there is room for, then maps of runs."""
-        for number in shelved_order(self.paths, self.labels, self.mistakes, thumbnails):
+        for number in storage_order(self.paths, self.labels, self.mistakes, thumbnails):
             path = self.paths[number]
-            if shelf.put(thumbnails[path], path) is None:
+            if store.put(thumbnails[path], path) is None:
                 break
         for contender in self.results.ranking:
             for run in contender.runs:
                 for key, jpeg in run.explanations.items():
                     path = key.removesuffix(LABEL_MARK)
-                    if path in self.images and shelf.put(jpeg, key, run.slug) is None:
+                    if path in self.images and store.put(jpeg, key, run.slug) is None:
                         return
 
-    def block(self, shelf: Shelf, say: Labels) -> Markup:
+    def block(self, store: ImageStore, say: Labels) -> Markup:
         """The JSON; in it no `<`, so that no name can end the element that holds it."""
-        support = self.heard[0].support
+        support = self.runs[0].support
         data = {
             "lang": say.lang,
             "words": {key: text for key, text in say.words.items() if key.startswith("x_")},
@@ -102,8 +102,8 @@ class Explorer:
             "support": support.tolist(),
             "paths": self.paths,
             "labels": self.labels.tolist(),
-            "pictures": [_or_none(shelf.number(path)) for path in self.paths],
-            "runs": [self._run(one, support, shelf, say) for one in self.heard],
+            "pictures": [_or_none(store.number(path)) for path in self.paths],
+            "runs": [self._run(one, support, store, say) for one in self.runs],
         }
         text = json.dumps(data, separators=(",", ":"))
         for sign in "<>&":
@@ -111,14 +111,21 @@ class Explorer:
         return Markup(text)
 
     def _run(
-        self, one: Heard, support: npt.NDArray[np.int64], shelf: Shelf, say: Labels
+        self,
+        one: RunPredictions,
+        support: npt.NDArray[np.int64],
+        store: ImageStore,
+        say: Labels,
     ) -> dict[str, Any]:
         run, wrong = one.run, one.top[:, 0] != self.labels
         maps = {}
         for key in run.explanations:
             path = key.removesuffix(LABEL_MARK)
             if key == path and path in self.images:
-                pair = [shelf.number(path, run.slug), shelf.number(path + LABEL_MARK, run.slug)]
+                pair = [
+                    store.number(path, run.slug),
+                    store.number(path + LABEL_MARK, run.slug),
+                ]
                 if pair[0] is not None:
                     maps[self.images[path]] = [_or_none(number) for number in pair]
         told: dict[str, Any] = {
@@ -140,8 +147,8 @@ class Explorer:
         """The explorer's number of each of the run's classes."""
         return np.array([self.classes[name] for name in run.test.class_names], np.int64)
 
-    def _hear(self, run: RunResult, depth: int) -> Heard:
-        numbers, test, said = self._numbers(run), run.test, run.answers
+    def _predictions(self, run: RunResult, depth: int) -> RunPredictions:
+        numbers, test, said = self._numbers(run), run.test, run.top_classes
         depth = min(depth, said.top.shape[1])
         place = {path: row for row, path in enumerate(test.paths)}
         rows = np.array([place.get(path, -1) for path in self.paths], np.int64)
@@ -154,7 +161,7 @@ class Explorer:
         own[seen] = np.rint(1000 * said.own[rows[seen]])
         labels, size = numbers[test.labels], len(self.classes)
         right = test.predicted == test.labels
-        return Heard(
+        return RunPredictions(
             run,
             top,
             share,

@@ -18,9 +18,9 @@ from podium.reporting.figures.explanations import LABEL_MARK
 from podium.reporting.figures.tasks import RunPictures
 from podium.reporting.page.audit_page import audit_sections
 from podium.reporting.page.explorer import Explorer
+from podium.reporting.page.image_store import ImageStore
 from podium.reporting.page.leaderboard import leaderboard, metric_heads
 from podium.reporting.page.panel import run_panel
-from podium.reporting.page.shelf import Shelf
 from podium.reporting.page.templating import fill_in
 from podium.reporting.page.verdict_section import verdict_section
 from podium.reporting.words.cautions import at_chance, majority, may_be_known
@@ -58,13 +58,13 @@ def render_page(
         say: the language.
     """
     seen = looks(results, say)
-    explorer, shelf = Explorer(results), Shelf()
-    _fill(shelf, results, pictures, explorer, thumbnails)
+    explorer, store = Explorer(results), ImageStore()
+    _fill(store, results, pictures, explorer, thumbnails)
     return fill_in(
         "page.html.j2",
         parts=SCRIPTS,
-        shelf=shelf.style,
-        explorer=explorer.block(shelf, say),
+        store=store.style,
+        explorer=explorer.block(store, say),
         class_numbers=explorer.classes,
         say=say,
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -85,7 +85,7 @@ def render_page(
         audit=_audit(results, say),
         unfinished=[_unfinished(run, say) for run in results.unfinished],
         data=_data(results, say),
-        runs=[run_panel(run, pictures[run.slug], explorer, shelf, say) for run in results.runs],
+        runs=[run_panel(run, pictures[run.slug], explorer, store, say) for run in results.runs],
         figures=[path.as_posix() for path in files if path.suffix in (".png", ".pdf", ".svg")],
         tables=[path.as_posix() for path in files if path.suffix not in (".png", ".pdf", ".svg")],
         study_yaml=results.spec.to_yaml(),
@@ -95,7 +95,7 @@ def render_page(
 
 
 def _fill(
-    shelf: Shelf,
+    store: ImageStore,
     results: StudyResults,
     pictures: Mapping[str, RunPictures],
     explorer: Explorer,
@@ -105,15 +105,15 @@ def _fill(
     ranked = [run for contender in results.ranking for run in contender.runs]
     for run in ranked:
         for one in (*pictures[run.slug].gallery, *pictures[run.slug].mistakes):
-            shelf.put(one.jpeg, one.path)
+            store.put(one.jpeg, one.path)
     for run in ranked:
         for shown in pictures[run.slug].explanations:
             if shown.picture is not None:
-                shelf.put(shown.picture, shown.path)
-            shelf.put(shown.of_predicted, shown.path, run.slug)
+                store.put(shown.picture, shown.path)
+            store.put(shown.of_predicted, shown.path, run.slug)
             if shown.of_true is not None:
-                shelf.put(shown.of_true, shown.path + LABEL_MARK, run.slug)
-    explorer.fill(shelf, thumbnails)
+                store.put(shown.of_true, shown.path + LABEL_MARK, run.slug)
+    explorer.fill(store, thumbnails)
 
 
 def _audit(results: StudyResults, say: Labels) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from podium.reporting.figures.explanations import LABEL_MARK, Explanation
 from podium.reporting.figures.matrix import matrix_part, matrix_view
 from podium.reporting.figures.tasks import RunPictures
 from podium.reporting.page.explorer import Explorer
-from podium.reporting.page.shelf import Shelf
+from podium.reporting.page.image_store import ImageStore
 from podium.reporting.words.labels import NOTHING, Labels
 from podium.reporting.words.metric_words import metric_title, metric_value
 from podium.reporting.words.recipes import (
@@ -37,7 +37,7 @@ def anchor(run: RunResult) -> str:
 
 
 def run_panel(
-    run: RunResult, drawn: RunPictures, explorer: Explorer, shelf: Shelf, say: Labels
+    run: RunResult, drawn: RunPictures, explorer: Explorer, store: ImageStore, say: Labels
 ) -> dict[str, Any]:
     """What the template shows of one run.
 
@@ -45,7 +45,7 @@ def run_panel(
         run: the run.
         drawn: its figures and pictures.
         explorer: numbers the classes and images, for the script.
-        shelf: holds the pictures.
+        store: holds the pictures.
         say: the language.
     """
     score, title = run.scores, run_title(run, say)
@@ -64,10 +64,10 @@ def run_panel(
         "calibration": calibration_rows(run, say),
         "calibration_hint": calibration_caution(run, say) or say("cal_hint"),
         **_matrix(run, drawn, explorer, say),
-        "gallery": [_picture(one, explorer, shelf, say) for one in drawn.gallery],
-        "mistakes": [_picture(one, explorer, shelf, say) for one in drawn.mistakes],
+        "gallery": [_picture(one, explorer, store, say) for one in drawn.gallery],
+        "mistakes": [_picture(one, explorer, store, say) for one in drawn.mistakes],
         "explanations": [
-            _explanation(one, run, explorer, shelf, say) for one in drawn.explanations
+            _explanation(one, run, explorer, store, say) for one in drawn.explanations
         ],
         "all_right": score.correct == score.n,
         "files": [path.as_posix() for path in drawn.files],
@@ -161,10 +161,10 @@ def calibration_caution(run: RunResult, say: Labels) -> str:
 
 
 def _picture(
-    picture: Picture | Explanation, explorer: Explorer, shelf: Shelf, say: Labels
+    picture: Picture | Explanation, explorer: Explorer, store: ImageStore, say: Labels
 ) -> dict[str, Any]:
     return {
-        "picture": shelf.number(picture.path),
+        "picture": store.number(picture.path),
         "path": picture.path,
         "image": explorer.images.get(picture.path),
         "alt": say("picture_alt", name=picture.true),
@@ -176,13 +176,13 @@ def _picture(
 
 
 def _explanation(
-    one: Explanation, run: RunResult, explorer: Explorer, shelf: Shelf, say: Labels
+    one: Explanation, run: RunResult, explorer: Explorer, store: ImageStore, say: Labels
 ) -> dict[str, Any]:
-    maps = [(one.predicted, shelf.number(one.path, run.slug))]
+    maps = [(one.predicted, store.number(one.path, run.slug))]
     if one.of_true is not None:
-        maps.append((one.true, shelf.number(one.path + LABEL_MARK, run.slug)))
+        maps.append((one.true, store.number(one.path + LABEL_MARK, run.slug)))
     return {
-        **_picture(one, explorer, shelf, say),
+        **_picture(one, explorer, store, say),
         "maps": [
             {"name": name, "picture": number, "alt": say("cam_alt", name=name)}
             for name, number in maps

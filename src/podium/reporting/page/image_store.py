@@ -21,7 +21,7 @@ the page stays under 15 MB: what most mail servers and reviewers' systems let th
 START, END = "url(data:image/jpeg;base64,", ")"
 
 
-class Shelf:
+class ImageStore:
     """Pictures by key, numbered as they come, until there is no more room.
 
     Args:
@@ -80,7 +80,7 @@ def by_turns(numbers: Iterable[int], labels: npt.NDArray[np.int64]) -> Iterator[
                 yield queue[turn]
 
 
-def shelved_order(
+def storage_order(
     paths: Sequence[str],
     labels: npt.NDArray[np.int64],
     mistakes: npt.NDArray[np.int64],

@@ -14,7 +14,7 @@ from podium.config.settings import RunSpec
 from podium.errors import DataError, RunFolderError
 from podium.runs.predictions import Predictions, SplitName
 from podium.statistics.scoring import ACCURACY, Metric
-from podium.statistics.sources import Column, column_of, from_csv, from_folder
+from podium.statistics.table_sources import Column, column_of, from_csv, from_folder
 from podium.statistics.vocabulary import same_classes, same_paths, some
 
 Indices = npt.NDArray[np.int64]
@@ -22,7 +22,7 @@ Logits = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class ContenderPredictions:
     """One contender's answers: `predicted` holds indices of classes, shape (seeds, images)."""
 
     name: str
@@ -38,13 +38,13 @@ class Answers:
 
 
 @dataclass(frozen=True, eq=False)
-class Sheet:
+class PredictionTable:
     """All contenders on the same images: `labels` holds indices of classes, shape (images,)."""
 
     class_names: tuple[str, ...]
     paths: tuple[str, ...]
     labels: Indices
-    contenders: tuple[Answers, ...]
+    contenders: tuple[ContenderPredictions, ...]
     notices: tuple[str, ...] = ()
     groups: Indices | None = None
     """Number of each image's group, from 0: the patient, say; None: every image for itself."""
@@ -55,9 +55,9 @@ class Sheet:
         return len(self.paths)
 
 
-def read_sheet(
+def read_table(
     sources: Iterable[str | Path], *, split: SplitName = "test", shared: bool = False
-) -> Sheet:
+) -> PredictionTable:
     """Read finished runs, or CSV files of predictions from any tool.
 
     Args:
@@ -82,10 +82,10 @@ def read_sheet(
     return _align(columns, shared)
 
 
-def sheet_of(
+def table_of(
     contenders: Sequence[tuple[str, str, RunSpec | None, float | None, dict[int, Predictions]]],
     metric: Metric = ACCURACY,
-) -> Sheet:
+) -> PredictionTable:
     """The sheet of predictions that were read already.
 
     Args:
@@ -148,7 +148,7 @@ def _in_one_vocabulary(columns: Sequence[Column]) -> tuple[list[Column], list[st
     return made, list(dict.fromkeys(filter(None, told)))
 
 
-def _align(columns: Sequence[Column], shared: bool) -> Sheet:
+def _align(columns: Sequence[Column], shared: bool) -> PredictionTable:
     """Put all columns on the images of the first, in one order."""
     columns, notices = _in_one_vocabulary(columns)
     first = columns[0]
@@ -194,7 +194,7 @@ def _align(columns: Sequence[Column], shared: bool) -> Sheet:
     labels = np.asarray([number[truth[path]] for path in paths], dtype=np.int64)
     notices += _never_right(contenders, labels)
     groups = _groups(columns, paths)
-    return Sheet(names, paths, labels, tuple(contenders), tuple(notices), groups, metric)
+    return PredictionTable(names, paths, labels, tuple(contenders), tuple(notices), groups, metric)
 
 
 def _metric_of(columns: Sequence[Column], names: tuple[str, ...]) -> tuple[Metric, list[str]]:
@@ -214,7 +214,7 @@ def _contenders(
     members: Mapping[tuple[Path, str], Sequence[Column]],
     answers: Mapping[int, Indices],
     logits: Mapping[int, Logits],
-) -> list[Answers]:
+) -> list[ContenderPredictions]:
     """The columns of each contender together; contenders of several studies may share a name."""
     often = Counter(name for _, name in members)
     places = _short_places({home for home, name in members if often[name] > 1})
@@ -226,7 +226,7 @@ def _contenders(
         known = [one.valid_merit for one in theirs if one.valid_merit is not None]
         clash = often[name] > 1
         found.append(
-            Answers(
+            ContenderPredictions(
                 name=f"{places[home]}/{name}" if clash else name,
                 label=f"{theirs[0].label} ({places[home]})" if clash else theirs[0].label,
                 seeds=seeds,
@@ -275,7 +275,7 @@ def _other_images(first: Column, odd: Column, common: int) -> str:
     )
 
 
-def _never_right(contenders: Sequence[Answers], labels: Indices) -> list[str]:
+def _never_right(contenders: Sequence[ContenderPredictions], labels: Indices) -> list[str]:
     """A sentence for each contender that has no image right: its answers are hardly in order."""
     told = []
     for one in contenders:
@@ -308,7 +308,9 @@ def _short_places(homes: Collection[Path]) -> dict[Path, str]:
     return found
 
 
-def matched_seeds(first: Answers, second: Answers) -> tuple[list[int], list[int]]:
+def matched_seeds(
+    first: ContenderPredictions, second: ContenderPredictions
+) -> tuple[list[int], list[int]]:
     """Rows of the seeds to set against each other.
 
     The same seeds: each with itself. Else each with each, so that a pair rests on all seeds of
