@@ -148,10 +148,11 @@ class Study:
         todo = [cell for cell in todo if cell not in failed]
         notify(StudyStarted(len(todo), sum(work.millions(cell) for cell in todo)))
         outcomes |= _trained(executor, todo, work)
-        for cell in done:
-            work.revisit(cell)
         with alone():
             store_pictures(self.folder, index)
+        for cell in done:  # after the pictures: what is explained are those that are shown
+            work.revisit(cell)
+        with alone():
             keep_copy(self.folder.path, index.split_fingerprint("test"))
         return StudyResult(self.folder, tuple(outcomes[cell] for cell in cells))
 
