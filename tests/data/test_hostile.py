@@ -80,7 +80,7 @@ def _torch_file(value: object, folder: Path) -> bytes:
         ({"format": 2}, "has format 2; this Podium reads format 1"),
         ({"format": None}, "no format is given"),
         ({"model": "../../etc/passwd"}, "there is no '../../etc/passwd'"),
-        ({"model": "hf-hub:evil/model"}, "there is no 'hf-hub:evil/model'"),
+        ({"model": "hf-hub:evil/model"}, "'hf-hub:evil/model'"),
         ({"model": ["simple_resnet"]}, "model: Input should be a valid string"),
         ({"model": "resnet18"}, "does not hold the weights of resnet18"),
         ({"model": "vit_giant_patch14_224"}, "does not hold the weights of vit_giant"),
