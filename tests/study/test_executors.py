@@ -242,7 +242,7 @@ def test_every_setting_of_the_machine_is_a_flag_of_the_command(tmp_path: Path) -
 
     odd: dict[str, Any] = {
         "device": "cpu", "precision": "fp32", "devices": 2, "workers": 1, "cache_limit": 2.5,
-        "checkpoint_every": 7.0, "tensorboard": True,
+        "checkpoint_every": 7.0, "tensorboard": True, "trackers": ("tensorboard",),
     }  # fmt: skip
     assert odd.keys() | {"executor"} == set(Machine.model_fields)
     work = Work.__new__(Work)
@@ -252,6 +252,7 @@ def test_every_setting_of_the_machine_is_a_flag_of_the_command(tmp_path: Path) -
     assert words[:4] == [sys.executable, "-m", "podium", "run"]
     run: Any = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
     given = run.make_context("run", words[4:]).params
+    given["trackers"] = tuple(given.pop("tracker"))
     assert given | odd == given
     assert given["only"] == ("fast/seed-1",) or given["only"] == ["fast/seed-1"]
     assert given["executor"] == "serial"

@@ -86,9 +86,13 @@ def test_pictures_do_not_delay_the_first_step_and_a_kill_before_them_is_mended(
     assert study.folder.read_thumbnails() == before
     assert study.folder.audit_pictures.is_file()
 
-    study.folder.thumbnails.unlink()
+    run = study.folder.run("plain", 0)
+    looked = run.explanations.read_bytes()
+    study.folder.thumbnails.unlink()  # as after a kill right behind the end of the training
+    run.explanations.unlink()
     assert all(outcome.skipped for outcome in study.run().outcomes)  # nothing left to train
     assert study.folder.read_thumbnails() == before
+    assert run.explanations.read_bytes() == looked
 
 
 def test_a_test_image_that_vanished_has_no_thumbnail(

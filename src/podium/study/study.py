@@ -150,10 +150,9 @@ class Study:
         outcomes |= _trained(executor, todo, work)
         with alone():
             store_pictures(self.folder, index)
+            keep_copy(self.folder.path, index.split_fingerprint("test"))
         for cell in done:  # after the pictures: what is explained are those that are shown
             work.revisit(cell)
-        with alone():
-            keep_copy(self.folder.path, index.split_fingerprint("test"))
         return StudyResult(self.folder, tuple(outcomes[cell] for cell in cells))
 
     def report(self, *, lang: Literal["en", "pt"] = "en", **options: Any) -> Path:

@@ -124,7 +124,10 @@ class Work:
         return failed_before(run) or Outcome(run, error=told)
 
     def revisit(self, cell: Cell) -> None:
-        """Make what a kill left out of a finished cell, and remove what it left behind."""
+        """Make what a kill left out of a finished cell, and remove what it left behind.
+
+        Call it when the study's pictures are stored: heat maps are made of those.
+        """
         run = self.run(cell)
         with sole_owner(run.path, wait=lambda _: None):  # until its pictures are there
             remove_temporaries(run.path)
