@@ -38,6 +38,7 @@ from podium.config.studyfile import built_in_studies, load_study, study_text
 from podium.data.index import build_index
 from podium.runs.folder import HISTORY_COLUMNS, StudyFolder
 from tests.conftest import reports_undrawn, write_pictures
+from tests.users_code import SEAMS, forgotten
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -388,7 +389,8 @@ def test_the_tutorial_ends_with_what_it_promises(followed: Path) -> None:
 
 @pytest.mark.parametrize("page", FOLLOWED)
 def test_a_page_can_be_followed(page: str, followed: Path) -> None:
-    follow(page, followed)
+    with forgotten(followed, *SEAMS):  # what the page's own code defines and registers
+        follow(page, followed)
 
 
 def test_pictures_of_a_group_stay_together(followed: Path) -> None:

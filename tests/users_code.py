@@ -9,7 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from podium.config import registry
-from podium.config.registry import Registry
+from podium.config.registry import (
+    AUGMENTATIONS,
+    EXECUTORS,
+    LOSSES,
+    METRICS,
+    MODELS,
+    SOURCES,
+    TRACKERS,
+    Registry,
+)
+
+SEAMS = (MODELS, AUGMENTATIONS, LOSSES, METRICS, SOURCES, EXECUTORS, TRACKERS)
 
 NETWORKS = '''
 import torch

@@ -26,17 +26,9 @@ SETTINGS = ("class_weights", "priors", "label_smoothing", "focal_gamma", "logit_
 
 
 class Loss(Protocol):
-    """A loss of your own: a function of logits and targets that gives the sum over the images.
+    """A loss of your own: a function of logits and targets that returns the sum over the images.
 
-    Args:
-        logits: float32 of shape (n, classes).
-        targets: int64 of shape (n,); with `mixup` or `cutmix` float32 of shape (n, classes), each
-            row summing to 1.
-
-    Returns:
-        The sum over the n images, a scalar that can be differentiated; the loop divides it.
-
-    A function may also have keywords of these names, and is given their values:
+    Besides the two it may take keywords of these names, and gets their values:
 
     - `class_weights`: float32 of shape (classes,), or None without them; their mean over the
       training images is 1.
@@ -52,7 +44,18 @@ class Loss(Protocol):
         1.04
     """
 
-    def __call__(self, logits: torch.Tensor, targets: torch.Tensor, /) -> torch.Tensor: ...
+    def __call__(self, logits: torch.Tensor, targets: torch.Tensor, /) -> torch.Tensor:
+        """The loss of a batch.
+
+        Args:
+            logits: float32 of shape (n, classes).
+            targets: int64 of shape (n,); with `mixup` or `cutmix` float32 of shape (n, classes),
+                each row summing to 1.
+
+        Returns:
+            The sum over the n images, a scalar that can be differentiated; the training divides it.
+        """
+        ...
 
 
 def cross_entropy(
