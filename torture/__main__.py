@@ -1,10 +1,10 @@
-"""Put Podium through everything, print what came of it, and write docs/reliability.md's figures.
+"""Stress-test Podium, print the results, and write the figures in docs/reliability.md.
 
     python -m torture                 # minutes
     python -m torture --kills 2000 --images 100000 --documents 20000
     python -m torture --only kills --kills 12
 
-Ends with 1 where anything was lost, torn, different, crashed or hung.
+Exits with 1 if anything was lost, torn, different, crashed or hung.
 """
 
 from __future__ import annotations
@@ -33,7 +33,14 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what was asked for; 0 where all of it was sound."""
+    """Run the requested parts.
+
+    Args:
+        arguments: of the command line; None: those of this process.
+
+    Returns:
+        0 if all parts passed, otherwise 1.
+    """
     given = _parser().parse_args(arguments)
     sound = True
     with tempfile.TemporaryDirectory(prefix="podium-torture-") as place:
@@ -52,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _kills(folder: Path, given: argparse.Namespace) -> tuple[Any, bool, str]:
-    """At every write step of one kind of training, and at random instants of all kinds."""
+    """Kill at every write step of one kind of training, and at random moments of all kinds."""
     kinds = list(given.kinds)
     steps = given.kills - given.kills // 4
     each = [max(1, given.kills // 4 // len(kinds))] * len(kinds)
@@ -96,12 +103,12 @@ def _faults(folder: Path, given: argparse.Namespace) -> tuple[Any, bool, str]:
         for one in found
     ]  # fmt: skip
     body = table(["fault", "exit code", "message", "kept", "as promised"], rows)
-    body = body.replace("---:", "---")  # text, not figures
+    body = body.replace("---:", "---")  # left-aligned: the cells are text
     return [asdict(one) for one in found], all(one.sound for one in found), body
 
 
 def _cell(text: str, folder: Path) -> str:
-    """Text for a table: without this machine's paths, and without what would end the cell."""
+    """Text for a table cell: without this machine's paths, and with `|` escaped."""
     return re.sub(re.escape(str(folder)) + r"/\w+/", "", text).replace("|", "\\|")
 
 
@@ -110,8 +117,8 @@ def _images(folder: Path, given: argparse.Namespace) -> tuple[Any, bool, str]:
     fine = not (found.crashes or found.hangs or found.lost) and found.peak_mib < 2048
     body = (
         f"{found.files:,} damaged files of {found.formats} kinds: {found.crashes} crashes, "
-        f"{found.hangs} hangs, {len(found.lost)} unaccounted for. {found.named:,} are named with "
-        f"the reason, {found.decoded:,} still are pictures. Largest memory of a command: "
+        f"{found.hangs} hangs, {len(found.lost)} unaccounted for. {found.named:,} are reported "
+        f"with the reason, {found.decoded:,} are still images. Peak memory of a command: "
         f"{found.peak_mib:,} MiB. {found.seconds:.0f} s.\n\n"
         + table(["most frequent reasons", "files"], [[r, f"{n:,}"] for r, n in found.reasons])
     )
@@ -132,7 +139,7 @@ def _documents(folder: Path, given: argparse.Namespace) -> tuple[Any, bool, str]
          str(len(one.crashes)), str(one.slow), f"{one.seconds:.0f}"]
         for one in found
     ]  # fmt: skip
-    header = ["", "files", "used", "refused in words", "crashes", "slow", "s"]
+    header = ["", "files", "used", "refused with a message", "crashes", "slow", "s"]
     return [asdict(one) for one in found], all(one.sound for one in found), table(header, rows)
 
 
@@ -143,15 +150,15 @@ def _server(folder: Path, given: argparse.Namespace) -> tuple[Any, bool, str]:
         print(f"  {what}", file=sys.stderr)
     rows = [
         ["requests", f"{found.requests:,} from {found.clients} clients"],
-        ["of them hostile", f"{sum(found.hostile.values()):,} of {len(found.hostile)} kinds"],
-        ["good ones not answered rightly, hostile ones not refused", str(len(found.failures))],
-        ["half of the good ones answered within", f"{found.p50_ms:,.0f} ms"],
-        ["99 % of them within", f"{found.p99_ms:,.0f} ms"],
-        ["requests a second, hostile ones among them", f"{found.per_second:,.0f}"],
-        ["memory of the server after a quarter of them", f"{found.warm_mib:,} MiB"],
-        ["in the end", f"{found.end_mib:,} MiB"],
-        ["at most", f"{found.peak_mib:,} MiB"],
-        ["temporary files in the end", str(found.temporary_files)],
+        ["of those hostile", f"{sum(found.hostile.values()):,} of {len(found.hostile)} kinds"],
+        ["good ones not answered correctly, hostile ones not refused", str(len(found.failures))],
+        ["median latency of the good ones", f"{found.p50_ms:,.0f} ms"],
+        ["99th percentile", f"{found.p99_ms:,.0f} ms"],
+        ["requests per second, including hostile ones", f"{found.per_second:,.0f}"],
+        ["server memory after a quarter of them", f"{found.warm_mib:,} MiB"],
+        ["server memory at the end", f"{found.end_mib:,} MiB"],
+        ["peak server memory", f"{found.peak_mib:,} MiB"],
+        ["temporary files at the end", str(found.temporary_files)],
         ["exit code after SIGTERM", str(found.exit_code)],
     ]
     return asdict(found), found.sound, table(["", ""], rows)
@@ -171,22 +178,26 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
     parser.add_argument(
         "--kills", type=int, default=300,
-        help="of studies (%(default)s): three quarters at write steps, each once at most",
+        help="number of kills (%(default)s): three quarters at write steps, at most one per step",
     )  # fmt: skip
-    parser.add_argument("--images", type=int, default=10_000, help="damaged (%(default)s)")
     parser.add_argument(
-        "--documents", type=int, default=2_000, help="damaged studies (%(default)s)"
+        "--images", type=int, default=10_000, help="number of damaged images (%(default)s)"
     )
-    parser.add_argument("--requests", type=int, default=2_000, help="of a server (%(default)s)")
-    parser.add_argument("--clients", type=int, default=16, help="of a server (%(default)s)")
+    parser.add_argument(
+        "--documents", type=int, default=2_000, help="number of damaged studies (%(default)s)"
+    )
+    parser.add_argument(
+        "--requests", type=int, default=2_000, help="requests to the server (%(default)s)"
+    )
+    parser.add_argument("--clients", type=int, default=16, help="concurrent clients (%(default)s)")
     parser.add_argument(
         "--kinds", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND",
-        help="of training that is killed: " + ", ".join(KINDS),
+        help="kinds of training to kill: " + ", ".join(KINDS),
     )  # fmt: skip
     parser.add_argument("--faults", nargs="+", choices=SCENARIOS, metavar="FAULT")
-    parser.add_argument("--seed", type=int, default=0, help="of the damage (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the damage (%(default)s)")
     parser.add_argument(
-        "--no-write", dest="write", action="store_false", help="print alone, change no file"
+        "--no-write", dest="write", action="store_false", help="only print, change no file"
     )
     return parser
 

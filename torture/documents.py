@@ -1,4 +1,4 @@
-"""Damaged studies and run folders: each is used, or refused in words; nothing else may happen."""
+"""Damaged studies and run folders: each must be used, or refused with one of Podium's errors."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from torture.mutate import mutate_bytes, mutate_text
 
 __all__ = ["DocumentResult", "torture_runs", "torture_studies"]
 
-SLOW = 20.0  # seconds that one document may take
-REPORT_EVERY = 9  # a whole report takes seconds; the number shares no factor with that of the files
+SLOW = 20.0  # seconds allowed for one document
+REPORT_EVERY = 9  # a full report takes seconds; coprime to the number of files
 
 
 @dataclass
 class DocumentResult:
-    """What came of damaged documents of one kind."""
+    """Results for damaged documents of one kind."""
 
     kind: str
     documents: int = 0
     used: int = 0
     refused: int = 0
     crashes: list[str] = field(default_factory=list)
-    """Errors that are not Podium's own words."""
+    """Errors that are not a `PodiumError`."""
     slow: int = 0
     seconds: float = 0.0
 
@@ -58,9 +58,12 @@ def torture_studies(folder: Path, count: int, seed: int = 0) -> DocumentResult:
     """Damage the YAML of the studies that come with Podium.
 
     Args:
-        folder: for the files.
-        count: damaged files.
-        seed: of the damage.
+        folder: where the files are written.
+        count: number of damaged files.
+        seed: random seed of the damage.
+
+    Returns:
+        how many were used and refused, and every crash.
     """
     chance, result, began = random.Random(seed), DocumentResult("studies"), time.monotonic()
     names = sorted(built_in_studies())
@@ -76,13 +79,16 @@ def torture_studies(folder: Path, count: int, seed: int = 0) -> DocumentResult:
 
 
 def torture_runs(folder: Path, study: Path, count: int, seed: int = 0) -> DocumentResult:
-    """Damage one file of a finished study at a time, then let everything read it.
+    """Damage one file of a finished study at a time, then read the study with every reader.
 
     Args:
-        folder: for copies.
-        study: a finished study's folder.
-        count: damaged studies.
-        seed: of the damage.
+        folder: where copies are written.
+        study: folder of a finished study.
+        count: number of damaged studies.
+        seed: random seed of the damage.
+
+    Returns:
+        how many were used and refused, and every crash.
     """
     chance, result, began = random.Random(seed), DocumentResult("run folders"), time.monotonic()
     files = sorted(
@@ -111,7 +117,7 @@ def torture_runs(folder: Path, study: Path, count: int, seed: int = 0) -> Docume
 
 
 def _read_everything(study: Path, report: bool) -> None:
-    """All readers of a run folder. A refusal by one does not keep the others from reading."""
+    """Run all readers of a run folder; if one refuses it, the others still run."""
     import podium
     from podium.evaluation.trained import load_run
     from podium.reporting.build import build_report

@@ -1,7 +1,7 @@
-"""Every fault that a machine or a user can bring about, through the real command.
+"""Faults caused by the machine or the user, produced through the real command.
 
-For each: what the command said, its exit code, what was kept, and whether the same command went
-on from there once the fault was mended.
+For each: the command's message and exit code, what was kept, and whether the same command continued
+from there once the fault was fixed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torture.studies import write_images
 
 __all__ = ["SCENARIOS", "FaultResult", "torture_faults"]
 
-SECONDS = 180.0  # that a command may take
+SECONDS = 180.0  # allowed for one command
 EPOCHS = 16
 NO_MOUNTS = "not tried: this user cannot mount"
 
@@ -46,17 +46,17 @@ contenders:
 
 @dataclass(frozen=True)
 class FaultResult:
-    """What came of one fault."""
+    """Result of one fault."""
 
     name: str
     what: str
     expected_code: int
     code: int | None
-    """Of the command; none: it hung."""
+    """Exit code of the command; None: it hung."""
     message: str
     kept: str
     sound: bool
-    """Code and message are right, no traceback was shown, and what was promised is kept."""
+    """Code and message are as expected, no traceback was shown, and the promised state is kept."""
 
 
 class _Scene:
@@ -74,7 +74,7 @@ class _Scene:
 
     def command(self, *more: str) -> list[str]:
         arguments = ["run", str(self.study), "--runs", str(self.runs), "--device", "cpu"]
-        # decoded anew in every epoch, so that images and workers matter to the end
+        # decoded again in every epoch, so that images and workers matter to the end
         fixed = ["--precision", "fp32", "--cache-limit", "0", "--no-audit"]
         workers = [] if "--workers" in more else ["--workers", "0"]
         return [sys.executable, "-m", "podium", *arguments, *fixed, *workers, *more]
@@ -107,7 +107,7 @@ class _Scene:
     def disturbed(
         self, disturb: Callable[[subprocess.Popen[str]], object], *more: str
     ) -> tuple[int | None, str]:
-        """Start the command, do something to it in its first epochs, and see how it ends."""
+        """Start the command, disturb it in its first epochs, and return its code and output."""
         with self.started(*more) as process:
             self.wait_for_epochs(process)
             disturb(process)
@@ -119,17 +119,17 @@ class _Scene:
             time.sleep(0.02)
 
     def epochs(self) -> int:
-        """Rows of the history."""
+        """Number of epochs in the history."""
         history = self.run / "history.csv"
         return len(history.read_text().splitlines()) - 1 if history.is_file() else 0
 
     def saved(self) -> int:
-        """Epochs of the saved state; -1: there is none."""
+        """Number of epochs in the saved state; -1: there is none."""
         last = self.run / "last.ckpt"
         return len(read_checkpoint(last)["rows"]) if last.is_file() else -1
 
     def goes_on(self) -> bool:
-        """Whether the same command now ends well, and trains nothing anew that was kept."""
+        """Whether the same command now succeeds without training any saved epoch again."""
         history = self.run / "history.csv"
         # with the seconds of every epoch, which would differ if it were trained again
         kept = history.read_text().splitlines()[: self.saved() + 1] if history.is_file() else []
@@ -158,7 +158,7 @@ def _result(
 
 
 def _mended(scene: _Scene) -> tuple[str, bool]:
-    """What was kept, and whether it goes on."""
+    """What was kept, and whether the same command continues from it."""
     saved = scene.saved()
     well = scene.goes_on()
     state = f"the state of epoch {saved}" if saved > 0 else "nothing was trained yet"
@@ -166,7 +166,7 @@ def _mended(scene: _Scene) -> tuple[str, bool]:
 
 
 def disk_full(folder: Path) -> FaultResult:
-    """A disk with room for the first files and not for the state."""
+    """A disk with room for the first files but not for the state."""
     scene = _Scene(folder)
     scene.runs.mkdir()
     if not _mounts():
@@ -181,7 +181,7 @@ def disk_full(folder: Path) -> FaultResult:
 
 
 def read_only(folder: Path) -> FaultResult:
-    """A folder for runs that may only be read."""
+    """A read-only folder for runs."""
     scene = _Scene(folder)
     scene.runs.mkdir()
     if not _mounts():
@@ -204,7 +204,7 @@ def image_deleted(folder: Path) -> FaultResult:
 
 
 def image_changed(folder: Path) -> FaultResult:
-    """A training image gets another content during training."""
+    """The content of a training image changes during training."""
     scene = _Scene(folder)
     content = scene.image.read_bytes()
     other = (scene.data / "train" / "bars" / "3.png").read_bytes()
@@ -218,7 +218,7 @@ def image_changed(folder: Path) -> FaultResult:
 
 
 def worker_killed(folder: Path) -> FaultResult:
-    """The processes that decode images are killed, as for want of memory."""
+    """The processes that decode images are killed, as when memory runs out."""
 
     def kill(process: subprocess.Popen[str]) -> None:
         for child in _children(process.pid):
@@ -254,7 +254,7 @@ def interrupted(folder: Path) -> FaultResult:
 
 
 def terminated(folder: Path) -> FaultResult:
-    """SIGTERM, as a cluster's scheduler sends before it takes the machine away."""
+    """SIGTERM, as a cluster's scheduler sends it before the time limit."""
     scene = _Scene(folder)
     first = scene.disturbed(subprocess.Popen.terminate)
     kept, well = _mended(scene)
@@ -262,7 +262,7 @@ def terminated(folder: Path) -> FaultResult:
 
 
 def not_a_number(folder: Path) -> FaultResult:
-    """A learning rate at which the loss is soon no number any more."""
+    """A learning rate at which the loss soon becomes non-finite."""
     scene = _Scene(folder, lr=100.0)
     first = scene.call("--set", "contenders.one.optimizer=sgd")
     last = scene.run / "last.ckpt"
@@ -275,7 +275,7 @@ def not_a_number(folder: Path) -> FaultResult:
 
 
 def future_checkpoint(folder: Path) -> FaultResult:
-    """A state that a later version wrote."""
+    """A checkpoint written by a later version."""
 
     def later(path: Path) -> None:
         state = read_checkpoint(path)
@@ -287,7 +287,7 @@ def future_checkpoint(folder: Path) -> FaultResult:
 
 
 def foreign_checkpoint(folder: Path) -> FaultResult:
-    """A file of another program in the state's place."""
+    """Another program's file in place of the checkpoint."""
     return _other_checkpoint(
         folder, "foreign", "checkpoint of another program",
         lambda path: torch.save({"state_dict": {}, "epoch": 3}, path),
@@ -335,7 +335,15 @@ SCENARIOS: dict[str, Callable[[Path], FaultResult]] = {
 
 
 def torture_faults(folder: Path, names: Sequence[str] | None = None) -> list[FaultResult]:
-    """Bring about faults, one after the other, each in a folder of its own."""
+    """Produce faults one after the other, each in its own folder.
+
+    Args:
+        folder: where the scenes are built; each is removed afterwards.
+        names: keys of `SCENARIOS`; None: all of them.
+
+    Returns:
+        one result per fault, in the order of the names.
+    """
     found = []
     for name in names or list(SCENARIOS):
         place = folder / name
@@ -351,7 +359,7 @@ def _children(parent: int) -> list[int]:
 
 
 def _mounts() -> bool:
-    """Whether this user may mount: only then can a disk really be full."""
+    """Whether this user may mount file systems, which a really full disk requires."""
     return hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("mount") is not None
 
 

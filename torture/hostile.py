@@ -1,4 +1,4 @@
-"""What no server should have to see: requests that must be refused, as bytes."""
+"""Hostile requests that a server must refuse, as bytes."""
 
 from __future__ import annotations
 
@@ -13,17 +13,25 @@ from PIL import Image
 __all__ = ["HOSTILE", "MEGABYTES", "TIMEOUT", "Pieces", "as_form"]
 
 MEGABYTES = 2
-"""That an upload to the tortured server may have."""
+"""Upload limit of the server under test."""
 
 TIMEOUT = 1.0
-"""Seconds that one may stand still."""
+"""Seconds that an upload may stall."""
 
 Pieces = tuple[list[bytes], float]
-"""What is sent, piece by piece, and the seconds between the pieces."""
+"""The bytes to send, piece by piece, and the pause between pieces in seconds."""
 
 
 def as_form(content: bytes, boundary: str = "-----torture") -> tuple[bytes, str]:
-    """A multipart body with one file of a hostile name, and its Content-Type."""
+    """Encode a file as a multipart form, under a hostile file name.
+
+    Args:
+        content: bytes of the file.
+        boundary: separator of the form's parts.
+
+    Returns:
+        the body, and its Content-Type.
+    """
     head = (
         f'--{boundary}\r\nContent-Disposition: form-data; name="image"; '
         'filename="../../../tmp/evil.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
@@ -96,7 +104,7 @@ def _slow_head(chance: random.Random) -> Pieces:
 
 
 def _dribble(chance: random.Random) -> Pieces:
-    """Never still for long, and never done."""
+    """Never stalls for long, and never finishes."""
     whole = _request(_noise(chance))
     return [whole[:-200], *[b"x"] * int(9 * TIMEOUT / 0.5)], 0.5
 
@@ -155,4 +163,4 @@ HOSTILE: dict[str, Callable[[random.Random], Pieces]] = {
     "another site's page": _cross_site,
     "wrong parameters": _wrong_query,
 }
-"""By what they are."""
+"""Kind of request -> function that makes one."""

@@ -1,12 +1,12 @@
-"""Kill a study again and again: nothing it leaves may be torn, and its end must be the same.
+"""Kill a study repeatedly: no file may be torn, and the final state must be the same.
 
-Every attempt is a process of its own that runs `Study.run` and is ended with SIGKILL: at its k-th
-write step (before a file is made, synced, renamed or removed), or at an instant drawn at random.
-Afterwards every file that is there must be readable, and in the end, when nothing kills it any
-more, all bytes must be those of a study that was never disturbed.
+Every attempt is a separate process that runs `Study.run` and is ended by SIGKILL: at its k-th write
+step (before a file is created, synced, renamed or removed), or at a random moment. After each kill
+every existing file must be readable; once the study is left to finish, all bytes must equal those
+of an uninterrupted study.
 
-The processes are forked from this one, which has loaded PyTorch and never computes with it: that
-saves the seconds of importing it 200 times.
+The processes are forked from this one, which has imported PyTorch but never computes with it: that
+saves importing it 200 times.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ from torture.studies import KINDS, Kind, digests, write_images
 
 __all__ = ["KillResult", "finished_study", "torture_kills"]
 
-SECONDS = 300.0  # that one attempt may take
+SECONDS = 300.0  # allowed for one attempt
 
 
 @dataclass
 class KillResult:
-    """What came of the kills of one kind of training."""
+    """Results of the kills of one kind of training."""
 
     kind: str
     about: str
     write_steps: int = 0
-    """Of an undisturbed study."""
+    """Number of write steps in an uninterrupted study."""
     at_write_steps: int = 0
     at_random: int = 0
     studies: int = 0
-    """That were killed, and went on to their end."""
+    """Number of killed studies that were then run to completion."""
     unreadable: list[str] = field(default_factory=list)
     differing: list[str] = field(default_factory=list)
     left_behind: list[str] = field(default_factory=list)
-    """Temporary files that are still there at the end."""
+    """Temporary files that remain at the end."""
     failed: list[str] = field(default_factory=list)
-    """Attempts that ended by themselves with an error."""
+    """Attempts that failed with an error instead of being killed."""
     seconds: float = 0.0
 
     @property
@@ -67,11 +67,14 @@ def torture_kills(folder: Path, name: str, steps: int, instants: int, seed: int 
     """Kill the studies of one kind.
 
     Args:
-        folder: an empty one, for images, cache and runs.
-        name: of the kind, a key of `torture.studies.KINDS`.
-        steps: kills at write steps, spread over all of them; at most one a step.
-        instants: kills at instants drawn at random.
-        seed: of the instants.
+        folder: an empty folder for images, cache and runs.
+        name: kind of training, a key of `torture.studies.KINDS`.
+        steps: number of kills at write steps, spread evenly; at most one per step.
+        instants: number of kills at random moments.
+        seed: random seed of the moments.
+
+    Returns:
+        counts of kills and studies, and everything that went wrong.
     """
     began, kind = time.monotonic(), KINDS[name]
     result = KillResult(name, kind.about)
@@ -84,7 +87,7 @@ def torture_kills(folder: Path, name: str, steps: int, instants: int, seed: int 
     expected = forge.digests(whole)
 
     def end(runs: Path) -> None:
-        """Let it go on to its end, and compare."""
+        """Run the study to completion, and compare its files."""
         code, _ = forge.attempt(runs)
         if code != 0:
             result.failed.append(f"{runs.name}: {forge.said()}")
@@ -116,8 +119,8 @@ def torture_kills(folder: Path, name: str, steps: int, instants: int, seed: int 
         study += 1
         runs = folder / f"random-{study}"
         if chance.random() < 0.25:
-            shutil.rmtree(forge.cache, ignore_errors=True)  # the cache is filled under fire, too
-        for _ in range(4):  # a study is killed several times on its way
+            shutil.rmtree(forge.cache, ignore_errors=True)  # filling it is interrupted, too
+        for _ in range(4):  # a study is killed several times before it finishes
             if result.at_random == instants:
                 break
             code, _ = forge.attempt(runs, kill_after=chance.uniform(0.0, took))
@@ -135,7 +138,15 @@ def torture_kills(folder: Path, name: str, steps: int, instants: int, seed: int 
 
 
 def finished_study(folder: Path, name: str = "scratch") -> Path:
-    """A study of one kind, trained to its end; returns its folder."""
+    """Run a study of one kind to completion.
+
+    Args:
+        folder: for images, cache and runs.
+        name: kind of training, a key of `torture.studies.KINDS`.
+
+    Returns:
+        the study's folder.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     write_images(folder / "data")
     _Forge(folder, KINDS[name]).undisturbed(folder / "runs")
@@ -143,9 +154,9 @@ def finished_study(folder: Path, name: str = "scratch") -> Path:
 
 
 def _warm_up() -> None:
-    """Import what the attempts need. Nothing is computed: a fork could not go on with threads.
+    """Import what the attempts need, without computing anything: threads do not survive a fork.
 
-    Without PyArrow, nor scikit-learn, which imports it: it starts a thread.
+    PyArrow, and scikit-learn, which imports it, are left out: PyArrow starts a thread.
     """
     for name in (
         "timm",
@@ -161,7 +172,7 @@ def _warm_up() -> None:
 
 
 class _Forge:
-    """Starts attempts, kills them, and looks at what they leave; each in a forked process."""
+    """Starts attempts, kills them, and checks the files they leave; each in a forked process."""
 
     def __init__(self, folder: Path, kind: Kind) -> None:
         self.kind, self.data, self.cache = kind, folder / "data", folder / "cache"
@@ -170,7 +181,7 @@ class _Forge:
     def attempt(
         self, runs: Path, *, kill_at_write: int = 0, kill_after: float | None = None
     ) -> tuple[int, float]:
-        """Run the study; returns the exit code (negative: a signal) and the seconds it took."""
+        """Run the study; returns the exit code (negative: a signal) and the seconds taken."""
 
         def study() -> None:
             counter = _count_writes(kill_at_write)
@@ -262,7 +273,7 @@ def _run_study(kind: Kind, data: Path, runs: Path) -> None:
 
 
 def _count_writes(kill_at: int) -> Callable[[], int]:
-    """Count steps that change the disk in this process; end it right before one of them."""
+    """Count the write steps of this process, and kill it right before step `kill_at`."""
     count = 0
 
     def before(real: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""Damage files as disks, networks and attackers do; the same seed gives the same damage."""
+"""Damage files as disks, networks and attackers do, reproducibly by seed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ _EXTREMES = (b"\x00", b"\xff", b"\x7f", b"\x80", b"\x00\x00\x00\x00", b"\xff\xff
 
 
 def mutate_bytes(content: bytes, chance: random.Random, other: bytes = b"") -> bytes:
-    """A damaged copy of a file.
+    """Return a damaged copy of a file.
 
     Args:
-        content: of the file.
-        chance: decides what is done, and where.
-        other: of another file, parts of which may be put in.
+        content: bytes of the file.
+        chance: random generator that chooses the kind and the place of the damage.
+        other: bytes of another file, parts of which may be spliced in.
+
+    Returns:
+        the damaged bytes.
     """
     data = bytearray(content)
     for _ in range(chance.choice((1, 1, 1, 2, 4, 16))):
@@ -27,7 +30,7 @@ def mutate_bytes(content: bytes, chance: random.Random, other: bytes = b"") -> b
 
 
 def _place(data: bytearray, chance: random.Random) -> int:
-    """Anywhere, but every third time in the first bytes, where formats keep sizes and kinds."""
+    """A random position; one in three is in the first bytes, where formats keep sizes and types."""
     most = min(len(data), 96) if chance.random() < 1 / 3 else len(data)
     return chance.randrange(most) if most else 0
 
@@ -70,7 +73,7 @@ def _splice(data: bytearray, chance: random.Random, other: bytes) -> None:
 
 
 def _zeros(data: bytearray, chance: random.Random, other: bytes) -> None:
-    """What a power cut leaves of a file that was not synced."""
+    """Zeros, as a power cut leaves them in a file that was not synced."""
     at = _place(data, chance)
     end = min(len(data), at + chance.choice((16, 512, 4096)))
     data[at:end] = bytes(end - at)
@@ -89,7 +92,15 @@ _WORDS = (
 
 
 def mutate_text(text: str, chance: random.Random) -> str:
-    """A damaged copy of a YAML file: lines moved, values replaced, indents changed."""
+    """Return a damaged copy of a text file: lines moved, values replaced, indentation changed.
+
+    Args:
+        text: of the file, such as YAML or JSON.
+        chance: random generator that chooses the kind and the place of the damage.
+
+    Returns:
+        the damaged text.
+    """
     lines = text.splitlines()
     for _ in range(chance.choice((1, 1, 2, 3, 8))):
         at = chance.randrange(len(lines)) if lines else 0

@@ -1,4 +1,4 @@
-"""Ten thousand damaged pictures of every format: none may crash, hang or swell the audit."""
+"""Ten thousand damaged images of every format: none may crash, hang or use excessive memory."""
 
 from __future__ import annotations
 
@@ -20,33 +20,40 @@ from torture.mutate import mutate_bytes
 
 __all__ = ["PictureResult", "sound_pictures", "torture_pictures"]
 
-BATCH = 500  # files a command; a hang of one would stop all of them
-SECONDS = 120.0  # that a batch may take; a healthy one takes a few
+BATCH = 500  # files per command; one that hangs stops its whole batch
+SECONDS = 120.0  # allowed for a batch, which normally takes a few
 
 
 @dataclass(frozen=True)
 class PictureResult:
-    """What became of the damaged files."""
+    """Results for the damaged files."""
 
     files: int
     formats: int
     named: int
-    """Told as unreadable, with the reason."""
+    """Reported as unreadable, with the reason."""
     decoded: int
-    """Still pictures, if perhaps not the same ones."""
+    """Still decodable, though not necessarily to the same pixels."""
     lost: tuple[str, ...]
-    """Neither decoded nor named: a bug."""
+    """Neither decoded nor reported: a bug."""
     crashes: int
     hangs: int
     peak_mib: int
-    """Largest memory of a command."""
+    """Peak memory of a command."""
     seconds: float
     reasons: tuple[tuple[str, int], ...]
-    """The most frequent ones."""
+    """The most frequent reasons, with their counts."""
 
 
 def sound_pictures(seed: int = 0) -> dict[str, bytes]:
-    """Sound files by a name with its ending: every format and most of its kinds."""
+    """Make valid image files of every format, in most of its variants.
+
+    Args:
+        seed: random seed of the pixels.
+
+    Returns:
+        file name with extension -> bytes.
+    """
     random_ = np.random.default_rng(seed)
     coarse = Image.fromarray(random_.integers(0, 255, (9, 12, 3), dtype=np.uint8))
     picture = coarse.resize((96, 72), Image.Resampling.BICUBIC)
@@ -54,7 +61,7 @@ def sound_pictures(seed: int = 0) -> dict[str, bytes]:
     alpha.putalpha(picture.convert("L"))
     deep = Image.fromarray(random_.integers(0, 65535, (24, 32), dtype=np.uint16))
     exif = Image.Exif()
-    exif[0x0112] = 6  # turned
+    exif[0x0112] = 6  # rotated
     kinds: dict[str, tuple[Image.Image, dict[str, object]]] = {
         "plain.jpg": (picture, {"quality": 80}),
         "progressive.jpeg": (picture, {"quality": 60, "progressive": True, "exif": exif}),
@@ -82,7 +89,7 @@ def sound_pictures(seed: int = 0) -> dict[str, bytes]:
         "grey.pgm": (picture.convert("L"), {}),
         "bits.pbm": (picture.convert("1"), {}),
     }
-    if features.check("avif"):  # as pictures from the web often are, by another name
+    if features.check("avif"):  # images from the web often have the wrong extension
         kinds["avif.jpg"] = (picture, {"format": "AVIF"})
     found = {}
     for name, (image, options) in kinds.items():
@@ -94,12 +101,15 @@ def sound_pictures(seed: int = 0) -> dict[str, bytes]:
 
 
 def torture_pictures(folder: Path, count: int, seed: int = 0) -> PictureResult:
-    """Damage pictures and let the real command look at them.
+    """Damage images and check them with the real command.
 
     Args:
-        folder: an empty one, for the files; emptied again.
-        count: damaged files.
-        seed: of the damage.
+        folder: an empty folder for the files; emptied again.
+        count: number of damaged files.
+        seed: random seed of the damage.
+
+    Returns:
+        how many files were decoded, reported or lost, and the peak memory.
     """
     chance, sound = random.Random(seed), sound_pictures()
     names, began = sorted(sound), time.monotonic()
@@ -108,7 +118,7 @@ def torture_pictures(folder: Path, count: int, seed: int = 0) -> PictureResult:
     reasons: Counter[str] = Counter()
     for first in range(0, count, BATCH):
         data = folder / f"batch-{first}"
-        for split in ("train", "valid", "test"):  # what a study needs, whatever becomes of the rest
+        for split in ("train", "valid", "test"):  # what a study needs at least
             for kind in ("a", "b"):
                 (data / split / kind).mkdir(parents=True)
                 (data / split / kind / "sound.png").write_bytes(sound["rgb.png"])
@@ -146,7 +156,7 @@ def torture_pictures(folder: Path, count: int, seed: int = 0) -> PictureResult:
     )
 
 
-# prints the largest memory of the command after all that it says itself
+# prints the peak memory of the command after its own output
 _MEASURED = r"""
 import pathlib, re, resource, sys
 from podium.cli.app import main
@@ -162,7 +172,7 @@ sys.exit(code)
 
 
 def _check(data: Path) -> tuple[int | None, str, int]:
-    """Exit code (none after a hang), what was told, and MiB at most."""
+    """Exit code (None: it hung), output, and peak memory in MiB."""
     command = [sys.executable, "-c", _MEASURED, "data", "check", str(data)]
     try:
         done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)

@@ -1,8 +1,8 @@
-"""A server under clients of which some are hostile: all good ones answered, nothing left behind.
+"""A server with some hostile clients: all good ones are answered, and nothing is left behind.
 
-The server is `podium serve` in a process of its own, on the loopback address. The clients are
-threads of this one: most send pictures whose answer is known from the predictor, some send what
-no server should have to see. It ends by itself, at the latest with its time bound.
+The server is `podium serve` in a separate process, on the loopback address. The clients are threads
+of this one: most send images whose answer is known from the predictor, some send hostile requests.
+It ends on its own, at the latest at its time limit.
 """
 
 from __future__ import annotations
@@ -37,38 +37,38 @@ from torture.hostile import HOSTILE, MEGABYTES, TIMEOUT, as_form
 __all__ = ["ServerResult", "torture_server"]
 
 HOSTILE_SHARE = 0.05
-_MARGIN = 0.01  # of the first class over the second, where a picture is asked about
-_GROWTH = (0.05, 32)  # of memory after warming up: a share of it, and MiB; more is a leak
+_MARGIN = 0.01  # of the first class over the second, for an image to be used
+_GROWTH = (0.05, 32)  # of memory after the warm-up: relative, and in MiB; more of both is a leak
 
 
 @dataclass
 class ServerResult:
-    """What came of it."""
+    """Results of the test."""
 
     requests: int = 0
     clients: int = 0
     good: int = 0
     hostile: dict[str, int] = field(default_factory=dict)
-    """How many of each kind."""
+    """Kind of hostile request -> count."""
     failures: list[str] = field(default_factory=list)
-    """Good requests without the right answer, hostile ones without a refusal in JSON."""
+    """Good requests without the correct answer, hostile ones without a refusal in JSON."""
     p50_ms: float = 0.0
     p99_ms: float = 0.0
-    """Of the good requests, as their clients saw it."""
+    """Latency of the good requests, measured by the clients."""
     per_second: float = 0.0
     warm_mib: int = 0
-    """Memory of the server after a quarter of the requests, all kinds among them."""
+    """Memory of the server after a quarter of the requests, including all kinds."""
     end_mib: int = 0
     peak_mib: int = 0
     temporary_files: int = 0
     exit_code: int | None = None
     said: str = ""
-    """On its stream of errors."""
+    """The server's standard error."""
     seconds: float = 0.0
 
     @property
     def grew(self) -> bool:
-        """Whether memory grew by both 5 % and 32 MiB after warming up."""
+        """Whether memory grew by more than both 5 % and 32 MiB after the warm-up."""
         more = self.end_mib - self.warm_mib
         return more > _GROWTH[1] and more > _GROWTH[0] * self.warm_mib
 
@@ -90,16 +90,19 @@ def torture_server(
     without: Collection[str] = (),
     bound: float = 900.0,
 ) -> ServerResult:
-    """Serve a study and let clients at it.
+    """Serve a study to many clients at once.
 
     Args:
-        folder: for the server's temporary files and its streams.
-        study: finished, with weights.
-        requests: in all, of which one in twenty is hostile, and at least one of each kind.
-        clients: at the same time.
-        seed: of what is asked in which order.
-        without: kinds of `HOSTILE` to leave away.
-        bound: seconds after which clients give up; what is not asked by then is a failure.
+        folder: for the server's temporary files and its standard error.
+        study: folder of a finished study, with weights.
+        requests: total number; one in twenty is hostile, and at least one of each kind.
+        clients: number of concurrent clients.
+        seed: random seed of the images and the order of requests.
+        without: kinds of `HOSTILE` to leave out.
+        bound: seconds after which clients give up; a request not sent by then is a failure.
+
+    Returns:
+        latencies, memory and every failure.
     """
     chance = random.Random(seed)
     good = _known_answers(study, seed)
@@ -138,7 +141,7 @@ def torture_server(
 def _served(
     folder: Path, study: Path, result: ServerResult
 ) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """The server's process and port; how it ended goes into `result`."""
+    """Yield the server's process and port; its exit is recorded in `result`."""
     scratch, said = folder / "tmp", folder / "stderr.txt"
     scratch.mkdir()
     command = [
@@ -171,14 +174,14 @@ def _served(
 
 
 def _memory(process: int, what: str) -> int:
-    """MiB, as Linux tells it."""
+    """A memory figure of a process in MiB, as reported by Linux."""
     text = Path(f"/proc/{process}/status").read_text(encoding="ascii")
     return int(re.findall(rf"{what}:\s+(\d+) kB", text)[0]) // 1024
 
 
 @dataclass(frozen=True)
 class _Known:
-    """A picture, how it is sent, and the class that the predictor gives it."""
+    """A request body with its content type, and the class that the predictor gives its image."""
 
     body: bytes
     kind: str
@@ -186,7 +189,7 @@ class _Known:
 
 
 def _known_answers(study: Path, seed: int, many: int = 48) -> list[_Known]:
-    """Pictures of several formats and sizes on which the model is not undecided."""
+    """Images of several formats and sizes on which the model has a clear answer."""
     predictor, _ = load_predictor(choose_run(study), device="cpu")
     chance = np.random.default_rng(seed)
     found: list[_Known] = []
@@ -211,16 +214,16 @@ def _known_answers(study: Path, seed: int, many: int = 48) -> list[_Known]:
 
 
 class _Crowd:
-    """Clients, and what they saw."""
+    """The clients, with their latencies and failures."""
 
     def __init__(self, port: int, good: Sequence[_Known], deadline: float, seed: int) -> None:
         self.port, self.good, self.deadline, self.seed = port, good, deadline, seed
         self.times: list[float] = []
-        """Milliseconds of good requests."""
+        """Latencies of good requests in milliseconds."""
         self.failures: list[str] = []
 
     def ask(self, plan: Sequence[str | None], clients: int) -> float:
-        """Everything of `plan`, from as many threads; returns the seconds it took."""
+        """Send all requests of `plan` from `clients` threads; returns the seconds taken."""
         began = time.monotonic()
         threads = [
             threading.Thread(target=self._client, args=(number, plan[number::clients]))
@@ -252,7 +255,7 @@ class _Crowd:
                     self._good(line, chance)
                 else:
                     self._hostile(kind, chance)
-            except Exception as error:  # whatever it is, a client was let down
+            except Exception as error:  # any error is a failure to answer
                 self.failures.append(f"{kind or 'good'}: {type(error).__name__}: {error}"[:300])
                 line.close()
         line.close()
@@ -278,7 +281,7 @@ class _Crowd:
         pieces, pause = HOSTILE[kind](chance)
         found = b""
         with socket.create_connection(("127.0.0.1", self.port), timeout=60) as line:
-            # the server may answer, and close, before all has come
+            # the server may answer, and close, before it has received everything
             with contextlib.suppress(ConnectionError):
                 for piece in pieces:
                     line.sendall(piece)
@@ -300,7 +303,7 @@ def _is_whole(answer: bytes) -> bool:
 
 
 def _refusal(answer: bytes) -> tuple[int, str]:
-    """Status and code of an answer; 0 and nothing where it is none."""
+    """Status and error code of an answer; 0 and an empty string if it is not a refusal."""
     head, _, body = answer.partition(b"\r\n\r\n")
     try:
         return int(head.split(b" ")[1]), str(json.loads(body)["error"]["code"])

@@ -1,4 +1,4 @@
-"""Small studies, one for each way to train; and what of them must be the same to the last bit."""
+"""Small studies, one per kind of training, and digests of what must be bit-identical."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ __all__ = ["KINDS", "Kind", "digests", "write_images"]
 
 @dataclass(frozen=True)
 class Kind:
-    """A way to train: settings of the contender and of the machine."""
+    """A kind of training: settings of the contender and of the machine."""
 
     about: str
     recipe: Mapping[str, Any]
     machine: Mapping[str, Any] = field(default_factory=dict)
     audit: bool = False
-    """The images are audited first, which takes as long as all the rest."""
+    """Whether the images are audited first, which takes as long as everything else."""
 
 
 _TINY = {"epochs": 2, "batch_size": 8, "image_size": 32, "lr": 1e-3}
 _LITE = {"model": "efficientnet_lite0", "pretrained": True, **_TINY, "image_size": 64}
 _FP32 = {"precision": "fp32", "workers": 0}
 
-# emulated, a step in bf16 takes twenty times as long, and shows nothing that fp32 does not
+# an emulated bf16 step takes twenty times as long, and tests nothing that fp32 does not
 _LOW = "bf16" if has_fast_bf16("cpu") else "fp32"
 
 KINDS = {
@@ -89,7 +89,13 @@ KINDS = {
 
 
 def write_images(root: Path, each: int = 8, side: int = 40) -> None:
-    """Two classes of pictures, `each` a class to train on and half of it to validate and test."""
+    """Write images of two classes.
+
+    Args:
+        root: data folder to create.
+        each: training images per class; validation and test get half as many each.
+        side: height and width in pixels.
+    """
     chance = np.random.default_rng(0)
     y, x = np.mgrid[:side, :side] / side - 0.5
     for split, count in (("train", each), ("valid", each // 2), ("test", each // 2)):
@@ -106,9 +112,15 @@ _CLOCK = {"seconds", "images_per_second", "finished_at", "test_scored_at", "tota
 
 
 def digests(study: Path) -> dict[str, str]:
-    """SHA-256 of every file of a finished study, without what tells the time.
+    """Hash every file of a finished study, except for timings.
 
-    Of `last.ckpt` every tensor and number is taken, not the archive around them.
+    For `last.ckpt` every tensor and number is hashed, not the archive around them.
+
+    Args:
+        study: the study's folder.
+
+    Returns:
+        path relative to the folder -> SHA-256.
     """
     found = {}
     for path in sorted(study.rglob("*")):
