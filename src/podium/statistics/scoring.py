@@ -171,7 +171,7 @@ def register_metric(
         >>> @podium.register_metric(title="accuracy of class 0", bounds=(0, 1), percent=True)
         ... def first_recall(logits, labels):
         ...     found = logits.argmax(axis=1) == 0
-        ...     return found[labels == 0].mean() if (labels == 0).any() else 0.0
+        ...     return float(found[labels == 0].mean()) if (labels == 0).any() else 0.0
         >>> first_recall(np.eye(2, dtype=np.float32), np.array([0, 1]))
         1.0
     """
