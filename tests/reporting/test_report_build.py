@@ -264,7 +264,7 @@ def test_report_with_runs_that_failed_stopped_or_never_began(tmp_path: Path) -> 
     assert "loss <nan>" not in text
     assert "Stopped after 2 of at most 2 epochs" in page.text
     assert "podium run has not come to it yet" in page.text
-    assert "no predictions file of Podium's" in page.text
+    assert "not a Podium predictions file" in page.text
     assert len(rows_of(folder.report / "tables" / "table1.csv")) == 1
     assert good.is_done()
 
@@ -283,7 +283,7 @@ def test_study_without_a_finished_run_is_refused_with_reasons(tmp_path: Path) ->
 
 
 def test_folder_that_is_no_study_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunFolderError, match="no study folder"):
+    with pytest.raises(RunFolderError, match="not a study folder"):
         build_report(tmp_path)
 
 
