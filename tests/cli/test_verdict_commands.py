@@ -107,7 +107,7 @@ def test_a_table_with_groups_counts_patients_not_frames(
         assert main(["compare", str(source), "--save", str(saved), "--resamples", "50"]) == 0
         found[frames] = json.loads(saved.read_text(encoding="utf-8"))["pairs"][0]["p"]
         said = " ".join(capsys.readouterr().err.split())
-        assert ("The 500 images are of 100 groups" in said) == (frames == 5)
+        assert ("The 500 images belong to 100 groups" in said) == (frames == 5)
     assert found[5] == pytest.approx(found[1])
     assert found[1] == pytest.approx(podium.compare(tmp_path / "1.csv").pairs[0].p)
 

@@ -236,7 +236,7 @@ def test_several_seeds_make_several_runs(pictures: Path, tmp_path: Path) -> None
         (["report", "nowhere"], "not a study folder"),
         (
             ["evaluate", "nowhere", "--data", "{pictures}"],
-            "nowhere does not exist: expected a run's",
+            "nowhere does not exist: expected a run folder",
         ),
         (["augment", "nowhere.jpg"], "nowhere.jpg"),
         (["studies", "nothing"], "there are demo"),
