@@ -89,7 +89,7 @@ def fake_study(
         per_class: test images a class.
         epochs: of every contender; empty: the paper's.
         seeds: one run a contender for each.
-        stand_in: the last contender's wanted weights could not be had.
+        stand_in: the last contender's requested weights are not available.
         pictures: JPEGs of test images by class; empty: drawn here.
         skill: about the test accuracy of each contender.
         title: of the study.

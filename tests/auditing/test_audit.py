@@ -338,7 +338,7 @@ def test_balance_names_the_smallest_and_largest_class(audit: Audit) -> None:
 
 @pytest.mark.parametrize(
     ("lang", "told"),
-    [("en", "Classes without a picture in test: 1 (b)."),
+    [("en", "Classes without images in test: 1 (b)."),
      ("pt", "Classes sem imagem em teste: 1 (b).")],
 )  # fmt: skip
 def test_an_empty_class_is_named_and_no_dash_stands_for_a_number(
@@ -465,7 +465,7 @@ def test_what_the_audit_cannot_know_is_told(audit: Audit) -> None:
             assert "42" in told
     old = {key: value for key, value in audit.totals.items() if key != "look_alikes"}
     said = audit_sections(replace(full(audit), totals=old), {}, labels("en"))["findings"]
-    assert any("do not fit their label" in sentence for sentence, _ in said)
+    assert any("are mislabelled" in sentence for sentence, _ in said)
     assert not any("look alike" in sentence for sentence, _ in said)
 
 
@@ -473,12 +473,12 @@ def test_the_summary_says_what_matters_first(audit: Audit) -> None:
     say = labels("en")
     sections = audit_sections(full(audit), {}, say)
     sentences = [text for text, _ in sections["findings"]]
-    assert sentences[0].startswith("2 of 14 test pictures (14.3 %)")
+    assert sentences[0].startswith("2 of 14 test images (14.3 %)")
     assert any("1 pair of duplicates has different labels" in text for text in sentences)
     alarms = [alarm for _, alarm in sections["findings"]]
     assert alarms == sorted(alarms, reverse=True)
     clean = replace(audit, pairs=(), groups=(), oddities=())
-    assert "nothing was found" in audit_sections(clean, {}, say)["headline"]
+    assert "nothing needs" in audit_sections(clean, {}, say)["headline"]
 
 
 def test_what_is_not_shown_is_counted(audit: Audit) -> None:
@@ -527,7 +527,7 @@ def test_the_figure_shows_pairs_side_by_side(audit: Audit, messy: Path) -> None:
 def test_a_picture_that_is_gone_leaves_a_gap(audit: Audit, tmp_path: Path) -> None:
     html = write_audit_page(audit, tmp_path, tmp_path / "a.html").read_text(encoding="utf-8")
     assert "data:image/jpeg" not in html
-    assert html.count("no picture stored") == 8
+    assert html.count("no image stored") == 8
 
 
 def test_json_is_plain(audit: Audit) -> None:

@@ -31,7 +31,7 @@ def test_compare_says_who_is_better(runs: Path, capsys: pytest.CaptureFixture[st
     assert main(["compare", str(runs / "one")]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "What augmentation adds to SimpleResNet" in out
-    assert "these trained models, not of the methods" in out
+    assert "these trained models, not about the recipes" in out
     assert "3 comparisons (Holm)" in out
 
 
@@ -107,7 +107,7 @@ def test_a_table_with_groups_counts_patients_not_frames(
         assert main(["compare", str(source), "--save", str(saved), "--resamples", "50"]) == 0
         found[frames] = json.loads(saved.read_text(encoding="utf-8"))["pairs"][0]["p"]
         said = " ".join(capsys.readouterr().err.split())
-        assert ("The 500 images are of 100 groups" in said) == (frames == 5)
+        assert ("The 500 images belong to 100 groups" in said) == (frames == 5)
     assert found[5] == pytest.approx(found[1])
     assert found[1] == pytest.approx(podium.compare(tmp_path / "1.csv").pairs[0].p)
 
@@ -123,7 +123,7 @@ def test_the_same_difference_with_every_seed_is_no_certainty(
     assert main(["compare", str(source), "--resamples", "50"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "No winner" in said
-    assert "Over 3 seeds: this speaks of the recipes" in said
+    assert "Over 3 seeds: the verdicts are about the recipes" in said
     assert "one training in ten of a single recipe fails" in said
 
 
@@ -146,7 +146,7 @@ def test_unequal_numbers_of_seeds_do_not_contradict_themselves(
     gap = second["accuracy"]["value"] - first["accuracy"]["value"]
     assert found["pairs"][0]["accuracy"]["value"] == pytest.approx(gap)
     said = " ".join(capsys.readouterr().out.split())
-    assert "a single seed speak of these trained models alone" in said
+    assert "a single seed are only about these trained models" in said
     assert "Over" not in said
 
 
@@ -215,7 +215,7 @@ def test_audit_finds_a_leak_and_writes_the_page(
     to = tmp_path / "out"
     assert main(["audit", str(data), "--to", str(to), "--no-labels"]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "of 10 test pictures" in out
+    assert "of 10 test images" in out
     assert "have an identical file or a likely near-duplicate in train or validation" in out
     found = json.loads((to / "audit.json").read_text(encoding="utf-8"))
     across = {
@@ -244,5 +244,5 @@ def test_the_study_audits_before_it_trains(
     said = " ".join(captured.err.split())
     assert "of 10 test images have a duplicate, or likely so, in another split" in said
     page = (tmp_path / "runs" / "tiny" / "report" / "index.html").read_text(encoding="utf-8")
-    assert "of 10 test images have an identical or a nearly identical picture" in page
+    assert "of 10 test images have an identical or nearly identical image" in page
     assert "data:image/jpeg;base64," in page

@@ -128,7 +128,7 @@ def test_no_licence_and_no_base_are_claimed_of_a_model_from_scratch(
     assert data.base_model is None
     assert data.datasets is None
     seen = text_of(told)
-    assert "No licence is stated for these weights yet" in seen
+    assert "No licence has been stated for these weights yet" in seen
     assert "They started from" not in seen
     assert "oliveira2023" in seen  # the paper's own model
 
@@ -175,10 +175,10 @@ def test_rivals_are_judged_as_compare_judges_them(
         if standing.name != own:
             pair = verdicts.pair(own, standing.name)
             size = f"{abs(100 * pair.accuracy.value):.1f} points"
-            words = {None: "cannot be told apart", own: "is more accurate than"}
+            words = {None: "do not differ significantly", own: "is more accurate than"}
             assert words.get(pair.winner, "is less accurate than") in told
             assert size in told
-    assert "One seed each: this speaks of these trained models" in told
+    assert "One seed each: the verdicts are about these trained models" in told
     assert f"{len(verdicts.pairs)} comparisons (Holm)" in told
 
 
@@ -189,12 +189,12 @@ def test_the_audit_is_told_and_leaks_are_a_limit(
     told, test = text_of(written("simple_resnet")), run.read_predictions("test")
     right = test.predicted == test.labels
     kept = int(right.sum()) - int(right[0])  # the leaked image is the first
-    assert "1 of 96 test pictures (1.0 %) have an identical file or a likely" in told
+    assert "1 of 96 test images (1.0 %) have an identical file or a likely" in told
     assert f"the accuracy in % is {100 * kept / (len(test) - 1):.2f} (" in told
     assert (
         "1 of the 96 test images have an identical file or a likely near-duplicate in train" in told
     )
-    assert "17 of the 900 images carry a label that does not fit" in told
+    assert "17 of the 900 images are mislabelled" in told
     assert "Train 1,182 12 60 to 137" in told
     assert "3f3f3f3f" in told
     assert "/somewhere" not in told
@@ -209,7 +209,7 @@ def test_seeds_are_told_with_their_spread(tmp_path: Path) -> None:
     assert (
         f"Accuracy, mean ± sd of 3 seeds {np.mean(found):.2f} ± {np.std(found, ddof=1):.2f} %"
     ) in told
-    assert "Over 3 seeds: this speaks of the recipes" in told
+    assert "Over 3 seeds: the verdicts are about the recipes" in told
     assert "One seed was trained" not in told
 
 
@@ -272,7 +272,7 @@ def test_a_hundred_classes_are_folded_and_more_are_capped(tmp_path: Path) -> Non
     folder = made(tmp_path / "many", names=names, contenders=1, per_class=2)
     run = folder.run("simple_resnet", 0)
     told = podium.card(run.path)
-    summary = "200 of 240 classes, the weakest first; all of them are in model.json"
+    summary = "200 of 240 classes, weakest first; model.json lists all of them"
     assert f"<summary>{summary}</summary>" in told
     assert "no other finished contender" in told
     folded = told[told.index(summary) :]
@@ -285,9 +285,9 @@ def test_a_run_outside_a_study_says_what_is_missing(study: StudyFolder, tmp_path
     shutil.copytree(original.path, alone)
     write_config(alone, {"model": "simple_resnet", "epochs": 32})
     told = text_of(podium.card(alone))
-    assert "does not lie in a study's folder" in told
+    assert "is not in a study folder" in told
     score = scores(original.read_predictions("test"))
-    assert f"{score.correct} of {score.n} test images right" in told
+    assert f"{score.correct} of {score.n} test images correct" in told
     assert "Among its rivals" not in told
     (alone / "predictions-test.parquet").unlink()
     write_json(alone / "model.json", description(SPORTS))
@@ -320,7 +320,7 @@ def test_a_file_of_ones_own_weights_gives_no_path_away(study: StudyFolder, tmp_p
     told = podium.card(alone)
     assert "secret" not in told
     assert "weights: start.pth" in told
-    assert "look up and keep the terms" in text_of(told)
+    assert "look up the terms" in text_of(told)
     assert head_of(told).base_model is None
 
 

@@ -65,7 +65,7 @@ def test_of_a_contender_the_best_seed_is_taken_and_a_run_as_it_is_named(
     contender = run.path.parent
     assert said == []
     assert choose_run(contender, said.append) == run  # 0.2 against 0.1
-    assert said[0].endswith("resnet, seed 1, which is the best on the validation images (20.0 %).")
+    assert said[0].endswith("resnet, seed 1, the best on the validation images (20.0 %).")
     run.done.unlink()
     assert choose_run(contender).seed == 0  # a finished one goes before one that is not
     study.run("inception_resnet", 0).best.unlink()
@@ -94,7 +94,7 @@ def test_what_holds_no_run_is_refused_in_words(study: StudyFolder, tmp_path: Pat
     for path, said in (
         (tmp_path / "nowhere", "does not exist"),
         (study.spec, "is a file"),
-        (tmp_path, "no run's folder"),
+        (tmp_path, "not a run folder"),
     ):
         with pytest.raises(RunFolderError, match=said):
             choose_run(path)

@@ -79,8 +79,8 @@ def test_that_imagenet_may_have_held_the_pictures_is_said_of_pretrained_ones_alo
     study: StudyResults,
 ) -> None:
     (told,) = may_be_known(study, labels("en"))
-    assert told.startswith("4 of 5 class names are classes of ImageNet")
-    assert "may have learned" in told
+    assert told.startswith("4 of 5 class names are ImageNet classes")
+    assert "may have been trained on" in told
     scratch = tuple(one for one in study.contenders if not one.runs[0].recipe.pretrained)
     assert 0 < len(scratch) < len(study.contenders)
     assert may_be_known(replace(study, contenders=scratch), labels("en")) == []
@@ -89,9 +89,9 @@ def test_that_imagenet_may_have_held_the_pictures_is_said_of_pretrained_ones_alo
 @pytest.mark.usefixtures("undrawn")
 def test_the_page_says_all_of_it(study: StudyResults, tmp_path: Path) -> None:
     page = build_report(study.folder).index.read_text(encoding="utf-8")
-    assert "is no better than always answering the most frequent class" in page
+    assert "is no better than always predicting the most frequent class" in page
     assert "always the most frequent class</dt><dd>20.00 %" in page
-    assert "4 of 5 class names are classes of ImageNet" in page
+    assert "4 of 5 class names are ImageNet classes" in page
 
 
 def test_few_images_promise_nothing_of_the_probabilities(study: StudyResults) -> None:
@@ -99,8 +99,8 @@ def test_few_images_promise_nothing_of_the_probabilities(study: StudyResults) ->
     run = replace(study.runs[2], temperature=1.7, valid_n=LEAST_TO_PROMISE, valid_mistakes=9)
     assert calibration_caution(run, say) == ""
     few = calibration_caution(replace(run, valid_n=60), say)
-    assert few.startswith("The temperature rests on 60 validation images.")
+    assert few.startswith("The temperature was fitted on 60 validation images.")
     assert f"fewer than {LEAST_TO_PROMISE}" in few
     none = calibration_caution(replace(run, valid_n=5, valid_mistakes=2, temperature=1.0), say)
-    assert "No temperature was fitted (5 validation images, 2 of them mistaken)" in none
+    assert "No temperature was fitted (5 validation images, 2 of them misclassified)" in none
     assert run.valid_n == LEAST_TO_PROMISE

@@ -164,13 +164,14 @@ def test_stand_in_and_winner_are_told(odd: tuple[StudyFolder, ReportResult]) -> 
     folder, result = odd
     _, page = read(result)
     assert (
-        "EfficientNet-Lite0 stood in for SimpleResNet, whose weights could not be had" in page.text
+        "EfficientNet-Lite0 was used in place of SimpleResNet, whose weights were not available"
+        in page.text
     )
     best = max(
         (scores(run.read_predictions("test")) for run in folder.runs(folder.read_spec())),
         key=lambda score: score.accuracy,
     )
-    assert f"{best.correct} of {best.n} test images right" in page.text
+    assert f"{best.correct} of {best.n} test images correct" in page.text
     assert "SimpleResNet + AutoAugment [EfficientNet-Lite0] had the highest" in page.text
 
 
@@ -263,8 +264,8 @@ def test_report_with_runs_that_failed_stopped_or_never_began(tmp_path: Path) -> 
     assert "loss <nan>" in page.text
     assert "loss <nan>" not in text
     assert "Stopped after 2 of at most 2 epochs" in page.text
-    assert "podium run has not come to it yet" in page.text
-    assert "no predictions file of Podium's" in page.text
+    assert "podium run has not started it yet" in page.text
+    assert "not a Podium predictions file" in page.text
     assert len(rows_of(folder.report / "tables" / "table1.csv")) == 1
     assert good.is_done()
 
@@ -283,7 +284,7 @@ def test_study_without_a_finished_run_is_refused_with_reasons(tmp_path: Path) ->
 
 
 def test_folder_that_is_no_study_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunFolderError, match="no study folder"):
+    with pytest.raises(RunFolderError, match="not a study folder"):
         build_report(tmp_path)
 
 
@@ -291,22 +292,22 @@ RECIPES = [
     (
         {"optimizer": "muon", "weight_decay": 0.05, "decay_norm_bias": False,
          "label_smoothing": 0.1, "ema": 0.99, "flip_test": True},
-        {"Optimiser": "muon", "Weight decay": "0.05 (not of norms and biases)",
-         "Label smoothing": "0.10", "Average of weights (decay)": "0.99",
+        {"Optimiser": "muon", "Weight decay": "0.05 (except norms and biases)",
+         "Label smoothing": "0.10", "Weight average (EMA decay)": "0.99",
          "Test-time averaging": "image and mirror image"},
         ("Classifier",),
     ),
     (
         {"model": "efficientnet_lite0", "pretrained": True, "linear_probe": True,
          "pooling": "stages", "layer_decay": 0.75},
-        {"Classifier": "begins at the linear probe; sees all stages",
-         "Rate's factor a layer down": "0.75", "Optimiser": "adam"},
+        {"Classifier": "initialised from a linear probe; uses all stages",
+         "Layer-wise learning rate decay": "0.75", "Optimiser": "adam"},
         ("Weight decay", "Label smoothing"),
     ),
     (
         {"model": "efficientnet_lite0", "pretrained": True, "linear_probe": True,
          "freeze": "backbone"},
-        {"Classifier": "linear probe, solved at once"},
+        {"Classifier": "linear probe (logistic regression)"},
         ("Optimiser", "Learning rate"),
     ),
 ]  # fmt: skip
@@ -336,7 +337,7 @@ def test_absent_records_are_dashes(tmp_path: Path) -> None:
     result = build_report(folder, dpi=40, formats=("png",))
     _, page = read(result)
     assert "no description of its images" in page.text
-    assert "stored no pictures" in page.text
+    assert "stored no test images" in page.text
     assert not any("learning-curves" in path.name for path in result.files)
     row = rows_of(folder.report / "tables" / "table1.csv")[0]
     assert row["parameters"] == row["valid_accuracy"] == ""
@@ -383,8 +384,8 @@ def test_of_more_than_500_classes_the_weakest_are_shown(tmp_path: Path) -> None:
     folder = fake_study(tmp_path / "many", names, contenders=1, epochs=1, per_class=2)
     result = build_report(folder, dpi=20, formats=("png",))
     html, _ = read(result)
-    assert "The 500 weakest of 510 classes; all of them are in per-class.csv." in html
-    assert "Confusion matrix of the 150 classes with most mistakes, of 510 (test images)." in html
+    assert "The 500 weakest of 510 classes; per-class.csv lists all of them." in html
+    assert "Confusion matrix of the 150 classes with the most mistakes, of 510 (" in html
     assert html.count("<g><title>class ") > 150  # the page draws that part itself
     pages = [path for path in result.files if "-seed-0-classes" in path.name]
     assert len(pages) == 15
@@ -424,7 +425,7 @@ def test_folder_with_other_things_in_it_is_left_alone(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     (home / "index.html").write_text("<p>mine</p>")
-    with pytest.raises(UserError, match="no report of Podium's"):
+    with pytest.raises(UserError, match="not a Podium report"):
         build_report(folder, out=home)
     assert (home / "index.html").read_text() == "<p>mine</p>"
 

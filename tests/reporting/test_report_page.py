@@ -205,11 +205,11 @@ def test_each_filter_shows_what_it_says(read: Open, report: Report) -> None:
     }
     for kind, count in expected.items():
         kinds.select_option(kind)
-        assert place.locator("output").inner_text() == f"{count} of {len(labels)} pictures"
+        assert place.locator("output").inner_text() == f"{count} of {len(labels)} images"
         assert place.locator(".card").count() == min(count, 24)
     kinds.select_option("wrong")
     runs.select_option("2")
-    assert place.locator("output").inner_text() == f"{wrong[2].sum()} of {len(labels)} pictures"
+    assert place.locator("output").inner_text() == f"{wrong[2].sum()} of {len(labels)} images"
     kinds.select_option("all")
     place.locator(".more").click()
     assert place.locator(".card").count() == 48
@@ -226,7 +226,7 @@ def test_confusion_cell_shows_exactly_its_pictures(read: Open, report: Report) -
     label, predicted = pairs[:, counts.argmax()].tolist()
     cell = page.locator(f".run.shown .matrix rect[data-cell='{label},{predicted}']")
     cell.click()
-    assert title(page) == f"{NAMES[label]} taken for {NAMES[predicted]}"
+    assert title(page) == f"{NAMES[label]} predicted as {NAMES[predicted]}"
     links = page.locator("dialog .thumb").evaluate_all(
         "all => all.map(a => a.getAttribute('href'))"
     )
@@ -237,9 +237,9 @@ def test_confusion_cell_shows_exactly_its_pictures(read: Open, report: Report) -
             (link.removeprefix("#picture=").replace("%2F", "/") for link in links)]  # fmt: skip
     assert sure == sorted(sure, reverse=True)
     page.keyboard.press("ArrowRight")
-    assert title(page) != f"{NAMES[label]} taken for {NAMES[predicted]}"
+    assert title(page) != f"{NAMES[label]} predicted as {NAMES[predicted]}"
     page.keyboard.press("ArrowLeft")
-    assert title(page) == f"{NAMES[label]} taken for {NAMES[predicted]}"
+    assert title(page) == f"{NAMES[label]} predicted as {NAMES[predicted]}"
     page.keyboard.press("Escape")
     wait_closed(page)
     held = page.evaluate("document.activeElement.getAttribute('role')")

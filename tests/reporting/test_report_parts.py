@@ -200,7 +200,7 @@ def test_matrix_on_the_page_holds_every_count() -> None:
     assert view is not None
     drawn = [(one.row, one.column, one.count) for one in view.cells]
     assert drawn == [(0, 0, "4"), (0, 1, "1"), (1, 1, "5")]
-    assert view.cells[1].words == "golf taken for polo: 1 of 5"
+    assert view.cells[1].words == "golf predicted as polo: 1 of 5"
     many = np.eye(151, dtype=np.int64)
     whole = MatrixPart(many, tuple(map(str, range(151))), many.sum(axis=1), 151)
     assert matrix_view(whole, EN) is None
@@ -226,7 +226,7 @@ def test_of_more_classes_those_with_most_mistakes_are_shown() -> None:
     part = matrix_part(voted(labels, votes, 1000))
     assert part.counts.shape == (150, 150)
     assert part.title(EN).startswith(
-        "Confusion matrix of the 150 classes with most mistakes, of 1,000"
+        "Confusion matrix of the 150 classes with the most mistakes, of 1,000"
     )
     shown = [int(name.split()[1]) for name in part.names]
     assert shown == sorted(shown)
@@ -244,7 +244,7 @@ def test_shares_count_images_taken_for_a_class_that_is_not_shown() -> None:
     assert part.shares[0, :2] == pytest.approx([0.5, 0.25])
     view = matrix_view(part, EN)
     assert view is not None
-    assert view.cells[0].words == "class 0 taken for class 0: 2 of 4"
+    assert view.cells[0].words == "class 0 predicted as class 0: 2 of 4"
 
 
 def _predictions() -> Predictions:

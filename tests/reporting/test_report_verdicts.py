@@ -93,7 +93,7 @@ def test_places_follow_from_the_pairs(study: tuple[StudyFolder, ReportResult]) -
         won = sum(pair["winner"] == row["contender"] for pair in own)
         assert (int(row["best_place"]), int(row["worst_place"])) == (1 + lost, 5 - won)
     text = text_of(result)
-    assert "ResNet-18, fine-tuned won: no other contender could be tied with it" in text
+    assert "ResNet-18, fine-tuned won: it is the only contender that no other beats" in text
 
 
 def test_each_question_has_its_sentence(study: tuple[StudyFolder, ReportResult]) -> None:
@@ -105,7 +105,7 @@ def test_each_question_has_its_sentence(study: tuple[StudyFolder, ReportResult])
         "What transfer learning adds (ResNet-18)",
     ):
         assert topic in text
-    assert "this speaks of these trained models, not of the methods" in text
+    assert "the verdicts are about these trained models, not about the recipes" in text
     assert "adjusted for 10 comparisons (Holm)" in text
     assert "They also differ in model (ResNet-18 / " in text
     assert "n = 400" in text
@@ -140,7 +140,7 @@ def test_classes_are_grey_unless_told_apart(study: tuple[StudyFolder, ReportResu
     ]
     expected = (multipletests(p, method="holm")[1] < 0.05).tolist()
     assert significant_classes(classes) == expected
-    assert f"{sum(expected)} of 20 classes can." in text_of(result)
+    assert f"{sum(expected)} of 20 classes do." in text_of(result)
     assert "a recall of 100 % has an interval of 84–100 %" in text_of(result)
 
 
@@ -154,7 +154,7 @@ def test_calibration_is_shown_before_and_after(study: tuple[StudyFolder, ReportR
         assert row["n"] == "400"
     text = text_of(result)
     assert text.count("Calibration error (ECE)") == 5
-    assert "A perfect model would show" in text
+    assert "A perfect model would measure" in text
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -179,7 +179,7 @@ def test_accuracy_is_given_without_leaked_images(tmp_path: Path) -> None:
     )  # fmt: skip
     write_audit(audit, folder.audit)
     text = text_of(build_report(folder))
-    assert "3 of 40 test images have an identical or a nearly identical picture in train" in text
+    assert "3 of 40 test images have an identical or nearly identical image in train" in text
     right = test.predicted == test.labels
     kept = 100 * right[3:].mean()
     assert f"{kept:.2f} (" in text
@@ -189,7 +189,7 @@ def test_accuracy_is_given_without_leaked_images(tmp_path: Path) -> None:
         Audit.from_json({**json.loads(folder.audit.read_text()), "fingerprint": "other"}),
         folder.audit,
     )
-    assert "nearly identical picture" not in text_of(build_report(folder))
+    assert "nearly identical image" not in text_of(build_report(folder))
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_scoring_a_changed_contender_again_is_shown_in_the_report(
     command = ["run", str(study), "--runs", str(tmp_path / "runs"), "--workers", "0", "--no-audit"]
     assert main(command) == 0
     page = tmp_path / "runs" / "tiny" / "report" / "index.html"
-    assert "was scored on these test images once" in page.read_text(encoding="utf-8")
+    assert "was scored once on these test images" in page.read_text(encoding="utf-8")
     run = tmp_path / "runs" / "tiny" / "plain" / "seed-0"
     assert main(["evaluate", str(run), "--data", str(pictures)]) == 0
     lines = (tmp_path / "runs" / LEDGER).read_text(encoding="utf-8").splitlines()
@@ -104,7 +104,7 @@ def test_scoring_a_changed_contender_again_is_shown_in_the_report(
     shutil.rmtree(run)  # as the message about another recipe says
     assert main([*command, "--lr", "0.002"]) == 0
     text = page.read_text(encoding="utf-8")
-    assert "1 of the scorings behind this report came after an earlier look" in text
+    assert "1 of the scorings in this report followed an earlier scoring" in text
     assert "lr: 0.001 -&gt; 0.002" in text
     assert "2 trained models have been scored on these 36 test images" in text
     capsys.readouterr()

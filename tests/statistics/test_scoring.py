@@ -104,9 +104,9 @@ def test_ties_give_what_chance_gives() -> None:
 @pytest.mark.parametrize(
     ("name", "classes", "told"),
     [
-        ("auroc", 3, "got nan on 9 images, which are of 1 classes"),
+        ("auroc", 3, "got nan on 9 images of 1 classes"),
         ("mcc", 3, "cannot rank anything"),
-        ("top5_accuracy", 4, "perfect answers and their reverse give 1 alike"),
+        ("top5_accuracy", 4, "perfect predictions and their reverse both give 1"),
     ],
 )
 def test_what_can_rank_nothing_is_told_before_the_training(
@@ -153,7 +153,7 @@ def test_a_function_becomes_a_metric_by_one_line() -> None:
         (
             lambda logits, labels: float((logits.argmax(1) != labels).mean()),
             {},
-            "higher is said to be better.*greater_is_better=False",
+            "higher is declared better.*greater_is_better=False",
         ),
     ],
 )

@@ -102,7 +102,7 @@ def test_unfinished_runs_are_left_out(tmp_path: Path) -> None:
                         seeds=(0, 1))  # fmt: skip
     folder.run("simple_resnet", 1).done.unlink()
     assert [seeds for _, _, seeds in named(read_table([folder.path]))] == [(0,), (0, 1)]
-    with pytest.raises(RunFolderError, match=r"seed-1 holds no finished run\. Expected a study's"):
+    with pytest.raises(RunFolderError, match=r"seed-1 holds no finished run\. Expected a study"):
         read_table([folder.path / "simple_resnet" / "seed-1"])
 
 
@@ -209,11 +209,11 @@ def test_a_csv_and_runs_are_compared(study: StudyFolder, tmp_path: Path) -> None
         ("path,label\n1,x\n", r"has the columns path, label\. Expected a header"),
         ("path,label,a,a\n1,x,x,x\n", r"has the columns path, label, a, a\. Expected a header"),
         ("path,label,a,\n1,x,x,x\n", r"has the columns path, label, a, \. Expected a header"),
-        ("path,label,a\n", "has a header and no row"),
+        ("path,label,a\n", "has a header but no rows"),
         ("path,label,a\n1,x,x\n2,x,\n", r"row 3: expected 3 filled cells, got 3 of which 1 are"),
         ("path,label,a\n1,x,x\n\n2,x,\n", r"row 4: expected 3 filled"),
         ("path,label,a\n1,x\n", r"row 2: expected 3 filled cells, got 2 of which 0 are empty"),
-        ("path,label,a\n1,x,x\n1,y,y\n", "names '1' more than once; expected a row an image"),
+        ("path,label,a\n1,x,x\n1,y,y\n", "names '1' more than once; expected one row per image"),
         ("path,label,a\n1,x," + "y" * 200_000 + "\n", r"cannot be read as CSV \(field larger"),
     ],
 )
@@ -238,7 +238,7 @@ def test_places_without_runs_are_told(tmp_path: Path) -> None:
         read_table([tmp_path / "nowhere"])
     with pytest.raises(RunFolderError, match="holds no finished run"):
         read_table([tmp_path])
-    with pytest.raises(RunFolderError, match="one run or CSV file or more, got none") as caught:
+    with pytest.raises(RunFolderError, match="at least one run or CSV file, got none") as caught:
         read_table([])
     assert isinstance(caught.value, UserError)
     assert caught.value.exit_code == 2
@@ -265,7 +265,7 @@ def test_different_images_are_refused_or_the_common_ones_taken(
         read_table(sources)
     sheet = read_table(sources, shared=True)
     assert sheet.paths == ("2.jpg", "3.jpg")
-    assert sheet.notices == ("Compared on the 2 images that all have in common.",)
+    assert sheet.notices == ("Compared on the 2 images common to all.",)
     assert len(sheet.contenders) == 4
     assert compare_contenders(sheet, resamples=5).notices == sheet.notices
 

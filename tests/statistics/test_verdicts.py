@@ -243,7 +243,7 @@ def test_frames_are_not_patients() -> None:
     width = np.ptp([plain.standings[0].accuracy.low, plain.standings[0].accuracy.high])
     same = np.ptp([grouped.standings[0].accuracy.low, grouped.standings[0].accuracy.high])
     assert same == pytest.approx(width, rel=0.25)
-    assert "500 images are of 100 groups" in grouped.notices[-1]
+    assert "500 images belong to 100 groups" in grouped.notices[-1]
 
 
 def test_few_groups_cannot_have_a_winner_and_say_so() -> None:
@@ -252,7 +252,7 @@ def test_few_groups_cannot_have_a_winner_and_say_so() -> None:
     verdicts = compare_contenders(sheet_from(right, groups=groups), resamples=0)
     assert verdicts.pairs[0].p == pytest.approx(2 * 0.5**5)
     assert verdicts.pairs[0].winner is None
-    assert "p is 0.062 or more, so there can be no winner" in verdicts.notices[-1]
+    assert "p is at least 0.062, so there can be no winner" in verdicts.notices[-1]
     six = compare_contenders(sheet_from(right, groups=np.arange(50) % 6), resamples=0)
     assert six.pairs[0].winner == "c0"
     assert "no winner" not in six.notices[-1]
@@ -313,7 +313,7 @@ def test_one_contender_and_one_image() -> None:
 def test_no_image_is_refused() -> None:
     empty = np.empty(0, np.int64)
     sheet = PredictionTable(("a",), (), empty, (ContenderPredictions("m", "M", (0,), empty[None]),))
-    with pytest.raises(DataError, match="one image or more, got none"):
+    with pytest.raises(DataError, match="at least one image, got none"):
         compare_contenders(sheet)
 
 

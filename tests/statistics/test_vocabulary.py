@@ -150,7 +150,7 @@ def test_a_column_of_scores_a_class_is_one_model(tmp_path: Path, kind: str) -> N
     sheet = read_table([path])
     assert [one.name for one in sheet.contenders] == ["net"]
     assert right(sheet, "net") == (GOOD == TRUTH).mean()
-    assert "are scores of the classes: the highest is the answer of 'net'" in sheet.notices[0]
+    assert "are scores of the classes: the highest is the prediction of 'net'" in sheet.notices[0]
 
 
 def test_scores_of_several_models_with_seeds_and_a_class_without_images(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_models_own_scores_are_no_second_contender(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", path=PATHS, label=named(TRUTH), net=named(GOOD), **cells)
     sheet = read_table([path])
     assert [one.name for one in sheet.contenders] == ["net"]
-    assert "their highest is what 'net' answers. Not used." in sheet.notices[0]
+    assert "their highest equals the prediction of 'net'. Not used." in sheet.notices[0]
 
 
 def test_numbered_models_of_numbered_classes_are_no_scores(tmp_path: Path) -> None:
@@ -200,19 +200,19 @@ HALF = [0.5, *([0.25] * 59)]
     ("columns", "told"),
     [
         ({"a": GOOD}, r"t\.csv: Column 'a' holds the numbers 0 to 2, and the labels are 'cat', "),
-        ({"a": named(GOOD), "b": [f"{at}.0" for at in GOOD]}, "Which number is which class is not"),
-        ({"a": HALF}, "holds? numbers.* Expected the predicted class in every cell; or a column"),
+        ({"a": named(GOOD), "b": [f"{at}.0" for at in GOOD]}, "number is which class is unknown"),
+        ({"a": HALF}, "holds? numbers.* Expected the predicted class in every cell, or one"),
         ({"a": ["nan", *named(GOOD[1:])]}, r"Column 'a' holds no class in 1 of 60 rows \('nan'\)"),
         ({"a": ["None", *named(GOOD[1:])]}, r"Column 'a' holds no class in 1 of 60 rows"),
         ({"label": ["NaN", *named(TRUTH[1:])], "a": named(GOOD)}, "Column 'label' holds no class"),
-        ({"a": ["Katze"] * 60}, r"t\.csv, a: none of its answers \('Katze'\) is a class of these"),
-        ({"label": TRUTH, "a": named(GOOD)}, r"none of its answers \('cat', 'dog', 'fox'\) is a"),
+        ({"a": ["Katze"] * 60}, r"t\.csv, a: none of its predictions \('Katze'\)"),
+        ({"label": TRUTH, "a": named(GOOD)}, r"none of its predictions \('cat', 'dog', 'fox'\) is"),
         ({"label": TRUTH, "a": HALF}, "Expected the predicted class in every cell"),
         ({"cat": HALF, "dog": HALF, "fox": ["nan", *HALF[1:]]}, "'t' lacks a score in 1 of 60"),
         ({"cat": HALF, "dog": HALF, "fox": HALF, "eel": HALF}, "whether 'eel' are scores of more"),
-        ({"t": named(POOR), "cat": HALF, "dog": HALF, "fox": HALF}, "a column 't' answers other"),
+        ({"t": named(POOR), "cat": HALF, "dog": HALF, "fox": HALF}, "the column 't' has other"),
         ({"label": TRUTH, "0": [0] * 60, "1": [1] * 60, "2": [0] * 60}, "named after the classes"),
-        ({"a": named(GOOD), "split": ["test"] * 60}, "must be removed"),
+        ({"a": named(GOOD), "split": ["test"] * 60}, "remove columns that do not hold"),
     ],
 )
 def test_what_cannot_be_understood_is_refused(
@@ -279,7 +279,7 @@ def test_paths_of_two_tables(tmp_path: Path) -> None:
         read_table([one, three])
     told = str(caught.value)
     assert f"Only 'other/0' and 59 more in {three}, and only 'test/0.jpg' and 59 more in" in told
-    assert "Write the paths of the same images alike" in told
+    assert "Use the same paths for the same images" in told
 
 
 def test_the_command_tells_what_it_understood_and_what_is_never_right(
@@ -293,7 +293,7 @@ def test_the_command_tells_what_it_understood_and_what_is_never_right(
     told = " ".join(capsys.readouterr().err.split())
     assert "good: 'Cat' is read as 'cat'" in told
     assert "Column 'certainty' is not used" in told
-    assert "never is right on none of the 60 images; the same answers in a random order" in told
+    assert "never is right on none of the 60 images; in random order, the same predictions" in told
     verdicts = json.loads(saved.read_text(encoding="utf-8"))
     assert len(verdicts["notices"]) == 3
     assert [one["name"] for one in verdicts["standings"]] == ["good", "never"]

@@ -117,8 +117,8 @@ def test_a_file_beside_the_study(tmp_path: Path, few: Path) -> None:
     METRICS._found.pop("euros:price")
     assert main(["report", str(study.path), "--dpi", "50"]) == 0
     text = text_of(study)
-    assert "This study goes by Cost in euros" in text
-    assert "rest on accuracy instead" in text
+    assert "This study uses Cost in euros" in text
+    assert "are based on accuracy instead" in text
     assert "--import euros" in text
     assert "Judged by accuracy." in text
     best = min(tests, key=lambda name: tests[name])

@@ -237,10 +237,10 @@ def test_several_seeds_make_several_runs(pictures: Path, tmp_path: Path) -> None
         (["run", "quick", "--devices", "4000"], "--devices"),
         (["run", "quick", "--set", "nonsense"], "KEY=VALUE"),
         (["train", "resnet19", "--data", "{pictures}", "--epochs", "1"], "Did you mean"),
-        (["report", "nowhere"], "no study folder"),
+        (["report", "nowhere"], "not a study folder"),
         (
             ["evaluate", "nowhere", "--data", "{pictures}"],
-            "nowhere does not exist: expected a run's",
+            "nowhere does not exist: expected a run folder",
         ),
         (["augment", "nowhere.jpg"], "nowhere.jpg"),
         (["studies", "nothing"], "there are demo"),

@@ -1,4 +1,4 @@
-"""Figures, tables and the page, made from a study's files alone; never imports torch."""
+"""Figures, tables and the HTML page, built only from a study's files; never imports torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A study's folder -> its report: figures, tables and the page, put in place as a whole."""
+"""Build a study's report: figures, tables and the HTML page, replaced atomically."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FIGURES_A_RUN = 6
 
 @dataclass(frozen=True)
 class ReportResult:
-    """What was written: the page, and every file of the report with it."""
+    """The files of a report: the page, and all files including it."""
 
     index: Path
     files: tuple[Path, ...]
@@ -48,25 +48,25 @@ def build_report(
     notify: Notify = silent,
     helpers: int | None = None,
 ) -> ReportResult:
-    """Write a study's figures, tables and page from its files alone. Runs no model.
+    """Write a study's figures, tables and HTML page from its files, without running a model.
 
-    The report is made beside its place and put there when it is whole, in place of an earlier
-    one. Runs that are not finished are named in it, with the reason.
+    The report is built in a temporary folder and moved into place when complete, replacing any
+    earlier one. It lists unfinished runs with the reason.
 
     Args:
-        folder: the study's folder, `runs/<study>`.
-        lang: language of every label.
-        out: folder to write to; empty: `report/` in the study's folder.
+        folder: the study folder, `runs/<study>`.
+        lang: language of all texts.
+        out: folder to write to; None: `report/` in the study folder.
         dpi: of the PNG figures, 20 to 2400.
         formats: of the figures: `png`, `pdf`, `svg`.
-        notify: told how many parts are done, for a display.
-        helpers: processes that help to draw; empty: one a core but one, where it pays. The files
-            are the same, however many there are.
+        notify: called with the number of finished parts, for a progress display.
+        helpers: number of extra drawing processes; None: one per core minus one, where that is
+            faster. The files do not depend on it.
 
     Raises:
-        ConfigError: `lang`, `dpi` or `formats` is none of those.
-        RunFolderError: the folder is no study's, or none of its runs is finished.
-        UserError: `out` holds something that is no report of Podium's.
+        ConfigError: `lang`, `dpi` or `formats` is not one of the values above.
+        RunFolderError: it is not a study folder, or none of its runs is finished.
+        UserError: `out` holds something that is not a Podium report.
     """
     from podium.reporting.words.labels import labels
 
@@ -77,12 +77,12 @@ def build_report(
     if not 20 <= dpi <= 2400:
         raise ConfigError(f"dpi: expected 20 to 2400, got {dpi}.")
     study = folder if isinstance(folder, StudyFolder) else StudyFolder(Path(folder))
-    spec = study.read_spec()  # a wrong folder is told at once, before a second of imports
+    spec = study.read_spec()  # a wrong folder fails at once, before a second of imports
     place = out if out is not None else study.report
     if helpers is None:
         done = sum(run.is_done() for run in study.runs(spec))
         helpers = helpers_that_pay(FIGURES_A_RUN * done, dpi)
-    with Helpers(helpers) as drawing:  # they start while this process reads and judges
+    with Helpers(helpers) as drawing:  # they start while this process reads the results
         with collection_paused():
             from podium.results.study import gather
         results = gather(study)
@@ -100,7 +100,7 @@ def _write(
     notify: Notify,
     helpers: Helpers,
 ) -> list[Path]:
-    """Write all into `to`; returns the paths relative to it, the page first."""
+    """Write the report to the folder `to`; returns paths relative to it, the page first."""
     from podium.reporting.figures.style import figure_style
     from podium.reporting.figures.tasks import (
         LONGEST,
@@ -146,15 +146,15 @@ def _write(
 
 @contextmanager
 def _put_in_place(place: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `place` when the block ends well.
+    """A temporary folder that becomes `place` when the block succeeds.
 
-    After a kill `place` is the old report, the new one, or (for an instant between two renames)
-    absent; it is never a part.
+    If the process is killed, `place` is the old report, the new one, or (for an instant between
+    two renames) absent; it is never incomplete.
     """
     if place.exists() and not _is_replaceable(place):
         raise UserError(
-            f"{place} is there already and is no report of Podium's, so it is left alone. "
-            "Give a folder that is new or empty, or an earlier report."
+            f"{place} exists and is not a Podium report, so it was left unchanged. Give a new or "
+            "empty folder, or an earlier report."
         )
     parent = place.absolute().parent
     make_folder(parent)
@@ -188,7 +188,7 @@ def _is_replaceable(place: Path) -> bool:
 
 
 def _sweep(parent: Path, name: str) -> None:
-    """Remove what reports that were killed long ago left behind."""
+    """Remove temporary folders left behind by killed processes."""
     for kind in ("new", "old"):
         for left in parent.glob(f".{name}.*.{kind}"):
             if left.is_dir() and time.time() - left.stat().st_mtime > LEFTOVER_SECONDS:

@@ -1,4 +1,4 @@
-"""Tables in Markdown, every cell escaped."""
+"""Markdown tables with every cell escaped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from podium.config.text import CONTROLS
 def markdown_table(
     head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "", numbers: int = 0
 ) -> str:
-    """A table, its last `numbers` columns to the right, and the caption below it, all escaped."""
+    """A Markdown table, escaped.
+
+    Args:
+        head: column headings.
+        rows: cells of each row.
+        caption: printed below the table; empty: no caption.
+        numbers: how many of the last columns to align right.
+    """
 
     def line(cells: Iterable[str]) -> str:
         return f"| {' | '.join(map(escape_markdown, cells))} |"
@@ -31,7 +38,11 @@ _LEADING = re.compile(r"^(?:[-+=]|\d+[.)](?=\s|$))")
 
 
 def escape_markdown(text: str) -> str:
-    """Text as Markdown prints it, on one line: no markup, HTML, link, list or table in it."""
+    """Escape text so that Markdown prints it verbatim, on one line.
+
+    Args:
+        text: any text; it cannot introduce markup, HTML, links, lists or tables.
+    """
     line = CONTROLS.sub("\ufffd", _SPACES.sub(" ", text).strip(" "))
     line = _SPECIAL.sub(lambda found: f"\\{found[0]}", line)
     return _LEADING.sub(lambda found: f"{found[0][:-1]}\\{found[0][-1]}", line)

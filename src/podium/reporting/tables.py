@@ -1,4 +1,4 @@
-"""Table 1 and the others, as CSV for machines, Markdown and LaTeX for people."""
+"""Table 1 and the other tables: CSV for programs, Markdown and LaTeX for documents."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from podium.statistics.metrics import most_confused
 from podium.statistics.scoring import Metric
 from podium.statistics.verdicts import Pair, Standing, Verdicts
 
-MOST_CONFUSED = 200  # pairs a run in confused.csv
-NUMBERS = 12  # columns of Table 1 that hold numbers; those before hold words
+MOST_CONFUSED = 200  # pairs per run in confused.csv
+NUMBERS = 12  # numeric columns of Table 1, after the text columns
 
 CSV_COLUMNS = words(
     "contender label seed model stood_in_for augmentation pretraining parameters epochs "
@@ -44,13 +44,13 @@ PLACE_COLUMNS = words(
     "contender best_place worst_place accuracy low high macro_f1 n seeds tied_with"
 )
 
-METRIC_COLUMNS = ("metric", "valid_metric", "test_metric")  # where that is not accuracy
+METRIC_COLUMNS = ("metric", "valid_metric", "test_metric")  # only for metrics other than accuracy
 SCORE_COLUMNS = ("metric", "metric_value", "metric_low", "metric_high")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of Table 1 as text, in the order of `headings`; `is_mean`: over seeds."""
+    """One row of Table 1 as text, in the order of `headings`; `is_mean`: mean over seeds."""
 
     cells: tuple[str, ...]
     is_mean: bool
@@ -58,7 +58,12 @@ class Row:
 
 
 def headings(say: Labels, seeds: bool) -> list[str]:
-    """The headings of Table 1; the seed only where there are several."""
+    """The headings of Table 1.
+
+    Args:
+        say: the language.
+        seeds: whether the study has several seeds, which adds a column.
+    """
     keys = ["contender", "seed", "model", "augmentation", "pretraining", "parameters", "epochs"]
     keys += ["best_epoch", "train_accuracy", "valid_accuracy", "test_accuracy", "interval", "n"]
     keys += ["macro_precision", "macro_recall", "macro_f1", "time"]
@@ -66,7 +71,12 @@ def headings(say: Labels, seeds: bool) -> list[str]:
 
 
 def table1_rows(results: StudyResults, say: Labels) -> list[Row]:
-    """A row a run; below the runs of a contender with several seeds, their mean and sd."""
+    """The rows of Table 1: one per run, and the mean and sd of contenders with several seeds.
+
+    Args:
+        results: the study.
+        say: the language.
+    """
     seeds = len(results.spec.seeds) > 1
     rows = []
     for contender in results.contenders:
@@ -132,9 +142,17 @@ def _hundred(share: float | None, say: Labels) -> str:
 
 
 def write_tables(results: StudyResults, folder: Path, say: Labels) -> list[Path]:
-    """Write table1.{csv,md,tex}, per-class.csv and confused.csv.
+    """Write table1.{csv,md,tex}, per-class.csv, confused.csv, calibration.csv and pairs tables.
 
-    CSV files have the same columns, '.' and shares of 0..1 in every language.
+    CSV files have the same columns, '.' as decimal point and shares in 0..1 in every language.
+
+    Args:
+        results: the study.
+        folder: to write to.
+        say: the language.
+
+    Returns:
+        The paths of the files.
     """
     rows = table1_rows(results, say)
     head = headings(say, len(results.spec.seeds) > 1)
@@ -181,7 +199,7 @@ def write_tables(results: StudyResults, folder: Path, say: Labels) -> list[Path]
 def _with_metric(
     results: StudyResults, head: list[str], rows: list[Row], say: Labels
 ) -> tuple[list[str], list[Row]]:
-    """Two columns more, at the end: the study's metric on the validation and the test images."""
+    """Append two columns: the study's metric on the validation and the test images."""
     metric, title = results.metric, metric_title(results.metric, say)
 
     def values(row: Row) -> tuple[str, str]:
@@ -250,14 +268,18 @@ def _place_row(one: Standing, metric: Metric) -> tuple[object, ...]:
 
 
 def _metric_cells(metric: Metric, interval: Interval | None) -> tuple[object, ...]:
-    """Of a metric that is not accuracy, in the order of `SCORE_COLUMNS`."""
+    """Cells in the order of `SCORE_COLUMNS`; none where the metric is accuracy."""
     if interval is None:
         return ()
     return metric.name, interval.value, interval.low, interval.high
 
 
 def pairs_csv(verdicts: Verdicts) -> str:
-    """Every pair as CSV: shares and differences in 0..1, '.' in every language."""
+    """Every pair as CSV, with shares in 0..1 and '.' as decimal point in every language.
+
+    Args:
+        verdicts: of a study's contenders.
+    """
     further = () if verdicts.metric.is_accuracy else SCORE_COLUMNS
     return csv_text((*PAIR_COLUMNS, *further), map(_pair_row, verdicts.pairs))
 
@@ -269,7 +291,12 @@ def _places_csv(verdicts: Verdicts) -> str:
 
 
 def pair_table(verdicts: Verdicts, say: Labels) -> str:
-    """Every pair as a Markdown table, as the page shows it."""
+    """Every pair as a Markdown table, as on the page.
+
+    Args:
+        verdicts: of a study's contenders.
+        say: the language.
+    """
     rows = [pair_cells(pair, verdicts.labels, say) for pair in ordered_pairs(verdicts)]
     hint = say_by("v_pairs_hint", verdicts.metric, say)
     note = f"{hint} n = {say.count(verdicts.n)}."
@@ -295,7 +322,11 @@ LATEX = {
 
 
 def escape_latex(text: str) -> str:
-    """Text as LaTeX prints it, none of it read as a command."""
+    """Escape text so that LaTeX prints it verbatim.
+
+    Args:
+        text: any text.
+    """
     return "".join(LATEX.get(character, character) for character in text)
 
 
@@ -313,7 +344,7 @@ def _latex(head: Sequence[str], rows: Sequence[Row], caption: str, numbers: int)
         "    \\midrule",
     ]
     for row in rows:
-        # braces: a cell that begins with [ would be read as the argument of the \\ before it
+        # braces: a cell that starts with [ would be parsed as the argument of the preceding \\
         first, *others = map(escape_latex, row.cells)
         lines.append(f"    {{{first}}} & {' & '.join(others)} \\\\")
     lines += ["    \\bottomrule", "  \\end{tabular}}", "\\end{table}", ""]

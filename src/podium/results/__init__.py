@@ -1,1 +1,1 @@
-"""What a study's folder shows, read once, in no language."""
+"""The results of a study folder, read once and independent of language."""

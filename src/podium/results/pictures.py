@@ -1,4 +1,4 @@
-"""Which pictures a report shows, chosen from a study's files."""
+"""Which images a report shows, chosen from a study's files."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from podium.errors import UnreadableImageError
 from podium.runs.predictions import Predictions
 from podium.statistics.likeliest import TopClasses, top_classes
 
-MOST_PAIRS = 60  # shown on the page; the table holds all
+MOST_PAIRS = 60  # shown on the page; the table lists all
 
 
 MOST_SUSPECTS = 40
 
 
-LEAST_WITHIN = 12  # pairs within a split that are shown however many there are across
+LEAST_WITHIN = 12  # pairs within a split that are shown, however many there are across splits
 
 
-SIDE = 240  # pixels of a thumbnail: sharp at the width of half a card
+SIDE = 240  # pixels of a thumbnail: sharp at half the width of a card
 
 
 def audit_thumbnails(audit: Audit, images: Path | Reader) -> dict[str, bytes]:
-    """Small JPEGs of the pictures that the page shows, by path; of what is gone by now, none.
+    """Small JPEGs of the images that the page shows, by path; images that are gone are left out.
 
     Args:
-        audit: what was found.
-        images: reads what was audited, or its folder.
+        audit: the audit.
+        images: the audited folder, or a reader of the audited images.
     """
     reader = Reader(FolderSource(images)) if isinstance(images, Path) else images
     paths = [path for pair in _shown_pairs(audit) for path in (pair.first, pair.second)]
@@ -44,7 +44,7 @@ def audit_thumbnails(audit: Audit, images: Path | Reader) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for path in dict.fromkeys(paths):
         if Path(path).is_absolute() or ".." in Path(path).parts:
-            continue  # an audit that somebody wrote by hand leads to no files elsewhere
+            continue  # a hand-written audit must not reach files outside the folder
         try:
             picture = decode_rgb(reader.read(path), path, windows=windows)
             found[path] = thumbnail_jpeg(picture, SIDE)
@@ -66,12 +66,12 @@ COLUMNS = 4
 ROWS = 3
 
 
-GALLERY_SEED = 20231201  # fixed, so that all contenders and all reports show the same images
+GALLERY_SEED = 20231201  # fixed, so all contenders and all reports show the same images
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A test image with what was said of it."""
+    """A test image with its prediction."""
 
     path: str
     jpeg: bytes
@@ -87,8 +87,15 @@ class Picture:
 def random_pictures(
     predictions: Predictions, thumbnails: Mapping[str, bytes], said: TopClasses | None = None
 ) -> list[Picture]:
-    """Twelve test images at random, or all where there are fewer; the choice depends on the
-    paths alone, so it is the same for every contender. `said` spares reckoning it again."""
+    """Twelve random test images, or all where there are fewer.
+
+    The choice depends only on the paths, so it is the same for every contender.
+
+    Args:
+        predictions: of one run on the test images.
+        thumbnails: JPEGs by path; images without one are skipped.
+        said: the run's likeliest classes, if already computed; None: computed here.
+    """
     stored = sorted(
         (path, number) for number, path in enumerate(predictions.paths) if path in thumbnails
     )
@@ -99,8 +106,13 @@ def random_pictures(
 def confident_mistakes(
     predictions: Predictions, thumbnails: Mapping[str, bytes], said: TopClasses | None = None
 ) -> list[Picture]:
-    """The twelve wrong predictions with the highest probability, or fewer where there are no
-    more; images without a stored picture are passed over."""
+    """The twelve wrong predictions with the highest probability, or all where there are fewer.
+
+    Args:
+        predictions: of one run on the test images.
+        thumbnails: JPEGs by path; images without one are skipped.
+        said: the run's likeliest classes, if already computed; None: computed here.
+    """
     wrong = [
         number
         for number in np.flatnonzero(predictions.predicted != predictions.labels).tolist()

@@ -1,4 +1,4 @@
-"""What a study's folder holds, read once: finished runs with their scores, and the others."""
+"""The contents of a study folder, read once: finished runs with their scores, and the others."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class RunResult:
     """A finished run: its records, its test predictions and what follows from them."""
 
     folder: RunFolder
-    label: str  # the contender's, with the model that stood in, if one did
-    named_seed: int | None  # its seed where the study has several; None: there is nothing to tell
+    label: str  # the contender's, followed by the substitute model, if one was used
+    named_seed: int | None  # its seed where the study has several; None: a single seed
     recipe: RunSpec
     done: Mapping[str, Any]
     history: list[dict[str, float]]
@@ -46,12 +46,12 @@ class RunResult:
     classes: tuple[ClassScores, ...]
     valid_accuracy: float | None
     temperature: float  # fitted on the validation images; 1 where that was not possible
-    valid_n: int = 0  # images it was fitted on
-    valid_mistakes: int = 0  # among them; without one, nothing can be fitted
+    valid_n: int = 0  # images the temperature was fitted on
+    valid_mistakes: int = 0  # among them; without any, no temperature can be fitted
 
     @cached_property
     def noted(self) -> Noted:
-        """The metric that it was trained for, and its values; of accuracy, by the predictions."""
+        """The study's metric and its values; accuracy is computed from the predictions."""
         found = noted(self.done)
         if found.metric.is_accuracy:
             return Noted(found.metric, self.valid_accuracy, self.scores.accuracy)
@@ -59,7 +59,7 @@ class RunResult:
 
     @cached_property
     def calibration(self) -> tuple[Calibration, Calibration]:
-        """On the test images: as trained, and with the temperature."""
+        """Calibration on the test images: as trained, and with the temperature."""
         return calibration(self.test), calibration(self.test, self.temperature)
 
     @cached_property
@@ -69,22 +69,22 @@ class RunResult:
 
     @cached_property
     def explanations(self) -> dict[str, bytes]:
-        """Grad-CAM pictures of test images by key; empty where none were made."""
+        """Grad-CAM maps of test images by key; empty where none were made."""
         return read_pictures(self.folder.explanations)
 
     @cached_property
     def told(self) -> frozenset[str]:
-        """Names of the classes whose recall can be told from that of the others."""
+        """Names of the classes whose recall differs significantly from that of the others."""
         return significant_class_names(self.classes)
 
     @property
     def slug(self) -> str:
-        """The start of the names of this run's files."""
+        """Prefix of the names of this run's files."""
         return f"{self.folder.contender}-seed-{self.folder.seed}"
 
     @property
     def model(self) -> str:
-        """How the model that was trained is called in print."""
+        """Display name of the trained model."""
         return _title(self.done, self.recipe.model)
 
     @property
@@ -99,7 +99,7 @@ class RunResult:
 
     @property
     def train_accuracy(self) -> float | None:
-        """In the best epoch, 0..1."""
+        """Training accuracy in the best epoch, 0..1."""
         rows = {int(row["epoch"]): row["train_accuracy"] for row in self.history}
         return rows.get(self.best_epoch or 0)
 
@@ -111,7 +111,7 @@ class RunResult:
 
 @dataclass(frozen=True)
 class Contender:
-    """The finished runs of one contender, one a seed."""
+    """The finished runs of one contender, one per seed."""
 
     name: str
     label: str
@@ -119,23 +119,23 @@ class Contender:
 
     @property
     def accuracy(self) -> float:
-        """Test accuracy over all its runs, 0..1: of one run, its own."""
+        """Test accuracy pooled over all its runs, 0..1."""
         correct = sum(run.scores.correct for run in self.runs)
         return correct / sum(run.scores.n for run in self.runs)
 
     @property
     def valid_accuracy(self) -> float | None:
-        """Mean over its runs, 0..1, where it is known of all of them."""
+        """Mean validation accuracy over its runs, 0..1; None unless all of them recorded it."""
         return _mean(run.valid_accuracy for run in self.runs)
 
     @property
     def valid_merit(self) -> float | None:
-        """Mean of the study's metric on the validation images, turned where less is better."""
+        """Mean validation score of the study's metric, its sign flipped where lower is better."""
         return _mean(run.noted.valid_merit for run in self.runs)
 
     @property
     def score(self) -> float | None:
-        """Test value of the study's metric over all its runs: of one run, its own."""
+        """Test score of the study's metric over all its runs."""
         if self.runs[0].noted.metric.is_accuracy:
             return self.accuracy
         return _mean(run.noted.test for run in self.runs)
@@ -143,7 +143,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A run without a result. `message` is what failed; `epochs` how many it has behind it."""
+    """A run without a result: `message` is the error, `epochs` the number completed."""
 
     label: str
     named_seed: int | None
@@ -155,30 +155,30 @@ class Unfinished:
 
 @dataclass(frozen=True)
 class StudyResults:
-    """All that the report is made from."""
+    """Everything a report is built from."""
 
     folder: StudyFolder
     spec: StudySpec
     data: Mapping[str, Any]
     contenders: tuple[Contender, ...]
     unfinished: tuple[Unfinished, ...]
-    verdicts: Verdicts | None  # none where the contenders' test images differ
+    verdicts: Verdicts | None  # None where the contenders' test images differ
     audit: Audit | None
-    scorings: tuple[Scoring, ...]  # looks at these test images, oldest first
+    scorings: tuple[Scoring, ...]  # of these test images, oldest first
 
     @cached_property
     def questions(self) -> list[Question]:
-        """What the study asks of its finished contenders."""
+        """The questions that the finished contenders can answer."""
         return questions(self.recipes, {one.name: one.valid_merit for one in self.contenders})
 
     @property
     def metric(self) -> Metric:
-        """What chose the epochs and ranks the contenders."""
+        """The metric that chose the epochs and ranks the contenders."""
         return self.runs[0].noted.metric
 
     @property
     def recipes(self) -> dict[str, RunSpec]:
-        """What each finished contender trained, with the model that stood in, if one did."""
+        """The recipe of each finished contender, with the substitute model, if one was used."""
         return {
             one.name: one.runs[0].recipe.model_copy(
                 update={"model": one.runs[0].done.get("model") or one.runs[0].recipe.model}
@@ -188,7 +188,7 @@ class StudyResults:
 
     @property
     def model_titles(self) -> dict[str, str]:
-        """How the models of `recipes` are called in print."""
+        """Display names of the models of `recipes`."""
         return {
             recipe.model: contender.runs[0].model
             for recipe, contender in zip(self.recipes.values(), self.contenders, strict=True)
@@ -208,7 +208,7 @@ class StudyResults:
 
     @property
     def ranking(self) -> list[Contender]:
-        """Best in the study's metric on the test images first; of equals, the study's order."""
+        """Best test score of the study's metric first; ties keep the study's order."""
 
         def merit(contender: Contender) -> float:
             return -math.inf if contender.score is None else self.metric.merit(contender.score)
@@ -217,10 +217,13 @@ class StudyResults:
 
 
 def gather(folder: StudyFolder) -> StudyResults:
-    """Read a study's folder.
+    """Read a study folder.
+
+    Args:
+        folder: the study folder.
 
     Raises:
-        RunFolderError: it is no study's folder, or no run in it has a result.
+        RunFolderError: it is not a study folder, or no run in it has a result.
     """
     spec = folder.read_spec()
     labels = _distinct_labels(spec)
@@ -257,7 +260,7 @@ def gather(folder: StudyFolder) -> StudyResults:
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
-    """Where all are known."""
+    """The mean, or None where a value is unknown."""
     found = list(values)
     known = [value for value in found if value is not None]
     return sum(known) / len(known) if len(known) == len(found) else None
@@ -276,12 +279,12 @@ def _judge(contenders: list[Contender]) -> Verdicts | None:
     ]
     try:
         return compare_contenders(table_of(by_name, contenders[0].runs[0].noted.metric))
-    except DataError:  # runs of a folder that was put together by hand
+    except DataError:  # the folder was assembled by hand
         return None
 
 
 def _audit(folder: StudyFolder, data: Mapping[str, Any]) -> Audit | None:
-    """The audit of the study's images, if it was made and is of these very images."""
+    """The audit of the study's images, if there is one of exactly these images."""
     if not folder.audit.is_file():
         return None
     try:
@@ -292,7 +295,7 @@ def _audit(folder: StudyFolder, data: Mapping[str, Any]) -> Audit | None:
 
 
 def _distinct_labels(spec: StudySpec) -> dict[str, str]:
-    """A label for each contender; two that share one get their keys behind it."""
+    """A label for each contender; contenders that share one get their keys appended."""
     labels = {name: spec.label(name) for name in spec.contenders}
     often = Counter(labels.values())
     return {
@@ -306,18 +309,18 @@ def read_run(
     """Read one finished run.
 
     Args:
-        run: its folder.
-        label: the contender's.
-        recipe: of the contender.
-        named_seed: its seed where the study has several.
+        run: the run folder.
+        label: the contender's label.
+        recipe: the contender's recipe.
+        named_seed: the run's seed where the study has several.
 
     Raises:
-        RunFolderError, DataError: a file of it is missing or damaged.
+        RunFolderError, DataError: a file of the run is missing or damaged.
     """
     done = run.read_done()
-    noted(done)  # a damaged record is told here
+    noted(done)  # a damaged record is reported here
     if done.get("stood_in_for"):
-        # in every figure and table: the label alone would name a model that was not used
+        # in every figure and table: the bare label would name a model that was not used
         label = f"{label} [{_title(done, recipe.model)}]"
     test = run.read_predictions("test")
     valid, temperature = None, float(done.get("temperature") or 0.0)
@@ -326,7 +329,7 @@ def read_run(
         held_out = run.read_predictions("valid")
         found = scores(held_out)
         valid, valid_n, mistakes = found.accuracy, found.n, found.n - found.correct
-        temperature = temperature or fit_temperature(held_out)  # a run of an earlier version
+        temperature = temperature or fit_temperature(held_out)  # an earlier version's run
     return RunResult(
         folder=run,
         label=label,
@@ -345,7 +348,7 @@ def read_run(
 
 
 def _title(done: Mapping[str, Any], wanted: str) -> str:
-    """Of the model that a run trained: a user's stands in its record, ours in their table."""
+    """Display name of a run's model: user models record theirs, built-in ones have a table."""
     about = done.get("about_model")
     told = about.get("title") if isinstance(about, Mapping) else None
     return str(told) if told else model_title(str(done.get("model") or wanted))
@@ -383,7 +386,7 @@ def _nothing_to_report(path: Path, unfinished: list[Unfinished]) -> str:
     return "\n".join(
         [
             f"{path}: expected at least one finished run, found none of {len(unfinished)}. "
-            "There is nothing to report yet; `podium run` goes on with what is not done.",
+            "There is nothing to report yet; `podium run` continues with what is not done.",
             *told,
         ]
     )

@@ -1,1 +1,1 @@
-"""The run folder: layout, predictions, pictures, the ledger of test scorings, finding a run."""
+"""The run folder: layout, predictions, images, the ledger of test scorings, finding a run."""

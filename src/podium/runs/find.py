@@ -1,9 +1,9 @@
-"""Which runs a path names: a run's folder, a contender's or a study's. One rule for all commands.
+"""Which runs a path names: a run, contender or study folder. One rule for all commands.
 
-A run's folder is that run. Of a contender with several seeds the best on the validation images is
-taken; of a study the contender with the best mean accuracy there, and of it the best seed. A
-finished run goes before one that is not; of equals the first. The test images have no say: what
-was chosen by them would look better on them than it is.
+A run folder names that run. A contender folder with several seeds names the seed that is best on
+the validation images; a study folder names the best seed of the contender with the best mean
+validation score. Finished runs are preferred to unfinished ones, and ties go to the first. Test
+images are never used to choose: the test score of a run chosen by it would be biased upwards.
 """
 
 from __future__ import annotations
@@ -22,17 +22,24 @@ if TYPE_CHECKING:
 
 
 class Found(NamedTuple):
-    """What a path stands for: runs, finished or not, in the order of contenders and seeds."""
+    """The runs that a path names, finished or not, in the order of contenders and seeds."""
 
     path: Path
     runs: list[RunFolder]
     spec: StudySpec | None = None
-    """Of a study."""
+    """The study's specification; None unless `path` is a study folder."""
     is_run: bool = False
 
 
 def find_runs(path: str | Path) -> Found:
-    """The runs that a path stands for; none where it is no folder of ours. Opens no run."""
+    """Find the runs that a path names, without opening any of them.
+
+    Args:
+        path: a run, contender or study folder.
+
+    Returns:
+        The runs; none where `path` is not one of these folders.
+    """
     folder = Path(path)
     folder = folder if folder.name else folder.resolve()  # "." has no name
     study = StudyFolder(folder)
@@ -53,15 +60,18 @@ def _seed(folder: Path) -> int | None:
 
 
 def run_folder(path: str | Path) -> RunFolder:
-    """The run of a run's own folder, `runs/<study>/<contender>/seed-<n>`.
+    """Open a run folder, `runs/<study>/<contender>/seed-<n>`.
+
+    Args:
+        path: the run folder.
 
     Raises:
-        RunFolderError: it is no run's folder, or the run has no weights yet.
+        RunFolderError: it is not a run folder, or the run has no weights yet.
     """
     found = find_runs(path)
     if not found.is_run:
         raise RunFolderError(
-            f"{path} is no run's folder: expected something like "
+            f"{path} is not a run folder: expected something like "
             "runs/sports100/simple_resnet/seed-0."
         )
     return _with_weights(found.runs[0])
@@ -70,14 +80,14 @@ def run_folder(path: str | Path) -> RunFolder:
 def choose_run(
     path: RunFolder | str | Path, tell: Callable[[str], None] = lambda text: None
 ) -> RunFolder:
-    """The one run that a path stands for, by the rule above. Reads no model.
+    """Choose the one run that a path names, by the rule above, without reading a model.
 
     Args:
-        path: the folder of a run, of a contender or of a study.
-        tell: called with a sentence where there was something to choose.
+        path: a run, contender or study folder.
+        tell: called with a sentence that names the run where there were several to choose from.
 
     Raises:
-        RunFolderError: it is none of these, or holds no run that can be used.
+        RunFolderError: it is none of these, or holds no usable run.
     """
     if isinstance(path, RunFolder):
         return path
@@ -85,15 +95,15 @@ def choose_run(
     if not found.path.is_dir():
         what = "is a file" if found.path.exists() else "does not exist"
         raise RunFolderError(
-            f"{path} {what}: expected a run's folder (runs/sports100/simple_resnet/seed-0), or "
-            "that of a contender or a study."
+            f"{path} {what}: expected a run folder (runs/sports100/simple_resnet/seed-0), a "
+            "contender folder or a study folder."
         )
     if found.spec is not None:
         usable = [run for run in found.runs if run.is_done()]
-        none = "holds no finished run. Finish it with `podium run`, or name a run's folder."
+        none = "holds no finished run. Finish one with `podium run`, or name a run folder."
     elif found.runs and not found.is_run:
         usable = [run for run in found.runs if run.best.is_file()]
-        none = "holds no run that has weights yet: no epoch has ended there."
+        none = "holds no run with weights yet: no epoch has finished."
     else:
         return run_folder(found.path)
     if not usable:
@@ -101,7 +111,7 @@ def choose_run(
     run = _best_seed(_best_contender(usable))
     if len(usable) > 1:
         tell(
-            f"{path}: {run.contender}, seed {run.seed}, which is the best on the validation "
+            f"{path}: using {run.contender}, seed {run.seed}, the best on the validation "
             f"images{_valid_words(run)}."
         )
     return _with_weights(run)
@@ -109,12 +119,16 @@ def choose_run(
 
 def _with_weights(run: RunFolder) -> RunFolder:
     if not run.best.is_file():
-        raise RunFolderError(f"{run.path} holds no {run.best.name}: no epoch has ended there yet.")
+        raise RunFolderError(f"{run.path} holds no {run.best.name}: no epoch has finished yet.")
     return run
 
 
 def by_contender(runs: Sequence[RunFolder]) -> list[list[RunFolder]]:
-    """The runs of each contender, in their order."""
+    """Group runs by contender, keeping their order.
+
+    Args:
+        runs: of one study.
+    """
     names = dict.fromkeys(run.contender for run in runs)
     return [[run for run in runs if run.contender == name] for name in names]
 
@@ -124,7 +138,11 @@ def _best_contender(runs: Sequence[RunFolder]) -> list[RunFolder]:
 
 
 def best_seed(runs: Sequence[RunFolder]) -> RunFolder | None:
-    """The best run of a contender that can be used; None where none has weights yet."""
+    """The best usable run of a contender; None where none has weights yet.
+
+    Args:
+        runs: of one contender, one per seed.
+    """
     trained = [run for run in runs if run.best.is_file() and run.model.is_file()]
     return _best_seed(trained) if trained else None
 
@@ -139,7 +157,14 @@ def _merit(run: RunFolder) -> float:
 
 
 def valid_merit(run: RunFolder) -> float | None:
-    """Of the best epoch on the validation images, more wins: as noted, or from what there is."""
+    """The validation score of the best epoch, its sign flipped where lower is better.
+
+    Args:
+        run: finished or not.
+
+    Returns:
+        The score of the study's metric; None where it is unknown.
+    """
     if run.is_done():
         noted = run.read_done().get("metric")
         if isinstance(noted, dict) and noted.get("name") != "accuracy":
@@ -151,12 +176,18 @@ def valid_merit(run: RunFolder) -> float | None:
 
 
 def valid_accuracy(run: RunFolder) -> float | None:
-    """Of the best epoch, 0..1: as the run noted it, from its predictions, or from its history."""
+    """The validation accuracy of the best epoch, 0..1; None where it is unknown.
+
+    It is read from the closing record, else from the predictions, else from the history.
+
+    Args:
+        run: finished or not.
+    """
     if run.is_done():
         accuracy = run.read_done().get("valid_accuracy")
         if isinstance(accuracy, (int, float)):
             return float(accuracy)
-        if run.predictions("valid").is_file():  # a run from before it was noted
+        if run.predictions("valid").is_file():  # an older run, which did not record it
             found = run.read_predictions("valid")
             return float((found.predicted == found.labels).mean())
     if run.history.is_file():
@@ -165,7 +196,7 @@ def valid_accuracy(run: RunFolder) -> float | None:
 
 
 def _valid_words(run: RunFolder) -> str:
-    """What a run was chosen by, for a sentence."""
+    """The score that a run was chosen by, for a sentence."""
     noted, merit = run.read_done().get("metric") if run.is_done() else None, valid_merit(run)
     if merit is None:
         return ""

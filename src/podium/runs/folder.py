@@ -1,24 +1,24 @@
-"""The run folder: what is where, and how it is read and written.
+"""The run folder: its layout, and how to read and write it.
 
-A study's folder holds `study.yaml`, `data.json`, `audit.json`, `thumbnails-test.parquet`,
-`audit-pictures.parquet`, `test-scorings.jsonl` (see `podium.runs.ledger`) and one folder for each
+A study folder holds `study.yaml`, `data.json`, `audit.json`, `thumbnails-test.parquet`,
+`audit-pictures.parquet`, `test-scorings.jsonl` (see `podium.runs.ledger`) and one folder per
 contender and seed:
 
     <contender>/seed-<n>/
-        config.yaml                  the recipe, and the seed
-        history.csv                  one row an epoch
-        probe.csv                    penalties of a linear probe, and what each gave
-        last.ckpt                    everything that resuming needs
+        config.yaml                  the recipe and the seed
+        history.csv                  one row per epoch
+        probe.csv                    penalties tried by a linear probe, and the score of each
+        last.ckpt                    everything needed to resume
         best.safetensors             weights of the best epoch
         model.json                   what the weights need: classes, input size, temperature
         predictions-valid.parquet    path, label, logits
         predictions-test.parquet
-        done.json                    written last: with it, the run is finished
-        explanations-test.parquet    path, jpeg: where a finished run looked, for the test images
-                                     that the report shows (see `podium.study.explain`)
+        done.json                    written last: once it exists, the run is finished
+        explanations-test.parquet    path, jpeg: Grad-CAM maps of a finished run for the test
+                                     images shown in the report (see `podium.study.explain`)
 
-Everything downstream (compare, report, deploy) reads these files and nothing else. This module
-does not import torch, so that a report can be made on any machine.
+Everything downstream (compare, report, deploy) reads only these files. This module does not
+import torch, so a report can be built on any machine.
 """
 
 from __future__ import annotations
@@ -49,14 +49,24 @@ HISTORY_COLUMNS = (
     "train_accuracy",  # 0 to 1
     "valid_loss",
     "valid_accuracy",
-    "seconds",  # wall time of the epoch, training and validation
-    "images_per_second",  # of the training part
+    "seconds",  # wall-clock time of the epoch, training and validation
+    "images_per_second",  # training only
 )
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One contender with one seed: where its files are (`docs/reference/run-folder.md`)."""
+    """The files of one contender trained with one seed (`docs/reference/run-folder.md`).
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import podium
+        >>> run = podium.RunFolder(Path("runs/sports100/simple_resnet/seed-0"), "simple_resnet", 0)
+        >>> run.predictions("test").name
+        'predictions-test.parquet'
+        >>> run.is_done()
+        False
+    """
 
     path: Path
     contender: str
@@ -72,7 +82,7 @@ class RunFolder:
 
     @property
     def probe(self) -> Path:
-        """The penalties that a linear probe tried, a row each; only where there was one."""
+        """The penalties that a linear probe tried, one per row; only for runs with a probe."""
         return self.path / "probe.csv"
 
     @property
@@ -89,8 +99,8 @@ class RunFolder:
 
     @property
     def explanations(self) -> Path:
-        """Heat maps over test images: `<path>`, of the class that was predicted; `<path>#label`,
-        of the true class where that is another one. May be missing: nothing is read from it."""
+        """Heat maps over test images: `<path>` for the predicted class, `<path>#label` for the
+        true class where the two differ. Optional: only the report uses it."""
         return self.path / "explanations-test.parquet"
 
     @property
@@ -99,39 +109,43 @@ class RunFolder:
 
     @property
     def failed(self) -> Path:
-        """Why the last attempt ended, where it did; removed when the run is tried again."""
+        """Why the last attempt failed; removed when the run is tried again."""
         return self.path / "failed.json"
 
     def read_config(self) -> dict[str, Any]:
-        """The recipe with which the run was begun, under `recipe`, and its `model_used`.
+        """The recipe with which the run was started, under `recipe`, and its `model_used`.
 
         Raises:
-            RunFolderError: it is missing or no such file.
+            RunFolderError: the file is missing, or is not a recipe.
         """
         import yaml
 
         try:
             values = yaml.safe_load(self.config.read_text(encoding="utf-8"))
             if not isinstance(values["recipe"], dict):
-                raise TypeError("its recipe is no mapping")
+                raise TypeError("its recipe is not a mapping")
             if not isinstance(values.setdefault("model_used", values["recipe"].get("model")), str):
-                raise TypeError("its model is no name")
+                raise TypeError("its model is not a name")
             return dict(values)
         except FileNotFoundError:
             raise RunFolderError(f"{self.config} is missing; was the run started?") from None
         except (OSError, ValueError, TypeError, KeyError, RecursionError, yaml.YAMLError) as error:
             raise RunFolderError(
-                f"{self.config} is no recipe of Podium's ({one_line(error)}). "
-                "Restore it, or remove the run's folder to start it afresh."
+                f"{self.config} is not a Podium recipe ({one_line(error)}). "
+                "Restore it, or remove the run folder to start the run again."
             ) from None
 
     def predictions(self, split: SplitName) -> Path:
-        """The file of what the best epoch said of each image of `valid` or `test`."""
+        """The file of the best epoch's predictions.
+
+        Args:
+            split: `valid` or `test`.
+        """
         return self.path / f"predictions-{split}.parquet"
 
     @property
     def study(self) -> StudyFolder:
-        """The study's folder that this one lies in, if it still does."""
+        """The study folder that contains this run, if it has not been moved out of it."""
         return StudyFolder(self.path.resolve().parent.parent)
 
     def is_done(self) -> bool:
@@ -141,13 +155,19 @@ class RunFolder:
         return Predictions.read(self.predictions(split))
 
     def read_done(self) -> dict[str, Any]:
-        """The closing record: `best_epoch`, `seconds`, `parameters`, `precision`, `device`..."""
+        """The closing record: `best_epoch`, `seconds`, `parameters`, `precision`, `device`...
+
+        Raises:
+            RunFolderError: the file is missing or damaged.
+        """
         return dict(read_json(self.done))
 
     def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
-        """Write the whole history, one row an epoch; see `HISTORY_COLUMNS`.
+        """Write the whole history.
 
-        A study's metric that is not accuracy has a column of its own behind them.
+        Args:
+            rows: one per epoch, with the keys of `HISTORY_COLUMNS`; a study metric other than
+                accuracy adds a column after them.
         """
         out = io.StringIO()
         further = [name for name in (rows[0] if rows else ()) if name not in HISTORY_COLUMNS]
@@ -157,10 +177,10 @@ class RunFolder:
         write_text(self.history, out.getvalue())
 
     def read_history(self) -> list[dict[str, float]]:
-        """The history, one dict an epoch; numbers as floats.
+        """The history, one dict per epoch; numbers as floats.
 
         Raises:
-            RunFolderError: it is missing or is not such a table.
+            RunFolderError: the file is missing, or is not a history.
         """
         try:
             with open(self.history, encoding="utf-8", newline="") as file:
@@ -171,12 +191,20 @@ class RunFolder:
         except FileNotFoundError:
             raise RunFolderError(f"{self.history} is missing; was the run started?") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunFolderError(f"{self.history} is no history of Podium's ({error}).") from None
+            raise RunFolderError(f"{self.history} is not a Podium history ({error}).") from None
 
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """A study's folder, `runs/<study>/`."""
+    """The files of a study, `runs/<study>/`.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import podium
+        >>> folder = podium.StudyFolder(Path("runs/sports100"))
+        >>> folder.run("simple_resnet", seed=1).path.as_posix()
+        'runs/sports100/simple_resnet/seed-1'
+    """
 
     path: Path
 
@@ -186,12 +214,12 @@ class StudyFolder:
 
     @property
     def data(self) -> Path:
-        """What was found in the folder of images; see `DataIndex.summary`."""
+        """Description of the images: splits, classes, skipped files; see `DataIndex.summary`."""
         return self.path / "data.json"
 
     @property
     def audit(self) -> Path:
-        """What was found wrong with the images; see `podium.auditing`."""
+        """Findings of the audit of the images; see `podium.auditing`."""
         return self.path / "audit.json"
 
     @property
@@ -213,13 +241,13 @@ class StudyFolder:
         """The study that this folder belongs to.
 
         Raises:
-            RunFolderError: the folder is no study's.
+            RunFolderError: it is not a study folder.
         """
         from podium.config.studyfile import load_study
 
         if not self.spec.is_file():
             raise RunFolderError(
-                f"{self.path} is no study folder: expected a {self.spec.name} in it. "
+                f"{self.path} is not a study folder: expected a {self.spec.name} in it. "
                 "Give the folder that `podium run` printed, such as runs/sports100."
             )
         return load_study(self.spec, stored=True)
@@ -228,13 +256,21 @@ class StudyFolder:
         return dict(read_json(self.data))
 
     def runs(self, spec: StudySpec) -> list[RunFolder]:
-        """Every run of the study, finished or not, contender by contender."""
+        """Every run of a study, finished or not, contender by contender.
+
+        Args:
+            spec: the study, as `read_spec` returns it.
+        """
         return [self.run(name, seed) for name in spec.contenders for seed in spec.seeds]
 
     def write_thumbnails(self, pictures: Iterable[tuple[str, bytes]]) -> None:
-        """Store small JPEGs of test images by relative path, so that reports need no data set."""
+        """Store small JPEGs of test images, so that reports do not need the data set.
+
+        Args:
+            pictures: relative path and JPEG bytes of each image.
+        """
         write_pictures(self.thumbnails, pictures)
 
     def read_thumbnails(self) -> dict[str, bytes]:
-        """Relative path -> JPEG bytes; empty where the study stored none."""
+        """The thumbnails, relative path -> JPEG bytes; empty where the study stored none."""
         return read_pictures(self.thumbnails)

@@ -1,9 +1,9 @@
-"""The sealed test set: every look at it is written down, and shown.
+"""The sealed test set: every scoring of it is recorded and reported.
 
-A test accuracy means what it says only if nothing was chosen with it in sight. Podium cannot
-forbid a second look, but it can remember it: each scoring of test images is one line of
-`test-scorings.jsonl` beside the studies, by content of the images, so that neither another
-study's name nor a removed folder hides it. Each study keeps a copy of the lines of its images.
+A test accuracy is unbiased only if nothing was chosen by it. Podium cannot prevent a second
+scoring, but it records each one: a line in `test-scorings.jsonl` next to the study folders, keyed
+by the content of the images, so renaming a study or deleting its folder does not hide it. Each
+study keeps a copy of the lines about its own images.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LEDGER = "test-scorings.jsonl"
 
 @dataclass(frozen=True)
 class Scoring:
-    """One time that test images were looked at."""
+    """One scoring of test images."""
 
     at: str
     """ISO 8601, UTC."""
@@ -37,7 +37,7 @@ class Scoring:
     seed: int
     recipe: dict[str, Any]
     weights: str
-    """SHA-256 of the weights' file."""
+    """SHA-256 of the weights file."""
     images: str
     """Fingerprint of the test images and their labels; see `DataIndex.split_fingerprint`."""
     n: int
@@ -48,12 +48,12 @@ class Scoring:
 
 @dataclass(frozen=True)
 class Rescoring:
-    """A contender that was scored before with other weights."""
+    """A contender that had been scored before with different weights."""
 
     before: Scoring
     now: Scoring
     changes: tuple[str, ...]
-    """Settings that differ, as 'key: old -> new'; empty: trained anew with the same recipe."""
+    """Settings that differ, as 'key: old -> new'; empty: retrained with the same recipe."""
 
 
 def record(
@@ -66,16 +66,16 @@ def record(
     recipe: dict[str, Any],
     by: Literal["run", "evaluate"],
 ) -> None:
-    """Write one scoring down, in the ledger of all studies beside the run's.
+    """Record one scoring in the ledger shared by all studies next to the run's study.
 
     Args:
-        run: what was scored.
+        run: the run that was scored.
         images: fingerprint of the test images.
-        n: how many they are.
-        accuracy: that came out, 0..1.
-        at: the time.
-        recipe: of the run, plain values.
-        by: the command that looked.
+        n: number of test images.
+        accuracy: test accuracy, 0..1.
+        at: time of the scoring, ISO 8601 in UTC.
+        recipe: of the run, as plain values.
+        by: the command that scored it.
     """
     scoring = Scoring(
         at=at,
@@ -98,7 +98,7 @@ def _digest(path: Path) -> str:
 
 
 def _append(ledger: Path, scoring: Scoring) -> None:
-    """One line at the end; several processes, also on several machines, may do so at a time."""
+    """Append one line, safely while other processes or machines append theirs."""
     with locked_briefly(ledger.with_name(f".{ledger.stem}.lock")):
         _write_at_the_end(ledger, scoring)
 
@@ -108,7 +108,7 @@ def _write_at_the_end(ledger: Path, scoring: Scoring) -> None:
         descriptor = os.open(ledger, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
             size = os.fstat(descriptor).st_size
-            torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"  # by a full disk
+            torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"  # the disk was full
             line = (("\n" if torn else "") + _line(scoring)).encode("utf-8")
             if os.write(descriptor, line) < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -124,10 +124,10 @@ def _line(scoring: Scoring) -> str:
 
 
 def read_scorings(study: Path, images: str) -> list[Scoring]:
-    """All that is known of looks at these test images, oldest first.
+    """All recorded scorings of a set of test images, oldest first.
 
     Args:
-        study: a study's folder; its own copy and the ledger beside it are read.
+        study: a study folder; its own copy and the ledger next to it are read.
         images: fingerprint of the test images.
     """
     found: dict[str, Scoring] = {}
@@ -146,26 +146,34 @@ def _read(ledger: Path) -> Iterable[Scoring]:
     for line in lines:
         try:
             yield Scoring(**json.loads(line))
-        except (ValueError, TypeError):  # a torn last line, or another version's
+        except (ValueError, TypeError):  # a truncated last line, or another version's
             continue
 
 
 def keep_copy(study: Path, images: str) -> None:
-    """Keep the looks at a study's test images in its folder, for reports on other machines."""
+    """Copy the scorings of a study's test images into its folder, for reports on other machines.
+
+    Args:
+        study: the study folder.
+        images: fingerprint of the test images.
+    """
     scorings = read_scorings(study, images)
     if scorings:
         write_text(study / LEDGER, "".join(map(_line, scorings)))
 
 
 def rescorings(scorings: Sequence[Scoring], study: str) -> list[Rescoring]:
-    """Which of a study's contenders were scored before with other weights, and what changed.
+    """Which contenders of a study had been scored before with different weights.
 
-    Contenders are the same if they share name and seed, in whichever study: a changed contender
-    needs a new study or an emptied folder.
+    Contenders count as the same if they share name and seed, in any study: changing a contender
+    takes a new study or an emptied folder.
 
     Args:
         scorings: of one set of test images, oldest first.
-        study: name of the study that is reported.
+        study: name of the reported study.
+
+    Returns:
+        The earlier scorings, oldest first, each with what changed since.
     """
     last = {(one.contender, one.seed): one for one in scorings if one.study == study}
     found = []

@@ -1,4 +1,4 @@
-"""Small pictures in a Parquet file, by path."""
+"""Small JPEG images in a Parquet file, by path."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from podium.runtime.files import atomic_write
 
 
 def write_pictures(path: Path, pictures: Iterable[tuple[str, bytes]]) -> None:
-    """Write a Parquet file with the columns path and jpeg."""
+    """Write a Parquet file with the columns path and jpeg.
+
+    Args:
+        path: the file to write.
+        pictures: path and JPEG bytes of each image.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -25,7 +30,13 @@ def write_pictures(path: Path, pictures: Iterable[tuple[str, bytes]]) -> None:
 
 
 def read_pictures(path: Path) -> dict[str, bytes]:
-    """What `write_pictures` wrote; empty where there is no such file.
+    """Read a file written by `write_pictures`.
+
+    Args:
+        path: the file.
+
+    Returns:
+        JPEG bytes by path; empty where the file does not exist.
 
     Raises:
         RunFolderError: the file is damaged.
@@ -45,6 +56,6 @@ def read_pictures(path: Path) -> dict[str, bytes]:
         return dict(zip(names, contents, strict=True))
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise RunFolderError(
-            f"{path} is no file of pictures of Podium's ({error}). Remove it: the next "
-            "`podium run` makes it anew."
+            f"{path} is not a Podium image file ({error}). Remove it: the next `podium run` "
+            "writes it again."
         ) from None

@@ -1,4 +1,4 @@
-"""What one trained model said of every image of a split, in memory and as a file."""
+"""One trained model's predictions on every image of a split, in memory and as a file."""
 
 from __future__ import annotations
 
@@ -22,10 +22,24 @@ SplitName = Literal["valid", "test"]
 
 @dataclass(frozen=True)
 class Predictions:
-    """What one trained model said of every image of a split.
+    """One trained model's predictions on every image of a split.
 
     `logits` has shape (n, classes), float32; `labels` (n,) holds indices into `class_names`;
     `paths` are relative to the data set's root, with '/'.
+
+    Examples:
+        >>> import numpy as np
+        >>> import podium
+        >>> predictions = podium.Predictions(
+        ...     class_names=("cat", "dog"),
+        ...     paths=("test/cat/1.jpg", "test/dog/1.jpg"),
+        ...     labels=np.array([0, 1]),
+        ...     logits=np.array([[2, 0], [1, 0]], np.float32),
+        ... )
+        >>> predictions.predicted.tolist()
+        [0, 0]
+        >>> predictions.probabilities.round(2).tolist()
+        [[0.88, 0.12], [0.73, 0.27]]
     """
 
     class_names: tuple[str, ...]
@@ -36,11 +50,14 @@ class Predictions:
     def __post_init__(self) -> None:
         if self.logits.shape != (len(self.paths), len(self.class_names)):
             raise ValueError(
-                f"logits of shape {self.logits.shape} do not fit {len(self.paths)} images "
-                f"of {len(self.class_names)} classes"
+                f"expected logits of shape ({len(self.paths)}, {len(self.class_names)}), one row "
+                f"per image and one column per class, got {self.logits.shape}"
             )
         if self.labels.shape != (len(self.paths),):
-            raise ValueError(f"{self.labels.shape} labels do not fit {len(self.paths)} images")
+            raise ValueError(
+                f"expected labels of shape ({len(self.paths)},), one per image, got "
+                f"{self.labels.shape}"
+            )
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -58,7 +75,11 @@ class Predictions:
         return softmax(self.logits)
 
     def write(self, path: Path) -> None:
-        """Write a Parquet file with the columns path, label (a class name) and logits."""
+        """Write a Parquet file with the columns path, label (a class name) and logits.
+
+        Args:
+            path: the file to write.
+        """
         import numpy as np
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -77,10 +98,13 @@ class Predictions:
 
     @classmethod
     def read(cls, path: Path) -> Predictions:
-        """Read what `write` wrote.
+        """Read a file written by `write`.
+
+        Args:
+            path: the file.
 
         Raises:
-            RunFolderError: the file is missing or is not such a table.
+            RunFolderError: the file is missing, or is not a predictions file.
         """
         import numpy as np
         import pyarrow as pa
@@ -101,11 +125,19 @@ class Predictions:
         except FileNotFoundError:
             raise RunFolderError(f"{path} is missing; is the run finished?") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as e:
-            raise RunFolderError(f"{path} is no predictions file of Podium's ({e}).") from None
+            raise RunFolderError(f"{path} is not a Podium predictions file ({e}).") from None
 
 
 def softmax(logits: npt.NDArray[np.float32], temperature: float = 1.0) -> npt.NDArray[np.float64]:
-    """Probabilities of shape (n, classes): softmax of logits / temperature, in double precision."""
+    """Softmax of logits / temperature, in double precision.
+
+    Args:
+        logits: shape (n, classes).
+        temperature: what to divide the logits by.
+
+    Returns:
+        Probabilities, shape (n, classes).
+    """
     from scipy import special
 
     found: npt.NDArray[np.float64] = special.softmax(logits.astype("float64") / temperature, axis=1)

@@ -1,13 +1,13 @@
-"""Whether a model's confidence can be believed: NLL, Brier score, calibration error, temperature.
+"""Calibration of a model's confidence: NLL, Brier score, calibration error, temperature.
 
-A model that says "90 %" of a hundred images should be right on ninety of them. How far it is
-from that is its calibration error; a single temperature, fitted on validation images, usually
-mends most of it and never changes which class is predicted (Guo, Pleiss, Sun & Weinberger,
-2017, "On calibration of modern neural networks").
+A model with a confidence of 90 % on each of a hundred images should be right on ninety of them.
+The deviation from that is its calibration error; a single temperature, fitted on validation
+images, usually removes most of it and never changes the predicted class (Guo, Pleiss, Sun &
+Weinberger, 2017, "On calibration of modern neural networks").
 
-Every figure here comes with an interval at 95 %, because 500 images say little about
-calibration: a *perfect* model measures an error of two to six points on so few. See
-`Calibration.expected_if_perfect` for what chance alone would show.
+Every estimate comes with a 95 % interval, because 500 images determine calibration only roughly:
+even a *perfect* model would measure an error of two to six points on so few. See
+`Calibration.expected_if_perfect` for the error expected from chance.
 """
 
 from __future__ import annotations
@@ -28,15 +28,14 @@ if TYPE_CHECKING:
     from podium.runs.predictions import Predictions
 
 BINS = 15  # as in Guo et al. (2017)
-IMAGES_A_BIN = 20  # fewer say nothing: 20 of 20 right still leaves 84 to 100 %
+IMAGES_A_BIN = 20  # fewer are uninformative: 20 of 20 correct still leaves 84 to 100 %
 TEMPERATURES = (0.05, 20.0)
 FEWEST_TO_FIT = 20
-_CHUNK = 4_000_000  # probabilities that are looked at together
+_CHUNK = 4_000_000  # probabilities processed at a time
 
 LEAST_TO_PROMISE = 100
-"""Images a temperature must be fitted on before its probabilities are called calibrated. Simulated
-(10 classes, 74 % right, a true temperature of 2), mean confidence is off by up to 10 to 15 points
-after a fit on 20 images, 8 to 10 on 50, 5 on 100, 3 to 4 on 200 (95 % of 200 draws)."""
+"""Images a temperature must be fitted on before its probabilities are called calibrated; see
+`docs/statistics.md` for the errors to expect with fewer."""
 
 
 Floats = npt.NDArray[np.float64]
@@ -44,77 +43,91 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Images of like confidence, and how many of them were right."""
+    """Images of similar confidence, and their accuracy."""
 
     confidence: float
     """Mean confidence, 0..1."""
     accuracy: float
-    """Share that is right, 0..1."""
+    """Share of correct predictions, 0..1."""
     low: float
-    """Lower end of Wilson's 95 % interval of the accuracy."""
+    """Lower bound of the 95 % Wilson interval of the accuracy."""
     high: float
-    """Upper end of it."""
+    """Upper bound of the same interval."""
     n: int
-    """Images."""
+    """Number of images."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """All that is said about the confidence of one model on one split."""
+    """Calibration of one model on one split."""
 
     n: int
-    """Images."""
+    """Number of images."""
     temperature: float
-    """What the logits were divided by; 1 leaves them as they are."""
+    """What the logits were divided by; 1 leaves them unchanged."""
     accuracy: float
-    """Share of images that are right, 0..1; no temperature changes it."""
+    """Share of correct predictions, 0..1; independent of the temperature."""
     confidence: float
     """Mean confidence, 0..1: the probability of the predicted class."""
     overconfidence: Estimate
-    """Mean confidence less accuracy, -1..1; above 0 the model promises too much."""
+    """Mean confidence minus accuracy, -1..1; above 0 the model is overconfident."""
     nll: Estimate
     """Mean negative log-likelihood of the labels, in nats."""
     brier: Estimate
-    """Mean squared distance of the probabilities from the truth, 0..2."""
+    """Mean squared distance of the probabilities from the one-hot label, 0..2."""
     ece: Estimate
-    """Calibration error of the top label, 0..1, as measured; see `ece` on its interval."""
+    """Measured calibration error of the top label, 0..1, with the interval of the true error."""
     expected_if_perfect: Estimate
     """Mean and 95 % range of the error that a perfectly calibrated model would measure here."""
     bins: tuple[ReliabilityBin, ...]
     """From the lowest confidence to the highest."""
     histogram: tuple[int, ...]
-    """Images with a confidence in 0..0.05, 0.05..0.1 and so on to 1: twenty counts."""
+    """Number of images with a confidence in 0..0.05, 0.05..0.1 and so on to 1: twenty counts."""
 
     @property
     def beyond_chance(self) -> bool:
-        """Whether the measured error is larger than a perfect model's would be in 97.5 %."""
+        """Whether the measured error exceeds that of a perfect model in 97.5 % of cases."""
         return self.ece.value > self.expected_if_perfect.high
 
 
 def calibrated_probabilities(predictions: Predictions, temperature: float = 1.0) -> Floats:
     """Softmax of the logits over `temperature`, shape (n, classes), rows summing to 1.
 
+    Args:
+        predictions: of n images.
+        temperature: what to divide the logits by.
+
     Raises:
-        DataError: there is not one image, or a logit is not finite.
+        DataError: there are no images, or a logit is not finite.
         ConfigError: the temperature is not a positive number.
     """
     return np.asarray(scipy.special.softmax(_scaled(predictions, temperature), axis=1))
 
 
 def nll(predictions: Predictions, temperature: float = 1.0) -> Estimate:
-    """Mean of -log p(label), in nats, with a 95 % interval for the mean over all such images.
+    """Mean of -log p(label), in nats, with a 95 % interval of the population mean.
+
+    Args:
+        predictions: of n images.
+        temperature: what to divide the logits by.
 
     Raises:
-        DataError, ConfigError: as `calibrated_probabilities`.
+        DataError: there are no images, or a logit is not finite.
+        ConfigError: the temperature is not a positive number.
     """
     return _losses(predictions, temperature)[0]
 
 
 def brier(predictions: Predictions, temperature: float = 1.0) -> Estimate:
-    """Mean of sum over classes (p - truth)^2 (Brier, 1950): 0 at best, 2 at worst.
+    """Mean of the sum over classes of (p - one-hot label)^2 (Brier, 1950): 0 at best, 2 at worst.
+
+    Args:
+        predictions: of n images.
+        temperature: what to divide the logits by.
 
     Raises:
-        DataError, ConfigError: as `calibrated_probabilities`.
+        DataError: there are no images, or a logit is not finite.
+        ConfigError: the temperature is not a positive number.
     """
     return _losses(predictions, temperature)[1]
 
@@ -135,10 +148,10 @@ def _losses(predictions: Predictions, temperature: float) -> tuple[Estimate, Est
 def _losses_of(
     logs: Floats, labels: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64]
 ) -> Floats:
-    """What images add to NLL, Brier score and overconfidence; shape (3, 3, images).
+    """Each image's NLL, Brier score and overconfidence; shape (3, 3, images).
 
-    The second axis: as they are; if the prediction were right; what to expect if it were wrong,
-    when the label is one of the other classes, each as likely as the model says.
+    The second axis: as observed; if the prediction were correct; the expectation if it were wrong,
+    with the label drawn from the other classes by the model's probabilities.
     """
     rows = np.arange(len(logs))
     shares = np.exp(logs)
@@ -149,7 +162,7 @@ def _losses_of(
         found[1, at] = squares - 2 * shares[rows, label] + 1
         found[2, at] = confidence - (predicted == label)
     if logs.shape[1] == 1:
-        found[:, 2] = found[:, 1]  # there is nothing to take it for
+        found[:, 2] = found[:, 1]  # there is no other class
         return found
     others = logs.copy()
     others[rows, predicted] = -np.inf
@@ -162,17 +175,17 @@ def _losses_of(
 
 
 def _mean(values: Floats, least: float, most: float) -> Estimate:
-    """Mean with Student's interval, made as if there were two images more.
+    """Mean with a Student t interval that adds two pseudo-images.
 
-    A few confident mistakes carry most of such a mean, and where chance left them out, what is
-    there varies too little: of 50 images at 97 to 99 % accuracy plain intervals held the truth in
-    36 to 83 %. One image more that is right and one that is wrong, each with the value that the
-    model expects of it, mend that, as two and two do for a share (Agresti & Coull, 1998).
+    A few confident mistakes dominate such a mean, and a sample without them varies too little: with
+    50 images at 97 to 99 % accuracy, plain intervals covered the truth in only 36 to 83 % of cases.
+    One correct and one wrong pseudo-image, each with the value that the model expects, fix that, as
+    two of each do for a proportion (Agresti & Coull, 1998).
 
     Args:
-        values: shape (3, n) as `_losses_of` gives them: as they are, if right, if wrong.
-        least: smallest value that is possible.
-        most: largest one.
+        values: shape (3, n): as observed, if correct, if wrong.
+        least: smallest possible value.
+        most: largest possible value.
     """
     mean = float(np.clip(values[0].mean(), least, most))
     added = np.append(values[0], values[1:].mean(axis=1))
@@ -184,9 +197,9 @@ def _mean(values: Floats, least: float, most: float) -> Estimate:
 def reliability_bins(
     predictions: Predictions, temperature: float = 1.0, *, bins: int = BINS
 ) -> tuple[ReliabilityBin, ...]:
-    """Images sorted by confidence, cut into bins of equally many.
+    """Sort images by confidence and cut them into bins of equal size.
 
-    Images of equal confidence stay in one bin, so that the order of the files changes nothing.
+    Images of equal confidence share a bin, so the result does not depend on the order of files.
 
     Args:
         predictions: of n images.
@@ -194,7 +207,8 @@ def reliability_bins(
         bins: how many at most; fewer where a bin would hold fewer than 20 images.
 
     Raises:
-        DataError, ConfigError: as `calibrated_probabilities`.
+        DataError: there are no images, or a logit is not finite.
+        ConfigError: the temperature is not a positive number, or `bins` is less than 1.
     """
     confidence, right = _confidence(predictions, temperature)
     return _bins(confidence, right, bins)
@@ -222,7 +236,7 @@ def _cut(confidence: Floats, most: int) -> list[npt.NDArray[np.intp]]:
     ends = np.arange(1, count) * n // count
     kept = [0]
     for end in np.searchsorted(ranked, ranked[ends - 1], side="right"):
-        # an end that moved past its equals may have left too little on one of its sides
+        # a boundary that moved past ties may leave too few images on one side
         if end - kept[-1] >= IMAGES_A_BIN and n - end >= IMAGES_A_BIN:
             kept.append(int(end))
     return np.split(order, kept[1:])
@@ -238,27 +252,27 @@ def _confidence(
 
 def _scaled(predictions: Predictions, temperature: float) -> Floats:
     if not len(predictions):
-        raise DataError("Expected predictions of one image or more, got none: nothing to score.")
+        raise DataError("Expected predictions of at least one image, got none: nothing to score.")
     if not (math.isfinite(temperature) and temperature > 0):
         raise ConfigError(f"temperature: expected a positive number, got {temperature}.")
     finite = np.asarray(np.isfinite(predictions.logits).all(axis=1))
     if not finite.all():
         raise DataError(
-            f"Expected finite logits, got others for {int((~finite).sum())} of {len(finite)} "
-            f"images, {predictions.paths[int(finite.argmin())]} among them. "
-            "The model's weights are likely damaged: train it again."
+            f"Expected finite logits, got NaN or infinite ones for {int((~finite).sum())} of "
+            f"{len(finite)} images, such as {predictions.paths[int(finite.argmin())]}. "
+            "The model's weights are probably damaged: train it again."
         )
     return predictions.logits.astype(np.float64) / temperature
 
 
 def ece(predictions: Predictions, temperature: float = 1.0, *, bins: int = BINS) -> Estimate:
-    """Expected calibration error of the top label, with bins of equal mass (Naeini et al., 2015).
+    """Expected calibration error of the top label, with equal-mass bins (Naeini et al., 2015).
 
     The value is the plain sum over bins of share of images x |accuracy - confidence|. Noise in
-    the bins never cancels in it, so it is too large: by two to six points on 500 images. The
+    the bins never cancels in it, so it is biased upwards, by two to six points on 500 images. The
     interval is for the true error of these bins (`podium.statistics.calibration_error`), so the
-    value may lie at its upper end or above. Whether the model differs from a perfect one at all
-    is what `expected_if_perfect` answers.
+    value may lie at its upper bound or above. Whether the model differs from a perfect one at all
+    is answered by `expected_if_perfect`.
 
     Args:
         predictions: of n images.
@@ -269,7 +283,8 @@ def ece(predictions: Predictions, temperature: float = 1.0, *, bins: int = BINS)
         The measured error and the 95 % interval of the true one, all 0..1.
 
     Raises:
-        DataError, ConfigError: as `calibrated_probabilities`.
+        DataError: there are no images, or a logit is not finite.
+        ConfigError: the temperature is not a positive number, or `bins` is less than 1.
     """
     return _error(reliability_bins(predictions, temperature, bins=bins))
 
@@ -285,21 +300,22 @@ def _error(bins: tuple[ReliabilityBin, ...]) -> Estimate:
 def expected_if_perfect(
     predictions: Predictions, temperature: float = 1.0, *, bins: int = BINS
 ) -> Estimate:
-    """The error that a perfectly calibrated model would measure on as many images.
+    """The calibration error that a perfectly calibrated model would measure on as many images.
 
-    Consistency resampling (Broecker & Smith, 2007): the confidences stay, and each image is right
-    with the probability that its confidence says; 2,000 times over.
+    Consistency resampling (Broecker & Smith, 2007): the confidences are kept, and each image is
+    correct with a probability equal to its confidence, in 2,000 replicates.
 
     Args:
-        predictions: of n images; their labels are not looked at.
+        predictions: of n images; their labels are not used.
         temperature: what to divide the logits by.
-        bins: as for `ece`.
+        bins: how many at most; fewer where a bin would hold fewer than 20 images.
 
     Returns:
         Mean and central 95 % range of the errors, 0..1.
 
     Raises:
-        DataError, ConfigError: as `calibrated_probabilities`.
+        DataError: there are no images, or a logit is not finite.
+        ConfigError: the temperature is not a positive number, or `bins` is less than 1.
     """
     confidence, _ = _confidence(predictions, temperature)
     return _perfect(confidence, bins)
@@ -319,26 +335,29 @@ def _perfect(confidence: Floats, most: int) -> Estimate:
 
 
 def fit_temperature(predictions: Predictions) -> float:
-    """The temperature that makes the labels likeliest (Guo et al., 2017); fit it on *valid*.
+    """The temperature that maximises the likelihood of the labels (Guo et al., 2017).
 
     Minimises the mean negative log-likelihood of logits / T over T in 0.05..20; it is convex in
-    1 / T, so the minimum is the only one. Above 1 the model was overconfident. A temperature at
-    20 says that its logits are worth next to nothing.
+    1 / T, so the minimum is unique. Above 1 the model was overconfident. At 20 its logits carry
+    almost no information.
+
+    Args:
+        predictions: of the *validation* images.
 
     Returns:
-        T; 1 where the images cannot say: fewer than 20 of them; one class; logits that are all
-        the same; or not one mistake, for then the likeliest T is 0, total certainty, and that
-        is more than any number of images can prove.
+        T; 1 where the images do not determine it: fewer than 20 images; one class; constant
+        logits; or no mistakes, where the optimum is T = 0, total certainty, which no number of
+        images can prove.
 
     Raises:
-        DataError: there is not one image, or a logit is not finite.
+        DataError: there are no images, or a logit is not finite.
     """
     logits = _scaled(predictions, 1.0)
     rows = np.arange(len(predictions))
     own = logits[rows, predictions.labels]
     if len(predictions) < FEWEST_TO_FIT or (own >= logits.max(axis=1)).all():
         return 1.0
-    logits -= own[:, None]  # differences alone matter, and the label's is 0
+    logits -= own[:, None]  # only differences matter, and the label's is 0
 
     def loss(log_temperature: float) -> float:
         return float(
@@ -351,7 +370,7 @@ def fit_temperature(predictions: Predictions) -> float:
     found = scipy.optimize.minimize_scalar(
         loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6}
     )
-    # "bounded" stops short of the ends
+    # "bounded" never reaches the bounds
     best = min((float(found.x), low, high), key=loss)
     return math.exp(best)
 
@@ -359,15 +378,16 @@ def fit_temperature(predictions: Predictions) -> float:
 def calibration(
     predictions: Predictions, temperature: float = 1.0, *, bins: int = BINS
 ) -> Calibration:
-    """Everything about one model's confidence on one split.
+    """Compute all calibration measures of one model on one split.
 
     Args:
         predictions: of n images.
-        temperature: what to divide the logits by, such as the model's own from validation.
+        temperature: what to divide the logits by, such as the one fitted on validation images.
         bins: how many at most; fewer where a bin would hold fewer than 20 images.
 
     Raises:
-        DataError, ConfigError: as `calibrated_probabilities`.
+        DataError: there are no images, or a logit is not finite.
+        ConfigError: the temperature is not a positive number, or `bins` is less than 1.
     """
     confidence, right = _confidence(predictions, temperature)
     found = _bins(confidence, right, bins)

@@ -1,4 +1,4 @@
-"""Which classes can be told from the others by their recall; with five images each, few can."""
+"""Which classes have a significantly different recall; with five images per class, few do."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from podium.statistics.paired import holm
 
 
 def significant_classes(classes: Sequence[ClassScores], level: float = 0.05) -> list[bool]:
-    """Whether each class's recall differs from that of all others beyond chance.
+    """Whether the recall of each class differs significantly from that of all others.
 
-    Fisher's exact test (Fisher, 1935) of right and wrong answers, this class against the rest,
-    adjusted by Holm over the classes. Ranking a class that is not told apart would rank noise.
+    Fisher's exact test (Fisher, 1935) on correct and wrong predictions, each class versus the
+    rest, with Holm's adjustment over the classes. Ranking the other classes would rank noise.
 
     Args:
         classes: of one run, with recall and support.
-        level: below which the adjusted p must lie, 0..1.
+        level: significance level of the adjusted p-value, 0..1.
+
+    Returns:
+        One flag per class, in the order given.
     """
     from scipy.stats import fisher_exact
 
@@ -34,6 +37,10 @@ def significant_classes(classes: Sequence[ClassScores], level: float = 0.05) -> 
 
 
 def significant_class_names(classes: Sequence[ClassScores]) -> frozenset[str]:
-    """Names of the classes that `told_apart` finds."""
+    """Names of the classes whose recall differs significantly from that of all others.
+
+    Args:
+        classes: of one run, with recall and support.
+    """
     apart = zip(classes, significant_classes(classes), strict=True)
     return frozenset(one.name for one, differs in apart if differs)

@@ -1,4 +1,4 @@
-"""A table of predictions: what its columns hold, classes, scores of classes, or neither."""
+"""Interpret the columns of a predictions CSV: classes, class scores, or neither."""
 
 from __future__ import annotations
 
@@ -19,26 +19,29 @@ Cells = tuple[str, ...]
 Numbers = npt.NDArray[np.float64]
 
 NEVER = frozenset(("nan", "<na>", "nat", "#n/a"))
-"""What programs write for a value that is not there."""
+"""What programs write for a missing value."""
 SELDOM = frozenset(("none", "null", "na", "n/a", "-", "?"))
-"""The same, where no image is of a class of that name."""
+"""Also missing values, unless a class has that name."""
 
 MISSING = NEVER | SELDOM
 
 SIGNS = "_:./|- "
-"""May stand between a model's name and a class in a column's name."""
+"""Separators between a model's name and a class in a column name."""
 
 
 def read_rows(path: Path) -> list[list[str]]:
-    """The cells of a CSV file in UTF-8 or UTF-16, separated by comma, semicolon or tab.
+    """Read the cells of a CSV file.
+
+    Args:
+        path: the file, in UTF-8 or UTF-16, separated by commas, semicolons or tabs.
 
     Raises:
-        OSError, ValueError, csv.Error: it cannot be read; the message says why.
+        OSError, ValueError, csv.Error: the file cannot be read; the message gives the reason.
     """
     text = decode_text(path.read_bytes())
     head = text.split("\n", 1)[0]
     sign = ","
-    for other in (";", "\t"):  # spreadsheets of many languages take one of these
+    for other in (";", "\t"):  # spreadsheets in many languages use one of these
         names = {name.strip().lower() for name in next(csv.reader([head], delimiter=other), [])}
         sign = other if {"path", "label"} <= names else sign
     return list(csv.reader(io.StringIO(text, newline=""), delimiter=sign))
@@ -47,22 +50,22 @@ def read_rows(path: Path) -> list[list[str]]:
 def answers_in(
     columns: Mapping[str, Cells], labels: Cells, stem: str
 ) -> tuple[dict[str, Cells], list[str]]:
-    """The predicted classes of each model in a table.
+    """The predicted classes of each model in a CSV.
 
-    Columns of numbers that are named after the classes (`cat`, or `net_cat` of the model net) are
-    scores such as probabilities or logits: the highest is the model's answer. Any other column of
-    fractions is a confidence or the like, and not used.
+    Numeric columns named after the classes (`cat`, or `net_cat` for the model net) are scores, such
+    as probabilities or logits: the highest is the model's prediction. Any other column of fractions
+    is a confidence or similar, and is ignored.
 
     Args:
-        columns: by name, the cells of all columns but path and label.
+        columns: by name, the cells of all columns except path and label.
         labels: the true classes.
-        stem: what to call a model whose columns are named after the classes alone.
+        stem: what to call a model whose columns are named after the classes only.
 
     Returns:
-        `(answers, notices)`: the cells of each model, and how columns were understood.
+        `(answers, notices)`: the cells of each model, and how columns were interpreted.
 
     Raises:
-        DataError: a column holds neither classes nor scores, or a label or answer is missing.
+        DataError: a column holds neither classes nor scores, or a label or prediction is missing.
     """
     _refuse_missing("label", labels, {cell for cells in columns.values() for cell in cells})
     classes = {class_key(name): name for name in sorted(set(labels), reverse=True)}
@@ -90,30 +93,31 @@ def answers_in(
         twin = next((one for one, cells in answers.items() if cells == highest), None)
         told = f"Columns {some(by_class.values())} are scores of the classes"
         if twin is not None:
-            notices.append(f"{told}; their highest is what {twin!r} answers. Not used.")
+            notices.append(f"{told}; their highest equals the prediction of {twin!r}. Not used.")
         elif name in answers:
             raise DataError(
-                f"{told} by {name!r}, and a column {name!r} answers otherwise. Drop one of them."
+                f"{told} by {name!r}, but the column {name!r} has other predictions. Remove one of "
+                "them."
             )
         else:
-            notices.append(f"{told}: the highest is the answer of {name!r}.")
+            notices.append(f"{told}: the highest is the prediction of {name!r}.")
             answers[name] = highest
     if len(classes) > 1 and set(classes) <= set(map(class_key, answers)):
         raise DataError(
             f"The columns {some(answers)} are named after the classes and hold classes. Name "
-            "them after models, or write the predicted class of one model in one column."
+            "them after models, or write each model's predicted class in one column."
         )
     if not answers:
         raise DataError(
             f"The columns {some(columns)} hold numbers, and the labels are "
-            f"{some(sorted(set(labels)))}. Expected the predicted class in every cell; or a column "
-            "of scores for every class, named after it (NAME_CLASS for the model NAME)."
+            f"{some(sorted(set(labels)))}. Expected the predicted class in every cell, or one "
+            "column of scores per class, named after it (NAME_CLASS for the model NAME)."
         )
     return answers, notices
 
 
 def _numbers(cells: Cells) -> Numbers | None:
-    """The numbers in a column, NaN for what is missing; None where there is anything else."""
+    """The numbers in a column, NaN for missing values; None where a cell is not a number."""
     values = np.full(len(cells), math.nan)
     for at, cell in enumerate(cells):
         value = math.nan if cell.lower() in MISSING else as_number(cell)
@@ -124,7 +128,7 @@ def _numbers(cells: Cells) -> Numbers | None:
 
 
 def _are_classes(cells: Cells, values: Numbers, classes: Mapping[str, str]) -> bool:
-    """Whether a column of numbers holds classes: 2.0 is class 2, and 0.93 none of 0, 1 and 2."""
+    """Whether a numeric column holds classes: 2.0 is class 2, but 0.93 is not 0, 1 or 2."""
     counted = all(
         (value := as_number(name)) is not None and value.is_integer() for name in classes.values()
     )
@@ -144,13 +148,13 @@ def _scores(
     classes: Mapping[str, str],
     names: Collection[str],
 ) -> dict[str, dict[str, str]]:
-    """By model and class, the columns of scores; only of models with one for every label.
+    """Score columns by model and class, only for models with one for every class.
 
     Args:
-        numbers: the columns of numbers.
-        classless: those of them that hold no classes.
-        classes: the labels' names by `class_key`.
-        names: the labels' names.
+        numbers: the numeric columns.
+        classless: those of them that do not hold classes.
+        classes: class names by `class_key`.
+        names: class names.
     """
     models: dict[str, dict[str, str]] = {}
     for column in numbers:
@@ -159,7 +163,7 @@ def _scores(
             if name is not None:
                 models.setdefault(model, {})[name] = column
                 break
-    # net_0, net_1 and net_2 may be three models that answer 0, 1 or 2
+    # net_0, net_1 and net_2 may be three models that predict 0, 1 or 2
     whole = {
         model: by_class
         for model, by_class in models.items()
@@ -179,7 +183,7 @@ def _scores(
 
 
 def _readings(column: str) -> list[tuple[str, str]]:
-    """All the ways to take a name as (model, class); without a model first."""
+    """All ways to read a column name as (model, class); without a model first."""
     return [("", column)] + [
         (column[:at], column[at + 1 :]) for at, sign in enumerate(column) if at and sign in SIGNS
     ]
@@ -188,9 +192,9 @@ def _readings(column: str) -> list[tuple[str, str]]:
 def _absent_classes(
     by_class: dict[str, str], others: Mapping[str, str], numbers: Mapping[str, Numbers]
 ) -> set[str]:
-    """Add the classes that no image is of: a model may answer them, and is wrong then.
+    """Add classes without images, which a model may wrongly predict.
 
-    Whether the other columns of numbers are such classes is told by what probabilities sum to.
+    Whether the other numeric columns are such classes follows from the sum of the probabilities.
     """
     own = np.sum([numbers[column] for column in by_class.values()], axis=0)
     if not others or np.allclose(own, 1, atol=0.02):
@@ -199,8 +203,8 @@ def _absent_classes(
     if not np.allclose(more, 1, atol=0.02):
         raise DataError(
             f"Columns {some(by_class.values())} are scores of the classes; whether "
-            f"{some(others.values())} are scores of more classes cannot be told, since neither "
-            "with nor without them do they sum to 1. Remove what is no score, or write the "
+            f"{some(others.values())} are scores of more classes is unclear, since they sum to 1 "
+            "neither with nor without them. Remove the columns that are not scores, or write the "
             "predicted class in one column."
         )
     by_class.update(others)
@@ -212,8 +216,8 @@ def _highest(model: str, by_class: Mapping[str, str], numbers: Mapping[str, Numb
     lost = int(np.isnan(scores).any(axis=0).sum())
     if lost:
         raise DataError(
-            f"{model!r} lacks a score in {lost:,} of {scores.shape[1]:,} rows. Every model must "
-            "answer every image."
+            f"{model!r} lacks a score in {lost:,} of {scores.shape[1]:,} rows. Every model needs a "
+            "prediction for every image."
         )
     names = list(by_class)
     return tuple(names[at] for at in scores.argmax(axis=0))
@@ -228,24 +232,24 @@ def _refuse_missing(name: str, cells: Cells, elsewhere: Collection[str]) -> None
     if lost:
         raise DataError(
             f"Column {name!r} holds no class in {len(lost):,} of {len(cells):,} rows "
-            f"({some(dict.fromkeys(lost))}). Every image needs its label and an answer of every "
+            f"({some(dict.fromkeys(lost))}). Every image needs a label and a prediction of every "
             "model."
         )
 
 
 def _not_used(name: str, values: Numbers, labels: Cells) -> str:
-    """A column of fractions is left out; indices of classes might be answers, so are refused."""
+    """The notice that fractions are ignored; integers might be class indices, so are an error."""
     there = values[~np.isnan(values)]
     if _are_whole(values):
         raise DataError(
-            f"Column {name!r} holds the numbers {there.min():g} to {there.max():g}, and the labels "
-            f"are {some(sorted(set(labels)))}. Which number is which class is not told: write the "
-            "class's name in every cell, or numbers as labels, too. If it is not a model's "
-            "answers, remove the column."
+            f"Column {name!r} holds the numbers {there.min():g} to {there.max():g}, but the labels "
+            f"are {some(sorted(set(labels)))}. Which number is which class is unknown: write the "
+            "class name in every cell, or use numbers as labels too. If the column does not hold "
+            "predictions, remove it."
         )
     return (
-        f"Column {name!r} is not used: it holds numbers from {there.min():g} to {there.max():g} "
-        "and no class."
+        f"Column {name!r} is not used: it holds numbers from {there.min():g} to {there.max():g}, "
+        "not classes."
     )
 
 
@@ -253,14 +257,17 @@ OWN_COLUMNS = ("path", "label", "group")
 
 
 def filled_columns(path: Path) -> dict[str, tuple[str, ...]]:
-    """The columns of a CSV file of predictions by their names, every cell filled.
+    """Read the columns of a predictions CSV by name, with every cell filled.
+
+    Args:
+        path: the file.
 
     Raises:
-        DataError: it is no such file; the message says what is expected and what was found.
+        DataError: it is not such a file; the message states what was expected and what was found.
     """
     expected = (
-        "Expected a header with `path`, `label` and one column of predicted class names for each "
-        "model, in UTF-8; `group` may say which images belong together."
+        "Expected a header with `path`, `label` and one column of predicted class names per "
+        "model, in UTF-8; an optional `group` holds the group of each image."
     )
     try:
         rows = read_rows(path)
@@ -276,9 +283,9 @@ def filled_columns(path: Path) -> dict[str, tuple[str, ...]]:
         if row and (len(row) != len(head) or empty):
             raise DataError(
                 f"{path}, row {number}: expected {len(head)} filled cells, got {len(row)} of which "
-                f"{empty} are empty. Every model must answer every image."
+                f"{empty} are empty. Every model needs a prediction for every image."
             )
     body = [row for row in rows[1:] if row]
     if not body:
-        raise DataError(f"{path} has a header and no row. {expected}")
+        raise DataError(f"{path} has a header but no rows. {expected}")
     return {name: tuple(row[at].strip() for row in body) for at, name in enumerate(head)}

@@ -1,4 +1,4 @@
-"""The difference of two contenders in macro F1: what images, groups and seeds leave open."""
+"""Difference in macro F1 between contenders, with its variance over images, groups and seeds."""
 
 from __future__ import annotations
 
@@ -16,30 +16,32 @@ Shares = npt.NDArray[np.float64]
 
 
 class SamplingUnits:
-    """What is drawn at random and could have been other: images, or groups of them."""
+    """The units of sampling: images, or groups of images."""
 
     def __init__(self, labels: npt.NDArray[np.int64], groups: npt.NDArray[np.int64] | None) -> None:
         self.groups = groups
         count = len(labels) if groups is None else int(groups.max()) + 1
         self.freedom = math.inf if groups is None else max(1, count - 1)
-        """Degrees of freedom of a variance over them; images are many."""
+        """Degrees of freedom of a variance over them; infinite for single images."""
         classes, at, support = np.unique(labels, return_inverse=True, return_counts=True)
-        # Bonett & Price (2012): two images more, one that only the first model has right and one
-        # that only the second has. Without them, models that never differed would vary in nothing
+        # Bonett & Price (2012): two pseudo-images, one that only the first model gets right and
+        # one that only the second does. Without them, models that never differed would have no
+        # variance
         self.least = 2 / len(labels) ** 2
-        """What is added to the variance of a difference in accuracy."""
+        """Added to the variance of a difference in accuracy."""
         self.least_f1 = 2 * float(((1 / (len(classes) * support)) ** 2 @ support) / len(labels))
-        """The same of macro F1, where an image of a rare class counts for more."""
+        """The same for macro F1, where an image of a rare class weighs more."""
         holders = at if groups is None else np.unique(np.stack([at, groups]), axis=1)[0]
         absent = (1 - np.bincount(holders) / count) ** count
         self.widening = len(classes) / (len(classes) - float(absent.sum()))
-        """Classes over those that a resample holds on average. One that is left out is missing
-        from the mean, so resamples vary by so much too little: with one image a class by a third.
+        """Number of classes over the mean number in a resample. A class that is not drawn is
+        missing from the mean, so resamples vary too little by this factor: by a third with one
+        image per class.
         """
 
 
 class MacroF1:
-    """Macro F1 of each seed of a contender: as it is, and on the resamples."""
+    """Macro F1 of each seed of a contender, on the images and on the resamples."""
 
     def __init__(
         self, sheet: PredictionTable, answers: ContenderPredictions, resamples: int, seed: int
@@ -61,18 +63,18 @@ def f1_difference(
     same: bool,
     single: bool,
 ) -> tuple[SeedEffect, float] | None:
-    """Difference of macro F1: variance from resampled images, and over seeds from the seeds.
+    """Difference in macro F1, with its variance over resampled images and over seeds.
 
     Args:
         f1: of the two contenders.
-        rows: their seeds that are set against each other.
-        drawn: what was resampled.
-        alike: how many images count as one, see `design_effect`.
-        same: the two have the same seeds.
-        single: one of the two has a single seed.
+        rows: for each contender, the rows of the seeds to pair.
+        drawn: the units that were resampled.
+        alike: design effect: how many images of a group count as one.
+        same: whether the two have the same seeds.
+        single: whether one of the two has a single seed.
 
     Returns:
-        The effect and the least variance of its interval; None where nothing was resampled.
+        The effect and the least variance of its interval; None without resamples.
     """
     first, second = f1
     if first.drawn is None or second.drawn is None:
@@ -90,12 +92,12 @@ def f1_difference(
 
 
 def _resampled(plain: Shares, resampled: Shares | None, drawn: SamplingUnits) -> SeedEffect:
-    """The mean squares of the two-way layout, with resampling in place of sums over images.
+    """The mean squares of the two-way layout, from resamples instead of sums over images.
 
     Args:
         plain: macro F1 of each seed, or a difference of two; shape (seeds,).
         resampled: the same on each resample, shape (seeds, resamples).
-        drawn: what was resampled.
+        drawn: the units that were resampled.
     """
     assert resampled is not None
     seeds = len(plain)

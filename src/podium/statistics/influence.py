@@ -1,9 +1,9 @@
-"""What each image contributes to a metric: so that any metric can be tested as accuracy is.
+"""Each image's contribution to a metric, so that any metric can be tested like accuracy.
 
-Accuracy is a mean over the images, and its tests rest on the images' values. Another metric, such
-as macro F1, is none. The jackknife (Tukey, 1958) makes it one to a first order: an image's value
-is the metric, plus what would be lost without the image. Their mean is the metric, and their
-variance is that of the metric.
+Accuracy is a mean over images, and its tests use the image values. Other metrics, such as macro
+F1, are not means. The jackknife (Tukey, 1958) makes them so to first order: an image's pseudo-value
+is the metric plus the weighted loss from leaving that image out. The mean of the pseudo-values is
+the metric, and their variance gives that of the metric.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from podium.errors import ConfigError
 from podium.statistics.scoring import Metric
 from podium.statistics.table import PredictionTable
 
-MOST_UNITS = 500  # computations of a metric for each run; of more images, blocks are left out
+MOST_UNITS = 500  # evaluations of a metric per run; with more images, blocks are left out
 
 Values = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -25,21 +25,24 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Influence:
-    """What the images of a sheet contribute to its metric."""
+    """The images' contributions to the metric of a table."""
 
     metric: Metric
     values: tuple[Values, ...]
-    """Of each contender, shape (seeds, images); a row's mean is the metric of that seed."""
+    """One array per contender, shape (seeds, images); the mean of a row is that seed's score."""
     groups: Indices | None
-    """What was left out at a time, as numbers of the images; None: every image for itself."""
+    """The group or block of each image that was left out together; None: single images."""
 
 
 def influences(sheet: PredictionTable) -> Influence | str | None:
-    """What the images contribute to the sheet's metric.
+    """The images' contributions to the table's metric.
+
+    Args:
+        sheet: the predictions of all contenders.
 
     Returns:
-        None where the metric is accuracy; why not, where it cannot be computed: its function is a
-        user's that is not loaded, say, or fails once an image is left out.
+        None where the metric is accuracy; a sentence with the reason where the metric cannot be
+        computed: its function is not loaded, say, or fails without one of the images.
     """
     metric = sheet.metric
     if metric.is_accuracy:
@@ -64,10 +67,10 @@ def image_values(
     """The value of each image, with the metric as their mean; shape (images,).
 
     Args:
-        metric: to be computed once for each image or group.
+        metric: evaluated once per image or group.
         logits: of one model, shape (images, classes).
-        labels: of the images, indices of classes.
-        groups: number of each image's group, from 0; whole groups are left out then.
+        labels: class index of each image.
+        groups: group index of each image, from 0, to leave out whole groups; None: single images.
 
     Raises:
         ConfigError: the metric cannot be computed.
@@ -88,7 +91,7 @@ def image_values(
 
 
 def _blocks(sheet: PredictionTable) -> Indices | None:
-    """What is left out at a time: images or groups, and of many, blocks of them drawn once."""
+    """The units to leave out: images or groups, or random blocks of them where there are many."""
     n = len(sheet) if sheet.groups is None else int(sheet.groups.max()) + 1
     if n <= MOST_UNITS:
         return sheet.groups

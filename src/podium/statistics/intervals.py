@@ -1,4 +1,4 @@
-"""Intervals of a contender and of a difference, from what seeds and images leave open."""
+"""Confidence intervals of a score and of a difference, over seeds and images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CONFIDENCE = 1 - LEVEL
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its 95 % interval; shares or differences of shares."""
+    """An estimate with its 95 % confidence interval."""
 
     value: float
     low: float
@@ -24,12 +24,12 @@ class Interval:
 
 
 def score_interval(found: Influence, values: npt.NDArray[np.float64], n: int) -> Interval:
-    """A contender's metric over seeds and images; of a share, as accuracy.
+    """A contender's score over seeds and images; a share is treated like accuracy.
 
     Args:
-        found: the metric, and what counts as one.
-        values: of the contender, shape (seeds, images).
-        n: images.
+        found: the metric, and the groups of images that were resampled together.
+        values: the contender's image values, shape (seeds, images).
+        n: number of images.
     """
     effect = seed_effect(values, found.groups)
     if found.metric.bounds == (0.0, 1.0):
@@ -40,17 +40,26 @@ def score_interval(found: Influence, values: npt.NDArray[np.float64], n: int) ->
 
 
 def bounded(effect: SeedEffect, least_variance: float, most: float = 1.0) -> Interval:
-    """The effect's interval within what is possible, -`most`..`most`."""
+    """The effect's confidence interval, clipped to its possible range.
+
+    Args:
+        effect: a difference.
+        least_variance: added to the variance over images.
+        most: largest possible difference; the range is -`most`..`most`.
+    """
     low, high = effect.interval(CONFIDENCE, least_variance=least_variance)
     return Interval(effect.mean, max(-most, low), min(most, high))
 
 
 def accuracy_interval(effect: SeedEffect, units: float) -> Interval:
-    """Accuracy with its interval, over seeds or over groups of images.
+    """Accuracy with its confidence interval, over seeds or over groups of images.
 
-    As if there were four images more, two that are right and two that are wrong (Agresti & Coull,
-    1998): of 50 images that are all right, or nearly, the plain variance would say that there is
-    next to no doubt. `units`: images, less where those of a group are alike.
+    Adds four pseudo-images, two correct and two wrong (Agresti & Coull, 1998): with 50 images that
+    are all or nearly all correct, the plain variance would suggest almost no uncertainty.
+
+    Args:
+        effect: mean and mean squares of correct (1) and wrong (0) predictions.
+        units: effective number of images: fewer than there are where those of a group are alike.
     """
     middle = (units * effect.mean + 2) / (units + 4)
     share = units / (units + 4)

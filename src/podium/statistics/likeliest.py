@@ -1,7 +1,7 @@
-"""What a run said of every test image: its likeliest classes and how sure it was.
+"""A run's top predictions for every test image, with their probabilities.
 
-A softmax of 10,000 images over 10,000 classes takes 800 MB in double precision, so it is reckoned
-a part at a time and only what is shown is kept.
+A softmax of 10,000 images over 10,000 classes takes 800 MB in double precision, so it is computed
+in chunks and only what is shown is kept.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from podium.runs.predictions import Predictions
 
-CHUNK = 4_000_000  # logits that are looked at together
+CHUNK = 4_000_000  # logits processed at a time
 
 
 @dataclass(frozen=True, eq=False)
 class TopClasses:
-    """The `k` likeliest classes of each of n images, the likeliest first.
+    """The `k` likeliest classes of each of n images, likeliest first.
 
-    `top` has shape (n, k), indices into the class names; `share` (n, k) their softmax
+    `top` has shape (n, k): indices into the class names. `share` (n, k) holds their softmax
     probabilities as trained (no temperature), 0..1; `own` (n,) that of the true class.
     """
 
@@ -32,7 +32,12 @@ class TopClasses:
 
 
 def top_classes(predictions: Predictions, k: int = 3) -> TopClasses:
-    """The answers of a run; `k` is cut to the number of classes. Of equals, the first class."""
+    """The `k` likeliest classes of every image; ties go to the first class.
+
+    Args:
+        predictions: of a run.
+        k: how many; at most the number of classes.
+    """
     n, classes = predictions.logits.shape
     k = max(1, min(k, classes))
     top = np.zeros((n, k), np.int64)

@@ -1,10 +1,10 @@
-"""Figures of merit from a predictions file. Pure functions on numpy; scikit-learn does the sums.
+"""Classification metrics of a split's predictions. Pure functions on numpy, using scikit-learn.
 
-All shares are in 0..1. A class without an image in the split has no recall, so it is reported
-with a support of 0 and left out of the macro averages: they are means over the classes that
-occur as labels. A class that was never predicted has no precision and counts as 0, as in
-scikit-learn with `zero_division=0`. On a split with equally many images a class, macro recall
-therefore equals accuracy.
+All shares are in 0..1. A class without images in the split has no recall, so it is reported with
+a support of 0 and left out of the macro averages, which are means over the classes that occur as
+labels. A class that was never predicted has no precision and counts as 0, as in scikit-learn with
+`zero_division=0`. On a split with equally many images per class, macro recall therefore equals
+accuracy.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from podium.errors import DataError
 if TYPE_CHECKING:
     from podium.runs.predictions import Predictions
 
-_CHUNK = 4_000_000  # logits that are looked at together
+_CHUNK = 4_000_000  # logits processed at a time
 
 
 @dataclass(frozen=True)
 class Scores:
-    """How good the predictions of a split are, over all its images."""
+    """Metrics over all images of a split."""
 
     n: int
-    """Images."""
+    """Number of images."""
     correct: int
     """Images whose largest logit is that of their label."""
     accuracy: float
@@ -41,7 +41,8 @@ class Scores:
     macro_f1: float
     """Mean F1 over the same classes."""
     top5_accuracy: float | None
-    """Share of images whose label is among the five largest logits; none up to 5 classes."""
+    """Share of images whose label is among the five largest logits; None with 5 classes or fewer.
+    """
     nll: float
     """Mean negative log-likelihood of the labels, in nats: the cross-entropy."""
 
@@ -57,16 +58,16 @@ class ClassScores:
     support: int
     """Images of this class."""
     predicted: int
-    """Images that were taken for this class."""
+    """Images that were predicted as this class."""
 
     @property
     def undefined(self) -> bool:
-        """Whether a figure stands at 0 only because its denominator is 0."""
+        """Whether a value is 0 only because its denominator is 0."""
         return self.support == 0 or self.predicted == 0
 
 
 class Confusion(NamedTuple):
-    """One way of being wrong: `images` of class `true` were taken for `predicted`."""
+    """One kind of mistake: `images` of class `true` were predicted as `predicted`."""
 
     true: str
     predicted: str
@@ -79,10 +80,23 @@ def scores(predictions: Predictions) -> Scores:
     """Accuracy, macro averages, top-5 accuracy and negative log-likelihood of a split.
 
     Args:
-        predictions: of every image of the split, as `RunFolder.read_predictions` gives them.
+        predictions: of every image of the split, as returned by `RunFolder.read_predictions`.
 
     Raises:
-        DataError: there is not one image.
+        DataError: there are no images.
+
+    Examples:
+        >>> import numpy as np
+        >>> import podium
+        >>> predictions = podium.Predictions(
+        ...     class_names=("cat", "dog"),
+        ...     paths=("1.jpg", "2.jpg", "3.jpg", "4.jpg"),
+        ...     labels=np.array([0, 0, 1, 1]),
+        ...     logits=np.array([[2, 0], [3, 0], [1, 0], [0, 4]], np.float32),
+        ... )
+        >>> found = podium.scores(predictions)
+        >>> found.correct, found.accuracy, found.macro_recall
+        (3, 0.75, 0.75)
     """
     from sklearn.metrics import precision_recall_fscore_support
 
@@ -108,10 +122,22 @@ def per_class(predictions: Predictions) -> list[ClassScores]:
     """Precision, recall and F1 of every class, in the order of `class_names`.
 
     Args:
-        predictions: of every image of a split, as for `scores`.
+        predictions: of every image of the split, as returned by `RunFolder.read_predictions`.
 
     Raises:
-        DataError: there is not one image.
+        DataError: there are no images.
+
+    Examples:
+        >>> import numpy as np
+        >>> import podium
+        >>> predictions = podium.Predictions(
+        ...     class_names=("cat", "dog"),
+        ...     paths=("1.jpg", "2.jpg", "3.jpg", "4.jpg"),
+        ...     labels=np.array([0, 0, 1, 1]),
+        ...     logits=np.array([[2, 0], [3, 0], [1, 0], [0, 4]], np.float32),
+        ... )
+        >>> [(one.name, one.recall, one.support) for one in podium.per_class(predictions)]
+        [('cat', 1.0, 2), ('dog', 0.5, 2)]
     """
     from sklearn.metrics import precision_recall_fscore_support
 
@@ -133,33 +159,35 @@ def per_class(predictions: Predictions) -> list[ClassScores]:
 def confusion(
     predictions: Predictions, among: npt.NDArray[np.int64] | None = None
 ) -> npt.NDArray[np.int64]:
-    """Counts, shape (classes, classes): row = true class, column = predicted class.
+    """Confusion matrix, shape (classes, classes): row = true class, column = predicted class.
 
     Args:
         predictions: of a split.
-        among: numbers of the classes to count, in the order wanted; images of others, or taken
-            for others, are left out. Empty: all classes.
+        among: indices of the classes to count, in the order wanted; images of other classes, or
+            predicted as other classes, are left out. None: all classes.
 
     Raises:
-        DataError: there is not one image.
+        DataError: there are no images.
     """
     from sklearn.metrics import confusion_matrix
 
     _refuse_empty(predictions)
     labels, predicted = predictions.labels, predictions.predicted
     shown = np.arange(len(predictions.class_names)) if among is None else among
-    if not np.isin(labels, shown).any():  # scikit-learn refuses that
+    if not np.isin(labels, shown).any():  # scikit-learn raises an error here
         return np.zeros((len(shown), len(shown)), dtype=np.int64)
     return np.asarray(confusion_matrix(labels, predicted, labels=shown), dtype=np.int64)
 
 
 def most_confused(predictions: Predictions, k: int) -> list[Confusion]:
-    """The `k` most frequent confusions, fewer where there are no more.
+    """The most frequent confusions, by count, then by share of the true class, then by class order.
 
-    Sorted by count, then by share of the true class, then by the classes' order.
+    Args:
+        predictions: of a split.
+        k: how many to return at most.
 
     Raises:
-        DataError: there is not one image.
+        DataError: there are no images.
     """
     _refuse_empty(predictions)
     names, labels, predicted = (
@@ -168,7 +196,7 @@ def most_confused(predictions: Predictions, k: int) -> list[Confusion]:
         predictions.predicted,
     )
     support = np.bincount(labels, minlength=len(names))
-    # not from the matrix: with 10,000 classes that has 100 million cells
+    # not from the matrix: with 10,000 classes it has 100 million cells
     wrong = labels != predicted
     found = np.stack([labels[wrong], predicted[wrong]], 1)
     ways, counts = np.unique(found, axis=0, return_counts=True)
@@ -183,10 +211,14 @@ def most_confused(predictions: Predictions, k: int) -> list[Confusion]:
 def top_k_accuracy(predictions: Predictions, k: int) -> float:
     """Share of images whose label is among the `k` largest logits.
 
-    Of equal logits the first counts as larger, as in `argmax`, so k = 1 gives the accuracy.
+    Ties go to the first class, as in `argmax`, so k = 1 gives the accuracy.
+
+    Args:
+        predictions: of a split.
+        k: 1 or more.
 
     Raises:
-        DataError: there is not one image.
+        DataError: there are no images.
     """
     _refuse_empty(predictions)
     hits = 0
@@ -201,8 +233,11 @@ def top_k_accuracy(predictions: Predictions, k: int) -> float:
 def negative_log_likelihood(predictions: Predictions) -> float:
     """Mean of -log softmax(logits)[label], in nats.
 
+    Args:
+        predictions: of a split.
+
     Raises:
-        DataError: there is not one image.
+        DataError: there are no images.
     """
     from scipy.special import log_softmax
 
@@ -217,16 +252,24 @@ def negative_log_likelihood(predictions: Predictions) -> float:
 def _in_chunks(
     predictions: Predictions,
 ) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]]:
-    """Logits and labels of some images at a time: in double precision all would fill the memory."""
+    """Logits and labels in chunks: in double precision, all at once could exhaust memory."""
     rows = max(1, _CHUNK // max(1, len(predictions.class_names)))
     for at in range(0, len(predictions), rows):
         yield predictions.logits[at : at + rows], predictions.labels[at : at + rows]
 
 
 def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a share, `correct` out of `n` (Wilson, 1927); both in 0..1.
+    """Wilson score interval of a proportion (Wilson, 1927).
 
-    It says how far chance in the choice of the test images alone could have moved the share.
+    It covers only the uncertainty from the random choice of test images.
+
+    Args:
+        correct: number of correct images.
+        n: number of images.
+        confidence: confidence level, 0..1.
+
+    Returns:
+        Lower and upper bound, 0..1.
     """
     from scipy.stats import binomtest
 
@@ -236,4 +279,4 @@ def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[flo
 
 def _refuse_empty(predictions: Predictions) -> None:
     if not len(predictions):
-        raise DataError("Expected predictions of one image or more, got none: nothing to score.")
+        raise DataError("Expected predictions of at least one image, got none: nothing to score.")

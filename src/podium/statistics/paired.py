@@ -1,6 +1,6 @@
-"""Two or more models on the same images: what their right and wrong answers can tell apart.
+"""Paired comparison of models on the same images, from their correct and wrong predictions.
 
-Every function here takes shares and differences in 0..1 (-1..1), never percentages.
+Every function here takes shares in 0..1 and differences in -1..1, never percentages.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import numpy as np
 import numpy.typing as npt
 
 FEW_SEEDS = 3
-"""From this many seeds on the interval over seeds has the coverage that it promises."""
+"""The fewest seeds with which the interval over seeds has its nominal coverage."""
 
 
 @lru_cache(maxsize=65_536)
 def mcnemar_exact(only_first: int, only_second: int) -> float:
-    """Exact McNemar test (McNemar, 1947): two-sided p of "both are right equally often".
+    """Exact McNemar test (McNemar, 1947): two-sided p of equal accuracy.
 
-    Only images that one model has right and the other wrong say anything: under the hypothesis
-    each of them falls to either side like a coin.
+    Only discordant images are informative: under the null hypothesis, either model is equally
+    likely to be the correct one.
 
     Args:
-        only_first: images that the first model alone has right.
-        only_second: images that the second model alone has right.
+        only_first: number of images that only the first model gets right.
+        only_second: number of images that only the second model gets right.
 
     Returns:
         p in 0..1; 1 where the models never differ.
@@ -35,7 +35,7 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
 
     if only_first + only_second == 0:
         return 1.0
-    table = [[0, only_first], [only_second, 0]]  # the agreeing corners do not enter
+    table = [[0, only_first], [only_second, 0]]  # concordant counts are not used
     return min(1.0, float(mcnemar(table, exact=True).pvalue))
 
 
@@ -46,14 +46,14 @@ def paired_interval(
     """Tango's score interval of the difference of two accuracies on the same images.
 
     It inverts the score test of every possible difference (Tango, 1998, Statistics in Medicine
-    17, 891-908), and so holds its level where Wald's interval does not: near 0 and 1, and where
-    the models seldom differ.
+    17, 891-908), so its coverage holds where the Wald interval's does not: near 0 and 1, and where
+    the models rarely differ.
 
     Args:
-        only_first: images that the first model alone has right.
-        only_second: images that the second model alone has right.
-        n: all images.
-        confidence: 0..1.
+        only_first: number of images that only the first model gets right.
+        only_second: number of images that only the second model gets right.
+        n: number of images.
+        confidence: confidence level, 0..1.
 
     Returns:
         Bounds of (accuracy of the first - accuracy of the second), in -1..1.
@@ -65,7 +65,7 @@ def paired_interval(
     observed = (only_first - only_second) / n
 
     def excess(difference: float) -> float:
-        # the largest likelihood's share of "only the second" given the difference
+        # maximum likelihood estimate of the share of "only the second", given the difference
         a = 2 * n
         b = (2 * n - only_first + only_second) * difference - only_first - only_second
         c = -only_second * difference * (1 - difference)
@@ -79,46 +79,47 @@ def paired_interval(
     return float(low), float(high)
 
 
-LEAST_P = 1e-12  # what is less is given as this
-MOST_WORK = 10_000_000  # numbers that the exact sign-flip test convolves: a second or two
+LEAST_P = 1e-12  # smaller p are returned as this
+MOST_WORK = 10_000_000  # numbers convolved by the exact sign-flip test: a second or two
 FLIPS = 20_000
 
 
 def sign_flip(totals: npt.NDArray[np.int64]) -> float:
-    """Two-sided p of "each total is as likely to have the other sign", the sum as statistic.
+    """Sign-flip test: two-sided p of "each total is equally likely to have the opposite sign".
 
-    Fisher's randomisation test of paired differences. For totals of -1, 0 and 1 it is the exact
-    McNemar test; it extends that to images with several seeds and to groups of images.
+    Fisher's randomisation test of paired differences, with the sum as statistic. For totals of
+    -1, 0 and 1 it is the exact McNemar test; it extends that to images with several seeds and to
+    groups of images.
 
     Args:
-        totals: shape (units,), a whole number for each image or group of images, such as how
-            often the first model alone was right in it less how often the second was.
+        totals: shape (units,), an integer per image or group of images, such as how often only the
+            first model was correct on it minus how often only the second was.
 
     Returns:
-        p in 0..1: exact, by adding up all outcomes; where that is too much work (groups of very
-        many sizes), from 20,000 random flips with a fixed seed.
+        p in 0..1: exact, by enumeration; where that is too expensive (groups of very many sizes),
+        from 20,000 random flips with a fixed seed.
     """
     shared = int(np.gcd.reduce(totals)) if len(totals) else 0
     if shared == 0:
         return 1.0
     sizes, counts = np.unique(np.abs(totals[totals != 0]) // shared, return_counts=True)
     reached, most = abs(int(totals.sum())) // shared, int(sizes @ counts)
-    # How many totals of a size keep their sign: more than 9 standard deviations from the half of
-    # them never do, to the precision of a double (Hoeffding's bound).
+    # How many totals of a size keep their sign: counts more than 9 standard deviations from half of
+    # them have probability 0 in double precision (Hoeffding's bound).
     ends = [
         (max(0, math.floor(count / 2 - reach)), min(count, math.ceil(count / 2 + reach)))
         for count, reach in ((int(count), 4.5 * math.sqrt(count)) for count in counts)
     ]
     if most * len(sizes) > MOST_WORK:
         return flipped_at_random(totals)
-    chances = np.ones(1)  # of what falls to the first; the statistic is twice that, less `most`
+    chances = np.ones(1)  # of the sum in favour of the first; the statistic is twice that - `most`
     for size, count, (low, high) in zip(sizes.tolist(), counts.tolist(), ends, strict=True):
         flips = np.zeros(size * count + 1)
         flips[low * size : high * size + 1 : size] = _coin(count, low, high)
         if min(len(chances), len(flips)) < 500:
             chances = np.convolve(chances, flips)
         else:
-            from scipy.signal import fftconvolve  # takes a while to load
+            from scipy.signal import fftconvolve  # slow to import
 
             chances = fftconvolve(chances, flips)
     p = 2 * float(chances[: (most - reached) // 2 + 1].sum())
@@ -127,20 +128,28 @@ def sign_flip(totals: npt.NDArray[np.int64]) -> float:
 
 @lru_cache(maxsize=4_096)
 def _coin(count: int, low: int, high: int) -> list[float]:
-    """Chances of `low` to `high` heads of `count` throws."""
+    """Probabilities of `low` to `high` heads in `count` tosses."""
     from scipy.stats import binom
 
     return [float(chance) for chance in binom.pmf(np.arange(low, high + 1), count, 0.5)]
 
 
 def flipped_at_random(totals: npt.NDArray[np.int64] | npt.NDArray[np.float64]) -> float:
-    """As `sign_flip`, from 20,000 random flips; the totals need not be whole numbers."""
+    """Sign-flip test from 20,000 random flips with a fixed seed.
+
+    Args:
+        totals: shape (units,), one number per image or group of images, not necessarily an
+            integer.
+
+    Returns:
+        p in 0..1.
+    """
     random = np.random.default_rng(0)
-    sizes = np.sort(np.abs(totals[totals != 0])).astype(np.float64)  # in any order the same flips
+    sizes = np.sort(np.abs(totals[totals != 0])).astype(np.float64)  # same flips in any order
     if not len(sizes):
         return 1.0
-    reached = abs(float(totals.sum())) - 1e-9 * float(sizes.sum())  # rounding is no difference
-    found = 1  # the outcome itself is one of the flips
+    reached = abs(float(totals.sum())) - 1e-9 * float(sizes.sum())  # tolerate rounding
+    found = 1  # the observed outcome is one of the flips
     step = max(1, 10_000_000 // len(sizes))
     for begin in range(0, FLIPS, step):
         bits = random.integers(0, 256, (min(step, FLIPS - begin), -(-len(sizes) // 8)), np.uint8)
@@ -150,15 +159,15 @@ def flipped_at_random(totals: npt.NDArray[np.int64] | npt.NDArray[np.float64]) -
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment (Holm, 1979): keeps the chance of even one false claim.
+    """Holm's step-down adjustment (Holm, 1979), which controls the family-wise error rate.
 
     Args:
-        p_values: of all comparisons that could have been claimed.
+        p_values: of all comparisons in the family.
 
     Returns:
         Adjusted p, in the same order, 0..1.
     """
-    # by hand: statsmodels collects all garbage at every call, which takes far longer
+    # not statsmodels: it runs the garbage collector on every call, which takes far longer
     p = np.asarray(p_values, np.float64)
     order = np.argsort(p, kind="stable")
     adjusted = np.empty_like(p)
@@ -170,61 +179,63 @@ def holm(p_values: Sequence[float]) -> list[float]:
 class SeedEffect:
     """A mean over seeds and images, with the mean squares of the two-way layout.
 
-    The seeds and the images are both drawn from many, and neither is repeated: so the layout
-    tells apart what other seeds and what other images would have changed.
+    Seeds and images are both random samples, crossed without replication, so the layout separates
+    the variance from seeds and the variance from images.
     """
 
     mean: float
     seed_square: float
-    """Between seeds: images x variance of the seeds' effect, plus the rest."""
+    """Between seeds: images x variance of the seed effect, plus the residual."""
     image_square: float
-    """Between images: seeds x variance of the images' effect, plus the rest."""
+    """Between images: seeds x variance of the image effect, plus the residual."""
     rest_square: float
-    """What neither explains."""
+    """Residual."""
     seeds: int
-    """1: taken as fixed; nothing is said of others."""
+    """Number of seeds; 1: the seed is fixed, and nothing is claimed about other seeds."""
     count: int
     """Seeds x images."""
     freedom: float
     """Degrees of freedom of `seed_square`."""
     image_freedom: float = math.inf
-    """Those of `image_square`: of groups of images; without groups the images are many."""
+    """Degrees of freedom of `image_square`, for groups of images; infinite without groups."""
 
     def interval(
         self, confidence: float = 0.95, *, least_variance: float = 0.0
     ) -> tuple[float, float]:
-        """Bounds around `mean`.
+        """Confidence interval of `mean`.
 
-        From 3 seeds on they cover what they promise: in simulation (3 and 5 seeds, 500 images of
-        85 to 95 %, seeds that differ by 1 to 6 points of accuracy) 94.5 to 97.1 % at 95 %; near
-        100 % more. Two seeds are too few to tell their share from the rest; nothing is subtracted
-        then, and the bounds are wider than they promise.
+        With 3 seeds or more it has its nominal coverage (`docs/statistics.md`). With two, the seed
+        variance cannot be separated from the residual: nothing is subtracted, and the interval is
+        wider than nominal.
 
         Args:
-            confidence: 0..1.
-            least_variance: of the mean, added to that of the images: what images that are all
-                alike leave open.
+            confidence: confidence level, 0..1.
+            least_variance: added to the variance of the mean over images: the uncertainty that
+                remains where all images are alike.
+
+        Returns:
+            Lower and upper bound.
         """
         seeds, images = parts(self.seed_square, self.image_square, self.rest_square, self.seeds)
         t, z = self._quantiles(self.freedom, 1 - confidence)
-        # never narrower than with the seeds taken as fixed
+        # never narrower than with fixed seeds
         squared = max(t * t * seeds + z * z * images, z * z * self.image_square) / self.count
         half = math.sqrt(squared + z * z * least_variance)
         return self.mean - half, self.mean + half
 
     def p_value(self, pooled: float = 0.0, freedom: float | None = None) -> float:
-        """Two-sided p of "the true mean is 0", safe at the small levels that Holm asks for.
+        """Two-sided p of "the true mean is 0", valid at the small levels that Holm requires.
 
-        Nothing is subtracted from the seeds' square here: an estimate that chance has put near
-        0 would make any difference look certain (with five contenders and three seeds it made
-        12 % false claims in place of 5). So p is a little larger than the interval suggests. Nor
-        is it ever smaller than with the seeds taken as fixed: where every seed shows the same
-        difference, on other images each, both variances can be 0, and nothing is certain.
+        Nothing is subtracted from the seeds' mean square here: an estimate close to 0 by chance
+        would make any difference look certain (with five contenders and three seeds it gave 12 %
+        false claims instead of 5). So p is slightly larger than the interval suggests. It is also
+        never smaller than with fixed seeds: where every seed shows the same difference, each on
+        other images, both variances can be 0 although nothing is certain.
 
         Args:
-            pooled: the mean of `seed_square` over all pairs of the study. Two degrees of freedom
-                see little; taken together, the contenders lend each other theirs, as in any
-                analysis of variance. The pair's own square counts where it is larger.
+            pooled: mean of `seed_square` over all pairs of the study, which has more degrees of
+                freedom, as in any analysis of variance. The pair's own value is used where it is
+                larger.
             freedom: degrees of freedom of `pooled`; None: those of the pair's own.
         """
         from scipy.optimize import brentq
@@ -251,15 +262,15 @@ class SeedEffect:
 def by_group(
     values: npt.NDArray[np.float64], groups: npt.NDArray[np.int64] | None
 ) -> npt.NDArray[np.float64]:
-    """Values of images -> of groups of images, which take the images' place as what is drawn.
+    """Aggregate image values into groups, which become the sampling units.
 
-    Each row keeps its mean over the images. A group's value is the row's mean plus what the
-    group's images depart from it, all together (the linearised ratio of survey statistics), so
-    groups may have unequal sizes.
+    Each row keeps its mean over the images. A group's value is the row mean plus the summed
+    deviations of the group's images from it (the linearised ratio of survey statistics), so groups
+    may differ in size.
 
     Args:
         values: shape (seeds, images).
-        groups: shape (images,), the number of each image's group, from 0; None: as they are.
+        groups: shape (images,), group index of each image, from 0; None: values are unchanged.
 
     Returns:
         Shape (seeds, groups).
@@ -273,14 +284,14 @@ def by_group(
 
 
 def design_effect(values: npt.NDArray[np.float64], groups: npt.NDArray[np.int64] | None) -> float:
-    """How many images count as one, since those of a group are alike (Kish, 1965).
+    """Design effect: how many images of a group count as one (Kish, 1965).
 
-    The variance of a mean over groups by that over images, with one group more in either whose
-    images are all alike: where nothing differs, nothing shows that they are not.
+    The variance of the mean over groups divided by that over images, each with one pseudo-group of
+    identical images: where nothing differs, nothing shows that images of a group are independent.
 
     Args:
-        values: of each image, shape (images,).
-        groups: of the images, as for `by_group`.
+        values: one per image, shape (images,).
+        groups: shape (images,), group index of each image, from 0; None: images are independent.
 
     Returns:
         1 or more; 1 without groups.
@@ -297,16 +308,16 @@ def design_effect(values: npt.NDArray[np.float64], groups: npt.NDArray[np.int64]
 def seed_effect(
     values: npt.NDArray[np.float64], groups: npt.NDArray[np.int64] | None = None
 ) -> SeedEffect:
-    """Mean over seeds and images, with the variance that comes from either.
+    """Mean over seeds and images, with the variance from each.
 
-    The variance is what a bootstrap over seeds and images tends to, without its bias: three
-    seeds drawn from three vary by a third too little, and the rest is counted twice. In
-    simulation such a bootstrap's percentiles covered 77 to 98 % with 3 seeds.
+    The variance is the limit of a bootstrap over seeds and images without its bias: three seeds
+    resampled from three vary a third too little, and the residual is counted twice. In simulation
+    the percentiles of such a bootstrap covered 77 to 98 % with 3 seeds.
 
     Args:
-        values: shape (seeds, images); for instance 1 where only the first model was right, -1
-            where only the second was, else 0. Of one seed: it is taken as fixed.
-        groups: of the images, as for `by_group`.
+        values: shape (seeds, images); for instance 1 where only the first model was correct, -1
+            where only the second was, else 0. A single seed is fixed.
+        groups: shape (images,), group index of each image, from 0; None: images are independent.
     """
     units = by_group(values, groups)
     seeds, n = units.shape
@@ -323,17 +334,18 @@ def seed_effect(
 
 
 def unpaired_effect(first: SeedEffect, second: SeedEffect, images: SeedEffect) -> SeedEffect:
-    """The difference of two contenders whose seeds are their own, each with its own variance.
+    """The difference of two contenders with unpaired seeds, each with its own variance.
 
-    Welch's (1947) way with two unequal variances, for the seeds alone; the images are the same.
+    Welch's (1947) approximation for unequal variances, applied only to the seeds; the images are
+    paired.
 
     Args:
-        first: of the first contender alone, over its two seeds or more.
-        second: of the second alone; its seeds may be others, and more or fewer.
-        images: of the mean difference of each image, the seeds taken as fixed.
+        first: the first contender's effect, over two seeds or more.
+        second: the second contender's effect; its seeds may differ in number.
+        images: the effect of the mean difference on each image, with fixed seeds.
 
     Returns:
-        Its squares are variances of the mean: `count` is 1.
+        The difference; its squares are variances of the mean, so `count` is 1.
     """
     seeds = [one.seed_square / one.count for one in (first, second)]
     total = sum(seeds)
@@ -353,23 +365,38 @@ def unpaired_effect(first: SeedEffect, second: SeedEffect, images: SeedEffect) -
 def parts(
     seed_square: float, image_square: float, rest_square: float, seeds: int
 ) -> tuple[float, float]:
-    """Mean squares -> what the seeds and what the images put into the variance of a total.
+    """Split mean squares into the variance of a total from seeds and from images.
 
-    Each part then has the quantile of its own distribution, and they add as squares (the idea of
-    Cochran, 1964, and Banerjee, 1961, for variances of different freedom): one normal quantile
-    for all would take three seeds for many.
+    Each part is then scaled by the quantile of its own distribution, and the parts add as squares
+    (Cochran, 1964, and Banerjee, 1961, for variances with different degrees of freedom): a normal
+    quantile for both would treat three seeds as many.
+
+    Args:
+        seed_square: mean square between seeds.
+        image_square: mean square between images.
+        rest_square: residual mean square.
+        seeds: number of seeds.
+
+    Returns:
+        The seeds' part and the images' part.
     """
     if seeds < FEW_SEEDS:
         return max(seed_square, rest_square), max(image_square - rest_square, 0.0)
-    # the rest is in either square and would count twice. Half of it is taken from each: taken from
-    # the seeds' alone, three seeds that differ a lot covered less (93.6 to 96.7 % in simulation)
+    # The residual is in both squares and would count twice, so half is subtracted from each:
+    # subtracted only from the seeds' square, the coverage with three seeds that differ a lot was
+    # lower (93.6 to 96.7 % in simulation).
     half = rest_square / 2
     return max(seed_square - half, 0.0), max(image_square - half, 0.0)
 
 
 @lru_cache(maxsize=65_536)
 def quantiles(freedom: float, p: float) -> tuple[float, float]:
-    """Two-sided quantiles at level `p`: Student's t for the seeds, normal for the images."""
+    """Two-sided quantiles: Student's t for the seeds, normal for the images.
+
+    Args:
+        freedom: degrees of freedom of Student's t.
+        p: level, 0..1.
+    """
     from scipy.special import ndtri, stdtrit  # a hundred times as fast as scipy.stats
 
     return -float(stdtrit(freedom, p / 2)), -float(ndtri(p / 2))

@@ -1,8 +1,8 @@
-"""How much a test can see: power, the smallest difference, and the images or seeds it takes.
+"""Statistical power: detectable differences, and the images or seeds needed to detect one.
 
-One seed: the exact power of the exact McNemar test, summed over all outcomes. Several seeds: the
-test over seeds and images, on draws of its mean squares. Both are checked against simulated
-studies in the tests.
+With one seed: the exact power of the exact McNemar test, summed over all outcomes. With several:
+the power of the test over seeds and images, on random draws of its mean squares. The tests check
+both against simulated studies.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ MOST_IMAGES = 10_000_000
 MOST_SEEDS = 100
 DRAWS = 40_000
 TYPICAL_SHARE = 0.7
-"""Two models fail on the same hard images, so they disagree less often than if their errors were
-independent. Networks trained on the same images by Podium, of 37 to 88 % accuracy, disagreed on
-0.3 to 1.0 times as many; 0.7 is the middle of them.
+"""Assumed disagreement of two models, relative to independent errors: models fail on the same hard
+images, so they disagree less often. Networks of 37 to 88 % accuracy, trained by Podium on the same
+images, disagreed 0.3 to 1.0 times as often; 0.7 is about the middle.
 """
 
 
 def independent_disagreement(first: float, second: float) -> float:
-    """Share of images that exactly one of two models has right, if errors were independent.
+    """Share of images that exactly one of two models gets right if their errors are independent.
 
     Args:
         first: accuracy of the first model, 0..1.
-        second: of the second.
+        second: accuracy of the second model, 0..1.
     """
     return first * (1 - second) + second * (1 - first)
 
 
 def power_models(n: int, difference: float, disagreement: float, level: float = 0.05) -> float:
-    """Chance that the exact McNemar test tells two trained models apart.
+    """Power of the exact McNemar test between two trained models.
 
     Args:
-        n: test images.
-        difference: of the accuracies, -1..1.
-        disagreement: share of images that exactly one model has right, |difference|..1.
-        level: below which p must lie, 0..1.
+        n: number of test images.
+        difference: between the accuracies, -1..1.
+        disagreement: share of images that exactly one model gets right, |difference|..1.
+        level: significance level, 0..1.
 
     Raises:
         ConfigError: a value is out of range.
@@ -80,19 +80,19 @@ def power_recipes(
     contenders: int = 2,
     level: float = 0.05,
 ) -> float:
-    """Chance that the test over seeds and images tells two recipes apart.
+    """Power of the test over seeds and images between two recipes.
 
     Args:
-        n: test images.
-        seeds: of each recipe, 2 or more.
-        difference: of the mean accuracies, -1..1.
-        disagreement: share of images that exactly one of a pair of models has right.
-        seed_sd: standard deviation, over seeds, of the difference of two trained models' true
+        n: number of test images.
+        seeds: per recipe, 2 or more.
+        difference: between the mean accuracies, -1..1.
+        disagreement: share of images that exactly one of a pair of models gets right.
+        seed_sd: standard deviation, over seeds, of the difference between two trained models' true
             accuracies, 0..1.
-        image_share: share of the variance of an image's outcome that stays the same with other
-            seeds, 0..1; the rest averages out over seeds.
-        contenders: of the study; they share what they know of the seeds' variance.
-        level: below which p must lie, 0..1.
+        image_share: share of the variance of an image's outcome that does not depend on the seed,
+            0..1; the rest averages out over seeds.
+        contenders: number of contenders in the study; the seed variance is pooled over them.
+        level: significance level, 0..1.
 
     Raises:
         ConfigError: a value is out of range.
@@ -117,9 +117,9 @@ def power_recipes(
     means = random.normal(difference, spread, DRAWS)
     t, z = quantiles(freedom, level)
     images = z * z * np.maximum(image_square - rest_square, 0)
-    # as `podium.statistics.verdicts` takes the largest p: pooled, with the seeds taken as fixed...
+    # like `podium.statistics.verdicts`, take the largest p: pooled, with fixed seeds...
     reach = np.maximum(t * t * np.maximum(own, pooled) + images, z * z * image_square)
-    if contenders > 2:  # ... and each contender by its own seeds
+    if contenders > 2:  # ... and from each contender's own seeds
         from scipy.special import stdtrit
 
         welch = each.sum(axis=1)
@@ -131,20 +131,20 @@ def power_recipes(
 def _seed_squares(
     random: np.random.Generator, variance: float, contenders: int, seeds: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Draws of what a pair's seeds show of their variance, without drawing the seeds.
+    """Draw mean squares between seeds without drawing the seeds.
 
     Lengths and angles of a few normal vectors of `seeds - 1` dimensions are enough, and Bartlett's
-    decomposition gives them: the memory grows with neither contenders nor seeds.
+    decomposition gives them: memory does not grow with the number of contenders or seeds.
 
     Args:
-        random: what draws.
+        random: the random generator.
         variance: of a contender's effect over its seeds.
-        contenders: of the study.
-        seeds: of each.
+        contenders: number of contenders in the study.
+        seeds: per contender.
 
     Returns:
-        `(own, each, pooled)`: the mean square of the pair's difference, shape (DRAWS,); of its two
-        contenders, shape (DRAWS, 2); of all pairs together, shape (DRAWS,).
+        `(own, each, pooled)`: the mean square of the pair's difference, shape (DRAWS,); of each of
+        its two contenders, shape (DRAWS, 2); pooled over all pairs, shape (DRAWS,).
     """
     d, zero = seeds - 1, np.zeros(DRAWS)
 
@@ -160,7 +160,7 @@ def _seed_squares(
     each = variance * np.stack([np.square(one).sum(axis=0) for one in (first, second)], axis=1) / d
     if contenders == 2:
         return own, each, own
-    # the mean of the others against that of the pair, and the others among themselves
+    # the mean of the others versus that of the pair, and the others among themselves
     rest = contenders - 2
     others = np.stack([along(d), along(d - 1), length(d - 2)]) / np.sqrt(rest)
     apart = variance * np.square((first + second) / 2 - others).sum(axis=0) / d
@@ -171,54 +171,68 @@ def _seed_squares(
 
 @dataclass(frozen=True)
 class Plan:
-    """What a test set can show; shares in 0..1."""
+    """The power of a test set, and what would suffice; shares in 0..1.
+
+    Examples:
+        >>> import podium
+        >>> plan = podium.power(500, 0.03)
+        >>> round(plan.power, 2)
+        0.32
+        >>> plan.images
+        1615
+    """
 
     n: int
-    """Test images."""
+    """Number of test images."""
     seeds: int
-    """Of each contender; 1: two trained models are compared."""
+    """Per contender; 1: two trained models are compared."""
     difference: float
-    """Of two accuracies, that was asked about."""
+    """The difference between two accuracies to detect."""
     disagreement: float
-    """Share of images that exactly one of the two has right, as given or assumed."""
+    """Share of images that exactly one of the two gets right, as given or assumed."""
     level: float
-    """Below which p must lie: 0.05 over the number of pairs."""
+    """Significance level: 0.05 divided by the number of pairs."""
     power: float
-    """Chance that a study finds the difference."""
+    """Probability that a study detects the difference."""
     smallest: float | None
-    """The smallest difference that is found with the wanted chance; None: none is."""
+    """The smallest difference that is detected with the target power; None: there is none."""
     images: int | None
-    """Test images that find `difference` with the wanted chance; None: more than 10 million."""
+    """Test images that detect `difference` with the target power; None: more than 10 million."""
     images_90: int | None
-    """The same, with a chance of 90 %."""
+    """Test images that detect `difference` with a power of 90 %; None: more than 10 million."""
     needed_seeds: int | None
-    """Seeds of each recipe that find it on `n` images; None: no count up to 100 does."""
+    """Seeds per recipe that detect it on `n` images; None: more than 100."""
 
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What power depends on beside n and the difference; shares in 0..1."""
+    """What power depends on besides n and the difference; shares in 0..1."""
 
     disagreement: float | None = None
-    """Share of images that exactly one of two models has right; empty: from the accuracy."""
+    """Share of images that exactly one of two models gets right; None: derived from the accuracy.
+    """
     accuracy: float = 0.85
     """Mean accuracy of the two."""
     contenders: int = 2
     """All pairs of them are compared; the level is that of Holm's first step."""
     target: float = 0.8
-    """The power that is wanted."""
+    """The target power."""
     seed_sd: float = 0.01
-    """Standard deviation over seeds of the difference of two trained models' accuracies."""
+    """Standard deviation over seeds of the difference between two trained models' accuracies."""
     image_share: float = 0.5
-    """Share of an image's variance that stays the same with other seeds."""
+    """Share of an image's variance that does not depend on the seed."""
 
     @property
     def level(self) -> float:
-        """Below which p must lie: 5 % over the number of pairs."""
+        """Significance level: 5 % divided by the number of pairs."""
         return 0.05 / (self.contenders * (self.contenders - 1) / 2)
 
     def disagreement_at(self, difference: float) -> float:
-        """The share of images that exactly one model has right, if they differ by so much."""
+        """The share of images that exactly one of two models gets right.
+
+        Args:
+            difference: between their accuracies, -1..1.
+        """
         if self.disagreement is not None:
             return max(self.disagreement, abs(difference))
         first = min(1.0, self.accuracy + abs(difference) / 2)
@@ -228,17 +242,21 @@ class Assumptions:
 
 
 def observed(sheet: PredictionTable) -> Assumptions:
-    """What the contenders of a sheet show of the things that power depends on.
+    """Estimate what power depends on from the contenders of a table.
 
-    Means over their pairs; the variance over seeds from those with the same seeds, two or more.
+    The estimates are means over pairs; the variance over seeds is from pairs with the same seeds,
+    two or more.
+
+    Args:
+        sheet: the predictions of all contenders.
 
     Raises:
-        ConfigError: there is no pair.
+        ConfigError: there are fewer than two contenders, or no images.
     """
     count = len(sheet.contenders)
     if count < 2 or not len(sheet):
         raise ConfigError(
-            f"--like: expected runs of 2 contenders or more on the same images, got {count}."
+            f"--like: expected runs of at least 2 contenders on the same images, got {count}."
         )
     right = [answers.predicted == sheet.labels for answers in sheet.contenders]
     apart, seed, image, rest = [], [], [], []
@@ -264,13 +282,13 @@ def observed(sheet: PredictionTable) -> Assumptions:
 
 
 def plan(n: int, difference: float, seeds: int = 1, given: Assumptions | None = None) -> Plan:
-    """The power of a study, and what would be enough.
+    """The power of a study, and the images or seeds that would suffice.
 
     Args:
-        n: test images.
-        difference: of the accuracies that one wants to find, above 0, up to 1.
-        seeds: of each recipe; 1: two trained models are compared.
-        given: what else it depends on.
+        n: number of test images.
+        difference: between the accuracies to detect, above 0, up to 1.
+        seeds: per recipe; 1: two trained models are compared.
+        given: what else power depends on; None: the defaults of `Assumptions`.
 
     Raises:
         ConfigError: a value is out of range.
@@ -319,17 +337,17 @@ def plan(n: int, difference: float, seeds: int = 1, given: Assumptions | None = 
 
 
 def _smallest(enough: Callable[[float], bool]) -> float | None:
-    """The smallest difference of 0.0001..1 that is enough, to 0.01 points."""
+    """The smallest sufficient difference in 0.0001..1, to 0.01 points."""
     steps = _smallest_whole(lambda tenth: enough(tenth / 10_000), 1, 10_000)
     return None if steps is None else steps / 10_000
 
 
 def _smallest_whole(enough: Callable[[int], bool], low: int, high: int) -> int | None:
-    """The smallest whole number that is enough, if more never is too little."""
+    """The smallest sufficient integer, assuming that larger ones suffice too."""
     if enough(low):
         return low
     top = low
-    while True:  # doubling first: tests of large numbers are slow, and seldom needed
+    while True:  # double first: large numbers are slow to test and rarely needed
         top = min(2 * top, high)
         if enough(top):
             break
@@ -343,7 +361,7 @@ def _smallest_whole(enough: Callable[[int], bool], low: int, high: int) -> int |
 
 
 def _check_count(name: str, value: object, least: int, wanted: str = "", most: int = 0) -> None:
-    """Refuse what is not a whole number from `least` to `most` (0: without an end)."""
+    """Require an integer from `least` to `most` (0: no upper limit)."""
     if not isinstance(value, Integral):
         raise ConfigError(f"{name}: expected a whole number, got {value!r}.")
     if int(value) < least or (most and int(value) > most):

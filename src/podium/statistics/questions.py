@@ -1,4 +1,4 @@
-"""What a study asks: the pairs of contenders that differ in one thing, and in what else."""
+"""The questions of a study: pairs of contenders that differ in one respect (and in what else)."""
 
 from __future__ import annotations
 
@@ -18,32 +18,35 @@ IGNORED = ("label", "if_unavailable", "model", *AUGMENTATION, *START)
 
 @dataclass(frozen=True)
 class Question:
-    """What `first` gains over `second`."""
+    """How much `first` gains over `second`."""
 
     kind: Kind
     first: str
-    """The contender with the thing that is asked about."""
+    """The contender with the treatment in question."""
     second: str
     also: tuple[str, ...]
-    """Settings beside it that differ; a difference may be theirs."""
+    """Other settings that differ and may explain the difference."""
 
 
 def questions(
     recipes: Mapping[str, RunSpec], valid_merit: Mapping[str, float | None] | None = None
 ) -> list[Question]:
-    """The pairs that answer what a study is made for.
+    """Find the pairs of contenders that answer the questions of a study.
 
-    - augmentation: the same model and start, with against without;
-    - architecture: another model under the same augmentation, both from scratch or both
-      pre-trained; of many models, each against the first one;
-    - transfer: each pre-trained contender against the one from scratch that it is closest to:
-      the same model, else the same augmentation, and of several the best on validation images
-      (never on test images: that would choose the difference);
-    - settings: the same model, augmentation and start, other settings.
+    - augmentation: same model and initialisation, with augmentation versus without;
+    - architecture: different models under the same augmentation, both from scratch or both
+      pre-trained; with many models, each versus the first;
+    - transfer: each pre-trained contender versus the closest one trained from scratch: the same
+      model, else the same augmentation, and of several the best on the validation images (never
+      on the test images: that would select the difference);
+    - settings: same model, augmentation and initialisation, different settings.
 
     Args:
-        recipes: of every contender, in the study's order.
-        valid_merit: of every contender on the validation images, more is better, where it is known.
+        recipes: of every contender by name, in the study's order.
+        valid_merit: validation score of every contender where it is known, higher is better.
+
+    Returns:
+        The questions, sorted by kind in the order above.
     """
     names = list(recipes)
     found: list[Question] = []
@@ -74,7 +77,7 @@ def _question(first: str, second: str, recipes: Mapping[str, RunSpec]) -> Questi
         if plain == [True, False]:
             first, second = second, first
         elif plain == [False, False]:
-            return None  # one policy against another: the table of pairs has it
+            return None  # one policy versus another: covered by the table of pairs
         return Question("augmentation", first, second, _also(first, second, recipes, False))
     if varied:
         return Question("architecture", first, second, _also(first, second, recipes, False))
@@ -84,7 +87,7 @@ def _question(first: str, second: str, recipes: Mapping[str, RunSpec]) -> Questi
 def _against_the_first_model(
     found: list[Question], recipes: Mapping[str, RunSpec]
 ) -> list[Question]:
-    """Of the pairs of many models, keep those with the group's first."""
+    """Keep only the architecture pairs with the first model of their group."""
     kept = []
     for question in found:
         if question.kind == "architecture":
@@ -120,7 +123,7 @@ def _from_scratch(
 
 
 def _also(first: str, second: str, recipes: Mapping[str, RunSpec], across: bool) -> tuple[str, ...]:
-    """Names of further settings that differ; `across` also counts model and augmentation."""
+    """Names of other settings that differ; `across` includes model and augmentation."""
     a, b = recipes[first], recipes[second]
     keys = [key for key in RunSpec.model_fields if key not in IGNORED]
     if across:

@@ -1,4 +1,4 @@
-"""Macro F1 under resampling of the images: one set of resamples for all models."""
+"""Macro F1 on resampled images, with one set of resamples for all models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ MOST_WEIGHTS = 4_000_000  # numbers in memory at a time
 def macro_f1(
     labels: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], classes: int
 ) -> float:
-    """Mean F1 over the classes that occur as labels, 0..1; as scikit-learn's."""
+    """Mean F1 over the classes that occur as labels, 0..1, as in scikit-learn.
+
+    Args:
+        labels: shape (n,), class indices.
+        predicted: shape (n,), class indices.
+        classes: number of classes.
+    """
     return float(_macro_f1(labels, predicted, classes, np.ones((len(labels), 1)))[0])
 
 
@@ -28,16 +34,17 @@ def resampled_macro_f1(
 ) -> npt.NDArray[np.float64]:
     """Macro F1 of every model on the same resamples of the images.
 
-    Images are drawn with replacement, without regard to their class: on a test set of five
-    images a class, drawing within classes would vary by a fifth too little.
+    Images are drawn with replacement and not stratified by class: on a test set of five images
+    per class, stratified resamples would vary a fifth too little.
 
     Args:
-        labels: shape (n,), indices of classes.
-        predicted: shape (models, n), indices of classes.
-        classes: how many there are.
+        labels: shape (n,), class indices.
+        predicted: shape (models, n), class indices.
+        classes: number of classes.
         resamples: how many to draw.
-        seed: of the draws; the same seed gives the same figures.
-        groups: shape (n,), number of each image's group, from 0: whole groups are drawn then.
+        seed: of the draws; the same seed gives the same values.
+        groups: shape (n,), group index of each image, from 0, to draw whole groups; None: draw
+            single images.
 
     Returns:
         Shape (models, resamples), 0..1.

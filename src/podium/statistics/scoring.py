@@ -1,8 +1,8 @@
-"""The metric that a study goes by: it chooses epochs and ranks contenders. Ours, and people's own.
+"""The metric of a study, built-in or user-defined: it chooses epochs and ranks contenders.
 
-A metric is a function of logits and labels. Everything else that is known of it (its title,
-whether more is better, its range) is kept in `done.json`, so that a report can be made again where
-a user's function is not at hand.
+A metric is a function of logits and labels. Its other properties (title, whether higher is better,
+range) are stored in `done.json`, so a report can be rebuilt where a user's function is not
+available.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ Labels = npt.NDArray[np.int64]
 Scorer = Callable[[Logits, Labels], Any]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-MOST_TRIED = 50_000_000  # logits that a metric is tried on before a study
-RESERVED = ("loss",)  # its column would be that of the validation loss
+MOST_TRIED = 50_000_000  # logits on which a metric is tried before a study
+RESERVED = ("loss",)  # its column would clash with that of the validation loss
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of merit of a model on a split of the images.
+    """A metric of a model's predictions on a split.
 
     Examples:
         >>> import numpy as np
@@ -45,24 +45,24 @@ class Metric:
     """
 
     name: str
-    """As in a study's `metric:`."""
+    """Its name in a study's `metric:`."""
     title: str
-    """As in sentences and headings: `macro F1`."""
+    """Its name in sentences and headings, such as `macro F1`."""
     function: Scorer = field(repr=False, compare=False)
-    """Takes logits, float32 of shape (images, classes), and labels, int64 of shape (images,),
-    indices of classes; returns a finite number."""
+    """Takes logits, float32 of shape (images, classes), and labels, int64 class indices of shape
+    (images,); returns a finite number."""
     greater_is_better: bool = True
-    """False: of a loss, the smaller value wins."""
+    """False: lower is better, as for a loss."""
     bounds: tuple[float, float] = (-math.inf, math.inf)
     """The range of its values."""
     percent: bool = False
-    """Whether it is a share of 0..1, shown in %; else it is shown as it is."""
+    """Whether it is a share in 0..1 that is shown in %."""
     per_image: Scorer | None = field(default=None, repr=False, compare=False)
-    """Of a mean over the images: the value of each, shape (images,)."""
+    """For a mean over images: returns the value of each image, shape (images,)."""
 
     @property
     def is_accuracy(self) -> bool:
-        """Whether it is plain accuracy, for which there are exact tests."""
+        """Whether it is plain accuracy, which has exact tests."""
         return self.name == "accuracy"
 
     @property
@@ -71,18 +71,30 @@ class Metric:
         return f"valid_{self.name}"
 
     def merit(self, value: float) -> float:
-        """The value with its sign turned where less is better: more merit wins."""
+        """The value with its sign flipped where lower is better, so that higher always wins.
+
+        Args:
+            value: of the metric.
+        """
         return value if self.greater_is_better else -value
 
     def text(self, value: float) -> str:
-        """The value for a terminal."""
+        """The value as shown in a terminal.
+
+        Args:
+            value: of the metric.
+        """
         return f"{100 * value:.1f} %" if self.percent else f"{value:.4g}"
 
     def score(self, logits: Logits, labels: Labels) -> float:
-        """The metric of a split.
+        """Compute the metric of a split.
+
+        Args:
+            logits: float32, shape (images, classes).
+            labels: class index of each image, int64, shape (images,).
 
         Raises:
-            ConfigError: the function fails, or what it returns is no finite number in its range.
+            ConfigError: the function fails, or does not return a finite number in its range.
         """
         try:
             value = float(self.function(logits, labels))
@@ -105,7 +117,7 @@ class Metric:
         return value
 
     def described(self) -> dict[str, Any]:
-        """What `done.json` keeps of it: all but the function."""
+        """Its properties for `done.json`: everything except the function."""
         low, high = (bound if math.isfinite(bound) else None for bound in self.bounds)
         return {
             "name": self.name,
@@ -117,12 +129,12 @@ class Metric:
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Without the function, which may be one that no other process can have: see `_told`."""
+        """Pickle it without the function, which another process may be unable to import."""
         return _told, (self.described(),)
 
 
 def _shape(labels: Labels) -> str:
-    return f"{len(labels):,} images, which are of {len(np.unique(labels)):,} classes"
+    return f"{len(labels):,} images of {len(np.unique(labels)):,} classes"
 
 
 @overload
@@ -148,22 +160,23 @@ def register_metric(
     percent: bool = False,
     per_image: Scorer | None = None,
 ) -> Function | Callable[[Function], Function]:
-    """Make a function a metric that studies may name; a decorator, with settings or without.
+    """Register a function as a metric that studies can name; a decorator with or without settings.
 
     Args:
-        function: takes logits, float32 of shape (images, classes), and labels, int64 of shape
-            (images,), indices of classes. It returns a finite number, also where a class has no
-            image. Softmax of the logits gives the probabilities.
-        name: what a study's `metric:` says; empty: the function's name.
-        title: as it stands in sentences; empty: the name.
+        function: takes logits, float32 of shape (images, classes), and labels, int64 class indices
+            of shape (images,). It returns a finite number, even where a class has no images. The
+            softmax of the logits gives the probabilities.
+        name: its name in a study's `metric:`; None: the function's name.
+        title: its name in sentences; None: the name.
         greater_is_better: False for a loss.
-        bounds: the range of its values; one outside is an error.
-        percent: whether it is a share of 0..1, to be shown in %.
-        per_image: where the metric is a mean over the images, a function of the same that returns
-            the value of each, shape (images,); makes its intervals and tests exact and quick.
+        bounds: the range of its values; a value outside is an error.
+        percent: whether it is a share in 0..1 to be shown in %.
+        per_image: for a metric that is a mean over images, a function of the same arguments that
+            returns the value of each image, shape (images,); it makes intervals and tests exact
+            and fast.
 
     Raises:
-        ConfigError: the name is one of Podium's, or cannot be one.
+        ConfigError: the name is taken by a built-in metric, or is not a valid name.
 
     Examples:
         >>> import numpy as np
@@ -193,7 +206,7 @@ def register_metric(
 
 
 def _metric(name: str, offered: Any) -> Metric:
-    """What a file or a package offers under a name, as a metric."""
+    """Turn an object from a file or package into a metric."""
     expected = (
         f"metric {name}: expected a function of logits (images, classes) and labels (images,) that "
         "returns a number"
@@ -201,12 +214,14 @@ def _metric(name: str, offered: Any) -> Metric:
     if not callable(offered) or inspect.isclass(offered):
         raise ConfigError(f"{expected}, got {type(offered).__name__}.")
     if name in RESERVED:
-        raise ConfigError(f"metric {name!r}: that name is taken by the validation loss.")
+        raise ConfigError(
+            f"metric {name!r}: the name is taken by the validation loss. Choose another name."
+        )
     try:
         inspect.signature(offered).bind(None, None)
     except TypeError as error:
-        raise ConfigError(f"{expected}, got one that cannot take the two ({error}).") from None
-    except ValueError:  # a function of C that does not tell
+        raise ConfigError(f"{expected}, got one with other parameters ({error}).") from None
+    except ValueError:  # a C function without a signature
         pass
     return Metric(name, name.rpartition(":")[2], offered)
 
@@ -215,51 +230,56 @@ METRICS.convert = _metric
 
 
 def find_metric(name: str) -> Metric:
-    """The metric of a name.
+    """Find a metric by name.
+
+    Args:
+        name: of a built-in or registered metric, or `module:name`.
 
     Raises:
-        ConfigError: there is none, or it is code that nobody has asked for.
+        ConfigError: there is no such metric, or its code has not been allowed to run.
     """
     found: Metric = METRICS[name]
     return found if found.name == name else replace(found, name=name)
 
 
 def refuse_metric(metric: Metric, labels: Labels, classes: int, split: str) -> None:
-    """Try a metric on a split before hours are spent: the best answers, the worst, and ties.
+    """Try a metric on perfect, worst and tied predictions before hours of training are spent.
 
     Args:
-        metric: to be tried; accuracy is not.
-        labels: of the split's images, indices of classes.
-        classes: how many there are.
-        split: what to call it.
+        metric: to try; accuracy is skipped.
+        labels: class index of each image of the split.
+        classes: number of classes.
+        split: its name, for messages.
 
     Raises:
-        ConfigError: it fails, is not finite, or cannot tell the best answers from the worst.
+        ConfigError: the metric fails, is not finite, or does not rank perfect above the worst
+            predictions.
     """
     if metric.is_accuracy:
         return
     labels = labels[:: max(1, len(labels) * classes // MOST_TRIED)]
     best = np.zeros((len(labels), classes), np.float32)
-    metric.score(best.copy(), labels)  # all answers tied
+    metric.score(best.copy(), labels)  # all logits tied
     best[np.arange(len(labels)), labels] = 10
     good, bad = (metric.score(logits, labels) for logits in (best, -best))
     where = f"on the {_shape(labels).replace('images', f'{split} images')}"
     if metric.merit(good) < metric.merit(bad):
         said, other = ("higher", False) if metric.greater_is_better else ("lower", True)
         raise ConfigError(
-            f"metric {metric.name}: {said} is said to be better, but {where} perfect answers give "
-            f"{good:g} and their reverse {bad:g}. Register it with greater_is_better={other}."
+            f"metric {metric.name}: {said} is declared better, but {where} perfect predictions "
+            f"give {good:g} and their reverse {bad:g}. Register it with greater_is_better={other}."
         )
     if good == bad:
         raise ConfigError(
-            f"metric {metric.name} cannot rank anything {where}: perfect answers and their reverse "
-            f"give {good:g} alike. Choose another metric, or give {split} images of all classes."
+            f"metric {metric.name} cannot rank anything {where}: perfect predictions and their "
+            f"reverse both give {good:g}. Choose another metric, or add {split} images of all "
+            "classes."
         )
 
 
 @dataclass(frozen=True)
 class Noted:
-    """The metric that a finished run was trained for, and its values in the best epoch."""
+    """The metric of a finished run's study, and its values in the best epoch."""
 
     metric: Metric
     valid: float | None
@@ -267,14 +287,17 @@ class Noted:
 
     @property
     def valid_merit(self) -> float | None:
-        """What contenders and seeds are chosen by: more wins."""
+        """The validation score by which contenders and seeds are chosen: higher is better."""
         return None if self.valid is None else self.metric.merit(self.valid)
 
 
 def noted(done: Mapping[str, Any]) -> Noted:
-    """What a closing record says of the run's metric; of earlier versions it is accuracy.
+    """Read the metric from a closing record; records of earlier versions have accuracy.
 
-    Loads nothing: a user's function is looked for when it is called.
+    It imports no user code: a user's function is looked up when it is called.
+
+    Args:
+        done: the closing record, as returned by `RunFolder.read_done`.
 
     Raises:
         TypeError, ValueError: the record is damaged.
@@ -289,7 +312,7 @@ def noted(done: Mapping[str, Any]) -> Noted:
 
 
 def _told(told: Mapping[str, Any]) -> Metric:
-    """The metric of a description; the function is looked for by its name once it is called."""
+    """The metric with the given properties; its function is looked up by name when called."""
     name = told["name"]
     if name in METRICS.built_in:
         return find_metric(name)
@@ -323,7 +346,7 @@ def _macro_f1(logits: Logits, labels: Labels) -> float:
 
 
 def _matthews(logits: Logits, labels: Labels) -> float:
-    """Gorodkin's (2004) R of several classes; 0 where one of its variances is, as scikit-learn."""
+    """Gorodkin's (2004) R_K for several classes; 0 where a variance is 0, as in scikit-learn."""
     predicted, count, n = logits.argmax(axis=1), logits.shape[1], float(len(labels))
     true, taken = (np.bincount(one, minlength=count) / n for one in (labels, predicted))
     together = float((predicted == labels).mean()) - float(true @ taken)
@@ -337,7 +360,7 @@ def _losses(logits: Logits, labels: Labels) -> npt.NDArray[np.float64]:
 
 
 def _log_totals(logits: Logits) -> npt.NDArray[np.float64]:
-    """Logarithm of the sum of the exponentials of each row, in double precision."""
+    """Log-sum-exp of each row, in double precision."""
     found = np.empty(len(logits))
     step = max(1, 4_000_000 // max(1, logits.shape[1]))
     for at in range(0, len(logits), step):
@@ -348,9 +371,9 @@ def _log_totals(logits: Logits) -> npt.NDArray[np.float64]:
 
 
 def _auroc(logits: Logits, labels: Labels) -> float:
-    """Mean over the classes of the area under the curve of one against the others.
+    """Macro mean of the one-vs-rest area under the ROC curve.
 
-    A class with no image, or with all of them, has no curve and is left out.
+    A class with no images, or with all of them, has no curve and is left out.
     """
     from scipy.stats import rankdata
 
@@ -364,7 +387,7 @@ def _auroc(logits: Logits, labels: Labels) -> float:
 
 
 def _among_top(k: int) -> Scorer:
-    """Whether each label is among the `k` largest logits; of equals the first class counts more."""
+    """Whether each label is among the `k` largest logits; ties go to the first class."""
 
     def per_image(logits: Logits, labels: Labels) -> npt.NDArray[np.float64]:
         own = logits[np.arange(len(labels)), labels][:, None]

@@ -1,4 +1,4 @@
-"""The answer sheet: what every contender said of the same images, from runs or from a CSV."""
+"""The prediction table: all contenders' predictions on the same images, from runs or a CSV."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Logits = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class ContenderPredictions:
-    """One contender's answers: `predicted` holds indices of classes, shape (seeds, images)."""
+    """One contender's predictions: `predicted` holds class indices, shape (seeds, images)."""
 
     name: str
     label: str
@@ -31,15 +31,15 @@ class ContenderPredictions:
     predicted: Indices
     recipe: RunSpec | None = None
     valid_merit: float | None = None
-    """Mean over its seeds of the metric on the validation images, its sign turned where less is
-    better; None where it is not known."""
+    """Mean validation score over its seeds, its sign flipped where lower is better; None where it
+    is unknown."""
     logits: tuple[Logits, ...] = ()
-    """Of each seed, shape (images, classes); only where the sheet's metric needs them."""
+    """One array per seed, shape (images, classes); only where the table's metric needs them."""
 
 
 @dataclass(frozen=True, eq=False)
 class PredictionTable:
-    """All contenders on the same images: `labels` holds indices of classes, shape (images,)."""
+    """All contenders on the same images: `labels` holds class indices, shape (images,)."""
 
     class_names: tuple[str, ...]
     paths: tuple[str, ...]
@@ -47,9 +47,9 @@ class PredictionTable:
     contenders: tuple[ContenderPredictions, ...]
     notices: tuple[str, ...] = ()
     groups: Indices | None = None
-    """Number of each image's group, from 0: the patient, say; None: every image for itself."""
+    """Group index of each image, from 0, such as its patient; None: images are independent."""
     metric: Metric = ACCURACY
-    """What the contenders were trained to be good in, if that is the same of all; else accuracy."""
+    """The metric of the contenders' studies, where it is the same for all; else accuracy."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -61,13 +61,13 @@ def read_table(
     """Read finished runs, or CSV files of predictions from any tool.
 
     Args:
-        sources: each a study's folder (all its finished runs), a contender's folder (its seeds),
-            a run's folder, or a CSV file with the columns `path`, `label` and for each model one
-            column of predicted class names, or of scores for every class, named after the class
-            (`NAME_CLASS` for the model NAME); `NAME@3` is model NAME trained with seed 3. A column
-            `group` says which images belong together (the patient, say).
+        sources: each a study folder (all its finished runs), a contender folder (its seeds), a run
+            folder, or a CSV file with the columns `path`, `label` and, for each model, one column
+            of predicted class names, or one column of scores per class, named after the class
+            (`NAME_CLASS` for the model NAME); `NAME@3` is model NAME trained with seed 3. An
+            optional column `group` holds the group of each image, such as its patient.
         split: which predictions of a run to read.
-        shared: compare on the images that all have in common, where they differ.
+        shared: compare on the images common to all where the images differ.
 
     Raises:
         RunFolderError: a folder holds no finished run.
@@ -78,7 +78,7 @@ def read_table(
         path = Path(source)
         columns += from_csv(path) if path.is_file() else from_folder(path, split)
     if not columns:
-        raise RunFolderError("Expected one run or CSV file or more, got none.")
+        raise RunFolderError("Expected at least one run or CSV file, got none.")
     return _align(columns, shared)
 
 
@@ -86,11 +86,12 @@ def table_of(
     contenders: Sequence[tuple[str, str, RunSpec | None, float | None, dict[int, Predictions]]],
     metric: Metric = ACCURACY,
 ) -> PredictionTable:
-    """The sheet of predictions that were read already.
+    """Build a table from predictions in memory.
 
     Args:
-        contenders: (name, label, recipe, merit on validation, predictions by seed) of each.
-        metric: that they are judged by.
+        contenders: (name, label, recipe, validation score, predictions by seed) of each; a higher
+            validation score is better.
+        metric: to judge them by.
 
     Raises:
         DataError: the images or labels do not agree.
@@ -116,7 +117,7 @@ def table_of(
 
 
 def _in_one_vocabulary(columns: Sequence[Column]) -> tuple[list[Column], list[str]]:
-    """The same columns, with classes and paths spelled as in the first; and what to tell of it."""
+    """The same columns, with classes and paths spelled as in the first, and notices about it."""
     first = columns[0]
     known: set[str] = set()
     # columns of one CSV share their labels and paths, which are long
@@ -149,7 +150,7 @@ def _in_one_vocabulary(columns: Sequence[Column]) -> tuple[list[Column], list[st
 
 
 def _align(columns: Sequence[Column], shared: bool) -> PredictionTable:
-    """Put all columns on the images of the first, in one order."""
+    """Align all columns with the images of the first, in one order."""
     columns, notices = _in_one_vocabulary(columns)
     first = columns[0]
     common = set(first.paths).intersection(*(column.paths for column in columns))
@@ -157,7 +158,7 @@ def _align(columns: Sequence[Column], shared: bool) -> PredictionTable:
     if odd is not None:
         if not shared or not common:
             raise DataError(_other_images(first, odd, len(common)))
-        notices.append(f"Compared on the {len(common):,} images that all have in common.")
+        notices.append(f"Compared on the {len(common):,} images common to all.")
     paths = tuple(path for path in first.paths if path in common)
     truth = dict(zip(first.paths, first.labels, strict=True))
     names = first.class_names
@@ -188,7 +189,7 @@ def _align(columns: Sequence[Column], shared: bool) -> PredictionTable:
         row = [number[column.predicted[at]] for at in order]
         answers[id(column)] = np.asarray(row, dtype=np.int64)
         if not metric.is_accuracy and column.logits is not None:
-            same = order == list(range(len(column.paths)))  # no copy, then: they are many
+            same = order == list(range(len(column.paths)))  # avoids copying a large array
             logits[id(column)] = column.logits if same else column.logits[order]
     contenders = _contenders(members, answers, logits)
     labels = np.asarray([number[truth[path]] for path in paths], dtype=np.int64)
@@ -198,16 +199,16 @@ def _align(columns: Sequence[Column], shared: bool) -> PredictionTable:
 
 
 def _metric_of(columns: Sequence[Column], names: tuple[str, ...]) -> tuple[Metric, list[str]]:
-    """What all runs were trained to be good in, and what to tell where that is not the same."""
+    """The metric that all runs share, or accuracy and a notice where they do not share one."""
     titles = list(dict.fromkeys(one.metric.title for one in columns))
     metric = columns[0].metric
     if len({one.metric.name for one in columns}) > 1:
-        said = f"These runs were chosen by different metrics ({', '.join(titles)})"
+        said = f"The best epochs were chosen by different metrics ({', '.join(titles)})"
     elif metric.is_accuracy or all(one.class_names == names for one in columns):
         return metric, []
     else:
-        said = f"These runs, chosen by {titles[0]}, know different classes"
-    return ACCURACY, [f"{said}: they are compared by accuracy."]
+        said = f"The runs were judged by {titles[0]} but know different classes"
+    return ACCURACY, [f"{said}: the runs are compared by accuracy."]
 
 
 def _contenders(
@@ -215,14 +216,14 @@ def _contenders(
     answers: Mapping[int, Indices],
     logits: Mapping[int, Logits],
 ) -> list[ContenderPredictions]:
-    """The columns of each contender together; contenders of several studies may share a name."""
+    """Group columns by contender; contenders of different studies may share a name."""
     often = Counter(name for _, name in members)
     places = _short_places({home for home, name in members if often[name] > 1})
     found = []
     for (home, name), theirs in members.items():
         seeds = tuple(one.seed for one in theirs)
         if twice := [seed for seed, times in Counter(seeds).items() if times > 1]:
-            raise DataError(f"{name}, seed {twice[0]}, of {home} is given twice.")
+            raise DataError(f"{name}, seed {twice[0]}, of {home} is given twice. Give it once.")
         known = [one.valid_merit for one in theirs if one.valid_merit is not None]
         clash = often[name] > 1
         found.append(
@@ -240,7 +241,7 @@ def _contenders(
 
 
 def _groups(columns: Sequence[Column], paths: tuple[str, ...]) -> Indices | None:
-    """Number of each image's group; None where no source names any, or each image has its own."""
+    """Group index of each image; None where no source has groups, or each image has its own."""
     named = [(one, dict(zip(one.paths, one.groups, strict=True))) for one in columns if one.groups]
     if not named:
         return None
@@ -257,16 +258,16 @@ def _groups(columns: Sequence[Column], paths: tuple[str, ...]) -> Indices | None
 
 
 def _other_images(first: Column, odd: Column, common: int) -> str:
-    """That two contenders answered different images, with a path of each."""
+    """The error message that two contenders have different images, with a path from each."""
     alone = [
         f"{some([path for path in one.paths if path not in known], 1)} in {one.source}"
         for one, known in ((odd, set(first.paths)), (first, set(odd.paths)))
         if not known.issuperset(one.paths)
     ]
     remedy = (
-        "Score both on one test set, or compare on the common ones alone (--shared)."
+        "Score both on the same test set, or compare only on the common images (--shared)."
         if common
-        else "Write the paths of the same images alike, or score both on one test set."
+        else "Use the same paths for the same images, or score both on the same test set."
     )
     return (
         f"{odd.source} has {len(odd.paths):,} images and {first.source} {len(first.paths):,}; "
@@ -276,7 +277,7 @@ def _other_images(first: Column, odd: Column, common: int) -> str:
 
 
 def _never_right(contenders: Sequence[ContenderPredictions], labels: Indices) -> list[str]:
-    """A sentence for each contender that has no image right: its answers are hardly in order."""
+    """A notice for each contender without correct predictions: its rows may be out of order."""
     told = []
     for one in contenders:
         if (one.predicted == labels).any():
@@ -284,16 +285,16 @@ def _never_right(contenders: Sequence[ContenderPredictions], labels: Indices) ->
         size = 1 + max(int(one.predicted.max()), int(labels.max()))
         shares = np.bincount(one.predicted.ravel(), minlength=size) / one.predicted.size
         chance = float(shares @ np.bincount(labels, minlength=size))
-        by_chance = f"; the same answers in a random order would be on {chance:.0f}"
+        by_chance = f"; in random order, the same predictions would be right on {chance:.0f}"
         told.append(
             f"{one.label} is right on none of the {len(labels):,} images"
-            f"{by_chance if chance >= 1 else ''}. Check that its rows and classes are in order."
+            f"{by_chance if chance >= 1 else ''}. Check the order of its rows and classes."
         )
     return told
 
 
 def _short_places(homes: Collection[Path]) -> dict[Path, str]:
-    """The shortest ends of the paths that tell them apart."""
+    """The shortest path suffixes that are unique."""
     whole = {home: home.with_suffix("") if home.is_file() else home for home in homes}
     found = {}
     for home, path in whole.items():
@@ -302,7 +303,7 @@ def _short_places(homes: Collection[Path]) -> dict[Path, str]:
             end = parts[-count:]
             if sum(other.resolve().parts[-count:] == end for other in whole.values()) == 1:
                 break
-        else:  # a folder beside its own CSV
+        else:  # a folder next to its own CSV
             end = home.parts
         found[home] = "/".join(end)
     return found
@@ -311,10 +312,17 @@ def _short_places(homes: Collection[Path]) -> dict[Path, str]:
 def matched_seeds(
     first: ContenderPredictions, second: ContenderPredictions
 ) -> tuple[list[int], list[int]]:
-    """Rows of the seeds to set against each other.
+    """The rows of the seeds to pair.
 
-    The same seeds: each with itself. Else each with each, so that a pair rests on all seeds of
-    both, as the standings do.
+    Contenders with the same seeds are paired seed by seed. Otherwise every seed of one is paired
+    with every seed of the other, so that a pair uses all seeds of both, as the standings do.
+
+    Args:
+        first: the first contender.
+        second: the second contender.
+
+    Returns:
+        Rows of the first contender, and the matching rows of the second.
     """
     if set(first.seeds) == set(second.seeds):
         return list(range(len(first.seeds))), [second.seeds.index(seed) for seed in first.seeds]

@@ -1,4 +1,4 @@
-"""One model's predictions as a column, from a run's folder or from a CSV of any tool."""
+"""One model's predictions as a column, from a run folder or from a CSV of any tool."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Logits = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """One model's answers, before they are put in the order of the others."""
+    """One model's predictions, before they are aligned with the others."""
 
-    home: Path  # the study's folder or the CSV: names are one contender's within it
+    home: Path  # the study folder or the CSV; contender names are unique within it
     name: str
     label: str
     seed: int
@@ -33,7 +33,7 @@ class Column:
     labels: tuple[str, ...]
     predicted: tuple[str, ...]
     class_names: tuple[str, ...] = ()
-    """All that the model knows, in its order; of a CSV that is not told."""
+    """All classes that the model knows, in its order; empty for a CSV, which does not list them."""
     recipe: RunSpec | None = None
     valid_merit: float | None = None
     groups: tuple[str, ...] | None = None
@@ -56,15 +56,15 @@ def column_of(
     """The predictions of one trained model as a column.
 
     Args:
-        home: the study's folder.
-        name: the contender's.
-        label: what the contender is called in print.
+        home: the study folder.
+        name: the contender's name.
+        label: the contender's display name.
         seed: of the training.
-        source: what to call it in a message.
+        source: what to call the predictions in messages.
         predictions: of the model.
-        recipe: that it was trained by, where it is known.
-        valid: its merit on the validation images, where it is known.
-        metric: what its epoch was chosen by.
+        recipe: the model was trained with, where it is known.
+        valid: the model's validation score, higher is better, where it is known.
+        metric: the best epoch was chosen by.
     """
     names = np.asarray(predictions.class_names, dtype=object)
     labels, predicted = names[predictions.labels], names[predictions.predicted]
@@ -75,10 +75,14 @@ def column_of(
 
 
 def from_folder(path: Path, split: SplitName) -> list[Column]:
-    """The finished runs of a study's, a contender's or a run's folder.
+    """The finished runs of a study, contender or run folder.
+
+    Args:
+        path: the folder.
+        split: which predictions to read.
 
     Raises:
-        RunFolderError: there is none.
+        RunFolderError: there is no such folder, or it holds no finished run.
     """
     if not path.is_dir():
         raise RunFolderError(
@@ -89,8 +93,8 @@ def from_folder(path: Path, split: SplitName) -> list[Column]:
     done = [run for run in found.runs if run.is_done()]
     if not done:
         raise RunFolderError(
-            f"{path} holds no finished run. Expected a study's, a contender's or a run's folder, "
-            "such as runs/sports100/simple_resnet/seed-0, with a done.json."
+            f"{path} holds no finished run. Expected a study, contender or run folder, such as "
+            "runs/sports100/simple_resnet/seed-0, with a done.json."
         )
     return [_from_run(run, split, found.spec) for run in done]
 
@@ -101,7 +105,7 @@ def _from_run(run: RunFolder, split: SplitName, spec: StudySpec | None) -> Colum
     done = run.read_done()
     if done.get("stood_in_for") and recipe is not None:
         recipe = recipe.model_copy(update={"model": str(done["model"])})
-        label = f"{label} [{done['model']}]"  # the label alone would name another model
+        label = f"{label} [{done['model']}]"  # the bare label would name a different model
     predictions = run.read_predictions(split)
     known, where = noted(done), (run.study.path, run.contender, label, run.seed)
     by = known.valid_merit, known.metric
@@ -109,7 +113,7 @@ def _from_run(run: RunFolder, split: SplitName, spec: StudySpec | None) -> Colum
 
 
 def _stored_recipe(run: RunFolder) -> RunSpec | None:
-    """The recipe that a run keeps; predictions can be compared without it."""
+    """The recipe stored with a run; None where it cannot be read: it is not needed to compare."""
     try:
         return RunSpec.model_validate(run.read_config()["recipe"], context={"stored": True})
     except (RunFolderError, ValueError):
@@ -119,15 +123,19 @@ def _stored_recipe(run: RunFolder) -> RunSpec | None:
 def from_csv(path: Path) -> list[Column]:
     """The models of a CSV file of predictions.
 
+    Args:
+        path: a CSV with the columns `path`, `label` and, for each model, one column of predicted
+            class names or one column of scores per class; `group` is optional.
+
     Raises:
-        DataError: it is not as described in `read_sheet`.
+        DataError: the file is not as described.
     """
     cells = filled_columns(path)
     lower = {name.lower(): column for name, column in cells.items()}
     paths, labels = lower["path"], lower["label"]
     if len(set(paths)) != len(paths):
         twice = next(one for one in paths if paths.count(one) > 1)
-        raise DataError(f"{path} names {twice!r} more than once; expected a row an image.")
+        raise DataError(f"{path} names {twice!r} more than once; expected one row per image.")
     models = {name: column for name, column in cells.items() if name.lower() not in OWN_COLUMNS}
     try:
         answers, told = answers_in(models, labels, path.stem)

@@ -1,4 +1,4 @@
-"""Who beats whom, and how sure one can be: every pair of contenders, and the standings."""
+"""Paired tests of every two contenders, and the resulting standings."""
 
 from __future__ import annotations
 
@@ -47,36 +47,37 @@ class Pair:
     first: str
     second: str
     claim: Literal["models", "methods"]
-    """What a verdict speaks of: these trained models, or the recipes that trained them."""
+    """What a verdict is about: these trained models, or the recipes that trained them."""
     n: int
     seeds: tuple[tuple[int, int], ...]
-    """The seeds that were set against each other, as (first's, second's): the same seeds, each
-    with itself; of two contenders that have other seeds, each with each."""
+    """The seeds that were paired, as (first's, second's): seed by seed where both contenders have
+    the same seeds, otherwise every seed of one with every seed of the other."""
     accuracy: Interval
     macro_f1: Interval | None
-    """None where no resamples were asked for."""
+    """None without resamples."""
     only_first: float
-    """Images that the first alone has right; a mean over `seeds`."""
+    """Images that only the first gets right; a mean over `seeds`."""
     only_second: float
+    """Images that only the second gets right; a mean over `seeds`."""
     p: float
-    """Exact McNemar test for models (with groups, or several seeds of one of the two: sign flips
-    of the totals); for methods a t-like test over seeds and images, never below that."""
+    """Exact McNemar test for models (sign-flip test of the totals with groups, or with several
+    seeds of one of the two); for methods a t-like test over seeds and images, never below that."""
     p_holm: float
-    """`p` adjusted for all pairs that were compared."""
+    """`p` adjusted for all compared pairs."""
     score: Interval | None = None
-    """The difference in the metric that p and the verdict speak of; None: that is accuracy."""
+    """The difference in the metric being tested; None: the metric is accuracy."""
     metric: Metric = ACCURACY
-    """What p and the verdict speak of."""
+    """The metric that p and the verdict are about."""
 
     @property
     def seed_counts(self) -> tuple[int, int]:
-        """How many seeds of the first and of the second there are."""
+        """The number of seeds of the first and of the second."""
         first, second = (set(column) for column in zip(*self.seeds, strict=True))
         return len(first), len(second)
 
     @property
     def winner(self) -> str | None:
-        """Who is better beyond chance, at 5 % over all pairs; None: they are tied."""
+        """The significantly better contender, at 5 % over all pairs; None: they are tied."""
         if self.p_holm >= LEVEL or self.judged.value == 0:
             return None
         ahead = (self.judged.value > 0) == self.metric.greater_is_better
@@ -84,13 +85,13 @@ class Pair:
 
     @property
     def judged(self) -> Interval:
-        """The difference that the verdict speaks of: in the study's metric."""
+        """The difference that the verdict is about, in the study's metric."""
         return self.accuracy if self.score is None else self.score
 
 
 @dataclass(frozen=True)
 class Standing:
-    """A contender's place: all places from `best` to `worst` are possible for it."""
+    """A contender's place: any place from `best` to `worst` is possible."""
 
     name: str
     label: str
@@ -101,35 +102,62 @@ class Standing:
     best: int
     worst: int
     tied: tuple[str, ...]
-    """Names of the contenders that it cannot be told apart from."""
+    """Names of the contenders that do not differ significantly from it."""
     score: Interval | None = None
-    """The metric that places rest on; None: that is accuracy."""
+    """The score that places are based on; None: it is accuracy."""
 
     @property
     def judged(self) -> Interval:
-        """What the place rests on: the study's metric."""
+        """The score that the place is based on, in the study's metric."""
         return self.accuracy if self.score is None else self.score
 
 
 @dataclass(frozen=True)
 class Verdicts:
-    """All pairs and the standings, the best in the study's metric first."""
+    """All pairs and the standings, best in the study's metric first.
+
+    Examples:
+        >>> import numpy as np
+        >>> import podium
+        >>> from podium.statistics.table import table_of
+        >>> from podium.statistics.verdicts import compare_contenders
+        >>> labels, paths = np.zeros(100, np.int64), tuple(f"{n}.jpg" for n in range(100))
+        >>> def predictions(right):
+        ...     logits = np.tile(np.array([0, 1], np.float32), (100, 1))
+        ...     logits[:right] = [1, 0]
+        ...     return podium.Predictions(("cat", "dog"), paths, labels, logits)
+        >>> table = table_of(
+        ...     [
+        ...         ("small", "Small", None, None, {0: predictions(right=70)}),
+        ...         ("large", "Large", None, None, {0: predictions(right=90)}),
+        ...     ]
+        ... )
+        >>> verdicts = compare_contenders(table, resamples=0)
+        >>> [standing.name for standing in verdicts.leaders]
+        ['large']
+        >>> verdicts.pair("large", "small").accuracy.value
+        0.2
+    """
 
     n: int
-    """Images that all contenders were compared on."""
+    """Number of images that all contenders were compared on."""
     standings: tuple[Standing, ...]
-    """A contender each, with its place, accuracy and those that it is tied with."""
+    """One per contender, with its place, accuracy and ties."""
     pairs: tuple[Pair, ...]
     """Every pair, with difference, interval, p and winner."""
     notices: tuple[str, ...] = ()
-    """What a reader should know, a sentence each."""
+    """What a reader should know, one sentence each."""
     metric: Metric = ACCURACY
-    """What places, p and verdicts rest on."""
+    """The metric that places, p and verdicts are based on."""
     why_accuracy: str = ""
-    """Why they rest on accuracy where the study has another metric."""
+    """Why they are based on accuracy where the study has another metric."""
 
     def pair(self, first: str, second: str) -> Pair:
         """The pair of two contenders, seen from `first`.
+
+        Args:
+            first: name of a contender.
+            second: name of another contender.
 
         Raises:
             KeyError: they were not compared.
@@ -143,37 +171,38 @@ class Verdicts:
 
     @property
     def labels(self) -> dict[str, str]:
-        """What each contender is called in print, by name."""
+        """Display name of each contender, by name."""
         return {standing.name: standing.label for standing in self.standings}
 
     @property
     def leaders(self) -> tuple[Standing, ...]:
-        """Those that nobody beats: the winner, or all who are tied for the first place."""
+        """The contenders that none beats: the winner, or all that are tied for first place."""
         return tuple(standing for standing in self.standings if standing.best == 1)
 
 
 def compare_contenders(sheet: PredictionTable, *, resamples: int = 2000, seed: int = 0) -> Verdicts:
-    """Compare every pair of contenders on the images of a sheet.
+    """Compare every pair of contenders on the images of a table.
 
-    Where one of the two has a single seed, a pair is trained models: exact McNemar test, Tango's
-    interval. With several seeds of both it is two recipes: seeds and images are both drawn from
-    many, see `podium.statistics.paired.SeedEffect`. Every pair rests on all seeds of both, as the
-    standings do. With groups, these are drawn, not images. p is adjusted by Holm over all pairs.
+    Where either contender has a single seed, the pair compares trained models: exact McNemar test,
+    Tango's interval. With several seeds of both it compares recipes: seeds and images are both
+    random samples, see `podium.statistics.paired.SeedEffect`. Every pair uses all seeds of both, as
+    the standings do. With groups, groups instead of images are the sampling units. p is adjusted
+    by Holm over all pairs.
 
-    Where the sheet has another metric than accuracy, places, p and verdicts speak of that: each
-    image's contribution to it (`podium.statistics.influence`) takes the place of right or wrong,
-    and sign flips of them that of McNemar's test.
+    Where the table has a metric other than accuracy, places, p and verdicts are about that metric:
+    each image's contribution to it (`podium.statistics.influence`) replaces correct or wrong, and
+    sign flips of the contributions replace McNemar's test.
 
     Args:
-        sheet: as `read_sheet` gives it.
-        resamples: of the images, for macro F1; 0 leaves its intervals out.
+        sheet: the predictions of all contenders, as returned by `read_table`.
+        resamples: of the images, for macro F1; 0: no intervals of macro F1.
         seed: of the resamples.
 
     Raises:
-        DataError: there is not one image.
+        DataError: there are no images.
     """
     if not len(sheet):
-        raise DataError("Expected predictions of one image or more, got none: nothing to compare.")
+        raise DataError("Expected predictions of at least one image, got none: nothing to compare.")
     right = [(answers.predicted == sheet.labels).astype(np.float64) for answers in sheet.contenders]
     drawn = SamplingUnits(sheet.labels, sheet.groups)
     alone = [seed_effect(one, sheet.groups) for one in right]
@@ -204,7 +233,7 @@ def compare_contenders(sheet: PredictionTable, *, resamples: int = 2000, seed: i
             for one, values in zip(standings, scored.values, strict=True)
         ]
     metric = ACCURACY if scored is None else scored.metric
-    standings.sort(key=lambda one: -metric.merit(one.judged.value))  # stable: the first given
+    standings.sort(key=lambda one: -metric.merit(one.judged.value))  # stable: ties keep the order
     notices = (*sheet.notices, *_group_words(sheet))
     why = found if isinstance(found, str) else ""
     return Verdicts(len(sheet), tuple(standings), tuple(pairs), notices, metric, why)
@@ -215,33 +244,33 @@ def _group_words(sheet: PredictionTable) -> list[str]:
         return []
     count = int(sheet.groups.max()) + 1
     words = (
-        f"The {len(sheet):,} images are of {count:,} groups: p and all intervals take the groups, "
-        "not the images, as what chance has drawn."
+        f"The {len(sheet):,} images belong to {count:,} groups: p and all intervals treat the "
+        "groups, not the images, as the random sample."
     )
     least = 0.5 ** (count - 1)  # if all groups fall to one side
     if least >= LEVEL:
-        words += f" With so few of them p is {least:.2g} or more, so there can be no winner."
+        words += f" With so few groups p is at least {least:.2g}, so there can be no winner."
     return [words]
 
 
 @dataclass(frozen=True)
 class _Made:
-    """A pair whose p is that of the seeds taken as fixed, and what p over seeds follows from."""
+    """A pair with its p for fixed seeds, and the effects from which p over seeds is computed."""
 
     pair: Pair
     paired: SeedEffect | None
-    """None where the two have other seeds."""
+    """None where the two have different seeds."""
     unpaired: SeedEffect | None
     """None where one of the two has a single seed."""
 
 
 def _p_values(made: Sequence[_Made]) -> list[float]:
-    """p of each pair: of two recipes the largest of three.
+    """p of each pair; for two recipes, the largest of three.
 
-    - the seeds taken as fixed: a claim about recipes is never surer than one about their models;
-    - pooled: pairs over the same seeds share what they know of the seeds' variance;
-    - each contender by its own seeds, where others were pooled: one that varies far more than
-      they do would make its pairs look too sure.
+    - seeds fixed: a claim about recipes is never more certain than one about their models;
+    - seed variance pooled over all pairs with the same seeds;
+    - each contender's own seed variance, where it was pooled: the pairs of a contender that varies
+      far more than the others would otherwise look too certain.
     """
     over: dict[tuple[tuple[int, int], ...], list[_Made]] = {}
     for one in made:
@@ -269,7 +298,7 @@ def _pair(
     alone: tuple[SeedEffect, SeedEffect],
     f1: tuple[MacroF1, MacroF1],
 ) -> _Made:
-    """The pair, its p with the seeds taken as fixed, and what p over seeds follows from."""
+    """The pair with its p for fixed seeds, and the effects from which p over seeds is computed."""
     first, second = (sheet.contenders[number] for number in at)
     rows = matched_seeds(first, second)
     a, b = right[0][rows[0]], right[1][rows[1]]
@@ -310,8 +339,8 @@ def _pair(
 def _scored(
     made: _Made, found: Influence, at: tuple[int, int], sheet: PredictionTable, drawn: SamplingUnits
 ) -> _Made:
-    """The same pair, judged by the sheet's metric: what accuracy gets from right and wrong answers,
-    from what the images contribute to it."""
+    """The same pair judged by the table's metric: the images' contributions to it replace correct
+    and wrong predictions."""
     rows = matched_seeds(*(sheet.contenders[number] for number in at))
     ours = [found.values[number] for number in at]
     apart = ours[0][rows[0]] - ours[1][rows[1]]
@@ -338,7 +367,7 @@ def _scored(
 def _flips(totals: Shares, groups: npt.NDArray[np.int64] | None) -> float:
     if groups is not None:
         totals = np.bincount(groups, totals).astype(np.float64)
-    if (totals == np.rint(totals)).all():  # as of top-k accuracy: exactly
+    if (totals == np.rint(totals)).all():  # exact where possible, as for top-k accuracy
         return sign_flip(totals.astype(np.int64))
     return flipped_at_random(totals)
 

@@ -1,7 +1,7 @@
-"""Which spellings are one class, and which one image: answers come from many tools.
+"""Match different spellings of one class or one image: predictions come from many tools.
 
-What is certain is understood, and a notice says so; nothing is compared under two spellings, which
-would be 0 % accuracy without a word.
+Unambiguous spellings are matched, with a notice. Comparing under two spellings would silently give
+0 % accuracy.
 """
 
 from __future__ import annotations
@@ -17,12 +17,21 @@ from podium.errors import DataError
 
 
 def some(names: Iterable[str], most: int = 5) -> str:
-    """The first few names, in quotes, for a message."""
+    """The first few names, in quotes, for a message.
+
+    Args:
+        names: to list.
+        most: how many to list before the rest is counted.
+    """
     return listed([repr(name[:60]) for name in names], most=most)
 
 
 def as_number(text: str) -> float | None:
-    """A finite number; its comma may be a point, as spreadsheets of many languages write it."""
+    """Parse a finite number; None where it is not one.
+
+    Args:
+        text: a number with a point or, as spreadsheets in many languages write it, a comma.
+    """
     if not text.isascii() or "_" in text:
         return None
     try:
@@ -33,10 +42,13 @@ def as_number(text: str) -> float | None:
 
 
 def class_key(name: str) -> str:
-    """What two spellings of one class have in common.
+    """A normal form that is equal for all spellings of one class.
 
-    They may differ in case, spaces, underscores, Unicode's forms of a letter, how a number is
-    written, and the apostrophe that guards a spreadsheet against formulas.
+    It ignores case, spaces, underscores, Unicode forms of a letter, number formats, and the
+    apostrophe that protects a spreadsheet from formulas.
+
+    Args:
+        name: of a class.
     """
     text = name[1:] if name[:1] == "'" and name[1:2] in tuple("=+-@") else name
     value = as_number(text)
@@ -49,22 +61,22 @@ def class_key(name: str) -> str:
 def same_classes(
     labels: Collection[str], answers: Collection[str], known: Collection[str], who: str
 ) -> tuple[dict[str, str], str]:
-    """Which class each name stands for that is spelled otherwise: `2.0` is 2, and `Cat` is cat.
+    """Match names that are spelled differently to their class: `2.0` is 2, and `Cat` is cat.
 
-    Two classes of `known` or `labels` that differ in their spelling alone stay two, and nothing
-    else is read as either.
+    Two classes of `known` or `labels` that differ only in spelling stay separate, and no other
+    name is matched to either.
 
     Args:
-        labels: the true classes where the answers come from.
+        labels: the true classes in the source of the predictions.
         answers: the predicted classes.
         known: classes whose spelling is settled.
         who: the model and its source, for messages.
 
     Returns:
-        `(meaning, notice)`: the class of each such name, and what to tell; both may be empty.
+        `(meaning, notice)`: the class of each such name, and a notice; both may be empty.
 
     Raises:
-        DataError: no answer is a class that any image has.
+        DataError: no predicted class is the class of any image.
     """
     settled = set(known)
     by_key: dict[str, list[str]] = {}
@@ -73,7 +85,7 @@ def same_classes(
     alike = Counter(map(class_key, set(labels)))
     for name in sorted(set(labels) - settled):
         key = class_key(name)
-        if key not in by_key or alike[key] > 1:  # nobody names one class in two ways
+        if key not in by_key or alike[key] > 1:  # two spellings in one source: two classes
             settled.add(name)
             by_key.setdefault(key, []).append(name)
     meaning: dict[str, str] = {}
@@ -85,9 +97,9 @@ def same_classes(
     said = {meaning.get(name, name) for name in answers}
     if len(truth) > 1 and not said & truth:
         raise DataError(
-            f"{who}: none of its answers ({some(sorted(said))}) is a class of these images "
-            f"({some(sorted(truth))}). Name the classes alike in labels and answers; a column "
-            "that is not a model's answers must be removed."
+            f"{who}: none of its predictions ({some(sorted(said))}) is a class of these images "
+            f"({some(sorted(truth))}). Use the same class names in labels and predictions; remove "
+            "columns that do not hold predictions."
         )
     if not meaning:
         return meaning, ""
@@ -96,13 +108,17 @@ def same_classes(
 
 
 def same_paths(first: Sequence[str], other: Sequence[str]) -> dict[str, str]:
-    """Which path of `first` each path of `other` is, where they are spelled otherwise.
+    """Match paths of the same images that are spelled differently.
 
-    Backslashes count as slashes. One of them may begin further up, such as
+    Backslashes count as slashes. One set of paths may start further up the tree, such as
     `/data/test/cat/1.jpg` and `test/cat/1.jpg`, if all of its paths do so in the same way.
 
+    Args:
+        first: the reference paths.
+        other: the paths to match.
+
     Returns:
-        A path of `first` for each of `other`; empty where it is not certain.
+        The path in `first` of each path in `other`; empty where the match is ambiguous.
     """
     parts = [
         {path: PurePosixPath(path.replace("\\", "/")).parts for path in paths}
@@ -124,7 +140,7 @@ def same_paths(first: Sequence[str], other: Sequence[str]) -> dict[str, str]:
 
 
 def _common_folders(paths: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """What all paths begin with, without the files' own names."""
+    """The folders that all paths start with."""
     low, high = min(paths)[:-1], max(paths)[:-1]
     count = 0
     while count < min(len(low), len(high)) and low[count] == high[count]:

@@ -1,1 +1,1 @@
-"""The figures of a report, each a task that any process can draw."""
+"""The figures of a report, each drawn by a task that can run in any process."""

@@ -1,4 +1,4 @@
-"""Duplicates side by side, as a figure for a document."""
+"""A figure of duplicates side by side."""
 
 from __future__ import annotations
 
@@ -13,28 +13,31 @@ from podium.reporting.figures.style import GREY, WRONG, shorten
 from podium.reporting.words.labels import Labels
 
 COLUMNS = 4  # pairs in a row
-SIDE, WORDS, HEAD, GAP = 1.0, 0.5, 0.45, 0.22  # inches: a picture, words below, title, between
+SIDE, WORDS, HEAD, GAP = 1.0, 0.5, 0.45, 0.22  # inches: image, text below, title, gap
 
 
 def audit_figure(
     audit: Audit, thumbnails: Mapping[str, bytes], say: Labels, *, title: str = "", most: int = 16
 ) -> Figure:
-    """The most serious pairs; a dashed frame where labels differ.
+    """Draw the most serious pairs, with a dashed frame where labels differ.
+
+    Call it within `figure_style`.
 
     Args:
-        audit: with at least one pair; call it within `figure_style`.
-        thumbnails: JPEGs by path; see `audit_thumbnails`. Pairs without are passed over.
+        audit: with at least one pair.
+        thumbnails: JPEGs by path, as returned by `audit_thumbnails`; pairs without both are
+            skipped.
         say: the language, from `podium.reporting.words.labels`.
-        title: what to call the pictures; empty: the name of the folder.
-        most: pairs to show.
+        title: name of the data set; empty: the folder name.
+        most: maximum number of pairs.
 
     Raises:
-        ValueError: no pair has both of its pictures.
+        ValueError: no pair has both of its thumbnails.
     """
     pairs = [one for one in audit.pairs if one.first in thumbnails and one.second in thumbnails]
     pairs = pairs[:most]
     if not pairs:
-        raise ValueError("audit_figure: expected pairs of duplicates with pictures, got none.")
+        raise ValueError("audit_figure: expected pairs of duplicates with thumbnails, got none.")
     columns = min(COLUMNS, len(pairs))
     rows = -(-len(pairs) // columns)
     wide, high = columns * (2 * SIDE + GAP) + GAP, HEAD + rows * (SIDE + WORDS)

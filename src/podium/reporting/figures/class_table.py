@@ -1,4 +1,4 @@
-"""The coloured table of precision, recall and F1 of every class, in pages."""
+"""The coloured table of precision, recall and F1 per class, in pages."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from podium.statistics.classes import significant_class_names
 from podium.statistics.metrics import ClassScores
 
 ROWS_A_PAGE = 34
-MOST_LISTED = 500  # of more classes the weakest are shown; the CSV has them all
-# The paper's: weak classes stand out in pink, and 1.0 is not yet the darkest green.
+MOST_LISTED = 500  # with more classes, only the weakest are shown; the CSV lists all
+# As in the paper: weak classes stand out in pink, and 1.0 is not yet the darkest green.
 COLOURS = matplotlib.colormaps["PiYG"]
 SCALE = Normalize(0.6, 1.25, clip=True)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """How one figure is shown: its text, the cell's colour and an ink that reads on it."""
+    """How one value is shown: its text, the cell colour and a legible text colour."""
 
     text: str
     fill: str
@@ -33,7 +33,13 @@ class Cell:
 
 
 def cell(value: float, undefined: bool, say: Labels) -> Cell:
-    """The cell of a share of 0..1; an undefined one is a dash on grey."""
+    """The cell of one value.
+
+    Args:
+        value: a share, 0..1.
+        undefined: whether to show a dash on grey instead.
+        say: the language.
+    """
     if undefined:
         return Cell(NOTHING, "#dddddd", "#000000")
     colour = COLOURS(float(SCALE(value)))
@@ -41,19 +47,28 @@ def cell(value: float, undefined: bool, say: Labels) -> Cell:
 
 
 def _ink(rgb: tuple[float, ...]) -> Literal["#000000", "#ffffff"]:
-    """Black or white, whichever contrasts more by WCAG's relative luminance."""
+    """Black or white, whichever has the higher WCAG contrast."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return "#000000" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "#ffffff"
 
 
 def by_f1(classes: Sequence[ClassScores]) -> list[ClassScores]:
-    """Weakest first; of equals, those with the lower recall, then by name."""
+    """Sort classes by F1, weakest first; ties by recall, precision and name.
+
+    Args:
+        classes: of one run.
+    """
     return sorted(classes, key=lambda one: (one.f1, one.recall, one.precision, one.name))
 
 
 def cells(one: ClassScores, say: Labels) -> tuple[Cell, Cell, Cell]:
-    """Precision, recall and F1 of a class as cells."""
+    """Precision, recall and F1 of a class as cells.
+
+    Args:
+        one: the class.
+        say: the language.
+    """
     return (
         cell(one.precision, one.predicted == 0, say),
         cell(one.recall, one.support == 0, say),
@@ -69,20 +84,20 @@ def class_table_pages(
     heading: str | None = None,
     told: frozenset[str] | None = None,
 ) -> Iterator[Figure]:
-    """Figures of at most `ROWS_A_PAGE` classes each, in the order given.
+    """Draw figures of at most `ROWS_A_PAGE` classes each, in the order given.
 
     Args:
         classes: of one run.
         title: of the run.
         say: the language.
-        heading: what the table is; empty: the words for all classes.
-        told: names of the classes that can be told from the others; the rest is grey. None: of
-            these classes.
+        heading: of the table; None: the heading for all classes.
+        told: names of the classes whose recall differs significantly; the others are grey. None:
+            computed from these classes.
     """
     if told is None:
         told = significant_class_names(classes)
     pages = -(-len(classes) // ROWS_A_PAGE)
-    rows = -(-len(classes) // pages)  # of even length
+    rows = -(-len(classes) // pages)  # pages of equal length
     for page in range(pages):
         part = classes[page * rows : (page + 1) * rows]
         head = heading or say("class_table_title")
@@ -99,7 +114,7 @@ def _page(
     say: Labels,
     told: frozenset[str],
 ) -> Figure:
-    # placed in inches: a layout engine takes longer than the drawing
+    # positioned in inches: a layout engine would take longer than the drawing
     high, low = 0.235 * rows, 0.32
     total = low + high + 0.72
     figure = Figure(figsize=(7.2, total))
@@ -112,11 +127,11 @@ def _page(
             axes.text(j, i, box.text, ha="center", va="center", color=box.ink, fontsize=8.5)
     draw_cells(axes, places, fills)
     axes.set_xlim(-0.5, 2.5)
-    axes.set_ylim(rows - 0.5, -0.5)  # the last page has cells of the same height
+    axes.set_ylim(rows - 0.5, -0.5)  # cells on the last page have the same height
     names = [f"{shorten(one.name, 44)} ({say.count(one.support)})" for one in classes]
     axes.set_yticks(range(len(classes)), names)
     for tick, one in zip(axes.get_yticklabels(), classes, strict=True):
-        if one.name not in told:  # its rank is noise, and does not look like more
+        if one.name not in told:  # its rank is noise and should not stand out
             tick.set_color(GREY)
     axes.set_xticks(range(3), [say("precision"), say("recall"), say("f1")], fontsize=9)
     axes.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)

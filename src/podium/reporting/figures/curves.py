@@ -28,13 +28,13 @@ def learning_curves(
     say: Labels,
     metric: Metric = ACCURACY,
 ) -> Figure:
-    """Loss and accuracy over the epochs: train grey, validation black, dashed with markers.
+    """Draw loss and accuracy per epoch: train grey, validation black, dashed with markers.
 
-    Where the study goes by another metric, a third panel has that of the validation images.
+    Where the study's metric is not accuracy, a third panel shows it on the validation images.
 
     Args:
-        history: one row an epoch, as `RunFolder.read_history` gives it.
-        best_epoch: marked by a thin line, from 1.
+        history: one row per epoch, as returned by `RunFolder.read_history`.
+        best_epoch: from 1; marked by a thin line. None: not marked.
         title: of the run.
         say: the language.
         metric: of the study.
@@ -70,7 +70,7 @@ def learning_curves(
         axes.grid(axis="y", linewidth=0.4, color="#8a8a8a", alpha=0.35)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: _plain(y, say)))
     loss.set_ylabel(say("loss"))
-    loss.set_ylim(bottom=0, top=loss.get_ylim()[1] * 1.12)  # room for the marks' words
+    loss.set_ylim(bottom=0, top=loss.get_ylim()[1] * 1.12)  # room for the annotations
     accuracy.set_ylabel(say("total_accuracy"))
     accuracy.set_ylim(0, 110)
     accuracy.set_yticks(range(0, 101, 20))
@@ -87,7 +87,7 @@ def learning_curves(
 def _mark(
     axes: Axes, history: Sequence[dict[str, float]], best_epoch: int | None, say: Labels
 ) -> None:
-    """Thin upright lines where the rate drops and at the best epoch; the legend explains them."""
+    """Draw thin vertical lines at learning rate drops and the best epoch, with legend entries."""
     drops = [
         (late["epoch"] - 0.5, late["lr"])
         for early, late in itertools.pairwise(history)
@@ -123,7 +123,12 @@ def _plain(value: float, say: Labels) -> str:
 
 
 def accuracies(contenders: Sequence[Contender], say: Labels) -> Figure:
-    """Test accuracy of every run as a dot with its 95 % Wilson interval, best contender on top."""
+    """Draw each run's test accuracy with its 95 % Wilson interval, best contender on top.
+
+    Args:
+        contenders: at least one.
+        say: the language.
+    """
     ranked = sorted(contenders, key=lambda contender: contender.accuracy)
     several = any(len(contender.runs) > 1 for contender in ranked)
     height = 1.35 + sum(0.3 + 0.16 * len(contender.runs) for contender in ranked)

@@ -13,13 +13,13 @@ from podium.reporting.words.metric_words import say_by
 from podium.reporting.words.verdict_words import ordered_pairs
 from podium.statistics.verdicts import Verdicts
 
-MOST_PAIRS = 21  # more would not fit a page: then those with the leader alone
+MOST_PAIRS = 21  # more would not fit a page: then only pairs with the leader are drawn
 
 
 def difference_figure(verdicts: Verdicts, say: Labels) -> Figure:
-    """A dot and interval for each pair, the better contender first.
+    """Draw a dot and interval per pair, the better contender first.
 
-    Filled: told apart after Holm's adjustment.
+    Filled dots are significant after Holm's adjustment.
 
     Args:
         verdicts: of two contenders or more.

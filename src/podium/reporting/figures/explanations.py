@@ -1,6 +1,6 @@
-"""Where a model looked: pictures with the Grad-CAM map laid over them, of right and wrong answers.
+"""Grad-CAM maps overlaid on images, for correct and wrong predictions.
 
-The maps were made with the run's own weights and stored with it; here they are only shown.
+The maps were computed with the run's weights and stored with it; here they are only shown.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from podium.runs.predictions import Predictions
 from podium.statistics.likeliest import TopClasses
 
 LABEL_MARK = "#label"
-"""Ends the key of a map of the true class, where the prediction is another."""
-MOST_OF_A_KIND = 6  # right ones, and wrong ones
-COLUMNS = 6  # pictures in a row of the figure: 3 right answers of two, or 2 wrong ones of three
-HEAD, SIDE, WORDS = 0.62, 1.45, 0.62  # inches: the title, a picture, the words below it
-PITCH = 1.7  # inches from a picture to the next
+"""Suffix of the key of a map for the true class, where the prediction is wrong."""
+MOST_OF_A_KIND = 6  # correct and wrong predictions each
+COLUMNS = 6  # panels per row: 3 correct predictions with two panels, or 2 wrong ones with three
+HEAD, SIDE, WORDS = 0.62, 1.45, 0.62  # inches: title, image, text below it
+PITCH = 1.7  # inches from one image to the next
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """A test image, what was said of it, and where the model looked."""
+    """A test image with its prediction and Grad-CAM maps."""
 
     path: str
-    picture: bytes | None  # JPEG, where one is stored
+    picture: bytes | None  # JPEG, if stored
     true: str
     predicted: str
     probability: float  # softmax, of the predicted class
@@ -48,13 +48,13 @@ def explanations_shown(
     stored: Mapping[str, bytes],
     thumbnails: Mapping[str, bytes],
 ) -> list[Explanation]:
-    """Up to six right answers, in the order in which they are stored, then up to six wrong ones,
-    the most confident first.
+    """Up to six correct predictions in storage order, then up to six wrong ones, most confident
+    first.
 
     Args:
-        predictions: of the test images.
-        said: the same run's.
-        stored: maps as JPEGs, by path, or path and `LABEL_MARK`.
+        predictions: of a run on the test images.
+        said: the run's likeliest classes.
+        stored: maps as JPEGs, by path, or by path and `LABEL_MARK` for the true class.
         thumbnails: JPEGs of the test images by path.
     """
     places = {path: row for row, path in enumerate(predictions.paths)}
@@ -80,7 +80,7 @@ def explanations_shown(
 
 
 def explanation_figure(shown: Sequence[Explanation], title: str, say: Labels) -> Figure:
-    """Each image beside its map; a wrong answer also beside the map of the true class.
+    """Draw each image next to its map; wrong predictions also get the map for the true class.
 
     Args:
         shown: at least one.
@@ -90,7 +90,7 @@ def explanation_figure(shown: Sequence[Explanation], title: str, say: Labels) ->
     rows = _rows(shown)
     wide, high = PITCH * COLUMNS, HEAD + len(rows) * (SIDE + WORDS)
     figure = Figure(figsize=(wide, high))
-    # placed in inches, as the other galleries are
+    # positioned in inches, like the other galleries
     for number, row in enumerate(rows):
         low = (high - HEAD - number * (SIDE + WORDS) - SIDE) / high
         column = 0
@@ -116,7 +116,7 @@ def explanation_figure(shown: Sequence[Explanation], title: str, say: Labels) ->
 
 
 def _caption(axes: Axes, one: Explanation, name: str, say: Labels) -> None:
-    """Below the picture what was said of it; below a map (`name` of a class) what it is for."""
+    """The prediction below an image; the class (`name`) below a map."""
     colour = RIGHT if one.right else WRONG
     lines: list[tuple[Callable[[str], str], str, str]]
     if name:
@@ -134,7 +134,7 @@ def _caption(axes: Axes, one: Explanation, name: str, say: Labels) -> None:
 
 
 def _rows(shown: Sequence[Explanation]) -> list[list[Explanation]]:
-    """Three right answers a row, then two wrong ones."""
+    """Rows of three correct predictions, then rows of two wrong ones."""
     rows = []
     for kind, most in ((True, COLUMNS // 2), (False, COLUMNS // 3)):
         part = [one for one in shown if one.right is kind]

@@ -1,4 +1,4 @@
-"""Galleries of test images: some at random, and the most confident mistakes."""
+"""Galleries of test images: random ones, and the most confident mistakes."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from podium.reporting.figures.style import RIGHT, WRONG, shorten
 from podium.reporting.words.labels import Labels
 from podium.results.pictures import COLUMNS, Picture
 
-HEAD, SIDE, WORDS = 0.62, 1.7, 0.68  # inches: the title, a picture, the words below it
+HEAD, SIDE, WORDS = 0.62, 1.7, 0.68  # inches: title, image, text below it
 
 
 def gallery_figure(pictures: Sequence[Picture], heading: str, title: str, say: Labels) -> Figure:
-    """Up to 4 x 3 pictures; a tick and a full frame for right, a cross and a dashed for wrong.
+    """Draw up to 4 x 3 images: a tick and solid frame for correct, a cross and dashed for wrong.
 
     Args:
         pictures: at least one.
-        heading: what the gallery shows.
+        heading: of the gallery.
         title: of the run.
         say: the language.
     """
     columns = min(COLUMNS, len(pictures))
     rows = -(-len(pictures) // COLUMNS)
-    # laid out in inches: the words below a picture are no axes' labels, so no engine knows them
+    # laid out in inches: layout engines ignore the text below an image, as it is not an axes label
     wide, high = max(4.4, 1.85 * columns), HEAD + rows * (SIDE + WORDS)
     figure = Figure(figsize=(wide, high))
     grid = figure.subplots(
@@ -83,17 +83,29 @@ def _worded(frame: str, key: str, name: str, say: Labels) -> str:
 
 
 def show(axes: Axes, pixels: Any) -> None:
-    """A picture in the middle of axes from 0 to 1, in its own shape."""
+    """Show an image in the middle of axes from 0 to 1, keeping its aspect ratio.
+
+    Args:
+        axes: to draw on.
+        pixels: shape (height, width, 3).
+    """
     height, width = pixels.shape[:2]
     w, h = width / max(width, height), height / max(width, height)
     box = (0.5 - w / 2, 0.5 + w / 2, 0.5 - h / 2, 0.5 + h / 2)
-    # "none": a PDF then holds the pixels as they are, not resampled to its dots
+    # "none": a PDF then stores the original pixels instead of resampled ones
     axes.imshow(pixels, extent=box, interpolation="none")
     axes.set(xlim=(0, 1), ylim=(0, 1))
 
 
 def frame(axes: Axes, colour: str, width: float, *, dashed: bool) -> None:
-    """A frame around a picture, `width` points wide."""
+    """Draw a frame around an image.
+
+    Args:
+        axes: of the image.
+        colour: of the frame.
+        width: of the line, points.
+        dashed: whether the line is dashed.
+    """
     line: dict[str, Any] = {"linewidth": width, "linestyle": (0, (4, 2)) if dashed else "-"}
     axes.add_patch(Rectangle((0, 0), 1, 1, fill=False, edgecolor=colour, clip_on=False, **line))
 
@@ -101,13 +113,13 @@ def frame(axes: Axes, colour: str, width: float, *, dashed: bool) -> None:
 def fitted_words(
     axes: Axes, y: float, words: Callable[[str], str], name: str, **style: Any
 ) -> None:
-    """A line of text below a picture, with as much of a name as fits its width.
+    """Write a line of text below an image, with as much of a name as fits its width.
 
     Args:
-        axes: the picture's.
-        y: top of the line, in the axes' units.
-        words: gives the line for a name that is cut.
-        name: the whole of it.
+        axes: of the image.
+        y: top of the line, in axes units.
+        words: returns the line for a shortened name.
+        name: the full name.
         style: of the text.
     """
     line = axes.text(0, y, "", va="top", **style)
@@ -119,12 +131,19 @@ def fitted_words(
 
 
 def decoded(jpeg: bytes) -> Any:
-    """A JPEG as an array of shape (height, width, 3), enlarged; None where it cannot be read."""
+    """Decode a JPEG and enlarge it; None where it cannot be read.
+
+    Args:
+        jpeg: the file's bytes.
+
+    Returns:
+        Pixels, shape (height, width, 3).
+    """
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(jpeg)) as image:
-            # smooth when enlarged, at a fraction of what resampling to 400 dpi takes
+            # looks smooth when enlarged, at a fraction of the cost of resampling to 400 dpi
             double = (image.width * 2, image.height * 2)
             return np.asarray(image.convert("RGB").resize(double, Image.Resampling.BICUBIC))
     except (OSError, UnidentifiedImageError, ValueError):

@@ -1,11 +1,10 @@
-"""Figures on all cores: helper processes that draw, beside the one that writes the report.
+"""Draw figures on all cores with helper processes.
 
-`multiprocessing` would import the caller's script again in every process, and call for a guard in
-it. A helper is a plain `python` that is sent functions with their arguments instead, and draws
-what this process would have drawn: the same files, whoever draws them.
+`multiprocessing` would import the caller's script again in every process, so the script would need
+a `__main__` guard. A helper is a plain `python` that receives functions with their arguments
+instead. The files are the same whichever process draws them.
 
-Not loky, which comes with scikit-learn: to have one helper ready took 1.04 s of processor time
-with it, and 0.74 s this way.
+Starting one helper takes 0.74 s of CPU time; with loky, which comes with scikit-learn, 1.04 s.
 """
 
 from __future__ import annotations
@@ -30,13 +29,17 @@ START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from podium.reporting.figures.helpers import serve; serve()"
 )
-MOST = 7  # a helper takes 150 MB
+MOST = 7  # a helper uses 150 MB
 
 
 def helpers_that_pay(figures: int, dpi: int) -> int:
-    """How many helpers to start: one a core but one, and none for what is drawn in a moment.
+    """How many helpers to start: one per core minus one, and none for quick reports.
 
-    A helper takes 0.7 s to start, as much as one or two figures at 400 dpi do.
+    Starting a helper takes 0.7 s, as long as one or two figures at 400 dpi.
+
+    Args:
+        figures: number of figures to draw.
+        dpi: of the PNG figures.
     """
     if dpi < 200 or not sys.executable or getattr(sys, "frozen", False):
         return 0
@@ -44,12 +47,16 @@ def helpers_that_pay(figures: int, dpi: int) -> int:
 
 
 class Helpers:
-    """Processes that draw. They start at once, and end with the block."""
+    """Drawing processes; they start immediately and end with the `with` block.
+
+    Args:
+        count: how many to start.
+    """
 
     def __init__(self, count: int) -> None:
         self.processes = []
         for _ in range(count):
-            with contextlib.suppress(OSError):  # no more processes here: draw with what there is
+            with contextlib.suppress(OSError):  # no more processes available: use those we have
                 self.processes.append(
                     subprocess.Popen(
                         [sys.executable, "-c", START, json.dumps(sys.path)],
@@ -69,7 +76,7 @@ class Helpers:
         trace: TracebackType | None,
     ) -> None:
         for process in self.processes:
-            process.kill()  # idle by now, or nobody wants what it draws
+            process.kill()  # it is idle, or its result is no longer needed
             process.wait()
             for pipe in (process.stdin, process.stdout):
                 with contextlib.suppress(OSError):
@@ -77,21 +84,21 @@ class Helpers:
                     pipe.close()
 
     def call_all(self, tasks: Sequence[Task], tell: Callable[[int], None]) -> list[Any]:
-        """Call every task, here or in a helper; the results in the order of the tasks.
+        """Call every task, here or in a helper; returns the results in the order of the tasks.
 
-        They are begun in that order, too: with the longest first, all end at about one time.
-        What fails in a helper (or with it) is called here again, so that its error is seen.
+        Tasks also start in that order: with the longest first, all processes finish at about the
+        same time. A task that fails in a helper is called again here, so its error is raised.
 
         Args:
-            tasks: functions without arguments that can be pickled, as their results can.
-            tell: called here with the number of tasks that are done, now and then.
+            tasks: functions without arguments; they and their results must be picklable.
+            tell: called here from time to time with the number of finished tasks.
         """
         todo, results = deque(range(len(tasks))), dict[int, Any]()
 
         def drive(process: subprocess.Popen[bytes]) -> None:
             assert process.stdin is not None
             assert process.stdout is not None
-            with contextlib.suppress(IndexError):  # nothing is left to do
+            with contextlib.suppress(IndexError):  # no tasks are left
                 while True:
                     number = todo.popleft()
                     try:
@@ -120,15 +127,15 @@ class Helpers:
 
 
 def serve() -> None:
-    """What a helper does: call what comes in, until its pipe is closed; end at an error."""
+    """The main loop of a helper: call received tasks until its pipe is closed or one fails."""
     from podium.runtime.imports import collection_paused
 
     with collection_paused():
-        from podium.reporting.figures import tasks  # noqa: F401  (before it is asked for)
+        from podium.reporting.figures import tasks  # noqa: F401  (before the first task arrives)
         from podium.reporting.figures.style import figure_style
 
     given, answers = sys.stdin.buffer, sys.stdout.buffer
-    sys.stdout = sys.stderr  # a stray print must not get between the answers
+    sys.stdout = sys.stderr  # a stray print must not corrupt the results
     with figure_style(), contextlib.suppress(EOFError):
         while True:
             result = pickle.load(given)()

@@ -1,4 +1,4 @@
-"""The confusion matrix, readable from 10 to 10,000 classes: a figure, and an SVG for the page."""
+"""The confusion matrix for 10 to 10,000 classes: a figure, and an SVG for the page."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from podium.runs.predictions import Predictions
 
 MOST_INTERACTIVE = 150
-"""Up to so many classes the page draws the matrix itself; above, it shows the picture."""
+"""With more classes, the page shows an image of the matrix instead of drawing it."""
 
 MOST_WHOLE = 300
-"""Up to so many classes the matrix is drawn whole; of more, `MOST_INTERACTIVE` are."""
+"""With more classes, only `MOST_INTERACTIVE` of them are drawn."""
 
-# not from white on: one image in a hundred is still told from none
+# does not start at white: one image in a hundred must differ visibly from none
 COLOURS = ListedColormap(matplotlib.colormaps["Blues"](np.linspace(0.12, 1, 256)), "podium-blues")
 
 
 @dataclass(frozen=True, eq=False)
 class MatrixPart:
-    """The classes that the matrix shows: all, or those with most mistakes of too many.
+    """The classes that the matrix shows: all, or the ones with the most mistakes.
 
     `counts` has shape (shown, shown), row = true class; `support` counts all images of a shown
-    class, also those that were taken for a class that is not shown; `total` counts all classes.
+    class, including those predicted as a class that is not shown; `total` counts all classes.
     """
 
     counts: npt.NDArray[np.int64]
@@ -44,7 +44,7 @@ class MatrixPart:
 
     @property
     def shares(self) -> npt.NDArray[np.float64]:
-        """Rows over all images of their classes; a row without an image stays 0."""
+        """Counts divided by the support of their row; a row without images stays 0."""
         return np.asarray(self.counts / np.maximum(self.support[:, None], 1))
 
     @property
@@ -52,7 +52,11 @@ class MatrixPart:
         return len(self.names) == self.total
 
     def title(self, say: Labels) -> str:
-        """What the matrix is."""
+        """The title of the matrix.
+
+        Args:
+            say: the language.
+        """
         if self.is_whole:
             return say("confusion_title")
         shown, total = say.count(len(self.names)), say.count(self.total)
@@ -60,10 +64,13 @@ class MatrixPart:
 
 
 def matrix_part(predictions: Predictions) -> MatrixPart:
-    """The classes to show, in their order.
+    """Choose the classes to show, in their order.
 
-    Of more than `MOST_WHOLE` classes those that occur in most mistakes, as the true class or as
-    the predicted one; of equals, the first.
+    With more than `MOST_WHOLE` classes, those involved in the most mistakes, as the true or the
+    predicted class; ties go to the first.
+
+    Args:
+        predictions: of a run on the test images.
     """
     total = len(predictions.class_names)
     labels, predicted = predictions.labels, predictions.predicted
@@ -79,22 +86,22 @@ def matrix_part(predictions: Predictions) -> MatrixPart:
 
 
 def confusion_figure(part: MatrixPart, title: str, say: Labels) -> Figure:
-    """Row-normalised confusion matrix in a single hue, with counts in cells that are not empty.
+    """Draw a row-normalised confusion matrix in a single hue, with counts in non-empty cells.
 
     Args:
-        part: what to show.
+        part: the classes to show.
         title: of the run.
         say: the language.
     """
     counts, names = part.counts, part.names
     size = len(names)
-    pitch = max(0.055, min(0.5, 3.2 / size + 0.09))  # inches a cell
+    pitch = max(0.055, min(0.5, 3.2 / size + 0.09))  # inches per cell
     side = pitch * size
     font = min(9.0, pitch * 72 * 0.66)
     longest = 30 if size <= 40 else 26
     shown = [shorten(name, longest) for name in names]
     margin = 0.6 + max(map(len, shown)) * font * 0.62 / 72
-    # placed in inches, so that cells and letters keep their size whatever the names are
+    # positioned in inches, so that cells and text keep their size whatever the names
     wide, high = margin + side + 1.1, margin + side + 0.7
     figure = Figure(figsize=(wide, high))
     axes = figure.add_axes((margin / wide, margin / high, side / wide, side / high))
@@ -108,7 +115,7 @@ def confusion_figure(part: MatrixPart, title: str, say: Labels) -> Figure:
     axes.set_xticks(range(size), shown, rotation=90, fontsize=font)
     axes.set_yticks(range(size), shown, fontsize=font)
     axes.tick_params(length=0, pad=2)
-    # a line between all cells, a stronger one every ten, so that an eye can follow a row
+    # a thin line between all cells and a stronger one every ten, to help follow a row
     every, tens = np.arange(0.5, size - 1), np.arange(9.5, size - 1, 10)
     for edges, ink, width in ((every, "#e4e4e4", 1.4 * pitch), (tens, "#9a9a9a", 0.5)):
         if len(edges) and (size > 20 or edges is every):
@@ -148,7 +155,7 @@ def confusion_figure(part: MatrixPart, title: str, say: Labels) -> Figure:
 
 @dataclass(frozen=True)
 class MatrixCell:
-    """One cell that is not empty: place, colour's strength (0..1), words for it."""
+    """A non-empty cell: position, colour opacity (0..1) and tooltip."""
 
     row: int
     column: int
@@ -172,7 +179,12 @@ class MatrixView:
 
 
 def matrix_view(part: MatrixPart, say: Labels) -> MatrixView | None:
-    """The matrix as the page draws it; none where it has too many classes for that."""
+    """The matrix as drawn on the page; None where it has too many classes for that.
+
+    Args:
+        part: the classes to show.
+        say: the language.
+    """
     counts, names, support = part.counts, part.names, part.support
     size = len(names)
     if size > MOST_INTERACTIVE:

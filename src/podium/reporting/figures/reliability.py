@@ -1,4 +1,4 @@
-"""Reliability diagram: how often a model is right when it says that it is so sure."""
+"""Reliability diagram: accuracy as a function of confidence."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from podium.statistics.calibration import Calibration
 
 
 def reliability_figure(before: Calibration, after: Calibration, title: str, say: Labels) -> Figure:
-    """Accuracy against confidence before and after temperature scaling, on the same images.
+    """Draw accuracy against confidence before and after temperature scaling, on the same images.
 
-    A dot is a bin of equally many images, with Wilson's 95 % interval of its accuracy; on the
-    diagonal a model is as often right as it says. Below, where the confidences lie.
+    Each dot is a bin of equally many images, with the 95 % Wilson interval of its accuracy; on the
+    diagonal, accuracy equals confidence. Below it is a histogram of the confidences.
 
     Args:
         before: at temperature 1.
@@ -54,7 +54,7 @@ def _diagram(axes: Axes, found: Calibration, heading: str, say: Labels) -> None:
     axes.set_xlim(0, 101.5)
     axes.set_ylim(0, 101.5)
     axes.grid(linewidth=0.4, color=GREY, alpha=0.35)
-    # In a box above the diagram: dots may lie anywhere inside it.
+    # in a title above the diagram: dots may lie anywhere inside it
     axes.set_title(f"{heading}\n{_figures(found, say)}", loc="left", fontsize=8, linespacing=1.45)
 
 

@@ -1,4 +1,4 @@
-"""How figures look and how they are saved. Never pyplot, never the caller's rcParams."""
+"""The style and saving of figures, without pyplot or the caller's rcParams."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from matplotlib.transforms import Bbox
 
 ACCENT = "#0b5fa5"
 GREY = "#8a8a8a"
-RIGHT = "#0072b2"  # Okabe and Ito's blue and vermilion, told apart by all kinds of colour vision
+RIGHT = "#0072b2"  # Okabe and Ito's blue and vermilion: distinct under colour vision deficiencies
 WRONG = "#d55e00"
 
-# Asked after DejaVu, which comes with matplotlib, for scripts that it lacks.
+# For scripts that DejaVu, which comes with matplotlib, lacks.
 FALLBACK_FONTS = (
     "Noto Sans CJK JP",
     "Noto Sans CJK SC",
@@ -55,30 +55,35 @@ def _style() -> dict[str, Any]:
         "legend.frameon": False,
         "text.parse_math": False,  # a class may be called "$x$"
         "text.usetex": False,
-        "pdf.fonttype": 42,  # TrueType, so that journals' checks and editors accept the text
-        "svg.fonttype": "none",  # the page's own font
-        "svg.hashsalt": "podium",  # the same figure gives the same file
+        "pdf.fonttype": 42,  # TrueType, which journals require and editors can edit
+        "svg.fonttype": "none",  # the page's font
+        "svg.hashsalt": "podium",  # identical figures give identical files
         "figure.facecolor": "white",
     }
 
 
 @contextmanager
 def figure_style() -> Iterator[None]:
-    """Podium's style, whatever the caller's matplotlibrc says; theirs is back afterwards."""
+    """Use Podium's style regardless of the caller's matplotlibrc, and restore theirs afterwards."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_style())  # type: ignore[arg-type]
         with warnings.catch_warnings():
-            # a script that no font here has: boxes in a figure are no reason to have no report
+            # a script without an installed font: boxes in a figure must not prevent the report
             warnings.filterwarnings("ignore", message=r"Glyph \d+", category=UserWarning)
             warnings.filterwarnings("ignore", message=r"Matplotlib currently does not support")
             yield
 
 
 def draw_cells(axes: Axes, places: Sequence[tuple[int, int]], colours: Any) -> None:
-    """Fill unit squares around (column, row), as `imshow` would, but as shapes.
+    """Fill unit squares around (column, row), like `imshow` but as vector shapes.
 
-    Vector cells are sharp at any zoom, and need no resampling to millions of dots.
+    Vector cells are sharp at any zoom and need no resampling to millions of pixels.
+
+    Args:
+        axes: to draw on.
+        places: (column, row) of each cell.
+        colours: one per cell.
     """
     corners = [
         [(x - 0.5, y - 0.5), (x + 0.5, y - 0.5), (x + 0.5, y + 0.5), (x - 0.5, y + 0.5)]
@@ -98,27 +103,40 @@ MARGIN = 0.07  # inches around a figure
 
 
 def save_figure(figure: Figure, stem: Path, *, dpi: int, formats: Sequence[str]) -> list[Path]:
-    """Write `stem`.png, `stem`.pdf... without dates, so that the same figure is the same file."""
+    """Write `stem`.png, `stem`.pdf... without dates, so identical figures give identical files.
+
+    Args:
+        figure: the figure.
+        stem: path without extension.
+        dpi: of the PNG.
+        formats: `png`, `pdf`, `svg`.
+
+    Returns:
+        The paths of the files.
+    """
     return save_pages([figure], stem, dpi=dpi, formats=formats)
 
 
 def save_pages(
     figures: Iterable[Figure], stem: Path, *, dpi: int, formats: Sequence[str]
 ) -> list[Path]:
-    """Write one PDF of all pages, and `stem`-1.png, `stem`-2.png... (no number for a single one).
+    """Write one PDF of all pages, and `stem`-1.png, `stem`-2.png... (a single page has no number).
 
     Args:
         figures: the pages.
         stem: path without extension.
         dpi: of the PNG.
         formats: `png`, `pdf`, `svg`.
+
+    Returns:
+        The paths of the files.
     """
     pages = list(figures)
     boxes = [_place(figure, dpi) for figure in pages]
     stem.parent.mkdir(parents=True, exist_ok=True)
     written = []
     for kind in formats:
-        if kind == "pdf":  # fonts are embedded once a file, and take most of the time
+        if kind == "pdf":  # fonts are embedded once per file, which takes most of the time
             path = stem.parent / f"{stem.name}.pdf"
             with PdfPages(path, metadata=METADATA["pdf"]) as book:
                 for figure, box in zip(pages, boxes, strict=True):
@@ -130,7 +148,7 @@ def save_pages(
             path = stem.parent / f"{name}.{kind}"
             options: dict[str, Any] = {"metadata": METADATA[kind]}
             if kind == "png":
-                # flat colours: level 1 is nearly as small as 9 and several times as fast
+                # for flat colours, level 1 is nearly as small as 9 and several times faster
                 options["pil_kwargs"] = {"compress_level": 1}
             figure.savefig(path, format=kind, dpi=dpi, bbox_inches=box, **options)
             written.append(path)
@@ -138,9 +156,9 @@ def save_pages(
 
 
 def _place(figure: Figure, dpi: int) -> Bbox:
-    """Lay the figure out, once for all formats; returns what it covers, in inches.
+    """Lay out the figure once for all formats; returns its bounding box in inches.
 
-    Saving exactly that keeps labels whole that a layout engine did not find room for.
+    Saving exactly this box keeps labels whole that a layout engine could not fit.
     """
     figure.set_dpi(dpi)
     if figure.get_layout_engine() is not None:
@@ -151,9 +169,14 @@ def _place(figure: Figure, dpi: int) -> Bbox:
 
 
 def inline_svg(figure: Figure, key: str, alt: str) -> str:
-    """The figure as an <svg> element for the page: its font, its ink, ids of its own.
+    """The figure as an <svg> element with the page's font and colours.
 
-    Black becomes `currentColor`, so that the lines are light where the page is dark.
+    Black becomes `currentColor`, so lines are light in the dark theme.
+
+    Args:
+        figure: the figure.
+        key: prefix that makes its ids unique on the page.
+        alt: description for screen readers.
     """
     from markupsafe import escape
 
@@ -168,7 +191,7 @@ def inline_svg(figure: Figure, key: str, alt: str) -> str:
     svg = re.sub(r"font-family: [^;\"]*;?|font: ([\d.]+px) [^;\"]*", _own_font, svg)
     # text and lines without a colour are black by default
     svg = svg.replace("#000000", "currentColor").replace(ACCENT, "var(--accent)")
-    svg = svg.replace("#ffffff", "var(--card)")  # hollow marks, and gaps between bars
+    svg = svg.replace("#ffffff", "var(--card)")  # hollow markers and gaps between bars
     svg = re.sub(r"<text ", '<text fill="currentColor" ', svg)
     head = re.match(r"<svg[^>]*>", svg)
     assert head is not None
@@ -187,7 +210,12 @@ def _own_font(found: re.Match[str]) -> str:
 
 
 def shorten(text: str, length: int) -> str:
-    """One line of at most `length` characters, the end cut off with '…'."""
+    """Put text on one line and truncate it with '…'.
+
+    Args:
+        text: any text.
+        length: maximum number of characters.
+    """
     line = "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text)
     line = " ".join(line.split())
     return line if len(line) <= length else line[: length - 1].rstrip() + "…"

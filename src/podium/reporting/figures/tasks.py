@@ -1,4 +1,4 @@
-"""The figures of a report, each a task of its own that any process can draw."""
+"""The figures of a report, each drawn by a task that can run in any process."""
 
 from __future__ import annotations
 
@@ -43,12 +43,13 @@ if TYPE_CHECKING:
 from podium.reporting.words.recipes import run_title
 
 LONGEST = ("matrix", "classes", "mistakes", "gallery")
-"""Tasks that take 1.2 to 2 s with 100 classes at 400 dpi; the others take less than 1 s."""
+"""Tasks that take 1.2 to 2 s with 100 classes at 400 dpi; the others take less than 1 s.
+They start first."""
 
 
 @dataclass(frozen=True)
 class FigureResult:
-    """What a task leaves: files, relative to the report, and what the page holds of the figure."""
+    """The result of a task: files relative to the report, and the figure's markup on the page."""
 
     files: list[Path]
     inline: str = ""
@@ -56,7 +57,7 @@ class FigureResult:
 
 @dataclass(frozen=True)
 class FigureWriter:
-    """Where and how figures are saved."""
+    """Saves figures to a folder in the chosen formats."""
 
     to: Path
     dpi: int
@@ -73,7 +74,12 @@ Task = Callable[[], FigureResult]
 
 
 def overview_tasks(results: StudyResults, writer: FigureWriter) -> dict[str, Task]:
-    """Name -> a function that draws and saves: the figures of all contenders together."""
+    """Tasks by name that draw and save the figures of all contenders.
+
+    Args:
+        results: the study.
+        writer: saves the figures.
+    """
     say = writer.say
     figure = partial(accuracies, results.contenders, say)
     alt = say("compare_alt")
@@ -90,9 +96,14 @@ def overview_tasks(results: StudyResults, writer: FigureWriter) -> dict[str, Tas
 def figure_tasks(
     run: RunResult, thumbnails: Mapping[str, bytes], writer: FigureWriter
 ) -> dict[str, Task]:
-    """Name -> a function that draws and saves; in the order in which the page lists the files.
+    """Tasks by name that draw and save the figures of a run, in the page's order of files.
 
-    Everything is reckoned here, so that a task carries no more than it draws.
+    Everything is computed here, so a task carries only what it draws.
+
+    Args:
+        run: the run.
+        thumbnails: JPEGs of test images by path.
+        writer: saves the figures.
     """
 
     slug, say = run.slug, writer.say
@@ -150,7 +161,13 @@ def figure_tasks(
 def run_pictures(
     run: RunResult, thumbnails: Mapping[str, bytes], drawn: Mapping[str, FigureResult]
 ) -> RunPictures:
-    """What was drawn of a run, as the page wants it."""
+    """Collect the figures of a run for the page.
+
+    Args:
+        run: the run.
+        thumbnails: JPEGs of test images by path.
+        drawn: results of the run's tasks by name.
+    """
 
     def inline(name: str) -> str:
         return drawn[name].inline if name in drawn else ""
@@ -201,10 +218,10 @@ def _data_address(figure: Figure) -> str:
 
 @dataclass(frozen=True)
 class RunPictures:
-    """What was drawn for one run, as the page shows it."""
+    """The figures and images of one run, as the page shows them."""
 
     curves: str  # an <svg> element; empty where there is no history
-    matrix: str  # a data: address of a picture; empty where the page draws the matrix itself
+    matrix: str  # a data: URL of an image; empty where the page draws the matrix itself
     gallery: Sequence[Picture]
     mistakes: Sequence[Picture]
     explanations: Sequence[Explanation]
@@ -213,7 +230,12 @@ class RunPictures:
 
 
 def reliability_alt(run: RunResult, say: Labels) -> str:
-    """The reliability diagram in words."""
+    """A description of the reliability diagram for screen readers.
+
+    Args:
+        run: the run.
+        say: the language.
+    """
     before, after = run.calibration
     return say(
         "cal_alt",

@@ -1,1 +1,1 @@
-"""The report as one HTML page that asks for nothing from outside."""
+"""The report as one self-contained HTML page."""

@@ -1,4 +1,4 @@
-"""The audit of a folder as one page and three tables; its parts are for the report, too."""
+"""The audit of a folder as an HTML page and three tables; the report uses its sections too."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DUPLICATE_COLUMNS = words(
     "across_splits conflicting_labels"
 )
 SUSPECT_COLUMNS = words("rank path split label suggested p_label p_suggested")
-UNBALANCED = 3.0  # times as many pictures in the largest class: worth a sentence
+UNBALANCED = 3.0  # ratio of the largest to the smallest class that is reported
 
 
 def write_audit_page(
@@ -36,18 +36,21 @@ def write_audit_page(
     title: str = "",
     thumbnails: Mapping[str, bytes] | None = None,
 ) -> Path:
-    """Write one HTML page that asks for nothing from outside, all pictures in it.
+    """Write a self-contained HTML page with all images embedded.
 
     Args:
-        audit: what was found.
-        root: the folder that was audited.
+        audit: the audit.
+        root: the audited folder.
         out: the page to write.
         lang: `en` or `pt`.
-        title: what to call the pictures; empty: the name of the folder.
-        thumbnails: as `audit_thumbnails` gives them; empty: made from `root`.
+        title: name of the data set; empty: the folder name.
+        thumbnails: JPEGs by path, as returned by `audit_thumbnails`; None: made from `root`.
+
+    Returns:
+        `out`.
 
     Raises:
-        ConfigError: there is no such language here.
+        ConfigError: the language is not supported.
     """
     say = labels(lang)
     if thumbnails is None:
@@ -65,11 +68,11 @@ def write_audit_page(
 
 
 def audit_sections(audit: Audit, thumbnails: Mapping[str, bytes], say: Labels) -> dict[str, Any]:
-    """What the page shows, in words: for `audit.html.j2`, or a section of a report.
+    """The texts of the audit, for `audit.html.j2` or for a section of a report.
 
     Args:
-        audit: what was found.
-        thumbnails: JPEGs by path; see `audit_thumbnails`.
+        audit: the audit.
+        thumbnails: JPEGs by path, as returned by `audit_thumbnails`.
         say: the language, from `podium.reporting.words.labels`.
 
     Returns:
@@ -154,7 +157,7 @@ def _more(key: str, hidden: int, say: Labels) -> str:
 
 
 def _findings(audit: Audit, say: Labels) -> list[tuple[str, bool]]:
-    """Sentences that a reader must not miss, the gravest first."""
+    """Sentences that a reader must not miss, most serious first."""
     told: list[tuple[str, bool]] = []
     for split in ("test", "valid"):
         leaked, n = len(audit.leaked(split)), audit.totals[split]
@@ -280,7 +283,7 @@ def _suspects(audit: Audit, thumbnails: Mapping[str, bytes], say: Labels) -> dic
             accuracy=say.percent(found.accuracy, 1),
         )
         if found.accuracy
-        else "",  # nothing could be judged, and the method says why
+        else "",  # nothing could be checked; the method gives the reason
         "cards": [
             {
                 **_picture(one.path, one.split, one.label, thumbnails, say),
@@ -298,9 +301,9 @@ def _suspects(audit: Audit, thumbnails: Mapping[str, bytes], say: Labels) -> dic
 
 
 def _estimate(audit: Audit, found: LabelFindings, say: Labels) -> str:
-    """How many labels are wrong in all; or why that is not told."""
+    """The estimated number of wrong labels, or why there is none."""
     n = audit.totals["images"]
-    # an audit of an earlier version told a number, however weak its check was
+    # audits of earlier versions have an estimate however weak the check was
     if found.estimated_errors is None or found.accuracy < LEAST_ACCURACY:
         values = {
             "accuracy": say.percent(found.accuracy, 1),
@@ -313,9 +316,16 @@ def _estimate(audit: Audit, found: LabelFindings, say: Labels) -> str:
 
 
 def write_audit_tables(audit: Audit, folder: Path) -> list[Path]:
-    """Write duplicates.csv, odd-files.csv and, where labels were looked at, labels.csv.
+    """Write duplicates.csv, odd-files.csv and, if labels were checked, labels.csv.
 
-    The same columns in every language. Text that a spreadsheet would run is made harmless.
+    The columns are the same in every language. Text that a spreadsheet would execute is escaped.
+
+    Args:
+        audit: the audit.
+        folder: to write to.
+
+    Returns:
+        The paths of the files.
     """
     pairs = (
         (

@@ -1,8 +1,8 @@
-"""What the page's script needs to answer clicks: every run's answer to every listed test image.
+"""The data behind the page's explorer: every run's prediction for every listed test image.
 
 It is one JSON block. Probabilities are softmax as trained, in thousandths; classes, images and
-pictures are numbers. A study of 10,000 images and many runs lists only some images, those that
-somebody has wrong first; recalls are of all images whatever is listed.
+embedded pictures are numbers. With 10,000 images and many runs only some images are listed,
+misclassified ones first; recalls are always over all images.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from podium.reporting.words.recipes import run_title
 from podium.results.study import RunResult, StudyResults
 
 MOST_ANSWERS = 200_000
-"""Images times runs that the page lists: at most 2.6 MB."""
+"""Maximum images times runs that the page lists: 2.6 MB or less."""
 MOST_TOP_ANSWERS = 50_000
-"""Up to so many, the second and third likeliest class are in the page, too."""
+"""With more images times runs, the page omits the second and third likeliest class."""
 
 
 @dataclass(frozen=True, eq=False)
 class RunPredictions:
-    """What one run said, in the explorer's numbers; -1 for an image that it was not shown."""
+    """One run's predictions as the explorer's class numbers; -1 for images it did not predict."""
 
     run: RunResult
     top: npt.NDArray[np.int64]  # (images, k)
@@ -41,16 +41,16 @@ class RunPredictions:
 
 
 class Explorer:
-    """Classes and images by number, and what was said of them.
+    """Classes and images by number, and the runs' predictions.
 
     Args:
         results: the study.
-        most: images times runs to list.
+        most: maximum images times runs to list.
     """
 
     def __init__(self, results: StudyResults, most: int = MOST_ANSWERS) -> None:
         self.results = results
-        # runs of a folder that was put together by hand may differ in images and in classes
+        # runs in a folder that was assembled by hand may differ in images and classes
         names = dict.fromkeys(name for run in results.runs for name in run.test.class_names)
         self.classes = {name: number for number, name in enumerate(names)}
         labels: dict[str, int] = {}
@@ -79,7 +79,12 @@ class Explorer:
         self.runs = [self._predictions(run, depth) for run in results.runs]
 
     def fill(self, store: ImageStore, thumbnails: Mapping[str, bytes]) -> None:
-        """Keep as many pictures of the listed images as there is room for, then maps of runs."""
+        """Store as many listed images as fit, then the runs' maps.
+
+        Args:
+            store: to fill.
+            thumbnails: JPEGs of test images by path.
+        """
         for number in storage_order(self.paths, self.labels, self.mistakes, thumbnails):
             path = self.paths[number]
             if store.put(thumbnails[path], path) is None:
@@ -92,7 +97,12 @@ class Explorer:
                         return
 
     def block(self, store: ImageStore, say: Labels) -> Markup:
-        """The JSON; in it no `<`, so that no name can end the element that holds it."""
+        """The JSON block, with `<` escaped so that no name can close its element.
+
+        Args:
+            store: holds the images.
+            say: the language.
+        """
         support = self.runs[0].support
         data = {
             "lang": say.lang,
@@ -136,7 +146,7 @@ class Explorer:
             "correct": one.correct.tolist(),
             "top": [column.tolist() for column in one.top.T],
             "share": [column.tolist() for column in one.share.T],
-            "own": one.own[wrong].tolist(),  # of the others it is the first share
+            "own": one.own[wrong].tolist(),  # for correct predictions it is the first share
             "maps": maps,
         }
         if not np.array_equal(one.support, support):
@@ -144,7 +154,7 @@ class Explorer:
         return told
 
     def _numbers(self, run: RunResult) -> npt.NDArray[np.int64]:
-        """The explorer's number of each of the run's classes."""
+        """The explorer's number of each class of a run."""
         return np.array([self.classes[name] for name in run.test.class_names], np.int64)
 
     def _predictions(self, run: RunResult, depth: int) -> RunPredictions:
@@ -172,7 +182,7 @@ class Explorer:
 
 
 def _spread(paths: list[str], most: int) -> set[str]:
-    """At most so many of them, at even distances, so that all classes have some."""
+    """At most `most` paths, evenly spaced, so that all classes are represented."""
     if most <= 0:
         return set()
     places = np.linspace(0, len(paths) - 1, min(most, len(paths))).astype(int)

@@ -1,8 +1,8 @@
-"""The pictures of the page, each in it once, up to a number of bytes.
+"""The images of the page, each embedded once, up to a size limit.
 
-A picture is a rule of style, `.p12 { background-image: ... }`, and an element of that class shows
-it: in a gallery, in the script's dialogs, on paper, with a script or without one. Twenty
-galleries that show the same picture then cost what one does.
+An image is a CSS rule, `.p12 { background-image: ... }`, and an element of that class shows it: in
+a gallery, in a dialog, in print, with or without JavaScript. Twenty galleries with the same image
+then take no more space than one.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import numpy.typing as npt
 from markupsafe import Markup
 
 MOST_PICTURE_BYTES = 9_000_000
-"""Of the pictures in the page. With 100 classes, 5 contenders and 3 seeds the rest takes 4 MB, so
-the page stays under 15 MB: what most mail servers and reviewers' systems let through."""
+"""For all images of the page. With 100 classes, 5 contenders and 3 seeds the rest takes 4 MB, so
+the page stays below 15 MB, which most mail servers and review systems accept."""
 
 START, END = "url(data:image/jpeg;base64,", ")"
 
 
 class ImageStore:
-    """Pictures by key, numbered as they come, until there is no more room.
+    """Images by key, numbered in order, until the space is used up.
 
     Args:
-        room: bytes of the page that they may take.
+        room: bytes of the page that images may take.
     """
 
     def __init__(self, room: int = MOST_PICTURE_BYTES) -> None:
@@ -35,12 +35,12 @@ class ImageStore:
         self.contents: dict[bytes, int] = {}
 
     def put(self, jpeg: bytes, path: str, run: str = "") -> int | None:
-        """Keep a picture; returns its number, or none where it does not fit.
+        """Store an image; returns its number, or None where it does not fit.
 
         Args:
-            jpeg: the picture.
+            jpeg: the image.
             path: of the test image.
-            run: the run's slug for a picture that is only its own.
+            run: the run's slug, for an image that belongs to one run; empty: shared by all runs.
         """
         key = (run, path)
         if key in self.numbers:
@@ -59,17 +59,27 @@ class ImageStore:
         return number
 
     def number(self, path: str, run: str = "") -> int | None:
-        """Of a picture that is there."""
+        """The number of a stored image; None where it is not stored.
+
+        Args:
+            path: of the test image.
+            run: the run's slug, for an image that belongs to one run; empty: shared by all runs.
+        """
         return self.numbers.get((run, path))
 
     @property
     def style(self) -> Markup:
-        """The rules; nothing in them but digits and base64."""
+        """The CSS rules; their only variable parts are digits and base64."""
         return Markup("".join(self.rules))
 
 
 def by_turns(numbers: Iterable[int], labels: npt.NDArray[np.int64]) -> Iterator[int]:
-    """Images so that every class gives one before any gives its second; else in their order."""
+    """Reorder images round-robin by class: one of every class before the second of any.
+
+    Args:
+        numbers: indices of images, in order of priority within a class.
+        labels: class of each image.
+    """
     of_class: dict[int, list[int]] = {}
     for number in numbers:
         of_class.setdefault(int(labels[number]), []).append(number)
@@ -86,13 +96,13 @@ def storage_order(
     mistakes: npt.NDArray[np.int64],
     thumbnails: Mapping[str, bytes],
 ) -> list[int]:
-    """In which order the pictures of test images are kept: those that most runs have wrong first,
-    and class by class in turn, so that none is left without.
+    """The order in which to store test images: those that most runs misclassify first, and
+    round-robin by class, so that no class is left without images.
 
     Args:
         paths: of the n test images.
-        labels: (n,), their classes.
-        mistakes: (n,), how many runs have each of them wrong.
+        labels: shape (n,), their classes.
+        mistakes: shape (n,), how many runs misclassify each of them.
         thumbnails: JPEGs by path; images without one are left out.
     """
     stored = [number for number, path in enumerate(paths) if path in thumbnails]

@@ -1,4 +1,4 @@
-"""The page's leaderboard: one entry a run, and a mean over seeds."""
+"""The page's leaderboard: one entry per run, and means over seeds."""
 
 from __future__ import annotations
 
@@ -28,16 +28,21 @@ class Entry:
     tied: str
     seed: str
     is_mean: bool
-    facets: dict[str, str]  # what the page's filter chooses by
-    figures: tuple[tuple[str, float], ...]  # text, and what it is sorted by
-    scores: tuple[tuple[str, float], ...]  # the same of the study's metric, if it is not accuracy
+    facets: dict[str, str]  # for the page's filter
+    figures: tuple[tuple[str, float], ...]  # text and sort key
+    scores: tuple[tuple[str, float], ...]  # text and sort key of a metric other than accuracy
     low: float  # of the interval, in % of the bar
     high: float
     dot: float
 
 
 def metric_heads(results: StudyResults, say: Labels) -> list[tuple[str, str]]:
-    """Headings of the study's metric, each with the order that is best first; none of accuracy."""
+    """Headings of the study's metric, each with its best-first sort order; none for accuracy.
+
+    Args:
+        results: the study.
+        say: the language.
+    """
     metric = results.metric
     if metric.is_accuracy:
         return []
@@ -66,7 +71,12 @@ def _scores(
 
 
 def leaderboard(results: StudyResults, say: Labels) -> list[Entry]:
-    """All finished runs, best contender first."""
+    """The entries of all finished runs, best contender first.
+
+    Args:
+        results: the study.
+        say: the language.
+    """
     bounds = [bound for run in results.runs for bound in run.interval]
     low, high = max(0.0, min(bounds) - 0.01), min(1.0, max(bounds) + 0.01)
 

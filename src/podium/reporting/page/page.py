@@ -1,7 +1,7 @@
-"""The page: everything that the template shows, put in words and numbers here.
+"""The report page: the texts and numbers of its template.
 
-The page is one file that asks for nothing from outside: style, script, pictures and figures are
-in it, and its content security policy forbids the rest.
+The page is one self-contained file: style, script, images and figures are embedded, and its content
+security policy forbids external requests.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ def render_page(
     files: Sequence[Path],
     say: Labels,
 ) -> str:
-    """The report as one HTML page.
+    """Render the report as one HTML page.
 
     Args:
         results: the study.
-        pictures: by the run's slug.
-        plots: <svg> elements: `compare`, all contenders, and where there are pairs `differences`.
+        pictures: figures and images of each run, by its slug.
+        plots: <svg> elements: `compare` for all contenders, and `differences` if there are pairs.
         thumbnails: JPEGs of test images by path.
         files: all figures and tables, relative to the page.
         say: the language.
@@ -101,7 +101,7 @@ def _fill(
     explorer: Explorer,
     thumbnails: Mapping[str, bytes],
 ) -> None:
-    """Pictures that the page shows at once first, the best contender's before the others'."""
+    """Store the images that are shown at once first, those of the best contender before others."""
     ranked = [run for contender in results.ranking for run in contender.runs]
     for run in ranked:
         for one in (*pictures[run.slug].gallery, *pictures[run.slug].mistakes):
@@ -129,7 +129,7 @@ def _quoted(text: str) -> str:
 
 
 def _headline(results: StudyResults, say: Labels) -> str:
-    """What won, on how many images; whether it is better beyond chance says a paired test."""
+    """The best accuracy and the verdict of the paired tests."""
     if not results.metric.is_accuracy:
         return _metric_headline(results, say)
     ranking = results.ranking
@@ -164,7 +164,7 @@ def _headline(results: StudyResults, say: Labels) -> str:
 
 
 def _metric_headline(results: StudyResults, say: Labels) -> str:
-    """The same of a study that goes by another metric than accuracy."""
+    """The best score and the verdict, for a study metric other than accuracy."""
     metric, ranking = results.metric, results.ranking
     verdicts, best = results.verdicts, results.ranking[0]
     title = metric_title(metric, say)
@@ -203,7 +203,7 @@ def _metric_headline(results: StudyResults, say: Labels) -> str:
 
 
 def _notes(results: StudyResults, rescored: str, say: Labels) -> list[str]:
-    """Sentences that a reader must not miss; `rescored`, if any, says what was looked at twice."""
+    """Sentences that a reader must not miss; `rescored` warns of earlier scorings, or is empty."""
     notes = {
         say(
             "stand_in",
@@ -254,7 +254,7 @@ def _unfinished(run: Unfinished, say: Labels) -> dict[str, str]:
 
 
 def _data(results: StudyResults, say: Labels) -> dict[str, Any] | None:
-    """Counts and oddities of the images, from data.json; keys that are absent are left out."""
+    """Counts and notices about the images, from data.json; missing keys are left out."""
     data = results.data
     if not data:
         return None
@@ -292,7 +292,7 @@ def _data(results: StudyResults, say: Labels) -> dict[str, Any] | None:
 
 
 def _environment(results: StudyResults) -> list[tuple[str, str]]:
-    """Versions that the runs were made with, as far as they are known."""
+    """Versions that the runs were trained with, where known."""
     found: dict[str, dict[str, None]] = {}
     for run in results.runs:
         for name, key in (("Podium", "podium_version"), ("PyTorch", "torch_version")):

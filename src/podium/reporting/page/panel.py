@@ -1,4 +1,4 @@
-"""One run on the page: its figures in words, its tables, matrix and pictures."""
+"""One run on the page: its values, tables, matrix and images."""
 
 from __future__ import annotations
 
@@ -32,20 +32,24 @@ CONFUSED_SHOWN = 15
 
 
 def anchor(run: RunResult) -> str:
-    """The id of the run's panel."""
+    """The HTML id of a run's panel.
+
+    Args:
+        run: the run.
+    """
     return f"run-{run.slug}"
 
 
 def run_panel(
     run: RunResult, drawn: RunPictures, explorer: Explorer, store: ImageStore, say: Labels
 ) -> dict[str, Any]:
-    """What the template shows of one run.
+    """The template values of one run.
 
     Args:
         run: the run.
-        drawn: its figures and pictures.
-        explorer: numbers the classes and images, for the script.
-        store: holds the pictures.
+        drawn: its figures and images.
+        explorer: numbers the classes and images for the script.
+        store: holds the images.
         say: the language.
     """
     score, title = run.scores, run_title(run, say)
@@ -75,7 +79,7 @@ def run_panel(
 
 
 def _accuracies(run: RunResult, say: Labels) -> list[tuple[str, str]]:
-    """Name and value; the study's metric first, where it is not accuracy."""
+    """Names and values; the study's metric first where it is not accuracy."""
     accuracies = [
         (f"{say('test')} ({say.interval(run.interval)})", say.percent(run.scores.accuracy)),
         (say("valid"), say.percent(run.valid_accuracy)),
@@ -95,7 +99,7 @@ def _accuracies(run: RunResult, say: Labels) -> list[tuple[str, str]]:
 
 
 def _classes(run: RunResult, explorer: Explorer, say: Labels) -> dict[str, Any]:
-    """The table of the classes, the weakest first."""
+    """The table of classes, weakest first."""
     rows = [
         {
             "name": one.name,
@@ -117,7 +121,7 @@ def _classes(run: RunResult, explorer: Explorer, say: Labels) -> dict[str, Any]:
 
 
 def _matrix(run: RunResult, drawn: RunPictures, explorer: Explorer, say: Labels) -> dict[str, Any]:
-    """The confusion matrix, and the pairs of classes that are taken for each other most often."""
+    """The confusion matrix and the most confused pairs of classes."""
     part, classes = matrix_part(run.test), explorer.classes
     return {
         "matrix": matrix_view(part, say),
@@ -139,7 +143,13 @@ def _matrix(run: RunResult, drawn: RunPictures, explorer: Explorer, say: Labels)
 
 
 def grey_note(classes: Sequence[ClassScores], told: int, say: Labels) -> str:
-    """Why most classes are grey: what an interval of their recall looks like."""
+    """Why most classes are grey: the interval of a recall with so few images.
+
+    Args:
+        classes: of one run.
+        told: number of classes whose recall differs significantly.
+        say: the language.
+    """
     n = int(median(one.support for one in classes))
     return say(
         "class_grey_note",
@@ -151,7 +161,12 @@ def grey_note(classes: Sequence[ClassScores], told: int, say: Labels) -> str:
 
 
 def calibration_caution(run: RunResult, say: Labels) -> str:
-    """That the temperature promises nothing, where it rests on too few images; '' elsewhere."""
+    """A warning where the temperature was fitted on too few images, else an empty string.
+
+    Args:
+        run: the run.
+        say: the language.
+    """
     if run.temperature == 1:
         values = {"n": say.count(run.valid_n), "mistakes": say.count(run.valid_mistakes)}
         return say("cal_none", **values)

@@ -1,4 +1,4 @@
-"""The HTML pages' templates, style and script: one way to fill them in."""
+"""Fill in the templates, style and script of the HTML pages."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ SHEETS = ("page", "explorer", "print")
 
 
 def fill_in(template: str, /, parts: Sequence[str], **values: Any) -> str:
-    """A template with its values, escaped, and with what every page needs.
+    """Render a template with its values, escaped, and with what every page needs.
 
     Args:
-        template: its file.
-        parts: of its script, in their order: files of `templates/js`.
-        values: beside `version`, `style`, `early`, `script` and `digests`, which are there.
+        template: file name of the template.
+        parts: names of its script files in `templates/js`, in order.
+        values: in addition to `version`, `style`, `early`, `script` and `digests`.
     """
     environment = Environment(
         loader=_Templates(),
@@ -43,13 +43,13 @@ def fill_in(template: str, /, parts: Sequence[str], **values: Any) -> str:
 
 
 def _script(parts: Sequence[str]) -> str:
-    """One script of several files, whose names nobody outside it sees."""
+    """Combine several files into one script with private names."""
     body = "".join(_text(f"js/{part}.js") for part in parts)
     return f'(() => {{\n"use strict";\n{body}}})();\n'
 
 
 def _digest(script: str) -> str:
-    """What the content security policy allows this very script by."""
+    """The hash by which the content security policy allows exactly this script."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 

@@ -1,4 +1,4 @@
-"""The page's verdicts: what the study shows, every pair, looks at the test images, leaks."""
+"""The verdicts on the page: answers to the study's questions, and the table of pairs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ from podium.statistics.verdicts import Pair
 
 
 def verdict_section(results: StudyResults, say: Labels) -> dict[str, Any] | None:
-    """What the template shows of the verdicts; None where there is no pair."""
+    """The template values of the verdicts; None where there are no pairs.
+
+    Args:
+        results: the study.
+        say: the language.
+    """
     verdicts = results.verdicts
     if verdicts is None or not verdicts.pairs:
         return None
@@ -35,7 +40,7 @@ def verdict_section(results: StudyResults, say: Labels) -> dict[str, Any] | None
 
 
 def _keys(pair: Pair) -> list[Any]:
-    """What the columns of numbers are sorted by; None: by their text."""
+    """Sort keys of the columns; None: sorted by their text."""
     f1 = pair.macro_f1.value if pair.macro_f1 is not None else -1.0
     judged = pair.judged.value, pair.judged.low
     return [None, None, *judged, pair.only_first, f1, pair.p, pair.p_holm, None]

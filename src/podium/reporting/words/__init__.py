@@ -1,1 +1,1 @@
-"""What a reader sees in words and numbers, in every language."""
+"""The texts and number formats of the report, in every language."""

@@ -1,4 +1,4 @@
-"""What a reader of the report must know of a figure before believing it: chance, and memory."""
+"""Cautions for readers of the report: scores at chance level, and possible memorisation."""
 
 from __future__ import annotations
 
@@ -16,17 +16,26 @@ from podium.runs.predictions import Predictions
 from podium.statistics.metrics import wilson_interval
 
 LEAST_SHARE = 0.2
-"""Share of the class names that are ImageNet's before anything is said: a few are chance."""
+"""The share of class names that must be ImageNet classes for a caution: a few match by chance."""
 
 
 def majority(test: Predictions) -> tuple[str, float]:
-    """The most frequent class of the test images, and its share: what always naming it scores."""
+    """The most frequent class of the test images, and the accuracy of always predicting it.
+
+    Args:
+        test: predictions on the test images.
+    """
     label, count = Counter(test.labels.tolist()).most_common(1)[0]
     return test.class_names[label], count / len(test)
 
 
 def at_chance(results: StudyResults, say: Labels) -> list[str]:
-    """A sentence for each run that cannot be told from always answering the most frequent class."""
+    """A sentence for each run that is not better than always predicting the most frequent class.
+
+    Args:
+        results: the study.
+        say: the language.
+    """
     told = []
     for run in results.runs:
         label, share = majority(run.test)
@@ -46,10 +55,14 @@ def at_chance(results: StudyResults, say: Labels) -> list[str]:
 
 
 def may_be_known(results: StudyResults, say: Labels) -> list[str]:
-    """A sentence where pre-trained contenders may have seen the test images before.
+    """A sentence where pre-trained contenders may have been trained on the test images.
 
-    ImageNet's training set is what nearly all published weights learned from. That these very
-    pictures are in it cannot be known here; that the classes are its classes can.
+    Nearly all published weights were trained on ImageNet. Whether these images are in it is
+    unknown here; whether the classes are ImageNet classes is known.
+
+    Args:
+        results: the study.
+        say: the language.
     """
     if not any(recipe.pretrained for recipe in results.recipes.values()):
         return []
@@ -61,10 +74,13 @@ def may_be_known(results: StudyResults, say: Labels) -> list[str]:
 
 
 def imagenet_classes(names: Sequence[str]) -> list[str]:
-    """Those of the names that are one of ImageNet-1k's classes, by WordNet's number or a synonym.
+    """The names that are ImageNet-1k classes, by WordNet ID or synonym.
 
-    Underscores, hyphens and case make no difference. Where timm, which has the list, is not
-    installed, none.
+    Underscores, hyphens and case are ignored. The result is empty where timm, which has the list,
+    is not installed.
+
+    Args:
+        names: class names.
     """
     known = _imagenet_names()
     return [name for name in names if _plain(name) in known]

@@ -1,4 +1,4 @@
-"""Every word and number that a reader sees, in English or Brazilian Portuguese."""
+"""The texts and number formats of reports, in English and Brazilian Portuguese."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOTHING = "–"
 
 @dataclass(frozen=True)
 class Labels:
-    """The words of one language and the way it writes numbers."""
+    """The texts and number formats of one language."""
 
     lang: Lang
     words: dict[str, str]
@@ -28,37 +28,69 @@ class Labels:
         return "pt-BR" if self.lang == "pt" else "en"
 
     def __call__(self, key: str, **values: Any) -> str:
-        """The text of `key`, with `values` put in its {places}."""
+        """The text of a key.
+
+        Args:
+            key: of the text.
+            values: for its {placeholders}.
+        """
         return self.words[key].format(**values)
 
     def number(self, value: float | None, digits: int = 2) -> str:
-        """A number with a fixed count of decimals; `None` and NaN give a dash."""
+        """Format a number with a fixed number of decimals.
+
+        Args:
+            value: the number; None and NaN give a dash.
+            digits: decimals.
+        """
         if value is None or not math.isfinite(value):
             return NOTHING
         text = f"{value:,.{digits}f}"
         return text.translate({ord(","): ".", ord("."): ","}) if self.lang == "pt" else text
 
     def percent(self, share: float | None, digits: int = 2) -> str:
-        """A share of 0..1 as a percentage with its sign."""
+        """Format a share as a percentage with its sign.
+
+        Args:
+            share: 0..1; None and NaN give a dash.
+            digits: decimals.
+        """
         text = self.number(None if share is None else 100 * share, digits)
         return text if text == NOTHING else f"{text} %"
 
     def interval(self, bounds: tuple[float, float], digits: int = 1) -> str:
-        """Two shares of 0..1 as one range of percentages."""
+        """Format two shares as a range of percentages.
+
+        Args:
+            bounds: lower and upper bound, 0..1.
+            digits: decimals.
+        """
         low, high = (self.number(100 * bound, digits) for bound in bounds)
         return f"{low}–{high} %"
 
     def short(self, value: float) -> str:
-        """A number in as few digits as say it, without the padding of exponents: 0.5, 1e-4."""
+        """Format a number with as few digits as needed, such as 0.5 or 1e-4.
+
+        Args:
+            value: the number.
+        """
         text = f"{value:g}".replace("e-0", "e-")
         return text.replace(".", ",") if self.lang == "pt" else text
 
     def count(self, value: float | None) -> str:
-        """A whole number with thousands set apart."""
+        """Format a whole number with thousands separators.
+
+        Args:
+            value: the number; None gives a dash.
+        """
         return self.number(value, 0)
 
     def duration(self, seconds: float | None) -> str:
-        """Seconds as the two largest units that fit."""
+        """Format a duration in its two largest units.
+
+        Args:
+            seconds: the duration; None and NaN give a dash.
+        """
         if seconds is None or not math.isfinite(seconds):
             return NOTHING
         if seconds < 10:
@@ -76,8 +108,11 @@ class Labels:
 def labels(lang: str) -> Labels:
     """The labels of a language.
 
+    Args:
+        lang: `en` or `pt`.
+
     Raises:
-        ConfigError: there is no such language here.
+        ConfigError: the language is not supported.
     """
     if lang not in get_args(Lang):
         raise ConfigError(f"lang: expected 'en' or 'pt', got {lang!r}.")

@@ -1,4 +1,4 @@
-"""A study's metric in words: its title, its values and differences, in the reader's language."""
+"""A study's metric in the reader's language: its title, values and differences."""
 
 from __future__ import annotations
 
@@ -8,21 +8,38 @@ from podium.reporting.words.labels import NOTHING, Labels
 from podium.statistics.intervals import Interval
 from podium.statistics.scoring import Metric
 
-DIGITS = 3  # of a metric that is no share
+DIGITS = 3  # of a metric that is not a share
 
 
 def metric_title(metric: Metric, say: Labels) -> str:
-    """What a metric is called: ours in the reader's language, a user's as it was registered."""
+    """The title of a metric: translated if built in, otherwise as registered.
+
+    Args:
+        metric: the metric.
+        say: the language.
+    """
     return say.words.get(f"metric_{metric.name}", metric.title)
 
 
 def metric_value(metric: Metric, value: float | None, say: Labels) -> str:
-    """A value of it, a share with its sign."""
+    """Format a value of a metric, as a percentage if it is a share.
+
+    Args:
+        metric: the metric.
+        value: of the metric; None gives a dash.
+        say: the language.
+    """
     return say.percent(value) if metric.percent else say.number(value, DIGITS)
 
 
 def metric_interval(metric: Metric, interval: Interval | None, say: Labels) -> str:
-    """Both ends of the interval of a value."""
+    """Format the interval of a metric's value.
+
+    Args:
+        metric: the metric.
+        interval: of the value; None gives a dash.
+        say: the language.
+    """
     if interval is None:
         return NOTHING
     if metric.percent:
@@ -31,19 +48,39 @@ def metric_interval(metric: Metric, interval: Interval | None, say: Labels) -> s
 
 
 def say_by(key: str, metric: Metric, say: Labels, **values: Any) -> str:
-    """The text of `key`, or what it is where the study goes by another metric than accuracy."""
+    """The text of a key, or its variant for a study metric other than accuracy.
+
+    Args:
+        key: of the text; the variant's key ends in `_metric`.
+        metric: of the study.
+        say: the language.
+        values: for its {placeholders}.
+    """
     if metric.is_accuracy:
         return say(key, **values)
     return say(f"{key}_metric", metric=metric_title(metric, say), **values)
 
 
 def sized(metric: Metric, difference: float, say: Labels) -> str:
-    """The size of a difference: of shares in percentage points."""
+    """Format the size of a difference, in percentage points for shares.
+
+    Args:
+        metric: the metric.
+        difference: between two of its values.
+        say: the language.
+    """
     return say.number(abs(100 * difference), 1) if metric.percent else _plain(abs(difference), say)
 
 
 def signed(metric: Metric, difference: float, say: Labels, digits: int = 1) -> str:
-    """A difference with its sign; of shares in percentage points."""
+    """Format a difference with its sign, in percentage points for shares.
+
+    Args:
+        metric: the metric.
+        difference: between two of its values.
+        say: the language.
+        digits: decimals of percentage points.
+    """
     text = (
         say.number(abs(100 * difference), digits)
         if metric.percent
@@ -55,7 +92,13 @@ def signed(metric: Metric, difference: float, say: Labels, digits: int = 1) -> s
 
 
 def signed_interval(metric: Metric, interval: Interval, say: Labels) -> str:
-    """Both ends of a difference's interval."""
+    """Format the interval of a difference.
+
+    Args:
+        metric: the metric.
+        interval: of the difference.
+        say: the language.
+    """
     low, high = (signed(metric, bound, say) for bound in (interval.low, interval.high))
     return say("v_to", low=low, high=high)
 

@@ -1,4 +1,4 @@
-"""A run in words: its title, what it was trained with, what it took."""
+"""A run in words: its title, recipe, calibration and cost."""
 
 from __future__ import annotations
 
@@ -12,14 +12,24 @@ from podium.statistics.metrics import ClassScores, wilson_interval
 
 
 def run_title(run: RunResult | Unfinished, say: Labels) -> str:
-    """The contender's label, with the seed where the study has several."""
+    """The contender's label, with the seed where the study has several.
+
+    Args:
+        run: finished or not.
+        say: the language.
+    """
     if run.named_seed is None:
         return run.label
     return f"{run.label}, {say('col_seed').lower()} {run.named_seed}"
 
 
 def recipe_in_words(run: RunResult, say: Labels) -> str:
-    """Model, augmentation and pre-training, the latter two where there are any."""
+    """The model, and its augmentation and pre-training if it has any.
+
+    Args:
+        run: the run.
+        say: the language.
+    """
     parts = [run.model]
     if run.recipe.augmentation != "none" or run.recipe.mixup or run.recipe.cutmix:
         parts.append(augmentation(run, say))
@@ -29,7 +39,12 @@ def recipe_in_words(run: RunResult, say: Labels) -> str:
 
 
 def calibration_rows(run: RunResult, say: Labels) -> list[tuple[str, str, str]]:
-    """Name, value as trained and value with the temperature, of each calibration figure."""
+    """Rows of the calibration table: name, value as trained, value with the temperature.
+
+    Args:
+        run: the run.
+        say: the language.
+    """
 
     def share(estimate: Estimate) -> str:
         bounds = say.interval((estimate.low, estimate.high))
@@ -53,7 +68,12 @@ def calibration_rows(run: RunResult, say: Labels) -> list[tuple[str, str, str]]:
 
 
 def recall_interval(one: ClassScores, say: Labels) -> tuple[str, float]:
-    """The 95 % interval of a class's recall in %, and its lower end to sort by."""
+    """The 95 % interval of a class's recall in %, and its lower bound as sort key.
+
+    Args:
+        one: the class.
+        say: the language.
+    """
     if not one.support:
         return NOTHING, -1.0
     bounds = wilson_interval(round(one.recall * one.support), one.support)
@@ -61,7 +81,7 @@ def recall_interval(one: ClassScores, say: Labels) -> tuple[str, float]:
 
 
 def _learning_rate(recipe: RunSpec, say: Labels) -> str:
-    """The rate, and what becomes of it."""
+    """The learning rate and its schedule."""
     if recipe.lr_schedule == "one_cycle":
         return f"{say.short(recipe.lr)} ({say('fact_one_cycle')})"
     reached = recipe.lr_drop == "plateau" or (recipe.lr_drop or recipe.epochs) < recipe.epochs
@@ -72,7 +92,7 @@ def _learning_rate(recipe: RunSpec, say: Labels) -> str:
 
 
 def _input_size(recipe: RunSpec, size: int | None, say: Labels) -> str:
-    """The side that the model is scored at, and those it trained at where they differ."""
+    """The input size for scoring, and the training sizes where they differ."""
     if not size:
         return NOTHING
     text = say("fact_input_value", size=size)
@@ -83,14 +103,14 @@ def _input_size(recipe: RunSpec, size: int | None, say: Labels) -> str:
 
 
 def _fitting(recipe: RunSpec, say: Labels) -> list[tuple[str, str]]:
-    """How the weights were fitted: what is off is left out."""
+    """How the weights were fitted, without settings that are off."""
     head = []
     if recipe.linear_probe:
         head.append(say("fact_probe" if recipe.is_probe_alone else "fact_probe_first"))
     if recipe.pooling == "stages":
         head.append(say("fact_stages"))
     facts = [(say("fact_head"), "; ".join(head))] if head else []
-    if recipe.is_probe_alone:  # no step of an optimizer is taken
+    if recipe.is_probe_alone:  # no optimizer is used
         return facts
     facts += [
         (say("fact_optimizer"), recipe.optimizer),
@@ -121,7 +141,12 @@ def _loss(recipe: RunSpec, say: Labels) -> str:
 
 
 def facts(run: RunResult, say: Labels) -> list[tuple[str, str]]:
-    """Name and value of everything about a run that is neither a picture nor a class's."""
+    """Names and values of a run's properties.
+
+    Args:
+        run: the run.
+        say: the language.
+    """
     done, recipe = run.done, run.recipe
     size = done.get("image_size") or recipe.image_size
     trained = done.get("trainable_parameters")
@@ -155,9 +180,14 @@ def facts(run: RunResult, say: Labels) -> list[tuple[str, str]]:
 
 
 def augmentation(run: RunResult, say: Labels) -> str:
-    """The augmentation in words, with mixup and CutMix where they are on."""
+    """The augmentation in words, with mixup and CutMix if they are on.
+
+    Args:
+        run: the run.
+        say: the language.
+    """
     recipe, name = run.recipe, run.recipe.augmentation
-    # a user's has told its title when it was trained: its code is not needed here
+    # the title of a user's augmentation was recorded in training: its code is not needed here
     title = AUGMENTATION_TITLES.get(name) or str(run.done.get("augmentation") or name)
     names = {"none": say("aug_none"), "crop_flip": say("aug_crop_flip")}
     parts = [names.get(name, title)] if name != "none" else []
@@ -168,7 +198,12 @@ def augmentation(run: RunResult, say: Labels) -> str:
 
 
 def pretraining(recipe: RunSpec, say: Labels) -> str:
-    """Where the weights came from, in a word."""
+    """The source of the initial weights, in a word.
+
+    Args:
+        recipe: of the run.
+        say: the language.
+    """
     source = say("pre_none")
     if recipe.pretrained:
         source = say("pre_imagenet")

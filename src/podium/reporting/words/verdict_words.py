@@ -1,4 +1,4 @@
-"""Verdicts in plain sentences and table cells, for the report and the command."""
+"""Verdicts as plain sentences and table cells, for the report and the command line."""
 
 from __future__ import annotations
 
@@ -20,25 +20,31 @@ from podium.statistics.questions import Question
 from podium.statistics.scoring import ACCURACY, Metric
 from podium.statistics.verdicts import Pair, Standing, Verdicts
 
-ENOUGH_SEEDS = 30  # a training that fails one time in ten is among so many in 96 %
-SURE = 0.001  # smaller p are given as "below"
-MOST_NAMED = 8  # in a sentence; of more, the rest is counted
+ENOUGH_SEEDS = 30  # includes, with a probability of 96 %, a failure that occurs one time in ten
+SURE = 0.001  # smaller p are shown as "p < 0.001"
+MOST_NAMED = 8  # names in a sentence; the rest is counted
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a study shows about one question."""
+    """The answer of a study to one question."""
 
     question: Question
     topic: str
     text: str
     caveat: str
-    """What else differs between the two; empty: nothing does."""
+    """What else differs between the two; empty: nothing else differs."""
     decided: bool
 
 
 def points(share: float, say: Labels, digits: int = 1) -> str:
-    """A difference of shares in percentage points, with its sign."""
+    """Format a difference of shares in percentage points, with its sign.
+
+    Args:
+        share: the difference, -1..1.
+        say: the language.
+        digits: decimals.
+    """
     value = 100 * share
     text = say.number(abs(value), digits)
     if not any(digit in text for digit in "123456789"):
@@ -47,27 +53,49 @@ def points(share: float, say: Labels, digits: int = 1) -> str:
 
 
 def points_interval(interval: Interval, say: Labels, digits: int = 1) -> str:
-    """Both ends of a difference's interval, in percentage points."""
+    """Format the interval of a difference of shares, in percentage points.
+
+    Args:
+        interval: of the difference.
+        say: the language.
+        digits: decimals.
+    """
     low, high = (points(bound, say, digits) for bound in (interval.low, interval.high))
     return say("v_to", low=low, high=high)
 
 
 def p_words(p: float, say: Labels) -> str:
-    """A p-value as a reader expects it: 'p = 0.043', 'p < 0.001'."""
+    """Format a p-value: 'p = 0.043', 'p < 0.001'.
+
+    Args:
+        p: 0..1.
+        say: the language.
+    """
     if p < SURE:
         return f"p < {say.number(SURE, 3)}"
     return f"p = {say.number(p, 3 if p < 0.1 else 2)}"
 
 
 def place_words(standing: Standing, say: Labels) -> str:
-    """A place, or the range of places that are possible."""
+    """A place, or the range of possible places.
+
+    Args:
+        standing: of a contender.
+        say: the language.
+    """
     if standing.best == standing.worst:
         return say.count(standing.best)
     return f"{standing.best}–{standing.worst}"
 
 
 def tied_words(standing: Standing, labels: Mapping[str, str], say: Labels) -> str:
-    """Who a contender cannot be told apart from; empty where there is nobody."""
+    """The contenders with which a contender is tied; empty where there are none.
+
+    Args:
+        standing: of the contender.
+        labels: display names by name.
+        say: the language.
+    """
     if not standing.tied:
         return ""
     if len(standing.tied) == len(labels) - 1 > 1:
@@ -76,7 +104,12 @@ def tied_words(standing: Standing, labels: Mapping[str, str], say: Labels) -> st
 
 
 def headline(verdicts: Verdicts, say: Labels) -> str:
-    """Who won, or who shares the first place."""
+    """The winner, or the contenders tied for first place.
+
+    Args:
+        verdicts: of the contenders.
+        say: the language.
+    """
     if len(verdicts.standings) < 2:
         return ""
     leaders = verdicts.leaders
@@ -89,7 +122,12 @@ def headline(verdicts: Verdicts, say: Labels) -> str:
 
 
 def claim_sentence(verdicts: Verdicts, say: Labels) -> str:
-    """What the verdicts speak of: trained models, or the recipes behind them."""
+    """What the verdicts are about: trained models, or the recipes behind them.
+
+    Args:
+        verdicts: of the contenders.
+        say: the language.
+    """
     pairs = verdicts.pairs
     if not pairs:
         return ""
@@ -122,16 +160,16 @@ def answers(
 
     Args:
         verdicts: of its contenders.
-        asked: as `podium.statistics.questions` finds them.
+        asked: the questions, as returned by `podium.statistics.questions.questions`.
         recipes: of the contenders, by name.
         say: the language.
-        titles: how models that are not ours are called in print, where they have a title.
+        titles: display names of models that are not built in; None: there are none.
     """
     labels, titles = verdicts.labels, titles or {}
     found = []
     for question in asked:
         if question.first not in labels or question.second not in labels:
-            continue  # a run that is not finished
+            continue  # no finished run
         pair = verdicts.pair(question.first, question.second)
         first, second = recipes[question.first], recipes[question.second]
         topic = say(
@@ -153,12 +191,18 @@ def answers(
 
 
 def pair_sentence(pair: Pair, labels: Mapping[str, str], say: Labels) -> str:
-    """Whether the first of a pair is better than the second, and how sure that is."""
+    """A sentence about whether the first of a pair is better than the second.
+
+    Args:
+        pair: the pair.
+        labels: display names by name.
+        say: the language.
+    """
     metric, judged = pair.metric, pair.judged
     better = (judged.value > 0) == metric.greater_is_better
     key = "v_tied" if pair.winner is None else "v_better" if better else "v_worse"
     interval = signed_interval(metric, judged, say)
-    if pair.winner is not None:  # the sentence says which way; the interval need not
+    if pair.winner is not None:  # the sentence gives the direction, so the interval has no sign
         ends = sorted((abs(judged.low), abs(judged.high)))
         if judged.low * judged.high > 0:
             low, high = (sized(metric, end, say) for end in ends)
@@ -197,7 +241,11 @@ def _differences(
 
 
 def ordered_pairs(verdicts: Verdicts) -> list[Pair]:
-    """All pairs, the better contender first in each, the leader's pairs first."""
+    """All pairs, the better contender first in each, the leader's pairs first.
+
+    Args:
+        verdicts: of the contenders.
+    """
     order = {standing.name: place for place, standing in enumerate(verdicts.standings)}
     pairs = [
         pair if order[pair.first] < order[pair.second] else verdicts.pair(pair.second, pair.first)
@@ -207,7 +255,12 @@ def ordered_pairs(verdicts: Verdicts) -> list[Pair]:
 
 
 def pair_headings(say: Labels, metric: Metric = ACCURACY) -> list[str]:
-    """Headings of the table of pairs, in the order of `pair_cells`."""
+    """Headings of the table of pairs, in the order of `pair_cells`.
+
+    Args:
+        say: the language.
+        metric: of the verdicts.
+    """
     keys = ("interval", "only", "f1", "p", "p_holm", "verdict")
     return [
         say("v_col_first"),
@@ -218,7 +271,13 @@ def pair_headings(say: Labels, metric: Metric = ACCURACY) -> list[str]:
 
 
 def pair_cells(pair: Pair, labels: Mapping[str, str], say: Labels) -> list[str]:
-    """One pair as text; the better of the two first."""
+    """One row of the table of pairs.
+
+    Args:
+        pair: the pair, the better contender first.
+        labels: display names by name.
+        say: the language.
+    """
     first, second = labels[pair.first], labels[pair.second]
     f1 = "–"
     if pair.macro_f1 is not None:
@@ -249,7 +308,12 @@ def _listed(names: Sequence[str], say: Labels) -> str:
 
 
 def looks(results: StudyResults, say: Labels) -> dict[str, Any]:
-    """How often the test images were looked at, and which contenders were scored before."""
+    """How often the test images were scored, and which contenders had been scored before.
+
+    Args:
+        results: the study.
+        say: the language.
+    """
     scorings = results.scorings
     if not scorings:
         return {"text": say("seal_unknown"), "total": "", "rows": []}
@@ -278,7 +342,15 @@ def looks(results: StudyResults, say: Labels) -> dict[str, Any]:
 
 
 def leaks(results: StudyResults, say: Labels) -> dict[str, Any] | None:
-    """Test accuracy with and without images that train or validation has, too."""
+    """Test accuracy with and without images that are also in train or validation.
+
+    Args:
+        results: the study.
+        say: the language.
+
+    Returns:
+        A sentence and table rows; None where the images were not audited.
+    """
     if results.audit is None:
         return None
     leaked = set(results.audit.leaked("test"))

@@ -1,11 +1,11 @@
-// Small helpers. Text goes into the page as text only: names are anybody's.
+// Small helpers. Text is inserted as text only: names are untrusted.
 const SVG = "http://www.w3.org/2000/svg";
 
 function all(selector, within = document) {
   return [...within.querySelectorAll(selector)];
 }
 
-// make("a", { class: "x", href: "#y" }, "text", child): attributes that are null are left out.
+// make("a", { class: "x", href: "#y" }, "text", child): null attributes are left out.
 function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -21,7 +21,7 @@ function option(value, text) {
   return made;
 }
 
-// Light and dark: the system's choice, until the reader makes one.
+// Light or dark theme: the system's setting, unless the reader chose one.
 function startTheme() {
   const button = document.querySelector(".theme");
   if (!button) return;
@@ -32,14 +32,14 @@ function startTheme() {
   button.hidden = false;
   button.addEventListener("click", () => {
     root.dataset.theme = isDark() ? "light" : "dark";
-    try { localStorage.setItem("podium-theme", root.dataset.theme); } catch { /* for this visit */ }
+    try { localStorage.setItem("podium-theme", root.dataset.theme); } catch { /* for this visit only */ }
     show();
   });
   dark.addEventListener("change", show);
   show();
 }
 
-// On paper, what is folded is open.
+// Open folded sections for printing.
 function startPrint() {
   let folded = [];
   addEventListener("beforeprint", () => {

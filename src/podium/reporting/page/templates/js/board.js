@@ -1,4 +1,4 @@
-// The leaderboard's filter: words, and a choice of model, augmentation and pre-training.
+// The leaderboard filter: search text, and a choice of model, augmentation and pre-training.
 function startBoard() {
   const bar = document.querySelector(".filter");
   if (!bar) return;
@@ -7,7 +7,7 @@ function startBoard() {
   const choices = all("select", bar);
   const told = bar.querySelector("output");
   const plain = (words) => words.normalize("NFKD").replace(/\p{M}/gu, "").toLocaleLowerCase();
-  // by what the row is of, not by whom it is tied with
+  // search the row's own contender, not those it is tied with
   const words = new Map(rows.map((row) => [row, plain(all(".name, .what:not(.tied), .seed", row)
     .map((one) => one.textContent).join(" "))]));
   choices.forEach((choice) => {

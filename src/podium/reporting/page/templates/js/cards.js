@@ -1,5 +1,5 @@
-// Pictures with what was said of them.
-const STEP = 24; // pictures at a time
+// Images with their predictions.
+const STEP = 24; // images at a time
 
 const classHash = (number) => `#class=${encodeURIComponent(data.classes[number])}`;
 const imageHash = (number) => `#picture=${encodeURIComponent(data.paths[number])}`;
@@ -10,7 +10,7 @@ function classLink(number) {
   return make("a", { href: classHash(number) }, data.classes[number]);
 }
 
-// A picture of the page's shelf by its number; of an image without one, its path.
+// An embedded image by its number; the path of an image that is not embedded.
 function picture(number, words, path) {
   return number < 0 ? make("div", { class: "pic gone" }, make("span", {}, path))
     : make("div", { class: `pic p${number}`, role: "img", "aria-label": words });
@@ -22,7 +22,7 @@ function thumbnail(image) {
     picture(data.pictures[image], words, data.paths[image]));
 }
 
-// Tick or cross, the class where it is not the true one, and the probability.
+// Tick or cross, the class if it is wrong, and the probability.
 function verdict(run, image) {
   const { top, share, title, seed } = data.runs[run];
   const right = isRight(run, image);
@@ -63,7 +63,7 @@ function cardList(images) {
     images.length ? list : make("p", { class: "hint" }, say("x_none")), more);
 }
 
-// Cards with a choice above them of which to show. `keep` is called with those that do.
+// Cards with a filter above them. `keep` is called with those that pass.
 function filteredCards(images, keep = () => {}) {
   const kinds = make("select", {}, ...Object.keys(FILTERS).map((kind) => (
     option(kind, say(`x_filter_${kind}`)))));
@@ -87,7 +87,7 @@ function filteredCards(images, keep = () => {}) {
   return make("div", { class: "filtered" }, bar, place);
 }
 
-// Where the page does not list every image, it says so.
+// A note where the page does not list every image.
 function partNotice() {
   return data.paths.length < data.total ? make("p", { class: "note" },
     say("x_part", { count: data.paths.length, total: data.total })) : null;

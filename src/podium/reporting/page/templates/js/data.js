@@ -1,14 +1,15 @@
-// What every run said of every listed image, from the JSON block; see podium.reporting.explorer.
+// Every run's prediction for every listed image, from the JSON block; see
+// podium.reporting.page.explorer.
 const block = document.getElementById("explorer");
 const data = JSON.parse(block.textContent);
-block.remove(); // it is read once: the page need not keep it as text, too
+block.remove(); // it is read once, so the page need not keep it as text
 const classNumbers = new Map(data.classes.map((name, number) => [name, number]));
 const imageNumbers = new Map(data.paths.map((path, number) => [path, number]));
 const runNumbers = new Map(data.runs.map((run, number) => [run.slug, number]));
 const imagesOf = data.classes.map(() => []);
 data.labels.forEach((label, image) => imagesOf[label].push(image));
 data.runs.forEach((run) => {
-  // of right answers, the true class's probability is the first one's
+  // for correct predictions, the true class has the first probability
   let next = 0;
   run.own = run.top[0].map((top, i) => (top === data.labels[i] ? run.share[0][i] : run.own[next++]));
 });
@@ -42,17 +43,17 @@ function wrongRuns(image) {
   return everyRun.filter((run) => wasShown(run, image) && !isRight(run, image));
 }
 
-// Wilson's 95 % interval of a share, 0..1, as the tables have it.
+// 95 % Wilson interval of a share, 0..1, as in the tables.
 function wilson(correct, n) {
   const z = 1.959963984540054;
   const share = correct / n, square = (z * z) / n;
   const middle = (share + square / 2) / (1 + square);
   const half = (z / (1 + square)) * Math.sqrt((share * (1 - share)) / n + square / (4 * n));
-  // at either end rounding would leave a hair that is not there
+  // avoid a sliver from rounding at either end
   return [correct === 0 ? 0 : middle - half, correct === n ? 1 : middle + half];
 }
 
-// Class -> images, most first: what `of` (a function of an image) gives, -1 left out.
+// Class -> images, most frequent first: `of` gives the class of an image; -1 is left out.
 function tally(images, of) {
   const counts = new Map();
   images.forEach((image) => {
@@ -72,14 +73,14 @@ function takenAs(run, label) {
     data.runs[run].top[0][image] === label && !isRight(run, image) ? data.labels[image] : -1));
 }
 
-// Images of class `label` that the run took for `predicted`, the surest first.
+// Images of class `label` that the run predicted as `predicted`, most confident first.
 function imagesOfCell(run, label, predicted) {
   const { top, share } = data.runs[run];
   return imagesOf[label].filter((image) => top[0][image] === predicted)
     .sort((a, b) => share[0][b] - share[0][a] || a - b);
 }
 
-// The run's mistakes, the commonest first: [label, predicted] each.
+// The run's mistakes, most frequent first: [label, predicted] each.
 function cellsOf(run) {
   const size = data.classes.length;
   const { top } = data.runs[run];
@@ -109,6 +110,6 @@ function shownTo(image) {
 function filtered(images, kind, run) {
   const found = images.filter((image) => FILTERS[kind](image, run));
   if (run < 0 || kind !== "wrong") return found;
-  const { share } = data.runs[run]; // a run's mistakes: the surest first
+  const { share } = data.runs[run]; // a run's mistakes: most confident first
   return found.sort((a, b) => share[0][b] - share[0][a] || a - b);
 }

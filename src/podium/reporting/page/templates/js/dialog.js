@@ -1,7 +1,7 @@
-// The dialog: its address is in the page's, so that links lead to it and Back leaves it.
+// The dialog: its address is in the page URL, so links open it and Back closes it.
 const isRoute = (hash) => /^#(class|cell|picture)=/.test(hash);
 
-// The view of an address; none where it is no view's, or of something that is not here.
+// The view of an address; none where it is not a view, or refers to something missing.
 function viewOf(hash) {
   const found = /^#(class|cell|picture)=(.*)$/.exec(hash);
   if (!found) return null;
@@ -61,7 +61,7 @@ function startDialog() {
     show();
   };
 
-  // to the next one in the place of this one: Back then leaves the list, not every step of it
+  // replace the address when stepping: Back then leaves the list, not each step of it
   const replace = (hash) => {
     history.replaceState(history.state, "", hash);
     show();
@@ -73,7 +73,7 @@ function startDialog() {
       history.go(-depth);
       return;
     }
-    history.replaceState(null, "", location.pathname + location.search); // came by a link
+    history.replaceState(null, "", location.pathname + location.search); // opened by a link
     show();
   };
 
@@ -94,7 +94,7 @@ function startDialog() {
     leave();
   });
   dialog.addEventListener("close", () => {
-    if (isRoute(location.hash)) leave(); // a browser that closed it by itself
+    if (isRoute(location.hash)) leave(); // the browser closed it
   });
   dialog.addEventListener("keydown", (event) => {
     const name = { ArrowLeft: "before", ArrowRight: "after" }[event.key];

@@ -1,4 +1,4 @@
-// The section of all test images. It is filled when it comes into sight.
+// The section of all test images. It is filled when it scrolls into view.
 function startExplore(open) {
   const section = document.getElementById("explore");
   section.hidden = false;
@@ -9,7 +9,7 @@ function startExplore(open) {
     ...[partNotice(), filteredCards(everyImage, (images) => { everywhere = images; })]
       .filter(Boolean));
   let everywhere = everyImage;
-  // a picture opened from here goes on to the next one here
+  // an image opened from here steps through this list
   place.addEventListener("click", () => { lately = { images: everywhere }; }, true);
   const watch = new IntersectionObserver((seen) => {
     if (!seen.some((one) => one.isIntersecting)) return;
@@ -25,7 +25,7 @@ function wrap(element, hash) {
   element.append(link);
 }
 
-// Class names, counts of confusions and pictures become links, where a reader may come by.
+// Turn class names, confusion counts and images into links when they become visible.
 function prepareLinks(within) {
   all("th[data-class], td[data-class]", within).forEach((cell) => (
     wrap(cell, classHash(Number(cell.dataset.class)))));

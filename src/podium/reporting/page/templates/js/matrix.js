@@ -1,5 +1,5 @@
-// The confusion matrix: a click on a cell shows its pictures, one on a heading shows the class.
-// It is one stop of the Tab key; the arrows go from cell to cell.
+// The confusion matrix: clicking a cell shows its images, clicking a heading its class.
+// It is a single Tab stop; arrow keys move between cells.
 function prepareMatrix(svg, open) {
   const run = runNumbers.get(svg.dataset.run);
   const groups = all("rect.cell", svg).map((rect) => rect.parentElement);

@@ -1,4 +1,4 @@
-// A box that completes names of classes, as WAI-ARIA's combobox with a list does.
+// A search box that completes class names, following the WAI-ARIA combobox pattern.
 const MOST_FOUND = 12;
 
 function startSearch(open) {
@@ -56,6 +56,6 @@ function startSearch(open) {
     else return;
     event.preventDefault();
   });
-  list.addEventListener("pointerdown", (event) => event.preventDefault()); // the box keeps focus
+  list.addEventListener("pointerdown", (event) => event.preventDefault()); // keep the focus in the box
   list.addEventListener("click", (event) => take([...list.children].indexOf(event.target)));
 }

@@ -1,4 +1,4 @@
-// Tables: a click on a heading sorts; a second one turns the order round.
+// Tables: clicking a heading sorts; clicking again reverses the order.
 function valueOf(row, column) {
   const cell = row.cells[column];
   return "sort" in cell.dataset ? Number(cell.dataset.sort) : cell.textContent.trim();

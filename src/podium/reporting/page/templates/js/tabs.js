@@ -1,5 +1,5 @@
-// Tabs: one run at a time; without this script, and in print, all of them show.
-// `prepare` is called with a panel before it shows for the first time.
+// Tabs: one run at a time; without this script, and in print, all are shown.
+// `prepare` is called with a panel before it is first shown.
 function startTabs(prepare) {
   const list = document.querySelector(".tabs");
   const tabs = all(".tabs a");
@@ -18,7 +18,7 @@ function startTabs(prepare) {
   };
   const fromAddress = () => {
     let id = location.hash.slice(1);
-    try { id = decodeURIComponent(id); } catch { /* not ours */ }
+    try { id = decodeURIComponent(id); } catch { /* not one of our ids */ }
     const chosen = panels.findIndex((panel) => panel.id === id);
     if (chosen < 0) return;
     select(chosen);
@@ -47,7 +47,7 @@ function startTabs(prepare) {
   });
   select(0);
   addEventListener("hashchange", (event) => {
-    // back from a dialog: the reader is where they were
+    // back from a dialog: keep the scroll position
     if (!isRoute(new URL(event.oldURL).hash)) fromAddress();
   });
   fromAddress();

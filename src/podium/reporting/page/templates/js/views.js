@@ -1,6 +1,6 @@
-// What the dialog shows of a class, of a confusion and of a picture. Each view gives its `title`,
-// its `content`, and the addresses `before` and `after` it, where there are any.
-let lately = { images: [], name: "" }; // the list that a picture was opened from
+// The dialog's views of a class, a confusion and an image. Each view has its `title`,
+// its `content`, and the addresses `before` and `after` it, if any.
+let lately = { images: [], name: "" }; // the list from which an image was opened
 
 function neighbours(list, at, hash) {
   return { before: at > 0 ? hash(list[at - 1]) : null,
@@ -72,7 +72,7 @@ function cellView(run, label, predicted) {
   };
 }
 
-// Every contender's likeliest classes, the true one's probability, and where it looked.
+// Every contender's likeliest classes, the true class's probability, and the maps.
 function answerRow(run, image) {
   const { top, share, own, title } = data.runs[run];
   const label = data.labels[image];
