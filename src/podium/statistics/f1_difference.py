@@ -44,14 +44,14 @@ class MacroF1:
     """Macro F1 of each seed of a contender, on the images and on the resamples."""
 
     def __init__(
-        self, sheet: PredictionTable, answers: ContenderPredictions, resamples: int, seed: int
+        self, table: PredictionTable, answers: ContenderPredictions, resamples: int, seed: int
     ) -> None:
-        classes = len(sheet.class_names)
-        self.plain = np.array([macro_f1(sheet.labels, one, classes) for one in answers.predicted])
+        classes = len(table.class_names)
+        self.plain = np.array([macro_f1(table.labels, one, classes) for one in answers.predicted])
         self.drawn = None
         if resamples:
             draw = functools.partial(resampled_macro_f1, resamples=resamples, seed=seed)
-            self.drawn = draw(sheet.labels, answers.predicted, classes, groups=sheet.groups)
+            self.drawn = draw(table.labels, answers.predicted, classes, groups=table.groups)
 
 
 def f1_difference(

@@ -34,24 +34,24 @@ class Influence:
     """The group or block of each image that was left out together; None: single images."""
 
 
-def influences(sheet: PredictionTable) -> Influence | str | None:
+def influences(table: PredictionTable) -> Influence | str | None:
     """The images' contributions to the table's metric.
 
     Args:
-        sheet: the predictions of all contenders.
+        table: the predictions of all contenders.
 
     Returns:
         None where the metric is accuracy; a sentence with the reason where the metric cannot be
         computed: its function is not loaded, say, or fails without one of the images.
     """
-    metric = sheet.metric
+    metric = table.metric
     if metric.is_accuracy:
         return None
-    groups = sheet.groups if metric.per_image is not None else _blocks(sheet)
+    groups = table.groups if metric.per_image is not None else _blocks(table)
     try:
         values = tuple(
-            np.stack([image_values(metric, one, sheet.labels, groups) for one in contender.logits])
-            for contender in sheet.contenders
+            np.stack([image_values(metric, one, table.labels, groups) for one in contender.logits])
+            for contender in table.contenders
         )
     except ConfigError as error:
         return str(error)
@@ -90,10 +90,10 @@ def image_values(
     return np.asarray(values + (whole - values.mean()))
 
 
-def _blocks(sheet: PredictionTable) -> Indices | None:
+def _blocks(table: PredictionTable) -> Indices | None:
     """The units to leave out: images or groups, or random blocks of them where there are many."""
-    n = len(sheet) if sheet.groups is None else int(sheet.groups.max()) + 1
+    n = len(table) if table.groups is None else int(table.groups.max()) + 1
     if n <= MOST_UNITS:
-        return sheet.groups
+        return table.groups
     block = np.random.default_rng(0).permutation(n) % MOST_UNITS
-    return np.asarray(block if sheet.groups is None else block[sheet.groups], np.int64)
+    return np.asarray(block if table.groups is None else block[table.groups], np.int64)

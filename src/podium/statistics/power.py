@@ -241,36 +241,36 @@ class Assumptions:
         return max(share, abs(difference))
 
 
-def observed(sheet: PredictionTable) -> Assumptions:
+def observed(table: PredictionTable) -> Assumptions:
     """Estimate what power depends on from the contenders of a table.
 
     The estimates are means over pairs; the variance over seeds is from pairs with the same seeds,
     two or more.
 
     Args:
-        sheet: the predictions of all contenders.
+        table: the predictions of all contenders.
 
     Raises:
         ConfigError: there are fewer than two contenders, or no images.
     """
-    count = len(sheet.contenders)
-    if count < 2 or not len(sheet):
+    count = len(table.contenders)
+    if count < 2 or not len(table):
         raise ConfigError(
             f"--like: expected runs of at least 2 contenders on the same images, got {count}."
         )
-    right = [answers.predicted == sheet.labels for answers in sheet.contenders]
+    right = [answers.predicted == table.labels for answers in table.contenders]
     apart, seed, image, rest = [], [], [], []
     for i, j in combinations(range(count), 2):
-        rows = matched_seeds(sheet.contenders[i], sheet.contenders[j])
+        rows = matched_seeds(table.contenders[i], table.contenders[j])
         a, b = right[i][rows[0]], right[j][rows[1]]
         apart.append(float((a != b).mean()))
         if 1 < len(a) == len(right[i]):  # the same seeds
             effect = seed_effect(a.astype(np.float64) - b)
-            seed.append(max(0.0, effect.seed_square - effect.rest_square) / len(sheet))
+            seed.append(max(0.0, effect.seed_square - effect.rest_square) / len(table))
             image.append(max(0.0, effect.image_square - effect.rest_square) / len(a))
             rest.append(effect.rest_square)
     accuracy = float(np.mean([one.mean() for one in right]))
-    disagreement = max(float(np.mean(apart)), 1 / len(sheet))
+    disagreement = max(float(np.mean(apart)), 1 / len(table))
     if not seed or not sum(image) + sum(rest):
         return Assumptions(disagreement, accuracy)
     return Assumptions(

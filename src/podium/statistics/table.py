@@ -161,14 +161,7 @@ def _align(columns: Sequence[Column], shared: bool) -> PredictionTable:
         notices.append(f"Compared on the {len(common):,} images common to all.")
     paths = tuple(path for path in first.paths if path in common)
     truth = dict(zip(first.paths, first.labels, strict=True))
-    names = first.class_names
-    if not names or any(column.class_names != names for column in columns):
-        every = {
-            name
-            for column in columns
-            for name in (*column.class_names, *column.labels, *column.predicted)
-        }
-        names = tuple(sorted(every))
+    names = _class_names(columns)
     number = {name: at for at, name in enumerate(names)}
     metric, told = _metric_of(columns, names)
     notices += told
@@ -196,6 +189,19 @@ def _align(columns: Sequence[Column], shared: bool) -> PredictionTable:
     notices += _never_right(contenders, labels)
     groups = _groups(columns, paths)
     return PredictionTable(names, paths, labels, tuple(contenders), tuple(notices), groups, metric)
+
+
+def _class_names(columns: Sequence[Column]) -> tuple[str, ...]:
+    """The classes of all columns: those of the first, where all know the same in one order."""
+    names = columns[0].class_names
+    if names and all(column.class_names == names for column in columns):
+        return names
+    every = {
+        name
+        for column in columns
+        for name in (*column.class_names, *column.labels, *column.predicted)
+    }
+    return tuple(sorted(every))
 
 
 def _metric_of(columns: Sequence[Column], names: tuple[str, ...]) -> tuple[Metric, list[str]]:

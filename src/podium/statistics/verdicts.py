@@ -180,7 +180,7 @@ class Verdicts:
         return tuple(standing for standing in self.standings if standing.best == 1)
 
 
-def compare_contenders(sheet: PredictionTable, *, resamples: int = 2000, seed: int = 0) -> Verdicts:
+def compare_contenders(table: PredictionTable, *, resamples: int = 2000, seed: int = 0) -> Verdicts:
     """Compare every pair of contenders on the images of a table.
 
     Where either contender has a single seed, the pair compares trained models: exact McNemar test,
@@ -194,28 +194,28 @@ def compare_contenders(sheet: PredictionTable, *, resamples: int = 2000, seed: i
     sign flips of the contributions replace McNemar's test.
 
     Args:
-        sheet: the predictions of all contenders, as returned by `read_table`.
+        table: the predictions of all contenders, as returned by `read_table`.
         resamples: of the images, for macro F1; 0: no intervals of macro F1.
         seed: of the resamples.
 
     Raises:
         DataError: there are no images.
     """
-    if not len(sheet):
+    if not len(table):
         raise DataError("Expected predictions of at least one image, got none: nothing to compare.")
-    right = [(answers.predicted == sheet.labels).astype(np.float64) for answers in sheet.contenders]
-    drawn = SamplingUnits(sheet.labels, sheet.groups)
-    alone = [seed_effect(one, sheet.groups) for one in right]
-    found = influences(sheet)
+    right = [(answers.predicted == table.labels).astype(np.float64) for answers in table.contenders]
+    drawn = SamplingUnits(table.labels, table.groups)
+    alone = [seed_effect(one, table.groups) for one in right]
+    found = influences(table)
     scored = found if isinstance(found, Influence) else None
-    f1 = [MacroF1(sheet, answers, resamples, seed) for answers in sheet.contenders]
+    f1 = [MacroF1(table, answers, resamples, seed) for answers in table.contenders]
     made = [
-        _pair(sheet, drawn, (i, j), (right[i], right[j]), (alone[i], alone[j]), (f1[i], f1[j]))
+        _pair(table, drawn, (i, j), (right[i], right[j]), (alone[i], alone[j]), (f1[i], f1[j]))
         for i, j in combinations(range(len(right)), 2)
     ]
     if scored is not None:
         made = [
-            _scored(one, scored, at, sheet, drawn)
+            _scored(one, scored, at, table, drawn)
             for one, at in zip(made, combinations(range(len(right)), 2), strict=True)
         ]
     p_values = _p_values(made)
@@ -225,24 +225,24 @@ def compare_contenders(sheet: PredictionTable, *, resamples: int = 2000, seed: i
     ]
     standings = [
         _standing(answers, hits, effect, scores, drawn, pairs)
-        for answers, hits, effect, scores in zip(sheet.contenders, right, alone, f1, strict=True)
+        for answers, hits, effect, scores in zip(table.contenders, right, alone, f1, strict=True)
     ]
     if scored is not None:
         standings = [
-            replace(one, score=score_interval(scored, values, len(sheet)))
+            replace(one, score=score_interval(scored, values, len(table)))
             for one, values in zip(standings, scored.values, strict=True)
         ]
     metric = ACCURACY if scored is None else scored.metric
     standings.sort(key=lambda one: -metric.merit(one.judged.value))  # stable: ties keep the order
-    notices = (*sheet.notices, *_group_words(sheet))
+    notices = (*table.notices, *_group_words(table))
     why = found if isinstance(found, str) else ""
-    return Verdicts(len(sheet), tuple(standings), tuple(pairs), notices, metric, why)
+    return Verdicts(len(table), tuple(standings), tuple(pairs), notices, metric, why)
 
 
-def _group_words(sheet: PredictionTable) -> list[str]:
-    if sheet.groups is None:
+def _group_words(table: PredictionTable) -> list[str]:
+    if table.groups is None:
         return []
-    count = int(sheet.groups.max()) + 1
+    count = int(table.groups.max()) + 1
     words = (
         f"The {len(sheet):,} images belong to {count:,} groups: p and all intervals treat the "
         "groups, not the images, as the random sample."
@@ -291,7 +291,7 @@ def _p_values(made: Sequence[_Made]) -> list[float]:
 
 
 def _pair(
-    sheet: PredictionTable,
+    table: PredictionTable,
     drawn: SamplingUnits,
     at: tuple[int, int],
     right: tuple[Shares, Shares],
@@ -299,25 +299,25 @@ def _pair(
     f1: tuple[MacroF1, MacroF1],
 ) -> _Made:
     """The pair with its p for fixed seeds, and the effects from which p over seeds is computed."""
-    first, second = (sheet.contenders[number] for number in at)
+    first, second = (table.contenders[number] for number in at)
     rows = matched_seeds(first, second)
     a, b = right[0][rows[0]], right[1][rows[1]]
-    n, single = len(sheet), min(len(first.seeds), len(second.seeds)) == 1
+    n, single = len(table), min(len(first.seeds), len(second.seeds)) == 1
     same = not single and len(a) == len(first.seeds)
     only = float((a * (1 - b)).sum() / len(a)), float((b * (1 - a)).sum() / len(a))
-    fixed = seed_effect((a - b).mean(axis=0, keepdims=True), sheet.groups)
-    paired = seed_effect(a - b, sheet.groups) if same else None
+    fixed = seed_effect((a - b).mean(axis=0, keepdims=True), table.groups)
+    paired = seed_effect(a - b, table.groups) if same else None
     unpaired = None if single else unpaired_effect(*alone, fixed)
-    alike = design_effect((a - b).mean(axis=0), sheet.groups)
-    if len(a) == 1 and sheet.groups is None:
+    alike = design_effect((a - b).mean(axis=0), table.groups)
+    if len(a) == 1 and table.groups is None:
         counts = round(only[0]), round(only[1])
         accuracy = Interval(fixed.mean, *paired_interval(*counts, n, CONFIDENCE))
         p = mcnemar_exact(*counts)
     else:
         accuracy = bounded(paired or unpaired or fixed, alike**2 * drawn.least)
         totals = np.rint((a - b).sum(axis=0)).astype(np.int64)
-        if sheet.groups is not None:
-            totals = np.rint(np.bincount(sheet.groups, totals)).astype(np.int64)
+        if table.groups is not None:
+            totals = np.rint(np.bincount(table.groups, totals)).astype(np.int64)
         p = sign_flip(totals)
     f1_effect = f1_difference(f1, rows, drawn, alike, same=same, single=single)
     pair = Pair(
@@ -337,11 +337,11 @@ def _pair(
 
 
 def _scored(
-    made: _Made, found: Influence, at: tuple[int, int], sheet: PredictionTable, drawn: SamplingUnits
+    made: _Made, found: Influence, at: tuple[int, int], table: PredictionTable, drawn: SamplingUnits
 ) -> _Made:
     """The same pair judged by the table's metric: the images' contributions to it replace correct
     and wrong predictions."""
-    rows = matched_seeds(*(sheet.contenders[number] for number in at))
+    rows = matched_seeds(*(table.contenders[number] for number in at))
     ours = [found.values[number] for number in at]
     apart = ours[0][rows[0]] - ours[1][rows[1]]
     together = apart.mean(axis=0, keepdims=True)
@@ -353,7 +353,7 @@ def _scored(
         unpaired = unpaired_effect(alone[0], alone[1], fixed)
     low, high = found.metric.bounds
     least = drawn.least_f1 * (high - low) ** 2 if math.isfinite(high - low) else 0.0
-    alike = design_effect(together[0], sheet.groups)
+    alike = design_effect(together[0], table.groups)
     effect = paired or unpaired or fixed
     pair = replace(
         made.pair,
