@@ -244,7 +244,7 @@ def _group_words(table: PredictionTable) -> list[str]:
         return []
     count = int(table.groups.max()) + 1
     words = (
-        f"The {len(sheet):,} images belong to {count:,} groups: p and all intervals treat the "
+        f"The {len(table):,} images belong to {count:,} groups: p and all intervals treat the "
         "groups, not the images, as the random sample."
     )
     least = 0.5 ** (count - 1)  # if all groups fall to one side
