@@ -1,8 +1,8 @@
 """Typed settings of a study, validated before anything runs, read from and written as YAML.
 
 `StudySpec` is the whole study, `RunSpec` one contender's recipe, `Machine` the hardware settings.
-A recipe decides the result, so it is stored with the run and compared when a run is resumed;
-the machine settings only decide how fast the result is computed.
+A recipe decides the result, so it is stored with the run and compared when the run is resumed;
+the machine settings only affect the speed.
 """
 
 from __future__ import annotations
@@ -73,14 +73,12 @@ class RunSpec(_Strict):
 
     Examples:
         >>> import podium
-        >>> recipe = podium.RunSpec(model="simple_resnet", epochs=2, lr=1e-3)
-        >>> recipe.optimizer, recipe.most_epochs
-        ('adam', 2)
+        >>> podium.RunSpec(model="simple_resnet", epochs=2).optimizer
+        'adam'
     """
 
     model: ModelName
-    """A name that `podium models` lists, any timm model, or `module:name`: your own function
-    that builds a model."""
+    """A name that `podium models` lists, any timm model, or your own function `module:name`."""
     pretrained: bool = False
     """Start from the model's ImageNet weights."""
     weights: Path | None = None
@@ -93,12 +91,10 @@ class RunSpec(_Strict):
     """Input of the classifier: `own`, the model's own features, or `stages`, those plus the
     average of every stage's map and the maximum of the last (after Head2Toe; Evci et al., 2022)."""
     linear_probe: bool = False
-    """Epoch 1 fits the classifier on frozen features, its penalty chosen on the validation
-    images; further epochs fine-tune from there (LP-FT), with the statistics of all batch norms
-    unchanged. With `freeze: backbone` the probe is the whole run."""
+    """Epoch 1 fits the classifier on frozen features, its penalty chosen on validation images;
+    further epochs fine-tune with fixed batch-norm statistics (LP-FT), unless `freeze: backbone`."""
     augmentation: AugmentationName = "none"
-    """Augmentation of the training images; validation and test images are never augmented. Your
-    own: `module:name`, or the name that it was registered under."""
+    """Augmentation of training images only. Your own: `module:name`, or its registered name."""
     mixup: float = Field(default=0.0, ge=0, le=10)
     """Alpha of mixup's Beta distribution; 0 is off."""
     cutmix: float = Field(default=0.0, ge=0, le=10)
@@ -135,28 +131,23 @@ class RunSpec(_Strict):
     warmup: float = Field(default=0.2, gt=0, lt=1)
     """Share of the steps during which `one_cycle` rises."""
     lr_drop: int | Literal["plateau"] | None = None
-    """Multiply the rate by `lr_drop_factor` after this epoch, or (`plateau`) once validation
-    stops improving."""
+    """When to multiply the rate by `lr_drop_factor`: after this epoch, or at a `plateau`."""
     lr_drop_factor: float = Field(default=0.1, gt=0, lt=1)
     """Factor on the learning rate at the drop."""
     plateau_patience: int = Field(default=4, ge=1, le=10_000)
-    """Epochs without a better validation loss or metric (accuracy, unless the study sets
-    another) that count as a plateau."""
+    """Epochs without a better validation loss or study `metric` that count as a plateau."""
     early_stop: int | None = Field(default=None, ge=1, le=10_000)
-    """Stop after this many epochs without a better validation accuracy, or the study's `metric`;
-    None: never."""
+    """Stop after this many epochs without a better study `metric` (validation); None: never."""
     loss: LossName = "cross_entropy"
-    """The training loss. `focal` gives less weight to images that are already classified well
-    (Lin et al., 2017), `logit_adjusted` demands a larger margin for rare classes (Menon et al.,
-    2021); your own: `module:name`, or its registered name. `valid_loss` in the history is always
-    plain cross entropy."""
+    """Training loss. `focal` gives less weight to images already classified well (Lin et al.,
+    2017), `logit_adjusted` demands a larger margin for rare classes (Menon et al., 2021); your
+    own: `module:name`, or its registered name. `valid_loss` is always plain cross entropy."""
     class_weights: Literal["none", "balanced", "effective"] = "none"
     """Weight of an image by its class: `balanced` is inversely proportional to the class's
     number of training images, `effective` to their effective number (Cui et al., 2019). A batch's
     loss is the weighted mean, as in PyTorch."""
     effective_beta: float = Field(default=0.999, gt=0, lt=1)
-    """`class_weights: effective`: the effective number of n images is
-    (1 - beta^n) / (1 - beta)."""
+    """`class_weights: effective`: effective number of n images, (1 - beta^n) / (1 - beta)."""
     focal_gamma: float = Field(default=2.0, ge=0, le=10)
     """`loss: focal`: exponent of the factor (1 - p)^gamma; 0 is cross entropy."""
     logit_tau: float = Field(default=1.0, ge=0, le=10)
@@ -188,27 +179,20 @@ class RunSpec(_Strict):
         starts_pretrained = self.pretrained or self.weights is not None
         if self.freeze == "backbone" and not starts_pretrained:
             raise ValueError(
-                "freeze: backbone needs pretrained: true or weights: FILE "
-                "(a frozen backbone of random weights learns nothing)"
+                "freeze: backbone needs pretrained: true or weights: FILE (not random weights)"
             )
         if self.if_unavailable and not self.pretrained:
             raise ValueError("if_unavailable needs pretrained: true (nothing else is downloaded)")
         if self.if_unavailable and self.weights is not None:
-            raise ValueError(
-                "if_unavailable and weights exclude each other: a local file needs no download"
-            )
+            raise ValueError("if_unavailable and weights exclude each other: a file is local")
         if self.freeze == "backbone" and self.ema:
-            raise ValueError(
-                "ema and freeze: backbone exclude each other: a linear head does not need it"
-            )
+            raise ValueError("ema and freeze: backbone exclude each other (linear heads need none)")
         if self.lr_schedule == "one_cycle" and self.lr_drop is not None:
             raise ValueError("lr_drop needs lr_schedule: steps (one_cycle decays on its own)")
         if self.augmentation != "crop_flip":
             changed = [("crop_scale", self.crop_scale != 0.35), ("flip", self.flip != "random")]
             for name in (name for name, is_set in changed if is_set):
-                raise ValueError(
-                    f"{name} needs augmentation: crop_flip (the others do not crop or mirror)"
-                )
+                raise ValueError(f"{name} needs augmentation: crop_flip (no other uses it)")
         self._refuse_loss_conflicts()
         self._refuse_probe_conflicts(starts_pretrained)
         return self
@@ -223,8 +207,7 @@ class RunSpec(_Strict):
                 raise ValueError(f"{name} needs {other}: {needed}")
         if self.loss == "logit_adjusted" and self.class_weights != "none":
             raise ValueError(
-                "class_weights and loss: logit_adjusted exclude each other: both compensate for "
-                "class imbalance, and together they would do so twice"
+                "class_weights and loss: logit_adjusted exclude each other: both fix imbalance"
             )
 
     def _refuse_probe_conflicts(self, starts_pretrained: bool) -> None:
@@ -236,8 +219,7 @@ class RunSpec(_Strict):
             return
         if not starts_pretrained:
             raise ValueError(
-                "linear_probe needs pretrained: true or weights: FILE "
-                "(features of random weights carry little information)"
+                "linear_probe needs pretrained: true or weights: FILE (not random features)"
             )
         if self.freeze == "none":
             return
@@ -286,11 +268,11 @@ class RunSpec(_Strict):
         notices = []
         if self.is_probe_alone and self.epochs > 1:
             notices.append(
-                "linear_probe with freeze: backbone takes 1 epoch; without freeze the remaining "
-                "epochs would fine-tune all layers"
+                "linear_probe with freeze: backbone is solved in 1 epoch; without freeze the "
+                "remaining epochs would fine-tune all layers"
             )
         if self.linear_probe and self.freeze == "none" and self.epochs == 1:
-            notices.append("linear_probe: the only epoch is the probe; no fine-tuning follows")
+            notices.append("linear_probe: the one epoch is the probe; nothing is fine-tuned")
         if isinstance(self.lr_drop, int) and self.lr_drop >= self.epochs:
             notices.append(
                 f"lr_drop: {self.lr_drop} is never reached in {self.epochs} epochs; "
@@ -310,11 +292,9 @@ class DataSpec(_Strict):
     """Where the images are, and how a folder without splits is split."""
 
     path: str
-    """A folder, or a built-in name: `sports100`, `demo`. A source other than `folder` is created
-    with it and may interpret it in its own way."""
+    """A folder, or a built-in name: `sports100`, `demo`. Other sources interpret it themselves."""
     source: SourceName = "folder"
-    """What lists and reads the images: `folder`, the name of a registered or installed source, or
-    `module:name` in your own file."""
+    """What lists and reads the images: `folder`, or your own by its name or as `module:name`."""
     options: dict[str, JsonValue] = Field(default_factory=dict)
     """Further arguments of the source, by name; `folder` takes none."""
     split_seed: int = Field(default=0, ge=0)
@@ -334,7 +314,7 @@ class DataSpec(_Strict):
     @classmethod
     def _window_rises(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
         if value is not None and not value[0] < value[1]:
-            raise ValueError("two values, [black, white], the first below the second")
+            raise ValueError("expected two values, [black, white], the first below the second")
         return value
 
 
@@ -343,10 +323,8 @@ class StudySpec(_Strict):
 
     Examples:
         >>> import podium
-        >>> recipe = podium.RunSpec(model="simple_resnet", epochs=2)
-        >>> study = podium.StudySpec(name="mine", data="my-images", contenders={"small": recipe})
-        >>> study.seeds, study.label("small")
-        ((0,), 'small')
+        >>> podium.load_study("demo").label("simple_resnet")
+        'SimpleResNet'
     """
 
     name: str
@@ -372,14 +350,14 @@ class StudySpec(_Strict):
     @classmethod
     def _seeds_differ(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if not value or len(set(value)) != len(value) or not all(0 <= s < 2**31 for s in value):
-            raise ValueError("one or more different whole numbers from 0 to 2147483647")
+            raise ValueError("expected one or more different whole numbers from 0 to 2147483647")
         return value
 
     @field_validator("contenders")
     @classmethod
     def _contenders_are_named(cls, value: dict[str, RunSpec]) -> dict[str, RunSpec]:
         if not value:
-            raise ValueError("at least one contender")
+            raise ValueError("expected at least one contender")
         for name in value:
             _check_name(name)
         return value
@@ -404,8 +382,6 @@ class Machine(_Strict):
 
     Examples:
         >>> import podium
-        >>> podium.Machine(device="cpu", precision="fp32").tracker_names
-        ()
         >>> podium.Machine(tensorboard=True).tracker_names
         ('tensorboard',)
     """
@@ -427,8 +403,7 @@ class Machine(_Strict):
     trackers: tuple[TrackerName, ...] = ()
     """Trackers of the training: `tensorboard`, `mlflow`, or your own."""
     executor: ExecutorName = "serial"
-    """What trains the cells: `serial` does so in this process, one after the other; any other is
-    your own, by its name or as `module:name`."""
+    """`serial` trains cell after cell in this process; your own: its name, or `module:name`."""
 
     @property
     def tracker_names(self) -> tuple[str, ...]:
@@ -440,6 +415,6 @@ class Machine(_Strict):
 def _check_name(name: str) -> str:
     if not NAME.fullmatch(name):
         raise ValueError(
-            f"a name of letters, digits, '.', '_' and '-' (it becomes a folder), got {name!r}"
+            f"expected letters, digits, '.', '_' and '-' (it becomes a folder), got {name!r}"
         )
     return name

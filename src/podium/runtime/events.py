@@ -253,7 +253,7 @@ class RunFailed(RunEvent):
 
     Examples:
         >>> RunFailed("Small", "The loss is not finite.", contender="small", seed=0).text
-        'Small was not run to its end. The loss is not finite.'
+        'Small did not finish. The loss is not finite.'
     """
 
     title: str
@@ -262,7 +262,7 @@ class RunFailed(RunEvent):
     @property
     def text(self) -> str:
         """One or more sentences for the user."""
-        return f"{self.title} was not run to its end. {self.message}"
+        return f"{self.title} did not finish. {self.message}"
 
 
 Notify = Callable[[Event], None]
