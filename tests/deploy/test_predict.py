@@ -69,7 +69,7 @@ def test_what_cannot_be_read_does_not_stop_the_others(
     said = capfd.readouterr().err
     assert "not predicted: mine/torn.png (damaged" in said
     assert "not predicted: gone.jpg (there is no such file)" in said
-    assert "Passed over: 1 *.txt." in said
+    assert "Skipped: 1 *.txt." in said
     rows = [json.loads(line) for line in to.read_text("utf-8").splitlines()]
     assert [row["path"] for row in rows] == [
         "mine/=1+1.png", "mine/torn.png", "mine/sub/[red]\x1b[31m.png", "gone.jpg",
@@ -182,10 +182,13 @@ def test_the_function_mirrors_the_command(small_run: RunFolder, folder: Path) ->
     [
         (["{run}", "gone"], "There are no pictures to predict (gone: there is no such file)"),
         (["{run}", "mine", "--null"], "give - as a PATH"),
-        (["{run}", "-", "-"], "can be read once"),
+        (["{run}", "-", "-"], "can be read only once"),
         (["{run}", "mine", "--out", "found.txt"], "ends in .csv or .jsonl"),
-        (["{run}", "mine", "--out", "f.csv", "--format", "table"], "a table is for the screen"),
-        (["{run}", "mine", "--out", "f.csv", "--format", "jsonl"], "do not go together"),
+        (
+            ["{run}", "mine", "--out", "f.csv", "--format", "table"],
+            "tables are only for the screen",
+        ),
+        (["{run}", "mine", "--out", "f.csv", "--format", "jsonl"], "conflict: drop one"),
         (["{run}", "mine", "--out", "mine"], "is a folder"),
         (["{run}", "mine", "--top", "0"], "--top"),
         (["{run}", "mine", "--device", "abacus"], "expected auto, cpu"),
