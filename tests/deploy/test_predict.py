@@ -173,14 +173,14 @@ def test_the_function_mirrors_the_command(small_run: RunFolder, folder: Path) ->
     assert found[1].error.startswith("damaged")
     assert Path(found[0].heat_map).is_file()
     assert found[0].guesses == found[2].guesses
-    with pytest.raises(podium.DataError, match=r"no pictures.*passed over: 1 \*\.txt"):
+    with pytest.raises(podium.DataError, match=r"no images.*skipped: 1 \*\.txt"):
         list(podium.predict(small_run.path.parent, "mine/notes*"))
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["{run}", "gone"], "There are no pictures to predict (gone: there is no such file)"),
+        (["{run}", "gone"], "There are no images to predict (gone: there is no such file)"),
         (["{run}", "mine", "--null"], "give - as a PATH"),
         (["{run}", "-", "-"], "can be read only once"),
         (["{run}", "mine", "--out", "found.txt"], "ends in .csv or .jsonl"),
