@@ -146,7 +146,9 @@ def test_predictions_exports_and_figures_are_added_where_wanted(
     card = hub.files["README.md"].decode("utf-8")
     assert "](figures/confusion.png)" in card
     assert "export/onnx/model.onnx" in card
-    assert any("export/onnx/model.onnx names folders of this machine" in one for one in said)
+    assert any(
+        "export/onnx/model.onnx contains folder names of this machine" in one for one in said
+    )
     # a report of before the run's end shows another model
     old = run.done.stat().st_mtime - 10
     os.utime(index, (old, old))
@@ -242,7 +244,7 @@ def test_a_public_repository_never_gets_what_is_private(
     hub.repos["me/shapes"] = False
     given = ["push", str(small_run.path), "me/shapes", "--token-file", str(token_file)]
     assert main([*given, "--private"]) == 2
-    assert "everybody can read it" in " ".join(capsys.readouterr().err.split())
+    assert "already exists and is public" in " ".join(capsys.readouterr().err.split())
     assert hub.commits == []
     hub.remarks = ["empty or missing licence"]
     assert main(given) == 0  # without the wish, it goes there; what the Hub remarks is told

@@ -193,7 +193,7 @@ def test_what_is_no_picture_is_told_in_words(browser: Browser, server: Running) 
     with opened(browser, server, wrong=2) as page:
         bring(page, "drop", b"<html>hello</html>", "image/jpeg")
         page.wait_for_selector("#error:not([hidden])")
-        assert "not a picture that can be read" in page.locator("#error").inner_text()
+        assert "not an image that can be read" in page.locator("#error").inner_text()
         assert page.locator("#error").get_attribute("role") == "alert"
         bring(page, "drop", jpeg()[:-700])
         page.wait_for_selector("#error:has-text('cannot be decoded')")
