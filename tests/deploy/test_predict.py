@@ -114,7 +114,7 @@ def test_the_table_shows_names_as_they_are(
 ) -> None:
     assert main(["predict", str(small_run.path), "mine/sub", "mine/=1+1.png", "--top", "1"]) == 0
     lines = capfd.readouterr().out.splitlines()
-    assert lines[0].split() == ["picture", "class", "probability"]
+    assert lines[0].split() == ["image", "class", "probability"]
     assert lines[1].startswith(r"mine/sub/[red]\x1b[31m.png")
     assert lines[1].endswith(" %")
     assert len(lines) == 3

@@ -161,7 +161,7 @@ def _watched(
     total = sum(1 for _ in Sources(paths, sources.leave_out))
     with bars() as tell:
         for done, one in enumerate(found, start=1):
-            tell(Progress("pictures", done, total))
+            tell(Progress("images", done, total))
             yield one
 
 
@@ -205,7 +205,7 @@ def _print_table(found: Iterator[FilePrediction], class_names: tuple[str, ...]) 
         if one.error:
             continue
         table = Table(box=None, show_header=head, pad_edge=False)
-        table.add_column("picture", width=max(12, out.width - wide - 16), overflow="fold")
+        table.add_column("image", width=max(12, out.width - wide - 16), overflow="fold")
         table.add_column("class", width=wide, overflow="fold")
         table.add_column("probability", width=11, justify="right", no_wrap=True)
         for rank, guess in enumerate(one.guesses):

@@ -65,7 +65,7 @@ def code_of(recipe: BaseModel) -> dict[str, str]:
         ConfigError: a name does not exist, or cannot be loaded.
     """
     found = {place: registry.provenance(name) for place, registry, name in named(recipe)}
-    return {place: told for place, told in found.items() if told is not None}
+    return {place: source for place, source in found.items() if source is not None}
 
 
 def changed_code(stored: Any, code: dict[str, str]) -> str:
@@ -76,14 +76,14 @@ def changed_code(stored: Any, code: dict[str, str]) -> str:
         code: result of `code_of` now.
     """
     before = stored if isinstance(stored, dict) else {}
-    told = []
+    changes = []
     for key in dict.fromkeys([*before, *code]):
         old, new = str(before.get(key, "")), code.get(key, "")
         if old != new:
             name = (new or old).partition(" ")[0]
             was, now = (one.rpartition("sha256:")[2] or "none" for one in (old, new))
-            told.append(f"{name} ({key}: sha256 {was}, now {now})")
-    return ", ".join(told)
+            changes.append(f"{name} ({key}: sha256 {was}, now {now})")
+    return ", ".join(changes)
 
 
 def refuse_unreachable(recipe: BaseModel) -> None:

@@ -22,7 +22,7 @@ class Event:
     Attributes:
         contender: contender of the run that the event belongs to; None: it belongs to no run, or
             to a function that was called outside a study.
-        seed: seed of that run; None: as for `contender`.
+        seed: seed of that run; None: it belongs to no run.
 
     Examples:
         >>> event = Message("decoding", contender="small", seed=0)
