@@ -1,4 +1,4 @@
-"""The functions that mirror the command: train, evaluate, report. `Study` is in `study`."""
+"""The functions that mirror the command: train, evaluate, report, compare, power, audit."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def single_contender(
     metric: str = "accuracy",
     **recipe: Any,
 ) -> StudySpec:
-    """A study of one contender, named after its model.
+    """Build a study of one contender, named after its model.
 
     Args:
         model: a name that `podium models` lists, or any timm model.
         data: folder of images, or `sports100`, `demo`.
-        name: the study's folder; empty: the model's name.
-        seeds: one run each.
+        name: name of the study's folder; None: the model's name.
+        seeds: one run per seed.
         overrides: further `key=value` settings of the recipe.
         metric: chooses the best epoch.
         recipe: settings of `RunSpec`.
 
     Raises:
-        ConfigError: a setting is impossible; the message says which and why.
+        ConfigError: a setting is invalid; the message names it and the reason.
     """
     key = model.replace("/", "-").replace(":", "-")
     spec: dict[str, Any] = {
@@ -75,10 +75,10 @@ def train(
         data: folder of images, or `sports100`, `demo`.
         model: a name that `podium models` lists, or any timm model.
         runs: folder that holds all studies.
-        name: the study's folder there; empty: the model's name.
-        seed: of initial weights, order, augmentation and dropout.
+        name: name of the study's folder in `runs`; None: the model's name.
+        seed: seed of the initial weights, the order of images, augmentation and dropout.
         machine: settings of `Machine`, such as `{"device": "cuda"}`.
-        notify: told of every batch and epoch.
+        notify: called with an event for every batch and epoch.
         recipe: settings of `RunSpec`, such as `epochs=10`, and the study's `metric`.
 
     Returns:
@@ -86,6 +86,17 @@ def train(
 
     Raises:
         PodiumError: the images or settings cannot be used, or the training failed.
+
+    Examples:
+        Settings are checked before any image is read:
+
+        >>> import podium
+        >>> try:
+        ...     podium.train("my-images", epochs=0)
+        ... except podium.ConfigError as error:
+        ...     print(error)
+        study: 1 setting is wrong.
+          contenders.simple_resnet.epochs: expected greater than or equal to 1; got 0.
     """
     from podium.study.study import Study
 
@@ -107,25 +118,32 @@ def evaluate(
     workers: int | None = None,
     notify: Notify = silent,
 ) -> Predictions:
-    """Predict every labelled image of a folder, or of one split of it, with a run's best epoch.
+    """Predict the labelled images of a folder, or of one of its splits, with a run's best epoch.
 
     Args:
-        run: a run's folder, a contender's or a study's: its best on the validation images.
+        run: folder of a run, or of a contender or study: the run with the best validation score.
         data: folder of images of classes that the run knows, or `sports100`, `demo`, or a
-            `Source`. Where it has split folders, the images of `split` are scored; where it has
-            class folders alone, all of them are, but for the images that the run was trained on:
-            of the very images of its study, those that the study held out for `split`.
+            `Source`. If it has split folders, the images of `split` are scored. If it has only
+            class folders, all images are scored; for the run's own images, only those that the
+            study held out for `split`.
         split: `test` or `valid`.
-        device: as in `Machine`.
-        workers: decoding processes; empty: from the cores.
-        notify: told of the progress, and of what is left out.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        workers: number of decoding processes; None: chosen from the number of cores.
+        notify: called with progress, and with a message for each image that is left out.
 
     Returns:
-        Path, label and logits of every image; `podium.statistics.metrics` takes it from there.
+        Path, label and logits of every image, as input for `podium.statistics.metrics`.
 
     Raises:
-        RunFolderError: there is no trained model in `run`.
-        DataError: the images cannot be used, or are of other classes.
+        RunFolderError: `run` holds no trained model.
+        DataError: the images cannot be used, or belong to other classes.
+
+    Examples:
+        >>> import podium
+        >>> podium.evaluate("runs/my-study", "my-images", split="train")
+        Traceback (most recent call last):
+        ...
+        podium.errors.ConfigError: --split 'train': expected test or valid.
     """
     from podium.data.listing import named_source
     from podium.deploy.find.choose import choose_run
@@ -157,10 +175,10 @@ def evaluate(
 
 
 def _index_to_score(run: RunFolder, source: Source, split: str) -> DataIndex:
-    """All labelled images for a split; of the run's own data set, those that were held out for it.
+    """All labelled images for a split; of the run's own data, those held out for that split.
 
-    A folder without splits that a study has split itself holds training images, too: scored with
-    the others, they would be taken for skill.
+    If the study itself split the folder, the folder also holds training images. Scoring those
+    with the others would overstate the accuracy.
     """
     from podium.data.index import build_index, build_scored_index
 
@@ -170,7 +188,7 @@ def _index_to_score(run: RunFolder, source: Source, split: str) -> DataIndex:
         if _may_be_own(run, source, split):
             settings = spec.model_dump(exclude={"path", "source", "options"})
             own = build_index(source, **settings)
-    except (PodiumError, OSError):  # a run that was copied away from its study, or other images
+    except (PodiumError, OSError):  # a run copied out of its study, or other images
         pass
     if own is not None and own.fingerprint == known.get("fingerprint"):
         return own
@@ -178,7 +196,7 @@ def _index_to_score(run: RunFolder, source: Source, split: str) -> DataIndex:
 
 
 def _may_be_own(run: RunFolder, source: Source, split: str) -> bool:
-    """Whether a source has the pictures that the run was scored on: else none need be read."""
+    """Whether a source has the images that the run was scored on; if not, none need be read."""
     from podium.data.listing import list_images
 
     scored = run.predictions(cast(SplitName, split))
@@ -190,7 +208,7 @@ def _may_be_own(run: RunFolder, source: Source, split: str) -> bool:
 
 
 def _write_down(run: RunFolder, index: DataIndex, predictions: Predictions) -> None:
-    """Record the look at the test images, where the run lies in a study that can be written."""
+    """Record the use of the test images in the study's ledger, if the run has a writable study."""
     from podium.runs.ledger import record
     from podium.statistics.metrics import scores
 
@@ -206,24 +224,31 @@ def _write_down(run: RunFolder, index: DataIndex, predictions: Predictions) -> N
             by="evaluate",
         )
     except (OSError, RunFolderError):
-        return  # a run that was copied away from its study, or lies on a read-only disk
+        return  # a run copied out of its study, or on a read-only disk
 
 
 def report(
     study: str | Path, *, lang: Literal["en", "pt"] = "en", out: str | Path | None = None
 ) -> Path:
-    """Write a study's figures, tables and page from its files alone.
+    """Write a study's figures, tables and page, from its files only.
 
     Args:
-        study: the study's folder, `runs/<study>`.
-        lang: language of every label.
-        out: folder to write to; empty: `report/` in the study's folder.
+        study: folder of the study, `runs/<study>`.
+        lang: language of all labels.
+        out: folder to write to; None: `report/` in the study's folder.
 
     Returns:
         The path of `index.html`.
 
     Raises:
-        RunFolderError: the folder is no study's, or none of its runs is done.
+        RunFolderError: `study` is not a study folder, or none of its runs is finished.
+
+    Examples:
+        >>> import podium
+        >>> podium.report("no-such-study")
+        Traceback (most recent call last):
+        ...
+        podium.errors.RunFolderError: no-such-study ...
     """
     from podium.reporting import build_report
 
@@ -237,20 +262,33 @@ def compare(
     shared: bool = False,
     resamples: int = 2000,
 ) -> Verdicts:
-    """Compare finished runs, or predictions of other tools, on the same images.
+    r"""Compare finished runs, or predictions of other tools, on the same images.
 
     Args:
-        sources: studies', contenders' or runs' folders, or CSV files with the columns `path`,
-            `label` and one of predicted class names a model (`NAME@3`: model NAME, seed 3). A
-            column `group` says which images belong together.
-        split: `test` or `valid`; of runs.
-        shared: compare on the images that all have in common, where they differ.
-        resamples: of the images, for the intervals of macro F1.
+        sources: folders of studies, contenders or runs, or CSV files with the columns `path`,
+            `label` and one column of predicted class names per model (`NAME@3`: model NAME,
+            seed 3). A column `group` states which images belong together.
+        split: split of the runs to compare on, `test` or `valid`.
+        shared: compare on the images that all sources have in common, if they differ.
+        resamples: number of bootstrap resamples of the images for the intervals of macro F1;
+            0: no intervals.
 
     Raises:
         RunFolderError: a folder holds no finished run.
-        DataError: images or labels do not agree, or a CSV is not as described.
-        ConfigError: `split` or `resamples` is impossible.
+        DataError: images or labels do not agree, or a CSV file is not as described.
+        ConfigError: `split` or `resamples` is invalid.
+
+    Examples:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import podium
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     table = Path(folder, "predictions.csv")
+        ...     rows = ["path,label,good,poor", "1.jpg,cat,cat,dog", "2.jpg,dog,dog,dog"]
+        ...     _ = table.write_text("\n".join(rows))
+        ...     verdicts = podium.compare(table, resamples=0)
+        >>> [(one.name, one.accuracy.value) for one in verdicts.standings]
+        [('good', 1.0), ('poor', 0.5)]
     """
     return compare_sheet(sources, split=split, shared=shared, resamples=resamples)[1]
 
@@ -258,7 +296,22 @@ def compare(
 def compare_sheet(
     sources: Iterable[str | Path], *, split: str, shared: bool, resamples: int
 ) -> tuple[PredictionTable, Verdicts]:
-    """As `compare`, with the answers that were compared."""
+    """Compare finished runs or predictions, and return the predictions as well.
+
+    Args:
+        sources: folders of studies, contenders or runs, or CSV files of predictions.
+        split: split of the runs to compare on, `test` or `valid`.
+        shared: compare on the images that all sources have in common, if they differ.
+        resamples: number of bootstrap resamples for the intervals of macro F1; 0: no intervals.
+
+    Returns:
+        `(table, verdicts)`: the predictions that were compared, and the result.
+
+    Raises:
+        RunFolderError: a folder holds no finished run.
+        DataError: images or labels do not agree, or a CSV file is not as described.
+        ConfigError: `split` or `resamples` is invalid.
+    """
     from podium.statistics.table import read_table
     from podium.statistics.verdicts import compare_contenders
 
@@ -266,8 +319,8 @@ def compare_sheet(
         raise ConfigError(f"--split {split!r}: expected test or valid.")
     if not 0 <= resamples <= 1_000_000 or resamples == 1:
         raise ConfigError(f"--resamples {resamples}: expected 0, or 2 to 1,000,000.")
-    sheet = read_table(sources, split=cast(SplitName, split), shared=shared)
-    return sheet, compare_contenders(sheet, resamples=resamples)
+    table = read_table(sources, split=cast(SplitName, split), shared=shared)
+    return table, compare_contenders(table, resamples=resamples)
 
 
 def power(
@@ -282,22 +335,28 @@ def power(
     seed_sd: float = 0.01,
     image_share: float = 0.5,
 ) -> Plan:
-    """What a test set of `n` images can show; all shares and differences in 0..1.
+    """Compute what a test set of `n` images can show; shares and differences are in 0..1.
 
     Args:
-        n: test images.
-        difference: of two accuracies, that one wants to find.
-        seeds: of each contender; 1: two trained models are compared.
-        accuracy: about what the two reach, on average.
-        disagreement: share of images that exactly one of them has right; empty: what is usual
-            at that accuracy.
-        contenders: of the study, all pairs of which are compared.
-        target: the power that is wanted.
-        seed_sd: standard deviation over seeds of the difference of two trained models.
-        image_share: share of an image's variance that stays the same with other seeds.
+        n: number of test images.
+        difference: difference between two accuracies that the study should detect.
+        seeds: seeds per contender; 1: two trained models are compared.
+        accuracy: approximate mean accuracy of the two.
+        disagreement: share of images that exactly one of them classifies correctly; None: the
+            typical share at that accuracy.
+        contenders: number of contenders in the study; all pairs are compared.
+        target: desired power.
+        seed_sd: standard deviation over seeds of the difference between two trained models.
+        image_share: share of the variance over images that stays the same across seeds.
 
     Raises:
         ConfigError: a value is out of range.
+
+    Examples:
+        >>> import podium
+        >>> plan = podium.power(2000, 0.02)
+        >>> f"power {plan.power:.2f}, {plan.images} images for 0.80"
+        'power 0.54, 3594 images for 0.80'
     """
     from podium.statistics.power import Assumptions, plan
 
@@ -306,15 +365,30 @@ def power(
 
 
 def audit(data: str | Path | Source, *, labels: bool = True, notify: Notify = silent) -> Audit:
-    """Look for damaged and odd files, duplicates, leaks between splits, and wrong labels.
+    """Look for damaged and unusual files, duplicates, leaks between splits, and wrong labels.
 
     Args:
         data: folder of images, or `sports100`, `demo`, or a `Source`.
-        labels: also look for labels that are likely wrong; trains a small model on features.
-        notify: told of the progress.
+        labels: also look for labels that are probably wrong; trains a small model on features.
+        notify: called with progress.
 
     Raises:
         DataError: the folder cannot be used at all.
+
+    Examples:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> import podium
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for number, grey in enumerate((0, 80, 160, 240)):
+        ...         for name in ("light", "dark"):
+        ...             Path(folder, name).mkdir(exist_ok=True)
+        ...             image = Image.new("RGB", (32, 32), (grey, number, len(name)))
+        ...             image.save(Path(folder, name, f"{number}.png"))
+        ...     found = podium.audit(folder, labels=False)
+        >>> len(found.oddities), found.oddities[0].kind
+        (8, 'blank')
     """
     from podium.auditing import audit_images
     from podium.data.listing import named_source

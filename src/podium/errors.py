@@ -4,15 +4,15 @@
     ├── UserError            the input was wrong; the command exits with 2
     │   ├── ConfigError      a study file, an override or a flag
     │   ├── DataError        a folder of images, or one image of it
-    │   │   └── UnreadableImageError   one file that is no image we can decode
-    │   ├── WeightsUnavailableError    pre-trained weights that cannot be had here
-    │   └── RunFolderError   a run folder that is not what it should be
-    ├── TrainingError        a run that cannot go on (a loss that is not finite)
-    ├── ExportError          an exported model that does not say what its run says
+    │   │   └── UnreadableImageError   a file that cannot be decoded as an image
+    │   ├── WeightsUnavailableError    pre-trained weights that are not available here
+    │   └── RunFolderError   a run folder that is not in the expected state
+    ├── TrainingError        a run that cannot continue (a loss that is not finite)
+    ├── ExportError          an exported model that does not agree with its run
     └── StorageError         a file that cannot be written: exit code 1 for a full or broken disk,
-                             2 for a folder that may not be written
+                             2 for a folder without write permission
 
-Every message says what was expected, what came, and what to do about it.
+Every message states what was expected, what was got, and what to do about it.
 """
 
 from __future__ import annotations
@@ -23,27 +23,70 @@ from collections.abc import Iterator
 
 
 class PodiumError(Exception):
-    """Base of all errors raised on purpose; `exit_code` is what the command returns."""
+    """Base of all errors raised on purpose; `exit_code` is the command's exit code.
+
+    Examples:
+        >>> import podium
+        >>> issubclass(podium.TrainingError, podium.PodiumError)
+        True
+        >>> podium.PodiumError.exit_code, podium.UserError.exit_code
+        (1, 2)
+    """
 
     exit_code = 1
 
 
 class UserError(PodiumError):
-    """The user's input is wrong, and the message says how to mend it."""
+    """The user's input is wrong, and the message says how to correct it.
+
+    Examples:
+        >>> import podium
+        >>> issubclass(podium.DataError, podium.UserError)
+        True
+    """
 
     exit_code = 2
 
 
 class ConfigError(UserError):
-    """A study file, an override or a flag does not say something possible."""
+    """A study file, an override or a flag has an invalid value.
+
+    Examples:
+        >>> import podium
+        >>> try:
+        ...     podium.load_study("no-such-study.yaml")
+        ... except podium.ConfigError as error:
+        ...     print(error.exit_code)
+        2
+    """
 
 
 class DataError(UserError):
-    """A folder of images cannot be used as it is."""
+    """A folder of images cannot be used as it is.
+
+    Examples:
+        >>> import podium
+        >>> try:
+        ...     podium.build_index("no-such-folder")
+        ... except podium.DataError as error:
+        ...     print("no-such-folder" in str(error))
+        True
+    """
 
 
 class UnreadableImageError(DataError):
-    """One file cannot be decoded as an image. Carries `path` and `reason`."""
+    """One file cannot be decoded as an image.
+
+    Args:
+        path: path of the file.
+        reason: why it cannot be decoded.
+
+    Examples:
+        >>> import podium
+        >>> error = podium.UnreadableImageError("cat/1.jpg", "truncated")
+        >>> error.path, str(error)
+        ('cat/1.jpg', 'cat/1.jpg: truncated')
+    """
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
@@ -51,24 +94,51 @@ class UnreadableImageError(DataError):
         self.reason = reason
 
     def __reduce__(self) -> tuple[type[UnreadableImageError], tuple[str, str]]:
-        # The default pickles only the joined message, and worker processes send these back.
+        # The default pickles only the joined message; worker processes send these errors back.
         return type(self), (self.path, self.reason)
 
 
 class WeightsUnavailableError(UserError):
-    """Pre-trained weights are neither on this machine nor downloadable from it."""
+    """Pre-trained weights are neither on this machine nor downloadable from it.
+
+    Examples:
+        >>> import podium
+        >>> issubclass(podium.WeightsUnavailableError, podium.UserError)
+        True
+    """
 
 
 class RunFolderError(UserError):
-    """A run folder is missing, unfinished, or holds another run than the one asked for."""
+    """A run folder is missing, unfinished, or holds a run other than the one asked for.
+
+    Examples:
+        >>> import podium
+        >>> try:
+        ...     podium.report("no-such-study")
+        ... except podium.RunFolderError as error:
+        ...     print("no-such-study" in str(error))
+        True
+    """
 
 
 class TrainingError(PodiumError):
-    """Training cannot go on; the last good state is kept."""
+    """Training cannot continue; the last good state is kept.
+
+    Examples:
+        >>> import podium
+        >>> podium.TrainingError("The loss is not finite.").exit_code
+        1
+    """
 
 
 class ExportError(PodiumError):
-    """An export failed its check against the model it was made of; no file of it is kept."""
+    """An export failed its check against the original model; no file of it is kept.
+
+    Examples:
+        >>> import podium
+        >>> podium.ExportError("The export does not agree with the model.").exit_code
+        1
+    """
 
 
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
@@ -76,13 +146,13 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class StorageError(PodiumError, OSError):
-    """A file could not be written; what stood in its place stays. Carries `path` and `reason`.
+    """A file could not be written; the previous file stays. Carries `path` and `reason`.
 
-    It is an `OSError` too, so that a cache that cannot be written is passed over like any other.
+    It is also an `OSError`, so that a cache that cannot be written is skipped like any other.
 
     Args:
-        path: what was to be written.
-        cause: what the system said.
+        path: the file to be written.
+        cause: the operating system's error.
     """
 
     def __init__(self, path: str | os.PathLike[str], cause: OSError) -> None:
@@ -94,8 +164,8 @@ class StorageError(PodiumError, OSError):
         else:
             what = "Check the disk"
         super().__init__(
-            f"{self.path} cannot be written ({self.reason}). {what}; what was there before is "
-            "kept, and the same command goes on from it."
+            f"{self.path} cannot be written ({self.reason}). {what}; the existing files are "
+            "kept, and the same command continues from them."
         )
         self.errno, self._cause = number, cause
 
@@ -107,11 +177,11 @@ class StorageError(PodiumError, OSError):
 
 
 def chain(error: BaseException, end: BaseException | None = None) -> Iterator[BaseException]:
-    """An error, what caused it or was under way when it came, and so on.
+    """Yield an error, then its cause or context, and so on.
 
     Args:
-        error: the first.
-        end: where to stop, such as an error that the caller had at hand before.
+        error: the first error.
+        end: where to stop, such as an error that the caller was already handling.
     """
     at: BaseException | None = error
     while at is not None and at is not end:
@@ -120,5 +190,5 @@ def chain(error: BaseException, end: BaseException | None = None) -> Iterator[Ba
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, without line ends and at most 200 characters: to quote in a message."""
+    """An error's message on one line, at most 200 characters, to quote in another message."""
     return " ".join(str(error).split())[:200]

@@ -242,7 +242,7 @@ def test_the_study_audits_before_it_trains(
     assert main(["run", str(study), "--runs", str(tmp_path / "runs"), "--workers", "0"]) == 0
     captured = capsys.readouterr()
     said = " ".join(captured.err.split())
-    assert "of 10 test images have a duplicate, or likely so, in another split" in said
+    assert "of 10 test images have a duplicate, or a likely one, in another split" in said
     page = (tmp_path / "runs" / "tiny" / "report" / "index.html").read_text(encoding="utf-8")
     assert "of 10 test images have an identical or nearly identical image" in page
     assert "data:image/jpeg;base64," in page

@@ -411,7 +411,7 @@ def test_a_damaged_recipe_is_a_mistake_in_words(study: StudyFolder, tmp_path: Pa
     alone = tmp_path / "kept" / "winner" / "seed-0"
     shutil.copytree(study.run("simple_resnet", 0).path, alone)
     write_config(alone, {"model": "simple_resnet", "epochs": -1})
-    with pytest.raises(RunFolderError, match="no recipe that this Podium knows"):
+    with pytest.raises(RunFolderError, match="not a recipe that this Podium can read"):
         podium.card(RunFolder(alone, "winner", 0))
 
 

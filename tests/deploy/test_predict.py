@@ -69,7 +69,7 @@ def test_what_cannot_be_read_does_not_stop_the_others(
     said = capfd.readouterr().err
     assert "not predicted: mine/torn.png (damaged" in said
     assert "not predicted: gone.jpg (there is no such file)" in said
-    assert "Passed over: 1 *.txt." in said
+    assert "Skipped: 1 *.txt." in said
     rows = [json.loads(line) for line in to.read_text("utf-8").splitlines()]
     assert [row["path"] for row in rows] == [
         "mine/=1+1.png", "mine/torn.png", "mine/sub/[red]\x1b[31m.png", "gone.jpg",
@@ -114,7 +114,7 @@ def test_the_table_shows_names_as_they_are(
 ) -> None:
     assert main(["predict", str(small_run.path), "mine/sub", "mine/=1+1.png", "--top", "1"]) == 0
     lines = capfd.readouterr().out.splitlines()
-    assert lines[0].split() == ["picture", "class", "probability"]
+    assert lines[0].split() == ["image", "class", "probability"]
     assert lines[1].startswith(r"mine/sub/[red]\x1b[31m.png")
     assert lines[1].endswith(" %")
     assert len(lines) == 3
@@ -173,19 +173,22 @@ def test_the_function_mirrors_the_command(small_run: RunFolder, folder: Path) ->
     assert found[1].error.startswith("damaged")
     assert Path(found[0].heat_map).is_file()
     assert found[0].guesses == found[2].guesses
-    with pytest.raises(podium.DataError, match=r"no pictures.*passed over: 1 \*\.txt"):
+    with pytest.raises(podium.DataError, match=r"no images.*skipped: 1 \*\.txt"):
         list(podium.predict(small_run.path.parent, "mine/notes*"))
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["{run}", "gone"], "There are no pictures to predict (gone: there is no such file)"),
+        (["{run}", "gone"], "There are no images to predict (gone: there is no such file)"),
         (["{run}", "mine", "--null"], "give - as a PATH"),
-        (["{run}", "-", "-"], "can be read once"),
+        (["{run}", "-", "-"], "can be read only once"),
         (["{run}", "mine", "--out", "found.txt"], "ends in .csv or .jsonl"),
-        (["{run}", "mine", "--out", "f.csv", "--format", "table"], "a table is for the screen"),
-        (["{run}", "mine", "--out", "f.csv", "--format", "jsonl"], "do not go together"),
+        (
+            ["{run}", "mine", "--out", "f.csv", "--format", "table"],
+            "tables are only for the screen",
+        ),
+        (["{run}", "mine", "--out", "f.csv", "--format", "jsonl"], "conflict: drop one"),
         (["{run}", "mine", "--out", "mine"], "is a folder"),
         (["{run}", "mine", "--top", "0"], "--top"),
         (["{run}", "mine", "--device", "abacus"], "expected auto, cpu"),

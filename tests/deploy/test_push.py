@@ -102,7 +102,7 @@ def test_the_winner_comes_back_and_predicts_the_same(
     # once it is there, no network is needed
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert podium.fetch_run("me/shapes") == run
-    with pytest.raises(PodiumError, match="not on this machine, and the Hub is out of reach"):
+    with pytest.raises(PodiumError, match="not on this machine, and the Hub cannot be reached"):
         podium.fetch_run("me/other")
 
 
@@ -146,7 +146,9 @@ def test_predictions_exports_and_figures_are_added_where_wanted(
     card = hub.files["README.md"].decode("utf-8")
     assert "](figures/confusion.png)" in card
     assert "export/onnx/model.onnx" in card
-    assert any("export/onnx/model.onnx names folders of this machine" in one for one in said)
+    assert any(
+        "export/onnx/model.onnx contains folder names of this machine" in one for one in said
+    )
     # a report of before the run's end shows another model
     old = run.done.stat().st_mtime - 10
     os.utime(index, (old, old))
@@ -191,12 +193,16 @@ def test_a_dry_run_shows_all_and_asks_nobody(
 
 
 REFUSALS: dict[str, tuple[dict[str, tuple[int, str]], int, str]] = {
-    "wrong token": ({"/repos/create": (401, "Invalid credentials")}, 2, "not know the token"),
-    "no right to commit": ({"/commit/": (403, "Forbidden")}, 2, "no right to write"),
-    "somebody else's commit": ({"/commit/": (412, "A commit has happened")}, 1, "somebody else"),
+    "wrong token": (
+        {"/repos/create": (401, "Invalid credentials")},
+        2,
+        "does not accept the token",
+    ),
+    "no right to commit": ({"/commit/": (403, "Forbidden")}, 2, "no write access"),
+    "somebody else's commit": ({"/commit/": (412, "A commit has happened")}, 1, "someone else"),
     "conflict": ({"/commit/": (409, "Conflict")}, 1, "at the same time"),
-    "no such place": ({"/preupload/": (404, "Not found")}, 2, "is not there, or not for you"),
-    "too much": ({"/commit/": (429, "Too many requests")}, 1, "takes no more requests"),
+    "no such place": ({"/preupload/": (404, "Not found")}, 2, "does not exist or is not visible"),
+    "too much": ({"/commit/": (429, "Too many requests")}, 1, "accepts no more requests"),
     "broken": ({"/preupload/": (500, "Internal error")}, 1, "The Hub failed"),
     "broken store": ({"/store/": (503, "Slow down")}, 1, "The Hub failed"),
     "broken at first": ({"/repos/create": (502, "Bad gateway")}, 1, "The Hub failed"),
@@ -225,7 +231,7 @@ def test_others_owners_and_unknown_licences_are_refused_by_the_hub(
 ) -> None:
     given = ["--token-file", str(token_file)]
     assert main(["push", str(small_run.path), "them/shapes", *given]) == 2
-    assert "no right to write to them/shapes" in " ".join(capsys.readouterr().err.split())
+    assert "no write access to them/shapes" in " ".join(capsys.readouterr().err.split())
     words = ["push", str(small_run.path), "me/shapes", *given, "--license", "nonsense"]
     assert main(words) == 2
     assert '"license" must be one of the known ones' in " ".join(capsys.readouterr().err.split())
@@ -238,7 +244,7 @@ def test_a_public_repository_never_gets_what_is_private(
     hub.repos["me/shapes"] = False
     given = ["push", str(small_run.path), "me/shapes", "--token-file", str(token_file)]
     assert main([*given, "--private"]) == 2
-    assert "everybody can read it" in " ".join(capsys.readouterr().err.split())
+    assert "already exists and is public" in " ".join(capsys.readouterr().err.split())
     assert hub.commits == []
     hub.remarks = ["empty or missing licence"]
     assert main(given) == 0  # without the wish, it goes there; what the Hub remarks is told

@@ -196,7 +196,7 @@ def test_examples_of_a_folder(tmp_path: Path) -> None:
     assert one.label == "a"
     assert max(Image.open(io.BytesIO(one.jpeg)).size) == 800
     assert folder_examples(tmp_path, ["z"])[0].label is None
-    with pytest.raises(DataError, match="found none that open"):
+    with pytest.raises(DataError, match="found none that can be opened"):
         folder_examples(tmp_path / "b", ["a"])
 
 

@@ -180,9 +180,9 @@ def test_pictures_are_dropped_and_pasted(browser: Browser, server: Running) -> N
         bring(page, "paste", jpeg(size=(50, 20)))
         page.wait_for_selector("text=50 × 20 px")
         bring(page, "paste", b"", "")
-        assert "no picture on the clipboard" in page.locator("#error").inner_text()
+        assert "no image on the clipboard" in page.locator("#error").inner_text()
         bring(page, "drop", b"", "")
-        assert "That was no file" in page.locator("#error").inner_text()
+        assert "That was not a file" in page.locator("#error").inner_text()
         page.keyboard.press("Escape")
         assert page.locator(".guesses").count() == 0
         assert page.locator("#error").is_hidden()
@@ -193,7 +193,7 @@ def test_what_is_no_picture_is_told_in_words(browser: Browser, server: Running) 
     with opened(browser, server, wrong=2) as page:
         bring(page, "drop", b"<html>hello</html>", "image/jpeg")
         page.wait_for_selector("#error:not([hidden])")
-        assert "not a picture that can be read" in page.locator("#error").inner_text()
+        assert "not an image that can be read" in page.locator("#error").inner_text()
         assert page.locator("#error").get_attribute("role") == "alert"
         bring(page, "drop", jpeg()[:-700])
         page.wait_for_selector("#error:has-text('cannot be decoded')")
@@ -208,7 +208,7 @@ def test_what_is_no_picture_is_told_in_words(browser: Browser, server: Running) 
         Image.new("RGB", (30, 20)).save(out, "TIFF")  # which this browser cannot show
         bring(page, "drop", out.getvalue(), "image/tiff")
         page.wait_for_selector("text=30 × 20 px")
-        assert "cannot show such a file" in page.locator("#caption").inner_text()
+        assert "cannot show this file" in page.locator("#caption").inner_text()
         assert page.locator(".map .over.alone").first.is_visible()
 
 
@@ -240,7 +240,7 @@ def test_contenders_side_by_side_with_names_of_all_sorts(browser: Browser, serve
         assert names == list(NAMES[:5])
         assert column(page, 1).locator("h2").inner_text() == '<b>Odd</b> & "co"'
         assert "77.8 % (95 %: 45.3 to 93.7; n = 9)" in column(page, 1).inner_text()
-        assert "An exported model cannot say" in column(page, 1).inner_text()
+        assert "Heat maps are not available" in column(page, 1).inner_text()
         assert page.locator("#verdict").inner_text().startswith("They disagree: ")
         assert NAMES[0] in page.locator("#status").inner_text()  # for those who listen
         assert page.locator("img[src=x]").count() == 0
@@ -250,7 +250,7 @@ def test_contenders_side_by_side_with_names_of_all_sorts(browser: Browser, serve
         assert left["x"] + left["width"] <= right["x"]
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         page.get_by_role("checkbox", name="simple_resnet").uncheck()
-        page.wait_for_selector("#verdict:has-text('says <b>Odd</b>')")
+        page.wait_for_selector("#verdict:has-text('<b>Odd</b>')")
         assert column(page, 0).is_hidden()
         page.locator("#chips input").nth(1).click()  # one must stay
         assert page.locator("#chips input").nth(1).is_checked()
@@ -267,7 +267,7 @@ def test_on_a_phone(browser: Browser, server: Running) -> None:
         assert page.evaluate(fits)
         assert page.locator("#camera").is_visible()
         assert page.locator("#photo").get_attribute("capture") == "environment"
-        assert page.locator("#choose").inner_text().startswith("Choose a picture")
+        assert page.locator("#choose").inner_text().startswith("Choose an image")
         with page.expect_file_chooser() as chooser:
             page.locator("#camera").tap()
         chooser.value.set_files(
@@ -358,6 +358,6 @@ def test_the_api_page(browser: Browser, server: Running) -> None:
     phone: dict[str, Any] = {"viewport": {"width": 390, "height": 844}}
     with opened(browser, server, **phone) as page:
         page.get_by_role("link", name="API").click()
-        page.wait_for_selector("h1:has-text('Ask by HTTP')")
+        page.wait_for_selector("h1:has-text('HTTP API')")
         assert page.evaluate("document.documentElement.scrollWidth <= 390")
         assert f"{server.url}/v1/predict" in page.locator("main").inner_text()

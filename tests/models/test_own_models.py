@@ -127,7 +127,7 @@ def test_code_is_told_apart_by_the_file_of_a_spec_and_what_it_imports(folder: Pa
     assert told.startswith("my_networks:SPEC sha256:")
     assert told.rpartition(":")[2] == str(MODELS.provenance("registered_tiny")).rpartition(":")[2]
     (folder / "parts.py").write_text(PARTS + "changed = 1\n")
-    with pytest.raises(ConfigError, match="my_networks was changed after it was imported"):
+    with pytest.raises(ConfigError, match="my_networks changed after it was imported"):
         MODELS.provenance("my_networks:SPEC")
 
 
@@ -135,10 +135,10 @@ def test_two_files_of_one_name_are_not_mistaken(tmp_path: Path, folder: Path) ->
     allow("my_networks", folder)
     allow("my_networks", folder)
     other = write_networks(tmp_path / "other")
-    with pytest.raises(ConfigError, match="Python has another module my_networks already"):
+    with pytest.raises(ConfigError, match="Python has already imported another my_networks"):
         allow("my_networks", other)
     (other / "calendar.py").write_text("")
-    with pytest.raises(ConfigError, match="Python has another module calendar already"):
+    with pytest.raises(ConfigError, match="Python has already imported another calendar"):
         allow("calendar", other)
     with pytest.raises(ConfigError, match=r"expected the name of a module, my_networks, without"):
         allow("my_networks.py", folder)

@@ -168,7 +168,7 @@ def test_an_installed_package_offers_an_executor(
     )  # fmt: skip
     first, second = study.run().outcomes
     assert (first.error, first.skipped) == ("", False)
-    assert "other/seed-0 was not trained to its end" in second.error  # it gave no outcome of it
+    assert "other/seed-0 did not finish" in second.error  # it gave no outcome of it
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_what_an_executor_gives_is_checked_and_it_is_closed(tmp_path: Path) -> N
                 closed.append(True)
 
     for given in ("done", None, Outcome(bench.folder.run("b", 0))):
-        with pytest.raises(ConfigError, match=r"The executor .*Odd gave .*Expected what"):
+        with pytest.raises(ConfigError, match=r"The executor .*Odd gave .*Expected the result"):
             outcomes_of(Odd(given), cells, bench)
     assert closed == [True] * 3
     last = Outcome(bench.run(cells[1]))

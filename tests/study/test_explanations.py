@@ -130,7 +130,7 @@ def test_a_model_that_cannot_be_explained_fails_no_run(
     assert not run.explanations.exists()
     run.best.unlink()
     assert explain.explain(folder, notify=events.append) == []
-    assert "holds no weights" in warned(events)[-1]
+    assert "no longer holds weights" in warned(events)[-1]
 
 
 @pytest.mark.parametrize("words", [["nowhere"], ["{study}", "--data", "nowhere"]])

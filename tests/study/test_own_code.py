@@ -176,7 +176,7 @@ def test_changed_code_is_refused_and_the_same_goes_on(copied: Path) -> None:
     parts.write_text(PARTS.replace("nn.ReLU()", "nn.GELU()"), encoding="utf-8")
     with pytest.raises(RunFolderError) as told:
         again()
-    assert "was begun with other code of my_networks:tiny (model: sha256 " in str(told.value)
+    assert "was started with other code of my_networks:tiny (model: sha256 " in str(told.value)
     assert ", now " in str(told.value)
     assert again(overrides=["name=again", "contenders.ours.epochs=2"]) == [False, False, False]
     parts.write_text(PARTS, encoding="utf-8")

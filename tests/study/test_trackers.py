@@ -504,7 +504,7 @@ def test_a_tracker_that_raises_stops_no_training(few: Path, tmp_path: Path, wher
     result = study_of(few, tmp_path, "broken", "kept", epochs=1).run(told.append)
     assert not result.failed
     (warning,) = [event.text for event in told if isinstance(event, WarningMessage)]
-    assert "The tracker broken failed and is left out from here on; the study goes on" in warning
+    assert "The tracker broken failed and is left out from now on; the study continues" in warning
     assert "full" in warning
     assert calls.count(where) == 1
     assert calls.count("close") == (where != "init")
@@ -519,7 +519,7 @@ def test_a_failed_run_is_an_event_of_its_own(few: Path, tmp_path: Path) -> None:
     failed = first_of(kept, RunFailed)
     assert isinstance(failed, RunFailed)
     assert (failed.contender, failed.seed, failed.title) == ("one", 0, "one")
-    assert "one was not run to its end. " in failed.text
+    assert "one did not finish. " in failed.text
     assert "no longer finite" in failed.message
 
 
@@ -629,5 +629,5 @@ def test_progress_of_mixed_runs_is_shown_with_their_titles() -> None:
     assert lines[3].startswith("  Two: epoch   2/2 ")
     assert lines[4] == "  One: best epoch: valid 50.0 %, test 25.0 %"
     assert lines[5].startswith("  epoch   3/2 ")  # alone again
-    assert lines[6] == "! Two was not run to its end. Why."
+    assert lines[6] == "! Two did not finish. Why."
     assert textwrap.dedent(lines[6]) == lines[6]

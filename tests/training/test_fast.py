@@ -257,7 +257,7 @@ def test_a_fast_run_resumes_bit_for_bit(
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"lr_schedule": "one_cycle", "lr_drop": 2}, "one_cycle falls by itself"),
+        ({"lr_schedule": "one_cycle", "lr_drop": 2}, "one_cycle decays on its own"),
         ({"flip": "alternate"}, "flip needs augmentation: crop_flip"),
         ({"crop_scale": 0.5, "augmentation": "autoaugment"}, "crop_scale needs"),
         ({"pretrained": True, "freeze": "backbone", "ema": 0.9}, "exclude each other"),

@@ -214,7 +214,7 @@ def test_settings_that_would_do_nothing_are_refused(settings: dict[str, Any], to
     probe = {"model": "efficientnet_lite0", "pretrained": True, "linear_probe": True}
     assert recipe(**probe, loss="focal").loss == "focal"  # of the epochs after the probe
     for name, value in (("loss", "focal"), ("class_weights", "balanced")):
-        with pytest.raises(ValueError, match=f"{name} does nothing where linear_probe"):
+        with pytest.raises(ValueError, match=f"{name} has no effect if linear_probe"):
             recipe(**probe, freeze="backbone", **{name: value})
 
 

@@ -1,1 +1,1 @@
-"""The `podium` command: it calls the package and prints; nothing is computed here."""
+"""The `podium` command: it calls the package and prints results; it computes nothing itself."""

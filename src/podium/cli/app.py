@@ -1,6 +1,6 @@
-"""The `podium` command: parses, calls the package, prints. Nothing is computed here.
+"""The `podium` command: parses arguments, calls the package, prints. It computes nothing itself.
 
-Heavy modules are imported inside the commands, so that `podium --help` answers at once.
+Heavy modules are imported inside the commands, so that `podium --help` starts at once.
 """
 
 from __future__ import annotations
@@ -59,33 +59,39 @@ def _root(
         ),
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show tracebacks (may stand after any command).")
+        bool, typer.Option("--debug", help="Show tracebacks (also allowed after any command).")
     ] = False,
     modules: Annotated[
         list[str] | None,
         typer.Option(
             "--import",
             metavar="MODULE",
-            help="Import code of your own that a run needs, such as my_networks of the current "
-            "folder, or code/my_networks; repeatable (may stand after any command).",
+            help="Import your own code that a run needs, such as my_networks in the current "
+            "folder, or code/my_networks; repeatable (also allowed after any command).",
         ),
     ] = None,
 ) -> None:
-    """Options that belong to no command; each acts by itself."""
+    """Options that do not belong to a command; each takes effect on its own."""
 
 
 def take_imports(words: list[str]) -> tuple[list[str], list[str]]:
-    """The other words of a command, and the modules that its `--import` options name.
+    """Split a command line into its other words and the modules of its `--import` options.
+
+    Args:
+        words: the command line, without the program's name.
+
+    Returns:
+        `(rest, modules)`: the other words, and the names of the modules.
 
     Raises:
-        ConfigError: one of them names none.
+        ConfigError: an `--import` names no module.
     """
     rest: list[str] = []
     modules: list[str] = []
     ahead = iter(words)
     for word in ahead:
         option, sign, module = word.partition("=")
-        if word == "--":  # what follows are no options
+        if word == "--":  # no options follow
             rest += [word, *ahead]
         elif option == "--import":
             module = module if sign else next(ahead, "")
@@ -98,7 +104,11 @@ def take_imports(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command and return its exit code: 0, 1 (a failure), 2 (a mistake), 130 (Ctrl-C)."""
+    """Run the command and return its exit code: 0, 1 (failure), 2 (user error), 130 (Ctrl-C).
+
+    Args:
+        arguments: the command line without the program's name; None: that of this process.
+    """
     let_waiting_threads_sleep()  # before a command imports PyTorch
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words or bool(os.environ.get("PODIUM_DEBUG"))
@@ -111,7 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
             folder, name = os.path.split(module.removesuffix(".py"))
             allow(name, folder)
         app(words, prog_name="podium")
-    except SystemExit as end:  # how Typer ends, also after a wrong flag (2)
+    except SystemExit as end:  # Typer's way to end, also after a wrong flag (2)
         return end.code if isinstance(end.code, int) else 1
     except Exception as error:
         if debug:
@@ -121,7 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
         err.print("[bold red]error:[/bold red]", end=" ")
         err.print(text, markup=False, highlight=False, soft_wrap=True)
         if not known:
-            err.print("This is a bug, or the machine failed. --debug shows where.")
+            err.print("This is a bug or a machine failure. --debug shows where.")
         return error.exit_code if isinstance(error, PodiumError) else 1
     return 0
 

@@ -1,4 +1,4 @@
-"""The commands that hand a run over to others: card, push. They parse, call the package, print."""
+"""The commands that publish a run: card, push. They parse, call the package, print."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 RunArgument = Annotated[
-    str, typer.Argument(metavar="RUN", help="A run's folder, or a study's: its best by validation.")
+    str, typer.Argument(metavar="RUN", help="Folder of a run, or of a study (best by validation).")
 ]
 LicenseOption = Annotated[
     str | None,
     typer.Option(
-        "--license", help="Licence of the weights, such as apache-2.0; empty: none is stated."
+        "--license", help="Licence of the weights, such as apache-2.0.", show_default="not stated"
     ),
 ]
 DatasetOption = Annotated[
@@ -31,25 +31,26 @@ DatasetOption = Annotated[
         help="The images on the Hub (OWNER/NAME), or sports100.", show_default="from the study"
     ),
 ]
-LangOption = Annotated[str, typer.Option(help="en or pt, of the card.")]
+LangOption = Annotated[str, typer.Option(help="Language of the card: en or pt.")]
 
 
 @app.command()
 def card(
     run: RunArgument,
     to: Annotated[
-        Path | None, typer.Option(help="File to write; -: print it.", show_default="RUN/README.md")
+        Path | None,
+        typer.Option(help="File to write; -: standard output.", show_default="RUN/README.md"),
     ] = None,
     license_id: LicenseOption = None,
     dataset: DatasetOption = None,
     repo_id: Annotated[
-        str | None, typer.Option(help="OWNER/NAME: say how to fetch the model from there.")
+        str | None, typer.Option(help="OWNER/NAME on the Hub: describe how to fetch the model.")
     ] = None,
     lang: LangOption = "en",
 ) -> None:
     """Write a run's model card, in Hugging Face's format.
 
-    What it is, how good and how sure, its data, how it was trained, what it cannot do, its licence.
+    It covers results with uncertainty, data, training, limits and licence.
     """
     from podium.deploy.find.choose import choose_run
     from podium.deploy.publish.card import card as write_card
@@ -68,20 +69,20 @@ def card(
         return
     write_text(place, text)
     if license_id is None:
-        err.tell("No licence is stated in it: choose one with --license.")
+        err.tell("The card states no licence: choose one with --license.")
     out.tell(f"Card: {place}")
 
 
 def _refuse_strange(place: Path) -> None:
-    """Leave a file alone that is no card of ours."""
+    """Refuse to overwrite a file that is not a model card by Podium."""
     if place.is_dir():
-        raise UserError(f"--to {place}: that is a folder. Give a file, such as {place}/README.md.")
+        raise UserError(f"--to {place}: this is a folder. Give a file, such as {place}/README.md.")
     if place.is_file():
         with open(place, encoding="utf-8", errors="replace") as file:
             if "library_name: podium" not in file.read(100_000):
                 raise UserError(
-                    f"{place} is there already and is no card of Podium's, so it is left alone. "
-                    "Give another file with --to."
+                    f"{place} already exists and is not a model card by Podium, so it is not "
+                    "overwritten. Give another file with --to."
                 )
 
 
@@ -90,16 +91,14 @@ def push(
     run: RunArgument,
     repo_id: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hub.")],
     private: Annotated[
-        bool, typer.Option("--private", help="Make it private. One that is public is refused.")
+        bool, typer.Option("--private", help="Make it private. A public repository is refused.")
     ] = False,
     revision: Annotated[
         str | None, typer.Option(metavar="BRANCH", help="Branch to commit to.", show_default="main")
     ] = None,
     token_file: Annotated[
         Path | None,
-        typer.Option(
-            help="File with a token of the Hub.", show_default="HF_TOKEN, or the hub's login"
-        ),
+        typer.Option(help="File with a Hub token.", show_default="HF_TOKEN, or the Hub's login"),
     ] = None,
     license_id: LicenseOption = None,
     dataset: DatasetOption = None,
@@ -108,19 +107,19 @@ def push(
         bool,
         typer.Option(
             "--with-predictions",
-            help="Add the test predictions, which name your test images' files.",
+            help="Add the test predictions, which contain the names of your test images.",
         ),
     ] = False,
     with_exports: Annotated[
         bool, typer.Option("--with-exports", help="Add the models in RUN/export.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be uploaded; needs no network.")
+        bool, typer.Option("--dry-run", help="Show what would be uploaded; no network needed.")
     ] = False,
 ) -> None:
     """Upload a run to the Hugging Face Hub, as one commit: weights, description, recipe, card.
 
-    Asks nothing. A token is taken from a file, HF_TOKEN or the hub's login, and shown nowhere.
+    It never prompts. The token comes from a file, HF_TOKEN or the Hub's login, and is never shown.
     """
     from podium.deploy.find.hub_errors import refuse_offline
     from podium.deploy.publish.pack import pack
@@ -142,7 +141,7 @@ def push(
             tell=err.tell,
         )
     if license_id is None:
-        err.tell("No licence is stated in the card: choose one with --license.")
+        err.tell("The card states no licence: choose one with --license.")
     if dry_run:
         _show(package, private, revision)
         return
@@ -163,7 +162,7 @@ def _show(package: Package, private: bool, revision: str | None) -> None:
     for one in package.files:
         table.add_row(plain(one.name), _size(one.size))
     kind = (
-        "private" if private else "public, unless it is there already or its owner's rule differs"
+        "private" if private else "public, unless it already exists or its owner's default differs"
     )
     out.tell(f"Would upload to {package.repo_id}, branch {revision or 'main'} ({kind}):")
     out.print(table)

@@ -1,4 +1,4 @@
-"""The commands that fetch and check folders of images. They parse, call the package, print."""
+"""The commands that fetch and check image folders. They parse, call the package, print."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ app = typer.Typer(help="Fetch and check folders of images.", no_args_is_help=Tru
 def data_fetch(
     name: Annotated[str, typer.Argument(help="sports100 or demo.")],
     source: Annotated[str, typer.Option(help="auto, huggingface or kaggle.")] = "auto",
-    into: Annotated[Path | None, typer.Option(help="Folder, in place of the cache.")] = None,
+    into: Annotated[Path | None, typer.Option(help="Folder to use instead of the cache.")] = None,
 ) -> None:
-    """Download a data set into the cache (or draw it: demo), checked and resumable."""
+    """Download a data set (or draw it: demo) into the cache, with checks; resumable."""
     from podium.data.fetch import fetch
 
     with bars() as tell:
@@ -31,10 +31,10 @@ def data_fetch(
 def data_check(
     data: Annotated[str, typer.Argument(help="Folder of images (or sports100, demo).")],
     workers: Annotated[
-        int | None, typer.Option(help="Threads that read.", show_default="from the cores")
+        int | None, typer.Option(help="Threads that read images.", show_default="from the cores")
     ] = None,
 ) -> None:
-    """Read every image of a folder and say what a study would train, validate and test on."""
+    """Read every image of a folder and show what a study would train, validate and test on."""
     from podium.data.fetch import resolve_data
     from podium.data.index import build_index
 

@@ -38,30 +38,30 @@ def export(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="Images to check on.", show_default="the study's validation images"),
+        typer.Option(help="Images for the check.", show_default="the study's validation images"),
     ] = None,
     to: Annotated[
         Path | None, typer.Option(help="Folder to write to.", show_default="RUN/export")
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="fp32 or bf16: what an OpenVINO export runs in.")
+        str, typer.Option(help="Precision of an OpenVINO export: fp32 or bf16.")
     ] = "fp32",
     rounds: Annotated[
-        int, typer.Option(min=0, max=1000, help="Of the measurement of speed; 0: none.")
+        int, typer.Option(min=0, max=1000, help="Rounds of the speed measurement; 0: none.")
     ] = 5,
 ) -> None:
     """Export a trained model to other programs, checked against PyTorch before it is kept.
 
     Preprocessing, mirror test, temperature and class names are in the file. It takes uint8 RGB
-    pixels of shape (n, S, S, 3) and gives calibrated probabilities, and logits.
+    pixels of shape (n, S, S, 3) and returns calibrated probabilities and logits.
     """
     from podium.deploy.export.run import export as export_run
 
     wanted = formats or ["onnx"]
     if "torchscript" in wanted:
         err.print(
-            "TorchScript is deprecated by PyTorch. It is here since the paper's models, and many "
-            "C++ programs, use it; for anything new take onnx, openvino or pt2.",
+            "TorchScript is deprecated by PyTorch. It is supported because the paper's models and "
+            "many C++ programs use it; for anything new choose onnx, openvino or pt2.",
             highlight=False,
         )
     with err.status("Exporting") as status:
@@ -89,7 +89,7 @@ def export(
 def _table(found: Exports) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("format", no_wrap=True)
-    for name in ("size", "agree", "largest", "accuracy", "1 picture", "images/s", "x"):
+    for name in ("size", "agree", "largest", "accuracy", "1 image", "images/s", "x"):
         table.add_column(name, justify="right", no_wrap=True)
     first = found.exports[0].check
     before = _share(first.accuracy_before)
@@ -110,8 +110,8 @@ def _table(found: Exports) -> None:
 
 def _notes(found: Exports) -> list[str]:
     lines = [
-        f"Checked on {found.checked_on}: agree: same likeliest class as PyTorch; largest: "
-        "difference of any probability. images/s: in batches of 32."
+        f"Checked on {found.checked_on}. agree: same most likely class as PyTorch; largest: "
+        "largest difference of any probability; images/s: in batches of 32."
     ]
     lines += [f"int8: {one.quantization}." for one in found.exports if one.quantization]
     paths = dict.fromkeys(one.path for one in found.exports)

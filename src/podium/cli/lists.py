@@ -1,4 +1,4 @@
-"""The commands that show what there is to choose from: studies, models, augment."""
+"""The commands that list what is available: studies, models, augment."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ app = typer.Typer()
 
 @app.command()
 def studies(
-    name: Annotated[str | None, typer.Argument(help="Print this one's YAML.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Print the YAML of this study.")] = None,
     schema: Annotated[
-        bool, typer.Option("--schema", help="Print the JSON schema of study files, for editors.")
+        bool, typer.Option("--schema", help="Print the JSON schema of study files.")
     ] = False,
 ) -> None:
-    """List the studies that come with Podium; with a NAME, print its YAML to start from."""
+    """List the studies that ship with Podium; with a NAME, print its YAML as a starting point."""
     from podium.config.studyfile import built_in_studies, study_text
 
     if schema:
@@ -33,7 +33,7 @@ def studies(
     if name is not None:
         write_data(study_text(name))
         return
-    table = Table("study", "what it is", box=None)
+    table = Table("study", "description", box=None)
     for key, line in built_in_studies().items():
         table.add_row(key, line)
     out.print(table)
@@ -41,15 +41,17 @@ def studies(
 
 @app.command()
 def models(
-    classes: Annotated[int, typer.Option(min=2, help="Count parameters for this many.")] = 100,
+    classes: Annotated[
+        int, typer.Option(min=2, help="Number of classes for the parameter count.")
+    ] = 100,
     timm: Annotated[
         str | None, typer.Option(metavar="PATTERN", help="List timm's models, e.g. 'convnext*'.")
     ] = None,
 ) -> None:
-    """List the models: parameters, input size, and whether their weights are at hand."""
+    """List the models: parameters, input size, and whether their weights are available."""
     from podium.models import list_models
 
-    table = Table("model", "parameters", "input", "pre-trained weights", "what it is", box=None)
+    table = Table("model", "parameters", "input", "pre-trained weights", "description", box=None)
     for info in list_models(classes, timm=timm):
         table.add_row(
             info.name,
@@ -63,22 +65,22 @@ def models(
 
 @app.command()
 def augment(
-    image: Annotated[Path, typer.Argument(help="Any picture.")],
+    image: Annotated[Path, typer.Argument(help="Any image.")],
     to: Annotated[Path, typer.Option(help="PNG or PDF to write.")] = Path("augment.png"),
     policy: Annotated[
         list[str] | None,
-        typer.Option(help="Only these augmentations; MODULE:NAME is one in a file of yours."),
+        typer.Option(help="Only these augmentations; your own: MODULE:NAME; repeatable."),
     ] = None,
-    examples: Annotated[int, typer.Option(min=1, max=20, help="Examples of each.")] = 6,
+    examples: Annotated[int, typer.Option(min=1, max=20, help="Examples per augmentation.")] = 6,
     image_size: Annotated[int, typer.Option(min=32, max=1024, help="Side in pixels.")] = 128,
-    seed: Annotated[int, typer.Option(min=0, help="Draw other examples.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the examples.")] = 0,
 ) -> None:
-    """Draw a sheet of examples of every augmentation on one picture."""
+    """Draw a sheet with examples of every augmentation on one image."""
     from podium.config.registry import REFERENCE, allow
     from podium.data.augment_sheet import augmentation_sheet
 
     for name in policy or ():
-        if REFERENCE.fullmatch(name):  # code that is asked for by this very command
+        if REFERENCE.fullmatch(name):  # the user asks for this code in this command
             allow(name.partition(":")[0])
     augmentation_sheet(
         image, to, policies=policy or None, examples=examples, seed=seed, image_size=image_size

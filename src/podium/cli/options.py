@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options shared by several commands."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LangOption = Annotated[Lang, typer.Option(help="Language of the report.")]
 
 DataOption = Annotated[
     str | None,
-    typer.Option("--data", help="Folder of images (or sports100, demo), in place of the study's."),
+    typer.Option("--data", help="Folder of images (or sports100, demo), instead of the study's."),
 ]
 
 
@@ -38,17 +38,17 @@ DevicesOption = Annotated[int, typer.Option(help="Data-parallel processes.")]
 
 
 WorkersOption = Annotated[
-    int | None, typer.Option(help="Decoding processes a device.", show_default="from the cores")
+    int | None, typer.Option(help="Decoding processes per device.", show_default="from the cores")
 ]
 
 
 CacheOption = Annotated[
-    float, typer.Option(help="GB that decoded images may take on disk; 0: decode every time.")
+    float, typer.Option(help="GB of disk space for decoded images; 0: decode every time.")
 ]
 
 
 CheckpointOption = Annotated[
-    float, typer.Option(help="Seconds after which a training saves its state within an epoch.")
+    float, typer.Option(help="Seconds between saved states within an epoch.")
 ]
 
 
@@ -62,20 +62,20 @@ TrackerOption = Annotated[
     typer.Option(
         "--tracker",
         metavar="NAME",
-        help="Follow the trainings: tensorboard, mlflow, or module:Class; repeat it for several.",
+        help="Track the runs: tensorboard, mlflow, or MODULE:CLASS; repeatable.",
     ),
 ]
 
 
 ExecutorOption = Annotated[
-    str, typer.Option(help="Who trains the cells: serial, or yours as MODULE:NAME.")
+    str, typer.Option(help="What trains the cells: serial, or your own as MODULE:NAME.")
 ]
 
 
 OnlyOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--only", metavar="CELL", help="Train CONTENDER/seed-N, or CONTENDER, alone; repeat it."
+        "--only", metavar="CELL", help="Train only CONTENDER/seed-N or CONTENDER; repeatable."
     ),
 ]
 
@@ -88,7 +88,7 @@ AuditOption = Annotated[
 EpochsOption = Annotated[int | None, typer.Option(help="Epochs of every contender.")]
 
 
-BatchOption = Annotated[int | None, typer.Option(help="Images a step, of every contender.")]
+BatchOption = Annotated[int | None, typer.Option(help="Images per step, of every contender.")]
 
 
 LrOption = Annotated[float | None, typer.Option(help="Learning rate of every contender.")]
@@ -97,7 +97,7 @@ LrOption = Annotated[float | None, typer.Option(help="Learning rate of every con
 MetricOption = Annotated[
     str | None,
     typer.Option(
-        help="What chooses epochs and ranks: accuracy, macro_f1, log_loss... or MODULE:NAME.",
+        help="Chooses epochs and ranks: accuracy, macro_f1, log_loss... or MODULE:NAME.",
         show_default="the study's",
     ),
 ]
@@ -106,7 +106,7 @@ MetricOption = Annotated[
 SizeOption = Annotated[int | None, typer.Option(help="Side of the images, of every contender.")]
 
 
-SeedOption = Annotated[list[int] | None, typer.Option(help="Seed; repeat it for several.")]
+SeedOption = Annotated[list[int] | None, typer.Option(help="Seed; repeatable.")]
 
 
 SetOption = Annotated[

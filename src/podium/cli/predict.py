@@ -1,4 +1,4 @@
-"""The commands that show a trained model at work: predict, explain. They parse, call, print."""
+"""The commands that use a trained model: predict, explain. They parse, call the package, print."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-MOST_NAMED = 1000  # files that could not be read: memory must not grow with their number
+MOST_NAMED = 1000  # unreadable files that are listed: memory must not grow with their number
 
 
 class Format(StrEnum):
-    """How predictions are written."""
+    """Formats of the predictions."""
 
     table = "table"
     csv = "csv"
@@ -41,7 +41,7 @@ class Format(StrEnum):
 def predict(
     run_path: Annotated[
         Path,
-        typer.Argument(metavar="RUN", help="A run, a study (its best on validation) or an export."),
+        typer.Argument(metavar="RUN", help="A run, a study (best by validation) or an export."),
     ],
     paths: Annotated[
         list[str],
@@ -50,36 +50,39 @@ def predict(
             help="Files, folders, quoted patterns, or - for paths on standard input.",
         ),
     ],
-    top: Annotated[int, typer.Option(min=1, help="Classes a picture.")] = 5,
+    top: Annotated[int, typer.Option(min=1, help="Classes per image.")] = 5,
     form: Annotated[
         Format | None,
-        typer.Option("--format", help="How to write them.", show_default="table, or as --out ends"),
+        typer.Option(
+            "--format", help="Output format.", show_default="table, or by the suffix of --out"
+        ),
     ] = None,
     to: Annotated[
-        Path | None, typer.Option("--out", help="Write to this .csv or .jsonl, whole or not.")
+        Path | None, typer.Option("--out", help="Write to this .csv or .jsonl, atomically.")
     ] = None,
     gradcam: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Write where the model looked, a JPEG a picture."),
+        typer.Option(metavar="DIR", help="Write heat maps, one JPEG per image."),
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Pictures at a time.", show_default="4, on a GPU 64"),
+        typer.Option(min=1, help="Images per batch.", show_default="4, on a GPU 64"),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     null: Annotated[
-        bool, typer.Option("--null", "-0", help="Paths of - end with NUL (find -print0).")
+        bool,
+        typer.Option("--null", "-0", help="Paths on standard input end with NUL (find -print0)."),
     ] = False,
 ) -> None:
-    """Say what pictures show, with probabilities at the model's temperature.
+    """Predict the classes of images, with probabilities at the model's temperature.
 
-    Pictures that cannot be read are named at the end and do not stop the others.
+    Images that cannot be read are listed at the end and do not stop the others.
     """
     form = _format(form, to)
     if null and "-" not in paths:
-        raise ConfigError("--null says how paths on standard input end: give - as a PATH, too.")
+        raise ConfigError("--null applies to paths on standard input: also give - as a PATH.")
     if paths.count("-") > 1:
-        raise ConfigError("PATH -: standard input can be read once.")
+        raise ConfigError("PATH -: standard input can be read only once.")
     from podium.deploy.predict.files import predictions
 
     given = paths if "-" not in paths else _with_standard_input(paths, null)
@@ -96,9 +99,9 @@ def predict(
             line = _csv_lines if form is Format.csv else _jsonl_lines
             _write(line(min(top, len(predictor.class_names))), shown, to)
     except KeyboardInterrupt:
-        err.print(f"Interrupted. {failed.of:,} pictures were predicted.", highlight=False)
+        err.print(f"Interrupted. {failed.of:,} images were predicted.", highlight=False)
         raise typer.Exit(130) from None
-    except BrokenPipeError:  # whoever read it has seen enough
+    except BrokenPipeError:  # the reader has closed the pipe
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(1) from None
@@ -106,28 +109,28 @@ def predict(
         err.tell(f"Heat maps: {gradcam}")
     passed = ", ".join(f"{count:,} {what}" for what, count in sources.skipped.items())
     if passed:
-        err.tell(f"Passed over: {passed}.")
+        err.tell(f"Skipped: {passed}.")
     failed.tell()
     if failed.count:
         raise typer.Exit(1)
 
 
 def _format(form: Format | None, to: Path | None) -> Format:
-    """What is asked for, or what the file's ending says; refuses what does not go together."""
+    """The format given, or that of the file's suffix; refuses combinations that conflict."""
     ending = to.suffix.lower()[1:] if to is not None else ""
-    said = Format(ending) if ending in ("csv", "jsonl") else None
+    by_suffix = Format(ending) if ending in ("csv", "jsonl") else None
     if to is None:
         return form or Format.table
     if to.is_dir():
-        raise ConfigError(f"--out {to} is a folder: expected a file, such as {to}/predictions.csv.")
-    if form is Format.table or (form is None and said is None):
+        raise ConfigError(f"--out {to} is a folder. Expected a file, such as {to}/predictions.csv.")
+    if form is Format.table or (form is None and by_suffix is None):
         raise ConfigError(
-            f"--out {to}: a table is for the screen. Give a name that ends in .csv or .jsonl, or "
-            "--format csv or jsonl."
+            f"--out {to}: tables are only for the screen. Give a name that ends in .csv or .jsonl, "
+            "or --format csv or jsonl."
         )
-    if form is not None and said is not None and form is not said:
-        raise ConfigError(f"--out {to} and --format {form.value} do not go together: drop one.")
-    return form or said or Format.table
+    if form is not None and by_suffix is not None and form is not by_suffix:
+        raise ConfigError(f"--out {to} and --format {form.value} conflict: drop one.")
+    return form or by_suffix or Format.table
 
 
 def _with_standard_input(paths: list[str], null: bool) -> Iterator[str]:
@@ -143,11 +146,11 @@ def _with_standard_input(paths: list[str], null: bool) -> Iterator[str]:
 def _watched(
     found: Iterator[FilePrediction], paths: list[str], sources: Sources, *, quiet: bool
 ) -> Iterator[FilePrediction]:
-    """The same, with a bar on the terminal where the predictions themselves do not go there."""
+    """The predictions, with a progress bar if they are not themselves printed on the terminal."""
     if quiet or not err.is_terminal:
         yield from found
         return
-    if "-" in paths:  # who knows how many will come
+    if "-" in paths:  # their number is not known
         with err.status("Predicting") as status:
             for done, one in enumerate(found, start=1):
                 status.update(f"Predicting: {done:,}")
@@ -158,12 +161,12 @@ def _watched(
     total = sum(1 for _ in Sources(paths, sources.leave_out))
     with bars() as tell:
         for done, one in enumerate(found, start=1):
-            tell(Progress("pictures", done, total))
+            tell(Progress("images", done, total))
             yield one
 
 
 class _Failed:
-    """What could not be read, to be told at the end."""
+    """Files that could not be read, to be reported at the end."""
 
     def __init__(self) -> None:
         self.named: list[tuple[str, str]] = []
@@ -184,17 +187,17 @@ class _Failed:
             err.tell(f"not predicted: {_sayable(path)} ({reason})", style="yellow")
         if self.count > len(self.named):
             err.tell(
-                f"... and {self.count - len(self.named):,} more; --format jsonl names them all."
+                f"... and {self.count - len(self.named):,} more; --format jsonl lists them all."
             )
 
 
 def _sayable(path: str) -> str:
-    """A name whose bytes are no text, with those as escapes: no stream takes them otherwise."""
+    """A name with undecodable bytes as escapes: no stream accepts them otherwise."""
     return path.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _print_table(found: Iterator[FilePrediction], class_names: tuple[str, ...]) -> None:
-    """A picture's rows as soon as it is predicted; the widths depend on no picture."""
+    """Print each image's rows as soon as it is predicted; column widths are fixed in advance."""
     longest = max(plain(name).cell_len for name in class_names)
     wide = min(max(5, longest), max(12, out.width // 3))
     head = True
@@ -202,7 +205,7 @@ def _print_table(found: Iterator[FilePrediction], class_names: tuple[str, ...]) 
         if one.error:
             continue
         table = Table(box=None, show_header=head, pad_edge=False)
-        table.add_column("picture", width=max(12, out.width - wide - 16), overflow="fold")
+        table.add_column("image", width=max(12, out.width - wide - 16), overflow="fold")
         table.add_column("class", width=wide, overflow="fold")
         table.add_column("probability", width=11, justify="right", no_wrap=True)
         for rank, guess in enumerate(one.guesses):
@@ -217,13 +220,13 @@ def _print_table(found: Iterator[FilePrediction], class_names: tuple[str, ...]) 
 
 
 Lines = Callable[["FilePrediction | None"], str]
-"""The text of a prediction, with its line end; of None, what stands before the first."""
+"""The text of a prediction, with its line ending; for None, the text before the first."""
 
 
 def _csv_lines(ranks: int) -> Lines:
     # Programs read this, so classes stay as they are: a guard against formulas, as in tables for
-    # spreadsheets, would make '-1 of a class -1. A path that begins like a formula can be written
-    # in another way that leads to the same file.
+    # spreadsheets, would turn a class -1 into '-1. A path that begins like a formula can be
+    # given in another form.
     def line(one: FilePrediction | None) -> str:
         cells: list[object] = ["path"]
         if one is None:
@@ -262,9 +265,9 @@ def _jsonl_lines(ranks: int) -> Lines:
 
 
 def _write(line: Lines, found: Iterator[FilePrediction], to: Path | None) -> None:
-    """Write to standard output as it comes, or to a file that is put in its place at the end.
+    """Write to standard output as predictions arrive, or to a file that is put in place at the end.
 
-    Ctrl-C puts what there is in its place, in whole lines.
+    After Ctrl-C the file holds the predictions so far, in whole lines.
     """
     if to is None:
         write_data(line(None))
@@ -279,7 +282,7 @@ def _write(line: Lines, found: Iterator[FilePrediction], to: Path | None) -> Non
         file.write(line(None).encode())
         try:
             for one in found:
-                # what is no text becomes an escape, which JSON reads back
+                # undecodable bytes become escapes, which JSON reads back
                 file.write(line(one).encode("utf-8", "backslashreplace"))
         except KeyboardInterrupt as stop:
             interrupted.append(stop)
@@ -292,16 +295,16 @@ def _write(line: Lines, found: Iterator[FilePrediction], to: Path | None) -> Non
 
 @app.command()
 def explain(
-    study: Annotated[Path, typer.Argument(help="A study's folder, such as runs/sports100.")],
+    study: Annotated[Path, typer.Argument(help="Folder of a study, such as runs/sports100.")],
     data: Annotated[
         str | None,
-        typer.Option("--data", help="Its images, if they are not where they were."),
+        typer.Option("--data", help="Its images, if they have moved."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
 ) -> None:
     """Make the heat maps that a report shows, for a study that was run without them.
 
-    `podium run` makes them itself. Nothing is trained, and no accuracy computed.
+    `podium run` makes them itself. Nothing is trained, and no accuracy is computed.
     """
     from podium.study.explain import explain as explain_study
 
@@ -314,16 +317,16 @@ def explain(
             err.tell(event.text, style="yellow")
 
     try:
-        with err.status("Looking where the models looked"):
+        with err.status("Computing heat maps"):
             explained = explain_study(study, data, device=device, notify=notify)
     except KeyboardInterrupt:
-        err.print("Interrupted. What was made is kept; the same command makes the rest.")
+        err.print("Interrupted. Finished heat maps are kept; the same command makes the rest.")
         raise typer.Exit(130) from None
     for run in explained:
         out.tell(f"Heat maps: {run.explanations}")
     if explained:
-        err.tell(f"`podium report {study}` shows them.")
+        err.tell(f"Run `podium report {study}` to show them.")
     elif not warned:
-        err.tell("Every finished run has its heat maps.")
+        err.tell("Every finished run already has its heat maps.")
     if warned:
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""A study's progress on the terminal: study, run and epoch, each with its time left."""
+"""A study's progress on the terminal: study, run and epoch, each with its remaining time."""
 
 from __future__ import annotations
 
@@ -40,26 +40,29 @@ from podium.runtime.events import (
 )
 from podium.runtime.threads import OtherPrograms, usable_cores
 
-LOOK_EVERY = 10.0  # seconds between two looks at what else the machine does
-BUSY = 0.2  # share of the cores that other programs use, from which on that is said
+LOOK_EVERY = 10.0  # seconds between two measurements of other programs' load
+BUSY = 0.2  # share of the cores in use by other programs from which on it is reported
 
 
 @dataclass
 class _Shown:
-    """A run that is under way, as far as it is shown."""
+    """A run in progress, as it is displayed."""
 
     title: str
     epochs: int
     cost: float
     epoch: int = 1
     part: float = 0.0
-    """Of its epochs, 0 to 1."""
+    """Finished share of its epochs, 0 to 1."""
 
 
 class StudyProgress:
-    """A context manager whose `notify` takes a study's events; its runs may be mixed.
+    """A context manager whose `notify` takes a study's events; events of runs may be interleaved.
 
-    On a terminal bars move; elsewhere (a log, CI) there is one line an epoch.
+    On a terminal it shows progress bars; elsewhere (a log, CI) it prints one line per epoch.
+
+    Args:
+        console: where to print.
     """
 
     def __init__(self, console: Console) -> None:
@@ -129,11 +132,11 @@ class StudyProgress:
                 self.bars.remove_task(self.tasks.pop(name))
 
     def _bar(self, name: str, event: Event) -> str:
-        """The name of a bar of the event's run."""
+        """The name of a progress bar of the event's run."""
         return f"{name} {_cell(event)}"
 
     def _title(self, run: _Shown, text: str) -> str:
-        """A text of a run, with its title where several are under way."""
+        """A text of a run, with its title if several are in progress."""
         return text if len(self.runs) == 1 else f"{escape(run.title)}: {text}"
 
     def _warn(self, text: str) -> None:
@@ -195,7 +198,7 @@ class StudyProgress:
             self._set("study", "Study", round(100 * spent / max(self.total, 1), 1), 100, "%")
 
     def _look_at_others(self) -> None:
-        """Note it where other programs take the cores: a slow training is then explained."""
+        """Note when other programs use the cores, which explains slow training."""
         if time.monotonic() - self.looked < LOOK_EVERY:
             return
         taken, cores = self.others.cores(), usable_cores()
@@ -224,7 +227,7 @@ def _cell(event: Event) -> tuple[str | None, int | None]:
 
 
 def _metric_words(row: Mapping[str, float]) -> str:
-    """The study's metric, where it is not accuracy, of an epoch or of a whole run."""
+    """The study's metric for an epoch or a whole run, unless it is accuracy."""
     known = {*HISTORY_COLUMNS, "test_accuracy"}
     found = [
         f"{key.removeprefix('valid_')} {value:.4g}"

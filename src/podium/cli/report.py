@@ -16,12 +16,16 @@ app = typer.Typer()
 
 @app.command()
 def report(
-    study: Annotated[Path, typer.Argument(help="A study's folder, such as runs/sports100.")],
+    study: Annotated[Path, typer.Argument(help="Folder of a study, such as runs/sports100.")],
     lang: LangOption = Lang.en,
-    to: Annotated[Path | None, typer.Option(help="Write it here, not in STUDY/report.")] = None,
-    dpi: Annotated[int, typer.Option(min=50, max=1200, help="Of the PNG figures.")] = 400,
+    to: Annotated[
+        Path | None, typer.Option(help="Folder to write to instead of STUDY/report.")
+    ] = None,
+    dpi: Annotated[
+        int, typer.Option(min=50, max=1200, help="Resolution of the PNG figures.")
+    ] = 400,
 ) -> None:
-    """Write the figures, tables and page of a study anew, from its files alone."""
+    """Write the figures, tables and page of a study again, from its files only."""
     from podium.reporting import build_report
     from podium.runs.folder import StudyFolder
 

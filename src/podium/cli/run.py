@@ -68,10 +68,11 @@ def run(
     runs: RunsOption = Path("runs"),
     lang: LangOption = Lang.en,
 ) -> None:
-    """Train and score a study's contenders, then write its report. Goes on where it left off.
+    """Train and score a study's contenders, then write its report. Resumes an interrupted study.
 
-    Several may run one study at the same time: they share its cells, one contender with one seed
-    each. With --only no report is written: `podium report` does that once all cells are done.
+    Several processes may run one study at the same time: they share its cells, one contender with
+    one seed each. With --only no report is written: `podium report` does so once all cells are
+    done.
     """
     settings = list(overrides or [])
     given = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "image_size": image_size}
@@ -107,7 +108,7 @@ def demo(
     runs: RunsOption = Path("runs"),
     lang: LangOption = Lang.en,
 ) -> None:
-    """Run the whole study in a few minutes on pictures that Podium draws itself: no network."""
+    """Run the whole study in a few minutes on images that Podium draws itself: no network."""
     machine = _machine(device, precision, 1, workers, cache_limit, 300, False)
     _run_study("demo", None, [], machine, runs, lang)
 
@@ -120,8 +121,10 @@ def train(
     augmentation: Annotated[str, typer.Option(help="none, autoaugment, randaugment...")] = "none",
     pretrained: Annotated[bool, typer.Option("--pretrained", help="ImageNet weights.")] = False,
     weights: Annotated[Path | None, typer.Option(help="Start from this file.")] = None,
-    freeze: Annotated[str, typer.Option(help="none, or backbone: a linear head alone.")] = "none",
-    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 32,
+    freeze: Annotated[
+        str, typer.Option(help="none, or backbone: train only a linear head.")
+    ] = "none",
+    batch_size: Annotated[int, typer.Option(help="Images per step.")] = 32,
     lr: Annotated[float, typer.Option(help="Learning rate.")] = 1e-4,
     image_size: SizeOption = None,
     seed: SeedOption = None,
@@ -182,13 +185,13 @@ def evaluate(
     run_path: Annotated[Path, typer.Argument(metavar="RUN", help="runs/STUDY/CONTENDER/seed-N.")],
     data: Annotated[str, typer.Option("--data", help="Folder of images (or sports100, demo).")],
     split: Annotated[str, typer.Option(help="test or valid.")] = "test",
-    save: Annotated[Path | None, typer.Option(help="Write the predictions here.")] = None,
+    save: Annotated[Path | None, typer.Option(help="File for the predictions.")] = None,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
 ) -> None:
     """Score a trained model on a folder of images: its own, or others of the same classes.
 
-    Of a folder with split folders, one split; of a folder with class folders alone, all of it.
+    In a folder with split folders it scores one split; with only class folders, all images.
     """
     from podium.api import evaluate as evaluate_run
     from podium.statistics.metrics import per_class, scores
@@ -245,7 +248,7 @@ def _finish(
         with StudyProgress(err) as progress:
             result = study.run(progress.notify, only=only)
     except KeyboardInterrupt:
-        err.print("Interrupted. What was trained is kept; the same command goes on from there.")
+        err.print("Interrupted. Finished training is kept; the same command resumes from there.")
         raise typer.Exit(130) from None
     done = len(result.outcomes) - len(result.failed)
     if only:
@@ -268,7 +271,7 @@ def _finish(
 def _how_far(study: Study) -> str:
     runs = study.folder.runs(study.spec)
     done = sum(run.is_done() for run in runs)
-    told = f"{done} of {len(runs)} cells of the study are done."
+    progress = f"{done} of {len(runs)} cells of the study are done."
     if done < len(runs):
-        return f"{told} Once all are, `podium report {study.folder.path}` writes the report."
-    return f"{told} `podium report {study.folder.path}` writes the report."
+        return f"{progress} Once all are, `podium report {study.folder.path}` writes the report."
+    return f"{progress} `podium report {study.folder.path}` writes the report."

@@ -1,4 +1,4 @@
-"""The command that serves: it parses, loads, says where it listens, and ends cleanly."""
+"""The command that serves models: it parses, loads, reports its address, and ends cleanly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-_TOKEN = (16, 512)  # characters that a token may have
+_TOKEN = (16, 512)  # least and most characters of a token
 
 
 @app.command()
@@ -30,40 +30,43 @@ def serve(
         ),
     ],
     host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 lets others in.")
+        str, typer.Option(help="Address to listen on; 0.0.0.0 allows other machines.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes any that is free.")] = 7860,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0: any free port.")] = 7860,
     examples: Annotated[
         Path | None,
-        typer.Option(help="Folder of pictures to try, in place of the study's test images."),
+        typer.Option(help="Folder of example images, instead of the study's test images."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     max_megabytes: Annotated[
-        float, typer.Option(min=0.001, max=1000, help="Of one upload (1 MB = 1,000,000 bytes).")
+        float, typer.Option(min=0.001, max=1000, help="Limit per upload (1 MB = 1,000,000 bytes).")
     ] = 20,
-    max_megapixels: Annotated[float, typer.Option(min=0.001, max=100, help="Of one picture.")] = 40,
+    max_megapixels: Annotated[
+        float, typer.Option(min=0.001, max=100, help="Limit per image.")
+    ] = 40,
     queue: Annotated[
-        int, typer.Option(min=1, max=10_000, help="Pictures under way; more are sent away (503).")
+        int,
+        typer.Option(min=1, max=10_000, help="Images in progress; further ones are refused (503)."),
     ] = 64,
     timeout: Annotated[
-        float, typer.Option(min=0.1, max=600, help="Seconds that an upload may stand still.")
+        float, typer.Option(min=0.1, max=600, help="Seconds that an upload may stall.")
     ] = 10,
     token_file: Annotated[
-        Path | None, typer.Option(help="File that holds the token which requests must carry.")
+        Path | None, typer.Option(help="File with the token that requests must carry.")
     ] = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(help="A name that the server is reached by; repeat it for several."),
+        typer.Option(help="Host name of the server; repeatable."),
     ] = None,
     log: Annotated[
-        bool, typer.Option("--log", help="A line a request: method, path, status, time.")
+        bool, typer.Option("--log", help="Print one line per request: method, path, status, time.")
     ] = False,
 ) -> None:
     """Show trained models on a web page, and answer programs over HTTP.
 
-    On the page a picture is dropped, pasted, chosen or taken with a phone's camera; every model
-    says its five likeliest classes and where it looked. /api on the server describes the same for
-    programs. Pictures are held in memory until they are answered, and are never stored.
+    On the page, an image is dropped, pasted, chosen or taken with a phone's camera; every model
+    shows its five most likely classes and a heat map. /api on the server describes the API for
+    programs. Images are held in memory until they are answered, and are never stored.
     """
     from podium.deploy.serve import Limits, create_app, need_extra
 
@@ -81,7 +84,7 @@ def serve(
     )
     token = None if token_file is None else _read_token(token_file)
     local = is_loopback(host)
-    # bound before anything is loaded: a port in use is told at once
+    # bound before anything is loaded: a port in use is reported at once
     with closing(bind(host, port)) as listening:
         application = create_app(
             sources,
@@ -98,13 +101,13 @@ def serve(
         url = url_of(listening, host)
 
         def ready() -> None:
-            out.tell(f"Serving on {url} (Ctrl-C ends it)")
+            out.tell(f"Serving on {url} (Ctrl-C to stop)")
             if not local:
                 _warn(host, listening.getsockname()[1], token is not None)
             out.file.flush()
 
         run(application, listening, limits, ready=ready)
-    out.tell("Ended. No picture was kept.")
+    out.tell("Stopped. No image was kept.")
 
 
 def _tell_models(models: tuple[Served, ...]) -> None:
@@ -114,7 +117,7 @@ def _tell_models(models: tuple[Served, ...]) -> None:
     for one in models:
         accuracy = one.test_accuracy
         known = "" if accuracy is None else f", test {100 * accuracy:.1f} %"
-        mark = " (answers unless asked otherwise)" if one is best and len(models) > 1 else ""
+        mark = " (the default)" if one is best and len(models) > 1 else ""
         out.tell(
             f"  {one.name}: {len(one.predictor.class_names)} classes, "
             f"{one.weights / 1e6:.1f} MB of weights{known}{mark}"
@@ -126,7 +129,7 @@ def _tell_models(models: tuple[Served, ...]) -> None:
 
 
 def _resident() -> int | None:
-    """Bytes of memory that this process holds now, where the system tells."""
+    """Bytes of memory that this process holds now; None: the system does not report it."""
     import os
 
     try:
@@ -150,16 +153,16 @@ def _warn(host: str, port: int, token: bool) -> None:
     if host in ("0.0.0.0", "::", ""):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
-                probe.connect(("192.0.2.1", 9))  # sends nothing: it only chooses an interface
+                probe.connect(("192.0.2.1", 9))  # sends nothing: it only selects an interface
                 address = probe.getsockname()[0]
             except OSError:
                 address = socket.gethostname()
     whom = "who has the token" if token else "who can reach this machine"
     err.tell(
-        f"WARNING: everybody {whom} can use this server: http://{address}:{port}. Nothing is "
+        f"WARNING: everyone {whom} can use this server: http://{address}:{port}. Nothing is "
         "encrypted"
-        + ("" if token else ", and nobody is asked for a password (--token-file)")
-        + ". For more than a room, put a reverse proxy with TLS before it.",
+        + ("" if token else ", and no password is required (--token-file)")
+        + ". Outside a trusted network, put a reverse proxy with TLS in front of it.",
         style="yellow",
     )
 
@@ -172,7 +175,7 @@ def _read_token(path: Path) -> str:
         raise ConfigError(f"--token-file {path} cannot be read ({one_line(error)}).") from None
     if not (least <= len(text) <= most and text.isascii() and text.isprintable()) or " " in text:
         raise ConfigError(
-            f"--token-file {path}: expected {least} to {most} letters, digits and signs in one "
+            f"--token-file {path}: expected {least} to {most} letters, digits and symbols on one "
             "line, such as those of `openssl rand -hex 32`."
         )
     return text

@@ -1,8 +1,8 @@
-"""The two streams of the command, and how it shows progress on them.
+"""The two output streams of the command, and progress displays on them.
 
 Python writes to a file or a pipe in the system's encoding, on Windows one of 256 characters, and
-raises on any other. Here a sign stands in for typography that an encoding lacks, and an escape for
-a letter, so that no work is lost to the last step, showing it.
+raises on any other. Here unsupported typography is replaced by plain characters, and unsupported
+letters by escapes, so that no work is lost while its result is printed.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _STAND_INS = {
     )
     for one in signs
 }
-_BOX = range(0x2500, 0x2580)  # corners and crossings, where they are not above
+_BOX = range(0x2500, 0x2580)  # corners and crossings not listed above
 
 
 def _stand_in(error: UnicodeError) -> tuple[str, int]:
-    """An error handler for `str.encode`: what stands for characters that an encoding lacks."""
+    """An error handler for `str.encode`: replaces characters that the encoding lacks."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(map(_stand_in_of, error.object[error.start : error.end])), error.end
@@ -50,17 +50,17 @@ codecs.register_error("podium", _stand_in)
 
 
 def accept_any_text() -> None:
-    """Let standard output and error take every text, in the encoding that they have."""
+    """Make standard output and error accept any text, in their own encoding."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="podium")
 
 
 def write_data(text: str) -> None:
-    """Write what programs read (YAML, JSON, CSV) to standard output: in UTF-8, but on a screen.
+    """Write data for programs (YAML, JSON, CSV) to standard output: in UTF-8, except on a terminal.
 
     Args:
-        text: with its line ends.
+        text: the data, with its line endings.
     """
     stream = sys.stdout
     if stream.isatty() or not hasattr(stream, "buffer"):
@@ -72,7 +72,7 @@ def write_data(text: str) -> None:
 
 
 def visible(text: str) -> str:
-    """Text with its control characters as escapes: names of files and classes are anybody's."""
+    """Text with control characters as escapes: names of files and classes are untrusted."""
     return CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
@@ -82,7 +82,7 @@ class _Console(Console):
         return (getattr(self.file, "encoding", None) or "utf-8").lower()
 
     def sayable(self, text: str) -> str:
-        """The text with stand-ins before it is laid out: they may be longer."""
+        """The text with replacements made before layout: they may be longer."""
         return text.encode(self.encoding, "podium").decode(self.encoding)
 
     def render_str(self, text: str, **options: Any) -> Text:
@@ -98,7 +98,7 @@ class _Console(Console):
         super().print(*shown, **options)
 
     def tell(self, text: str, *, style: str = "") -> None:
-        """Text of anybody's: nothing in it is markup."""
+        """Print untrusted text: nothing in it is markup."""
         self.print(text, style=style or None, highlight=False, markup=False)
 
 
@@ -107,19 +107,19 @@ err = _Console(stderr=True, soft_wrap=True)
 
 
 def plain(text: str) -> Text:
-    """Text of a user's (a class, a path) as a cell of a table on `out`: never read as markup."""
+    """User text (a class, a path) as a table cell on `out`: never read as markup."""
     return Text(out.sayable(visible(text)))
 
 
 def say(event: Event) -> None:
-    """What is to be known while something runs, for a command that shows no progress."""
+    """Print messages while something runs, for a command without a progress display."""
     if isinstance(event, Message | RunFailed):
         err.tell(event.text)
 
 
 @contextmanager
 def bars() -> Iterator[Notify]:
-    """A listener that moves one bar on a terminal for each thing whose progress it is told."""
+    """A listener that shows one progress bar per task on a terminal."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     quiet = not err.is_terminal
     with Progress(*columns, console=err, transient=True, disable=quiet) as progress:

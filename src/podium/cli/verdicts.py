@@ -1,4 +1,4 @@
-"""The commands that judge: compare, power, audit. They parse, call the package, print."""
+"""The commands that judge results and data: compare, power, audit. They parse, call, print."""
 
 from __future__ import annotations
 
@@ -28,22 +28,24 @@ def compare(
         list[Path],
         typer.Argument(metavar="RUN...", help="Folders of studies, contenders or runs, or CSVs."),
     ],
-    split: Annotated[str, typer.Option(help="test or valid, of runs.")] = "test",
+    split: Annotated[str, typer.Option(help="Split of the runs: test or valid.")] = "test",
     shared: Annotated[
-        bool, typer.Option("--shared", help="Use the images that all have in common.")
+        bool, typer.Option("--shared", help="Use only the images that all have in common.")
     ] = False,
-    resamples: Annotated[int, typer.Option(help="For the intervals of macro F1; 0: none.")] = 2000,
+    resamples: Annotated[
+        int, typer.Option(help="Resamples for the intervals of macro F1; 0: none.")
+    ] = 2000,
     save: Annotated[
-        Path | None, typer.Option(help="Write the pairs to this .csv, .md or .json, too.")
+        Path | None, typer.Option(help="Also write the pairs to this .csv, .md or .json.")
     ] = None,
-    lang: Annotated[str, typer.Option(help="en or pt.")] = "en",
+    lang: Annotated[str, typer.Option(help="Language: en or pt.")] = "en",
 ) -> None:
-    """Say which contender beats which on the same images, and how sure that is.
+    """Report which contender beats which on the same images, and how certain that is.
 
     RUN is a finished run, a contender (all its seeds) or a whole study; or a CSV file from any
-    tool with the columns path, label and one column of predicted classes for each model
-    (NAME@3: model NAME, trained with seed 3), or one of scores for every class (NAME_CLASS).
-    A column group says which images belong together, such as the frames of a patient.
+    tool with the columns path, label and one column of predicted classes per model
+    (NAME@3: model NAME, trained with seed 3), or one column of scores per class (NAME_CLASS).
+    A column group states which images belong together, such as the frames of a patient.
     """
     from podium.api import compare_sheet
     from podium.reporting.words.labels import labels
@@ -72,7 +74,7 @@ def compare(
 
 
 def _standings(verdicts: Verdicts, say: Labels) -> None:
-    """The contenders with a number each, which the table of pairs uses: names are long."""
+    """The contenders, numbered for the table of pairs, since names are long."""
     from podium.reporting.words.metric_words import metric_interval, metric_title, metric_value
     from podium.reporting.words.verdict_words import place_words
 
@@ -125,8 +127,8 @@ def _pairs(verdicts: Verdicts, say: Labels) -> None:
     table.add_column(say("v_col_verdict"), no_wrap=True)
     for pair in ordered_pairs(verdicts):
         first, second, *cells = pair_cells(pair, numbers, say)
-        cells[3] = cells[3].partition(" (")[0]  # the interval of macro F1 is in --save, as is
-        del cells[4]  # the unadjusted p: 80 columns are few
+        cells[3] = cells[3].partition(" (")[0]  # --save has the interval of macro F1, and
+        del cells[4]  # the unadjusted p: not enough room in 80 columns
         table.add_row(f"{first} − {second}", *cells, style="dim" if pair.winner is None else "")
     out.print()
     out.print(table)
@@ -169,7 +171,7 @@ def power(
         float, typer.Option(help="Difference in accuracy to find, in percentage points.")
     ],
     seeds: Annotated[
-        int, typer.Option(help="Seeds of each contender; 1: two trained models are compared.")
+        int, typer.Option(help="Seeds per contender; 1: two trained models are compared.")
     ] = 1,
     accuracy: Annotated[
         float | None,
@@ -178,11 +180,14 @@ def power(
     disagreement: Annotated[
         float | None,
         typer.Option(
-            help="Images that exactly one has right, in %.", show_default="usual at that accuracy"
+            help="Images that exactly one classifies correctly, in %.",
+            show_default="usual at that accuracy",
         ),
     ] = None,
-    contenders: Annotated[int, typer.Option(help="All pairs of so many are compared.")] = 2,
-    wanted: Annotated[float, typer.Option("--power", help="Power that is wanted, 0 to 1.")] = 0.8,
+    contenders: Annotated[
+        int, typer.Option(help="Number of contenders; all pairs are compared.")
+    ] = 2,
+    wanted: Annotated[float, typer.Option("--power", help="Desired power, 0 to 1.")] = 0.8,
     seed_sd: Annotated[
         float | None,
         typer.Option(
@@ -192,15 +197,16 @@ def power(
     image_share: Annotated[
         float | None,
         typer.Option(
-            help="Share of images' chance that other seeds keep, 0 to 1.", show_default="0.5"
+            help="Share of the image variance that persists across seeds, 0 to 1.",
+            show_default="0.5",
         ),
     ] = None,
     like: Annotated[
         list[Path] | None,
-        typer.Option(help="Take what is not given from these runs (as for compare); repeat it."),
+        typer.Option(help="Runs to take missing values from (as for compare); repeatable."),
     ] = None,
 ) -> None:
-    """Say what difference a test set can show, and how many images or seeds it takes."""
+    """Compute what difference a test set can show, and how many images or seeds it takes."""
     from podium.statistics.power import Assumptions, observed, plan
     from podium.statistics.table import read_table
 
@@ -212,7 +218,7 @@ def power(
             err.tell(notice)
     if disagreement is not None:
         apart: float | None = disagreement / 100
-    else:  # that of other runs goes with their accuracy
+    else:  # the runs' disagreement belongs to their accuracy
         apart = measured.disagreement if accuracy is None else None
     given = Assumptions(
         disagreement=apart,
@@ -234,33 +240,33 @@ def _plan_lines(found: Plan, given: Assumptions) -> list[str]:
     pairs = given.contenders * (given.contenders - 1) // 2
     lines = [
         f"{found.n:,} test images, {who}, a true difference of {gap} points:",
-        f"  power {100 * found.power:.0f} %: a study finds it so often (5 % level"
+        f"  power {100 * found.power:.0f} %: chance that a study finds it (5 % level"
         + (f" over {pairs} pairs, Holm)" if pairs > 1 else ")"),
     ]
     lines.append(
-        f"  smallest difference found in {wanted} %: {100 * found.smallest:.1f} points"
+        f"  smallest difference found with {wanted} % power: {100 * found.smallest:.1f} points"
         if found.smallest is not None
-        else f"  no difference is found in {wanted} %"
+        else f"  no difference is found with {wanted} % power"
     )
     if found.images is not None:
         more = f" ({found.images_90:,} for 90 %)" if found.images_90 is not None else ""
         lines.append(f"  test images for {gap} points: {found.images:,}{more}")
     else:
         lines.append(
-            f"  no number of test images finds {gap} points in {wanted} % with {found.seeds} "
-            f"seed{'s' * (found.seeds > 1)}: the seeds alone vary too much"
+            f"  no number of test images finds {gap} points with {wanted} % power and "
+            f"{found.seeds} seed{'s' * (found.seeds > 1)}: the seeds alone vary too much"
         )
     if found.needed_seeds is not None:
-        lines.append(f"  seeds on {found.n:,} images to speak of recipes: {found.needed_seeds}")
+        lines.append(f"  seeds on {found.n:,} images to compare recipes: {found.needed_seeds}")
     else:
         lines.append(
-            f"  no number of seeds up to 100 finds it on {found.n:,} images: the images alone vary "
-            "too much"
+            f"  no number of seeds up to 100 finds it on {found.n:,} images: the images alone "
+            "vary too much"
         )
     lines.append(
         f"Assumed: exactly one of the two is right on {100 * found.disagreement:.1f} % of the "
-        f"images; over seeds the difference varies by {100 * given.seed_sd:.1f} points; other "
-        f"seeds keep {100 * given.image_share:.0f} % of what is chance in an image."
+        f"images; over seeds the difference varies by {100 * given.seed_sd:.1f} points; "
+        f"{100 * given.image_share:.0f} % of the image variance persists across seeds."
     )
     return lines
 
@@ -269,17 +275,17 @@ def _plan_lines(found: Plan, given: Assumptions) -> list[str]:
 def audit(
     data: Annotated[str, typer.Argument(help="Folder of images (or sports100, demo).")],
     labels: Annotated[
-        bool, typer.Option("--labels/--no-labels", help="Look for labels that are likely wrong.")
+        bool, typer.Option("--labels/--no-labels", help="Look for labels that are probably wrong.")
     ] = True,
     to: Annotated[Path, typer.Option(help="Folder for the page and the tables.")] = Path("audit"),
-    lang: Annotated[str, typer.Option(help="en or pt, of the page.")] = "en",
+    lang: Annotated[str, typer.Option(help="Language of the page: en or pt.")] = "en",
     workers: Annotated[
-        int | None, typer.Option(help="Threads that decode.", show_default="from the cores")
+        int | None, typer.Option(help="Threads that decode images.", show_default="from the cores")
     ] = None,
 ) -> None:
-    """Look for damaged and odd files, duplicates, leaks between splits and wrong labels.
+    """Look for damaged and unusual files, duplicates, leaks between splits and wrong labels.
 
-    Writes a page with the pictures side by side, tables, and audit.json.
+    Writes a page that shows the images side by side, tables, and audit.json.
     """
     from podium.auditing import audit_images, write_audit
     from podium.data.fetch import resolve_data
@@ -294,8 +300,8 @@ def audit(
     say = get_labels(lang)
     if to.exists() and not (to / "audit.json").is_file() and (to.is_file() or any(to.iterdir())):
         raise UserError(
-            f"--to {to}: it is there already and holds no earlier audit, so it is left alone. "
-            "Give a folder that is new or empty."
+            f"--to {to}: it already exists and holds no earlier audit, so it is not changed. "
+            "Give a new or empty folder."
         )
     root = resolve_data(data)
     with bars() as tell:

@@ -1,1 +1,1 @@
-"""What is asked: settings, study files and their schema."""
+"""Settings, study files and their schema."""

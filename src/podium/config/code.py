@@ -1,7 +1,7 @@
-"""Code of the user's that settings name: found by the settings' types, imported, told apart.
+"""User code that settings name: found by the settings' types, imported, and fingerprinted.
 
-A setting takes such a name where its type is `Annotated[str, AfterValidator(REGISTRY.check)]`, or
-holds it: nothing here knows the settings themselves.
+A setting takes such a name if its type is, or contains,
+`Annotated[str, AfterValidator(REGISTRY.check)]`: nothing here knows the settings themselves.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from podium.errors import ConfigError
 
 
 def named(settings: BaseModel, inside: str = "") -> Iterator[tuple[str, Registry[Any], str]]:
-    """Every name of a registry's in settings, and in the settings within them.
+    """Yield every registry name in settings, and in the settings within them.
 
     Args:
         settings: such as a `RunSpec`.
-        inside: what the place is called that they stand in, with a dot behind it.
+        inside: dotted prefix of the place where the settings stand; empty string: top level.
 
     Yields:
         `(setting, registry, name)`, such as `("model", MODELS, "my_networks:tiny")`.
@@ -37,11 +37,11 @@ def named(settings: BaseModel, inside: str = "") -> Iterator[tuple[str, Registry
 
 
 def allow_named(settings: Iterable[BaseModel], folder: str | Path = "") -> None:
-    """Import every module that settings name as `module:name`: whoever runs them asks for it.
+    """Import every module that settings name as `module:name`: running them is consent.
 
     Args:
-        settings: of a study and of a machine.
-        folder: of the study's file, looked in first; empty: there is none.
+        settings: settings of a study and of a machine.
+        folder: folder of the study's file, searched first; empty string: there is none.
 
     Raises:
         ConfigError: a module cannot be imported; the message begins with the setting.
@@ -56,51 +56,57 @@ def allow_named(settings: Iterable[BaseModel], folder: str | Path = "") -> None:
 
 
 def code_of(recipe: BaseModel) -> dict[str, str]:
-    """Setting -> provenance, of every name in a recipe that is not one of ours or timm's.
+    """Map setting to provenance for every name in a recipe that is not Podium's or timm's.
+
+    Args:
+        recipe: the settings to look through.
 
     Raises:
-        ConfigError: there is nothing of such a name, or it cannot be loaded.
+        ConfigError: a name does not exist, or cannot be loaded.
     """
     found = {place: registry.provenance(name) for place, registry, name in named(recipe)}
-    return {place: told for place, told in found.items() if told is not None}
+    return {place: source for place, source in found.items() if source is not None}
 
 
 def changed_code(stored: Any, code: dict[str, str]) -> str:
-    """Which code is another than that of `stored`, a run's `code`, in words; empty: none is.
+    """Describe code that differs from the `code` stored with a run; empty string: none does.
 
     Args:
-        stored: as `code_of` gave it when the run was begun; None: there was none.
-        code: as it is now.
+        stored: result of `code_of` when the run was started; None: there was none.
+        code: result of `code_of` now.
     """
     before = stored if isinstance(stored, dict) else {}
-    told = []
+    changes = []
     for key in dict.fromkeys([*before, *code]):
         old, new = str(before.get(key, "")), code.get(key, "")
         if old != new:
             name = (new or old).partition(" ")[0]
             was, now = (one.rpartition("sha256:")[2] or "none" for one in (old, new))
-            told.append(f"{name} ({key}: sha256 {was}, now {now})")
-    return ", ".join(told)
+            changes.append(f"{name} ({key}: sha256 {was}, now {now})")
+    return ", ".join(changes)
 
 
 def refuse_unreachable(recipe: BaseModel) -> None:
-    """Refuse what another process could not import: something that a notebook's cell defines.
+    """Refuse names that another process could not import, such as one defined in a notebook cell.
+
+    Args:
+        recipe: the settings to look through.
 
     Raises:
         ConfigError: the recipe names such a thing.
     """
     if getattr(sys.modules["__main__"], "__file__", None) is not None:
-        return  # every process that is started imports the script
+        return  # every new process imports the script
     for place, registry, name in named(recipe):
         if registry.provenance(name) is not None and registry.module(name) == "__main__":
             raise ConfigError(
                 f"{place}: {name} is defined in this session, which the processes of several "
-                "devices cannot see. Put it in a file and write module:name, or take 1 device."
+                "devices cannot see. Put it in a file and write module:name, or use 1 device."
             )
 
 
 def _leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:
-    """A value, or those in it, each with its dotted place."""
+    """A value, or the values within it, each with its dotted place."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _leaves(inner, f"{place}.{key}")
@@ -112,7 +118,7 @@ def _leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:
 
 
 def _registry(annotation: Any, metadata: Iterable[Any] = ()) -> Registry[Any] | None:
-    """The registry whose names a type takes; None: it takes none."""
+    """The registry whose names a type takes; None: it takes no names."""
     for one in metadata:
         owner = getattr(one.func, "__self__", None) if isinstance(one, AfterValidator) else None
         if isinstance(owner, Registry):

@@ -1,9 +1,9 @@
-"""What people add to Podium, by name: a registry for each kind of thing.
+"""Extensions of Podium, by name: one registry per kind.
 
-A name stands for one of ours, for what was registered in this process, for what an installed
-package offers under the entry-point group `podium.<kind>s`, or, written `module:name`, for
-something in a file of the user's own. Code of the last kind runs only once a study that the user
-asked for names it (`allow`): never because a run's folder or a model's description does.
+A name stands for a built-in, for something registered in this process, for an entry point of an
+installed package (group `podium.<kind>s`), or, written `module:name`, for something in a user's
+file. User files are imported only if a study that the user runs names them (`allow`), never
+because a run's folder or a model's description does.
 """
 
 from __future__ import annotations
@@ -25,23 +25,24 @@ Thing = TypeVar("Thing")
 REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 """`module:name`, as in a study's `model: my_networks:tiny`."""
 
-_ALLOWED: dict[str, str] = {}  # module -> the folder that it was found in; '' is Python's own path
-_IMPORTED: dict[str, str] = {}  # module -> the digest of its source when it was imported
+_ALLOWED: dict[str, str] = {}  # module -> folder it was found in; '' is Python's own path
+_IMPORTED: dict[str, str] = {}  # module -> digest of its source at import
 
 
 def allow(module: str, folder: str | Path = "") -> None:
-    """Import a module of the user's, who has asked for it, so that studies may name its contents.
+    """Import a module of the user's, at the user's request, so that studies may name its contents.
 
-    `podium run` does so for every `module:name` of its study; whatever reads a finished run wants
-    to be told, by this function or by `--import`, since a run's folder may come from anybody.
+    `podium run` does so for every `module:name` of its study. Reading a finished run does not: a
+    run's folder may come from anyone, so call this function or pass `--import`.
 
     Args:
-        module: dotted, as in an import.
-        folder: looked in before Python's own path; empty: that path and the current folder alone.
+        module: dotted name, as in an import.
+        folder: searched before Python's own path; empty string: only that path and the current
+            folder are searched.
 
     Raises:
-        ConfigError: there is no such module, it fails while it is imported, or another file has
-            the same name.
+        ConfigError: there is no such module, it fails on import, or another file has the same
+            name.
 
     Examples:
         >>> import podium
@@ -61,7 +62,7 @@ def allow(module: str, folder: str | Path = "") -> None:
     added = [place for place in places if place not in sys.path]
     sys.path[:0] = added
     try:
-        importlib.invalidate_caches()  # the file may have been written a moment ago
+        importlib.invalidate_caches()  # the file may have just been written
         importlib.import_module(module)
         _refuse_another_file(module, places)
     except ModuleNotFoundError as error:
@@ -76,20 +77,25 @@ def allow(module: str, folder: str | Path = "") -> None:
         _ALLOWED.pop(module, None)
         raise
     except Exception as error:
-        _ALLOWED.pop(module, None)  # its first lines may have registered something
+        _ALLOWED.pop(module, None)  # it may have registered something before it failed
         raise ConfigError(
             f"{module} cannot be imported ({type(error).__name__}: {error})."
         ) from error
     finally:
         for place in added:
             sys.path.remove(place)
-    sys.path += added  # for what it imports later; behind all others, so that it hides none
+    sys.path += added  # for later imports; appended, so that it shadows no other module
     _ALLOWED[module] = places[0]
     _IMPORTED[module] = source_digest(sys.modules[module])
 
 
 def _refuse_another_file(module: str, places: Iterable[str]) -> None:
-    """Two files of one name: Python keeps to the one that it imported first, whoever asks."""
+    """Refuse a module if Python has already imported another file of the same name.
+
+    Args:
+        module: dotted name of the module.
+        places: folders to search, in order.
+    """
     imported = getattr(sys.modules[module], "__file__", None)
     for place in places:
         path = Path(place, *module.split("."))
@@ -97,14 +103,14 @@ def _refuse_another_file(module: str, places: Iterable[str]) -> None:
             if file.is_file():
                 if imported is None or not file.samefile(imported):
                     raise ConfigError(
-                        f"{file} cannot be imported: Python has another module {module} already "
-                        f"({imported or 'a part of Python'}). Rename the file."
+                        f"{file} cannot be imported: Python has already imported another {module} "
+                        f"({imported or 'part of Python'}). Rename the file."
                     )
                 return
 
 
 def allowed() -> dict[str, str]:
-    """What `allow` was called with so far, module -> folder: for processes that are started."""
+    """Modules passed to `allow` so far, mapped to their folders: for processes to be started."""
     return dict(_ALLOWED)
 
 
@@ -112,13 +118,13 @@ class Registry(Generic[Thing]):
     """Things of one kind by name.
 
     Args:
-        kind: what they are called in messages, such as `augmentation`; the entry-point group is
+        kind: what messages call them, such as `augmentation`; the entry-point group is
             `podium.<kind>s`.
-        built_in: names of ours, each of which the module that defines them registers.
-        convert: makes what a package or a file of the user's offers into a `Thing`, from its name
-            and the object; raises ConfigError where it is none. The module that defines ours may
-            set it later.
-        open_ended: whether names that are not known here may still be right, as models of timm's.
+        built_in: Podium's own names; the module that defines each registers it.
+        convert: turns an object that a package or a user's file offers into a `Thing`, from its
+            name and the object; raises ConfigError if it is not one. The module that defines the
+            built-ins may set it later.
+        open_ended: whether unknown names may still be valid, such as timm models.
 
     Examples:
         >>> colours = Registry("colour", ["red"])
@@ -143,25 +149,25 @@ class Registry(Generic[Thing]):
         self.kind, self.built_in, self.open_ended = kind, tuple(built_in), open_ended
         self.convert = convert
         self._found: dict[str, Thing] = {}
-        self._origin: dict[str, Any] = {}  # of what is not ours: the object that was offered
-        self._home: dict[str, str] = {}  # of what was named or installed: its `module:name`
+        self._origin: dict[str, Any] = {}  # the object behind each name that is not built in
+        self._home: dict[str, str] = {}  # `module:name` of what was named or installed
 
     @property
     def group(self) -> str:
-        """The entry-point group that packages use."""
+        """The entry-point group for packages."""
         return "podium.losses" if self.kind == "loss" else f"podium.{self.kind}s"
 
     def register(self, name: str, thing: Thing, origin: Any = None) -> Thing:
-        """Give a thing its name; one that was registered before is replaced, ours never.
+        """Register a thing under a name; it replaces an earlier one, but never a built-in.
 
         Args:
             name: letters, digits, `_`, `-` and `.`.
-            thing: what it stands for.
-            origin: the user's function or class behind it, whose source makes the digest of a
-                recipe; None: it is one of ours.
+            thing: what the name stands for.
+            origin: the user's function or class behind it, whose source is hashed for the
+                recipe; None: it is built in.
 
         Raises:
-            ConfigError: it is a name of ours, or cannot be one.
+            ConfigError: the name is invalid or is a built-in's.
         """
         if origin is not None and name in self.built_in:
             raise ConfigError(f"{self.kind} {name!r} is one of Podium's: give yours another name.")
@@ -183,18 +189,18 @@ class Registry(Generic[Thing]):
         return thing
 
     def __contains__(self, name: str) -> bool:
-        """Whether `self[name]` has something to look for: false of what timm alone may know."""
+        """Whether `self[name]` could find something: False for names that only timm may know."""
         return name in self._found or bool(REFERENCE.fullmatch(name)) or name in self._packages()
 
     def names(self) -> list[str]:
-        """Ours, what was registered, then what installed packages offer."""
+        """The built-in names, then those registered, then those of installed packages."""
         return list(dict.fromkeys([*self.built_in, *self._found, *self._packages()]))
 
     def check(self, name: str) -> str:
-        """`name` itself, if it can be one: for settings. Loads nothing.
+        """Return `name` if it can be valid: for settings. Loads nothing.
 
         Raises:
-            ValueError: there is none of that name; the message has the nearest ones.
+            ValueError: there is no such name; the message suggests the nearest ones.
         """
         if name in self.built_in or self.open_ended or REFERENCE.fullmatch(name):
             return name
@@ -211,8 +217,8 @@ class Registry(Generic[Thing]):
         """What `name` stands for.
 
         Raises:
-            ConfigError: there is none of that name, it is not of this kind, or it is code of the
-                user's that no study and no `--import` asked for.
+            ConfigError: there is no such name, it is not of this kind, or it is user code that
+                no study and no `--import` asked for.
         """
         if name in self._found:
             return self._found[name]
@@ -235,19 +241,19 @@ class Registry(Generic[Thing]):
         return self._keep(name, self._converted(name, offered), offered, home=package.value)
 
     def provenance(self, name: str) -> str | None:
-        """Where a thing that is not ours comes from, with the digest of its source.
+        """Where a thing that is not built in comes from, with the digest of its source.
 
         A recipe keeps it: with other code it is another contender.
 
         Returns:
-            Such as `my_networks:tiny sha256:0f3a6c2d9b1e4875`; None of what is ours.
+            Such as `my_networks:tiny sha256:0f3a6c2d9b1e4875`; None for built-ins.
 
         Raises:
-            ConfigError: the file was changed since it was imported, so that what runs is not what
-                it says.
+            ConfigError: the file changed after it was imported, so the running code is not the
+                code in the file.
         """
         if name in self.built_in or name not in self:
-            return None  # ours, or timm's
+            return None  # built in, or timm's
         self[name]
         origin = self._origin.get(name)
         if origin is None:
@@ -257,13 +263,13 @@ class Registry(Generic[Thing]):
         digest = source_digest(origin if module in SCRIPTS else sys.modules.get(module, origin))
         if _IMPORTED.get(module, digest) != digest:
             raise ConfigError(
-                f"{module} was changed after it was imported. Start Python, or the notebook's "
-                "kernel, anew, so that what runs is what the file says."
+                f"{module} changed after it was imported. Restart Python, or the notebook's "
+                "kernel, so that the code in the file is the code that runs."
             )
         return f"{home} sha256:{digest}"
 
     def module(self, name: str) -> str:
-        """The module that a thing which is not ours was offered in; `__main__`: a script's own."""
+        """The module that offered a thing that is not built in; `__main__`: the script itself."""
         if name in self._home:
             return self._home[name].partition(":")[0].strip()
         return str(getattr(self._origin[name], "__module__", "__main__"))
@@ -282,7 +288,7 @@ class Registry(Generic[Thing]):
         module, _, attribute = name.partition(":")
         if module not in _ALLOWED:
             raise ConfigError(
-                f"{self.kind} {name} is code of a user's. Podium imports it because a study that "
+                f"{self.kind} {name} is user code. Podium imports it because a study that "
                 "you run names it, never because a run's folder does. If you trust it, add "
                 f"`--import {module}` to the command, or call "
                 f"podium.allow({module!r}) in Python."
@@ -293,7 +299,7 @@ class Registry(Generic[Thing]):
         return self._converted(name, offered), offered
 
     def _converted(self, name: str, offered: Any) -> Thing:
-        for known, origin in self._origin.items():  # its own decorator has registered it already
+        for known, origin in self._origin.items():  # its own decorator has already registered it
             if origin is offered:
                 return self._found[known]
         thing: Thing = offered if self.convert is None else self.convert(name, offered)
@@ -301,7 +307,7 @@ class Registry(Generic[Thing]):
 
 
 def _trust_home_of(origin: Any) -> None:
-    """A module of the user's that registered something was imported: other processes do so, too."""
+    """Remember that a user's module that registered something was imported: workers need it too."""
     module = sys.modules.get(getattr(origin, "__module__", ""))
     file = getattr(module, "__file__", None)
     if module is not None and file is not None and module.__name__ not in SCRIPTS:
@@ -325,7 +331,7 @@ AUGMENTATION_TITLES = {
     "augmix": "AugMix",
     "crop_flip": "crop and flip",
 }
-"""Ours by name, as print has them: here, since a report imports no torch."""
+"""Display names of the built-ins: kept here, since a report does not import torch."""
 
 AUGMENTATIONS: Registry[Any] = Registry("augmentation", AUGMENTATION_TITLES)
 LOSSES: Registry[Any] = Registry("loss", ("cross_entropy", "focal", "logit_adjusted"))

@@ -1,4 +1,4 @@
-"""The schema of study files, from the settings' own types: for editors, and for the reference."""
+"""The schema of study files, from the types of the settings: for editors and the reference."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from podium.config.settings import DataSpec, RunSpec, StudySpec
 
 @cache
 def _documented() -> dict[str, dict[str, str]]:
-    """Class -> field -> the text below the field, of `podium.config.settings`."""
+    """Class -> field -> the docstring below the field, of `podium.config.settings`."""
     found: dict[str, dict[str, str]] = {}
     for node in ast.parse(inspect.getsource(config)).body:
         if isinstance(node, ast.ClassDef):
@@ -34,7 +34,7 @@ def _documented() -> dict[str, dict[str, str]]:
 
 
 def field_docs(model: type[BaseModel]) -> dict[str, str]:
-    """What the source says below each field of a settings class, as one line each.
+    """The docstring below each field of a settings class, as one line each.
 
     Args:
         model: `StudySpec`, `DataSpec`, `RunSpec` or `Machine`.
@@ -43,10 +43,10 @@ def field_docs(model: type[BaseModel]) -> dict[str, str]:
 
 
 def study_schema() -> dict[str, Any]:
-    """A JSON schema (draft 2020-12) of study files, as `load_study` takes them.
+    """Build a JSON schema (draft 2020-12) of study files, as `load_study` takes them.
 
-    A file may give `defaults`, which are merged under every contender, so nothing of a contender
-    is required by itself. What settings exclude each other is said by `load_study` alone.
+    A file may give `defaults`, which are merged under every contender, so no setting of a
+    contender is required on its own. Only `load_study` checks which settings conflict.
     """
     schema = StudySpec.model_json_schema()
     for name, model in (("RunSpec", RunSpec), ("DataSpec", DataSpec)):
@@ -55,14 +55,14 @@ def study_schema() -> dict[str, Any]:
     schema["$defs"]["RunSpec"].pop("required", None)  # `defaults` may have it
     properties = schema["properties"]
     recipe, folder = {"$ref": "#/$defs/RunSpec"}, {"$ref": "#/$defs/DataSpec"}
-    text = {"type": "string", "description": "A folder, or a name of ours: sports100, demo."}
+    text = {"type": "string", "description": "A folder, or a built-in name: sports100, demo."}
     properties["data"] = {
         "anyOf": [text, folder],
         "description": properties["data"]["description"],
     }
     properties["defaults"] = {
         **recipe,
-        "description": "Settings of every contender that does not say otherwise.",
+        "description": "Settings of every contender, unless it overrides them.",
     }
     properties["contenders"] = {
         "type": "object",
@@ -72,7 +72,7 @@ def study_schema() -> dict[str, Any]:
         "additionalProperties": recipe,
     }
     schema["required"].remove("data")  # `--data` may have it
-    schema["title"] = "A study of Podium's"
+    schema["title"] = "A Podium study"
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
@@ -80,4 +80,4 @@ def _describe(schema: dict[str, Any], model: type[BaseModel]) -> None:
     for name, text in field_docs(model).items():
         schema["properties"][name]["description"] = text.replace("`", "")
     for values in schema["properties"].values():
-        values.pop("title", None)  # pydantic's "Lr Drop Factor" says nothing
+        values.pop("title", None)  # pydantic's "Lr Drop Factor" is no help

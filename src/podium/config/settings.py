@@ -1,8 +1,8 @@
-"""What a study is: typed settings, validated before anything runs, YAML in and out.
+"""Typed settings of a study, validated before anything runs, read from and written as YAML.
 
-`StudySpec` is the whole study, `RunSpec` one contender's recipe, `Machine` what it runs on.
-A recipe decides the result, so it is stored with the run and compared when a run is resumed;
-the machine only decides how fast the result comes.
+`StudySpec` is the whole study, `RunSpec` one contender's recipe, `Machine` the hardware settings.
+A recipe decides the result, so it is stored with the run and compared when the run is resumed;
+the machine settings only affect the speed.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ from podium.config.registry import (
 
 
 def _unless_stored(name: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
-    """A stored study is read where what it names is not installed, too: for its report."""
+    """Accept a stored study's names even if they are not installed, so that it can be reported."""
     stored = (info.context or {}).get("stored") and isinstance(name, str)
     return name if stored else check(name)
 
 
 def _names(registry: Registry[Any]) -> tuple[Any, ...]:
-    """What a setting that takes a registry's names is annotated with."""
+    """The annotations of a setting that takes names of a registry."""
     check, schema = AfterValidator(registry.check), WithJsonSchema(registry.schema())
     return check, WrapValidator(_unless_stored), schema
 
@@ -69,100 +69,99 @@ class _Strict(BaseModel):
 
 
 class RunSpec(_Strict):
-    """One contender: a model and everything that decides what it learns."""
+    """One contender: a model and everything that decides what it learns.
+
+    Examples:
+        >>> import podium
+        >>> podium.RunSpec(model="simple_resnet", epochs=2).optimizer
+        'adam'
+    """
 
     model: ModelName
-    """A name that `podium models` lists, any timm model, or `module:name`: a function of your own
-    that builds one."""
+    """A name that `podium models` lists, any timm model, or your own function `module:name`."""
     pretrained: bool = False
     """Start from the model's ImageNet weights."""
     weights: Path | None = None
     """Start from this local file (a state dict, .pth or .safetensors) instead of a download."""
     if_unavailable: ModelName | None = None
-    """The pre-trained model that stands in where `model`'s weights cannot be had."""
+    """The pre-trained model to use instead if `model`'s weights are not available."""
     freeze: Literal["none", "backbone"] = "none"
-    """`backbone`: train the last linear layer alone, on fixed features."""
+    """`backbone`: train only the last linear layer, on fixed features."""
     pooling: Pooling = "own"
-    """What the classifier sees: what the model has for it, or (`stages`) that, the average of
-    every stage's map and the maximum of the last (after Head2Toe; Evci et al., 2022)."""
+    """Input of the classifier: `own`, the model's own features, or `stages`, those plus the
+    average of every stage's map and the maximum of the last (after Head2Toe; Evci et al., 2022)."""
     linear_probe: bool = False
-    """Epoch 1 solves the classifier on frozen features, its penalty chosen on the validation
-    images; further epochs fine-tune from there (LP-FT), all batch norms with the
-    statistics that they have. With `freeze: backbone` the probe is the run."""
+    """Epoch 1 fits the classifier on frozen features, its penalty chosen on validation images;
+    further epochs fine-tune with fixed batch-norm statistics (LP-FT), unless `freeze: backbone`."""
     augmentation: AugmentationName = "none"
-    """How training images are varied; validation and test images never are. One of your own:
-    `module:name`, or the name that it was registered under."""
+    """Augmentation of training images only. Your own: `module:name`, or its registered name."""
     mixup: float = Field(default=0.0, ge=0, le=10)
     """Alpha of mixup's Beta distribution; 0 is off."""
     cutmix: float = Field(default=0.0, ge=0, le=10)
-    """Alpha of CutMix's Beta distribution; 0 is off. With both, a batch takes either at random."""
+    """Alpha of CutMix's Beta distribution; 0 is off. With both, each batch uses one at random."""
     crop_scale: float = Field(default=0.35, gt=0, le=1)
-    """`crop_flip`: the least share of the picture's area that a crop keeps."""
+    """`crop_flip`: the least share of the image's area that a crop keeps."""
     flip: Literal["random", "alternate"] = "random"
-    """`crop_flip`: mirror images by chance, or in every other epoch (Jordan, 2024)."""
+    """`crop_flip`: mirror images at random, or in every other epoch (Jordan, 2024)."""
     image_size: int | None = Field(default=None, ge=32, le=1024)
-    """Side of the square that the model sees, in pixels; empty: the model's own."""
+    """Side of the square that the model sees, in pixels; None: the model's own."""
     progressive_sizes: tuple[Annotated[int, Field(ge=32, le=1024)], ...] = ()
-    """Sides that training images get instead, each for an equal share of the epochs; repeat one
+    """Sides of the training images instead, each for an equal share of the epochs; repeat one
     to give it more. Validation and test images keep `image_size`."""
     normalize: Literal["weights", "none"] = "weights"
-    """`weights`: mean and std that the pre-trained weights expect (none from scratch)."""
+    """`weights`: mean and std of the pre-trained weights (none when training from scratch)."""
     epochs: int = Field(ge=1, le=100_000)
     """Passes over the training images, at most."""
     batch_size: int = Field(default=32, ge=2, le=65_536)
-    """Images a step, over all devices together."""
+    """Images per step, over all devices together."""
     optimizer: Literal["adam", "adamw", "sgd", "muon"] = "adam"
-    """`sgd` has momentum 0.9; adam and adamw PyTorch's default betas; `muon` orthogonalises the
-    updates of convolutions (Jordan et al., 2024) and leaves the rest to adamw."""
+    """`sgd` uses momentum 0.9; adam and adamw PyTorch's default betas; `muon` orthogonalises the
+    updates of convolutions (Jordan et al., 2024) and uses adamw for the rest."""
     lr: float = Field(default=1e-4, gt=0, le=100)
-    """Learning rate: at the start, or at the top of `one_cycle`."""
+    """Learning rate: the initial one, or the peak of `one_cycle`."""
     layer_decay: float = Field(default=1.0, gt=0, le=1)
-    """Factor on the learning rate for every layer further from the classifier; 1 is off."""
+    """Factor on the learning rate for each layer further from the classifier; 1 is off."""
     weight_decay: float = Field(default=0.0, ge=0, le=10)
     """L2 penalty (adam, sgd) or decoupled decay (adamw, muon)."""
     decay_norm_bias: bool = True
-    """Whether weight decay takes in biases and batch norms too."""
+    """Whether weight decay also applies to biases and batch norms."""
     lr_schedule: Literal["steps", "one_cycle"] = "steps"
-    """`steps`: constant but for `lr_drop`. `one_cycle`: every step a rate of its own, up to `lr`
-    and down to nearly nothing at the end of the last epoch (Smith and Topin, 2018)."""
+    """`steps`: constant except for `lr_drop`. `one_cycle`: changes at every step, up to `lr` and
+    down to nearly nothing at the end of the last epoch (Smith and Topin, 2018)."""
     warmup: float = Field(default=0.2, gt=0, lt=1)
-    """Share of the steps in which `one_cycle` rises."""
+    """Share of the steps during which `one_cycle` rises."""
     lr_drop: int | Literal["plateau"] | None = None
-    """Multiply the rate by `lr_drop_factor` after this epoch, or once validation is flat."""
+    """When to multiply the rate by `lr_drop_factor`: after this epoch, or at a `plateau`."""
     lr_drop_factor: float = Field(default=0.1, gt=0, lt=1)
-    """What the rate is multiplied by at the drop."""
+    """Factor on the learning rate at the drop."""
     plateau_patience: int = Field(default=4, ge=1, le=10_000)
-    """Epochs without a better validation loss or metric (accuracy, unless the study says
-    otherwise) that count as flat."""
+    """Epochs without a better validation loss or study `metric` that count as a plateau."""
     early_stop: int | None = Field(default=None, ge=1, le=10_000)
-    """Stop after this many epochs without a better validation accuracy, or whatever the study's
-    `metric` is; empty: never."""
+    """Stop after this many epochs without a better study `metric` (validation); None: never."""
     loss: LossName = "cross_entropy"
-    """What training minimises. `focal` gives less weight to images that are already classified well
-    (Lin et al., 2017), `logit_adjusted` demands a larger margin for rare classes (Menon et al.,
-    2021); one of your own: `module:name`, or its registered name. `valid_loss` in the history is
-    plain cross entropy whatever this is."""
+    """Training loss. `focal` gives less weight to images already classified well (Lin et al.,
+    2017), `logit_adjusted` demands a larger margin for rare classes (Menon et al., 2021); your
+    own: `module:name`, or its registered name. `valid_loss` is always plain cross entropy."""
     class_weights: Literal["none", "balanced", "effective"] = "none"
-    """How much an image counts, by its class: `balanced` is inversely proportional to the class's
+    """Weight of an image by its class: `balanced` is inversely proportional to the class's
     number of training images, `effective` to their effective number (Cui et al., 2019). A batch's
     loss is the weighted mean, as in PyTorch."""
     effective_beta: float = Field(default=0.999, gt=0, lt=1)
-    """`class_weights: effective`: the effective number of n images is
-    (1 - beta^n) / (1 - beta)."""
+    """`class_weights: effective`: effective number of n images, (1 - beta^n) / (1 - beta)."""
     focal_gamma: float = Field(default=2.0, ge=0, le=10)
     """`loss: focal`: exponent of the factor (1 - p)^gamma; 0 is cross entropy."""
     logit_tau: float = Field(default=1.0, ge=0, le=10)
     """`loss: logit_adjusted`: factor on the logarithm of a class's share of the training images,
-    which is added to its logit in training alone; 0 is cross entropy."""
+    added to its logit in training only; 0 is cross entropy."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Probability mass that the target spreads over all classes."""
     ema: float = Field(default=0.0, ge=0, lt=1)
-    """Decay a step of an exponential moving average of the weights, which is then what is
-    validated and kept; 0 is off. The average is shorter in the first steps."""
+    """Decay per step of an exponential moving average of the weights, which is then what is
+    validated and kept; 0 is off. The decay is smaller in the first steps."""
     flip_test: bool = False
-    """Score every picture and its mirror image, and average the logits."""
+    """Score every image and its mirror image, and average the logits."""
     label: str | None = Field(default=None, max_length=60)
-    """Name shown in figures and tables; empty: the contender's key."""
+    """Name shown in figures and tables; None: the contender's key."""
 
     @field_validator("lr_drop")
     @classmethod
@@ -180,25 +179,20 @@ class RunSpec(_Strict):
         starts_pretrained = self.pretrained or self.weights is not None
         if self.freeze == "backbone" and not starts_pretrained:
             raise ValueError(
-                "freeze: backbone needs pretrained: true or weights: FILE "
-                "(a frozen backbone of random weights learns nothing)"
+                "freeze: backbone needs pretrained: true or weights: FILE (not random weights)"
             )
         if self.if_unavailable and not self.pretrained:
             raise ValueError("if_unavailable needs pretrained: true (nothing else is downloaded)")
         if self.if_unavailable and self.weights is not None:
-            raise ValueError("if_unavailable and weights exclude each other: a local file is there")
+            raise ValueError("if_unavailable and weights exclude each other: a file is local")
         if self.freeze == "backbone" and self.ema:
-            raise ValueError(
-                "ema and freeze: backbone exclude each other: a linear head needs none"
-            )
+            raise ValueError("ema and freeze: backbone exclude each other (linear heads need none)")
         if self.lr_schedule == "one_cycle" and self.lr_drop is not None:
-            raise ValueError("lr_drop needs lr_schedule: steps (one_cycle falls by itself)")
+            raise ValueError("lr_drop needs lr_schedule: steps (one_cycle decays on its own)")
         if self.augmentation != "crop_flip":
             changed = [("crop_scale", self.crop_scale != 0.35), ("flip", self.flip != "random")]
             for name in (name for name, is_set in changed if is_set):
-                raise ValueError(
-                    f"{name} needs augmentation: crop_flip (the others neither crop nor mirror)"
-                )
+                raise ValueError(f"{name} needs augmentation: crop_flip (no other uses it)")
         self._refuse_loss_conflicts()
         self._refuse_probe_conflicts(starts_pretrained)
         return self
@@ -213,21 +207,19 @@ class RunSpec(_Strict):
                 raise ValueError(f"{name} needs {other}: {needed}")
         if self.loss == "logit_adjusted" and self.class_weights != "none":
             raise ValueError(
-                "class_weights and loss: logit_adjusted exclude each other: both make up for "
-                "classes of different size, and together they would do it twice"
+                "class_weights and loss: logit_adjusted exclude each other: both fix imbalance"
             )
 
     def _refuse_probe_conflicts(self, starts_pretrained: bool) -> None:
         if self.layer_decay < 1 and self.freeze == "backbone":
-            raise ValueError("layer_decay needs freeze: none (a single layer trains)")
+            raise ValueError("layer_decay needs freeze: none (only one layer is trained)")
         if self.layer_decay < 1 and self.optimizer == "muon":
             raise ValueError("layer_decay needs optimizer: adam, adamw or sgd")
         if not self.linear_probe:
             return
         if not starts_pretrained:
             raise ValueError(
-                "linear_probe needs pretrained: true or weights: FILE "
-                "(features of random weights tell little)"
+                "linear_probe needs pretrained: true or weights: FILE (not random features)"
             )
         if self.freeze == "none":
             return
@@ -242,8 +234,8 @@ class RunSpec(_Strict):
         ):
             if getattr(self, name) != off:
                 raise ValueError(
-                    f"{name} does nothing where linear_probe is the whole run (freeze: backbone): "
-                    f"leave it at {off}, or leave freeze away to fine-tune from the probe"
+                    f"{name} has no effect if linear_probe is the whole run (freeze: backbone): "
+                    f"leave it at {off}, or drop freeze to fine-tune from the probe"
                 )
 
     @property
@@ -253,16 +245,16 @@ class RunSpec(_Strict):
 
     @property
     def most_epochs(self) -> int:
-        """Epochs that the run has at most: one where the linear probe is all of it."""
+        """The most epochs that the run can have: one if the linear probe is the whole run."""
         return 1 if self.is_probe_alone else self.epochs
 
     def changes_from(self, stored: Mapping[str, Any]) -> list[str]:
-        """What differs from a stored recipe, as 'key: old -> new'; its name may differ.
+        """List the differences from a stored recipe as 'key: old -> new', except for its label.
 
         Args:
-            stored: what `model_dump(mode="json")` gave, perhaps in an earlier version.
+            stored: result of `model_dump(mode="json")`, perhaps from an earlier version.
         """
-        # through the class, so that a setting that was added with a default is no difference
+        # validated, so that a setting added later with a default is not a difference
         old = RunSpec.model_validate(stored, context={"stored": True}).model_dump(mode="json")
         new = self.model_dump(mode="json")
         return [
@@ -272,78 +264,82 @@ class RunSpec(_Strict):
         ]
 
     def notices(self) -> list[str]:
-        """Settings that the others keep from taking effect, one sentence each."""
-        said = []
+        """Settings that have no effect because of others, one sentence each."""
+        notices = []
         if self.is_probe_alone and self.epochs > 1:
-            said.append(
-                "linear_probe with freeze: backbone is solved at once, in 1 epoch; without freeze "
-                "the others would fine-tune all layers"
+            notices.append(
+                "linear_probe with freeze: backbone is solved in 1 epoch; without freeze the "
+                "remaining epochs would fine-tune all layers"
             )
         if self.linear_probe and self.freeze == "none" and self.epochs == 1:
-            said.append("linear_probe: its one epoch is the probe; nothing is fine-tuned after it")
+            notices.append("linear_probe: the one epoch is the probe; nothing is fine-tuned")
         if isinstance(self.lr_drop, int) and self.lr_drop >= self.epochs:
-            said.append(
+            notices.append(
                 f"lr_drop: {self.lr_drop} is never reached in {self.epochs} epochs; "
                 f"the learning rate stays {self.lr:g}"
             )
         if self.early_stop is not None and self.early_stop >= self.epochs:
-            said.append(f"early_stop: {self.early_stop} cannot act within {self.epochs} epochs")
+            notices.append(f"early_stop: {self.early_stop} cannot act within {self.epochs} epochs")
         if len(self.progressive_sizes) > self.epochs:
-            said.append(
-                f"progressive_sizes: {len(self.progressive_sizes)} sizes do not all get an epoch "
-                f"of {self.epochs}"
+            notices.append(
+                f"progressive_sizes: {len(self.progressive_sizes)} sizes do not all fit in "
+                f"{self.epochs} epochs"
             )
-        return said
+        return notices
 
 
 class DataSpec(_Strict):
     """Where the images are, and how a folder without splits is split."""
 
     path: str
-    """A folder, or a name of ours: `sports100`, `demo`. Another source than `folder` is made with
-    it, whatever it stands for there."""
+    """A folder, or a built-in name: `sports100`, `demo`. Other sources interpret it themselves."""
     source: SourceName = "folder"
-    """What lists and reads the images: `folder`, the name of a registered or installed source, or
-    `module:name` of a file of yours."""
+    """What lists and reads the images: `folder`, or your own by its name or as `module:name`."""
     options: dict[str, JsonValue] = Field(default_factory=dict)
-    """What the source is made with besides, by name; `folder` takes none."""
+    """Further arguments of the source, by name; `folder` takes none."""
     split_seed: int = Field(default=0, ge=0)
-    """Seed of the stratified split that is made where the folder has none."""
+    """Seed of the stratified split of a folder that has no splits."""
     valid_fraction: float = Field(default=0.1, gt=0, lt=0.5)
-    """Share of each class held out for validation where there is no such folder."""
+    """Share of each class held out for validation if there is no validation folder."""
     test_fraction: float = Field(default=0.1, gt=0, lt=0.5)
-    """Share of each class held out for the test where there is no such folder."""
+    """Share of each class held out for testing if there is no test folder."""
     min_images: int | None = Field(default=None, ge=1)
-    """Leave out classes with fewer training images than this, and say which; None: a class that is
-    too small to hold images out of is an error."""
+    """Leave out classes with fewer training images than this, and report them; None: a class too
+    small to hold images out of is an error."""
     window: tuple[FiniteFloat, FiniteFloat] | None = None
-    """Grey values deeper than 8 bit that become black and white, such as [-1000, 400] of
-    Hounsfield units; None: chosen from the training images, and said."""
+    """Grey values of images deeper than 8 bit that become black and white, such as [-1000, 400]
+    Hounsfield units; None: chosen from the training images, and reported."""
 
     @field_validator("window")
     @classmethod
     def _window_rises(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
         if value is not None and not value[0] < value[1]:
-            raise ValueError("two values, [black, white], the first below the second")
+            raise ValueError("expected two values, [black, white], the first below the second")
         return value
 
 
 class StudySpec(_Strict):
-    """A study: contenders x seeds on one set of images."""
+    """A study: contenders x seeds on one set of images.
+
+    Examples:
+        >>> import podium
+        >>> podium.load_study("demo").label("simple_resnet")
+        'SimpleResNet'
+    """
 
     name: str
     """Name of the study's folder under `runs/`."""
     title: str | None = None
-    """Title of the report; empty: the name."""
+    """Title of the report; None: the name."""
     data: DataSpec
-    """The images: a folder, or a mapping that says how to split it, too."""
+    """The images: a folder, or a mapping that also sets how to split it."""
     seeds: tuple[int, ...] = (0,)
-    """Every contender is trained once for each."""
+    """Every contender is trained once per seed."""
     metric: MetricName = "accuracy"
     """What chooses the best epoch on the validation images and ranks the contenders on the test
-    images: one of Podium's, a package's, or one's own as `module:name`."""
+    images: a built-in metric, a package's, or your own as `module:name`."""
     contenders: dict[str, RunSpec]
-    """Name -> recipe. The name becomes a folder and stands in tables; see `label`."""
+    """Name -> recipe. The name becomes a folder and appears in tables; see `label`."""
 
     @field_validator("data", mode="before")
     @classmethod
@@ -354,14 +350,14 @@ class StudySpec(_Strict):
     @classmethod
     def _seeds_differ(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if not value or len(set(value)) != len(value) or not all(0 <= s < 2**31 for s in value):
-            raise ValueError("one or more different whole numbers from 0 to 2147483647")
+            raise ValueError("expected one or more different whole numbers from 0 to 2147483647")
         return value
 
     @field_validator("contenders")
     @classmethod
     def _contenders_are_named(cls, value: dict[str, RunSpec]) -> dict[str, RunSpec]:
         if not value:
-            raise ValueError("at least one contender")
+            raise ValueError("expected at least one contender")
         for name in value:
             _check_name(name)
         return value
@@ -382,31 +378,36 @@ class StudySpec(_Strict):
 
 
 class Machine(_Strict):
-    """What a study runs on. Changes the speed of a run, not its recipe."""
+    """Settings of the machine that runs a study. They change a run's speed, not its recipe.
+
+    Examples:
+        >>> import podium
+        >>> podium.Machine(tensorboard=True).tracker_names
+        ('tensorboard',)
+    """
 
     device: str = "auto"
-    """`auto`, `cpu`, `cuda`, `mps` or one of them with an index, `cuda:1`."""
+    """`auto`, `cpu`, `cuda`, `mps`, or `cuda` with an index, `cuda:1`."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Arithmetic of training. `auto`: bf16 where the processor has it and a check agrees."""
+    """Precision of training. `auto`: bf16 if the processor supports it and a check passes."""
     devices: int = Field(default=1, ge=1, le=1024)
     """Data-parallel processes (gloo on CPUs, NCCL on GPUs)."""
     workers: int | None = Field(default=None, ge=0, le=1024)
-    """Processes that decode images for each device; empty: chosen from the cores."""
+    """Processes per device that decode images; None: chosen from the number of cores."""
     cache_limit: float = Field(default=16.0, ge=0, le=1e6)
-    """GB that decoded images may take on disk, all data sets together; 0: never keep any."""
+    """GB that decoded images may take on disk, all data sets together; 0: keep none."""
     checkpoint_every: float = Field(default=300.0, ge=0, le=1e9)
-    """Seconds of training after which the state is saved within an epoch, too; 0: every step."""
+    """Seconds of training after which the state is also saved within an epoch; 0: every step."""
     tensorboard: bool = False
     """Write TensorBoard event files beside the history: short for the tracker of that name."""
     trackers: tuple[TrackerName, ...] = ()
-    """What follows the trainings: `tensorboard`, `mlflow`, or one of your own."""
+    """Trackers of the training: `tensorboard`, `mlflow`, or your own."""
     executor: ExecutorName = "serial"
-    """Who trains the cells: `serial` does in this process, one after the other; any other is yours,
-    by its name or as `module:name`."""
+    """`serial` trains cell after cell in this process; your own: its name, or `module:name`."""
 
     @property
     def tracker_names(self) -> tuple[str, ...]:
-        """Each tracker once, with `tensorboard` where that is set."""
+        """Each tracker once, including `tensorboard` if that is set."""
         short = ("tensorboard",) if self.tensorboard else ()
         return tuple(dict.fromkeys([*self.trackers, *short]))
 
@@ -414,6 +415,6 @@ class Machine(_Strict):
 def _check_name(name: str) -> str:
     if not NAME.fullmatch(name):
         raise ValueError(
-            f"a name of letters, digits, '.', '_' and '-' (it becomes a folder), not {name!r}"
+            f"expected letters, digits, '.', '_' and '-' (it becomes a folder), got {name!r}"
         )
     return name

@@ -1,4 +1,4 @@
-"""A digest of the code behind a function or class: what a recipe keeps, to be told apart by."""
+"""A digest of the code behind a function or class, which a recipe keeps to detect changes."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from types import CodeType
 from typing import Any
 
 SCRIPTS = ("__main__", "__mp_main__")
-"""What was started, and how the processes that it starts call it."""
+"""The main module, and its name in the processes that it starts."""
 
 
 def source_digest(origin: Any) -> str:
-    """Sixteen hex digits for the source of a function, class or module, and of what lies beside it.
+    """Sixteen hex digits for the source of a function, class or module, and its local imports.
 
     All files that it imports from its own folder or package count, since a change in any of them
-    changes what it does. Installed packages that it imports do not. Of a script or a notebook, what
-    it uses of the same counts: functions, classes and plain values.
+    may change what it does. Installed packages do not. For a script or a notebook, the digest
+    covers the functions, classes and plain values of the same script that it uses.
 
     Args:
-        origin: what was offered; of an instance, its class counts.
+        origin: the object that was offered; for an instance, its class counts.
     """
     named = inspect.isroutine(origin) or inspect.isclass(origin) or inspect.ismodule(origin)
     target: Any = origin if named else type(origin)
@@ -35,7 +35,7 @@ def source_digest(origin: Any) -> str:
         return digest.hexdigest()[:16]
     start = Path(file).resolve()
     root = root_of(module.__name__, start)
-    # where packages are installed, the neighbours are other people's
+    # in site-packages the neighbouring files are other packages
     installed = any(root.glob("*.dist-info"))
     inside = module.__name__.partition(".")[0] if installed else ""
     for path in _sources(start, root, inside):
@@ -50,7 +50,7 @@ def root_of(module: str, file: Path) -> Path:
 
 
 def _of_script(target: Any) -> Iterable[str]:
-    """What a function or class of a script or notebook says, and what it uses of the same."""
+    """Source of a function or class of a script or notebook, and of what it uses there."""
     ahead, seen = [target], set()
     while ahead:
         one = inspect.unwrap(ahead.pop())
@@ -62,7 +62,7 @@ def _of_script(target: Any) -> Iterable[str]:
             functions.append(one)
         try:
             yield inspect.getsource(one)
-        except (OSError, TypeError):  # typed into an interpreter, which keeps no text
+        except (OSError, TypeError):  # typed into an interpreter, which keeps no source
             yield from (text for function in functions for text in _of_code(function.__code__))
         for function in functions:
             for name in _names(function.__code__):
@@ -93,7 +93,10 @@ def _names(code: CodeType) -> Iterable[str]:
 def _sources(start: Path, root: Path, inside: str = "") -> list[Path]:
     """`start` and every module below `root` that it imports, directly or through others.
 
-    `inside` is the one package that is looked at there; empty: all.
+    Args:
+        start: the file to begin with.
+        root: folder that the modules lie in.
+        inside: the only package to look into; empty string: all.
     """
     found: set[Path] = set()
     ahead = [start]

@@ -1,8 +1,8 @@
 """Study files: read, overridden and checked, with messages that name line, key and value.
 
-YAML is read for its structure alone: a plain word stays the text that it is in the file, and the
-setting that it belongs to says whether it is a number, a switch or a name. YAML 1.1 would guess
-before that: a contender `no` would be called False, `007` 7, `1e3` a text and `010` eight.
+YAML is read for its structure only: a plain word stays text, and the setting that it belongs to
+decides whether it is a number, a switch or a name. YAML 1.1 would convert first: a contender `no`
+would become False, `007` 7, `1e3` text and `010` eight.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SHORT.maxstring = _SHORT.maxother = 100
 
 
 class _Loader(yaml.SafeLoader):
-    """Keys and plain scalars are text, but for null (`~`, or nothing) and merge keys (`<<`)."""
+    """Keys and plain scalars are text, except null (`~`, or nothing) and merge keys (`<<`)."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - as PyYAML declares it
         first: [one for one in resolvers if one[0].endswith((":null", ":merge"))]
@@ -46,7 +46,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def built_in_studies() -> dict[str, str]:
-    """Names of the studies that Podium ships, with their first comment line."""
+    """Names of the studies that Podium ships, mapped to their first comment line."""
     folder = resources.files(__package__) / "studies"
     found = {}
     for entry in folder.iterdir():
@@ -64,21 +64,29 @@ def load_study(
     stored: bool = False,
     below: str = "",
 ) -> StudySpec:
-    """Read a study from a YAML file, by the name of a built-in one, or from plain values.
+    """Read a study from a YAML file, from a built-in name, or from plain values.
 
     `defaults:` is merged under every contender.
 
     Args:
-        study: path of a YAML file, a name of `built_in_studies`, or what such a file would hold.
-        data: a folder, or a name of ours, in place of the study's own.
+        study: path of a YAML file, a name that `podium studies` lists, or a mapping with the
+            contents of such a file.
+        data: a folder or built-in name that replaces the study's own; None: the study's own.
         overrides: `dotted.key=value` strings, applied in order. `*` stands for every
             contender; values are YAML.
-        stored: it was run already, perhaps with what is not installed here.
-        below: where the overrides' keys begin, such as `contenders.*.`; empty: at the top.
+        stored: whether the study was already run, perhaps with extensions that are not installed
+            here.
+        below: prefix of the overrides' keys, such as `contenders.*.`; empty string: top level.
 
     Raises:
-        ConfigError: the file is missing or says something impossible. The message names the
-            file and line, the key, what was expected and what came.
+        ConfigError: the file is missing or invalid. The message names the file, line and key,
+            what was expected and what was got.
+
+    Examples:
+        >>> import podium
+        >>> study = podium.load_study("quick", data="my-images", overrides=["seeds=[0,1]"])
+        >>> study.seeds, len(study.contenders)
+        ((0, 1), 5)
     """
     lines: dict[str, int]
     if isinstance(study, Mapping):
@@ -93,7 +101,7 @@ def load_study(
             )
     for override in overrides:
         for key in _apply_override(values, override, below):
-            lines[key] = 0  # what came did not come from a line
+            lines[key] = 0  # an override has no line in the file
     if data is not None:
         base = values.get("data")
         values["data"] = {**(base if isinstance(base, dict) else {}), "path": str(data)}
@@ -101,49 +109,56 @@ def load_study(
 
 
 def study_text(name: str) -> str:
-    """The YAML of a built-in study, comments and all.
+    """The YAML of a built-in study, including comments.
+
+    Args:
+        name: a name that `podium studies` lists.
 
     Raises:
         ConfigError: there is no such study.
     """
     ours = built_in_studies()
     if name not in ours:
-        raise ConfigError(f"There is no study {name!r} here; there are {', '.join(ours)}.")
+        raise ConfigError(f"There is no study {name!r}. Expected one of {', '.join(ours)}.")
     return (resources.files(__package__) / "studies" / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def study_folder(study: str | Path) -> str:
-    """The folder that a study's file lies in, where code that it names may lie; '' of one of ours.
+    """The folder of a study's file, where code that it names may lie; '' for a built-in study.
 
     Args:
-        study: as for `load_study`.
+        study: path of a YAML file, or a name that `podium studies` lists.
     """
     return "" if str(study) in built_in_studies() else str(Path(study).parent)
 
 
 def machine_settings(**values: Any) -> Machine:
-    """A `Machine` from a command's flags.
+    """Build a `Machine` from a command's flags.
+
+    Args:
+        values: settings of `Machine`.
 
     Raises:
-        ConfigError: naming the flag, what was expected and what came.
+        ConfigError: a value is invalid; the message names the flag, what was expected and what
+            was got.
     """
     try:
         return Machine(**values)
     except ValidationError as error:
-        told = [
+        problems = [
             f"--{'.'.join(map(str, problem['loc'])).replace('_', '-')}: {_expected(problem, [])}"
             for problem in error.errors()
         ]
-        raise ConfigError("\n".join(told)) from None
+        raise ConfigError("\n".join(problems)) from None
 
 
 def _parse(text: str, source: str) -> tuple[Any, dict[str, int]]:
-    """The values, and the line of every dotted key."""
+    """The values of a YAML text, and the line of every dotted key."""
     try:
         node = yaml.compose(text, Loader=_Loader)
         _refuse_endless(node, source)
         _refuse_repeated(node, source)
-        # the safe loader, and checked above
+        # a safe loader, checked above
         values = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
         raise ConfigError(f"{source}: not valid YAML. {error}") from None
@@ -159,7 +174,7 @@ def _key_text(key: yaml.Node) -> str:
 
 
 def _refuse_repeated(node: yaml.Node | None, source: str, prefix: str = "") -> None:
-    """Refuse a key that is there twice at any level: YAML would keep the last without a word."""
+    """Refuse a repeated key at any level: YAML would silently keep the last."""
     if isinstance(node, yaml.SequenceNode):
         for one in node.value:
             _refuse_repeated(one, source, prefix)
@@ -171,14 +186,14 @@ def _refuse_repeated(node: yaml.Node | None, source: str, prefix: str = "") -> N
         if name in lines and not key.tag.endswith(":merge"):
             raise ConfigError(
                 f"{source}: line {line}: {prefix}{name} is given twice, first in line "
-                f"{lines[name]}; one of the two would be lost. Remove one, or give it another name."
+                f"{lines[name]}; one of the two would be lost. Remove one or rename it."
             )
         lines[name] = line
         _refuse_repeated(value, source, f"{prefix}{name}.")
 
 
 def _refuse_endless(node: yaml.Node | None, source: str) -> None:
-    """Refuse aliases that unfold to more than any study has, or to themselves."""
+    """Refuse aliases that expand to more values than any study has, or to themselves."""
     sizes: dict[int, int] = {}
     open_nodes: set[int] = set()
 
@@ -187,7 +202,7 @@ def _refuse_endless(node: yaml.Node | None, source: str) -> None:
             return size(one[0]) + size(one[1])
         key = id(one)
         if key in open_nodes:
-            raise ConfigError(f"{source}: an alias stands for something that holds itself.")
+            raise ConfigError(f"{source}: an alias refers to something that contains itself.")
         if key not in sizes:
             open_nodes.add(key)
             inside = one.value if isinstance(one, yaml.CollectionNode) else []
@@ -197,7 +212,7 @@ def _refuse_endless(node: yaml.Node | None, source: str) -> None:
 
     if node is not None and (count := size(node)) > MOST_VALUES:
         raise ConfigError(
-            f"{source}: its aliases unfold to {count:,} values; a study may have {MOST_VALUES:,}."
+            f"{source}: its aliases expand to {count:,} values; expected at most {MOST_VALUES:,}."
         )
 
 
@@ -218,7 +233,7 @@ def _read_study(study: str | Path) -> tuple[str, str]:
 
 
 def _apply_override(values: dict[str, Any], override: str, below: str) -> list[str]:
-    """Set one value in place; returns the dotted keys that were set."""
+    """Set one value in place; return the dotted keys that were set."""
     key, sign, text = override.partition("=")
     parts = [*below.split(".")[:-1], *key.strip().split(".")]
     if not sign or not all(parts):
@@ -261,7 +276,7 @@ def _validate(
     if not isinstance(defaults, dict):
         raise ConfigError(f"{source}: defaults: expected a mapping, got {_kind(defaults)}.")
     if isinstance(contenders, dict):
-        often = Counter(map(str, contenders))  # plain values may have 7 and "7"
+        often = Counter(map(str, contenders))  # plain values may contain both 7 and "7"
         if twice := [name for name, times in often.items() if times > 1]:
             raise ConfigError(f"{source}: contenders.{twice[0]} is given twice. Rename one.")
         values["contenders"] = {
@@ -277,10 +292,10 @@ def _validate(
 def _explain(
     error: ValidationError, source: str, lines: Mapping[str, int], defaulted: set[str]
 ) -> str:
-    told = []
+    problems = []
     seen = set()
     for problem in error.errors():
-        # pydantic adds the tried member of a union to the path; keys of ours are all that we show
+        # pydantic adds the union member that it tried to the path; show only our own keys
         parts = [str(part) for part in problem["loc"] if not str(part).startswith("literal[")]
         if len(parts) > 3 and parts[0] == "contenders":
             parts = parts[:3]
@@ -294,13 +309,13 @@ def _explain(
         if line is None and problem["type"] == "missing":
             line = lines.get(".".join(parts[:-1]))
         where = f"line {line}: " if line else ""
-        told.append(f"  {where}{key or 'study'}: {_expected(problem, parts)}")
-    things = "1 setting is" if len(told) == 1 else f"{len(told)} settings are"
-    return f"{source}: {things} wrong.\n" + "\n".join(told)
+        problems.append(f"  {where}{key or 'study'}: {_expected(problem, parts)}")
+    things = "1 setting is" if len(problems) == 1 else f"{len(problems)} settings are"
+    return f"{source}: {things} wrong.\n" + "\n".join(problems)
 
 
 def _expected(problem: Any, parts: list[str]) -> str:
-    came = problem.get("input")
+    got = problem.get("input")
     kind = problem["type"]
     if kind == "missing":
         return "is missing; it has no default."
@@ -327,12 +342,12 @@ def _expected(problem: Any, parts: list[str]) -> str:
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if wanted is None:
         wanted = f"expected {message}" if problem["msg"].startswith("Input") else message
-    if isinstance(came, dict):
+    if isinstance(got, dict):
         return f"{wanted}."
-    if isinstance(came, str) and repr(came) in message:  # a name that is not registered
+    if isinstance(got, str) and repr(got) in message:  # a name that is not registered
         return wanted
-    is_number = isinstance(came, str) and _NUMBER.fullmatch(came)
-    return f"{wanted}; got {came if is_number else _SHORT.repr(came)}."
+    is_number = isinstance(got, str) and _NUMBER.fullmatch(got)
+    return f"{wanted}; got {got if is_number else _SHORT.repr(got)}."
 
 
 def _kind(value: Any) -> str:
@@ -346,7 +361,7 @@ def _kind(value: Any) -> str:
 
 
 def _line_numbers(node: yaml.Node | None, prefix: str = "") -> dict[str, int]:
-    """Dotted key -> line (from 1) for every key of a YAML mapping."""
+    """Dotted key -> line (from 1) of every key of a YAML mapping."""
     found: dict[str, int] = {}
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:

@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""What moves the cursor, rings, recolours, or turns the direction of writing around; not tabs and
-line ends."""
+"""Control characters that move the cursor, ring, recolour or change the direction of text; not
+tabs and newlines."""
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -18,13 +18,13 @@ _MARKS = (
 
 
 def text_encoding(start: bytes) -> tuple[str, int]:
-    """The encoding of a text, and the length of the byte order mark in front of it.
+    """The encoding of a text, and the length of its byte order mark.
 
-    UTF-8, as everybody writes by now, unless it begins with the mark of UTF-16 (PowerShell 5's
-    `>`, a spreadsheet's "Unicode text"), or every other byte is NUL as in UTF-16 without a mark.
+    UTF-8, unless the text begins with the byte order mark of UTF-16 (PowerShell 5's `>`, a
+    spreadsheet's "Unicode text"), or every other byte is NUL, as in UTF-16 without a mark.
 
     Args:
-        start: the first bytes of the text, 2 or more where there are so many.
+        start: the first bytes of the text, 2 or more if there are that many.
     """
     for mark, encoding in _MARKS:
         if start.startswith(mark):
@@ -37,10 +37,14 @@ def text_encoding(start: bytes) -> tuple[str, int]:
 
 
 def decode_text(content: bytes) -> str:
-    """The text of a file that a user or another program wrote: UTF-8 or UTF-16.
+    """Decode a text file that a user or another program wrote: UTF-8 or UTF-16.
+
+    Args:
+        content: the bytes of the file.
 
     Raises:
-        ValueError: it is in another encoding, or no text; the message says where and what to do.
+        ValueError: it is in another encoding, or is not text; the message gives the line and
+            what to do.
     """
     encoding, mark = text_encoding(content[:4096])
     try:
@@ -52,18 +56,25 @@ def decode_text(content: bytes) -> str:
             "UTF-8'"
         ) from None
     if "\0" in text:
-        raise ValueError("it holds NUL characters, so it is not a text file")
+        raise ValueError("it contains NUL characters, so it is not a text file")
     return text
 
 
 def words(text: str) -> tuple[str, ...]:
-    """The words of a text: how long tables of names are written."""
+    """The words of a text: a compact way to write tuples of names."""
     return tuple(text.split())
 
 
 def listed(
     names: Sequence[str], between: str = ", ", most: int = 5, more: str = " and {:,} more"
 ) -> str:
-    """The first few names, and how many more there are."""
+    """The first few names, and how many more there are.
+
+    Args:
+        names: the names to list.
+        between: separator.
+        most: number of names to show.
+        more: format of the ending, which takes the number of further names.
+    """
     rest = len(names) - most
     return between.join(names[:most]) + (more.format(rest) if rest > 0 else "")

@@ -1,4 +1,4 @@
-"""A finished run in use: predictions of new pictures, exports, a server, a model card.
+"""Using a finished run: predictions for new images, exports, a server, a model card.
 
-Everything here reads a run's folder (or an export that was made of one) and trains nothing.
+Everything here reads a run's folder (or an export made from it) and trains nothing.
 """

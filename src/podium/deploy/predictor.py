@@ -1,4 +1,4 @@
-"""Pictures in, calibrated probabilities out: what prediction, exports and the server share."""
+"""Images in, calibrated probabilities out: shared by prediction, exports and the server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,14 @@ Logits = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Guess:
-    """A class and its calibrated probability, 0 to 1."""
+    """A class and its calibrated probability, 0 to 1.
+
+    Examples:
+        >>> import podium
+        >>> guess = podium.Guess("judo", 0.93)
+        >>> f"{guess.name}: {guess.probability:.0%}"
+        'judo: 93%'
+    """
 
     name: str
     probability: float
@@ -36,16 +43,16 @@ class Guess:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A trained model that takes pictures as evaluation does, and answers with probabilities.
+    """A trained model that takes images as evaluation does, and returns probabilities.
 
     Attributes:
-        class_names: in the order of the logits.
-        image_size: side of the square that pictures are squeezed to, pixels.
-        temperature: what logits are divided by before softmax; fitted on validation images.
+        class_names: names of the classes, in the order of the logits.
+        image_size: side of the square that images are resized to, pixels.
+        temperature: divides the logits before softmax; fitted on validation images.
         compute: from uint8 pixels of shape (n, S, S, 3), RGB, to float32 logits of shape
             (n, classes). Thread-safe.
-        name: what to call it: the contender, or the file.
-        windows: what pictures are to be decoded with.
+        name: display name: the contender, or the file.
+        windows: how to decode images with grey values deeper than 8 bit.
     """
 
     class_names: tuple[str, ...]
@@ -56,24 +63,28 @@ class Predictor:
     windows: GreyWindows = OWN_WINDOWS
 
     def pixels(self, picture: Image.Image) -> Pixels:
-        """What the model sees of a picture: uint8 of shape (S, S, 3).
+        """The model's input for an image: uint8 of shape (S, S, 3).
 
         Args:
-            picture: of mode RGB, as `podium.data.images.load_rgb` and `decode_rgb` give it with
-                these `windows`.
+            picture: image of mode RGB, as returned by `podium.data.images.load_rgb` and
+                `decode_rgb` with these `windows`.
         """
         return eval_transform(self.image_size).source(picture)
 
     def probabilities(self, logits: Logits) -> npt.NDArray[np.float64]:
-        """Calibrated probabilities of shape (n, classes): softmax of logits / temperature."""
+        """Calibrated probabilities of shape (n, classes): softmax of logits / temperature.
+
+        Args:
+            logits: shape (n, classes).
+        """
         return softmax(logits, self.temperature)
 
     def predict(self, pictures: list[Image.Image], top: int = 5) -> list[list[Guess]]:
-        """The `top` likeliest classes of each picture, the likeliest first.
+        """The `top` most likely classes of each image, the most likely first.
 
         Args:
-            pictures: of mode RGB, any sizes.
-            top: at least 1; more than there are classes means all of them.
+            pictures: images of mode RGB, any sizes.
+            top: at least 1; more than the number of classes means all.
         """
         if not pictures:
             return []
@@ -81,7 +92,7 @@ class Predictor:
         return [self.best(row, top) for row in self.probabilities(logits)]
 
     def best(self, probabilities: npt.NDArray[np.float64], top: int = 5) -> list[Guess]:
-        """The `top` likeliest classes of one picture; of equals, the first in `class_names`.
+        """The `top` most likely classes of one image; of ties, the first in `class_names`.
 
         Args:
             probabilities: shape (classes,).
@@ -94,15 +105,18 @@ class Predictor:
 def load_predictor(
     run: RunFolder | str | Path, *, device: str = "auto"
 ) -> tuple[Predictor, TrainedModel]:
-    """A run's best epoch, ready to predict; and the model itself, for what needs its inside.
+    """Load a run's best epoch for prediction.
 
     Args:
-        run: a run's folder, `runs/<study>/<contender>/seed-<n>`.
-        device: as in `Machine`.
+        run: folder of a run, `runs/<study>/<contender>/seed-<n>`.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+
+    Returns:
+        `(predictor, model)`: the predictor, and the model itself, for access to its layers.
 
     Raises:
-        RunFolderError: there is no trained model in `run`, or it is damaged.
-        ConfigError: the device is not there.
+        RunFolderError: `run` holds no trained model, or a damaged one.
+        ConfigError: the device is not available.
     """
     folder = choose_run(run)
     place = choose_device(Machine(device=device)).torch
@@ -111,7 +125,7 @@ def load_predictor(
 
     def compute(pixels: Pixels) -> Logits:
         mean, std = model.normalization or (None, None)
-        writable = np.require(pixels, np.uint8, "W")  # torch warns of an array that is not
+        writable = np.require(pixels, np.uint8, "W")  # torch warns about read-only arrays
         images = torch.from_numpy(writable).permute(0, 3, 1, 2).to(place)
         with torch.inference_mode():
             inputs = prepare(images, mean, std).contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""Where Podium keeps what it can make or fetch again, and how what is not used makes room."""
+"""The cache of what Podium can make or fetch again, and the removal of entries not in use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import platformdirs
 
-_TEMPORARY_SECONDS = 86_400.0  # what a kill left behind is removed after a day
+_TEMPORARY_SECONDS = 86_400.0  # temporary files left by a killed process are removed after a day
 
 
 def cache_root() -> Path:
@@ -19,17 +19,21 @@ def cache_root() -> Path:
 
 
 def mark_used(entry: Path) -> None:
-    """Note that an entry was read or written now."""
-    with contextlib.suppress(OSError):  # a folder that may only be read
+    """Set an entry's time of use to now."""
+    with contextlib.suppress(OSError):  # a read-only folder
         os.utime(entry)
 
 
 def entries(folder: Path) -> list[tuple[float, int, Path]]:
-    """`(time of use, bytes, path)` of the files and folders in one; the longest unused first."""
+    """`(time of use, bytes, path)` of the entries of a folder, least recently used first.
+
+    Args:
+        folder: the cache folder; an entry is a file, or a folder of files.
+    """
     found = []
     with contextlib.suppress(OSError):
         for entry in folder.iterdir():
-            with contextlib.suppress(OSError):  # another podium may remove it meanwhile
+            with contextlib.suppress(OSError):  # another process may remove it meanwhile
                 files = [entry] if entry.is_file() else [f for f in entry.iterdir() if f.is_file()]
                 size = sum(file.stat().st_size for file in files)
                 found.append((entry.stat().st_mtime, size, entry))
@@ -37,16 +41,16 @@ def entries(folder: Path) -> list[tuple[float, int, Path]]:
 
 
 def prune(folder: Path, *, limit: float, keep: Collection[Path] = (), room: int = 0) -> list[Path]:
-    """Remove what was not used for the longest time, until the rest is no more than it may be.
+    """Remove the least recently used entries until the rest fits within the limits.
 
     Args:
-        folder: whose entries, files or folders, are looked at.
-        limit: bytes that all of them may take.
-        keep: those that stay.
-        room: bytes that must be free on the disk.
+        folder: the cache folder; its files and folders are the entries.
+        limit: most bytes that all entries may take.
+        keep: entries that are never removed.
+        room: bytes that must be free on the disk; 0: any number.
 
     Returns:
-        What was removed.
+        The removed entries, least recently used first.
     """
     found = entries(folder)
     removed, total = [], sum(size for _, size, _ in found)
@@ -55,7 +59,7 @@ def prune(folder: Path, *, limit: float, keep: Collection[Path] = (), room: int 
         stale = entry.suffix == ".tmp" and found[-1][0] - used > _TEMPORARY_SECONDS
         if entry in keep or not (stale or total > limit or free < room):
             continue
-        with contextlib.suppress(OSError):  # on Windows a file in use stays
+        with contextlib.suppress(OSError):  # Windows does not remove files in use
             entry.unlink() if entry.is_file() else shutil.rmtree(entry)
             removed.append(entry)
             total, free = total - size, free + size

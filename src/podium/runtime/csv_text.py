@@ -1,4 +1,4 @@
-"""Tables for spreadsheets: CSV in which no cell runs as a formula."""
+"""CSV tables for spreadsheets, in which no cell runs as a formula."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from collections.abc import Iterable, Sequence
 
 
 def guard_cell(value: object) -> object:
-    """Text that a spreadsheet would run as a formula gets an apostrophe in front (OWASP).
+    """Prefix an apostrophe to text that a spreadsheet would run as a formula (OWASP).
 
-    A number is none, so a class `-1` stays `-1`.
+    Numbers are not formulas, so a class `-1` stays `-1`.
+
+    Args:
+        value: value of one cell.
     """
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
         return value if _is_number(value) else f"'{value}"
@@ -26,7 +29,12 @@ def _is_number(text: str) -> bool:
 
 
 def csv_text(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table for spreadsheets as CSV; text that one would run is made harmless."""
+    """Write a table for spreadsheets as CSV, with formulas made harmless.
+
+    Args:
+        head: names of the columns.
+        rows: values of each row.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(head)

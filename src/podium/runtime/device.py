@@ -1,4 +1,4 @@
-"""What this machine offers: device, arithmetic, workers. Chosen once, then told to the user."""
+"""Device, precision and number of workers on this machine: chosen once, then reported."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from podium.runtime.cache import cache_root
 from podium.runtime.files import read_json, write_json
 from podium.runtime.threads import usable_cores
 
-BF16_TOLERANCE = 0.05  # bf16 keeps 8 bits, so sums are off by about 0.3 %; wrong kernels by all
+BF16_TOLERANCE = 0.05  # bf16 has 8 bits: sums are off by about 0.3 %, wrong kernels by 100 %
 
-# Fabric's names for what we call fp32, bf16 and fp16.
+# Fabric's names for fp32, bf16 and fp16.
 FABRIC_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
 @dataclass(frozen=True)
 class Device:
-    """Where a run trains: `kind` is cpu, cuda or mps; `index` the first device's number."""
+    """Where a run trains: `kind` is cpu, cuda or mps; `index` is the first device's number."""
 
     kind: str
     index: int
@@ -47,10 +47,13 @@ class Device:
 
 
 def choose_device(machine: Machine) -> Device:
-    """Pick the device that `machine` asks for, or the fastest kind that is there.
+    """Choose the device that `machine` asks for, or the fastest kind that is available.
+
+    Args:
+        machine: its `device`, `devices` and `precision` are used.
 
     Raises:
-        ConfigError: the device is unknown, is not there, or cannot do the precision asked for.
+        ConfigError: the device is unknown or not available, or lacks the requested precision.
     """
     kind, _, number = machine.device.partition(":")
     have = {
@@ -63,7 +66,7 @@ def choose_device(machine: Machine) -> Device:
     if kind not in have or (number and not number.isdigit()) or (number and kind != "cuda"):
         raise ConfigError(f"--device {machine.device!r}: expected auto, cpu, cuda, cuda:N or mps.")
     index = int(number or 0)
-    # one process a core is the most that makes sense on a CPU; a GPU process needs its own GPU
+    # on a CPU at most one process per core makes sense; a GPU process needs its own GPU
     if not have[kind] or index + machine.devices > have[kind]:
         there = ", ".join(f"{count} x {name}" for name, count in have.items() if count)
         raise ConfigError(
@@ -78,12 +81,12 @@ def choose_device(machine: Machine) -> Device:
 
 
 def _let_fp32_be_fp32() -> None:
-    """Keep cuDNN, in this process, from rounding fp32 or choosing kernels by chance.
+    """Keep cuDNN, in this process, from rounding fp32 and from choosing kernels at random.
 
     By default its convolutions multiply fp32 values as TF32, with 10 bits: a thousand times the
-    error that a report's figures, the folding of batch norms and `--precision fp32` count on. And
-    some of its gradients add up in an order that differs from run to run, so that no training
-    could be resumed to the same bits.
+    error that a report's figures, the folding of batch norms and `--precision fp32` rely on. Some
+    of its gradients also add up in an order that differs from run to run, so that no training
+    could be resumed bit for bit.
     """
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
@@ -91,19 +94,19 @@ def _let_fp32_be_fp32() -> None:
 
 
 def choose_workers(machine: Machine, device: Device, *, decoding: bool = True) -> int:
-    """Number of processes that make batches for each device.
+    """Choose the number of processes that make batches for each device.
 
     Args:
-        machine: may fix the number.
-        device: a GPU waits for nothing else, and gets all cores but one, up to 8.
-        decoding: pictures are decoded from their files; not so where they are cached.
+        machine: its `workers`, if set, is the number.
+        device: a GPU gets all cores but one, up to 8, since only decoding keeps it waiting.
+        decoding: whether images are decoded from their files; False: they are cached.
     """
     if machine.workers is not None:
         return machine.workers
     cores = usable_cores()
     # On a CPU the training step already uses every core. One worker then hides the decoding
-    # behind it; more of them only take turns. Decoded pictures are varied so fast that a worker
-    # costs more, by holding up the step's threads, than it saves.
+    # behind it; more would only compete with it. Cached images are augmented so fast that a
+    # worker costs more, by holding up the step's threads, than it saves.
     if device.kind == "cpu":
         own = cores // device.count
         return min(own // 2, 1) if decoding else own // 8
@@ -113,14 +116,20 @@ def choose_workers(machine: Machine, device: Device, *, decoding: bool = True) -
 def choose_precision(
     machine: Machine, device: Device, module: nn.Module, image_size: int
 ) -> tuple[str, str]:
-    """Pick the arithmetic of training and say why.
+    """Choose the precision of training and give the reason.
 
-    `auto` takes bf16 where the processor multiplies it in hardware and every layer of the model,
-    at its own shapes, agrees with fp32; fp16 on GPUs that have no bf16; fp32 elsewhere. What the
-    check of a model found is remembered for this machine, device and version of torch.
+    `auto` uses bf16 if the processor multiplies it in hardware and every layer of the model, at
+    its own shapes, agrees with fp32; fp16 on GPUs without bf16; fp32 otherwise. The result of the
+    check is cached for this model, machine, device and version of torch.
+
+    Args:
+        machine: its `precision` is the one asked for.
+        device: where the model is trained.
+        module: the model.
+        image_size: side of its images, pixels.
 
     Returns:
-        `(precision, reason)`: fp32, bf16 or fp16, and a sentence.
+        `(precision, reason)`: fp32, bf16 or fp16, and a short phrase.
     """
     wanted = machine.precision
     if wanted != "auto":
@@ -144,27 +153,27 @@ def has_fast_bf16(kind: str) -> bool:
     if kind == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if kind == "cpu":
-        # AVX-512 without these instructions emulates bf16, slower than fp32 is
+        # AVX-512 without these instructions emulates bf16, slower than fp32
         capabilities = torch.cpu.get_capabilities()
         return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     return False
 
 
 def _known_bf16_error(module: nn.Module, device: Device, image_size: int) -> tuple[float, str]:
-    """`worst_bf16_error`, which takes 0.3 to 0.8 s, or what it found here before."""
+    """`worst_bf16_error`, which takes 0.3 to 0.8 s, or its cached result."""
     place = _bf16_record(module, device, image_size)
     try:
         known = read_json(place)
         return float(known["error"]), str(known["layer"])
-    except (RunFolderError, KeyError, TypeError, ValueError):  # damaged or not there: look again
+    except (RunFolderError, KeyError, TypeError, ValueError):  # damaged or missing: check again
         error, layer = worst_bf16_error(module, device.torch, image_size)
-    with contextlib.suppress(OSError, ValueError):  # an error of nan is no JSON, and is not kept
+    with contextlib.suppress(OSError, ValueError):  # an error of nan is not JSON, and is not kept
         write_json(place, {"error": error, "layer": layer})
     return error, layer
 
 
 def _bf16_record(module: nn.Module, device: Device, image_size: int) -> Path:
-    """Where the check is remembered: named by all that decides which kernels run on what."""
+    """The file of a cached check, named by everything that decides which kernels run on what."""
     hardware: object = torch.cpu.get_capabilities()
     if device.kind == "cuda":
         cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
@@ -177,16 +186,16 @@ def _bf16_record(module: nn.Module, device: Device, image_size: int) -> Path:
 def worst_bf16_error(
     module: nn.Module, device: torch.device, image_size: int, *, batch: int = 4
 ) -> tuple[float, str]:
-    """Run every convolution and linear layer in bf16 and in fp32, forwards and backwards.
+    """Run every convolution and linear layer in bf16 and in fp32, forward and backward.
 
-    Layer by layer, each on the fp32 input that it gets in this model: over a whole network the
-    rounding of a healthy processor is amplified until it looks like an error.
+    Each layer gets the fp32 input that it has in this model: over a whole network the rounding of
+    a healthy processor is amplified until it looks like an error.
 
     Args:
-        module: the model; a copy is used and the original is not touched.
+        module: the model; a copy is used, the original is not changed.
         device: where to compute.
-        image_size: side of the noise images that are fed in, pixels.
-        batch: how many of them.
+        image_size: side of the noise images used as input, pixels.
+        batch: number of noise images.
 
     Returns:
         `(error, layer)`: the largest relative error (L2) of an output, an input's gradient or a
@@ -198,7 +207,7 @@ def worst_bf16_error(
 
     def remember(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
         def hook(layer: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
-            kind = f"{layer} {tuple(given[0].shape)}"  # the same work is not done twice
+            kind = f"{layer} {tuple(given[0].shape)}"  # check equal layers once
             if kind not in seen:
                 seen.add(kind)
                 inputs[name] = given[0].detach()

@@ -1,8 +1,8 @@
-"""What a study tells while it runs, and how it is asked to stop.
+"""Events that a study sends while it runs, and requests to stop it.
 
-Whatever takes long takes a `notify`: a function that is called with one event after the other. Each
-kind of event is a class of its own; a listener picks those that it wants by `isinstance` or `match`
-and ignores the rest, so that new ones disturb nobody.
+Long-running functions take a `notify`: a function that is called with one event at a time. Each
+kind of event is a class; a listener selects those that it wants by `isinstance` or `match` and
+ignores the rest, so that new kinds break no listener.
 """
 
 from __future__ import annotations
@@ -17,12 +17,17 @@ from typing import Any, Protocol, cast
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened; what it was is its class.
+    """Base class of all events; the class tells what happened.
 
     Attributes:
-        contender: whose run it belongs to; None: to no run, or to a function that was called
-            outside of a study.
-        seed: of that run.
+        contender: contender of the run that the event belongs to; None: it belongs to no run, or
+            to a function that was called outside a study.
+        seed: seed of that run; None: it belongs to no run.
+
+    Examples:
+        >>> event = Message("decoding", contender="small", seed=0)
+        >>> isinstance(event, Event), event.contender
+        (True, 'small')
     """
 
     contender: str | None = field(default=None, kw_only=True)
@@ -31,7 +36,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Message(Event):
-    """Something that the user should know.
+    """Information for the user.
 
     Examples:
         >>> Message("keeps the features of 99 images").text
@@ -43,17 +48,22 @@ class Message(Event):
 
 @dataclass(frozen=True)
 class WarningMessage(Message):
-    """Something that is not as it was asked for; what goes on is said, too."""
+    """Something is not as requested; the text also says how the run continues.
+
+    Examples:
+        >>> WarningMessage("left out, unreadable: cat/1.jpg").text
+        'left out, unreadable: cat/1.jpg'
+    """
 
 
 @dataclass(frozen=True)
 class Progress(Event):
-    """How far something is that takes long.
+    """Progress of a long task.
 
     Attributes:
         what: a word or two for a display, such as `files` or `test`.
-        done: of `total`, from 0 to it; never falls within one piece of work.
-        total: how many there are.
+        done: from 0 to `total`; never decreases within one task.
+        total: number of units of the task.
 
     Examples:
         >>> step = Progress("files", 50, 200)
@@ -73,26 +83,30 @@ class IndexProgress(Progress):
 
 @dataclass(frozen=True)
 class CacheProgress(Progress):
-    """Images that were decoded and kept; `what` is their size."""
+    """Images that were decoded and cached; `what` gives their size."""
 
 
 @dataclass(frozen=True)
 class AuditProgress(Progress):
-    """The search for duplicates and wrong labels; `what` is looked at."""
+    """The search for duplicates and wrong labels; `what` is the current step."""
 
 
 @dataclass(frozen=True)
 class EvaluateProgress(Progress):
-    """Images that a model has seen; `what` is the split, or `features`."""
+    """Images that a model has processed; `what` is the split, or `features`."""
 
 
 @dataclass(frozen=True)
 class StudyStarted(Event):
-    """The images and settings are sound, and the trainings begin.
+    """The images and settings are valid, and the training of the study begins.
 
     Attributes:
-        runs: how many are still to do.
-        cost: of all of them, in millions of pixels.
+        runs: number of runs still to do.
+        cost: cost of all of them, in millions of pixels.
+
+    Examples:
+        >>> StudyStarted(runs=5, cost=1200).runs
+        5
     """
 
     runs: int
@@ -101,11 +115,16 @@ class StudyStarted(Event):
 
 @dataclass(frozen=True)
 class RunEvent(Event):
-    """Something that happened in one run; several may be under way at a time.
+    """Base class of events of one run; several runs may be in progress at a time.
 
     Attributes:
-        contender: its key in the study.
-        seed: of the run.
+        contender: key of the run's contender in the study.
+        seed: seed of the run.
+
+    Examples:
+        >>> event = EpochDone(epochs=2, row={"epoch": 1.0}, contender="small", seed=0)
+        >>> isinstance(event, RunEvent), event.contender, event.seed
+        (True, 'small', 0)
     """
 
     contender: str = field(kw_only=True)
@@ -114,12 +133,16 @@ class RunEvent(Event):
 
 @dataclass(frozen=True)
 class RunStarted(RunEvent):
-    """A run is taken up, from its beginning or from where it was left.
+    """A run starts, or is resumed.
 
     Attributes:
-        title: the contender's label, with the seed where there are several.
-        epochs: that it has at most.
-        cost: in millions of pixels; see `StudyStarted`.
+        title: the contender's label, with the seed if the study has several.
+        epochs: the most epochs that the run can have.
+        cost: pixels to train on over all epochs, in millions.
+
+    Examples:
+        >>> RunStarted("Small", epochs=8, cost=240, contender="small", seed=0).title
+        'Small'
     """
 
     title: str
@@ -129,10 +152,15 @@ class RunStarted(RunEvent):
 
 @dataclass(frozen=True)
 class TrainingStarted(RunEvent):
-    """The training begins or goes on; it comes again where a run must begin anew from its state.
+    """The training starts or is resumed; sent again if a run must restart from its saved state.
 
     Attributes:
-        rows: of the history, see `podium.runs.folder.HISTORY_COLUMNS`: of the epochs that are done.
+        rows: rows of the history for the finished epochs, with the columns
+            `podium.runs.folder.HISTORY_COLUMNS`.
+
+    Examples:
+        >>> TrainingStarted(rows=(), contender="small", seed=0).rows
+        ()
     """
 
     rows: tuple[Mapping[str, float], ...]
@@ -140,12 +168,17 @@ class TrainingStarted(RunEvent):
 
 @dataclass(frozen=True)
 class EpochStarted(RunEvent):
-    """An epoch begins, or goes on where it was interrupted.
+    """An epoch starts, or is resumed where it was interrupted.
 
     Attributes:
-        epoch: from 1.
-        step: steps that are done already.
-        steps: of the epoch.
+        epoch: number of the epoch, from 1.
+        step: number of steps already done.
+        steps: number of steps in the epoch.
+
+    Examples:
+        >>> event = EpochStarted(epoch=1, step=0, steps=94, contender="small", seed=0)
+        >>> event.steps - event.step
+        94
     """
 
     epoch: int
@@ -155,13 +188,17 @@ class EpochStarted(RunEvent):
 
 @dataclass(frozen=True)
 class BatchDone(RunEvent):
-    """A step was taken; on a GPU only every 20th is told.
+    """A training step was done; on a GPU only every 20th step is reported.
 
     Attributes:
-        epoch: from 1.
-        step: from 1.
-        steps: of the epoch.
+        epoch: number of the epoch, from 1.
+        step: number of the step, from 1.
+        steps: number of steps in the epoch.
         loss: mean training loss of the epoch so far, nats.
+
+    Examples:
+        >>> BatchDone(epoch=1, step=3, steps=94, loss=2.3, contender="small", seed=0).loss
+        2.3
     """
 
     epoch: int
@@ -172,11 +209,16 @@ class BatchDone(RunEvent):
 
 @dataclass(frozen=True)
 class EpochDone(RunEvent):
-    """An epoch is trained, validated and saved.
+    """An epoch was trained, validated and saved.
 
     Attributes:
-        epochs: that the run has at most.
-        row: the new row of the history; see `podium.runs.folder.HISTORY_COLUMNS`.
+        epochs: the most epochs that the run can have.
+        row: the new row of the history; columns: `podium.runs.folder.HISTORY_COLUMNS`.
+
+    Examples:
+        >>> row = {"epoch": 1.0, "valid_accuracy": 0.5}
+        >>> EpochDone(epochs=8, row=row, contender="small", seed=0).row["valid_accuracy"]
+        0.5
     """
 
     epochs: int
@@ -185,11 +227,16 @@ class EpochDone(RunEvent):
 
 @dataclass(frozen=True)
 class RunDone(RunEvent):
-    """A run is finished: its folder holds everything.
+    """A run is finished, and its folder is complete.
 
     Attributes:
-        title: as in `RunStarted`.
+        title: the contender's label, with the seed if the study has several.
         scores: `valid_accuracy` and `test_accuracy` of the best epoch, 0 to 1.
+
+    Examples:
+        >>> scores = {"valid_accuracy": 0.8, "test_accuracy": 0.7}
+        >>> RunDone("Small", scores, contender="small", seed=0).scores["test_accuracy"]
+        0.7
     """
 
     title: str
@@ -198,11 +245,15 @@ class RunDone(RunEvent):
 
 @dataclass(frozen=True)
 class RunFailed(RunEvent):
-    """A run was not finished; the others go on.
+    """A run did not finish; the others continue.
 
     Attributes:
-        title: as in `RunStarted`.
-        message: why, and what to do.
+        title: the contender's label, with the seed if the study has several.
+        message: why it failed, and what to do.
+
+    Examples:
+        >>> RunFailed("Small", "The loss is not finite.", contender="small", seed=0).text
+        'Small did not finish. The loss is not finite.'
     """
 
     title: str
@@ -210,36 +261,40 @@ class RunFailed(RunEvent):
 
     @property
     def text(self) -> str:
-        """A sentence for the user."""
-        return f"{self.title} was not run to its end. {self.message}"
+        """One or more sentences for the user."""
+        return f"{self.title} did not finish. {self.message}"
 
 
 Notify = Callable[[Event], None]
-"""What listens: called with one event after the other, and by one thread at a time."""
+"""A listener: called with one event at a time, by one thread at a time."""
 
 
 def silent(event: Event) -> None:
-    """A `Notify` that tells nobody."""
+    """A `Notify` that ignores every event.
+
+    Args:
+        event: ignored.
+    """
 
 
 def of_run(notify: Notify, contender: str, seed: int) -> Notify:
-    """A `Notify` for what belongs to a run: every event that it passes on names the run.
+    """A `Notify` that adds the run to every event that it passes on.
 
     Args:
-        notify: the one to pass events on to.
-        contender: of the run.
-        seed: of the run.
+        notify: receives the events.
+        contender: contender of the run.
+        seed: seed of the run.
     """
     return lambda event: notify(replace(event, contender=contender, seed=seed))
 
 
 def of_part(notify: Notify, before: int, total: int) -> Notify:
-    """A `Notify` for a part of some work: its progress is passed on as that of the whole.
+    """A `Notify` for a part of a task: passes on its progress as that of the whole task.
 
     Args:
-        notify: the one to pass events on to.
-        before: what was done before this part began.
-        total: of all parts.
+        notify: receives the events.
+        before: units done before this part.
+        total: units of all parts together.
 
     Examples:
         >>> tell = of_part(print, before=100, total=300)
@@ -256,16 +311,16 @@ def of_part(notify: Notify, before: int, total: int) -> Notify:
 
 
 class StopRequest(Protocol):
-    """Like `threading.Event`: set when the run should save and end."""
+    """Like `threading.Event`: set when the run should save its state and end."""
 
     def is_set(self) -> bool: ...
 
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C (or SIGTERM) into a request; a second one interrupts at once.
+    """Turn the first Ctrl-C (or SIGTERM) into a stop request; a second one interrupts at once.
 
-    Outside the main thread, where Python delivers no signals, the request is simply never set.
+    Outside the main thread, where Python delivers no signals, the request is never set.
     """
     request = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -286,7 +341,7 @@ def stop_on_signals() -> Iterator[threading.Event]:
 
 
 class SharedRequest:
-    """A stop request that other processes see. It takes no lock that a killed one could hold."""
+    """A stop request shared between processes. It uses no lock that a killed process could hold."""
 
     def __init__(self, context: Any) -> None:
         self._flag = context.RawValue("b", 0)
@@ -302,16 +357,16 @@ class SharedRequest:
 def relay(
     notify: Notify, stop: StopRequest | None, processes: int
 ) -> Iterator[tuple[list[Any], SharedRequest]]:
-    """Carry events and errors out of, and a stop request into, spawned processes.
+    """Carry events and errors out of spawned processes, and a stop request into them.
 
     Args:
-        notify: told of every event that a process sends.
-        stop: the request to pass on.
-        processes: how many there will be.
+        notify: called with every event that a process sends.
+        stop: the request to pass on; None: there is none.
+        processes: number of processes.
 
     Yields:
         `(pipes, stopping)`: for each process a pipe whose `send` takes events, or the error that
-        it ends with; and the request that all of them see.
+        ended the process; and the request that all of them see.
 
     Raises:
         BaseException: the first error that a process sent, in place of what the block raised.
@@ -320,7 +375,7 @@ def relay(
     from multiprocessing.connection import wait
 
     context = multiprocessing.get_context("spawn")
-    # one a process: they need no lock, which one that is killed would never give back
+    # one per process: no lock, which a killed process would never release
     pipes = [context.Pipe(duplex=False) for _ in range(processes)]
     stopping, ended = SharedRequest(context), threading.Event()
     raised: list[BaseException] = []
@@ -331,7 +386,7 @@ def relay(
             for reader in cast("list[Any]", wait(readers)):
                 try:
                     event = reader.recv()
-                except (EOFError, OSError):  # all that could write have ended, one perhaps midway
+                except (EOFError, OSError):  # all writers have ended, perhaps midway
                     readers.remove(reader)
                     continue
                 raised.append(event) if isinstance(event, BaseException) else notify(event)

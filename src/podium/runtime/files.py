@@ -1,4 +1,4 @@
-"""Files that a kill cannot tear, what the disk says in words, and texts in their encodings."""
+"""Files that a killed process cannot leave half-written, and clear errors for failed writes."""
 
 from __future__ import annotations
 
@@ -19,17 +19,21 @@ _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
 
 
 def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Call `write` on a new file beside `path`, then put that in its place.
+    """Call `write` on a new file beside `path`, then move that into place.
 
-    The file is synced before it gets its name and the folder after, so that after a kill or a
-    power cut at any instant `path` is either its old self or its new self, never a part. A kill
-    may leave the new file behind, which `remove_temporaries` takes away.
+    The file is synced before it gets its name, and the folder after, so that after a kill or a
+    power cut at any instant `path` is either the old or the new file, never a part. A kill may
+    leave the new file behind; `remove_temporaries` removes it.
+
+    Args:
+        path: the file to write.
+        write: called with the new file, open for writing bytes.
 
     Raises:
-        StorageError: the disk is full or broken, or the folder may not be written. `path` is as
-            it was.
+        StorageError: the disk is full or broken, or the folder is not writable. `path` is
+            unchanged.
     """
-    handled = sys.exc_info()[1]  # an error that the caller is dealing with is not ours
+    handled = sys.exc_info()[1]  # an error that the caller is already handling
     try:
         make_folder(path.parent)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -41,7 +45,7 @@ def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
                 os.fsync(file.fileno())
             umask = os.umask(0)
             os.umask(umask)
-            temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would hide results from a group
+            temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would hide results from the group
             os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -51,7 +55,7 @@ def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
     except StorageError:
         raise
     except Exception as error:
-        # what the system said, also where a library put its own error on top of it
+        # the system's error, even if a library wrapped it in its own
         for cause in chain(error, handled):
             if isinstance(cause, OSError):
                 raise StorageError(path, cause) from error
@@ -59,10 +63,13 @@ def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, as lasting as the files in it will be.
+    """Create a folder and its parents, synced to disk.
+
+    Args:
+        path: the folder.
 
     Raises:
-        StorageError: it cannot be made.
+        StorageError: it cannot be created.
     """
     if path.is_dir():
         return
@@ -76,7 +83,11 @@ def make_folder(path: Path) -> None:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Take away what a kill left behind in a folder; call it only as the folder's sole writer."""
+    """Remove the temporary files of a killed process; call it only as the folder's sole writer.
+
+    Args:
+        folder: the folder to clean up.
+    """
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
             if _TEMPORARY.fullmatch(path.name):
@@ -84,7 +95,7 @@ def remove_temporaries(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows has no handle on a folder to sync
+    if os.name == "nt":  # Windows has no folder handle to sync
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -94,7 +105,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically, with the line ends as given."""
+    """Write UTF-8 text atomically, with line endings as given."""
     atomic_write(path, lambda file: file.write(text.encode("utf-8")))
 
 
@@ -104,7 +115,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def utc_now() -> str:
-    """The time, as ISO 8601 in UTC to the second."""
+    """The current time in UTC as ISO 8601, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 

@@ -1,4 +1,4 @@
-"""One process at a time in a folder: a lock that dies with its owner, and says who that is."""
+"""One process at a time in a folder: a lock that ends with its owner, and names the owner."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import filelock
 from podium.errors import RunFolderError, StorageError
 from podium.runtime.files import make_folder, read_json, utc_now, write_json
 
-_LOOK_AGAIN = 0.5  # seconds between two words to someone who waits
+_LOOK_AGAIN = 0.5  # seconds between two attempts
 
 
 class InUseError(RunFolderError):
     """Another process holds the folder. Carries `owner`, such as `process 123 on host`."""
 
     def __init__(self, folder: Path, owner: str, since: str) -> None:
-        told = f" ({owner}, since {since})" if owner else ""
+        who = f" ({owner}, since {since})" if owner else ""
         super().__init__(
-            f"{folder} is in use by another podium{told}. Wait for it to end, or give this "
+            f"{folder} is in use by another podium{who}. Wait for it to end, or give this "
             "study another name (--name)."
         )
         self.owner = owner or "another process"
@@ -30,20 +30,19 @@ class InUseError(RunFolderError):
 
 @contextlib.contextmanager
 def sole_owner(folder: Path, wait: Callable[[str], object] | None = None) -> Iterator[None]:
-    """Hold a folder for this process alone; made if need be.
+    """Hold a folder for this process only; create it if needed.
 
-    The lock is the system's, on the file `.lock`: it ends with the process that holds it, however
-    that ends (filelock closes it in forked workers), and a file that is left behind locks nothing.
+    The lock is the operating system's, on the file `.lock`: it ends with the process that holds
+    it, however that ends (filelock closes it in forked workers). A leftover file locks nothing.
 
     Args:
-        folder: to hold.
-        wait: called with the owner, such as `process 123 on host`, twice a second for as long as
-            another process holds the folder; it may raise. None: that is an error at once.
-
+        folder: the folder to hold.
+        wait: called with the owner, such as `process 123 on host`, twice a second while another
+            process holds the folder; it may raise. None: raise an error at once.
     Raises:
-        InUseError: another process holds it; the message says which.
+        InUseError: another process holds it; the message names it.
         RunFolderError: the file system has no locks.
-        StorageError: the folder cannot be made or written.
+        StorageError: the folder cannot be created or written.
     """
     make_folder(folder)
     lock, note = filelock.FileLock(folder / ".lock"), folder / ".owner.json"
@@ -55,8 +54,8 @@ def sole_owner(folder: Path, wait: Callable[[str], object] | None = None) -> Ite
             busy = InUseError(folder, *_who(note))
         except NotImplementedError:
             raise RunFolderError(
-                f"{folder} is on a file system without locks, where two podiums could write over "
-                "each other. Give another folder with --runs."
+                f"{folder} is on a file system without locks, where two podiums could overwrite "
+                "each other's files. Give another folder with --runs."
             ) from None
         except OSError as error:
             raise StorageError(folder / ".lock", error) from None
@@ -73,7 +72,7 @@ def sole_owner(folder: Path, wait: Callable[[str], object] | None = None) -> Ite
 
 
 def is_in_use(folder: Path) -> bool:
-    """Whether `sole_owner` holds a folder at this instant, in whichever process."""
+    """Whether any process holds a folder with `sole_owner` at this instant."""
     if not (folder / ".lock").is_file():
         return False
     try:
@@ -87,9 +86,12 @@ def is_in_use(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def locked_briefly(path: Path) -> Iterator[None]:
-    """Hold a lock file while a few bytes are written, waiting for whoever holds it.
+    """Hold a lock file while a few bytes are written, waiting for the current holder.
 
-    Where the file system has no locks, or the file cannot be made, the block runs without.
+    If the file system has no locks, or the file cannot be created, the block runs without a lock.
+
+    Args:
+        path: the lock file.
     """
     lock = filelock.FileLock(path)
     with contextlib.suppress(NotImplementedError, OSError):
@@ -101,7 +103,7 @@ def locked_briefly(path: Path) -> Iterator[None]:
 
 
 def _who(note: Path) -> tuple[str, str]:
-    """The owner and since when; empty where it holds the lock and has not said so yet."""
+    """The owner and its start; empty strings if it has the lock but has not written them yet."""
     try:
         owner = read_json(note)
         return f"process {owner['pid']} on {owner['host']}", str(owner["since"])

@@ -1,4 +1,4 @@
-"""Memory of the last step for the next one: fewer page faults when training on a CPU."""
+"""Reuse of freed memory between training steps: fewer page faults on a CPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -2, -3, -4
 
 _WHILE = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 64 * 2**20}
-# What glibc's own adjustment comes to where large blocks are freed (it is off once they are set)
+# The values that glibc's own adjustment reaches with large blocks (setting them switches it off)
 _AFTER = {
     _MMAP_MAX: 65_536,
     _MMAP_THRESHOLD: 32 * 2**20,
@@ -23,14 +23,14 @@ _AFTER = {
 
 @contextlib.contextmanager
 def recycled_memory() -> Iterator[bool]:
-    """Keep freed blocks for the next ones, instead of giving them back to the system.
+    """Keep freed blocks for reuse, instead of returning them to the system.
 
-    glibc maps every large block anew and unmaps it when it is freed, so that each activation of
-    each step is first zeroed page by page by the kernel. Here they come from the heap, where the
-    step before left them. Results do not change. Afterwards the memory is given back.
+    By default glibc maps every large block anew and unmaps it when it is freed, so the kernel
+    zeroes each activation of each step page by page. Here they come from the heap, where the
+    previous step left them. Results do not change. The memory is returned afterwards.
 
     Yields:
-        Whether it takes effect: with glibc alone, elsewhere nothing happens.
+        Whether it takes effect: only with glibc; elsewhere nothing happens.
     """
     libc = _glibc()
     if libc is None:

@@ -1,4 +1,4 @@
-"""The network, where there is one; a quick answer where there is none."""
+"""Access to the hub, with a quick answer if there is no network."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def hub_answers_fast() -> Iterator[None]:
-    """Use the hub's cache alone where the hub is out of reach.
+    """Use only the hub's cache if the hub is out of reach.
 
-    Its library would otherwise try each file six times: most of a minute without a network.
+    Otherwise its library would try each file six times: most of a minute without a network.
     """
     from huggingface_hub import constants
 
@@ -22,7 +22,7 @@ def hub_answers_fast() -> Iterator[None]:
     try:
         socket.create_connection((host.hostname or "", host.port or 443), timeout=5).close()
     except OSError:
-        # a proxy may reach what we cannot; without one, this answer is final
+        # a proxy may reach the hub when we cannot; without one, this is final
         if not urllib.request.getproxies():
             constants.HF_HUB_OFFLINE = True
     try:

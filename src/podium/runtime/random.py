@@ -1,4 +1,4 @@
-"""Random numbers that depend on what is drawn for, never on who draws or when."""
+"""Random numbers that depend only on their purpose, not on the process or order of drawing."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ import torch
 
 
 def sample_seed(seed: int, epoch: int, index: int) -> int:
-    """A seed for one sample of one epoch: the three numbers, thoroughly mixed.
+    """A seed for one sample of one epoch: a hash of the three numbers.
 
-    SplitMix64's finaliser (Steele et al., 2014) after each number, so that neighbours share
-    nothing.
+    Applies SplitMix64's finaliser (Steele et al., 2014) after each number, so that neighbouring
+    numbers give unrelated seeds.
+
+    Args:
+        seed: seed of the run.
+        epoch: number of the epoch.
+        index: number of the sample.
 
     Returns:
-        A whole number from 0 to 2**63 - 1.
+        An integer from 0 to 2**63 - 1.
     """
     mask = (1 << 64) - 1
     state = 0
@@ -31,7 +36,11 @@ def sample_seed(seed: int, epoch: int, index: int) -> int:
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed torch's CPU generator, and put its state back afterwards."""
+    """Seed torch's CPU generator, and restore its state afterwards.
+
+    Args:
+        seed: the seed.
+    """
     before = torch.get_rng_state()
     torch.default_generator.manual_seed(seed)
     try:
@@ -42,9 +51,13 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def seeded_everywhere(seed: int) -> Iterator[None]:
-    """The same for numpy's global generator and Python's `random` too: for code of a user's.
+    """Seed torch's CPU generator, numpy's global one and Python's `random`, for user code.
 
-    It takes 0.1 ms, twenty times as long as `seeded`, which is enough for code of ours.
+    The states are restored afterwards. This takes 0.1 ms, twenty times as long as `seeded`, which
+    is enough for Podium's own code.
+
+    Args:
+        seed: the seed.
     """
     before, python = np.random.get_state(), random.getstate()
     np.random.seed(seed % 2**32)

@@ -1,4 +1,4 @@
-"""Processes that are started anew: what of the program's script would run again in them."""
+"""Spawned processes: which line of the program's script they would run again."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ class Place(NamedTuple):
 
 
 def runs_again(start_method: str | None = None) -> Place | None:
-    """The line of the program's script that every process started now would run again.
+    """Find the line of the program's script that every process started now would run again.
 
-    A process that is not forked (Windows, macOS) imports the script that the program began with, to
-    find the functions in it. What that script does outside of `if __name__ == "__main__":` is done
-    again there, this very call included.
+    A process that is not forked (Windows, macOS) imports the script that the program was started
+    with, to find the functions in it. Whatever that script does outside
+    `if __name__ == "__main__":` is done again there, including this call.
 
     Args:
-        start_method: of the processes; None: the program's.
+        start_method: start method of the processes; None: the program's.
 
     Returns:
-        None where nothing is: processes are forked, the line is under the guard, or there is no
-        script, as in a notebook.
+        The line; None if no line would run again: processes are forked, the line is guarded, or
+        there is no script, as in a notebook.
     """
-    usual = multiprocessing.get_all_start_methods()[0]  # asking for it would settle it
+    usual = multiprocessing.get_all_start_methods()[0]  # get_start_method() would fix it
     if (start_method or multiprocessing.get_start_method(allow_none=True) or usual) == "fork":
         return None
     main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
     if getattr(main, "__file__", None) is None or (spec and spec.name.endswith(".__main__")):
-        return None  # neither is imported again
+        return None  # not imported again
     frame = sys._current_frames().get(threading.main_thread().ident or 0)
     while frame is not None and not (
         frame.f_globals is vars(main) and frame.f_code.co_name == "<module>"

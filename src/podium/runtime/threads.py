@@ -1,4 +1,4 @@
-"""Work on all cores that this process may use, in order, with bounded memory; and on no others'."""
+"""Work on all cores available to this process, in order and with bounded memory."""
 
 from __future__ import annotations
 
@@ -14,54 +14,54 @@ from typing import TypeVar
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 
-_AHEAD = 4  # results a thread; a thread that has slow work does not hold up the others at once
+_AHEAD = 4  # results per thread, so that one slow item does not stall the others at once
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on: fewer than the machine has in a container or a job."""
+    """Number of cores available to this process: in a container or job, fewer than exist."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def let_waiting_threads_sleep() -> None:
-    """Have OpenMP's threads give their core away soon when they wait for one another.
+    """Make OpenMP's threads yield their core early while they wait for one another.
 
-    By default they spin for milliseconds at the end of every operation. Where another program has
-    taken one core, the others burn theirs until the scheduler gives it back: training beside one
-    busy process fell to a ninth (`docs/performance.md`, "Beside other programs"). A hundredth of
-    the spinning keeps the pace of a quiet machine, and most of what is left of a busy one.
+    By default they spin for milliseconds at the end of every operation. If another program has
+    taken one core, the others spin until the scheduler gives it back: training beside one busy
+    process fell to a ninth (`docs/performance.md`, "Beside other programs"). A hundredth of the
+    spinning keeps the full speed of an idle machine, and most of the remaining speed of a busy one.
 
-    It acts on what is loaded later: OpenMP reads the environment once, when PyTorch is imported,
-    so that this belongs at the start of a program, or before one is started. Who has set any of
-    these variables is left alone.
+    This affects only libraries loaded later: OpenMP reads the environment once, when PyTorch is
+    imported, so call this at the start of a program, or before starting one. If any of these
+    variables is already set, nothing is changed.
     """
     if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}:
-        os.environ["GOMP_SPINCOUNT"] = "3000"  # GNU's, which PyTorch brings on Linux
+        os.environ["GOMP_SPINCOUNT"] = "3000"  # of GNU OpenMP, which PyTorch ships on Linux
 
 
 class OtherPrograms:
-    """How many of the cores that this process may use other programs keep busy.
+    """Measures how many of the cores available to this process other programs use.
 
-    `cores()` gives the mean since it was last called, 0.0 to `usable_cores()`; what this process
-    and its children use is not counted. Time that a host takes from a virtual machine is.
+    The usage of this process and its children is not counted. Time that a host takes from a
+    virtual machine is.
     """
 
     def __init__(self) -> None:
         self._before = self._times()
 
     def cores(self) -> float:
-        """The mean number of cores since the last call, or since this was made."""
+        """Mean number of cores since the last call or the creation, 0.0 to `usable_cores()`."""
         at, busy, own = self._times()
         before, busy_before, own_before = self._before
         self._before = at, busy, own
-        # a child that has ended takes its time along: never less than none
+        # the time of a child that has ended is lost: never negative
         used = (busy - busy_before) - max(own - own_before, 0.0)
         return min(max(used / max(at - before, 1e-6), 0.0), float(usable_cores()))
 
     @staticmethod
     def _times() -> tuple[float, float, float]:
-        """Now, seconds that the cores were busy, and seconds that this process took of them."""
+        """Now, busy seconds of the cores, and seconds of this process among them."""
         import psutil
 
         cores = psutil.cpu_times(percpu=True)
@@ -87,16 +87,19 @@ def in_order(
     threads: int | None = None,
     initializer: Callable[[], None] | None = None,
 ) -> Generator[Result, None, None]:
-    """`map(look, items)` in threads: for work that runs without the interpreter's lock.
+    """`map(look, items)` in threads: for work that releases the interpreter lock.
 
-    No more results are under way than a few a thread, so memory does not grow with `items`. When
-    the caller stops early or is interrupted, what has not begun never does.
+    At most a few results per thread are pending, so memory does not grow with `items`. If the
+    caller stops early or is interrupted, pending work is cancelled.
 
     Args:
         look: called in a thread with each item.
-        items: taken as the work goes on.
-        threads: how many; None: one per core.
-        initializer: called in every thread before its first item.
+        items: consumed as the work proceeds.
+        threads: number of threads; None: one per core.
+        initializer: called in every thread before its first item; None: nothing.
+
+    Yields:
+        The results, in the order of `items`.
     """
     threads = threads or usable_cores()
     pool = ThreadPoolExecutor(threads, initializer=initializer)

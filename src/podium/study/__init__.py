@@ -1,1 +1,1 @@
-"""Plan, cells, outcome: the only orchestrator."""
+"""Planning and running studies: the only orchestrator."""

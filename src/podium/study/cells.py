@@ -1,4 +1,4 @@
-"""The cells of a study: one contender with one seed each, told apart by `contender/seed-1`."""
+"""The cells of a study: one contender with one seed each, identified by `contender/seed-1`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from podium.training.schedule import training_size
 
 @dataclass(frozen=True)
 class Cell:
-    """One contender with one seed: what is trained and scored as a whole.
+    """One contender with one seed: the unit of training and scoring.
 
-    Its text is its name, which is also its folder below the study's and what `podium run --only`
-    takes.
+    `str(cell)` is its name, which is also its folder below the study's folder and the argument of
+    `podium run --only`.
 
     Examples:
         >>> import podium
@@ -26,21 +26,21 @@ class Cell:
     """
 
     contender: str
-    """Its name in the study."""
+    """Name of the contender in the study."""
     seed: int
-    """0 or more."""
+    """Seed of the run, 0 or more."""
     title: str
-    """For people: the contender's label, with the seed where the study has several."""
+    """Display name: the contender's label, with the seed if the study has several."""
     cost: int
-    """How long it takes compared with other cells: pixels that are trained on, over all epochs,
-    for each training image. What the model costs per pixel is not in it."""
+    """Cost relative to other cells: pixels per training image, summed over all epochs. The
+    model's own cost per pixel is not included."""
 
     def __str__(self) -> str:
         return f"{self.contender}/seed-{self.seed}"
 
 
 def cells_of(spec: StudySpec) -> tuple[Cell, ...]:
-    """Every cell of a study, contender by contender."""
+    """Every cell of a study, ordered by contender."""
     found = []
     for name, recipe in spec.contenders.items():
         sides = [
@@ -56,10 +56,10 @@ def cells_of(spec: StudySpec) -> tuple[Cell, ...]:
 
 
 def chosen(cells: Sequence[Cell], only: Iterable[str]) -> tuple[Cell, ...]:
-    """The cells that are named, in the study's order; all where nothing is.
+    """Select cells by name, in the study's order; all if no name is given.
 
     Args:
-        cells: of the study.
+        cells: all cells of the study.
         only: names of cells (`fast/seed-1`) or of contenders (`fast`: all seeds).
 
     Raises:
@@ -71,10 +71,10 @@ def chosen(cells: Sequence[Cell], only: Iterable[str]) -> tuple[Cell, ...]:
         if name not in names:
             close = difflib.get_close_matches(name, sorted(names), n=1)
             hint = f" Did you mean {close[0]}?" if close else ""
-            listed = ", ".join(map(str, cells))
+            names_of_cells = ", ".join(map(str, cells))
             raise ConfigError(
                 f"--only {name}: the study has no such cell.{hint} Expected CONTENDER/seed-N, or "
-                f"CONTENDER for all of its seeds. Its cells are: {listed}."
+                f"CONTENDER for all of its seeds. Its cells are: {names_of_cells}."
             )
     return tuple(
         cell for cell in cells if not wanted or str(cell) in wanted or cell.contender in wanted

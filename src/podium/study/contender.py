@@ -1,4 +1,4 @@
-"""One run from its recipe to its closing record: trained, then scored once."""
+"""One run from its recipe to its final record: trained, then scored once."""
 
 from __future__ import annotations
 
@@ -36,34 +36,36 @@ class Assignment:
     """One run to train and score."""
 
     run: RunFolder
-    """Its folder; what is there already is taken up."""
+    """Folder of the run; a state found there is resumed."""
     index: DataIndex
     recipe: RunSpec
-    """What to train, with the model that was settled on."""
+    """What to train, with the model that is actually used."""
     wanted_model: str
-    """What the study asks for; another one than the recipe's where that stands in."""
+    """The model that the study asks for; differs from the recipe's if that replaces it."""
     machine: Machine
     metric: str = "accuracy"
-    """The study's."""
+    """The study's metric."""
 
 
 def train_and_score(given: Assignment, notify: Notify, stop: StopRequest) -> dict[str, float]:
     """Train a run to its end, predict validation and test images, write `done.json` last.
 
-    The temperature that calibrates the model is fitted on the validation images, and added to
-    `model.json`; the predictions files keep the logits as the model gives them.
+    The temperature that calibrates the model is fitted on the validation images and added to
+    `model.json`; the prediction files keep the model's raw logits.
 
     Args:
-        given: what to train, on which images, where to keep it.
-        notify: told of every batch and epoch.
-        stop: asked after every step.
+        given: what to train, on which images, and where to keep it.
+        notify: called with an event for every batch and epoch.
+        stop: checked after every step.
 
     Returns:
-        `valid_accuracy` and `test_accuracy` of the best epoch, 0 to 1.
+        `valid_accuracy` and `test_accuracy` of the best epoch, 0 to 1; for another metric of the
+        study also its values on both splits.
 
     Raises:
         KeyboardInterrupt: `stop` was set; the state is saved.
-        TrainingError, DataError: see `podium.training.fit.fit`.
+        TrainingError: the training cannot continue, such as with a loss that is not finite.
+        DataError: an image cannot be read any more.
     """
     run = given.run
     notify = of_run(notify, run.contender, run.seed)
@@ -72,11 +74,11 @@ def train_and_score(given: Assignment, notify: Notify, stop: StopRequest) -> dic
     model = load_run(run, job.device.torch)
     valid = _look(model, "valid", job, notify, stop)
     valid.write(run.predictions("valid"))
-    # fitted before a test image is looked at, and shipped with the model
+    # fitted before any test image is used, and shipped with the model
     temperature = fit_temperature(valid)
     write_json(run.model, {**read_json(run.model), "temperature": temperature})
-    # The test images are looked at here and nowhere else: once, with the best epoch. The look is
-    # written down before its outcome is, so that no kill between the two hides it.
+    # The test images are used here and nowhere else: once, with the best epoch. The use is
+    # recorded before the result is, so that a kill between the two cannot hide it.
     test, scored_at = _look(model, "test", job, notify, stop), utc_now()
     closing = {"valid_accuracy": scores(valid).accuracy, "test_accuracy": scores(test).accuracy}
     _write_down(given, test, scored_at, closing["test_accuracy"])
@@ -93,7 +95,7 @@ def train_and_score(given: Assignment, notify: Notify, stop: StopRequest) -> dic
 
 
 def _job(given: Assignment, notify: Notify, stop: StopRequest) -> tuple[Job, str]:
-    """What the training needs, and why it has its precision."""
+    """The job of the training, and the reason for its precision."""
     recipe, machine, index = given.recipe, given.machine, given.index
     device = choose_device(machine)
     built = build_model(
@@ -103,7 +105,7 @@ def _job(given: Assignment, notify: Notify, stop: StopRequest) -> tuple[Job, str
     precision, reason = choose_precision(machine, device, built.module, size)
     notify(Message(f"{device.describe()}, {precision} ({reason})"))
     cached: dict[str, CachedPixels] = {}
-    if not features_are_fixed(recipe, device.count):  # such a run decodes every image once anyway
+    if not features_are_fixed(recipe, device.count):  # else each image is decoded only once
         sizes = {"train": source_size(recipe.augmentation, size), "valid": size}
         cached = cache_pixels(index, sizes, limit=machine.cache_limit, notify=notify, stop=stop)
     workers = choose_workers(machine, device, decoding=not cached)
@@ -114,7 +116,7 @@ def _job(given: Assignment, notify: Notify, stop: StopRequest) -> tuple[Job, str
 def _look(
     model: TrainedModel, split: SplitName, job: Job, notify: Notify, stop: StopRequest
 ) -> Predictions:
-    """What the best epoch says of each image of a split."""
+    """Predictions of the best epoch for each image of a split."""
     return despite_lost_workers(
         lambda workers: predict_split(
             model,
@@ -133,7 +135,7 @@ def _look(
 
 
 def _write_down(given: Assignment, test: Predictions, at: str, accuracy: float) -> None:
-    """One line of the ledger: these test images were looked at."""
+    """Write one line to the ledger: these test images were used."""
     record(
         given.run,
         images=given.index.split_fingerprint("test"),
@@ -148,7 +150,7 @@ def _write_down(given: Assignment, test: Predictions, at: str, accuracy: float) 
 def _known_at_the_end(
     given: Assignment, job: Job, model: TrainedModel, reason: str, scored_at: str
 ) -> dict[str, Any]:
-    """Of `done.json`, what is there to read once the best epoch has scored."""
+    """The part of `done.json` that is known once the best epoch is scored."""
     run, recipe = given.run, given.recipe
     rows, state = run.read_history(), read_checkpoint(run.last)
     about = about_model(recipe.model)

@@ -1,4 +1,4 @@
-"""Who trains the cells of a study, where and in what order: in turn here, or as a user says."""
+"""Executors: what trains the cells of a study, where and in what order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Offered = TypeVar("Offered")
 
 
 class Executor(Protocol):
-    """Trains cells: any object with this method, or a class of it that takes no arguments.
+    """Trains cells: any object with this method, or a class with it that takes no arguments.
 
     Examples:
         >>> class Backwards:
@@ -27,24 +27,27 @@ class Executor(Protocol):
     """
 
     def map(self, cells: Sequence[Cell], work: Work) -> Iterable[Outcome]:
-        """Train the cells, in any order, and give each one's outcome when it is there.
+        """Train the cells, in any order, and yield the outcome of each when it is available.
 
-        Results do not depend on order or process: what decides is (seed, epoch, image) alone.
-        A cell whose outcome is `busy` is asked for again, in a later call. A cell without an
-        outcome is looked for in its folder. On a Ctrl-C, KeyboardInterrupt is to leave the
-        method, after what it started has ended.
+        Results do not depend on order or process, only on (seed, epoch, image). A cell whose
+        outcome is `busy` is passed again in a later call. For a cell without an outcome, the
+        study reads its folder. On Ctrl-C, KeyboardInterrupt must leave the method after
+        everything that it started has ended.
 
         Args:
-            cells: what is to be done, in the study's order.
-            work: `work.train(cell)` trains one in this process, one at a time;
+            cells: the cells to train, in the study's order.
+            work: `work.train(cell)` trains one cell at a time in this process;
                 `work.command(cell)` is a command that trains it in another process or on another
-                machine, after which `work.outcome(cell)` says how it ended.
+                machine, after which `work.outcome(cell)` gives its outcome.
+
+        Returns:
+            One outcome per cell, in any order.
         """
         ...
 
 
 class Serial:
-    """In this process, one after the other."""
+    """Trains the cells in this process, one after the other."""
 
     def map(self, cells: Sequence[Cell], work: Work) -> Iterator[Outcome]:
         for cell in cells:
@@ -52,13 +55,16 @@ class Serial:
 
 
 def register_executor(name: str) -> Callable[[Offered], Offered]:
-    """Give an executor its name: a decorator for a class.
+    """A decorator that registers an executor class under a name.
 
     Args:
-        name: letters, digits, `_`, `-` and `.`; what `--executor` and `Machine.executor` take.
+        name: letters, digits, `_`, `-` and `.`; a value for `--executor` and `Machine.executor`.
+
+    Returns:
+        The decorator; it returns the class unchanged.
 
     Raises:
-        ConfigError: the name is one of Podium's, or what is decorated is no executor.
+        ConfigError: the name is one of Podium's, or the decorated object is not an executor.
 
     Examples:
         >>> import podium
@@ -79,12 +85,15 @@ def register_executor(name: str) -> Callable[[Offered], Offered]:
 
 
 def executor_named(name: str) -> Executor:
-    """What a machine's setting stands for; a module of the user's that it names is imported.
+    """The executor that a machine's setting names; a user's module named there is imported.
 
     The name comes from a command or a call, never from a folder.
 
+    Args:
+        name: a registered name, or `module:name`.
+
     Raises:
-        ConfigError: there is none, or it cannot be loaded.
+        ConfigError: there is no such executor, or it cannot be loaded.
     """
     if REFERENCE.fullmatch(name):
         allow(name.partition(":")[0])
@@ -93,10 +102,15 @@ def executor_named(name: str) -> Executor:
 
 
 def outcomes_of(executor: Executor, cells: Sequence[Cell], work: Work) -> dict[Cell, Outcome]:
-    """One outcome for every cell.
+    """Run an executor and return one outcome for every cell.
+
+    Args:
+        executor: trains the cells.
+        cells: the cells to train.
+        work: passed to the executor; reads the outcome of cells that it leaves out.
 
     Raises:
-        ConfigError: the executor gives something else than outcomes of these cells.
+        ConfigError: the executor yields something other than outcomes of these cells.
     """
     expected = {work.run(cell): cell for cell in cells}
     found: dict[Cell, Outcome] = {}
@@ -104,8 +118,8 @@ def outcomes_of(executor: Executor, cells: Sequence[Cell], work: Work) -> dict[C
         for outcome in outcomes:
             if not isinstance(outcome, Outcome) or outcome.run not in expected:
                 raise ConfigError(
-                    f"The executor {type(executor).__qualname__} gave {outcome!r}. Expected what "
-                    "work.train(cell) or work.outcome(cell) returns, of a cell that it was given."
+                    f"The executor {type(executor).__qualname__} gave {outcome!r}. Expected the "
+                    "result of work.train(cell) or work.outcome(cell) for one of its cells."
                 )
             found[expected[outcome.run]] = outcome
     return {cell: found[cell] if cell in found else work.outcome(cell) for cell in cells}
@@ -116,7 +130,7 @@ def _each(executor: Executor, cells: Sequence[Cell], work: Work) -> Generator[Ou
 
 
 def _executor(name: str, offered: Any) -> Executor:
-    """What a user offers as an executor."""
+    """Convert what a user registers to an executor."""
     try:
         made = offered() if inspect.isclass(offered) else offered
     except Exception as error:
@@ -127,7 +141,7 @@ def _executor(name: str, offered: Any) -> Executor:
     if not callable(getattr(made, "map", None)):
         raise ConfigError(
             f"executor {name}: expected a class or an object with a method map(cells, work), as "
-            f"podium.Executor describes it, got {offered!r}."
+            f"described by podium.Executor; got {offered!r}."
         )
     return cast(Executor, made)
 

@@ -1,10 +1,11 @@
-"""Where the runs of a study looked (Grad-CAM), on the pictures that its report shows.
+"""Grad-CAM heat maps of a study's runs, for the images that its report shows.
 
-Made after a run is scored, from its best epoch, and kept in its folder: reports run no model.
+They are made after a run is scored, from its best epoch, and kept in its folder: reports run no
+model.
 
-The test images are looked at again here, but no accuracy is computed and nothing is chosen: the
-choice of pictures and the classes come from the predictions that the run has stored. So nothing
-is written down in `podium.runs.ledger`.
+The test images are used again here, but no accuracy is computed and nothing is chosen: the
+selection of images and classes comes from the stored predictions. So nothing is recorded in
+`podium.runs.ledger`.
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ from podium.runtime.device import choose_device
 from podium.runtime.events import Notify, WarningMessage, silent
 from podium.runtime.lock import sole_owner
 
-SIDE = 160  # pixels of the longest side, as of the pictures that they are shown beside
+SIDE = 160  # longest side in pixels, as of the images shown beside the maps
 BATCH = 8
-_AWAY = 0.02  # of the largest logit: less on another device, more of another picture
+_AWAY = 0.02  # share of the largest logit: another device differs by less, another image by more
 
 
 @dataclass(frozen=True)
 class _Task:
-    """A picture to explain: its number among the predictions, and its path."""
+    """An image to explain: its index among the predictions, and its path."""
 
     number: int
     path: str
@@ -60,30 +61,37 @@ def explain(
     """Make the heat maps that the report shows, for finished runs that have none.
 
     Args:
-        study: the study's folder.
-        data: its images; empty: where they were when it was run.
-        device: as in `Machine`.
-        notify: told of what could not be explained, as warnings.
+        study: folder of the study.
+        data: folder of its images; None: their location when the study was run.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        notify: called with a warning for everything that could not be explained.
 
     Returns:
         The runs that were explained now.
 
     Raises:
-        RunFolderError: the folder is no study's, a run is in use, or no run of it is finished.
-        DataError: the images are not there.
+        RunFolderError: `study` is not a study folder, a run is in use, or no run is finished.
+        DataError: the images are missing.
+
+    Examples:
+        >>> import podium
+        >>> podium.explain("no-such-study")
+        Traceback (most recent call last):
+        ...
+        podium.errors.RunFolderError: no-such-study ...
     """
     folder = study if isinstance(study, StudyFolder) else StudyFolder(Path(study))
     spec = folder.read_spec()
     done = [run for run in folder.runs(spec) if run.is_done()]
     if not done:
-        raise RunFolderError(f"{folder.path} holds no finished run. Finish it with `podium run`.")
+        raise RunFolderError(f"{folder.path} holds no finished run. Finish one with `podium run`.")
     machine = Machine(device=device)
     todo = [run for run in done if not run.explanations.is_file()]
     if not todo:
         return []
     for run in todo:
         if not run.best.is_file():
-            notify(WarningMessage(f"{run.path} holds no weights any more: it is left out."))
+            notify(WarningMessage(f"{run.path} no longer holds weights: it is left out."))
     images = _images_of(folder, None if data is None else str(data), spec.data)
     explained = []
     for run in todo:
@@ -101,15 +109,15 @@ def explain_runs(
 ) -> list[RunFolder]:
     """Write `explanations` of every finished run that has weights and no such file yet.
 
-    The file is whole or absent. A run that cannot be explained is warned of and stays as it was.
-    Call it as the owner of the runs' folders.
+    The file is whole or absent. A run that cannot be explained causes a warning and is unchanged.
+    Call this as the owner of the runs' folders.
 
     Args:
-        study: whose test images' thumbnails are stored: the gallery shows no others.
-        runs: of it.
-        images: reads its images.
-        machine: whose device computes.
-        notify: told what could not be done.
+        study: the study, whose thumbnails of test images limit the choice of images.
+        runs: runs of the study.
+        images: reads the study's images.
+        machine: its device computes the maps.
+        notify: called with a warning for everything that could not be explained.
 
     Returns:
         The runs that were explained.
@@ -128,8 +136,8 @@ def explain_runs(
             pictures = dict(_pictures(run, images, study.read_thumbnails(), place, notify))
         except StorageError:
             raise
-        except Exception as error:  # an exotic model; the run is done and counts without them
-            notify(WarningMessage(f"{run.path}: no heat maps of it ({one_line(error)})."))
+        except Exception as error:  # an exotic model; the run is valid without heat maps
+            notify(WarningMessage(f"{run.path}: no heat maps could be made ({one_line(error)})."))
             continue
         write_pictures(run.explanations, pictures.items())
         explained.append(run)
@@ -157,8 +165,8 @@ def _pictures(
         yield from _maps(tasks[first : first + BATCH], model, predictions, images, left_out)
     if left_out:
         notify(WarningMessage(f"{run.path}: no heat maps of {', '.join(left_out[:3])}"
-                                f"{', ...' * (len(left_out) > 3)}: other pictures than were "
-                                "scored, or none."))  # fmt: skip
+                                f"{', ...' * (len(left_out) > 3)}: the images are missing or "
+                                "differ from those scored."))  # fmt: skip
 
 
 def _maps(
@@ -191,7 +199,7 @@ def _maps(
     if (wrong := predicted != labels).any():
         true_heat = grad_cam(model, np.stack(pixels), labels)[0]
     for at, (task, picture) in enumerate(found):
-        if not near[at]:  # what it would show is not why the run said what it said
+        if not near[at]:  # the map would not explain the stored prediction
             left_out.append(task.path)
             continue
         yield task.path, thumbnail_jpeg(overlay(picture, heat[at]), SIDE)
@@ -200,7 +208,13 @@ def _maps(
 
 
 def _images_of(folder: StudyFolder, given: str | None, named: DataSpec) -> Reader:
-    """A study's images: in what is given, else where they were, else in what it names."""
+    """A study's images: from `given`, else from their last location, else from what `named` says.
+
+    Args:
+        folder: the study's folder.
+        given: folder of the images; None: not given.
+        named: the study's own setting.
+    """
     if given is None and named.source == "folder":
         root = folder.read_data().get("root")
         if isinstance(root, str) and Path(root).is_dir():
@@ -215,5 +229,5 @@ def _images_of(folder: StudyFolder, given: str | None, named: DataSpec) -> Reade
             raise
         raise DataError(
             f"The images of {folder.path} are not where they were. {error} "
-            "Say where they are: --data FOLDER."
+            "Give their folder with --data FOLDER."
         ) from None

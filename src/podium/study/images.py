@@ -1,4 +1,4 @@
-"""The images of a study: found, compared with those that it was begun with, and audited."""
+"""The images of a study: found, compared with those that it was started with, and audited."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from podium.runtime.lock import is_in_use
 
 
 def find_images(data: DataSpec, notify: Notify) -> DataIndex:
-    """Look at every image of a study, and tell what is odd.
+    """Read every image of a study, and report problems.
+
+    Args:
+        data: where the images are, and how to split them.
+        notify: called with a message for each notice and each unreadable image.
 
     Raises:
         DataError: they cannot be used.
@@ -37,10 +41,15 @@ def find_images(data: DataSpec, notify: Notify) -> DataIndex:
 
 
 def refuse_other_images(folder: StudyFolder, spec: StudySpec, index: DataIndex) -> None:
-    """Refuse to go on with a study that was begun with other images.
+    """Refuse to continue a study that was started with other images.
+
+    Args:
+        folder: the study's folder.
+        spec: the study.
+        index: the images now.
 
     Raises:
-        RunFolderError: it was.
+        RunFolderError: the study was started with other images.
     """
     started = any(
         run.last.is_file() or run.is_done() or is_in_use(run.path) for run in folder.runs(spec)
@@ -50,7 +59,7 @@ def refuse_other_images(folder: StudyFolder, spec: StudySpec, index: DataIndex) 
     before = folder.read_data().get("fingerprint")
     if before != index.fingerprint:
         raise RunFolderError(
-            f"The images of {index.root} are not those that {folder.path} was begun "
+            f"The images of {index.root} are not those that {folder.path} was started "
             f"with (fingerprint {str(before)[:12]}, now {index.fingerprint[:12]}). "
             "Contenders would no longer be comparable. Give the study another name "
             "(--name), or restore the images."
@@ -58,24 +67,30 @@ def refuse_other_images(folder: StudyFolder, spec: StudySpec, index: DataIndex) 
 
 
 def audit_study(folder: StudyFolder, index: DataIndex, notify: Notify) -> None:
-    """Find what is wrong with the images before hours are spent on them."""
+    """Find problems in the images before hours are spent on training.
+
+    Args:
+        folder: the study's folder, where the audit is written.
+        index: the study's images.
+        notify: called with progress, and with a warning for leaks between splits.
+    """
     from podium.auditing import audit_images, write_audit
 
     try:
         audit = audit_images(index, notify=notify)
-    except Exception as error:  # the trainings are what was asked for
-        notify(WarningMessage(f"The images could not be audited ({error}); going on."))
+    except Exception as error:  # training is what the user asked for
+        notify(WarningMessage(f"The images could not be audited ({error}); the study continues."))
         return
     before = folder.audit.read_bytes() if folder.audit.is_file() else b""
     write_audit(audit, folder.audit)
     if before != folder.audit.read_bytes():
-        folder.audit_pictures.unlink(missing_ok=True)  # they are of other findings
+        folder.audit_pictures.unlink(missing_ok=True)  # they belong to an earlier audit
     for split in ("test", "valid"):
         leaked = len(audit.leaked(split))
         if leaked:
             notify(
                 WarningMessage(
-                    f"{leaked} of {audit.totals[split]} {split} images have a duplicate, or "
-                    "likely so, in another split; the report gives the accuracy without them.",
+                    f"{leaked} of {audit.totals[split]} {split} images have a duplicate, or a "
+                    "likely one, in another split; the report gives the accuracy without them.",
                 )
             )

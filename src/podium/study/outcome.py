@@ -1,4 +1,4 @@
-"""What became of a study's cells, and the record of one that failed."""
+"""Outcomes of a study's cells, and the record of a failed one."""
 
 from __future__ import annotations
 
@@ -13,21 +13,41 @@ from podium.runtime.files import read_json, utc_now, write_json
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one cell ended: `error` and `busy` are empty where it is done."""
+    """How one cell ended; `error` and `busy` are empty if it is done.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import podium
+        >>> run = podium.StudyFolder(Path("runs/mine")).run("small", 0)
+        >>> podium.Outcome(run).error, podium.Outcome(run, busy="process 7 on host").busy
+        ('', 'process 7 on host')
+    """
 
     run: RunFolder
     """The cell's folder."""
     skipped: bool = False
-    """It was done already, or another process did it."""
+    """Whether it was already done, or was done by another process."""
     error: str = ""
-    """Why it is not done."""
+    """Why it is not done; empty string: no error."""
     busy: str = ""
-    """Who trains it at this moment, such as `process 123 on host`; the study asks again later."""
+    """The process that trains it now, such as `process 123 on host`; the study asks again
+    later. Empty string: none."""
 
 
 @dataclass(frozen=True)
 class StudyResult:
-    """What `Study.run` did."""
+    """What `Study.run` did.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import podium
+        >>> folder = podium.StudyFolder(Path("runs/mine"))
+        >>> done = podium.Outcome(folder.run("small", 0))
+        >>> failed = podium.Outcome(folder.run("large", 0), error="Memory ran out.")
+        >>> result = podium.StudyResult(folder, (done, failed))
+        >>> [outcome.error for outcome in result.failed]
+        ['Memory ran out.']
+    """
 
     folder: StudyFolder
     outcomes: tuple[Outcome, ...]
@@ -38,13 +58,13 @@ class StudyResult:
 
 
 def record_failure(run: RunFolder, error: Exception, title: str, notify: Notify) -> Outcome:
-    """Write down why a run ended before its end (`failed.json`), and tell it.
+    """Record why a run ended early (`failed.json`), and report it.
 
     Args:
-        run: its folder.
+        run: folder of the run.
         error: what ended it.
-        title: what to call it.
-        notify: told.
+        title: display name of the run.
+        notify: called with a `RunFailed` event.
     """
     message = str(error) or type(error).__name__
     if not isinstance(error, PodiumError):
@@ -69,7 +89,7 @@ def record_failure(run: RunFolder, error: Exception, title: str, notify: Notify)
 
 
 def failed_before(run: RunFolder) -> Outcome | None:
-    """The outcome of a run whose last attempt failed, from its record; None where none did."""
+    """The recorded outcome of a run whose last attempt failed; None: it did not fail."""
     if not run.failed.is_file():
         return None
     return Outcome(run, error=str(read_json(run.failed)["message"]))

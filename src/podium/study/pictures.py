@@ -11,18 +11,18 @@ from podium.runs.folder import StudyFolder
 from podium.runs.pictures import write_pictures
 from podium.runtime.threads import in_order
 
-MOST_THUMBNAILS = 5000  # some 20 MB; a larger test set keeps a spread of its images
+MOST_THUMBNAILS = 5000  # about 20 MB; a larger test set keeps an even sample
 
 
 def store_pictures(folder: StudyFolder, index: DataIndex) -> None:
-    """Small copies of what the report shows, where they are not there yet.
+    """Store small copies of the images that the report shows, if they are missing.
 
-    Each file is whole or absent; what a kill left out is made by the next `podium run`. Call it
-    as the folder's sole owner.
+    Each file is whole or absent; the next `podium run` makes what a killed one left out. Call
+    this as the folder's sole owner.
 
     Args:
-        folder: the study's.
-        index: its images.
+        folder: the study's folder.
+        index: the study's images.
     """
     if not folder.thumbnails.is_file():
         paths = index.splits["test"].paths
@@ -31,7 +31,7 @@ def store_pictures(folder: StudyFolder, index: DataIndex) -> None:
         def small(path: str) -> tuple[str, bytes] | None:
             try:
                 return path, thumbnail_jpeg(index.open_image(path))
-            except UnreadableImageError:  # since it was checked; the runs say so themselves
+            except UnreadableImageError:  # changed since it was checked; the runs report it
                 return None
 
         with contextlib.closing(in_order(small, shown)) as pictures:
@@ -40,6 +40,6 @@ def store_pictures(folder: StudyFolder, index: DataIndex) -> None:
         from podium.auditing import read_audit
         from podium.results.pictures import audit_thumbnails
 
-        with contextlib.suppress(DataError):  # an audit of another version: the report says so
+        with contextlib.suppress(DataError):  # an audit of another version; the report says so
             found = audit_thumbnails(read_audit(folder.audit), index.reader)
             write_pictures(folder.audit_pictures, found.items())

@@ -1,4 +1,4 @@
-"""What is settled before the first cell trains, and what a study may not be gone on with."""
+"""Checks before the first cell trains, and conditions under which a study cannot be resumed."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ def preflight(
     """Settle what each contender trains, before hours are spent on the others.
 
     Args:
-        folder: the study's.
+        folder: the study's folder.
         spec: the study.
-        machine: what it is to run on.
+        machine: settings of the machine.
         todo: the cells that are not done.
-        notify: told of models that stand in for others.
+        notify: called with a warning for each model that replaces another.
 
     Returns:
-        `(recipes, outcomes)`: of each contender the recipe as it is trained, and of each cell
-        that cannot be trained its failure, which is written down.
+        `(recipes, outcomes)`: the recipe of each contender as it is trained; and, for each cell
+        that cannot be trained, its recorded failure.
 
     Raises:
-        ConfigError: the machine cannot do what is asked of it.
+        ConfigError: the machine does not support the settings.
     """
     if not todo:
         return {}, {}
     with collection_paused():
         from podium.runtime.device import choose_device
 
-    choose_device(machine)  # a wrong flag should end here, not once a contender
+    choose_device(machine)  # a wrong flag should fail here, not once per contender
 
     settled: dict[str, RunSpec] = {}
     outcomes: dict[Cell, Outcome] = {}
@@ -64,7 +64,7 @@ def preflight(
 
 
 def _model_at_hand(contender: str, recipe: RunSpec, notify: Notify) -> str:
-    """The recipe's model, or the one that stands in where its weights cannot be had."""
+    """The recipe's model, or its replacement if the weights are not available."""
     with collection_paused():
         from podium.models import check_weights
 
@@ -84,8 +84,8 @@ def _model_at_hand(contender: str, recipe: RunSpec, notify: Notify) -> str:
     check_weights(other, pretrained=True, pooling=recipe.pooling, image_size=recipe.image_size)
     notify(
         WarningMessage(
-            f"{contender}: the weights of {recipe.model} cannot be had here, so "
-            f"{other} stands in, and the report says so.",
+            f"{contender}: the weights of {recipe.model} are not available here, so "
+            f"{other} is used instead; the report says so.",
         )
     )
     return other
@@ -94,13 +94,16 @@ def _model_at_hand(contender: str, recipe: RunSpec, notify: Notify) -> str:
 def model_used(
     folder: StudyFolder, spec: StudySpec, contender: str, asking: RunFolder | None = None
 ) -> str | None:
-    """The model that a contender's runs train; settled by its first one, kept for all seeds.
+    """The model that a contender's runs train: fixed by its first run, the same for all seeds.
 
     Args:
-        folder: the study's.
+        folder: the study's folder.
         spec: the study.
-        contender: whose model.
-        asking: the run that this process holds and has not begun.
+        contender: key of the contender in the study.
+        asking: the run that this process holds and has not started; None: none.
+
+    Returns:
+        Name of the model; None if no run has started yet.
     """
     for seed in spec.seeds:
         run = folder.run(contender, seed)
@@ -112,20 +115,20 @@ def model_used(
 
 
 def stand_in(recipe: RunSpec, model: str) -> RunSpec:
-    """The recipe as it is trained: with the model that was settled on."""
+    """The recipe as it is trained: with the model that is actually used."""
     return recipe.model_copy(update={"model": model, "if_unavailable": None})
 
 
 def refuse_another_recipe(spec: StudySpec, run: RunFolder, code: Mapping[str, str]) -> None:
-    """Refuse to go on with a run that was begun with other settings, or other code.
+    """Refuse to resume a run that was started with other settings or other code.
 
     Args:
         spec: the study.
-        run: that may have been begun.
-        code: where what its recipe names comes from, as `code_of_study` says.
+        run: the run, which may have been started.
+        code: setting -> provenance of the recipe's user code, from `code_of_study`.
 
     Raises:
-        RunFolderError: it was, or its settings cannot be read.
+        RunFolderError: settings or code differ, or the settings cannot be read.
     """
     if not run.config.is_file():
         return
@@ -136,28 +139,31 @@ def refuse_another_recipe(spec: StudySpec, run: RunFolder, code: Mapping[str, st
         raise RunFolderError(
             f"{run.config} holds settings that this Podium does not know "
             f"({one_line(error)}). Use the version that wrote it, or remove "
-            "that folder to start it afresh."
+            "that folder to start again."
         ) from None
     if (metric := before.get("metric", "accuracy")) != spec.metric:
         changed = [*changed, f"metric: {metric} -> {spec.metric}"]
     if changed:
         raise RunFolderError(
-            f"{run.path} was begun with another recipe ({', '.join(changed)}). Nothing was "
+            f"{run.path} was started with another recipe ({', '.join(changed)}). Nothing was "
             "changed. "
-            "Give the study another name (--name), or remove that folder to start it afresh."
+            "Give the study another name (--name), or remove that folder to start again."
         )
-    if told := changed_code(before.get("code"), dict(code)):
+    if changes := changed_code(before.get("code"), dict(code)):
         raise RunFolderError(
-            f"{run.path} was begun with other code of {told}. Nothing was changed. Restore that "
-            "code, give the study another name (--name), or remove that folder to start it afresh."
+            f"{run.path} was started with other code of {changes}. Nothing was changed. Restore "
+            "that code, give the study another name (--name), or remove that folder to start again."
         )
 
 
 def code_of_study(spec: StudySpec) -> dict[str, dict[str, str]]:
-    """Contender -> setting -> where what it names comes from, of everything that is not ours.
+    """Map contender to setting to provenance, for everything that is not built in.
+
+    Args:
+        spec: the study.
 
     Raises:
-        ConfigError: it cannot be loaded, or is not what the setting takes.
+        ConfigError: something cannot be loaded, or is not what the setting takes.
     """
     metric = METRICS.provenance(spec.metric)
     shared = {} if metric is None else {"metric": metric}
@@ -165,10 +171,15 @@ def code_of_study(spec: StudySpec) -> dict[str, dict[str, str]]:
 
 
 def try_out(spec: StudySpec, contenders: Iterable[str], index: DataIndex) -> None:
-    """Try the metric, and augmentations and losses of the user's: no mistake costs a training.
+    """Try the metric and the user's augmentations and losses, so that no mistake costs a training.
+
+    Args:
+        spec: the study.
+        contenders: keys of the contenders to try; may repeat.
+        index: the study's images.
 
     Raises:
-        ConfigError: one cannot be used with these images; the message says what came of it.
+        ConfigError: one cannot be used with these images; the message gives the result.
     """
     from podium.statistics.scoring import find_metric, refuse_metric
 

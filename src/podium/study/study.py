@@ -28,11 +28,25 @@ from podium.study.work import Work
 
 Code = dict[str, dict[str, str]]  # contender -> setting -> provenance of what is not ours
 
-ASK_AGAIN = 0.5  # seconds after which a cell that another process holds is asked for again
+ASK_AGAIN = 0.5  # seconds between two checks of a cell that another process holds
 
 
 class Study:
-    """A study on disk. `run` trains what is not done yet; `report` writes the page."""
+    """A study on disk. `run` trains what is not done yet; `report` writes the page.
+
+    Args:
+        spec: the study.
+        runs: folder that holds all studies.
+        machine: settings of the machine; None: the defaults.
+        audit: look for duplicates, leaks and wrong labels before training.
+        beside: folder of the study's file, where code that it names may lie; empty string: none.
+
+    Examples:
+        >>> import podium
+        >>> study = podium.Study.load("demo", overrides=["seeds=[0,1]"])
+        >>> len(study.cells()), str(study.cells()[1])
+        (10, 'simple_resnet/seed-1')
+    """
 
     def __init__(
         self,
@@ -44,7 +58,7 @@ class Study:
         beside: str | Path = "",
     ) -> None:
         self.spec = spec
-        self.beside = beside  # the folder of its file, where code that it names may lie
+        self.beside = beside  # folder of its file, where code that it names may lie
         self.audit = audit
         self.machine = machine or Machine()
         self.folder = StudyFolder(Path(runs) / spec.name)
@@ -60,25 +74,25 @@ class Study:
         audit: bool = True,
         **machine: Any,
     ) -> Study:
-        """A study from a YAML file or a built-in name.
+        """Load a study from a YAML file or by a built-in name.
 
         Args:
             study: path of a YAML file, or a name that `podium studies` lists.
-            data: folder of images in place of the study's own.
-            overrides: `key=value` strings, as the command's `--set`.
+            data: folder of images that replaces the study's own; None: the study's own.
+            overrides: `key=value` strings, such as `contenders.*.epochs=2`.
             runs: folder that holds all studies.
             audit: look for duplicates, leaks and wrong labels before training.
             machine: settings of `Machine`, such as `device="cuda"`.
 
         Raises:
-            ConfigError: something in the study is impossible; the message says what.
+            ConfigError: a setting of the study is invalid; the message names it.
         """
         spec = load_study(study, data=data, overrides=overrides)
         settings, beside = machine_settings(**machine), study_folder(study)
         return cls(spec, runs=runs, machine=settings, audit=audit, beside=beside)
 
     def cells(self) -> tuple[Cell, ...]:
-        """What the study trains, one contender with one seed each; the images are not needed."""
+        """The cells of the study, one contender with one seed each; no images are needed."""
         return cells_of(self.spec)
 
     def run(
@@ -88,27 +102,27 @@ class Study:
         *,
         only: str | Iterable[str] = (),
     ) -> StudyResult:
-        """Train and score every cell that is not done, as the machine's executor does it.
+        """Train and score every cell that is not done, with the machine's executor.
 
-        One that fails is recorded and the others go on. Ctrl-C saves the run under way and
-        raises KeyboardInterrupt; calling `run` again goes on from there. Several processes may
-        run one study at the same time: a cell that another one trains is left to it, and waited
-        for in the end.
+        A failure is recorded and the other cells continue. Ctrl-C saves the current run and
+        raises KeyboardInterrupt; another call of `run` resumes it. Several processes may run one
+        study at the same time: a cell that another process trains is left to it, and waited for
+        at the end.
 
-        Code of the user's that the study names as `module:name` is imported first: from the folder
-        of the study's file, the current one, or an installed package.
+        User code that the study names as `module:name` is imported first: from the folder of the
+        study's file, the current folder, or an installed package.
 
         Args:
-            notify: told of every batch and epoch.
-            stop: asked after every step; None: the first Ctrl-C is the request.
-            only: cells (`fast/seed-1`) or contenders (`fast`) to train alone; empty: all.
+            notify: called with an event for every batch and epoch.
+            stop: checked after every step; None: the first Ctrl-C is the request.
+            only: the only cells (`fast/seed-1`) or contenders (`fast`) to train; empty: all.
 
         Returns:
             How each cell ended, in the order of `cells`.
 
         Raises:
-            ConfigError: a setting of the machine is impossible, `only` names no cell, or code of
-                the user's cannot be imported or is not what the setting takes.
+            ConfigError: a setting of the machine is invalid, `only` names no cell, or user code
+                cannot be imported or is not what the setting takes.
             DataError: the images cannot be used; nothing was trained.
             RunFolderError: the folder belongs to other images or recipes.
             StorageError: the folder cannot be written, or the disk is full.
@@ -134,7 +148,7 @@ class Study:
             notify.start(StudyInfo(self.spec, self.folder, index.classes, index.fingerprint))
             try_out(self.spec, [cell.contender for cell in todo], index)
         with alone():
-            remove_temporaries(self.folder.path)  # of a kill
+            remove_temporaries(self.folder.path)  # of killed processes
             refuse_other_images(self.folder, self.spec, index)
             recipes, failed = preflight(self.folder, self.spec, self.machine, todo, notify)
             write_text(self.folder.spec, self.spec.to_yaml())
@@ -156,14 +170,18 @@ class Study:
         return StudyResult(self.folder, tuple(outcomes[cell] for cell in cells))
 
     def report(self, *, lang: Literal["en", "pt"] = "en", **options: Any) -> Path:
-        """Write figures, tables and the page from the files of the study; see `build_report`.
+        """Write figures, tables and the page from the files of the study.
+
+        Args:
+            lang: language of all labels.
+            options: further arguments of `podium.reporting.build_report`, such as `out`.
 
         Returns:
             The path of `index.html`.
         """
         from podium.reporting import build_report
 
-        here = options.get("out") is None  # where another process may write it, too
+        here = options.get("out") is None  # where another process may write it as well
         with self._lock(silent, None)() if here else contextlib.nullcontext():
             return build_report(self.folder, lang=lang, **options).index
 
@@ -173,17 +191,21 @@ class Study:
     def _lock(
         self, notify: Notify, stop: StopRequest | None
     ) -> Callable[[], contextlib.AbstractContextManager[None]]:
-        """What holds the study's folder, not its cells' ones, for this process alone.
+        """A lock on the study's folder, not on its cells' folders, for this process only.
 
-        Files of the study's own are written under it, each by whoever comes first.
+        It is held while files of the study itself are written.
+
+        Args:
+            notify: called once with a message if another process holds the folder.
+            stop: while waiting, raises KeyboardInterrupt once it is set; None: never.
         """
-        told: list[str] = []
+        reported: list[str] = []
 
         def wait(owner: str) -> None:
             if stop is not None and stop.is_set():
                 raise KeyboardInterrupt
-            if not told:
-                told.append(owner)
+            if not reported:
+                reported.append(owner)
                 doing = f"prepares {self.folder.path} or writes its report"
                 notify(Message(f"waits for {owner}, which {doing}"))
 
@@ -193,13 +215,13 @@ class Study:
 def _trained(executor: Executor, cells: Sequence[Cell], work: Work) -> dict[Cell, Outcome]:
     """Have cells trained until each is done or has failed, here or in another process."""
     outcomes: dict[Cell, Outcome] = {}
-    told: set[Cell] = set()
+    reported: set[Cell] = set()
     while cells:
         outcomes |= outcomes_of(executor, cells, work)
         cells = [cell for cell in cells if outcomes[cell].busy]
         for cell in cells:
-            if cell not in told:
-                told.add(cell)
+            if cell not in reported:
+                reported.add(cell)
                 owner = outcomes[cell].busy
                 work.notify(Message(f"{cell} is being trained by {owner}; waiting"))
         if cells:

@@ -1,4 +1,4 @@
-"""How one cell is trained: in this process, or by a command that any other program can start."""
+"""Training of one cell: in this process, or by a command that any other program can start."""
 
 from __future__ import annotations
 
@@ -28,19 +28,29 @@ Lock = Callable[[], contextlib.AbstractContextManager[None]]
 
 
 class Work:
-    """What an executor is given to train cells with; `Study.run` makes it.
+    """What an executor trains cells with; created by `Study.run`.
 
     Args:
-        folder: the study's.
+        folder: the study's folder.
         spec: the study.
-        machine: what it runs on.
-        index: its images.
-        recipes: of each contender, as it is trained.
-        code: of each contender, where what is not ours comes from.
-        alone: holds the study's folder for this process, for the short time that files of the
-            study's own are written.
-        notify: told of every batch and epoch.
-        stop: asked after every step; None: the first Ctrl-C is the request.
+        machine: settings of the machine.
+        index: the study's images.
+        recipes: recipe of each contender, as it is trained.
+        code: for each contender, setting -> provenance of what is not built in.
+        alone: holds the study's folder for this process, for the short time in which files of
+            the study itself are written.
+        notify: called with an event for every batch and epoch.
+        stop: checked after every step; None: the first Ctrl-C is the request.
+
+    Examples:
+        An executor that trains each cell in a process of its own:
+
+        >>> import subprocess
+        >>> class Processes:
+        ...     def map(self, cells, work):
+        ...         for cell in cells:
+        ...             subprocess.run(work.command(cell))
+        ...             yield work.outcome(cell)
     """
 
     def __init__(
@@ -62,24 +72,27 @@ class Work:
         self._one_at_a_time = threading.Lock()  # trainings share PyTorch's generator
 
     def run(self, cell: Cell) -> RunFolder:
-        """The cell's folder."""
+        """Folder of the cell's run."""
         return self.folder.run(cell.contender, cell.seed)
 
     def millions(self, cell: Cell) -> int:
-        """Pixels to train on, in millions: what the time left is reckoned from."""
+        """Pixels to train on, in millions, from which the remaining time is computed."""
         return round(len(self.index.splits["train"]) * cell.cost / 1e6)
 
     def train(self, cell: Cell) -> Outcome:
-        """Train and score a cell in this process, unless that is done, or being done elsewhere.
+        """Train and score a cell in this process, unless it is done or in progress elsewhere.
 
-        What a kill left behind is gone on with. A failure is written down, not raised.
+        An interrupted run is resumed. A failure is recorded, not raised.
+
+        Args:
+            cell: the cell to train.
 
         Returns:
-            How it ended; `busy` where another process holds the cell.
+            How it ended; `busy` if another process holds the cell.
 
         Raises:
             KeyboardInterrupt: it was stopped; its state is saved.
-            RunFolderError: it was begun with another recipe.
+            RunFolderError: it was started with another recipe.
             StorageError: the folder cannot be written, or the disk is full.
         """
         run = self.run(cell)
@@ -87,23 +100,26 @@ class Work:
             with self._one_at_a_time, sole_owner(run.path):
                 outcome = self._known(cell, run) or self._train(cell, run)
                 with self.alone():
-                    store_pictures(self.folder, self.index)  # the report wants them, no training
+                    store_pictures(self.folder, self.index)  # for the report, not the training
                 self._explain(run)
                 return outcome
         except InUseError as error:
-            if not run.failed.is_file():  # whoever trains it has removed an earlier one
+            if not run.failed.is_file():  # the process that trains it has removed an earlier one
                 self._found_busy.add(cell)
             return Outcome(run, busy=error.owner)
 
     def command(self, cell: Cell) -> list[str]:
-        """The command that trains and scores the cell in a process of its own.
+        """The command that trains and scores a cell in a process of its own.
 
-        It is to run in the current folder, here or on a machine that sees the same files. It ends
-        with 0 when the cell is done; `outcome` then knows.
+        Run it in the current folder, here or on a machine that sees the same files. It exits
+        with 0 when the cell is done; `outcome` then gives the result.
+
+        Args:
+            cell: the cell to train.
         """
         words = [sys.executable, "-m", "podium", "run", str(self.folder.spec.resolve())]
         words += ["--runs", str(self.folder.path.parent.resolve()), "--only", str(cell)]
-        words += ["--no-audit"]  # it is done
+        words += ["--no-audit"]  # already done
         for name, field in Machine.model_fields.items():
             value, flag = getattr(self.machine, name), f"--{name.replace('_', '-')}"
             if name in ("executor", "trackers") or value == field.default:
@@ -116,32 +132,39 @@ class Work:
         return words
 
     def outcome(self, cell: Cell) -> Outcome:
-        """How a cell ended that another process has trained, from its folder."""
+        """The outcome of a cell that another process has trained, from its folder.
+
+        Args:
+            cell: the cell that was trained.
+        """
         run = self.run(cell)
         if run.is_done():
             return Outcome(run)
-        told = f"{cell} was not trained to its end, and left no reason. See what its process said."
-        return failed_before(run) or Outcome(run, error=told)
+        error = f"{cell} did not finish and recorded no reason. See the output of its process."
+        return failed_before(run) or Outcome(run, error=error)
 
     def revisit(self, cell: Cell) -> None:
-        """Make what a kill left out of a finished cell, and remove what it left behind.
+        """Complete a finished cell after a kill, and remove temporary files.
 
-        Call it when the study's pictures are stored: heat maps are made of those.
+        Call it once the study's images are stored: heat maps are made of those.
+
+        Args:
+            cell: the finished cell.
         """
         run = self.run(cell)
-        with sole_owner(run.path, wait=lambda _: None):  # until its pictures are there
+        with sole_owner(run.path, wait=lambda _: None):  # until its heat maps are there
             remove_temporaries(run.path)
             self._explain(run)
 
     def _explain(self, run: RunFolder) -> None:
-        """Where a finished run looked, for the report: made where it is missing."""
+        """Make the heat maps of a finished run for the report, if they are missing."""
         if run.is_done() and not run.explanations.is_file():
             from podium.study.explain import explain_runs
 
             explain_runs(self.folder, [run], self.index.reader, self.machine, self.notify)
 
     def _known(self, cell: Cell, run: RunFolder) -> Outcome | None:
-        """The outcome that is there, perhaps of another process; None where there is work to do."""
+        """The outcome that exists already, perhaps from another process; None: work to do."""
         remove_temporaries(run.path)
         if run.is_done():
             return Outcome(run, skipped=True)
@@ -161,14 +184,14 @@ class Work:
                 stop = self.stop or signals.enter_context(stop_on_signals())
                 closing = train_and_score(given, self.notify, stop)
         except StorageError:
-            raise  # the next run would fail in the same way, and no note of it can be written
+            raise  # the next run would fail in the same way, and no failure can be recorded
         except Exception as error:
             return record_failure(run, error, cell.title, self.notify)
         self.notify(RunDone(cell.title, closing, **who))
         return Outcome(run)
 
     def _begin(self, run: RunFolder) -> RunSpec:
-        """Write down what is trained; another process may have begun other seeds meanwhile."""
+        """Record what is trained; another process may have started other seeds meanwhile."""
         wanted = self.spec.contenders[run.contender]
         with self.alone():
             refuse_another_recipe(self.spec, run, self.code[run.contender])

@@ -1,4 +1,4 @@
-"""How a trained model becomes a file that needs neither Podium nor its run: one module a step."""
+"""Export of a trained model to files that need neither Podium nor its run; one module per step."""
 
 from __future__ import annotations
 

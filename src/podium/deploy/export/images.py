@@ -1,4 +1,4 @@
-"""Which real images an export is checked on, and which ones int8 is calibrated with."""
+"""The real images that an export is checked on, and those that int8 is calibrated with."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ Pixels = npt.NDArray[np.uint8]
 Item = TypeVar("Item")
 
 CHECKED = 500
-"""The most images that a check looks at."""
+"""The most images used for a check."""
 
 CALIBRATION = (100, 300)
-"""Calibration takes two images a class, but no fewer and no more than these where there are."""
+"""Calibration uses two images per class, within these limits if that many exist."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Images to check on.
+    """Images for a check.
 
     Attributes:
         pixels: uint8 of shape (n, S, S, 3).
-        labels: shape (n,), into the model's classes; -1 where the class is not known.
-        recorded: logits that the study recorded of them, shape (n, classes); None elsewhere.
-        told: which images these are, in words.
+        labels: shape (n,), indices of the model's classes; -1: class not known.
+        recorded: logits recorded by the study, shape (n, classes); None: other images.
+        told: description of the images.
     """
 
     pixels: Pixels
@@ -50,7 +50,7 @@ class Sample:
 
 
 def study_data(run: RunFolder) -> Path | None:
-    """The folder of images that the run's study used, if it used one that is still there."""
+    """The folder of images that the run's study used; None: it is missing, or none was used."""
     with contextlib.suppress(RunFolderError, KeyError, TypeError, ValueError):
         root, source = Path(run.study.read_data()["root"]), "folder"
         with contextlib.suppress(PodiumError):
@@ -68,29 +68,29 @@ def check_images(
     *,
     windows: GreyWindows = OWN_WINDOWS,
 ) -> Sample:
-    """The run's validation images, or those of another folder; spread evenly, at most `CHECKED`.
+    """The run's validation images, or those of another folder; evenly spaced, at most `CHECKED`.
 
     Args:
-        run: what is exported.
-        class_names: of the model.
-        image_size: side of its pixels.
-        data: where the images are; empty: where the study had them. A folder that holds the
-            validation images under their own paths stands for them; of any other one all
-            images are taken, and labelled by their folders' names.
-        windows: of the model, for grey values deeper than 8 bit.
+        run: the run to export.
+        class_names: names of the model's classes.
+        image_size: side of the model's input, pixels.
+        data: folder of the images; None: the study's. If it holds the validation images under
+            their own paths, those are used; otherwise all its images, labelled by the names of
+            their folders.
+        windows: the model's windows for grey values deeper than 8 bit.
 
     Raises:
         DataError: there are no images there.
-        ConfigError: the study's images are gone, and no others are given.
+        ConfigError: the study's images are missing, and no others are given.
     """
     root = data or study_data(run)
     if root is None:
         raise ConfigError(
-            f"The images that {run.path} was validated on are not where they were. An export is "
-            "checked on real images before it is kept: give a folder of some with --data DIR."
+            f"The images that {run.path} was validated on are missing. An export is "
+            "checked on real images before it is kept: give a folder of images with --data DIR."
         )
     if not root.is_dir():
-        raise DataError(f"--data {root} is no folder: expected one with images in it.")
+        raise DataError(f"--data {root} is not a folder: expected a folder of images.")
     with contextlib.suppress(RunFolderError):
         valid = run.read_predictions("valid")
         if list(valid.class_names) == list(class_names):
@@ -116,31 +116,30 @@ def calibration_images(
     *,
     windows: GreyWindows = OWN_WINDOWS,
 ) -> Pixels:
-    """Training images, as many of each class as of the others; the same ones every time.
+    """Training images, balanced over the classes; the same ones every time.
 
     Args:
-        run: what is exported.
-        image_size: side of its pixels.
-        folder: where to take them from; empty: the training images in `data`, or those of
-            the study.
-        data: as in `check_images`.
-        windows: as in `check_images`.
+        run: the run to export.
+        image_size: side of the model's input, pixels.
+        folder: folder to take them from; None: the training images in `data`, or the study's.
+        data: folder of the study's images; None: their location when the study was run.
+        windows: the model's windows for grey values deeper than 8 bit.
 
     Returns:
         uint8 of shape (n, S, S, 3).
 
     Raises:
         DataError: there are no images there.
-        ConfigError: the study's images are gone, and no others are given.
+        ConfigError: the study's images are missing, and no others are given.
     """
     root = folder or data or study_data(run)
     if root is None:
         raise ConfigError(
-            "--int8 needs training images to calibrate with, and those of the study are not "
-            "where they were: give a folder of some with --calibration DIR."
+            "--int8 needs training images for calibration, and those of the study are "
+            "missing: give a folder of images with --calibration DIR."
         )
     if not root.is_dir():
-        raise DataError(f"{root} is no folder: expected one with images to calibrate with.")
+        raise DataError(f"{root} is not a folder: expected a folder of images for calibration.")
     held_out: set[str] = set()
     for split in ("valid", "test"):
         with contextlib.suppress(RunFolderError):
@@ -162,7 +161,7 @@ def calibration_images(
 def _recorded(
     root: Path, valid: Predictions, image_size: int, windows: GreyWindows
 ) -> Sample | None:
-    """The validation images that are there, with what the study recorded of them."""
+    """The available validation images, with the logits that the study recorded of them."""
     there = [at for at, path in enumerate(valid.paths) if (root / path).is_file()]
     if not there:
         return None
@@ -189,7 +188,7 @@ def _spread(items: Sequence[Item], most: int) -> list[Item]:
 
 
 def _balanced(groups: list[list[Path]], wanted: int) -> list[Path]:
-    """One of each group in turn, in a random order that is always the same."""
+    """Images of each group in turn, in a fixed random order."""
     random = np.random.default_rng(0)
     shuffled = [[group[at] for at in random.permutation(len(group))] for group in groups]
     rounds = range(max(map(len, shuffled)))

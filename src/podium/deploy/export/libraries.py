@@ -1,4 +1,4 @@
-"""The optional libraries of exports: asked for when they are needed, and kept quiet."""
+"""The optional libraries of exports: imported when needed, and kept quiet."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _lock = threading.Lock()
 
 
 def library(name: str) -> Any:
-    """Import one of the extra `export`.
+    """Import a library of the extra `export`.
+
+    Args:
+        name: dotted name of the module.
 
     Raises:
         ConfigError: it is not installed.
@@ -34,18 +37,18 @@ def library(name: str) -> Any:
 
 
 def openvino() -> Any:
-    """OpenVINO, unable to tell anybody that it is used.
+    """Import OpenVINO without its telemetry.
 
-    `import openvino` by itself reports to an analytics service of its makers, through the package
-    `openvino_telemetry`; where that cannot be imported, OpenVINO uses a stand-in that does
-    nothing. So it cannot be imported here. Models are read by `Core.read_model`, since
-    `convert_model` would look for that package again.
+    `import openvino` alone reports to an analytics service of its makers, through the package
+    `openvino_telemetry`; if that cannot be imported, OpenVINO uses a stub that does nothing. So
+    its import is blocked here. Models are read by `Core.read_model`, since `convert_model` would
+    look for that package again.
 
     Raises:
         ConfigError: it is not installed.
     """
     with _lock:
-        if "openvino" in sys.modules:  # what it told when it came is not ours to take back
+        if "openvino" in sys.modules:  # already imported: its report cannot be undone
             return sys.modules["openvino"]
         missing = object()
         before: Any = sys.modules.get(_TELEMETRY, missing)
@@ -61,7 +64,7 @@ def openvino() -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep to itself what exporters say that is no news to a user of Podium."""
+    """Suppress output of exporters that is of no use to users of Podium."""
     loggers = [
         logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")
     ]
@@ -70,9 +73,9 @@ def quiet() -> Iterator[None]:
         logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            # TorchScript is deprecated, and stays for those who have it; the command says so itself
+            # TorchScript is deprecated but still supported; the command says so itself
             warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", FutureWarning)
-            # the exporter of PyTorch, about its own calls of its own deprecated functions
+            # PyTorch's exporter calls its own deprecated functions
             warnings.filterwarnings(
                 "ignore",
                 category=DeprecationWarning,
@@ -93,12 +96,12 @@ class _SignalStack(ctypes.Structure):
 
 @contextlib.contextmanager
 def own_signal_stack() -> Iterator[None]:
-    """Give this thread its stack for signals back, where the block put another in its place.
+    """Restore this thread's signal stack if the block has replaced it.
 
-    Compiling a model in OpenVINO 2026.4 does: it sets up a stack of its own, takes it away with the
-    last model, and puts back what it had found, which may be that of another model and gone too.
-    The next signal that Python handles on that stack (Ctrl-C, the end of a process that decodes
-    images) then ends the program with a segmentation fault.
+    Compiling a model in OpenVINO 2026.4 replaces it: it sets up a stack of its own, removes it
+    with the last model, and restores what it had found, which may be another model's stack that is
+    gone as well. The next signal that Python handles on that stack (Ctrl-C, the end of a decoding
+    process) then ends the program with a segmentation fault.
     """
     change = getattr(ctypes.CDLL(None), "sigaltstack", None) if sys.platform != "win32" else None
     if change is None:

@@ -1,11 +1,11 @@
-"""An exported model, ready to predict; and which files are safe to open.
+"""Loading of exported models, and which files are safe to open.
 
 An ONNX file and an OpenVINO pair hold a graph of known operations and numbers: opening one runs
 no code. A TorchScript file is a program, and `torch.export.load` unpickles parts of a pt2: PyTorch
-says of both that they must never come from a source that is not trusted. So Podium opens those
-alone that it wrote itself for this user: `podium export` leaves the SHA-256 of each in Podium's
-cache, and `load_exported` refuses any other without so much as looking into it. What a file says of
-itself is read from its archive as plain text.
+warns that neither must come from an untrusted source. So Podium opens only those that it wrote
+itself for this user: `podium export` stores the SHA-256 of each in Podium's cache, and
+`load_exported` refuses any other file unopened. A file's metadata is read from its archive as
+plain text.
 """
 
 from __future__ import annotations
@@ -32,26 +32,30 @@ from podium.runtime.device import choose_device
 from podium.runtime.files import write_text
 
 MOST_TEXT = 32 << 20
-"""Bytes of a record that are read: 10,000 class names take a hundredth of it."""
+"""Most bytes of a record that are read: 10,000 class names take a hundredth of it."""
 
 _NAME = re.compile(r"(?P<model>.+?)(?P<int8>-int8)?(?:-openvino|\.onnx|\.pt2|\.torchscript)")
 SUFFIXES = {".onnx": "onnx", ".torchscript": "torchscript", ".pt2": "pt2", ".xml": "openvino"}
 
 
 def is_exported(path: str | Path) -> bool:
-    """Whether `path` looks like an export rather than a run: by its name, nothing is opened."""
+    """Whether `path` looks like an export rather than a run, by its name; opens nothing.
+
+    Args:
+        path: file or folder.
+    """
     place = Path(path)
     return place.suffix in SUFFIXES or (place / "model.xml").is_file()
 
 
 def find_export(path: str | Path, tell: Callable[[str], None] = lambda text: None) -> Path:
-    """The export that a path stands for: itself, or one in the folder that `podium export` wrote.
+    """The export that a path stands for: itself, or one in a folder written by `podium export`.
 
     Of several it is the first that is not int8, in the order onnx, openvino, pt2, torchscript.
 
     Args:
         path: the file or folder.
-        tell: called with a sentence where there was something to choose.
+        tell: called with a sentence if there was a choice.
 
     Raises:
         RunFolderError: the folder holds exports of several models.
@@ -81,7 +85,7 @@ def _preference(place: Path) -> tuple[bool, int]:
 
 
 def _model_of(place: Path) -> tuple[str, bool]:
-    """What an export's name says: the contender, and whether it is int8."""
+    """The parts of an export's name: the contender, and whether it is int8."""
     match = _NAME.fullmatch(place.name)
     return (match["model"], bool(match["int8"])) if match else (place.name, False)
 
@@ -95,27 +99,38 @@ def load_exported(
     *,
     precision: str | None = None,
 ) -> Predictor:
-    """A model that `podium export` wrote, in its own runtime.
+    """Load a model written by `podium export`, in its own runtime.
 
-    Its `compute` takes any number of pictures at a time, runs on all cores this process may use,
-    and may be called from many threads.
+    Its `compute` takes any number of images at a time, runs on all cores available to this
+    process, and may be called from many threads.
 
     Args:
-        path: the file, the folder of an OpenVINO export, or a folder of exports of one model
-            (see `find_export`).
-        device: auto or cpu: exports run on the processor here.
-        precision: of an OpenVINO export that is not int8: fp32 or bf16, if the export was checked
-            in it; empty: what it was exported for.
+        path: the file, the folder of an OpenVINO export, or a folder of exports of one model, of
+            which the first that is not int8 is used, in the order onnx, openvino, pt2,
+            torchscript.
+        device: `auto` or `cpu`: exports run on the CPU here.
+        precision: for an OpenVINO export that is not int8: fp32 or bf16, if the export was
+            checked in it; None: the precision that it was exported for.
+
+    Returns:
+        A predictor: `predict(images)` gives the most likely classes of RGB images.
 
     Raises:
-        RunFolderError: it is no export, it is damaged, or it may run code and was not written
-            here.
-        ConfigError: the device or precision cannot be had, or a library is missing.
+        RunFolderError: it is not an export, it is damaged, or it may run code and was not
+            written here.
+        ConfigError: the device or precision is not available, or a library is missing.
+
+    Examples:
+        >>> import podium
+        >>> podium.load_exported("model.txt")
+        Traceback (most recent call last):
+        ...
+        podium.errors.RunFolderError: model.txt is not an exported model: ...
     """
     place = Path(path)
     if choose_device(Machine(device="cpu" if device == "auto" else device)).kind != "cpu":
         raise ConfigError(
-            f"--device {device}: exported models run on the processor here. Give the run's "
+            f"--device {device}: exported models run on the CPU here. Give the run's "
             "folder to predict on a GPU."
         )
     place = find_export(place)
@@ -123,7 +138,7 @@ def load_exported(
     kind = SUFFIXES.get(place.suffix)
     if kind is None or not place.is_file():
         raise RunFolderError(
-            f"{path} is no exported model: expected a file that ends in .onnx, .torchscript or "
+            f"{path} is not an exported model: expected a file that ends in .onnx, .torchscript or "
             ".pt2, a folder with model.xml and model.bin, or a folder of these, as `podium export` "
             "writes them."
         )
@@ -131,18 +146,21 @@ def load_exported(
         return _load(place, kind, precision)
     except (PodiumError, MemoryError):
         raise
-    except Exception as error:  # each runtime has its own kinds, and says them of damaged files
+    except Exception as error:  # each runtime has its own errors for damaged files
         raise RunFolderError(
-            f"{path} cannot be opened; it is damaged, or of another version ({one_line(error)}). "
+            f"{path} cannot be opened; it is damaged or of another version ({one_line(error)}). "
             "Export the run again."
         ) from None
 
 
 def read_record(path: str | Path) -> ExportRecord:
-    """What an export says of itself; runs nothing.
+    """Read the metadata of an export; runs no code.
+
+    Args:
+        path: the file, or the folder of an OpenVINO export.
 
     Raises:
-        RunFolderError: it is no export of Podium's, or it is damaged.
+        RunFolderError: it was not exported by Podium, or it is damaged.
         ConfigError: the library that reads this format is missing.
     """
     place = Path(path)
@@ -157,15 +175,19 @@ def read_record(path: str | Path) -> ExportRecord:
     except PodiumError:
         raise
     except Exception as error:
-        raise RunFolderError(f"{path} is no export of Podium's ({one_line(error)}).") from None
+        raise RunFolderError(f"{path} is not an export by Podium ({one_line(error)}).") from None
     return ExportRecord.parse(strings, path)
 
 
 def remember(path: Path) -> None:
-    """Note that a TorchScript or pt2 file was written here, so that it is opened here."""
+    """Remember that a TorchScript or pt2 file was written here, so that it may be opened here.
+
+    Args:
+        path: the file.
+    """
     if path.suffix not in (".torchscript", ".pt2"):
         return
-    with contextlib.suppress(StorageError):  # without a cache it is not opened here
+    with contextlib.suppress(StorageError):  # without a cache it will not be opened here
         write_text(_note(path.read_bytes()), "")
 
 
@@ -179,9 +201,9 @@ def _load(place: Path, kind: str, precision: str | None) -> Predictor:
         named, opener = _RISKY[kind]
         raise RunFolderError(
             f"{place} was not written by `podium export` on this machine, and opening a {named} "
-            "file can run any code that somebody put into it. Use the ONNX or OpenVINO export, "
-            "which hold no code; or export the run here. PyTorch itself opens it, where you are "
-            f"sure of its source: {opener}."
+            "file can run any code that someone put into it. Use the ONNX or OpenVINO export, "
+            "which contain no code, or export the run here. If you trust the source, open it with "
+            f"PyTorch itself: {opener}."
         )
     if kind == "openvino":
         strings = _openvino_strings(place)
@@ -191,7 +213,7 @@ def _load(place: Path, kind: str, precision: str | None) -> Predictor:
         strings = _zip_strings(content, place)
     record = ExportRecord.parse(strings, place)
     if record.format != kind:
-        raise RunFolderError(f"{place} says that it is {record.format}, and its name says {kind}.")
+        raise RunFolderError(f"{place} is {record.format} by its metadata, but {kind} by its name.")
     compute = open_compute(place, content, kind, _precision(record, precision))
     return Predictor(
         record.class_names,
@@ -204,13 +226,13 @@ def _load(place: Path, kind: str, precision: str | None) -> Predictor:
 
 
 def open_compute(place: Path, content: bytes, kind: str, precision: str) -> runtimes.Compute:
-    """The runtime's function from pixels to logits. Opens whatever it is given: check before.
+    """The runtime's function from pixels to logits. Opens any file: check it before.
 
     Args:
         place: the file.
-        content: its bytes; of no use for OpenVINO.
+        content: its bytes; not used for OpenVINO.
         kind: its format.
-        precision: of OpenVINO.
+        precision: precision of an OpenVINO export.
     """
     if kind == "openvino":
         return runtimes.open_openvino(place, precision)
@@ -222,15 +244,19 @@ def open_compute(place: Path, content: bytes, kind: str, precision: str) -> runt
 
 
 def _precision(record: ExportRecord, wanted: str | None) -> str:
-    """The arithmetic to use.
+    """The precision to use.
+
+    Args:
+        record: metadata of the export.
+        wanted: the precision asked for; None: the export's own.
 
     Raises:
-        ConfigError: what was asked for was not checked, or is not to be had.
+        ConfigError: the precision was not checked, or is not available.
     """
     if wanted is not None and wanted != record.precision and wanted not in record.checks:
         raise ConfigError(
-            f"--precision {wanted}: this export was checked in "
-            f"{', '.join(record.checks) or record.precision} alone."
+            f"--precision {wanted}: this export was checked only in "
+            f"{', '.join(record.checks) or record.precision}."
         )
     used = wanted or record.precision
     if used == "bf16" and not runtimes.processor_multiplies_bf16():
@@ -245,11 +271,11 @@ def _onnx_strings(content: bytes, place: Path) -> dict[str, str]:
     try:
         model = onnx.load_model_from_string(content)
     except Exception as error:
-        raise RunFolderError(f"{place} is no ONNX model ({one_line(error)}).") from None
+        raise RunFolderError(f"{place} is not an ONNX model ({one_line(error)}).") from None
     outside = onnx.TensorProto.EXTERNAL
     if any(tensor.data_location == outside for tensor in model.graph.initializer):
         raise RunFolderError(
-            f"{place} takes its weights from another file; expected one file that holds all, as "
+            f"{place} takes its weights from another file; expected a single file, as "
             "`podium export` writes it."
         )
     return {entry.key: entry.value for entry in model.metadata_props}
@@ -261,16 +287,16 @@ def _zip_strings(content: bytes, place: Path) -> dict[str, str]:
             names = [name for name in archive.namelist() if name.endswith(f"/extra/{EXTRA_FILE}")]
             if len(names) != 1:
                 raise RunFolderError(
-                    f"{place} does not say that Podium exported it: expected a file that "
-                    "`podium export` wrote."
+                    f"{place} has no metadata by Podium: expected a file written by "
+                    "`podium export`."
                 )
             if archive.getinfo(names[0]).file_size > MOST_TEXT:
-                raise RunFolderError(f"{place} says more of itself than an export would.")
+                raise RunFolderError(f"{place} has more metadata than an export would.")
             found: Any = json.loads(archive.read(names[0]))
     except (zipfile.BadZipFile, ValueError, RecursionError, OSError) as error:
         raise RunFolderError(f"{place} is damaged ({one_line(error)}).") from None
     if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
-        raise RunFolderError(f"{place} is damaged (its record is no table of texts).")
+        raise RunFolderError(f"{place} is damaged (its record is not a table of strings).")
     return found
 
 

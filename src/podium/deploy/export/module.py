@@ -1,4 +1,4 @@
-"""A trained model with all that belongs to it inside: uint8 pixels in, probabilities out."""
+"""A trained model with its pre- and postprocessing: uint8 pixels in, probabilities out."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ OUTPUTS = ("probabilities", "logits")
 """Both float32 of shape (n, classes)."""
 
 MOST_IMAGES = 4096
-"""Images of one call; the number is free from 1 up."""
+"""Images per call; any number from 1."""
 
 
 class Deployable(nn.Module):
-    """Scaling, normalisation, the network, its mirror image, temperature and softmax in one.
+    """Scaling, normalisation, network, mirrored image, temperature and softmax in one module.
 
-    The resize is not inside. Batches need pictures of one size anyway; the antialiased resize of
-    Pillow, on which the network was trained, rounds to whole pixel values, and no runtime has
-    exactly that one; and at S x S pixels a resize that does nothing would still cost time. So the
-    input is S x S, and `picture.resize((S, S), Image.Resampling.BILINEAR)` makes it.
+    Resizing is not included. Batches need images of one size anyway; Pillow's antialiased resize,
+    with which the network was trained, rounds to whole pixel values, and no runtime has exactly
+    the same one; and at S x S pixels a resize without effect would still cost time. So the input
+    is S x S, made by `picture.resize((S, S), Image.Resampling.BILINEAR)`.
 
     Args:
         module: the network, in evaluation mode.
-        model: how it wants its images, and its temperature.
+        model: its preprocessing and temperature.
     """
 
     def __init__(self, module: nn.Module, model: TrainedModel) -> None:
@@ -49,9 +49,9 @@ class Deployable(nn.Module):
         Args:
             images: uint8 of shape (n, S, S, 3), RGB.
         """
-        # channels last in memory as they come, which convolutions like best
+        # the input is channels last in memory, the fastest layout for convolutions
         inputs = (images.permute(0, 3, 1, 2).float() - self.shift) * self.scale
-        if self.flip:  # one call for both: the graph holds the network once
+        if self.flip:  # one call for both: the graph contains the network once
             inputs = torch.cat([inputs, inputs.flip(3)])
         logits = self.module(inputs).float()
         if self.flip:
@@ -63,7 +63,7 @@ def deployable(model: TrainedModel) -> Deployable:
     """The model to export: a copy on the CPU, its batch norms folded into the convolutions.
 
     Args:
-        model: as `load_run` gives it; unchanged.
+        model: the result of `load_run`; not changed.
     """
     module = copy.deepcopy(model.module).cpu().to(memory_format=torch.contiguous_format).eval()
     folded = folded_if_equal(module, model.image_size, torch.device("cpu"))
@@ -71,6 +71,11 @@ def deployable(model: TrainedModel) -> Deployable:
 
 
 def example(model: TrainedModel, count: int = 2) -> torch.Tensor:
-    """Noise of the shape of the input; two images, so that none is taken for the only one."""
+    """Noise in the shape of the input; two images, so that the batch size is not fixed to one.
+
+    Args:
+        model: the model to export.
+        count: number of images.
+    """
     size, generator = model.image_size, torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (count, size, size, 3), dtype=torch.uint8, generator=generator)

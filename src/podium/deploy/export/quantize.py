@@ -1,8 +1,8 @@
-"""Weights and activations in 8 bits: calibrated on training images, chosen on validation images.
+"""8-bit weights and activations: calibrated on training images, chosen on validation images.
 
-The network's body computes with whole numbers of 8 bits; its first convolution, its classifier
-and what surrounds them stay in fp32. Where that loses too much, more layers do: the next ones of
-the stem, then those that lose most by themselves. What still loses too much is refused.
+The network's body computes with 8-bit integers; its first convolution, its classifier and the
+layers around them stay in fp32. If that loses too much, more layers stay in fp32: the next ones of
+the stem, then those with the largest loss on their own. If it still loses too much, it is refused.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ Judge = Callable[[Path], Check]
 _HEAVY = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 _OPS = (*_HEAVY, "Add", "Relu", "Clip", "MaxPool", "Concat")
 _BATCH = 10
-_FEW = 60  # calibration images of the methods that keep whole histograms: minutes for hundreds
+_FEW = 60  # calibration images for histogram methods, which take minutes for hundreds
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "minimum and maximum": ("MinMax", {}),
     "minimum and maximum, averaged": (
         "MinMax",
-        # a constant of 0.01 would take the first batch's range for everything
+        # a constant of 0.01 would use the first batch's range throughout
         {"CalibMovingAverage": True, "CalibMovingAverageConstant": 0.1},
     ),
     "99.999th percentile": ("Percentile", {}),
     "entropy": ("Entropy", {}),
 }
-"""How the range of an activation is found: the calibration method of onnxruntime, and options."""
+"""How an activation's range is found: the calibration method of onnxruntime, and options."""
 
 
 @dataclass(frozen=True)
 class Quantized:
-    """An int8 model that passed: where it is, how it agreed, and how it was made, in words."""
+    """An int8 model that passed: its file, its check, and a description of how it was made."""
 
     path: Path
     check: Check
@@ -59,15 +59,14 @@ def quantize(
     judge: Judge,
     notify: Notify = silent,
 ) -> Quantized:
-    """The int8 model that agrees best with the model in PyTorch, with as few layers in fp32.
+    """Make the int8 model that agrees best with PyTorch, with as few layers in fp32 as possible.
 
     Args:
-        model: the fp32 model, ONNX.
+        model: the fp32 ONNX model.
         calibration: uint8 of shape (n, S, S, 3).
-        folder: for files that are on the way; the result is in it too.
-        judge: how a quantised ONNX file agrees, in the runtime that it is meant for, on
-            validation images.
-        notify: told what is tried.
+        folder: folder for temporary files and the result.
+        judge: checks a quantised ONNX file on validation images, in the runtime that it is for.
+        notify: called with a message for each attempt.
 
     Raises:
         ExportError: none agrees well enough; the message has the figures of the best.
@@ -83,12 +82,12 @@ def quantize(
     raise ExportError(
         f"int8 changes this model too much ({refuse(best.check, 'int8')}). The best of "
         f"{len(search.tried)} ways was {best.told}. Export it without --int8, "
-        "or calibrate with more images that are like those of the task (--calibration DIR)."
+        "or calibrate with more images similar to those of the task (--calibration DIR)."
     )
 
 
 def _rank(one: Quantized) -> tuple[float, float]:
-    # of the same agreement, what changes probabilities least: that depends on chance less
+    # of equal agreement, the smallest change of probabilities: it is less random
     return -one.check.disagreements, -one.check.mean
 
 
@@ -102,7 +101,9 @@ class _Search:
     tried: list[Quantized] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        library("onnxruntime").set_default_logger_severity(3)  # its hints on graphs are no news
+        library("onnxruntime").set_default_logger_severity(
+            3
+        )  # its hints on graphs are of no use here
         tools = library("onnxruntime.quantization.shape_inference")
         self.prepared = self.folder / "prepared.onnx"
         with _silent():
@@ -111,8 +112,8 @@ class _Search:
         heavy = [at for at, node in enumerate(nodes) if node.op_type in _HEAVY]
         if len(heavy) < 3:
             raise ExportError("This model has too few layers for int8 to be worth it.")
-        # what comes before the first layer prepares pixels; what comes after the last but the
-        # classifier pools, and hardly takes time
+        # layers before the first one prepare pixels; those after the last, except for the
+        # classifier, pool and take hardly any time
         self.around = [
             node.name
             for at, node in enumerate(nodes)
@@ -133,10 +134,10 @@ class _Search:
             self.attempt(self.best_method, self.layers[:stem], _first(stem))
 
     def sensitive(self) -> None:
-        """Each layer alone in int8: those by which most is lost go back to fp32, more and more."""
+        """Each layer alone in int8; those with the largest loss return to fp32, more and more."""
         lost = {}
         for number, name in enumerate(self.layers, 1):
-            self.notify(Message(f"int8: layer {number} of {len(self.layers)} by itself"))
+            self.notify(Message(f"int8: layer {number} of {len(self.layers)} alone"))
             others = [layer for layer in self.layers if layer != name]
             path = self.write(self.best_method, others, "alone")
             lost[name] = self.judge(path).mean
@@ -156,7 +157,7 @@ class _Search:
         return max(self.tried, key=_rank)
 
     def attempt(self, method: str, kept: Sequence[str], what: str) -> None:
-        """Quantise, look how it agrees, and keep both."""
+        """Quantise, check the agreement, and keep both."""
         self.notify(Message(f"int8: {method}, {what} in fp32"))
         path = self.write(method, kept, f"int8-{len(self.tried)}")
         count = len(self.images(method))
@@ -193,7 +194,7 @@ def _first(count: int) -> str:
 
 
 def _reader(images: Pixels) -> Any:
-    """What onnxruntime asks for batches: an object with `get_next`."""
+    """A source of batches for onnxruntime: an object with `get_next`."""
     base = library("onnxruntime.quantization").CalibrationDataReader
     batches = iter([{"images": images[at : at + _BATCH]} for at in range(0, len(images), _BATCH)])
     methods = {"get_next": lambda self: next(batches, None)}
@@ -202,6 +203,6 @@ def _reader(images: Pixels) -> Any:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Without the steps that the quantiser prints."""
+    """Suppress the progress output of the quantiser."""
     with quiet(), contextlib.redirect_stdout(io.StringIO()):
         yield

@@ -1,4 +1,4 @@
-"""What an exported file says of itself: strings by name, in the format's own metadata."""
+"""Metadata of an exported file: strings by name, in the format's own metadata."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _VERSION = 1
 _PLAIN = ("format", "precision", "podium_version", "created", "quantization")
 
 _PREPROCESSING = (
-    "RGB picture, turned as its EXIF says, its transparent pixels on white; grey deeper than "
+    "RGB image, rotated by its EXIF orientation, transparent pixels on white; grey deeper than "
     "8 bit first to 0..255, from the two values of grey_windows on; resize to "
     "(image_size, image_size) with Pillow's Image.Resampling.BILINEAR; uint8 of shape "
     "(n, image_size, image_size, 3). Everything after that is in the model."
@@ -32,29 +32,29 @@ _PREPROCESSING = (
 
 
 class ExportRecord(BaseModel):
-    """What is known of an exported model; checked wherever it is read from a file."""
+    """Metadata of an exported model; validated whenever it is read from a file."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
     format: Format
     precision: Precision
-    """What it runs in unless told otherwise."""
+    """Default precision at run time."""
     class_names: Annotated[tuple[str, ...], Field(min_length=1)]
     image_size: int = Field(ge=1, le=4096)
     temperature: float = Field(gt=0, allow_inf_nan=False)
     flip_test: bool
     name: str = Field(max_length=300)
-    """What to call it: the contender."""
+    """Display name: the contender."""
     source_run: str = Field(max_length=2000)
-    """Study, contender and seed that it was made of."""
+    """Study, contender and seed of the model."""
     podium_version: str = Field(max_length=100)
     created: str = Field(max_length=100)
     grey_windows: StoredWindows = AS_BEFORE_WINDOWS
-    """What becomes of grey values deeper than 8 bit before the model sees them."""
+    """Mapping of grey values deeper than 8 bit before the model sees them."""
     checks: dict[str, Check] = {}
-    """By precision, how it agreed with the model in PyTorch; only what passed."""
+    """By precision, how it agreed with the model in PyTorch; only checks that passed."""
     quantization: str = Field(default="", max_length=2000)
-    """How int8 was come by; empty for others."""
+    """How int8 was made; empty string for others."""
 
     @field_validator("class_names", mode="before")
     @classmethod
@@ -65,11 +65,11 @@ class ExportRecord(BaseModel):
     @classmethod
     def _classes_differ(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(names)) != len(names) or not all(names):
-            raise ValueError("names that are there, and all different")
+            raise ValueError("expected class names that are not empty and all different")
         return names
 
     def strings(self) -> dict[str, str]:
-        """As metadata: each value as JSON in ASCII, a text as itself where it is one of ours."""
+        """As metadata: each value as JSON in ASCII; Podium's own texts unchanged."""
         values = self.model_dump(mode="json")
         told = {name: json.dumps(value) for name, value in values.items()}
         for name in _PLAIN:
@@ -84,20 +84,19 @@ class ExportRecord(BaseModel):
 
     @classmethod
     def parse(cls, strings: Mapping[str, str], path: object) -> ExportRecord:
-        """Read what `strings` wrote.
+        """Parse the result of `strings`.
 
         Args:
             strings: the file's metadata.
-            path: of the file, for the message.
+            path: path of the file, for the message.
 
         Raises:
-            RunFolderError: it is no export of Podium's, of another version, or damaged.
+            RunFolderError: it is not an export by Podium, of another version, or damaged.
         """
         version = strings.get("podium_export")
         if version is None:
             raise RunFolderError(
-                f"{path} does not say that Podium exported it: expected a file that "
-                "`podium export` wrote."
+                f"{path} has no metadata by Podium: expected a file written by `podium export`."
             )
         if version != str(_VERSION):
             raise RunFolderError(
@@ -121,7 +120,7 @@ class ExportRecord(BaseModel):
 def describe(
     model: TrainedModel, kind: Format, precision: Precision, name: str, source: str
 ) -> ExportRecord:
-    """The record of a model that is about to be exported, without checks yet."""
+    """The metadata of a model that is about to be exported, without checks yet."""
     return ExportRecord(
         format=kind,
         precision=precision,

@@ -1,4 +1,4 @@
-"""A finished run to a file that other programs can use, checked before it is kept."""
+"""Export of a finished run to files for other programs, checked before they are kept."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _ENDINGS = {name: f".{name}" for name in FORMATS} | {"openvino": "-openvino"}
 
 @dataclass(frozen=True)
 class Export:
-    """One exported model as it was checked; OpenVINO's may be checked in two precisions.
+    """One exported model with its check; OpenVINO models may be checked in two precisions.
 
     Attributes:
         path: the file, or OpenVINO's folder.
@@ -44,9 +44,19 @@ class Export:
         precision: fp32, bf16 or int8.
         size: bytes.
         check: how it agreed with the model in PyTorch.
-        quantization: how int8 was come by; empty for others.
-        speed: milliseconds of one picture, and pictures a second in batches of 32; None where
-            it was not measured.
+        quantization: how int8 was made; empty string for others.
+        speed: milliseconds per image, and images per second in batches of 32; None: not
+            measured.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import podium
+        >>> from podium.deploy.export.verify import Check
+        >>> same = {"agreement": 1, "disagreements": 0, "largest": 0, "mean": 0}
+        >>> check = Check(images=50, split="validation images", **same)
+        >>> one = podium.Export(Path("model.onnx"), "onnx", "fp32", 13_700_000, check)
+        >>> f"{one.format} {one.precision}: {one.check.agreement:.0%} agree"
+        'onnx fp32: 100% agree'
     """
 
     path: Path
@@ -60,13 +70,19 @@ class Export:
 
 @dataclass(frozen=True)
 class Exports:
-    """All exports of one call, and the model in PyTorch beside them.
+    """All exports of one call, and the model in PyTorch for comparison.
 
     Attributes:
-        exports: in the order in which formats were asked for.
-        pytorch: the speed of the model in PyTorch, fp32; None where it was not measured.
+        exports: in the order in which the formats were given.
+        pytorch: speed of the model in PyTorch, fp32; None: not measured.
         size: bytes of its weights.
-        checked_on: how many images of what.
+        checked_on: number and kind of the images of the check.
+
+    Examples:
+        >>> import podium
+        >>> found = podium.Exports((), None, 13_700_000, "200 of the validation images")
+        >>> f"{found.size / 1e6:.1f} MB"
+        '13.7 MB'
     """
 
     exports: tuple[Export, ...]
@@ -89,30 +105,38 @@ def export(
 ) -> Exports:
     """Export a run's best epoch to files for other programs, each checked before it is kept.
 
-    Preprocessing, temperature and class names are inside.
+    Preprocessing, temperature and class names are included.
 
-    Each file is compared with the model in PyTorch on real images, in the runtime that it is for,
-    and gets its name when it has passed: a file that is there agrees. See `podium.deploy.export`
-    for what may differ.
+    Each file is compared with the model in PyTorch on real images, in its own runtime, and gets
+    its name once it has passed: a file that exists agrees. `podium.deploy.export.verify` has the
+    limits.
 
     Args:
-        run: what `choose_run` takes: a run's folder, a contender's, or a study's.
-        formats: of onnx, torchscript (which PyTorch calls deprecated), pt2 and openvino.
-        int8: quantise to 8 bits; onnx and openvino alone.
-        precision: fp32 or bf16, in which an OpenVINO export runs unless told otherwise.
-        calibration: folder of images for int8; empty: the study's training images.
-        data: folder of images to check on; empty: the study's validation images.
-        to: folder to write to; empty: `export/` in the run's folder.
-        rounds: of the measurement of speed; 0: none.
-        notify: told what is being done.
+        run: folder of a run, or of a contender or study: the run with the best validation score;
+            or the `hf://OWNER/NAME` address of a pushed run.
+        formats: any of onnx, torchscript (deprecated by PyTorch), pt2 and openvino.
+        int8: quantise to 8 bits; onnx and openvino only.
+        precision: fp32 or bf16, the default precision of an OpenVINO export.
+        calibration: folder of images for int8; None: the study's training images.
+        data: folder of images for the check; None: the study's validation images.
+        to: folder to write to; None: `export/` in the run's folder.
+        rounds: rounds of the speed measurement; 0: no measurement.
+        notify: called with a message for each step.
 
     Returns:
-        Path, size, agreement and speed of each; `podium.load_exported` opens one.
+        Path, size, agreement and speed of each export; `podium.load_exported` opens one.
 
     Raises:
         ExportError: an export does not agree with its model; no file of it is left.
-        ConfigError: a setting is impossible, a library is missing, or there are no images.
-        RunFolderError: there is no trained model in `run`.
+        ConfigError: a setting is invalid, a library is missing, or there are no images.
+        RunFolderError: `run` holds no trained model.
+
+    Examples:
+        >>> import podium
+        >>> podium.export("runs/my-study", formats=["tflite"])
+        Traceback (most recent call last):
+        ...
+        podium.errors.ConfigError: --format 'tflite': expected one of onnx, torchscript, pt2, ...
     """
     _refuse_settings(formats, int8, precision, rounds)
 
@@ -170,7 +194,7 @@ def export(
 
 @dataclass(frozen=True)
 class _Candidate:
-    """An export that passed and has no name yet."""
+    """An export that passed its check and has no final name yet."""
 
     path: Path
     record: ExportRecord
@@ -178,7 +202,7 @@ class _Candidate:
 
 
 class _Job:
-    """One run, the images that it is checked on, and what PyTorch says of them."""
+    """One run, the images that it is checked on, and PyTorch's logits for them."""
 
     def __init__(
         self,
@@ -189,14 +213,14 @@ class _Job:
         notify: Notify,
     ) -> None:
         self.folder, self.model, self.sample, self.notify = folder, model, sample, notify
-        notify(Message("Asking the model in PyTorch"))
+        notify(Message("Running the model in PyTorch"))
         self.expected = in_batches(predictor.compute, sample.pixels)
         self._as_recorded()
         self.module = deployable(model)
         self.onnx: Any = None
 
     def plain(self, kind: Format, precision: str, temporary: Path) -> _Candidate:
-        """Convert, check in fp32 (OpenVINO in bf16 too, where the processor has it), record."""
+        """Convert, check in fp32 (OpenVINO also in bf16 if supported), record."""
         self.notify(Message(f"Exporting {kind}"))
         write_to = self._writer(kind, temporary)
         own: Precision = "bf16" if kind == "openvino" and precision == "bf16" else "fp32"
@@ -253,12 +277,12 @@ class _Job:
         write_to: write.Writer,
         place: Path,
     ) -> _Candidate:
-        """Write the checks' results into the file, and look that it is the model still."""
+        """Write the checks' results into the file, and verify that it is still the same model."""
         full = record.model_copy(update={"checks": checks})
-        final = place.with_name(f"final-{place.name}")  # the other one is open still
+        final = place.with_name(f"final-{place.name}")  # the other one is still open
         write_to(full.strings(), final)
         if load.read_record(final) != full:
-            raise ExportError(f"The {record.format} file does not keep what is written into it.")
+            raise ExportError(f"The {record.format} file does not keep the metadata written to it.")
         few = self.sample.pixels[:8]
         again = _opened(final, record.format, record.precision)(few)
         before = computes[record.precision](few)
@@ -300,21 +324,21 @@ class _Job:
         return describe(self.model, kind, precision, run.contender, source)
 
     def _as_recorded(self) -> None:
-        """The weights must give what the study recorded: else they, or the images, changed."""
+        """Check that the weights reproduce the study's records, else they or the images changed."""
         if self.sample.recorded is None:
             return
         check = compare(
             self.sample.recorded,
             self.expected,
             self.model.temperature,
-            "bf16",  # the study may have scored on another device
+            "bf16",  # the study may have used another device
             split=self.sample.told,
         )
         why = refuse(check, "bf16")
         if why:
             raise ExportError(
-                f"The model in {self.folder.path} does not give what its study recorded for the "
-                f"validation images ({why}). Were the images or the weights changed? Restore "
+                f"The model in {self.folder.path} does not reproduce what its study recorded for "
+                f"the validation images ({why}). Were the images or the weights changed? Restore "
                 "them, or check the export on other images with --data DIR."
             )
 
@@ -328,9 +352,9 @@ def _refuse_settings(formats: Sequence[str], int8: bool, precision: str, rounds:
     if precision not in ("fp32", "bf16"):
         raise ConfigError(f"--precision {precision!r}: expected fp32 or bf16.")
     if precision == "bf16" and set(formats) != {"openvino"}:
-        raise ConfigError("--precision bf16 is for --format openvino: no other one switches.")
+        raise ConfigError("--precision bf16 is only for --format openvino.")
     if int8 and precision == "bf16":
-        raise ConfigError("--int8 and --precision bf16: expected one of them.")
+        raise ConfigError("--int8 and --precision bf16: expected only one of them.")
     no_int8 = [name for name in formats if name not in ("onnx", "openvino")]
     if int8 and no_int8:
         raise ConfigError(
@@ -350,7 +374,7 @@ def _failed(kind: str, precision: str, why: str, check: Check) -> str:
 
 
 def _opened(place: Path, kind: str, precision: str) -> Compute:
-    """A file of our own, in its runtime. OpenVINO reads an ONNX file, too."""
+    """One of Podium's own files, in its runtime. OpenVINO also reads an ONNX file."""
     if kind == "openvino":
         xml = place / "model.xml" if place.is_dir() else place
         return load.open_compute(xml, b"", kind, precision)
@@ -359,7 +383,7 @@ def _opened(place: Path, kind: str, precision: str) -> Compute:
 
 @contextmanager
 def _beside(place: Path) -> Iterator[Path]:
-    """A hidden folder in `place`, on the same disk, that is gone afterwards."""
+    """A hidden temporary folder in `place`, on the same disk."""
     try:
         folder = tempfile.mkdtemp(prefix=".export-", suffix=".tmp", dir=place)
     except OSError as error:
@@ -371,12 +395,14 @@ def _beside(place: Path) -> Iterator[Path]:
 
 
 def _put(candidate: Path, end: Path, temporary: Path) -> None:
-    """Give a checked export its name, in place of an older one."""
+    """Give a checked export its final name, replacing an older one."""
     try:
         if end.is_dir():
             if not load.is_exported(end):
-                raise RunFolderError(f"{end} is a folder that is no export. Remove it first.")
-            os.replace(end, temporary / f"old-{end.name}")  # a folder replaces no other at once
+                raise RunFolderError(f"{end} is a folder, not an export. Remove it first.")
+            os.replace(
+                end, temporary / f"old-{end.name}"
+            )  # a folder cannot replace another atomically
         os.replace(candidate, end)
     except OSError as error:
         raise StorageError(end, error) from None

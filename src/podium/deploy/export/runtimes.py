@@ -1,4 +1,4 @@
-"""An exported file in its runtime: from uint8 pixels to logits, on all cores, from any thread."""
+"""Exported files in their runtimes: from uint8 pixels to logits, on all cores, thread-safe."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ Pixels = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.float32]
 Compute = Callable[[Pixels], Logits]
 
-_LEAST_PART = 4  # images: smaller parts of a batch cost more than the second core gives
+_LEAST_PART = 4  # images: smaller parts of a batch cost more than a second core saves
 
 
 class _OnAllCores:
-    """All cores at work and none asked twice, however many callers there are.
+    """Uses all cores without oversubscription, whatever the number of callers.
 
-    A large batch goes in parts to threads that all callers share, a core each. A small one gets
-    all cores where its caller is alone, and one core, in the caller's own thread, where not.
+    A large batch is split over threads that all callers share, one core each. A small one gets
+    all cores if its caller is the only one, else one core, in the caller's own thread.
 
     Args:
         part: runs on one core; called from several threads at a time.
-        whole: gives what runs on all cores; called once, when the first small batch comes alone.
+        whole: returns a function that runs on all cores; called once, for the first small batch
+            of a single caller.
     """
 
     def __init__(self, part: Compute, whole: Callable[[], Compute]) -> None:
@@ -63,10 +64,13 @@ class _OnAllCores:
 
 
 def open_onnx(model: bytes) -> Compute:
-    """By onnxruntime on the CPU.
+    """Open a model with onnxruntime on the CPU.
+
+    Args:
+        model: the ONNX file's bytes.
 
     Raises:
-        ConfigError: it is not installed.
+        ConfigError: onnxruntime is not installed.
     """
     ort = library("onnxruntime")
 
@@ -75,7 +79,7 @@ def open_onnx(model: bytes) -> Compute:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors
-        # a thread that spins while it waits takes the core from those that have work
+        # a spinning thread takes the core from those that have work
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         opened = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         return lambda pixels: np.asarray(opened.run(["logits"], {INPUT: pixels})[0])
@@ -84,14 +88,14 @@ def open_onnx(model: bytes) -> Compute:
 
 
 def open_openvino(xml: Path, precision: str) -> Compute:
-    """By OpenVINO on the CPU.
+    """Open a model with OpenVINO on the CPU.
 
     Args:
         xml: the `model.xml`, with the `model.bin` beside it.
-        precision: bf16, or anything else for fp32 where the file does not say int8.
+        precision: bf16; any other value means fp32, unless the file is int8.
 
     Raises:
-        ConfigError: it is not installed.
+        ConfigError: OpenVINO is not installed.
     """
     core = openvino().Core()
     model = core.read_model(xml)
@@ -105,7 +109,7 @@ def open_openvino(xml: Path, precision: str) -> Compute:
         }
         with own_signal_stack():
             plan = core.compile_model(model, "CPU", options)
-        own = threading.local()  # a request takes one picture at a time
+        own = threading.local()  # a request takes one image at a time
 
         def run(pixels: Pixels) -> Logits:
             if not hasattr(own, "request"):
@@ -113,8 +117,8 @@ def open_openvino(xml: Path, precision: str) -> Compute:
             found = own.request.infer({INPUT: np.ascontiguousarray(pixels)}, share_inputs=True)
             return np.array(found["logits"])
 
-        # The first call sets up what OpenVINO's bindings share. Two threads that make it at the
-        # same time may wait for each other for ever (one for the interpreter's lock, one for that).
+        # The first call sets up state shared by OpenVINO's bindings. Two threads that make it at
+        # the same time may deadlock (one waits for the interpreter lock, one for that state).
         sides = [model.inputs[0].partial_shape[axis].get_length() for axis in (1, 2, 3)]
         run(np.zeros((1, *sides), np.uint8))
         return run
@@ -124,7 +128,11 @@ def open_openvino(xml: Path, precision: str) -> Compute:
 
 
 def open_torchscript(content: bytes) -> Compute:
-    """By PyTorch. The file can run code: see `podium.deploy.export.load`."""
+    """Open a model with PyTorch. The file can run code: see `podium.deploy.export.load`.
+
+    Args:
+        content: the TorchScript file's bytes.
+    """
     import torch
 
     with quiet():
@@ -133,7 +141,11 @@ def open_torchscript(content: bytes) -> Compute:
 
 
 def open_pt2(content: bytes) -> Compute:
-    """By PyTorch. The file is unpickled: see `podium.deploy.export.load`."""
+    """Open a model with PyTorch. The file is unpickled: see `podium.deploy.export.load`.
+
+    Args:
+        content: the pt2 file's bytes.
+    """
     import torch
 
     with quiet():
@@ -145,7 +157,7 @@ def _torch(module: Any) -> Compute:
     import torch
 
     def run(pixels: Pixels) -> Logits:
-        writable = np.require(pixels, np.uint8, "W")  # torch warns of an array that is not
+        writable = np.require(pixels, np.uint8, "W")  # torch warns about read-only arrays
         with torch.inference_mode():
             return np.asarray(module(torch.from_numpy(writable))[1].numpy())
 
@@ -153,6 +165,6 @@ def _torch(module: Any) -> Compute:
 
 
 def processor_multiplies_bf16() -> bool:
-    """Whether OpenVINO computes in bf16 here; elsewhere it would emulate it, slower than fp32."""
+    """Whether OpenVINO computes in bf16 here; otherwise it would emulate it, slower than fp32."""
     found = openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "BF16" in found

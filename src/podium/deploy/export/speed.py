@@ -1,4 +1,4 @@
-"""How fast several models are on the same pixels, measured in turns."""
+"""Speed of several models on the same pixels, measured in alternation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 Pixels = npt.NDArray[np.uint8]
 
 Speed = tuple[float, float]
-"""Milliseconds of one picture by itself, and pictures a second in batches of 32."""
+"""Milliseconds per single image, and images per second in batches of 32."""
 
 BATCH = 32
 
@@ -21,16 +21,16 @@ BATCH = 32
 def measure(
     ways: Mapping[str, Callable[[Pixels], Any]], pixels: Pixels, rounds: int
 ) -> dict[str, Speed]:
-    """Time each way in each round (A B C, A B C, ...): what else the machine does meets all alike.
+    """Time each model in each round (A B C, A B C, ...), so that other load affects all alike.
 
     Args:
-        ways: from pixels to logits.
-        pixels: real ones, shape (n, S, S, 3); repeated up to a batch.
-        rounds: their median counts.
+        ways: functions from pixels to logits, by name.
+        pixels: real images, shape (n, S, S, 3); repeated to fill a batch.
+        rounds: number of rounds; the result is their median.
     """
     many = np.resize(pixels, (BATCH, *pixels.shape[1:]))
     one = many[:1]
-    for way in ways.values():  # plans, caches and threads are made in the first calls
+    for way in ways.values():  # the first calls create plans, caches and threads
         for batch in (one, one, many, many):
             way(batch)
     single: dict[str, list[float]] = {name: [] for name in ways}

@@ -1,4 +1,4 @@
-"""Does an exported model say what its model says? Compared on real images, with limits."""
+"""Agreement of an exported model with the original: compared on real images, with limits."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ class Check(BaseModel):
     images: int = Field(ge=1)
     split: str = Field(max_length=300)
     agreement: Share
-    """Share of images with the same likeliest class."""
+    """Share of images with the same most likely class."""
     disagreements: int = Field(ge=0)
-    """Images with another likeliest class, without those that were nearly tied (see `Limits`)."""
+    """Images with another most likely class, except near ties (see `Limits`)."""
     largest: Share
-    """The largest difference of a probability, of any class of any image."""
+    """The largest difference of any probability, over all classes and images."""
     mean: Share
-    """The mean over images of the largest difference of a probability."""
+    """Mean over images of the largest difference of a probability."""
     accuracy: Share | None = None
-    """Of the export, where labels are known."""
+    """Accuracy of the export; None: labels are not known."""
     accuracy_before: Share | None = None
-    """Of the model in PyTorch."""
+    """Accuracy of the model in PyTorch; None: labels are not known."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a precision may change, and no more.
+    """The largest changes that a precision may cause.
 
     Attributes:
-        tie: an image counts as nearly tied where the model's two likeliest classes differ by less.
-        disagreements: share of images that may get another class, nearly tied ones not counted.
-        largest: of any probability's difference.
-        mean: of `Check.mean`.
-        lost: share of images by which the accuracy may fall, where labels are known. Of 250 images
-            or fewer, one image.
+        tie: two most likely classes whose probabilities differ by less are a near tie.
+        disagreements: share of images that may get another class, except near ties.
+        largest: largest difference of any probability.
+        mean: largest `Check.mean`.
+        lost: largest drop of accuracy, as a share of images, if labels are known. One image for
+            250 images or fewer.
     """
 
     tie: float
@@ -64,15 +64,20 @@ class Limits:
 
 LIMITS = {
     "fp32": Limits(tie=1e-3, disagreements=0.0, largest=1e-3, mean=1e-4, lost=0.0),
-    # 8 bits of a product's digits: a class may change where two are close
+    # products keep 8 bits: a class may change if two are close
     "bf16": Limits(tie=0.05, disagreements=0.01, largest=0.5, mean=0.02, lost=0.004),
     "int8": Limits(tie=0.05, disagreements=0.02, largest=1.0, mean=0.05, lost=0.004),
 }
-"""By precision; the accuracy's are of the issue that asked for exports: int8 within 0.4 points."""
+"""By precision; for int8, accuracy within 0.4 points."""
 
 
 def in_batches(compute: Callable[[Pixels], Logits], pixels: Pixels) -> Logits:
-    """Logits of shape (n, classes) of pixels of shape (n, S, S, 3), 32 at a time."""
+    """Compute the logits, shape (n, classes), of pixels of shape (n, S, S, 3), 32 at a time.
+
+    Args:
+        compute: from pixels to logits.
+        pixels: uint8 of shape (n, S, S, 3).
+    """
     starts = range(0, len(pixels), BATCH)
     return np.concatenate([compute(pixels[at : at + BATCH]) for at in starts])
 
@@ -86,22 +91,22 @@ def compare(
     split: str,
     labels: npt.NDArray[np.int64] | None = None,
 ) -> Check:
-    """Compare two models' logits of the same images.
+    """Compare two models' logits for the same images.
 
     Args:
-        expected: of the model in PyTorch, shape (n, classes).
-        found: of the export.
-        temperature: of both.
-        precision: whose `Limits` say what is nearly tied.
-        split: what the images are, in words.
-        labels: shape (n,); -1 or None where they are not known.
+        expected: logits of the model in PyTorch, shape (n, classes).
+        found: logits of the export.
+        temperature: temperature of both.
+        precision: selects the `Limits` that define near ties.
+        split: description of the images.
+        labels: shape (n,), -1 where not known; None: none are known.
 
     Raises:
-        ExportError: the export gives something else than numbers for these classes.
+        ExportError: the export does not give finite logits for these classes.
     """
     if found.shape != expected.shape or not np.isfinite(found).all():
         raise ExportError(
-            f"The exported model gives logits of shape {found.shape}, expected finite ones of "
+            f"The exported model gives logits of shape {found.shape}; expected finite ones of "
             f"shape {expected.shape}."
         )
     before, after = softmax(expected, temperature), softmax(found, temperature)
@@ -127,14 +132,20 @@ def compare(
 
 
 def refuse(check: Check, precision: str) -> str:
-    """Why the check is not passed, with the figures; empty where it is."""
+    """The reasons why a check fails, with the figures; empty string: it passes.
+
+    Args:
+        check: the result of `compare`.
+        precision: selects the `Limits`.
+    """
     limits, n = LIMITS[precision], check.images
     most = max(int(limits.disagreements * n), 1 if limits.disagreements else 0)
     why = []
     if check.disagreements > most:
         why.append(
             f"{check.disagreements} of {n} images get another class, at most {most} may "
-            f"(images whose two likeliest classes differ by less than {limits.tie:g} not counted)"
+            f"(not counting images whose two most likely classes differ by less than "
+            f"{limits.tie:g})"
         )
     if check.largest > limits.largest:
         why.append(
@@ -142,13 +153,13 @@ def refuse(check: Check, precision: str) -> str:
         )
     if check.mean > limits.mean:
         why.append(
-            f"probabilities differ by {check.mean:.2g} in the mean, at most {limits.mean:g} may be"
+            f"probabilities differ by {check.mean:.2g} on average, at most {limits.mean:g} may be"
         )
     if check.accuracy is not None and check.accuracy_before is not None and limits.lost:
         lost = round(n * (check.accuracy_before - check.accuracy))
         if lost > max(1, int(limits.lost * n)):
             why.append(
                 f"accuracy falls from {100 * check.accuracy_before:.2f} % to "
-                f"{100 * check.accuracy:.2f} %, by at most {100 * limits.lost:g} points it may"
+                f"{100 * check.accuracy:.2f} %, at most {100 * limits.lost:g} points are allowed"
             )
     return "; ".join(why)

@@ -1,4 +1,4 @@
-"""A deployable model to a file of each format, with its record in the format's own metadata."""
+"""Writing of a deployable model in each format, with its record in the format's own metadata."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from podium.deploy.export.module import INPUT, MOST_IMAGES, OUTPUTS, Deployable
 from podium.runtime.files import atomic_write, make_folder
 
 EXTRA_FILE = "podium.json"
-"""The record's name within a TorchScript file or a pt2."""
+"""Name of the record within a TorchScript or pt2 file."""
 
 OPSET = 20
 
@@ -28,7 +28,12 @@ Writer = Callable[[Strings, Path], None]
 
 
 def torchscript_writer(module: Deployable, sample: torch.Tensor) -> Writer:
-    """The traced and frozen model: runs where libtorch does, from C++ too."""
+    """Trace and freeze the model: runs wherever libtorch does, also from C++.
+
+    Args:
+        module: the model.
+        sample: an example of its input.
+    """
     module = module.to(memory_format=torch.channels_last)
     with quiet(), torch.no_grad():
         frozen = torch.jit.freeze(_trace(module, sample))
@@ -43,7 +48,12 @@ def torchscript_writer(module: Deployable, sample: torch.Tensor) -> Writer:
 
 
 def pt2_writer(module: Deployable, sample: torch.Tensor) -> Writer:
-    """The exported program: for `torch.export.load`, and for AOTInductor from there."""
+    """Export the program: for `torch.export.load`, and for AOTInductor from there.
+
+    Args:
+        module: the model.
+        sample: an example of its input.
+    """
     with quiet(), torch.no_grad():
         program = torch.export.export(module, (sample,), dynamic_shapes=_shapes())
 
@@ -57,14 +67,18 @@ def pt2_writer(module: Deployable, sample: torch.Tensor) -> Writer:
 
 
 def to_onnx(module: Deployable, sample: torch.Tensor) -> Any:
-    """The model as an onnx.ModelProto, checked by onnx.
+    """Convert the model to an onnx.ModelProto, checked by onnx.
+
+    Args:
+        module: the model.
+        sample: an example of its input.
 
     Raises:
         ConfigError: onnx or onnxscript is not installed.
     """
     onnx = library("onnx")
     library("onnxscript")
-    with quiet(), torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):  # it tells its steps
+    with quiet(), torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):  # it prints its steps
         program: Any = torch.onnx.export(
             module,
             (sample,),
@@ -81,7 +95,7 @@ def to_onnx(module: Deployable, sample: torch.Tensor) -> Any:
 
 
 def onnx_writer(model: Any) -> Writer:
-    """One file, its weights inside.
+    """Write one file with its weights inside.
 
     Args:
         model: an onnx.ModelProto of less than 2 GB, protobuf's limit.
@@ -96,7 +110,10 @@ def onnx_writer(model: Any) -> Writer:
 
 
 def openvino_writer(onnx_file: Path) -> Writer:
-    """`model.xml` and `model.bin` in a folder, from an ONNX file.
+    """Write `model.xml` and `model.bin` to a folder, from an ONNX file.
+
+    Args:
+        onnx_file: the ONNX file.
 
     Raises:
         ConfigError: OpenVINO is not installed.

@@ -1,1 +1,1 @@
-"""Which trained model a path or an address stands for."""
+"""Resolution of paths and addresses to trained models."""

@@ -1,4 +1,4 @@
-"""Which run a path or an address stands for: one on this machine, or on the Hugging Face Hub."""
+"""The run that a path or an address stands for: on this machine, or on the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from pathlib import Path
 from podium.runs import find
 from podium.runs.folder import RunFolder
 
-# one slash where a command made a path of it
+# one slash if a command has converted it to a path
 _HOSTED = re.compile(r"hf:/{1,2}(?P<repo>[^@]+?)/?(?:@(?P<revision>.+))?")
 
 
 def choose_run(
     path: RunFolder | str | Path, tell: Callable[[str], None] = lambda text: None
 ) -> RunFolder:
-    """As `podium.runs.find.choose_run`; a path may also be the address of a run that was pushed.
+    """The run that a path or an address stands for; a pushed run is fetched first.
 
     Args:
-        path: a run, its folder, a contender's or a study's; or `hf://OWNER/NAME`, or
-            `hf://OWNER/NAME@REVISION`, on the Hugging Face Hub.
-        tell: called with a sentence where there was something to choose.
+        path: a run, or folder of a run, contender or study (the run with the best validation
+            score); or `hf://OWNER/NAME`, or `hf://OWNER/NAME@REVISION`, on the Hugging Face Hub.
+        tell: called with a sentence if there was a choice.
 
     Raises:
-        RunFolderError: it is none of these, or holds no run that can be used.
+        RunFolderError: it is none of these, or holds no usable run.
     """
     hosted = None if isinstance(path, RunFolder) else _HOSTED.fullmatch(str(path))
     if hosted and not Path(str(path)).exists():

@@ -1,4 +1,4 @@
-"""A run that was pushed to the Hugging Face Hub, fetched once into Podium's cache."""
+"""Runs from the Hugging Face Hub, downloaded once into Podium's cache."""
 
 from __future__ import annotations
 
@@ -13,22 +13,29 @@ from podium.runtime.network import hub_answers_fast
 
 
 def fetch_run(repo_id: str, revision: str | None = None) -> RunFolder:
-    """A run that `podium push` uploaded: its weights and description, once, into Podium's cache.
+    """Fetch a run uploaded by `podium push`, its weights and description, into Podium's cache.
 
-    Two files are fetched, safetensors and JSON, whatever else the repository holds. Neither can
-    run code, and both are checked before a model is built from them.
+    Only two files are downloaded, safetensors and JSON, whatever else the repository holds.
+    Neither can run code, and both are checked before a model is built from them.
 
     Args:
         repo_id: `OWNER/NAME`.
-        revision: a branch, tag or commit; empty: `main`.
+        revision: a branch, tag or commit; None: `main`.
 
     Returns:
-        A folder that predicts, exports and serves like one that was trained here.
+        A folder that predicts, exports and serves like that of a run trained here.
 
     Raises:
-        ConfigError: the name cannot be one.
-        UserError: there is no such repository, or it holds no model of Podium's.
-        PodiumError: the Hub cannot be reached, and nothing of it is on this machine.
+        ConfigError: the name is not valid.
+        UserError: there is no such repository, or it holds no Podium model.
+        PodiumError: the Hub cannot be reached, and the run is not on this machine.
+
+    Examples:
+        >>> import podium
+        >>> podium.fetch_run("no-owner")
+        Traceback (most recent call last):
+        ...
+        podium.errors.ConfigError: 'no-owner' is not a valid repository name: expected OWNER/...
     """
     check_repo_id(repo_id)
     from huggingface_hub import hf_hub_download
@@ -58,7 +65,10 @@ WEIGHTS = "model.safetensors"
 
 
 def check_description(folder: RunFolder) -> None:
-    """See that `model.json` describes a model.
+    """Check that `model.json` describes a model.
+
+    Args:
+        folder: folder of the run.
 
     Raises:
         RunFolderError: it does not.

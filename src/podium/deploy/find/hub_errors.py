@@ -1,4 +1,4 @@
-"""What the Hub refuses, in words that say what to do; and never a token in them."""
+"""Refusals by the Hub, in messages that say what to do and never contain a token."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ NETWORK_LIBRARIES = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "ur
 
 
 def check_repo_id(repo_id: str) -> None:
-    """See that a repository's name can be one.
+    """Check that a repository's name is valid.
+
+    Args:
+        repo_id: the name, `OWNER/NAME`.
 
     Raises:
-        ConfigError: it cannot.
+        ConfigError: it is not.
     """
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
@@ -25,13 +28,13 @@ def check_repo_id(repo_id: str) -> None:
             raise HFValidationError("it has no owner")
     except HFValidationError as error:
         raise ConfigError(
-            f"{repo_id!r} is no name of a repository: expected OWNER/NAME of letters, digits, '-', "
-            f"'_' and '.' ({one_line(error)})."
+            f"{repo_id!r} is not a valid repository name: expected OWNER/NAME of letters, digits, "
+            f"'-', '_' and '.' ({one_line(error)})."
         ) from None
 
 
 def refuse_offline() -> None:
-    """Respect the wish not to use the network.
+    """Respect the setting not to use the network.
 
     Raises:
         UserError: `HF_HUB_OFFLINE` is set.
@@ -40,47 +43,47 @@ def refuse_offline() -> None:
 
     if constants.HF_HUB_OFFLINE:
         raise UserError(
-            "HF_HUB_OFFLINE is set, so nothing is uploaded. Unset it, or see with --dry-run what "
-            "would be."
+            "HF_HUB_OFFLINE is set, so nothing is uploaded. Unset it, or use --dry-run to see what "
+            "would be uploaded."
         )
 
 
 @contextmanager
 def translated_errors(what: str, token: str) -> Iterator[None]:
-    """Turn errors of the hub's library into ours.
+    """Translate errors of the hub's library to Podium's.
 
     Args:
         what: the repository, for the message.
-        token: that must appear in no message; may be empty.
+        token: must not appear in any message; empty string: no token.
     """
     try:
         yield
     except PodiumError:
         raise
     except Exception as error:
-        # an upload's thread wraps what went wrong into an error of no kind
+        # an upload's thread wraps its error in a generic one
         for one in chain(error):
-            told = _translated(one, what, token) if isinstance(one, Exception) else None
-            if told is not None:
-                raise told from None  # the original may quote the request's headers
+            ours = _translated(one, what, token) if isinstance(one, Exception) else None
+            if ours is not None:
+                raise ours from None  # the original may quote the request's headers
         raise
 
 
 REFUSALS = {
-    401: "The Hub does not know the token, or not for {what} ({said}). Make one that may write at "
+    401: "The Hub does not accept the token for {what} ({said}). Create one with write access at "
     "https://huggingface.co/settings/tokens, then log in with it or give --token-file.",
-    403: "The token has no right to write to {what} ({said}). Its owner must be you or an "
+    403: "The token has no write access to {what} ({said}). Its owner must be you or an "
     "organisation of yours, and the token's role must be write.",
-    404: "{what} is not there, or not for you ({said}). Check owner and name, and log in if it is "
-    "private.",
-    409: "{what} was changed by somebody else at the same time ({said}). The same command tries "
+    404: "{what} does not exist or is not visible to you ({said}). Check owner and name, and log "
+    "in if it is private.",
+    409: "{what} was changed by someone else at the same time ({said}). Run the same command "
     "again.",
-    429: "The Hub takes no more requests for now ({said}). Wait some minutes, then give the same "
-    "command again.",
-    500: "The Hub failed ({said}). Its state is told at https://status.huggingface.co; the same "
-    "command tries again.",
+    429: "The Hub accepts no more requests for now ({said}). Wait a few minutes, then run the "
+    "same command again.",
+    500: "The Hub failed ({said}). Its status is shown at https://status.huggingface.co; run the "
+    "same command again later.",
 }
-"""What a status means; 412 is as 409, and all above 500 are as 500."""
+"""Message by status; 412 counts as 409, and everything above 500 as 500."""
 
 
 def _translated(error: Exception, what: str, token: str) -> PodiumError | None:
@@ -93,10 +96,12 @@ def _translated(error: Exception, what: str, token: str) -> PodiumError | None:
     if isinstance(error, errors.RevisionNotFoundError):
         return UserError(f"{what}: there is no such branch, tag or commit ({said}).")
     if isinstance(error, errors.OfflineModeIsEnabled | errors.LocalEntryNotFoundError):
-        return PodiumError(f"{what} is not on this machine, and the Hub is out of reach ({said}).")
+        return PodiumError(
+            f"{what} is not on this machine, and the Hub cannot be reached ({said})."
+        )
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(status, int):
-        # a stranger is told 401 of what is not there, too
+        # without a token the Hub also answers 401 for what does not exist
         meant = 404 if status == 401 and not token else {412: 409}.get(status, min(status, 500))
         kind = PodiumError if meant in (409, 429, 500) else UserError
         text = REFUSALS.get(meant, "The Hub refuses {what} ({said}).")
@@ -105,10 +110,10 @@ def _translated(error: Exception, what: str, token: str) -> PodiumError | None:
     if library in NETWORK_LIBRARIES or isinstance(error, ConnectionError | TimeoutError):
         return PodiumError(
             f"The Hub cannot be reached ({type(error).__name__}: {said}). Nothing was changed "
-            "there; the same command tries again."
+            "there; run the same command again."
         )
     if isinstance(error, ValueError) and "README" in said:
         return UserError(f"The Hub does not accept the card: {said}")
     if isinstance(error, ValueError) and library in ("json", "huggingface_hub", "builtins"):
-        return PodiumError(f"The Hub answered what cannot be understood ({said}). Try again later.")
+        return PodiumError(f"The Hub's answer cannot be understood ({said}). Try again later.")
     return None

@@ -1,1 +1,1 @@
-"""Predictions for pictures from anywhere."""
+"""Predictions for images from any place."""

@@ -1,4 +1,4 @@
-"""Pictures through a trained model, by the million: predictions as they come, in order."""
+"""Predictions for any number of image files: in order, as they become available."""
 
 from __future__ import annotations
 
@@ -29,23 +29,30 @@ from podium.runs.folder import RunFolder
 from podium.runtime.files import atomic_write, make_folder
 from podium.runtime.threads import usable_cores
 
-CPU_BATCH = 4  # a thread; measured at 224 px: 6 and 16 are as fast, 8 and 12 a quarter slower
+CPU_BATCH = 4  # per thread; measured at 224 px: 6 and 16 are as fast, 8 and 12 a quarter slower
 GPU_BATCH = 64
 
 _LARGEST_OVERLAY = 1024  # pixels of the longest side
-_LONGEST_NAME = 200  # bytes; most systems take 255, and an ending comes
+_LONGEST_NAME = 200  # bytes; most systems allow 255, and a suffix is added
 
 
 @dataclass(frozen=True)
 class FilePrediction:
-    """What a model says of one file; `error` where the file could not be read."""
+    """What a model predicts for one file; `error` if the file could not be read.
+
+    Examples:
+        >>> import podium
+        >>> found = podium.FilePrediction("photo.jpg", (podium.Guess("judo", 0.93),))
+        >>> found.guesses[0].name
+        'judo'
+    """
 
     path: str
     guesses: tuple[Guess, ...] = ()
-    """The likeliest classes, the likeliest first."""
+    """The most likely classes, the most likely first."""
     error: str = ""
     heat_map: str = ""
-    """The file with the picture and where the model looked, where that was asked for."""
+    """The file with the heat map over the image; None: not requested."""
 
 
 def load_any(
@@ -54,26 +61,27 @@ def load_any(
     device: str = "auto",
     tell: Callable[[str], None] = lambda text: None,
 ) -> tuple[Predictor, TrainedModel | None]:
-    """What predicts: a run's model, or one that was exported.
+    """Load a predictor: a run's model, or an exported one.
 
     Args:
-        run: what `choose_run` takes, or the file or folder of an export, or a folder of exports.
-        device: as in `Machine`; of an export only `auto`.
-        tell: called with a sentence where there was something to choose.
+        run: folder of a run, contender or study, the `hf://` address of a pushed run, or the file
+            or folder of an export, or a folder of exports.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; only `auto` for an export.
+        tell: called with a sentence if there was a choice.
 
     Returns:
-        `(predictor, model)`; no model of an export, whose inside is not to be seen.
+        `(predictor, model)`; `model` is None for an export, whose layers are not accessible.
 
     Raises:
-        RunFolderError: there is no trained model in `run`, or it is damaged.
-        ConfigError: the device is not there, or is not for us to choose.
+        RunFolderError: `run` holds no trained model, or a damaged one.
+        ConfigError: the device is not available, or cannot be chosen.
     """
     if isinstance(run, RunFolder) or not _may_be_export(Path(run)):
         return load_predictor(choose_run(run, tell), device=device)
     if device != "auto":
         raise ConfigError(
-            f"--device {device}: {run} is an export, and runs where its library runs it. "
-            "Leave --device away."
+            f"--device {device}: {run} is an export, whose library chooses the device. "
+            "Omit --device."
         )
     from podium.deploy.export.load import find_export, load_exported
 
@@ -81,7 +89,7 @@ def load_any(
 
 
 def _may_be_export(path: Path) -> bool:
-    """A file, or a folder that is neither a run's nor a contender's nor a study's."""
+    """Whether it is a file, or a folder that is not a run's, contender's or study's."""
     if not path.is_dir():
         return path.is_file()
     return not find_runs(path).runs and not (path / "best.safetensors").is_file()
@@ -96,25 +104,32 @@ def predict(
     batch_size: int | None = None,
     gradcam: str | Path | None = None,
 ) -> Iterator[FilePrediction]:
-    """Predict pictures with a trained run's best epoch, one after the other as they come.
+    """Predict images with a trained run's best epoch, one after the other, as they are read.
 
     Args:
-        run: a run's folder, a contender's or a study's (its best on the validation images), the
-            address of one that was pushed, an export, or the folder of a model's exports.
+        run: folder of a run, or of a contender or study (the run with the best validation score),
+            the `hf://` address of a pushed run, an export, or a folder of a model's exports.
         paths: files, folders (all their images) or patterns such as `photos/**/*.jpg`.
-        top: classes a picture, the likeliest first.
-        device: as in `Machine`.
-        batch_size: pictures that are run at a time; empty: what is fast.
-        gradcam: folder for a heat map over each picture, of the class that is predicted.
+        top: classes per image, the most likely first.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        batch_size: images per batch; None: a fast size, chosen automatically.
+        gradcam: folder for a heat map over each image, for the predicted class; None: no maps.
 
     Returns:
-        A `FilePrediction` for every picture. One that cannot be read has an `error` in place of
+        A `FilePrediction` per image. An image that cannot be read has an `error` instead of
         guesses, and does not stop the others.
 
     Raises:
-        RunFolderError: there is no trained model in `run`.
-        ConfigError: `top` or `batch_size` is no count, or an export has no map to show.
-        DataError: there is no picture at all; raised once all paths were looked at.
+        RunFolderError: `run` holds no trained model.
+        ConfigError: `top` or `batch_size` is less than 1, or heat maps are requested of an export.
+        DataError: there are no images at all; raised after all paths were searched.
+
+    Examples:
+        >>> import podium
+        >>> podium.predict("runs/my-study", ["photo.jpg"], top=0)
+        Traceback (most recent call last):
+        ...
+        podium.errors.ConfigError: top: expected 1 or more, got 0.
     """
     return predictions(run, paths, top, device, batch_size, gradcam)[0]
 
@@ -128,7 +143,20 @@ def predictions(
     gradcam: str | Path | None = None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> tuple[Iterator[FilePrediction], Sources, Predictor]:
-    """As `predict`, with the pictures that there were and what predicts them."""
+    """Predict images, and return the sources and the predictor as well.
+
+    Args:
+        run: folder of a run, contender or study, the `hf://` address of a pushed run, or an export.
+        paths: files, folders (all their images) or patterns such as `photos/**/*.jpg`.
+        top: classes per image, the most likely first.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        batch_size: images per batch; None: a fast size, chosen automatically.
+        gradcam: folder for a heat map over each image; None: no maps.
+        tell: called with a sentence if there was a choice.
+
+    Returns:
+        `(predictions, sources, predictor)`.
+    """
     for name, value in (("top", top), ("batch_size", batch_size)):
         if value is not None and value < 1:
             raise ConfigError(f"{name}: expected 1 or more, got {value}.")
@@ -137,8 +165,8 @@ def predictions(
     if gradcam is not None:
         if model is None:
             raise ConfigError(
-                f"Grad-CAM looks into a model, and {run} is an export, which cannot be looked "
-                "into. Give the run that it was made of, or leave --gradcam away."
+                f"Grad-CAM needs access to the model's layers, and {run} is an export, which has "
+                "none. Give the run that it was made from, or omit --gradcam."
             )
         make_folder(Path(gradcam))
         explainer = Explainer(model, Path(gradcam))
@@ -161,29 +189,29 @@ def predictions(
 
 
 def _nothing_found(sources: Sources, missing: list[str]) -> str:
-    passed = ", ".join(f"{count} {what}" for what, count in sources.skipped.items())
-    reasons = "; ".join([*missing, *([f"passed over: {passed}"] if passed else [])])
+    skipped = ", ".join(f"{count} {what}" for what, count in sources.skipped.items())
+    reasons = "; ".join([*missing, *([f"skipped: {skipped}"] if skipped else [])])
     why = f" ({reasons})" if reasons else ""
     return (
-        f"There are no pictures to predict{why}. Expected files, folders with images, or "
-        "patterns in quotes such as 'photos/**/*.jpg'."
+        f"There are no images to predict{why}. Expected files, folders with images, or "
+        "quoted patterns such as 'photos/**/*.jpg'."
     )
 
 
 class Explainer:
-    """Writes a heat map over each picture, of the class that is predicted.
+    """Writes a heat map over each image, for the predicted class.
 
     Args:
-        model: the run's.
-        folder: where the JPEGs go, `<place>.gradcam.jpg`.
+        model: the run's model.
+        folder: folder for the JPEGs, `<place>.gradcam.jpg`.
 
     Raises:
-        UserError: the model has no layer that keeps places.
+        UserError: the model has no layer with spatial positions.
     """
 
     def __init__(self, model: TrainedModel, folder: Path) -> None:
         self.model, self.folder = model, folder
-        self.layer = watched_layer(model)  # asked now: not after an hour
+        self.layer = watched_layer(model)  # fails now, not after an hour
         self._taken: set[bytes] = set()
 
     def write(
@@ -196,8 +224,8 @@ class Explainer:
 
         Args:
             places: the files to write.
-            pictures: as they are looked at.
-            pixels: what the model sees of them, uint8 of shape (n, S, S, 3).
+            pictures: the images to draw on.
+            pixels: the model's input, uint8 of shape (n, S, S, 3).
         """
         heat, _ = grad_cam(self.model, pixels)
         for place, picture, one in zip(places, pictures, heat, strict=True):
@@ -205,13 +233,17 @@ class Explainer:
             atomic_write(place, save)
 
     def place(self, source: Source) -> Path:
-        """A file in the folder that no other picture of this run has."""
+        """A file in the folder that no other image of this run has.
+
+        Args:
+            source: the image.
+        """
         *folders, name = source.place.split("/")
         parts = [_short(one) for one in folders if one not in ("", ".", "..")]
         for number in itertools.count(1):
             again = f"-{number}" if number > 1 else ""
             place = Path(*parts, f"{_short(name)}{again}.gradcam.jpg")
-            # some file systems take A.jpg for a.jpg
+            # some file systems do not distinguish A.jpg and a.jpg
             key = hashlib.blake2b(os.fsencode(str(place).casefold()), digest_size=16).digest()
             if key not in self._taken:
                 break
@@ -228,21 +260,22 @@ def predict_files(
     on_cpu: bool = True,
     explainer: Explainer | None = None,
 ) -> Iterator[FilePrediction]:
-    """Predictions of files in their order, as they come; memory does not grow with their number.
+    """Predict files in order, as they become available; memory does not grow with their number.
 
-    On a CPU one thread a core decodes its own batch and runs it; on a GPU the threads take turns
-    at it while the others decode. A few pictures are shared out evenly.
+    On a CPU one thread per core decodes its own batch and runs it; on a GPU the threads take turns
+    while the others decode. A small number of images is divided evenly.
 
     Args:
-        predictor: of the run or the export.
-        sources: taken as the work goes on.
-        top: classes a picture, 1 or more.
-        batch_size: pictures that are run at a time; empty: `CPU_BATCH` or `GPU_BATCH`.
-        on_cpu: where the predictor computes.
-        explainer: writes heat maps, too.
+        predictor: predictor of the run or the export.
+        sources: consumed as the work proceeds.
+        top: classes per image, 1 or more.
+        batch_size: images per batch; None: `CPU_BATCH` or `GPU_BATCH`.
+        on_cpu: whether the predictor computes on the CPU.
+        explainer: writes heat maps; None: no maps.
 
     Yields:
-        One for each source. What cannot be read has an `error`, and does not stop the others.
+        One prediction per source. A file that cannot be read has an `error`, and does not stop
+        the others.
 
     Raises:
         StorageError: a heat map cannot be written.
@@ -252,7 +285,7 @@ def predict_files(
     rest = iter(sources)
     cores = usable_cores()
     first = list(itertools.islice(rest, cores * size))
-    if len(first) < cores * size:  # that is all of them
+    if len(first) < cores * size:  # these are all
         size = max(1, -(-len(first) // cores))
 
     def compute(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
@@ -263,14 +296,14 @@ def predict_files(
         return _look(*batch, predictor, compute, top, explainer, turn)
 
     def prepared() -> Iterator[tuple[list[Source], list[Path | None]]]:
-        # places are given out here, in order: which of two gets a number depends on no thread
+        # names are assigned here, in order, so that they do not depend on the threads
         for batch in _batches(itertools.chain(first, rest), size):
             yield (
                 batch,
                 [explainer.place(one) if explainer and not one.error else None for one in batch],
             )
 
-    if len(first) < cores:  # each with all cores
+    if len(first) < cores:  # one at a time, with all cores
         for one in prepared():
             yield from look(one)
         return
@@ -303,7 +336,9 @@ def _look(
         pixels.append(predictor.pixels(picture))
         found.append(None)
         if explainer is not None and place is not None:
-            picture.thumbnail((_LARGEST_OVERLAY, _LARGEST_OVERLAY))  # a batch of them is kept
+            picture.thumbnail(
+                (_LARGEST_OVERLAY, _LARGEST_OVERLAY)
+            )  # a whole batch is kept in memory
             shown.append((place, picture))
         del picture
     if not pixels:
@@ -330,7 +365,7 @@ def _batches(sources: Iterator[Source], size: int) -> Iterator[list[Source]]:
 
 
 def _short(name: str) -> str:
-    """A name that a file system takes with an ending; a long one gets a digest for its end."""
+    """A name short enough for a file system with a suffix; a long one ends in a digest."""
     raw = os.fsencode(name)
     if len(raw) <= _LONGEST_NAME:
         return name

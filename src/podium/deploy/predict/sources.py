@@ -1,7 +1,7 @@
-"""Which pictures to predict: files, folders, patterns and lists, each picture once.
+"""The images to predict: files, folders, patterns and lists, each image once.
 
-Nothing is opened here, and nothing is remembered of a picture in a folder but its folder: a
-million of them take no more memory than the longest listing does.
+Nothing is opened here, and of an image in a folder only its folder is remembered: a million of
+them take no more memory than the longest directory listing.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _LONGER_MARKS = (codecs.BOM_UTF8[:2], codecs.BOM_UTF16_LE[:1], codecs.BOM_UTF16_
 
 @dataclass(frozen=True)
 class Source:
-    """A picture's file, or why there is none.
+    """An image file, or the reason why there is none.
 
     Attributes:
-        path: as it was given, or as it was found below the folder that was given.
-        place: where it belongs below a folder of results, such as `photos/a/b.jpg`: below the
-            name of the folder that was given. Never absolute, never with `..`.
-        error: what is wrong, where nothing can be opened.
+        path: as given, or as found below the given folder.
+        place: its place below a folder of results, such as `photos/a/b.jpg`: below the name of
+            the given folder. Never absolute, never with `..`.
+        error: what is wrong, if nothing can be opened; empty string: no error.
     """
 
     path: str
@@ -45,23 +45,23 @@ class Source:
 
 @dataclass
 class Sources:
-    """The pictures that paths stand for, in their order; may be gone through more than once.
+    """The images that paths stand for, in order; can be iterated more than once.
 
-    A path is a file (whatever its ending), a folder (its images at any depth, sorted; what is
-    hidden or has no image's ending is passed over), or, where there is no such file, a pattern
-    with `*`, `?`, `[...]` or `**`. Links are followed, loops of them are not.
+    A path is a file (with any suffix), a folder (its images at any depth, sorted; hidden files
+    and those without an image suffix are skipped), or, if there is no such file, a pattern with
+    `*`, `?`, `[...]` or `**`. Links are followed, except in loops.
 
     Args:
-        paths: of the user's.
-        leave_out: folders that are not gone through, such as that of the results.
+        paths: the paths given by the user.
+        leave_out: folders that are not searched, such as that of the results.
     """
 
     paths: Iterable[str | Path]
     leave_out: Iterable[Path] = ()
     skipped: Counter[str] = field(default_factory=Counter, init=False)
-    """What was passed over in the last time through, by its kind."""
+    """Counts of what was skipped in the last iteration, by kind."""
     found: int = field(default=0, init=False)
-    """Files that there were, in the last time through."""
+    """Number of files found in the last iteration."""
 
     def __iter__(self) -> Iterator[Source]:
         self.skipped.clear()
@@ -82,7 +82,7 @@ class Sources:
                 yield from self._file(path, given)
             else:
                 yield from self._matching(given)
-        except (OSError, ValueError) as error:  # a name that no system takes
+        except (OSError, ValueError) as error:  # a name that no system accepts
             yield Source(given, _inside(path), getattr(error, "strerror", None) or str(error))
 
     def _file(self, path: Path, shown: str) -> Iterator[Source]:
@@ -91,7 +91,7 @@ class Sources:
             return
         folder = _identity(path.parent)
         if folder in self._folders and why_skipped(path.name) is None:
-            return  # it came with its folder
+            return  # already found with its folder
         key = _key(folder, path.name)
         if key not in self._files:
             self._files.add(key)
@@ -110,14 +110,14 @@ class Sources:
                 yield self._unreadable(failed.pop())
         while failed:
             yield self._unreadable(failed.pop())
-        del self.skipped["links in a loop"]  # or a folder that came before: nothing is missing
+        del self.skipped["links in a loop"]  # or a folder visited before: nothing is missing
 
     def _unreadable(self, error: OSError) -> Source:
         path = str(error.filename)
         return Source(path, _inside(Path(path)), error.strerror or str(error))
 
     def _matching(self, pattern: str) -> Iterator[Source]:
-        # Path.glob takes no absolute pattern, and hides no hidden file
+        # Path.glob rejects absolute patterns, and includes hidden files
         found = sorted(glob.iglob(pattern, recursive=True))  # noqa: PTH207
         if not found:
             yield Source(pattern, _inside(Path(pattern)), "nothing matches this pattern")
@@ -132,15 +132,16 @@ class Sources:
 
 
 def read_paths(stream: BinaryIO, *, null: bool = False) -> Iterator[str]:
-    """The paths in a stream, as they come: one a line, or with a NUL after each.
+    """Read paths from a stream as they arrive: one per line, or each terminated by NUL.
 
     Args:
         stream: bytes in the system's encoding of file names, such as `find -print0` writes; or
             lines in UTF-16 or with a byte order mark, as PowerShell and editors on Windows write.
-        null: names end with NUL, so that they may hold anything else; empty names are left out.
+        null: paths end with NUL, so that they may contain any other character; empty ones are
+            ignored.
 
     Raises:
-        DataError: lines hold NUL bytes.
+        DataError: lines contain NUL bytes.
     """
     start = _read_some(stream)
     while start and not null and any(mark.startswith(start) for mark in _LONGER_MARKS):
@@ -162,7 +163,7 @@ def read_paths(stream: BinaryIO, *, null: bool = False) -> Iterator[str]:
 
 
 def _read_some(stream: BinaryIO) -> bytes:
-    """What is there, without waiting for more: paths may come from a program at work."""
+    """The available bytes, without waiting for more: paths may come from a running program."""
     read = getattr(stream, "read1", stream.read)
     return bytes(read(_CHUNK))
 
@@ -170,8 +171,8 @@ def _read_some(stream: BinaryIO) -> bytes:
 def _decoded(name: bytes, null: bool) -> str:
     if not null and b"\0" in name:
         raise DataError(
-            "The list of paths has NUL bytes in its lines. Expected one path a line in UTF-8 or "
-            "UTF-16; or give --null (-0) with what ends each path by NUL, such as find -print0."
+            "The list of paths has NUL bytes in its lines. Expected one path per line in UTF-8 or "
+            "UTF-16; for paths that end with NUL, as from find -print0, give --null (-0)."
         )
     return os.fsdecode(name if null else name.rstrip(b"\r"))
 
@@ -182,13 +183,13 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def _key(folder: tuple[int, int], name: str) -> bytes:
-    """A file, whichever way leads to its folder."""
+    """Identifies a file, whichever path leads to its folder."""
     text = f"{folder[0]} {folder[1]} ".encode() + os.fsencode(name)
     return hashlib.blake2b(text, digest_size=16).digest()
 
 
 def _inside(path: Path) -> str:
-    """A file's place: as it was given, or from the root on where that leads up or begins there."""
+    """A file's place: as given, or from the root if the path leads up or is absolute."""
     if path.is_absolute() or path.drive or ".." in path.parts:
         whole = Path(os.path.abspath(path))  # noqa: PTH100 - as written: links are not resolved
         return whole.relative_to(whole.anchor).as_posix()

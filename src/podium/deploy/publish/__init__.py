@@ -1,1 +1,1 @@
-"""A run to the Hugging Face Hub, with its model card."""
+"""Publishing of a run on the Hugging Face Hub, with its model card."""

@@ -1,7 +1,7 @@
-"""The model card: what a run is, how good, how sure, from what data, and what it cannot do.
+"""The model card: what a run is, its accuracy and uncertainty, its data, and its limits.
 
-Hugging Face's format: YAML front matter that the Hub reads, and Markdown that people read. Every
-figure comes from the files of the run and its study, through `podium.reporting`.
+Hugging Face's format: YAML front matter for the Hub, and Markdown for people. Every figure comes
+from the files of the run and its study, through `podium.reporting`.
 """
 
 from __future__ import annotations
@@ -35,25 +35,33 @@ def card(
     pictures: Mapping[str, str] | None = None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> str:
-    """The model card of a run, in Hugging Face's format.
+    """Write the model card of a run, in Hugging Face's format.
 
     Args:
-        run: what `choose_run` takes: a run's folder, a contender's, or a study's.
-        license: of the weights, an id of the Hub's such as `apache-2.0`; empty: none is stated,
-            and the card says so.
-        dataset: id of the images on the Hub, or a name of ours; empty: where the study says it.
-        repo_id: where the files will lie, `OWNER/NAME`; the card then says how to fetch them.
+        run: folder of a run, or of a contender or study: the run with the best validation score;
+            or the `hf://OWNER/NAME` address of a pushed run.
+        license: licence of the weights, an id of the Hub such as `apache-2.0`; None: the card
+            says that no licence is stated.
+        dataset: id of the images on the Hub, or a built-in name; None: taken from the study.
+        repo_id: future place of the files, `OWNER/NAME`; the card then says how to fetch them.
         lang: `en` or `pt`.
-        exports: exported models that lie beside the card, to name.
+        exports: names of the exported models that lie beside the card.
         pictures: paths from the card of the figures `confusion`, `curves` and `reliability`.
-        tell: called with a sentence where there was something to choose or to doubt.
+        tell: called with a sentence on each choice or doubt.
 
     Returns:
         The text of README.md.
 
     Raises:
         RunFolderError: there is no run, or a file of it is damaged.
-        ConfigError: a licence, data set or language that cannot be.
+        ConfigError: the licence, data set or language is invalid.
+
+    Examples:
+        >>> import podium
+        >>> podium.card("no-such-run")
+        Traceback (most recent call last):
+        ...
+        podium.errors.RunFolderError: no-such-run does not exist: ...
     """
     say = labels(lang)
     if license is not None:
@@ -84,7 +92,21 @@ def compose(
     pictures: Mapping[str, str] | None = None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> str:
-    """The card of a run whose files were read already; see `card`, also for errors."""
+    """Compose the card of a run whose files were already read.
+
+    Args:
+        subject: the run, and what is known of it.
+        say: the language's labels.
+        license: licence of the weights, an id of the Hub; None: none is stated.
+        dataset: id of the images on the Hub, or a built-in name; None: taken from the study.
+        repo_id: future place of the files, `OWNER/NAME`; None: not known.
+        exports: names of the exported models that lie beside the card.
+        pictures: paths from the card of the figures `confusion`, `curves` and `reliability`.
+        tell: called with a sentence on each choice or doubt.
+
+    Raises:
+        ConfigError: the licence or data set is invalid.
+    """
     from huggingface_hub import ModelCard
 
     stated = None
@@ -122,7 +144,11 @@ def compose(
 
 
 def front_matter(text: str) -> str:
-    """The YAML at the head of a card, without its marks."""
+    """The YAML at the head of a card, without its marks.
+
+    Args:
+        text: the card.
+    """
     return text.split("\n---\n", 1)[0].removeprefix("---\n")
 
 

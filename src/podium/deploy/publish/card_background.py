@@ -1,4 +1,4 @@
-"""The parts of a model card behind its figures: data, protocol, limits, licence, origin."""
+"""The background parts of a model card: data, protocol, limits, licence, environment."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CITATION = """@software{podium,
 
 
 def public_recipe(subject: Subject) -> str:
-    """The recipe as YAML, without the folders of the machine that trained it."""
+    """The recipe as YAML, without paths of the machine that trained it."""
     recipe = subject.recipe
     if recipe.weights is not None:
         recipe = recipe.model_copy(update={"weights": Path(recipe.weights.name)})
@@ -44,7 +44,7 @@ def public_recipe(subject: Subject) -> str:
 
 
 def data(subject: Subject, images: Dataset, say: Labels) -> list[str]:
-    """What it was trained on, how much of it, and what the audit found."""
+    """The training data, its size, and the findings of the audit."""
     parts = [f"## {say('card_data')}", escape_markdown(_origin(images, say))]
     study = subject.study
     if study is None or not study.data:
@@ -113,7 +113,7 @@ def protocol(subject: Subject, say: Labels) -> list[str]:
 
 
 def limits(subject: Subject, say: Labels) -> list[str]:
-    """What a user must not expect of it, a sentence each."""
+    """The model's limits, one sentence each."""
     run, study = subject.result, subject.study
     told = [say("card_limit_closed", classes=say.count(len(subject.class_names)))]
     if run is not None:
@@ -151,7 +151,7 @@ def limits(subject: Subject, say: Labels) -> list[str]:
 
 
 def terms(subject: Subject, licence: str | None, images: Dataset, say: Labels) -> list[str]:
-    """The author's licence, or that there is none, and what is known of other terms."""
+    """The author's licence, or its absence, and known terms of weights and data."""
     told = [say("card_licence_given", licence=licence)] if licence else [say("card_licence_none")]
     base = base_of(subject)
     if base is not None:
@@ -168,7 +168,7 @@ def terms(subject: Subject, licence: str | None, images: Dataset, say: Labels) -
 
 
 def environment(subject: Subject, say: Labels) -> list[str]:
-    """On what it was trained, who wrote the card, and what to cite."""
+    """The hardware and software of the training, the author of the card, and the citation."""
     done = subject.done
     parts = [f"## {say('card_environment')}"]
     if done:

@@ -1,7 +1,7 @@
-"""The front matter of a model card, and what is known of licences, base models and data sets.
+"""The front matter of a model card, and known licences, base models and data sets.
 
-A licence is never chosen here: it is the author's to give. What is known of the licences of the
-weights that a training started from, and of the images, is told beside it.
+A licence is never chosen here: only the author can grant it. The known licences of pre-trained
+weights and of the images are stated beside it.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Base:
     """Pre-trained weights that a training started from.
 
     Attributes:
-        source: as the run noted it.
-        model_id: on the Hugging Face Hub; empty: not known.
-        licence: as their publisher states it; empty: not known.
-        note: the key of the sentence that says so.
+        source: as recorded by the run.
+        model_id: id on the Hugging Face Hub; empty string: not known.
+        licence: as stated by the publisher; empty string: not known.
+        note: key of the sentence about the licence.
     """
 
     source: str
@@ -48,14 +48,20 @@ class Base:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The images; `known` where Podium knows the set, `hub_id` where it is on the Hub."""
+    """The images; `known` for a data set that Podium knows, `hub_id` for one on the Hub."""
 
     hub_id: str = ""
     known: KnownDataset | None = None
 
 
 def check_licence(licence: str) -> tuple[str, str]:
-    """An id as the Hub writes it, and a word of doubt where it looks misspelt, else ''.
+    """Normalise a licence id to the Hub's spelling, and doubt it if it looks misspelt.
+
+    Args:
+        licence: the id.
+
+    Returns:
+        `(id, doubt)`: the id, and a sentence; empty string: no doubt.
 
     Raises:
         ConfigError: it cannot be an id.
@@ -69,17 +75,20 @@ def check_licence(licence: str) -> tuple[str, str]:
     close = difflib.get_close_matches(found, COMMON_LICENCES, n=1, cutoff=0.75)
     if found in COMMON_LICENCES or not close:
         return found, ""
-    return found, f"--license {found}: is {close[0]} meant? The Hub refuses ids it does not know."
+    return (
+        found,
+        f"--license {found}: did you mean {close[0]}? The Hub refuses ids that it does not know.",
+    )
 
 
 def base_of(subject: Subject) -> Base | None:
-    """The pre-trained weights that the run started from; None: a random start."""
+    """The pre-trained weights that the run started from; None: random initial weights."""
     source, recipe = subject.pretrained_source, subject.recipe
     if not source:
         if not (recipe.pretrained or recipe.weights):
             return None
         return Base(recipe.weights.name if recipe.weights else subject.model)
-    if recipe.weights is not None:  # the author's own file, whatever network it is for
+    if recipe.weights is not None:  # the author's own file, of any network
         return Base(source)
     if about := subject.about:
         ours = OURS.get(subject.model)
@@ -95,11 +104,11 @@ def dataset_of(subject: Subject, given: str | None) -> Dataset:
 
     Args:
         subject: the run.
-        given: an id on the Hub, or a name of ours. Empty: what the study says, if it names a set
-            of ours and counts as many images.
+        given: an id on the Hub, or a built-in name; None: taken from the study, if it names a
+            built-in data set and has the same number of images.
 
     Raises:
-        ConfigError: `given` is no such id.
+        ConfigError: `given` is not such an id.
     """
     if given is not None:
         for name, known in DATASETS.items():
@@ -115,7 +124,7 @@ def dataset_of(subject: Subject, given: str | None) -> Dataset:
     splits = study.data.get("splits") or {}
     counts = tuple(sum(splits.get(one, {}).values()) for one in ("train", "valid", "test"))
     if known_set.images[0] and counts != known_set.images:
-        return Dataset()  # a folder of that name that holds other images
+        return Dataset()  # a folder of the same name with other images
     return Dataset(known_set.huggingface, known_set)
 
 
@@ -134,7 +143,7 @@ def _hub_id(text: str) -> str:
 
 
 def metadata(subject: Subject, *, licence: str | None, dataset: Dataset) -> ModelCardData:
-    """What the Hub reads of a card: tags, licence, base model, data set, results."""
+    """What the Hub reads from a card: tags, licence, base model, data set, results."""
     from huggingface_hub import ModelCardData
 
     base = base_of(subject)

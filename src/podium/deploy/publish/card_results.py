@@ -1,4 +1,4 @@
-"""The parts of a model card that give figures: results, classes, rivals, calibration."""
+"""The parts of a model card with figures: results, classes, rivals, calibration."""
 
 from __future__ import annotations
 
@@ -25,24 +25,29 @@ RIVALS_SHOWN = 5
 
 
 def folded(summary: str, body: str) -> str:
-    """A part that a reader opens; `body` is Markdown."""
+    """A collapsible part.
+
+    Args:
+        summary: its heading.
+        body: Markdown.
+    """
     return f"<details>\n<summary>{html.escape(summary)}</summary>\n\n{body}\n\n</details>"
 
 
 def bullets(sentences: Sequence[str]) -> str:
-    """A list, each sentence escaped."""
+    """A bullet list, with each sentence escaped."""
     return "\n".join(f"- {escape_markdown(one)}" for one in sentences)
 
 
 def fence(text: str, language: str) -> str:
-    """A block of code whose end its text cannot fake."""
+    """A code block that its text cannot end early."""
     longest = max((len(found) for found in re.findall("`+", text)), default=0)
     mark = "`" * max(3, longest + 1)
     return f"{mark}{language}\n{text.rstrip()}\n{mark}"
 
 
 def images_a_class(run: RunResult) -> int:
-    """Test images of the class in the middle."""
+    """Median number of test images per class."""
     return int(median(one.support for one in run.classes))
 
 
@@ -52,10 +57,10 @@ def results(
     """Totals, the weakest classes, the most frequent confusions, every class.
 
     Args:
-        run: what was measured.
-        study: around it; gives the spread over seeds.
-        pictures: of this part, (alternative text, path).
-        say: the language.
+        run: the run's results.
+        study: the study's results, for the spread over seeds; None: outside a study.
+        pictures: figures of this part, (alternative text, path).
+        say: the language's labels.
     """
     n = say.count(run.scores.n)
     weakest = by_f1([one for one in run.classes if one.support])
@@ -122,7 +127,7 @@ def _totals(run: RunResult, study: StudyResults | None, say: Labels) -> list[tup
 
 
 def _over_seeds(run: RunResult, study: StudyResults, say: Labels) -> list[tuple[str, str]]:
-    """Mean and standard deviation over the seeds of the run's contender, as Table 1 has them."""
+    """Mean and standard deviation over the seeds of the run's contender, as in Table 1."""
     column = headings(say, seeds=True).index(say("col_test_accuracy"))
     return [
         (say("card_seeds", mean=row.cells[1]), f"{row.cells[column]} %")
@@ -158,7 +163,7 @@ def _class_table(classes: Sequence[ClassScores], say: Labels) -> str:
 
 
 def rivals(run: RunResult, study: StudyResults, say: Labels) -> list[str]:
-    """The run's contender against each of the others: places, and a sentence a pair."""
+    """The run's contender against each of the others: places, and one sentence per pair."""
     title = f"## {say('card_rivals')}"
     if len(study.contenders) < 2:
         return [title, escape_markdown(say("card_rivals_none"))]
@@ -183,7 +188,7 @@ def rivals(run: RunResult, study: StudyResults, say: Labels) -> list[str]:
 
 
 def calibration(run: RunResult, pictures: Sequence[tuple[str, str]], say: Labels) -> list[str]:
-    """The temperature, and whether the model is right as often as it says."""
+    """The temperature, and whether the model's probabilities match its accuracy."""
     key = "card_calibration_none" if run.temperature == 1 else "card_calibration_text"
     caution = calibration_caution(run, say)
     names = ("cal_col_figure", "cal_col_before", "cal_col_after")
@@ -198,5 +203,5 @@ def calibration(run: RunResult, pictures: Sequence[tuple[str, str]], say: Labels
 
 
 def class_interval(n: int, say: Labels) -> str:
-    """The interval of a recall of 100 % on `n` images."""
+    """The confidence interval of a recall of 100 % on `n` images."""
     return say.interval(wilson_interval(n, n), 0) if n else NOTHING

@@ -1,4 +1,4 @@
-"""What a model card speaks of: a run and its study, as far as their files say it."""
+"""The subject of a model card: a run and its study, as far as their files describe them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from podium.runs.folder import RunFolder
 
 @dataclass(frozen=True)
 class About:
-    """Of a network: the licence of its code and weights, what to cite, its id on the Hub."""
+    """A network: the licence of its code and weights, its citation, its id on the Hub."""
 
     licence: str
     citation: str
@@ -29,13 +29,13 @@ class Subject:
     """A run, and what is known of it.
 
     Attributes:
-        folder: of the run.
-        label: how figures and tables call it.
-        recipe: what was trained, with the model that stood in, if one did.
-        done: the closing record; empty where the training is not finished.
-        class_names: in the order of the logits.
-        result: its test predictions and what follows from them; none where there are none.
-        study: the study around it; none where it lies outside one.
+        folder: folder of the run.
+        label: its name in figures and tables.
+        recipe: the recipe as trained, with the model that was actually used.
+        done: the final record; empty: the training is not finished.
+        class_names: names of the classes, in the order of the logits.
+        result: results on the test images; None: no test predictions.
+        study: results of the study; None: the run lies outside one.
         missing: keys of the sentences that say what could not be found.
     """
 
@@ -55,7 +55,7 @@ class Subject:
 
     @property
     def about(self) -> About | None:
-        """What is known of the network: of ours from their table, of a user's from its run."""
+        """What is known of the network: built in, or from the run for a user's network."""
         found = self.done.get("about_model")
         if isinstance(found, Mapping):
             return About(*(str(found.get(key, "")) for key in ("licence", "citation", "hub_id")))
@@ -66,16 +66,20 @@ class Subject:
 
     @property
     def pretrained_source(self) -> str | None:
-        """Where its first weights came from; none: a random start, or it is not noted."""
+        """Source of the initial weights; None: random, or not recorded."""
         source = self.done.get("pretrained_source")
         return str(source) if source else None
 
 
 def read_subject(run: RunFolder, say: Labels) -> Subject:
-    """Read what the files of a run, and of the study that it lies in, say.
+    """Read the files of a run and of its study.
+
+    Args:
+        run: folder of the run.
+        say: the language's labels.
 
     Raises:
-        RunFolderError: a file that must be there is missing or damaged.
+        RunFolderError: a required file is missing or damaged.
         ConfigError: the study's file is damaged.
     """
     study = _study_of(run)
@@ -123,7 +127,8 @@ def _recipe(run: RunFolder) -> RunSpec:
         return RunSpec.model_validate(run.read_config()["recipe"], context={"stored": True})
     except ValueError as error:  # settings of another version
         raise RunFolderError(
-            f"{run.config} is no recipe that this Podium knows ({str(error).splitlines()[0]}). "
+            f"{run.config} is not a recipe that this Podium can read "
+            f"({str(error).splitlines()[0]}). "
             "Use the version that trained the run."
         ) from None
 

@@ -1,7 +1,7 @@
-"""What a commit to the Hugging Face Hub holds: weights, description, recipe, card.
+"""Contents of a commit to the Hugging Face Hub: weights, description, recipe, card.
 
-Nothing that is made here names a folder or a user of this machine. What exports and predictions
-say is looked at, and told.
+Files made here never contain folders or user names of this machine. Exports and predictions are
+checked for them, and findings are reported.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Upload:
-    """A file for the repository: its name there, and its bytes or where they lie."""
+    """A file for the repository: its name there, and its bytes or local path."""
 
     name: str
     content: bytes | Path
@@ -45,7 +45,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class Package:
-    """All that one commit uploads."""
+    """All files of one commit."""
 
     repo_id: str
     title: str
@@ -64,20 +64,22 @@ def pack(
     with_exports: bool = False,
     tell: Tell = lambda text: None,
 ) -> Package:
-    """Put together what `upload` takes. Asks no network.
+    """Collect the files for `upload`. Uses no network.
 
     Args:
-        run: what `choose_run` takes; its training must be finished.
+        run: folder of a run, or of a contender or study: the run with the best validation score;
+            its training must be finished.
         repo_id: `OWNER/NAME`.
-        license: as for `card`.
-        dataset: as for `card`.
-        lang: of the card.
-        with_predictions: add `predictions-test.parquet`, which holds the names of the test images.
-        with_exports: add what lies in the run's `export/`.
-        tell: called with a sentence on what was chosen, or should be looked at.
+        license: licence of the weights, an id of the Hub such as `apache-2.0`; None: none stated.
+        dataset: id of the images on the Hub, or a built-in name; None: taken from the study.
+        lang: language of the card, `en` or `pt`.
+        with_predictions: add `predictions-test.parquet`, which contains the names of the test
+            images.
+        with_exports: add the contents of the run's `export/`.
+        tell: called with a sentence on each choice, or on what should be checked.
 
     Raises:
-        ConfigError: the repository's name, the licence, the data set or the language cannot be.
+        ConfigError: the repository's name, the licence, the data set or the language is invalid.
         RunFolderError: the run is not finished, or a file of it is missing or damaged.
     """
     check_repo_id(repo_id)
@@ -85,7 +87,7 @@ def pack(
     if not folder.is_done():
         raise RunFolderError(
             f"{folder.path} is not finished: there is nothing to publish yet. The same "
-            "`podium run` goes on with it."
+            "`podium run` resumes it."
         )
     check_description(folder)
     say = labels(lang)
@@ -121,7 +123,7 @@ def pack(
 
 
 def _public_config(subject: Subject) -> str:
-    """`config.yaml` as a run holds it, without the folders of this machine."""
+    """The run's `config.yaml`, without folders of this machine."""
     values = {
         "contender": subject.folder.contender,
         "seed": subject.folder.seed,
@@ -160,11 +162,13 @@ def _exports(folder: RunFolder, tell: Tell) -> list[Upload]:
     ]
     if not found:
         raise RunFolderError(
-            f"--with-exports: {place} holds no file. Make one with "
+            f"--with-exports: {place} holds no file. Create one with "
             f"podium export {folder.path} --format onnx."
         )
     ours = {os.fsencode(str(one)) for one in (Path.home(), folder.path.resolve().parents[2])}
     for one in found:
         if any(len(name) > 3 and name in one.content.read_bytes() for name in ours):  # type: ignore[union-attr]
-            tell(f"{one.name} names folders of this machine, as some libraries' exports do.")
+            tell(
+                f"{one.name} contains folder names of this machine, as some libraries' exports do."
+            )
     return found

@@ -1,7 +1,7 @@
-"""A run to the Hugging Face Hub and back: weights, description, card; never code, never a token.
+"""Upload of a run to the Hugging Face Hub: weights, description, card; never code or a token.
 
-What is uploaded is one commit; see `podium.deploy.publish.pack`. The token comes from a file, from
-`HF_TOKEN` or from the hub's own login, and is shown nowhere.
+An upload is one commit; see `podium.deploy.publish.pack`. The token comes from a file, from
+`HF_TOKEN` or from the hub's own login, and is never shown.
 """
 
 from __future__ import annotations
@@ -40,23 +40,35 @@ def push(
     """Upload a run to the Hugging Face Hub: weights, description, recipe and model card.
 
     Args:
-        run: as for `pack`.
-        repo_id: `OWNER/NAME`; the repository is made if it is not there.
-        private: as for `upload`.
-        revision: as for `upload`.
-        token: of the Hub, with the right to write; empty: that of `HF_TOKEN` or of the hub's login.
-        license: of the weights, an id of the Hub's; empty: none is stated.
-        dataset: id of the images on the Hub, or a name of ours.
-        lang: of the card.
-        with_predictions: as for `pack`.
-        with_exports: as for `pack`.
-        tell: called with a sentence on what was chosen, or should be looked at.
+        run: folder of a run, or of a contender or study: the run with the best validation score;
+            its training must be finished.
+        repo_id: `OWNER/NAME`; the repository is created if it does not exist.
+        private: make the repository private. An existing public one is refused.
+        revision: the branch, created if it does not exist; None: `main`.
+        token: Hub token with write access; None: that of `HF_TOKEN` or of the hub's login.
+        license: licence of the weights, an id of the Hub; None: none is stated.
+        dataset: id of the images on the Hub, or a built-in name; None: taken from the study.
+        lang: language of the card, `en` or `pt`.
+        with_predictions: add the test predictions, which contain the names of the test images.
+        with_exports: add the contents of the run's `export/`.
+        tell: called with a sentence on each choice, or on what should be checked.
 
     Returns:
         The address of the commit.
 
     Raises:
-        UserError, PodiumError: as `pack` and `upload`.
+        ConfigError: the repository's name, the licence, the data set or the language is invalid.
+        RunFolderError: the run is not finished, or a file of it is missing or damaged.
+        UserError: the Hub refuses the token, the access, the name or the card; or
+            `HF_HUB_OFFLINE` is set.
+        PodiumError: the Hub cannot be reached, is too busy, or failed.
+
+    Examples:
+        >>> import podium
+        >>> podium.push("runs/my-study", "no-owner", token="hf_made_up")
+        Traceback (most recent call last):
+        ...
+        podium.errors.ConfigError: 'no-owner' is not a valid repository name: expected OWNER/...
     """
     package = pack(
         run,
@@ -81,21 +93,21 @@ def upload(
     revision: str | None = None,
     tell: Tell = lambda text: None,
 ) -> str:
-    """Upload a package as one commit; the repository is made if it is not there.
+    """Upload a package as one commit; the repository is created if it does not exist.
 
     Args:
-        package: from `pack`.
-        token: of the Hub, with the right to write; see `read_token`.
-        private: make the repository private. One that is there and public is refused.
-        revision: the branch, which is made if it is not there; empty: `main`.
-        tell: called with what the Hub remarks.
+        package: the result of `pack`.
+        token: Hub token with write access.
+        private: make the repository private. An existing public one is refused.
+        revision: the branch, created if it does not exist; None: `main`.
+        tell: called with the Hub's warnings.
 
     Returns:
         The address of the commit.
 
     Raises:
-        UserError: the Hub refuses the token, the right, the name or the card; or it is to be left
-            alone (`HF_HUB_OFFLINE`).
+        UserError: the Hub refuses the token, the access, the name or the card; or
+            `HF_HUB_OFFLINE` is set.
         PodiumError: the Hub cannot be reached, is too busy, or failed.
     """
     refuse_offline()
@@ -112,7 +124,7 @@ def upload(
         api.create_repo(repo_id, private=private or None, exist_ok=True)
         if private and not api.model_info(repo_id).private:
             raise UserError(
-                f"--private: {repo_id} is there already and everybody can read it, so nothing was "
+                f"--private: {repo_id} already exists and is public, so nothing was "
                 "uploaded. Make it private in its settings, or give another name."
             )
         if revision is not None:
@@ -128,9 +140,9 @@ def upload(
 
 @contextmanager
 def _remarks(tell: Tell) -> Iterator[None]:
-    """What the hub's library warns of, told; but not that a data file lies beside a model."""
+    """Report the hub library's warnings, except that a data file lies beside a model."""
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("ignore", DeprecationWarning)  # between libraries
+        warnings.simplefilter("ignore", DeprecationWarning)  # concerns libraries only
         warnings.simplefilter("always", UserWarning)
         yield
     for one in caught:
@@ -142,8 +154,11 @@ def _remarks(tell: Tell) -> Iterator[None]:
 def read_token(file: Path | None) -> str:
     """The token from a file, else from `HF_TOKEN`, else from the hub's own login.
 
+    Args:
+        file: file with the token; None: not given.
+
     Raises:
-        UserError: there is none, or it cannot be one. The message never shows it.
+        UserError: there is none, or it is not valid. The message never contains it.
     """
     from huggingface_hub import get_token
 
@@ -151,7 +166,7 @@ def read_token(file: Path | None) -> str:
         try:
             found: str | None = decode_text(file.read_bytes()).strip()
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "it is no text"
+            reason = getattr(error, "strerror", None) or "it is not text"
             raise ConfigError(f"--token-file {file}: cannot be read ({reason}).") from None
         where = f"--token-file {file}"
     else:
@@ -160,17 +175,17 @@ def read_token(file: Path | None) -> str:
         raise UserError(
             f"{where}: the file is empty."
             if file is not None
-            else "The Hub wants to know who uploads, and nobody is logged in. Run `hf auth login`, "
-            "set HF_TOKEN, or give --token-file FILE with a token that may write "
+            else "The Hub requires a login to upload, and nobody is logged in. Run `hf auth "
+            "login`, set HF_TOKEN, or give --token-file FILE with a token that may write "
             "(https://huggingface.co/settings/tokens)."
         )
     if not TOKEN.fullmatch(found):
-        raise UserError(f"{where}: expected one token of 8 or more signs and nothing else.")
+        raise UserError(f"{where}: expected one token of 8 or more characters and nothing else.")
     return found
 
 
 def quiet_unless_terminal() -> None:
-    """Show the hub's progress bars on a terminal alone."""
+    """Show the hub's progress bars only on a terminal."""
     if not sys.stderr.isatty():
         from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 

@@ -1,9 +1,9 @@
-"""`podium serve`: a page to show pictures to, and the same over HTTP for programs.
+"""`podium serve`: a web page to try images on, and the same over HTTP for programs.
 
-It is FastAPI and uvicorn with a small page of its own, and not Gradio, whose page asks outside for
-fonts and analytics and whose uploads stay in a temporary folder that all share. Here a picture is
-held in memory alone until its answer is given, nothing is asked of any other machine, and what has
-to be installed is a hundredth of the size.
+It uses FastAPI and uvicorn with a small page of its own rather than Gradio, whose page loads fonts
+and analytics from outside and whose uploads stay in a shared temporary folder. Here an image is
+held in memory only until its answer is given, no other machine is contacted, and the installation
+is a hundredth of the size.
 
 To host the models in another server than Podium's own:
 
@@ -12,8 +12,8 @@ To host the models in another server than Podium's own:
 
     app = create_app(["runs/sports100"], hosts=["pictures.example.org"])
 
-Limits of connections and of the time that a request's head may take are those of Podium's own
-server (`podium.deploy.serve.listen`); all others are the application's.
+Limits on connections and on the time for a request's head belong to Podium's own server
+(`podium.deploy.serve.listen`); all others belong to the application.
 """
 
 from __future__ import annotations
@@ -45,19 +45,22 @@ def create_app(
     fault: Callable[[str], None] = print,
     loaded: Callable[[tuple[Served, ...]], None] = lambda models: None,
 ) -> Guard:
-    """An ASGI application that offers the models of runs, contenders, studies or exports.
+    """Create an ASGI application that serves the models of runs, contenders, studies or exports.
 
     Args:
-        sources: see `podium.deploy.serve.models.load_models`.
-        device: as in `Machine`.
-        examples: a folder of pictures to try; empty: small copies of the study's test images.
-        limits: of what is taken on.
-        hosts: names that it is reached by, besides localhost; others are refused.
-        addresses: whether it may be reached by any numeric address, as a phone in the room does.
-        token: what requests below /v1 must carry, as `Authorization: Bearer TOKEN`.
-        log: called with a line a request; nothing of an upload is in it.
-        fault: called with a line where the server itself failed.
-        loaded: called with the models once they are there.
+        sources: folder of a run, of a contender (its best seed by validation accuracy), or of a
+            study (the same for each contender with weights), or a file or folder written by
+            `podium export`.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        examples: folder of example images; None: small copies of the study's test images.
+        limits: limits on requests; None: the defaults.
+        hosts: host names of the server besides localhost; others are refused.
+        addresses: whether any numeric address is accepted as host, such as from a phone.
+        token: token that requests below /v1 must carry, as `Authorization: Bearer TOKEN`; None:
+            no token is required.
+        log: called with one line per request, without any of the upload; None: no log.
+        fault: called with one line for each failure of the server itself.
+        loaded: called with the models once they are loaded.
 
     Raises:
         UserError: a source is none of these, or the extra is not installed.
@@ -91,7 +94,7 @@ def create_app(
 
 
 def need_extra() -> None:
-    """Refuse in words where the libraries of the server are not installed.
+    """Raise an error with instructions if the server's libraries are not installed.
 
     Raises:
         ConfigError: one is missing.

@@ -1,4 +1,4 @@
-"""The application: what is asked for where, and what comes of it."""
+"""The application: its routes and their responses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FILE = {"type": "string", "format": "binary"}
 _UPLOAD = {
     "requestBody": {
         "required": True,
-        "description": "One picture. Its file name is never looked at.",
+        "description": "One image. Its file name is never used.",
         "content": {
             "image/*": {"schema": _FILE},
             "multipart/form-data": {
@@ -39,13 +39,13 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorAnswer, "description": text}
     for status, text in {
         400: "Malformed multipart, or a Host that is not this server's.",
-        401: "The server wants a token.",
-        403: "A page of another site asks.",
+        401: "The server requires a token.",
+        403: "The request comes from a page of another site.",
         404: "There is no such model.",
         408: "The upload is too slow.",
         413: "The upload has too many bytes.",
-        415: "It is no picture, or is not sent as one.",
-        422: "The picture is damaged or has too many pixels, or a parameter is wrong.",
+        415: "It is not an image, or is not sent as one.",
+        422: "The image is damaged or has too many pixels, or a parameter is wrong.",
         503: "Too many requests at once; Retry-After says when to try again.",
     }.items()
 }
@@ -62,17 +62,17 @@ def build_app(
     log: Log | None = None,
     fault: Log = print,
 ) -> Guard:
-    """An ASGI application that offers models; see `podium.deploy.serve.create_app`.
+    """Create an ASGI application that serves models.
 
     Args:
-        models: loaded; at least one.
-        title: of the page.
-        examples: pictures to try.
+        models: the loaded models; at least one.
+        title: title of the page.
+        examples: example images.
         examples_from: `test images`, `folder` or `none`.
-        limits: of what is taken on.
-        rules: who may ask; empty: this machine's own names, without a token.
-        log: called with a line a request: method, path, status, time; nothing of the upload.
-        fault: called with a line where the server itself failed.
+        limits: limits on requests; None: the defaults.
+        rules: access rules; None: only this machine's own names, without a token.
+        log: called with one line per request: method, path, status, time; nothing of the upload.
+        fault: called with one line for each failure of the server itself.
     """
     bounds, door = limits or Limits(), rules or Rules()
     service = Service(models, bounds)
@@ -82,9 +82,9 @@ def build_app(
         yield
         service.close()
 
-    # its own pages of documentation load scripts from elsewhere: /api says it all without
+    # FastAPI's documentation pages load external scripts; /api documents everything without
     app = FastAPI(
-        title=f"{title}: Podium's answers",
+        title=f"{title}: Podium's API",
         version=__version__,
         docs_url=None,
         redoc_url=None,
@@ -113,7 +113,7 @@ def _errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def fault(_: Request, error: Exception) -> JSONResponse:
-        return JSONResponse(FAILED.content(), FAILED.status)  # and it goes on to the guard
+        return JSONResponse(FAILED.content(), FAILED.status)  # and it continues to the guard
 
     @app.exception_handler(ApiError)
     async def own(_: Request, error: ApiError) -> JSONResponse:
@@ -161,7 +161,7 @@ def _answers(app: FastAPI, service: Service, title: str, limits: Limits) -> None
         "limits": {"max_bytes": limits.max_bytes, "max_pixels": limits.max_pixels},
     }
 
-    @app.get("/healthz", summary="Whether the server is well.")
+    @app.get("/healthz", summary="Whether the server is healthy.")
     async def health() -> Health:
         return Health(
             status="ok",
@@ -179,19 +179,19 @@ def _answers(app: FastAPI, service: Service, title: str, limits: Limits) -> None
         response_model=Answer | Answers,
         responses=_ERRORS,
         openapi_extra=_UPLOAD,
-        summary="What a picture shows: one model's answer, or those of several.",
+        summary="Classify an image: one model's answer, or those of several.",
     )
     async def predict(
         request: Request,
-        top: Annotated[int, Query(ge=1, le=100_000, description="Classes of each answer.")] = 5,
+        top: Annotated[int, Query(ge=1, le=100_000, description="Classes per answer.")] = 5,
         model: Annotated[
             list[str] | None,
             Query(description="A name of /v1/models, several (repeat it), or `all`."),
         ] = None,
-        gradcam: Annotated[bool, Query(description="With a picture of where it looked.")] = False,
+        gradcam: Annotated[bool, Query(description="Include a Grad-CAM heat map.")] = False,
         explain: Annotated[
             str | None,
-            Query(max_length=1000, description="Grad-CAM for this class, not the likeliest."),
+            Query(max_length=1000, description="Grad-CAM for this class, not the most likely."),
         ] = None,
     ) -> Any:
         kind = upload_kind(request.headers.get("content-type"))
@@ -200,14 +200,14 @@ def _answers(app: FastAPI, service: Service, title: str, limits: Limits) -> None
         wanted = service.request(names, top, gradcam, explain)
         with service.admission.of(size):
             try:
-                # nothing here keeps the upload: it is gone once it is decoded
+                # nothing here keeps the upload: it is freed once it is decoded
                 answers = await service.answer(
                     await read_body(request.stream(), size, limits), kind, wanted
                 )
             except ClientDisconnect:
-                return Response(status_code=400)  # nobody reads it
+                return Response(status_code=400)  # the client is gone
         one = len(answers) == 1 and "all" not in names
-        # as they are: checking thousands of numbers against the schema again would take long
+        # unvalidated: checking thousands of numbers against the schema again would be slow
         return JSONResponse(answers[0] if one else {"answers": answers})
 
 
@@ -220,11 +220,11 @@ def _examples(app: FastAPI, examples: Sequence[Example], source: str) -> None:
         ],
     }
 
-    @app.get("/v1/examples", response_model=Examples, summary="Pictures to try.")
+    @app.get("/v1/examples", response_model=Examples, summary="Example images.")
     async def of_all() -> Any:
         return listed
 
-    @app.get("/v1/examples/{number}", response_class=Response, summary="One of them, a JPEG.")
+    @app.get("/v1/examples/{number}", response_class=Response, summary="One example image, a JPEG.")
     async def one_of(number: int) -> Response:
         if not 0 <= number < len(examples):
             raise HTTPException(404)

@@ -1,4 +1,4 @@
-"""One thread that computes for all clients: pictures that wait at the same moment go together."""
+"""One thread that computes for all clients: images that wait at the same time share a batch."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import numpy.typing as npt
 from podium.deploy.serve.models import Served
 
 NO_MAP, TOP_CLASS = -2, -1
-"""In place of the class to explain: none, or the likeliest."""
+"""In place of the class to explain: no map, or the most likely class."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a model says of one picture.
+    """A model's result for one image.
 
     Attributes:
         probabilities: calibrated, shape (classes,), float64.
-        heat: Grad-CAM, shape (S, S), float32, 0 to 1; none where it was not asked for.
+        heat: Grad-CAM, shape (S, S), float32, 0 to 1; None: not requested.
         explained: the class that `heat` is for.
     """
 
@@ -41,15 +41,16 @@ class _Job:
 
 
 class Worker:
-    """A thread that takes what waits, a batch a model at a time.
+    """A thread that processes waiting images, one batch per model at a time.
 
-    While one batch is computed the next pictures gather, so that nobody waits on purpose: with a
-    wait of 5 ms for more pictures, 16 clients got fewer answers a second than without, and one
-    client later ones. One thread alone, as PyTorch spreads each batch over the cores itself.
+    While one batch is computed the next images gather, so there is no deliberate waiting: with a
+    wait of 5 ms for more images, 16 clients got fewer answers per second than without, and a
+    single client got later ones. There is only one thread, since PyTorch spreads each batch over
+    the cores itself.
 
     Args:
-        models: what to compute with; jobs name them by their place.
-        batch: pictures at a time; bounds memory.
+        models: the models; jobs refer to them by index.
+        batch: most images per batch; bounds memory.
     """
 
     def __init__(self, models: Sequence[Served], *, batch: int = 16) -> None:
@@ -61,11 +62,11 @@ class Worker:
     def submit(
         self, number: int, pixels: npt.NDArray[np.uint8], explain: int = NO_MAP
     ) -> Future[Outcome]:
-        """Ask one model about one picture.
+        """Submit one image to one model.
 
         Args:
-            number: the model's place.
-            pixels: as its predictor's `pixels` gives them, shape (S, S, 3).
+            number: index of the model.
+            pixels: the result of its predictor's `pixels`, shape (S, S, 3).
             explain: the class to make a Grad-CAM for, or `NO_MAP`, or `TOP_CLASS`.
         """
         job = _Job(number, pixels, explain)
@@ -73,7 +74,7 @@ class Worker:
         return job.future
 
     def close(self) -> None:
-        """Finish what waits, then end the thread."""
+        """Finish the waiting jobs, then end the thread."""
         self._jobs.put(None)
         self._thread.join()
 
@@ -88,16 +89,16 @@ class Worker:
             for (number, explain), group in groups.items():
                 try:
                     outcomes = list(self._compute(self._models[number], group, explain))
-                except BaseException as error:  # the thread must outlive it: others wait
+                except BaseException as error:  # the thread must survive it: other jobs wait
                     for job in group:
                         job.future.set_exception(error)
                 else:
                     for job, outcome in zip(group, outcomes, strict=True):
                         job.future.set_result(outcome)
-            del jobs, groups  # no picture stays until the next one comes
+            del jobs, groups  # keep no image in memory until the next one arrives
 
     def _take(self) -> tuple[list[_Job], bool]:
-        """What waits, at least one job; and whether it was the last."""
+        """The waiting jobs, at least one; and whether the last one is among them."""
         first = self._jobs.get()
         if first is None:
             return [], True

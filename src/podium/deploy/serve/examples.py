@@ -1,4 +1,4 @@
-"""A handful of pictures to try: small copies of test images, or those of a folder."""
+"""A few example images: small copies of test images, or images of a folder."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from podium.runs.folder import StudyFolder
 One = TypeVar("One")
 
 MANY = 12
-_SIDE = 800  # pixels of the longer side, for pictures of a folder
-_LOOKED_AT = 20_000  # files of a folder
+_SIDE = 800  # longer side in pixels, for images of a folder
+_LOOKED_AT = 20_000  # most files of a folder that are considered
 
 
 @dataclass(frozen=True)
 class Example:
-    """A picture to try.
+    """An example image.
 
     Attributes:
         jpeg: its bytes.
-        label: its true class, where it is known.
+        label: its true class; None: not known.
     """
 
     jpeg: bytes
@@ -37,15 +37,15 @@ class Example:
 
 
 def study_examples(models: Sequence[Served], *, count: int = MANY, seed: int = 0) -> list[Example]:
-    """Test images of the studies that the models come from, as the studies keep them: small.
+    """Test images of the models' studies, as the small copies that the studies keep.
 
     Args:
-        models: those of the server.
-        count: at most.
-        seed: which ones: one a class before a second of any, in an order drawn at random.
+        models: the server's models.
+        count: most images.
+        seed: seed of the random selection: one image per class before a second of any.
 
     Returns:
-        None of them where no study of the models kept pictures.
+        The images; empty if no study of the models has small copies.
     """
     known: dict[str, list[tuple[str, StudyFolder]]] = {}
     seen: set[Path] = set()
@@ -81,17 +81,17 @@ def folder_examples(
     seed: int = 0,
     windows: GreyWindows = OWN_WINDOWS,
 ) -> list[Example]:
-    """Pictures of a folder and the folders in it.
+    """Images of a folder and its subfolders.
 
     Args:
         root: the folder.
-        classes: a picture in a folder of such a name is of this class; of others it is not known.
-        count: at most.
-        seed: as in `study_examples`.
-        windows: of the model that will see them.
+        classes: an image in a folder of such a name is of that class; other classes are unknown.
+        count: most images.
+        seed: seed of the random selection: one image per class before a second of any.
+        windows: grey-value windows of the model that will see them.
 
     Raises:
-        DataError: there is no picture in it.
+        DataError: it contains no image.
     """
     names = frozenset(classes)
     found: dict[str, list[tuple[str | None, Path]]] = {}
@@ -114,13 +114,13 @@ def folder_examples(
             break
     if not examples:
         raise DataError(
-            f"--examples {root}: expected a folder with pictures, found none that open."
+            f"--examples {root}: expected a folder of images, found none that can be opened."
         )
     return examples
 
 
 def _spread(groups: dict[str, list[One]], count: int, seed: int) -> list[One]:
-    """At most `count`, one of each group in turn."""
+    """At most `count` items, one of each group in turn."""
     chance = random.Random(seed)
     names = sorted(groups)
     chance.shuffle(names)

@@ -1,4 +1,4 @@
-"""The door: who may ask at all, what every answer carries, and how one ends that is refused."""
+"""Access control, response headers, and proper ends of refused requests."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
-"""Of every answer. A page of another site can neither read, embed nor frame one."""
+"""Headers of every response. A page of another site cannot read, embed or frame one."""
 
-FAILED = ApiError(500, "failed", "The server failed at this; its own output says where.")
-"""The answer where it is the server's own fault. What it was is told where the server runs."""
+FAILED = ApiError(500, "failed", "The server failed on this request; its own output says where.")
+"""The response to the server's own failures. Details appear only in the server's output."""
 
-_LINGER = 1.0  # seconds in which the rest of a refused upload is read and thrown away
+_LINGER = 1.0  # seconds during which the rest of a refused upload is read and discarded
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Rules:
-    """Who may ask.
+    """Access rules.
 
-    Starlette's `TrustedHostMiddleware` knows neither addresses in general nor those of IPv6, and
-    answers in plain text.
+    Starlette's `TrustedHostMiddleware` supports neither arbitrary addresses nor IPv6, and answers
+    in plain text.
 
     Args:
-        hosts: names that the header Host may have, besides numeric addresses where `addresses`.
-        addresses: any IP address is a good Host. A name that an attacker has bound to this
-            machine (DNS rebinding) is none.
-        token: what `Authorization: Bearer` must hold for /v1; empty: nothing is asked for.
+        hosts: names allowed in the Host header, besides numeric addresses if `addresses`.
+        addresses: whether any IP address is accepted as Host. A name that an attacker has bound
+            to this machine (DNS rebinding) is not.
+        token: required in `Authorization: Bearer` for /v1; None: no token is required.
     """
 
     def __init__(
@@ -63,11 +63,11 @@ class Rules:
         self.token = token
 
     def check(self, method: str, path: str, headers: dict[str, str]) -> None:
-        """Let a request in.
+        """Check whether a request is allowed.
 
         Args:
-            method: of HTTP, in upper case.
-            path: without its query.
+            method: HTTP method, in upper case.
+            path: without the query.
             headers: names in lower case.
 
         Raises:
@@ -79,7 +79,7 @@ class Rules:
             raise ApiError(
                 400,
                 "unknown_host",
-                "This server is not known by that name. Ask for it by its address, or allow the "
+                "This server is not known by that name. Use its address, or allow the "
                 "name with --allow-host.",
             )
         self._same_site(method, own, headers)
@@ -90,16 +90,21 @@ class Rules:
                 raise ApiError(
                     401,
                     "token_needed",
-                    "This server wants a token: Authorization: Bearer TOKEN.",
+                    "This server requires a token: Authorization: Bearer TOKEN.",
                     {"WWW-Authenticate": "Bearer"},
                 )
 
     @staticmethod
     def _same_site(method: str, own: str, headers: dict[str, str]) -> None:
-        """Pages of other sites may link here, and do nothing else.
+        """Allow pages of other sites to link here, and nothing else.
 
-        Browsers say where a request comes from (Sec-Fetch-Site, and Origin where it sends
-        something); programs say nothing, and are let in.
+        Browsers state where a request comes from (Sec-Fetch-Site, and Origin for requests with a
+        body); programs do not, and are allowed.
+
+        Args:
+            method: HTTP method, in upper case.
+            own: the server's own name, from the Host header.
+            headers: names in lower case.
         """
         site = headers.get("sec-fetch-site", "none")
         followed = method in ("GET", "HEAD") and headers.get("sec-fetch-mode") == "navigate"
@@ -109,12 +114,16 @@ class Rules:
             foreign = True
         if foreign:
             raise ApiError(
-                403, "cross_site", "Pages of other sites may not use this server. Ask it directly."
+                403, "cross_site", "Pages of other sites may not use this server. Open it directly."
             )
 
 
 def host_of(header: str) -> str | None:
-    """The name or address in a Host header, without its port; none where it is malformed."""
+    """The name or address in a Host header, without its port; None: malformed.
+
+    Args:
+        header: value of the header.
+    """
     try:
         parts = urlsplit(f"//{header}")
         name, _ = parts.hostname, parts.port
@@ -133,10 +142,10 @@ def _is_address(name: str) -> bool:
 
 
 class Guard:
-    """Wraps an application: checks, headers, one line of log, and a last word for all errors.
+    """Wraps an application: checks, headers, one log line, and a final handler for all errors.
 
-    An upload that is refused before it has come is answered at once; what still arrives is
-    thrown away for a moment, so that the client gets to read the answer.
+    An upload that is refused early is answered at once; further data is discarded for a moment,
+    so that the client can read the answer.
     """
 
     def __init__(
@@ -152,7 +161,7 @@ class Guard:
             await _Exchange(scope, receive, send, self._limits).run(
                 self._app, self._rules, self._log, self._fault
             )
-        # websockets are not served at all, see `podium.deploy.serve.listen`
+        # websockets are not supported, see `podium.deploy.serve.listen`
 
 
 class _Exchange:
@@ -174,7 +183,7 @@ class _Exchange:
     async def run(self, app: App, rules: Rules, log: Log | None, fault: Log) -> None:
         began = time.perf_counter()
         try:
-            # a head that comes in one piece is not seen by the protocol's own limit
+            # the protocol's own limit misses a head that arrives in one piece
             if self.head > self._limits.head_bytes:
                 raise head_too_large(self._limits)
             rules.check(self.scope["method"], self.scope["path"], self.headers)
@@ -182,7 +191,7 @@ class _Exchange:
         except ApiError as error:
             await self._refuse(error)
         except Exception as error:
-            if not self.gone:  # nothing of what was sent is told, only where it failed
+            if not self.gone:  # report only where it failed, nothing of the upload
                 fault(f"{self.scope['method']} failed: {type(error).__name__} ({_place(error)})")
             await self._refuse(FAILED)
         if log is not None:
@@ -215,7 +224,7 @@ class _Exchange:
             await self._send(message)
 
     async def _linger(self) -> None:
-        """Read on for a moment: a connection closed on unread bytes takes the answer with it."""
+        """Read on for a moment: closing with unread bytes would lose the answer."""
         left = 2 * self._limits.max_bytes
         try:
             async with asyncio.timeout(_LINGER):
@@ -225,7 +234,7 @@ class _Exchange:
             pass
 
     async def _refuse(self, error: ApiError) -> None:
-        if self.status:  # the answer has begun: nothing can be added
+        if self.status:  # the response has started: nothing can be added
             return
         body = json.dumps(error.content()).encode()
         headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}

@@ -1,4 +1,4 @@
-"""What a server takes on, and the words with which it refuses the rest."""
+"""Limits of the server, and its error responses."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from podium.errors import ConfigError
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of one server. A picture, a client or a crowd beyond them gets an error in words."""
+    """Limits of one server. Requests beyond them get an error message."""
 
     max_bytes: int = 20_000_000
-    """Of one upload."""
+    """Most bytes of one upload."""
     max_pixels: int = 40_000_000
-    """Of one picture, known from its header before it is decoded."""
+    """Most pixels of one image, read from its header before it is decoded."""
     requests: int = 64
-    """Pictures that are read, wait or are answered at the same time."""
+    """Most images that are read, waiting or answered at the same time."""
     bytes_at_once: int = 256_000_000
-    """Of all uploads that are held at the same time; at least one always fits."""
+    """Most bytes of all uploads held at the same time; at least one upload always fits."""
     head_bytes: int = 16_384
-    """Of a request's first line and headers."""
+    """Most bytes of a request's first line and headers."""
     connections: int = 256
-    """Open at the same time, idle ones too."""
+    """Most open connections, including idle ones."""
     head_seconds: float = 10.0
-    """In which a request's head must have come."""
+    """Seconds within which a request's head must arrive."""
     idle_seconds: float = 10.0
-    """That an upload may stand still."""
+    """Seconds that an upload may stall."""
     body_seconds: float = 60.0
-    """In which an upload must have come."""
+    """Seconds within which an upload must arrive."""
     stop_seconds: float = 10.0
-    """That requests under way get when the server is told to stop."""
+    """Seconds that current requests get when the server is told to stop."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -41,13 +41,13 @@ class Limits:
 
 
 class ApiError(Exception):
-    """An answer that is an error. Carries `status`, `code` and `headers`; its text says it all.
+    """An error response. Carries `status`, `code` and `headers`; its text is the message.
 
     Args:
-        status: of HTTP.
+        status: HTTP status.
         code: for programs: short, lower case, never changed.
-        message: for people: what was expected, what came, what to do.
-        headers: further ones of the answer.
+        message: for people: what was expected, what was got, what to do.
+        headers: further headers of the response; None: none.
     """
 
     def __init__(
@@ -57,28 +57,37 @@ class ApiError(Exception):
         self.status, self.code, self.headers = status, code, dict(headers or {})
 
     def content(self) -> dict[str, dict[str, str]]:
-        """The JSON of the answer."""
+        """The JSON of the response."""
         return error_json(self.code, str(self))
 
 
 def head_too_large(limits: Limits) -> ApiError:
-    """The answer to a head that is longer than `limits.head_bytes`."""
+    """The response to a head that is longer than `limits.head_bytes`.
+
+    Args:
+        limits: limits of the server.
+    """
     return ApiError(
         431,
         "head_too_large",
-        f"The head of a request may have {limits.head_bytes:,} bytes.",
+        f"The head of a request may have at most {limits.head_bytes:,} bytes.",
         {"Connection": "close"},
     )
 
 
 def error_json(code: str, message: str) -> dict[str, dict[str, str]]:
-    """What every error looks like: `{"error": {"code": ..., "message": ...}}`."""
+    """The format of every error: `{"error": {"code": ..., "message": ...}}`.
+
+    Args:
+        code: for programs.
+        message: for people.
+    """
     return {"error": {"code": code, "message": message}}
 
 
 @dataclass
 class Admission:
-    """How many requests and bytes are held now. For one thread: that of the server's loop."""
+    """Counts the requests and bytes held now. For one thread: that of the server's loop."""
 
     limits: Limits
     requests: int = 0
@@ -86,10 +95,13 @@ class Admission:
 
     @contextmanager
     def of(self, size: int) -> Iterator[None]:
-        """Hold a place for an upload of `size` bytes for the block.
+        """Reserve a place for an upload during the block.
+
+        Args:
+            size: bytes of the upload.
 
         Raises:
-            ApiError: 503, with Retry-After: too many are held already.
+            ApiError: 503, with Retry-After: too many are already held.
         """
         full = self.requests >= self.limits.requests
         too_much = self.requests > 0 and self.bytes + size > self.limits.bytes_at_once
@@ -97,8 +109,8 @@ class Admission:
             raise ApiError(
                 503,
                 "busy",
-                f"{self.requests} pictures are being answered already, and no more are taken at "
-                "once. Try again in a second.",
+                f"{self.requests} images are being processed, and no more are accepted at the "
+                "moment. Try again in a second.",
                 {"Retry-After": "1"},
             )
         self.requests += 1

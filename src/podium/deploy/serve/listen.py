@@ -1,4 +1,4 @@
-"""The socket, the protocol's own limits, and a start and an end that can be relied on."""
+"""The socket, the protocol's own limits, and a reliable start and end of the server."""
 
 from __future__ import annotations
 
@@ -24,30 +24,34 @@ from podium.errors import ConfigError
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach it."""
+    """Whether only this machine can reach the host.
+
+    Args:
+        host: a name or address.
+    """
     return host == "localhost" or host == "::1" or host.startswith("127.")
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket of a free port; it listens once the server runs.
+    """Bind a socket to a free port; it listens once the server runs.
 
     Args:
         host: a name or address of this machine.
-        port: 0 takes any that is free.
+        port: 0: any free port.
 
     Raises:
         ConfigError: the port is in use or not allowed, or the address is not this machine's.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        # on a name that means both, IPv4 first: that is what people type
+        # for a name with both, IPv4 first: that is what people type
         family, kind, number, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
         made = socket.socket(family, kind, number)
     except (OSError, UnicodeError) as error:
         what = "expected a name or address of this machine"
         raise ConfigError(f"--host {host}: {what} ({error}).") from None
     try:
-        if os.name == "posix":  # elsewhere it would let two servers share a port
+        if os.name == "posix":  # on other systems it would let two servers share a port
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(address)
         return made
@@ -55,17 +59,22 @@ def bind(host: str, port: int) -> socket.socket:
         made.close()
         cause = getattr(error, "errno", None)
         if cause == errno.EADDRINUSE:
-            what = f"port {port} is in use, perhaps by another `podium serve`. Give another one"
-            raise ConfigError(f"{what} (--port; 0 takes any that is free).") from None
+            what = f"port {port} is in use, perhaps by another `podium serve`. Give another"
+            raise ConfigError(f"{what} (--port; 0: any free port).") from None
         if cause in (errno.EACCES, errno.EPERM):
             raise ConfigError(
-                f"port {port} may not be taken here. Give one above 1023 (--port)."
+                f"port {port} may not be used here. Give one above 1023 (--port)."
             ) from None
         raise ConfigError(f"{host}, port {port} cannot be listened on ({error}).") from None
 
 
 def url_of(made: socket.socket, host: str) -> str:
-    """Where a browser on this machine finds it."""
+    """The server's URL for a browser on this machine.
+
+    Args:
+        made: the socket.
+        host: the name or address that was given.
+    """
     port = made.getsockname()[1]
     name = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, host)
     return f"http://{f'[{name}]' if ':' in name and '[' not in name else name}:{port}"
@@ -79,16 +88,18 @@ def run(
     ready: Callable[[], None] = lambda: None,
     server_ready: Callable[[uvicorn.Server], None] = lambda server: None,
 ) -> None:
-    """Serve until Ctrl-C or SIGTERM; requests under way are finished.
+    """Serve until Ctrl-C or SIGTERM; current requests are finished.
 
     Args:
-        app: as `create_app` gives it.
-        made: as `bind` gives it.
-        limits: of the server.
-        ready: called once it really listens.
-        server_ready: called with the server before that; `should_exit = True` ends it.
+        app: the result of `create_app`.
+        made: the result of `bind`.
+        limits: limits of the server.
+        ready: called once it listens.
+        server_ready: called with the server before that; `should_exit = True` stops it.
     """
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # its warnings are for each client
+    logging.getLogger("uvicorn.error").setLevel(
+        logging.ERROR
+    )  # its warnings concern single clients
 
     class Protocol(_Protocol):
         bounds = limits
@@ -123,19 +134,19 @@ class _Server(uvicorn.Server):
             self.ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        # uvicorn's own would raise the signal again once all is done: the end would be no 0
+        # uvicorn's own raises the signal again at the end: the exit code would not be 0
         self.force_exit = self.should_exit
         self.should_exit = True
 
 
 class _Protocol(H11Protocol):
-    """HTTP/1.1 of uvicorn, with a bound on connections and on the time of a head.
+    """uvicorn's HTTP/1.1, with limits on connections and on the time for a head.
 
-    uvicorn itself bounds neither: its `limit_concurrency` counts when a request has come, so that
-    connections that say nothing are free, and its `timeout_keep_alive` begins after an answer.
+    uvicorn itself has neither: its `limit_concurrency` counts only once a request has arrived, so
+    silent connections are unlimited, and its `timeout_keep_alive` starts after an answer.
 
-    What goes wrong before there is a request (a head that is too long, too slow, or none) is
-    answered here, in the same JSON as everything else.
+    Errors before there is a request (a head that is too long, too slow, or missing) are answered
+    here, in the same JSON format as all others.
     """
 
     bounds = Limits()
@@ -165,16 +176,16 @@ class _Protocol(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP, in the middle of whatever it comes."""
+        """Handle input that is not HTTP, at any point of a connection."""
         if self.cycle is not None and not self.cycle.response_complete:
-            self.transport.close()  # a body that breaks off: its request ends as one that is gone
+            self.transport.close()  # a body that breaks off: its request ends as disconnected
             return
         error = sys.exc_info()[1]
         status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
         if status == 431:
             self._end(head_too_large(self.bounds))
         else:
-            self._end(ApiError(400, "bad_http", "This is no HTTP/1.1 request."))
+            self._end(ApiError(400, "bad_http", "This is not an HTTP/1.1 request."))
 
     def _await_head(self) -> None:
         self._head = self.loop.call_later(self.bounds.head_seconds, self._head_is_late)
@@ -187,7 +198,7 @@ class _Protocol(H11Protocol):
     def _head_is_late(self) -> None:
         self._head = None
         seconds = self.bounds.head_seconds
-        self._end(ApiError(408, "too_slow", f"A request must have begun within {seconds:g} s."))
+        self._end(ApiError(408, "too_slow", f"A request must start within {seconds:g} s."))
 
     def _end(self, error: ApiError) -> None:
         if self.transport.is_closing():

@@ -1,4 +1,4 @@
-"""Which models a server offers: those of runs, contenders, whole studies, and exports."""
+"""The models that a server offers: those of runs, contenders, whole studies, and exports."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ class Served:
     """A model, and what is known of it."""
 
     name: str
-    """What requests call it; no other of the server has this name."""
+    """Its name in requests, unique on the server."""
     label: str
-    """What people call it."""
+    """Its display name."""
     predictor: Predictor
     model: TrainedModel | None = None
-    """For Grad-CAM; none for an export, which has no inside to look at."""
+    """For Grad-CAM; None for an export, whose layers are not accessible."""
     weights: int = 0
     """Bytes in memory."""
     valid_accuracy: float | None = None
-    """0 to 1, where it is known."""
+    """Validation accuracy, 0 to 1; None: not known."""
     test_correct: int | None = None
     test_images: int | None = None
     run: RunFolder | None = None
     noted: Noted | None = None
-    """What the run was chosen by."""
+    """The metric that selected the run."""
 
     @property
     def test_accuracy(self) -> float | None:
-        """0 to 1, where it is known."""
+        """Test accuracy, 0 to 1; None: not known."""
         if self.test_correct is None or not self.test_images:
             return None
         return self.test_correct / self.test_images
 
     @property
     def test_interval(self) -> tuple[float, float] | None:
-        """Wilson's 95 % interval of the test accuracy, 0 to 1."""
+        """Wilson's 95 % interval of the test accuracy, 0 to 1; None: not known."""
         if self.test_correct is None or not self.test_images:
             return None
         return wilson_interval(self.test_correct, self.test_images)
@@ -63,9 +63,10 @@ def load_models(
     """Load everything that a server will offer; nothing is loaded later.
 
     Args:
-        sources: each a run's folder, a contender's (its best seed by validation accuracy), a
-            study's (so for each contender that has weights), or what `podium export` wrote.
-        device: as in `Machine`, for all of them.
+        sources: folder of a run, of a contender (its best seed by validation accuracy), or of a
+            study (the same for each contender with weights), or a file or folder written by
+            `podium export`.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, for all of them.
 
     Returns:
         The models, and a title for them: the study's, or the only model's.
@@ -84,7 +85,7 @@ def load_models(
         else:
             found.append(_load_export(path, device))
     if not found:
-        raise ConfigError("Expected one run, study or exported model at least, got none.")
+        raise ConfigError("Expected at least one run, study or exported model, got none.")
     places = Counter(one.run.path.resolve() for one in found if one.run is not None)
     if twice := [path for path, often in places.items() if often > 1]:
         raise ConfigError(f"{twice[0]} is given more than once.")
@@ -93,9 +94,12 @@ def load_models(
 
 
 def best_of(models: Iterable[Served]) -> Served:
-    """The best on validation images, which saw no test image; of equals, the first.
+    """The best model on validation images, without regard to test images; of ties, the first.
 
-    By the metric that all of them were chosen by; where that differs, by accuracy.
+    It compares the metric that selected all of them; if that differs, accuracy.
+
+    Args:
+        models: the models to compare.
     """
     several = list(models)
     metrics = {one.noted.metric.name for one in several if one.noted is not None}
@@ -111,11 +115,11 @@ def best_of(models: Iterable[Served]) -> Served:
 
 
 def _runs(path: Path) -> tuple[list[tuple[RunFolder, str]], str]:
-    """The runs that a source stands for, with their labels; none where it is an export."""
+    """The runs that a source stands for, with their labels; empty for an export."""
     found = find_runs(path)
     if not path.exists():
         raise RunFolderError(
-            f"{path} is not there. Expected a study's, a contender's or a run's folder, such as "
+            f"{path} does not exist. Expected the folder of a study, contender or run, such as "
             "runs/sports100, or a model that `podium export` wrote."
         )
     if not found.runs:
@@ -128,7 +132,7 @@ def _runs(path: Path) -> tuple[list[tuple[RunFolder, str]], str]:
 
 
 def _label(run: RunFolder, spec: StudySpec | None = None) -> str:
-    """The contender's label, with the model that stood in, if one did."""
+    """The contender's label, with the model that replaced the original, if one did."""
     if spec is None:
         spec = run.study.read_spec() if run.study.spec.is_file() else None
     known = spec is not None and run.contender in spec.contenders
@@ -165,7 +169,7 @@ def _load_export(path: Path, device: str) -> Served:
     path = find_export(path)
     if not path.is_file() and not (path / "model.xml").is_file():
         raise RunFolderError(
-            f"{path} holds no run. Expected a study's, a contender's or a run's folder, such as "
+            f"{path} holds no run. Expected the folder of a study, contender or run, such as "
             "runs/sports100, or a model that `podium export` wrote."
         )
     predictor = load_exported(path, device)
@@ -175,7 +179,7 @@ def _load_export(path: Path, device: str) -> Served:
 
 
 def _named(models: list[Served]) -> Iterable[Served]:
-    """Names and labels that tell all apart: with the seed, the study, or a number where needed."""
+    """Unique names and labels: with the seed, the study, or a number if needed."""
     often = Counter(one.name for one in models)
     taken: set[str] = set()
     for one in models:

@@ -1,7 +1,6 @@
-"""The page, the description of the API, and what they need: from the package, never from outside.
+"""The page, the description of the API, and their assets: all from the package, none external.
 
-Colours, fonts and the switch between light and dark are the report's: its style sheet is sent as
-it is.
+Colours, fonts and the light/dark switch are the report's: its style sheet is sent unchanged.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ ASSETS = {
     "results.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
-"""What /assets has, and as what it is sent."""
+"""The files below /assets, and their media types."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +40,12 @@ def asset(name: str) -> Asset:
 
 
 def page(name: str, limits: Limits, **values: Any) -> str:
-    """A template of this package, filled in; values are escaped.
+    """Fill in a template of this package; values are escaped.
 
     Args:
-        name: its file.
-        limits: of the server.
-        values: beside `version`, `megabytes` and `megapixels`, which are there.
+        name: file name of the template.
+        limits: limits of the server.
+        values: further values besides `version`, `megabytes` and `megapixels`.
     """
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

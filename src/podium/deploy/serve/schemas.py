@@ -1,4 +1,4 @@
-"""The JSON of the answers, as /openapi.json and /api describe it."""
+"""The JSON of the responses, as described by /openapi.json and /api."""
 
 from __future__ import annotations
 
@@ -12,38 +12,42 @@ class _Part(BaseModel):
 
 
 class Prediction(_Part):
-    """One class."""
+    """One class with its probability."""
 
     name: str = Field(alias="class", description="Name of the class.")
     probability: float = Field(ge=0, le=1, description="softmax(logits / temperature).")
 
 
 class ImageSize(_Part):
-    """Size of the picture that was sent."""
+    """Size of the uploaded image."""
 
-    width: int = Field(description="Pixels, once it is turned as its EXIF says.")
+    width: int = Field(description="Pixels, after rotation by its EXIF orientation.")
     height: int
 
 
 class Answer(_Part):
-    """What one model says of the picture."""
+    """One model's answer for the image."""
 
     model: str
-    predictions: list[Prediction] = Field(description="The likeliest first, `top` of them.")
+    predictions: list[Prediction] = Field(
+        description="The `top` most likely, the most likely first."
+    )
     image: ImageSize
-    milliseconds: float = Field(description="From the whole upload to this answer, on the server.")
+    milliseconds: float = Field(
+        description="Time on the server, from the complete upload to this answer."
+    )
     gradcam: str | None = Field(
         None,
-        description="Data URL of a JPEG: the picture with Grad-CAM laid over it, its longer side "
-        "at most 640 pixels. Null where it was not asked for, or the model is an export.",
+        description="Data URL of a JPEG: the image with a Grad-CAM overlay, its longer side "
+        "at most 640 pixels. Null if not requested, or if the model is an export.",
     )
     explained: str | None = Field(None, description="The class that `gradcam` is for.")
 
 
 class Answers(_Part):
-    """What several models say of the same picture."""
+    """Answers of several models for the same image."""
 
-    answers: list[Answer] = Field(description="In the order of /v1/models, or as asked for.")
+    answers: list[Answer] = Field(description="In the order of /v1/models, or as requested.")
 
 
 class ModelInfo(_Part):
@@ -52,16 +56,16 @@ class ModelInfo(_Part):
     name: str
     label: str
     classes: list[str] = Field(description="In the order of the model's logits.")
-    image_size: int = Field(description="Side of the square that pictures are squeezed to.")
-    gradcam: bool = Field(description="Whether it can say where it looked.")
-    valid_accuracy: float | None = Field(description="0 to 1, where it is known.")
-    test_accuracy: float | None = Field(description="0 to 1, where it is known.")
+    image_size: int = Field(description="Side of the square that images are resized to.")
+    gradcam: bool = Field(description="Whether Grad-CAM is available.")
+    valid_accuracy: float | None = Field(description="0 to 1; null if not known.")
+    test_accuracy: float | None = Field(description="0 to 1; null if not known.")
     test_interval: tuple[float, float] | None = Field(description="Wilson's 95 % interval.")
     test_images: int | None
 
 
 class ServerLimits(_Part):
-    """What is refused."""
+    """Limits on uploads."""
 
     max_bytes: int
     max_pixels: int
@@ -71,32 +75,32 @@ class Models(_Part):
     """The models of this server."""
 
     title: str
-    default: str = Field(description="The best on validation images; answers unless asked.")
+    default: str = Field(description="The best on validation images; used by default.")
     models: list[ModelInfo]
     limits: ServerLimits
 
 
 class ExampleInfo(_Part):
-    """A picture to try."""
+    """An example image."""
 
     url: str
-    label: str | None = Field(description="Its true class, where it is known.")
+    label: str | None = Field(description="Its true class; null if not known.")
 
 
 class Examples(_Part):
-    """Pictures to try."""
+    """Example images."""
 
     source: Literal["test images", "folder", "none"]
     examples: list[ExampleInfo]
 
 
 class Health(_Part):
-    """That the server is well."""
+    """The server's health."""
 
     status: Literal["ok"]
     version: str
     models: int
-    under_way: int = Field(description="Pictures that are read, wait or are answered now.")
+    under_way: int = Field(description="Images that are being read, waiting or answered now.")
 
 
 class ErrorText(_Part):
@@ -107,6 +111,6 @@ class ErrorText(_Part):
 
 
 class ErrorAnswer(_Part):
-    """Every error."""
+    """The format of every error."""
 
     error: ErrorText

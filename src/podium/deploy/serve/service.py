@@ -1,4 +1,4 @@
-"""From the bytes of a picture to answers: decoding, the models, Grad-CAM pictures."""
+"""From the bytes of an image to answers: decoding, the models, Grad-CAM images."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from podium.deploy.serve.uploads import UploadKind, picture_bytes
 from podium.errors import ConfigError, UnreadableImageError, UserError
 from podium.runtime.threads import usable_cores
 
-_SHOWN = 640  # pixels of the longer side of a Grad-CAM picture
-_CALLED = "The picture"
+_SHOWN = 640  # longer side of a Grad-CAM image in pixels
+_CALLED = "The image"
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class PredictionRequest:
-    """What a request wants to know.
+    """The parameters of a prediction request.
 
     Attributes:
-        models: their places.
-        top: classes of each answer.
-        gradcam: with a picture of where the model looked.
-        explain: for this class instead of the likeliest.
+        models: indices of the models.
+        top: classes per answer.
+        gradcam: whether to include a heat map.
+        explain: class of the heat map; None: the most likely.
     """
 
     models: tuple[int, ...]
@@ -52,13 +52,13 @@ _View = tuple[int, GreyWindows]
 
 
 def _view(predictor: Predictor) -> _View:
-    """What models must have in common to see the same pixels."""
+    """What models must have in common to use the same pixels."""
     return predictor.image_size, predictor.windows
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """A picture once it is decoded: what each kind of model sees, and a copy to draw on."""
+    """A decoded image: the input of each kind of model, and a copy to draw on."""
 
     size: tuple[int, int]
     pixels: dict[_View, npt.NDArray[np.uint8]]
@@ -66,22 +66,22 @@ class _Seen:
 
 
 class Service:
-    """The models of a server at work.
+    """The models of a running server.
 
-    Decoding has a thread a core, so that no more pictures are unpacked at once; the models have
-    one thread between them, see `Worker`. Nothing of a picture outlives its answer.
+    Decoding has one thread per core, which bounds the number of images decoded at once; the models
+    share one thread, see `Worker`. Nothing of an image is kept after its answer.
 
     Args:
         models: at least one.
-        limits: of what is taken on.
+        limits: limits on requests.
 
     Attributes:
-        explains: of each model, whether it can say where it looked.
+        explains: for each model, whether Grad-CAM is available.
     """
 
     def __init__(self, models: Sequence[Served], limits: Limits) -> None:
         if not models:
-            raise ConfigError("A server needs one model at least, got none.")
+            raise ConfigError("A server needs at least one model, got none.")
         self.models, self.limits = tuple(models), limits
         self.default = best_of(models)
         self.admission = Admission(limits)
@@ -91,7 +91,7 @@ class Service:
         self.explains = tuple(self._warm_up(place) for place in range(len(self.models)))
 
     def _warm_up(self, place: int) -> bool:
-        """One grey picture: what a first picture needs is loaded now; and can it be explained?"""
+        """Run one grey image, which loads what a first image needs; True if it can be explained."""
         side = self.models[place].predictor.image_size
         grey = np.full((side, side, 3), 128, np.uint8)
         if self.models[place].model is not None:
@@ -99,23 +99,29 @@ class Service:
                 outcome = self._worker.submit(place, grey, TOP_CLASS).result()
                 _draw(Image.fromarray(grey), outcome)
                 return True
-            except UserError:  # it has no layer that keeps places
+            except UserError:  # it has no layer with spatial positions
                 pass
         self._worker.submit(place, grey).result()
         return False
 
     def close(self) -> None:
-        """Finish what is under way and end the threads."""
+        """Finish current work and end the threads."""
         self._pool.shutdown()
         self._worker.close()
 
     def request(
         self, names: Sequence[str], top: int, gradcam: bool, explain: str | None
     ) -> PredictionRequest:
-        """What a request asks for.
+        """Check and collect the parameters of a request.
+
+        Args:
+            names: names of the models, or `all`; empty: the default model.
+            top: classes per answer.
+            gradcam: whether to include a heat map.
+            explain: class of the heat map; None: the most likely.
 
         Raises:
-            ApiError: 404 for a model that is not there; 422 for a class that none of them knows.
+            ApiError: 404 for an unknown model; 422 for a class that none of them has.
         """
         if "all" in names and "all" not in self._places:
             places = tuple(range(len(self.models)))
@@ -142,15 +148,15 @@ class Service:
     async def answer(
         self, body: bytes, kind: UploadKind, wanted: PredictionRequest
     ) -> list[dict[str, Any]]:
-        """An answer for each model, as `podium.deploy.serve.schemas.Answer` describes it.
+        """An answer per model, in the format of `podium.deploy.serve.schemas.Answer`.
 
         Args:
-            body: of the request.
-            kind: how it holds the picture.
-            wanted: see there.
+            body: body of the request.
+            kind: how it holds the image.
+            wanted: parameters of the request.
 
         Raises:
-            ApiError: 400, 413, 415 or 422: the upload is not one picture that can be decoded.
+            ApiError: 400, 413, 415 or 422: the upload is not one image that can be decoded.
         """
         began = time.perf_counter()
         seen = await self._in_pool(self._look, body, kind, wanted)
@@ -184,14 +190,14 @@ class Service:
     def _look(self, body: bytes, kind: UploadKind, wanted: PredictionRequest) -> _Seen:
         content = picture_bytes(body, kind, self.limits)
         pixels: dict[_View, npt.NDArray[np.uint8]] = {}
-        # decoded once, but for models of several data sets with deep grey values
+        # decoded once, except for models with different windows for deep grey values
         pictures: dict[GreyWindows, Image.Image] = {}
         for place in wanted.models:
             predictor = self.models[place].predictor
             if predictor.windows not in pictures:
                 pictures[predictor.windows] = self._decode(content, predictor.windows)
             if _view(predictor) not in pixels:
-                # a copy: what it gives may be a view of the whole picture
+                # a copy: the result may be a view of the whole image
                 pixels[_view(predictor)] = np.array(predictor.pixels(pictures[predictor.windows]))
         picture = next(iter(pictures.values()))
         size = picture.size
@@ -234,7 +240,7 @@ def _draw_all(picture: Image.Image, outcomes: Sequence[Outcome]) -> list[str | N
 
 
 def _draw(picture: Image.Image, outcome: Outcome) -> str | None:
-    """The picture with the heat laid over it, as a data URL."""
+    """The image with the heat map over it, as a data URL."""
     if outcome.heat is None:
         return None
     from podium.evaluation.gradcam import overlay
@@ -249,7 +255,7 @@ def _undecodable(reason: str) -> ApiError:
         return ApiError(
             415,
             "not_an_image",
-            "This is not a picture that can be read here. JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF "
+            "This is not an image that can be read here. JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF "
             "and PNM can.",
         )
     if "more than the limit" in reason:

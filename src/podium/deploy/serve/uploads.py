@@ -1,4 +1,4 @@
-"""An upload: read within its limits, in memory alone, and never called by its file name."""
+"""Uploads: read within limits, in memory only, and never referred to by file name."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from podium.deploy.serve.limits import ApiError, Limits
 FIELD = "image"
 """Name of the one part of a multipart upload."""
 
-# the parser would tell of what it was sent, on the stream of errors where nobody else listens
+# without a handler the parser would log parts of the upload to standard error
 logging.getLogger("python_multipart").addHandler(logging.NullHandler())
 logging.getLogger("python_multipart").propagate = False
 
-_ENVELOPE = 16_384  # bytes of boundaries and headers around a picture in multipart form
+_ENVELOPE = 16_384  # bytes of boundaries and headers around an image in multipart form
 _DIGITS = re.compile(r"\d{1,18}")
 
 UploadKind = tuple[str, bytes]
@@ -28,10 +28,10 @@ UploadKind = tuple[str, bytes]
 
 
 def upload_kind(content_type: str | None) -> UploadKind:
-    """How the picture is sent.
+    """Determine how the image is sent.
 
     Args:
-        content_type: the header, if there is one.
+        content_type: value of the header; None: there is none.
 
     Raises:
         ApiError: 415 for any other type; 400 for multipart without a boundary.
@@ -52,21 +52,21 @@ def upload_kind(content_type: str | None) -> UploadKind:
     raise ApiError(
         415,
         "unsupported_type",
-        "Send a picture: its bytes as they are with Content-Type image/jpeg, image/png or the "
+        "Send an image: its raw bytes with Content-Type image/jpeg, image/png or the "
         f"like, or multipart/form-data with one file in the field `{FIELD}`.",
     )
 
 
 def declared_size(length: str | None, kind: UploadKind, limits: Limits) -> int:
-    """Bytes that an upload may come to: what it says, or else the limit.
+    """The most bytes that an upload may have: its declared size, or else the limit.
 
     Args:
-        length: the header Content-Length, if there is one.
-        kind: as `upload_kind` gives it.
-        limits: of the server.
+        length: value of the header Content-Length; None: there is none.
+        kind: the result of `upload_kind`.
+        limits: limits of the server.
 
     Raises:
-        ApiError: 413, before a byte is read, where it says that it is too large.
+        ApiError: 413 for a declared size over the limit, before a byte is read.
     """
     most = limits.max_bytes + (_ENVELOPE if kind[0] == "multipart" else 0)
     if length is None:
@@ -77,12 +77,12 @@ def declared_size(length: str | None, kind: UploadKind, limits: Limits) -> int:
 
 
 async def read_body(chunks: AsyncIterator[bytes], size: int, limits: Limits) -> bytes:
-    """All of an upload, unless it is too large, too slow, or stands still.
+    """Read a whole upload, unless it is too large, too slow, or stalls.
 
     Args:
-        chunks: as they come.
-        size: the most that it may be, as `declared_size` gives it.
-        limits: of the server.
+        chunks: the parts of the body as they arrive.
+        size: the most bytes it may have, from `declared_size`.
+        limits: limits of the server.
 
     Raises:
         ApiError: 413 or 408.
@@ -102,35 +102,35 @@ async def read_body(chunks: AsyncIterator[bytes], size: int, limits: Limits) -> 
         raise ApiError(
             408,
             "too_slow",
-            f"The upload did not come to its end: it may stand still for {limits.idle_seconds:g} s "
-            f"and take {limits.body_seconds:g} s in all.",
+            f"The upload did not finish: it may stall for at most {limits.idle_seconds:g} s "
+            f"and take at most {limits.body_seconds:g} s in all.",
         ) from None
 
 
 def picture_bytes(body: bytes, kind: UploadKind, limits: Limits) -> bytes:
-    """The picture of an upload.
+    """Extract the image from an upload.
 
     Args:
-        body: as it was sent.
-        kind: as `upload_kind` gives it.
-        limits: of the server.
+        body: the body as sent.
+        kind: the result of `upload_kind`.
+        limits: limits of the server.
 
     Raises:
-        ApiError: 400 where it is no such multipart, 413 where the picture is too large, 422 where
-            it has another part, several, or none.
+        ApiError: 400 if the multipart is malformed, 413 if the image is too large, 422 if there
+            is another part, several, or none.
     """
     content = body if kind[0] == "raw" else _only_part(body, kind[1])
     if len(content) > limits.max_bytes:
         raise _too_large(limits)
     if not content:
-        raise ApiError(422, "empty", "The picture is empty (0 bytes).")
+        raise ApiError(422, "empty", "The image is empty (0 bytes).")
     return content
 
 
 def _only_part(body: bytes, boundary: bytes) -> bytes:
     """The content of the one part, which must be the field `image`.
 
-    Not by Starlette's `request.form()`, which writes all that is larger than 1 MB to the disk.
+    It does not use Starlette's `request.form()`, which writes anything over 1 MB to disk.
     """
     parts: list[tuple[bytes | None, bytes]] = []
     ended: list[bool] = []
@@ -152,20 +152,18 @@ def _only_part(body: bytes, boundary: bytes) -> bytes:
     except (FormParserError, ValueError, AssertionError, IndexError):
         ended.clear()
     if not ended:
-        raise ApiError(
-            400, "bad_multipart", "The upload is no multipart/form-data that comes to its end."
-        )
+        raise ApiError(400, "bad_multipart", "The upload is not complete multipart/form-data.")
     if [name for name, _ in parts] != [FIELD.encode()]:
-        came = ("none", "another one", "several parts")[min(len(parts), 2)]
-        raise _one_field(came)
+        got = ("none", "another one", "several parts")[min(len(parts), 2)]
+        raise _one_field(got)
     return parts[0][1]
 
 
-def _one_field(came: str) -> ApiError:
+def _one_field(got: str) -> ApiError:
     return ApiError(
         422,
         "wrong_parts",
-        f"Expected one file in the field `{FIELD}` and nothing else, got {came}.",
+        f"Expected one file in the field `{FIELD}` and nothing else, got {got}.",
     )
 
 
@@ -173,5 +171,5 @@ def _too_large(limits: Limits) -> ApiError:
     return ApiError(
         413,
         "too_large",
-        f"A picture may have {limits.max_bytes / 1e6:,.3g} MB here. Send a smaller one.",
+        f"An image may have at most {limits.max_bytes / 1e6:,.3g} MB here. Send a smaller one.",
     )

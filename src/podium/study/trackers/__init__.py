@@ -1,1 +1,1 @@
-"""Trackers: where a study's figures go while it runs, TensorBoard, MLflow or a user's own."""
+"""Trackers: where a study's figures go while it runs: TensorBoard, MLflow or the user's own."""

@@ -1,4 +1,4 @@
-"""The trackers of a study that runs, beside what else listens to it."""
+"""The trackers of a running study, beside its other listener."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from podium.config.registry import REFERENCE, TRACKERS, allow
 from podium.errors import ConfigError, one_line
 from podium.runtime.events import Event, Notify, WarningMessage
 
-# each registers its own
+# each module registers its tracker
 from podium.study.trackers import mlflow, tensorboard  # noqa: F401
 from podium.study.trackers.tracker import StudyInfo, Tracker
 
@@ -20,12 +20,12 @@ from podium.study.trackers.tracker import StudyInfo, Tracker
 class Listeners:
     """A `Notify` that passes every event on to `notify`, and to trackers once they are started.
 
-    One thread calls them at a time. A tracker that raises is left out from then on, and `notify`
-    is told why.
+    One thread calls them at a time. A tracker that raises is dropped, and `notify` gets a warning
+    with the reason.
 
     Args:
-        names: of the trackers, as in `Machine.trackers`.
-        notify: what else listens; what it raises is raised.
+        names: names of the trackers, as in `Machine.trackers`.
+        notify: the other listener; its exceptions are passed on.
     """
 
     def __init__(self, names: Iterable[str], notify: Notify) -> None:
@@ -54,13 +54,13 @@ class Listeners:
                 self._try(name, partial(tracker.notify, event))
 
     def start(self, study: StudyInfo) -> None:
-        """Make the trackers and start them.
+        """Create the trackers and start them.
 
         Args:
-            study: that begins.
+            study: the study that starts.
 
         Raises:
-            ConfigError: there is no tracker of such a name, or it misses a package.
+            ConfigError: there is no such tracker, or a package that it needs is missing.
         """
         with self._turn:
             makers = {name: _maker(name) for name in self._names}
@@ -79,12 +79,12 @@ class Listeners:
             )
 
     def _try(self, name: str, call: Callable[[], None], *, mistakes: bool = False) -> None:
-        """Call a tracker; where it raises, close it, leave it out, and say so.
+        """Call a tracker; if it raises, close it, drop it, and warn.
 
         Args:
-            name: of the tracker.
+            name: name of the tracker.
             call: what to call.
-            mistakes: raise a ConfigError: the study has not begun, and the user can mend it.
+            mistakes: raise a ConfigError: the study has not started, and the user can correct it.
         """
         try:
             call()
@@ -94,7 +94,7 @@ class Listeners:
             tracker = self._trackers.pop(name, None)
             self._notify(
                 WarningMessage(
-                    f"The tracker {name} failed and is left out from here on; the study goes on "
+                    f"The tracker {name} failed and is left out from now on; the study continues "
                     f"({type(error).__name__}: {one_line(error)})."
                 )
             )
@@ -104,7 +104,7 @@ class Listeners:
 
 
 def _maker(name: str) -> Callable[[], Tracker]:
-    """What makes the tracker; a module of the user's is imported, since they name it themselves."""
+    """What makes the tracker; a user's module is imported, since the user names it directly."""
     if REFERENCE.fullmatch(name):
         allow(name.partition(":")[0])
     made: Callable[[], Tracker] = TRACKERS[name]

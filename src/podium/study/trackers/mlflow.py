@@ -1,6 +1,6 @@
-"""MLflow: a study is an experiment, a contender with a seed a run, an epoch a step.
+"""MLflow: a study becomes an experiment, a contender with a seed a run, an epoch a step.
 
-MLflow would report its use to its makers; here that is switched off before it is imported.
+MLflow would report its usage to its makers; this is switched off before it is imported.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from podium.runtime.files import read_json, write_json
 from podium.study.trackers.tracker import StudyInfo
 
 RECORD = "mlflow.json"
-"""In a run's folder: which run of MLflow's it is, so that it goes on in the same one."""
+"""In a run's folder: the id of its MLflow run, so that a resumed run continues in it."""
 
 _COLUMNS = [column for column in HISTORY_COLUMNS if column != "epoch"]
-_IMPATIENT = {  # a server that is gone must not hold up a training for minutes, as by default
+_IMPATIENT = {  # an unreachable server must not block a training for minutes, as by default
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
@@ -34,7 +34,7 @@ class MLflowTracker:
     """Writes recipes, histories and test scores to the server that `MLFLOW_TRACKING_URI` names.
 
     Raises:
-        ConfigError: mlflow is not installed, or it is not said where the figures should go.
+        ConfigError: mlflow is not installed, or no tracking server is set.
     """
 
     def __init__(self) -> None:
@@ -50,11 +50,11 @@ class MLflowTracker:
         if not library.is_tracking_uri_set():
             raise ConfigError(
                 "--tracker mlflow: expected the server's address in MLFLOW_TRACKING_URI, such as "
-                "http://localhost:5000, got none. `mlflow server` of the whole package mlflow is "
-                "one; with that package, sqlite:///mlflow.db needs no server."
+                "http://localhost:5000, got none. The full package mlflow provides one, "
+                "`mlflow server`; with that package, sqlite:///mlflow.db needs no server."
             )
         self.client = MlflowClient()
-        self.runs: dict[tuple[str, int], str] = {}  # MLflow's ids of the runs under way
+        self.runs: dict[tuple[str, int], str] = {}  # MLflow's ids of the current runs
 
     def start(self, study: StudyInfo) -> None:
         self.study = study
@@ -78,7 +78,7 @@ class MLflowTracker:
             self._end(*cell, "KILLED")
 
     def _open(self, event: TrainingStarted) -> None:
-        """Take up the run where it is known, and write what a kill kept from it."""
+        """Resume the run if it is known, and write the rows that a kill kept from it."""
         folder, cell = self.study.run(event), (event.contender, event.seed)
         known = self.runs.get(cell) or self._known(folder)
         missing = list(event.rows)
@@ -86,7 +86,7 @@ class MLflowTracker:
             steps = [{one.step for one in self.client.get_metric_history(known, column)}
                      for column in _COLUMNS]  # fmt: skip
             if max((max(found, default=0) for found in steps), default=0) > len(event.rows):
-                known = None  # it has epochs that this one has not: the run was begun afresh
+                known = None  # it has more epochs than this run: the run was started again
             else:
                 whole = set.intersection(*steps)
                 missing = [row for row in event.rows if row["epoch"] not in whole]
@@ -107,7 +107,7 @@ class MLflowTracker:
         except (OSError, RunFolderError, KeyError, TypeError):
             return None
         except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":  # another server, or removed there
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":  # another server, or deleted there
                 return None
             raise
         return known if info.lifecycle_stage == "active" else None
@@ -171,15 +171,15 @@ class MLflowTracker:
 
 
 def _without_telemetry() -> None:
-    """Switch off what MLflow sends to its makers, whatever was chosen before."""
+    """Switch off MLflow's telemetry, whatever was set before."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     for name, value in _IMPATIENT.items():
         os.environ.setdefault(name, value)
-    if "mlflow" in sys.modules:  # imported by the user's program, perhaps with it
+    if "mlflow" in sys.modules:  # already imported by the user's program, perhaps with telemetry
         import mlflow.telemetry
 
         telemetry: Any = mlflow.telemetry
-        telemetry.set_telemetry_client()  # asks the environment again
+        telemetry.set_telemetry_client()  # reads the environment again
 
 
 TRACKERS.register("mlflow", MLflowTracker)

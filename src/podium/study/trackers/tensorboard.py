@@ -1,4 +1,4 @@
-"""TensorBoard event files beside the history, for those who watch several runs there."""
+"""TensorBoard event files beside the history, to follow several runs at once."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class TensorBoardTracker:
             self._close(*cell)
 
     def _open(self, event: TrainingStarted) -> None:
-        """Take up a run's event files where its state is, which a kill may have left anywhere.
+        """Open a run's event files at its saved state, wherever a kill may have left them.
 
-        What was written of epochs that are now done again is hidden, and the last one is written
-        anew: a kill may have come between the state and the event file. Where there are no event
-        files, all epochs are written.
+        Rows of epochs that are trained again are hidden, and the last row is written again: a
+        kill may have come between the state and the event file. If there are no event files, all
+        epochs are written.
         """
         from torch.utils.tensorboard import SummaryWriter
 
@@ -68,7 +68,7 @@ class TensorBoardTracker:
             writer.close()
 
     def _write(self, writer: Any, row: Mapping[str, float]) -> None:
-        """Write one row; on disk when this returns."""
+        """Write one row; it is on disk on return."""
         for column, value in row.items():
             if column != "epoch":
                 kind, _, what = column.partition("_")

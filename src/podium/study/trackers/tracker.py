@@ -1,4 +1,4 @@
-"""What a tracker is, and how one of a user's is registered."""
+"""The tracker protocol, and the registration of the user's own trackers."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class StudyInfo:
 
     Attributes:
         spec: the study: its name, contenders and seeds.
-        folder: where its files are, `runs/<study>`.
-        classes: of the images, in the order of the models' outputs.
-        fingerprint: of the images and their splits, 64 hex digits.
+        folder: folder of the study, `runs/<study>`.
+        classes: names of the classes, in the order of the models' outputs.
+        fingerprint: hash of the images and their splits, 64 hex digits.
 
     Examples:
         >>> from pathlib import Path
@@ -38,17 +38,21 @@ class StudyInfo:
     fingerprint: str
 
     def run(self, event: RunEvent) -> RunFolder:
-        """The folder of the run that an event belongs to."""
+        """The folder of the run that an event belongs to.
+
+        Args:
+            event: any event of a run of this study.
+        """
         return self.folder.run(event.contender, event.seed)
 
 
 @runtime_checkable
 class Tracker(Protocol):
-    """What follows a study: a class of a user's with these three methods, and nothing to inherit.
+    """Follows a study: any class with these three methods; nothing needs to be inherited.
 
-    It lives in the process that runs the study, for all of its runs; those of several contenders
-    may be mixed. One thread calls it at a time. Whatever it raises is told once, as a warning, and
-    the study goes on without it.
+    It lives in the process that runs the study, for all of its runs; events of several contenders
+    may be interleaved. One thread calls it at a time. If it raises, a warning is shown once, and
+    the study continues without it.
 
     Examples:
         >>> import podium
@@ -68,18 +72,18 @@ class Tracker(Protocol):
         """Called once, before all events.
 
         Args:
-            study: that begins, or goes on.
+            study: the study that starts or is resumed.
         """
 
     def notify(self, event: Event) -> None:
-        """Called with every event from then on; it holds up the training while it works.
+        """Called with every event from then on; the training waits until it returns.
 
         Args:
-            event: see `podium.Event`; kinds that are not wanted are to be ignored.
+            event: an instance of a subclass of `podium.Event`; ignore unknown kinds.
         """
 
     def close(self) -> None:
-        """Called once in the end, also where the study was interrupted or failed."""
+        """Called once at the end, also if the study was interrupted or failed."""
 
 
 TrackerFactory = Callable[[], Tracker]
@@ -88,13 +92,16 @@ Offered = TypeVar("Offered", bound=TrackerFactory)
 
 
 def register_tracker(name: str) -> Callable[[Offered], Offered]:
-    """A decorator that gives a tracker's class its name, for `Machine.trackers` and `--tracker`.
+    """A decorator that registers a tracker's class, for `Machine.trackers` and `--tracker`.
 
     Args:
         name: letters, digits, `_`, `-` and `.`.
 
+    Returns:
+        The decorator; it returns the class unchanged.
+
     Raises:
-        ConfigError: it is a name of Podium's, or what is decorated makes no tracker.
+        ConfigError: the name is one of Podium's, or the decorated object makes no tracker.
 
     Examples:
         >>> import podium
@@ -115,7 +122,7 @@ def register_tracker(name: str) -> Callable[[Offered], Offered]:
 
 
 def _converted(name: str, offered: Any) -> TrackerFactory:
-    """A class, or a function without arguments that makes a tracker."""
+    """Convert what a user registers: a class, or a function without arguments that makes one."""
     wanted = ("start", "notify", "close")
     missing = [one for one in wanted if not callable(getattr(offered, one, None))]
     if isinstance(offered, type) and not missing:

@@ -1,11 +1,11 @@
-// The page: takes a picture by any way, asks the server once for all chosen models, shows what came.
+// The page: takes an image in any way, sends one request for all chosen models, shows the answers.
 import { card, fill, make, verdict, wait } from "./results.js";
 
 const at = (id) => document.getElementById(id);
 const state = { models: new Map(), columns: new Map(), picture: null, asking: null, token: null };
-try { state.token = sessionStorage.getItem("podium-token"); } catch { /* asked for again, then */ }
+try { state.token = sessionStorage.getItem("podium-token"); } catch { /* the user is asked again */ }
 
-class Told extends Error {}  // an error in words that are meant to be read
+class Told extends Error {}  // an error with a message for the user
 
 async function call(path, options = {}, tries = 3) {
   const headers = { ...options.headers };
@@ -15,10 +15,10 @@ async function call(path, options = {}, tries = 3) {
     response = await fetch(path, { ...options, headers, credentials: "omit" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Told("The server does not answer. Is `podium serve` still running?");
+    throw new Told("The server does not respond. Is `podium serve` still running?");
   }
   if (response.ok) return response;
-  let problem = { code: "", message: `The server answered with status ${response.status}.` };
+  let problem = { code: "", message: `The server responded with status ${response.status}.` };
   try { problem = (await response.json()).error; } catch { /* not from Podium itself */ }
   if (response.status === 401) {
     await askToken();
@@ -38,7 +38,7 @@ function askToken() {
     const done = () => {
       if (!text.value.trim()) return;
       state.token = text.value.trim();
-      try { sessionStorage.setItem("podium-token", state.token); } catch { /* for this page alone */ }
+      try { sessionStorage.setItem("podium-token", state.token); } catch { /* for this page only */ }
       text.value = "";
       tokenAsked = null;
       dialog.close();
@@ -57,7 +57,7 @@ function say(text) { at("status").textContent = text; }
 function fail(error) {
   if (error.name === "AbortError") return;
   if (!(error instanceof Told)) console.error(error);
-  const words = error instanceof Told ? error.message : "Something on this page went wrong. Load it again.";
+  const words = error instanceof Told ? error.message : "Something went wrong on this page. Reload it.";
   at("error").textContent = words;
   at("error").hidden = false;
   at("verdict").hidden = at("heat").hidden = true;
@@ -65,7 +65,7 @@ function fail(error) {
   reveal();
 }
 
-// ---- a picture comes in ----
+// ---- a new image ----
 
 function take(blob, { label = null, thumb = null } = {}) {
   const known = Number(document.body.dataset.maxBytes);
@@ -74,7 +74,7 @@ function take(blob, { label = null, thumb = null } = {}) {
   state.picture = { blob, label, url: URL.createObjectURL(blob), unseen: false };
   show(state.picture);
   if (blob.size > known) {
-    fail(new Told(`The picture has ${(blob.size / 1e6).toFixed(1)} MB; at most ${known / 1e6} MB are taken. Send a smaller one.`));
+    fail(new Told(`The image has ${(blob.size / 1e6).toFixed(1)} MB; at most ${known / 1e6} MB are accepted. Send a smaller one.`));
   } else {
     ask().then(reveal);
   }
@@ -86,7 +86,7 @@ function show(picture) {
   preview.onerror = () => {
     picture.unseen = true;
     preview.hidden = true;
-    at("caption").textContent = "This browser cannot show such a file; the server may be able to read it.";
+    at("caption").textContent = "This browser cannot show this file; the server may be able to read it.";
   };
   preview.hidden = false;
   preview.src = picture.url;
@@ -119,12 +119,12 @@ function clear() {
 }
 
 function reveal() {
-  if (!state.picture || !matchMedia("(max-width: 61.99rem)").matches) return;  // it is in sight anyway
+  if (!state.picture || !matchMedia("(max-width: 61.99rem)").matches) return;  // already visible
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   at("results").scrollIntoView({ behavior: still ? "auto" : "smooth", block: "start" });
 }
 
-// ---- asking ----
+// ---- requests ----
 
 function chosen() {
   return [...state.models.values()].filter((model) => !state.columns.get(model.name).hidden);
@@ -193,7 +193,7 @@ async function explain(model, answer, name) {
   }
 }
 
-// ---- ways in ----
+// ---- inputs ----
 
 function wire() {
   const file = at("file"), photo = at("photo");
@@ -203,7 +203,7 @@ function wire() {
   for (const input of [file, photo]) {
     input.addEventListener("change", () => {
       if (input.files.length) take(input.files[0]);
-      input.value = "";  // the same file again is a change, too
+      input.value = "";  // choosing the same file again is also a change
     });
   }
   at("clear").addEventListener("click", clear);
@@ -214,7 +214,7 @@ function wire() {
     if (event.target.closest?.("dialog")) return;
     const files = [...(event.clipboardData?.files ?? [])];
     if (files.length) take(files.find((one) => one.type.startsWith("image/")) ?? files[0]);
-    else told("There is no picture on the clipboard. Copy a picture, or a part of the screen.");
+    else told("There is no image on the clipboard. Copy an image, or a part of the screen.");
     event.preventDefault();
   });
   let depth = 0;
@@ -228,7 +228,7 @@ function wire() {
     over(false);
     const files = [...event.dataTransfer.files];
     if (files.length) take(files[0]);
-    else told("That was no file. Save the picture first, or copy it and paste it here.");
+    else told("That was not a file. Save the image first, or copy it and paste it here.");
   });
   at("gradcam").addEventListener("change", ask);
   const opacity = at("opacity"), original = at("original");
@@ -248,7 +248,7 @@ function told(words) {
   at("error").hidden = false;
 }
 
-// ---- what the server has ----
+// ---- the server's models and examples ----
 
 async function begin() {
   const offered = await (await call("/v1/models")).json();
@@ -259,11 +259,11 @@ async function begin() {
     for (const name of model.classes) classes.add(name);
   }
   const several = offered.models.length > 1;
-  const many = `${offered.models.length} models say`;
+  const many = `${offered.models.length} models predict`;
   const looks = offered.models.some((model) => model.gradcam);
   at("lead").textContent = several
-    ? `Show them a picture: ${many} which of ${classes.size.toLocaleString("en")} classes it is${looks ? ", and where they looked" : ""}.`
-    : `Show it a picture: it says which of ${classes.size.toLocaleString("en")} classes it is${looks ? ", and where it looked" : ""}.`;
+    ? `Show them an image: ${many} which of ${classes.size.toLocaleString("en")} classes it is${looks ? ", with heat maps" : ""}.`
+    : `Show it an image: it predicts which of ${classes.size.toLocaleString("en")} classes it is${looks ? ", with a heat map" : ""}.`;
   at("gradcam-switch").hidden = !looks;
   at("columns").append(...state.columns.values());
   if (several) {
@@ -284,7 +284,7 @@ function chip(model, checked) {
   const box = make("input", { type: "checkbox" });
   box.checked = checked;
   box.addEventListener("change", () => {
-    if (!box.checked && chosen().length === 1) {  // one must stay
+    if (!box.checked && chosen().length === 1) {  // one must remain
       box.checked = true;
       return;
     }

@@ -1,4 +1,4 @@
-// Draws answers. Names of classes are anybody's, so all text goes in as text, never as markup.
+// Draws answers. Names of classes are untrusted, so all text is inserted as text, never as markup.
 
 export function make(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
@@ -25,7 +25,7 @@ export function accuracyWords(model) {
   return `Test accuracy ${accuracy} % (95 %: ${low} to ${high}; n = ${model.test_images.toLocaleString("en")})`;
 }
 
-/** A contender's column, before any picture. */
+/** A contender's column, before any image. */
 export function card(model) {
   const made = make("article", { class: "card", "aria-label": model.label });
   made.append(
@@ -38,7 +38,7 @@ export function card(model) {
 }
 
 export function wait(column) {
-  column.querySelector(".body").replaceChildren(make("p", { class: "waiting", text: "Waits for a picture." }));
+  column.querySelector(".body").replaceChildren(make("p", { class: "waiting", text: "Waiting for an image." }));
   column.classList.remove("old");
 }
 
@@ -51,11 +51,11 @@ export function fill(column, model, answer, picture, explain) {
     const right = top.class === picture.label;
     parts.push(make("p", { class: right ? "mark" : "mark no", text: right ? "✓ right" : "✗ wrong" }));
   }
-  const list = make("ol", { class: "guesses", "aria-label": `Likeliest classes, ${model.label}` });
+  const list = make("ol", { class: "guesses", "aria-label": `Most likely classes, ${model.label}` });
   for (const guess of answer.predictions) list.append(line(guess, answer, model, explain));
   parts.push(list);
   if (answer.gradcam) parts.push(map(answer, model, picture));
-  else if (answer.asked) parts.push(make("p", { class: "took", text: "An exported model cannot say where it looked." }));
+  else if (answer.asked) parts.push(make("p", { class: "took", text: "Heat maps are not available for exported models." }));
   const size = `${answer.image.width.toLocaleString("en")} × ${answer.image.height.toLocaleString("en")} px`;
   parts.push(make("p", { class: "took", text: `${size}, answered in ${Math.round(answer.milliseconds)} ms` }));
   body.replaceChildren(...parts);
@@ -67,7 +67,7 @@ function line(guess, answer, model, explain) {
   let name;
   if (model.gradcam && answer.gradcam) {
     name = make("button", { type: "button", class: "name", dir: "auto", text: guess.class,
-      title: "Show where the model sees this class",
+      title: "Show the heat map for this class",
       "aria-pressed": String(answer.explained === guess.class) });
     name.addEventListener("click", () => explain(guess.class));
   } else {
@@ -82,18 +82,18 @@ function line(guess, answer, model, explain) {
 
 function map(answer, model, picture) {
   const over = make("img", { class: "over", src: answer.gradcam,
-    alt: `Heat map of ${model.label}: where it looked for ${answer.explained}` });
+    alt: `Heat map of ${model.label} for ${answer.explained}` });
   const under = make("img", { src: picture.url, alt: "" });
   const stack = make("div", { class: "stack" }, under, over);
-  const alone = () => { under.remove(); over.classList.add("alone"); };  // no format of this browser's
+  const alone = () => { under.remove(); over.classList.add("alone"); };  // a format that this browser cannot show
   if (picture.unseen) alone();
   else under.addEventListener("error", alone);
-  const words = make("figcaption", {}, "Where it looked for ", make("b", { dir: "auto", text: answer.explained }),
-    model.classes.length > 1 ? ". Choose a class above to see where it sees that one." : ".");
+  const words = make("figcaption", {}, "Heat map for ", make("b", { dir: "auto", text: answer.explained }),
+    model.classes.length > 1 ? ". Choose a class above to see its heat map." : ".");
   return make("figure", { class: "map" }, stack, words);
 }
 
-/** One sentence on whether they agree, as nodes, and as text for those who listen. */
+/** One sentence on whether they agree, as nodes, and as text for screen readers. */
 export function verdict(answers, models) {
   const votes = new Map();
   for (const answer of answers) {
@@ -105,10 +105,10 @@ export function verdict(answers, models) {
   const strong = (text) => make("strong", { dir: "auto", text });
   if (answers.length === 1) {
     const top = answers[0].predictions[0];
-    nodes.push(strong(top.class), `, says ${models.get(answers[0].model).label}: ${percent(top.probability)}.`);
+    nodes.push(`${models.get(answers[0].model).label} predicts `, strong(top.class), `: ${percent(top.probability)}.`);
   } else if (votes.size === 1) {
     const shares = answers.map((one) => percent(one.predictions[0].probability));
-    nodes.push(answers.length === 2 ? "Both say " : `All ${answers.length} say `,
+    nodes.push(answers.length === 2 ? "Both predict " : `All ${answers.length} predict `,
       strong(answers[0].predictions[0].class), `: ${shares.join(", ")}.`);
   } else {
     nodes.push("They disagree: ");

@@ -1,9 +1,9 @@
-// Before anything is drawn, so that a chosen theme never flashes in the other's colours.
+// Runs before anything is drawn, so that the other theme never flashes.
 (() => {
   try {
     const chosen = localStorage.getItem("podium-theme");
     if (chosen === "light" || chosen === "dark") document.documentElement.dataset.theme = chosen;
-  } catch { /* storage is off: the system's theme it is */ }
+  } catch { /* storage is off: use the system's theme */ }
 })();
 document.addEventListener("DOMContentLoaded", () => {
   const button = document.getElementById("theme");
@@ -17,7 +17,7 @@ document.addEventListener("DOMContentLoaded", () => {
   button.addEventListener("click", () => {
     const next = isDark() ? "light" : "dark";
     document.documentElement.dataset.theme = next;
-    try { localStorage.setItem("podium-theme", next); } catch { /* for this page alone, then */ }
+    try { localStorage.setItem("podium-theme", next); } catch { /* for this page only */ }
     tell();
   });
   system.addEventListener("change", tell);
