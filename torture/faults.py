@@ -250,7 +250,7 @@ def interrupted(folder: Path) -> FaultResult:
     scene = _Scene(folder)
     first = scene.disturbed(lambda one: os.killpg(one.pid, signal.SIGINT), "--workers", "2")
     kept, well = _mended(scene)
-    return _result("ctrl-c", "Ctrl-C", (130, "goes on from there"), first, kept, well)
+    return _result("ctrl-c", "Ctrl-C", (130, "resumes from there"), first, kept, well)
 
 
 def terminated(folder: Path) -> FaultResult:
@@ -258,7 +258,7 @@ def terminated(folder: Path) -> FaultResult:
     scene = _Scene(folder)
     first = scene.disturbed(subprocess.Popen.terminate)
     kept, well = _mended(scene)
-    return _result("sigterm", "SIGTERM", (130, "goes on from there"), first, kept, well)
+    return _result("sigterm", "SIGTERM", (130, "resumes from there"), first, kept, well)
 
 
 def not_a_number(folder: Path) -> FaultResult:

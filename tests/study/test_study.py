@@ -315,7 +315,7 @@ def test_interrupt_ends_with_130_and_the_next_run_goes_on(
     os.kill(process.pid, signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130, told
-    assert "goes on from there" in told
+    assert "resumes from there" in told
     epochs = len(history.read_text().splitlines()) - 1
     assert epochs >= 1
     run = StudyFolder(tmp_path / "runs" / "tiny").run("plain", 0)
