@@ -228,7 +228,7 @@ def worker_killed(folder: Path) -> FaultResult:
     scene = _Scene(folder)
     first = scene.disturbed(kill, "--workers", "2")
     well = scene.epochs() == scene.last_epoch
-    return _result("worker-killed", "data-loading worker killed", (0, "decodes images is gone"),
+    return _result("worker-killed", "data-loading worker killed", (0, "decoding process was lost"),
                    first, "everything: it went on without workers, to the end", well)  # fmt: skip
 
 

@@ -125,9 +125,9 @@ def test_a_larger_square_is_varied_and_any_size_is_resized() -> None:
         (lambda p: v2.functional.to_image(p).float(), r"got torch\.float32 of shape \(3, 64, 64\)"),
         (lambda p: torch.zeros(64, 64, 3, dtype=torch.uint8), r"got torch\.uint8 of shape"),
         (lambda p: torch.zeros(3, 0, 3, dtype=torch.uint8), r"shape \(3, 0, 3\)"),
-        (lambda p: p.convert("L"), "got a picture of mode L"),
+        (lambda p: p.convert("L"), "got an image of mode L"),
         (lambda p: None, "got NoneType"),
-        (lambda p: p.nothing, r"fails on a picture of 64 x 64 pixels \(AttributeError"),
+        (lambda p: p.nothing, r"fails on an image of 64 x 64 pixels \(AttributeError"),
     ],
 )
 def test_a_result_that_is_no_picture_is_refused(offered: Callable[[Any], Any], told: str) -> None:
@@ -141,9 +141,9 @@ def test_a_result_that_is_no_picture_is_refused(offered: Callable[[Any], Any], t
     ("offered", "told"),
     [
         (3, "expected a function, a class or a podium.Augmentation, got int"),
-        (lambda picture, strength: picture, "got one that needs picture, strength"),
-        (lambda: 3, "to return something to call with a picture, got int"),
-        (lambda: 1 / 0, r"cannot be made \(ZeroDivisionError"),
+        (lambda picture, strength: picture, "got one that requires picture, strength"),
+        (lambda: 3, "to return a function of an image, got int"),
+        (lambda: 1 / 0, r"cannot be created \(ZeroDivisionError"),
     ],
 )
 def test_what_cannot_be_one_is_refused(offered: Any, told: str) -> None:
@@ -192,7 +192,7 @@ def test_workers_see_the_same_pictures(pictures: Path, method: str) -> None:
 def test_one_with_a_generator_of_its_own_is_refused() -> None:
     own = np.random.default_rng()
     register_augmentation("mine")(lambda picture: picture.rotate(360 * own.random()))
-    with pytest.raises(ConfigError, match="gives other pixels for the same seed"):
+    with pytest.raises(ConfigError, match="returns different pixels for the same seed"):
         try_augmentation("mine")
     register_augmentation("mine")(draws_of)
     try_augmentation("mine")
@@ -300,7 +300,7 @@ def test_a_mistake_is_told_before_anything_is_trained(
     command = ["run", str(file), "--no-audit", "--runs", str(tmp_path / "runs")]
     assert main(command) == 2
     said = " ".join(capsys.readouterr().err.split())
-    assert "broken: augmentation own_code:grey: expected an RGB picture (PIL)" in said
+    assert "broken: augmentation own_code:grey: expected an RGB image (PIL)" in said
     assert not (tmp_path / "runs" / "s" / "plain" / "seed-0" / "last.ckpt").exists()
 
 

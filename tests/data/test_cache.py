@@ -93,7 +93,7 @@ def test_it_holds_what_the_files_hold_and_is_built_once(
     found, told = build(index, tmp_path)
     check(index, found)
     assert len(count_decoding) == 72 + 27
-    assert "keeps 72 decoded images of 32 px" in told.texts()
+    assert "caches 72 decoded images of 32 px" in told.texts()
     steps = [event for event in told if isinstance(event, CacheProgress)]
     assert steps[-1].done == steps[-1].total == 27
     again, told = build(index, tmp_path)
@@ -331,7 +331,7 @@ def test_a_folder_that_cannot_be_written_streams(index: DataIndex, tmp_path: Pat
     (tmp_path / "file").write_text("in the way")
     found, told = build(index, tmp_path / "file" / "pixels")
     assert not found
-    assert "cannot be kept" in told.texts(WarningMessage)
+    assert "cannot be cached" in told.texts(WarningMessage)
     assert "PODIUM_CACHE" in told.texts(WarningMessage)
 
 
@@ -374,7 +374,7 @@ def test_a_full_disk_streams_and_is_not_left_full(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     found, told = build(index, tmp_path)
     assert not found
-    assert "0.00 GB are free" in told.texts(WarningMessage)
+    assert "0.00 GB free" in told.texts(WarningMessage)
 
 
 @pytest.mark.parametrize("harm", ["vanished", "changed", "damaged"])
@@ -406,7 +406,7 @@ def test_photographs_are_the_same_bits(sports10: Path, tmp_path: Path) -> None:
 
 def test_a_dataset_refuses_another_size(index: DataIndex, tmp_path: Path) -> None:
     cached = build(index, tmp_path)[0]["train"]
-    with pytest.raises(ValueError, match="cached at 32 px, needed at 40 px"):
+    with pytest.raises(ValueError, match="expected images of 40 px, got 32 px"):
         ImageDataset(index, "train", train_transform("crop_flip", 32), 0, cached)
 
 
@@ -517,6 +517,6 @@ def test_the_command_tells_of_the_cache(
     command += ["--image-size", "32", "--device", "cpu"]
     assert main([*command, "--name", "a"]) == 0
     said = " ".join(capsys.readouterr().err.split())
-    assert "keeps 72 decoded images of 32 px, 0.00 GB, in" in said
+    assert "caches 72 decoded images of 32 px, 0.00 GB, in" in said
     assert main([*command, "--name", "b", "--cache-limit", "-1"]) == 2
     assert "--cache-limit: expected" in capsys.readouterr().err

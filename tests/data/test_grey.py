@@ -97,7 +97,7 @@ def test_a_data_set_has_one_window(
     assert len(np.unique(brightest)) > 30
     (notice,) = [one for one in index.notices if "deeper than 8 bit" in one]
     assert notice.startswith("32 of 32 images have grey values")
-    assert f"{black:g} to {white:g} become black to white" in notice
+    assert f"{black:g} to {white:g} are mapped to 0 to 255" in notice
 
 
 def test_the_training_images_alone_decide_and_the_rest_is_cut_aloud(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_the_training_images_alone_decide_and_the_rest_is_cut_aloud(tmp_path: Pa
     index = build_index(root)
     assert index.windows == GreyWindows((0, 1023))
     assert np.asarray(index.load("test/fine/0.tif")).min() == 255
-    assert any("1 reach beyond it and are cut" in notice for notice in index.notices)
+    assert any("1 exceed it and are clipped" in notice for notice in index.notices)
 
 
 def test_a_few_values_far_away_are_told_with_the_remedy(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_few_values_far_away_are_told_with_the_remedy(tmp_path: Path) -> None:
     assert "window: [0, 4095]" in notice
     index = build_index(root, window=(0, 4095))
     assert index.windows.integers == (0, 4095)
-    assert any("0 to 4095 become black to white (data.window" in one for one in index.notices)
+    assert any("0 to 4095 are mapped to 0 to 255 (data.window" in one for one in index.notices)
 
 
 def test_the_window_of_a_study_is_checked() -> None:
@@ -168,7 +168,7 @@ def test_16_bit_colour_is_told(tmp_path: Path) -> None:
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(chunked(2, 3, 256 * (number + 40 * (label == "b"))))
     index = build_index(tmp_path)
-    assert any(notice.startswith("10 images with 16 bits a colour") for notice in index.notices)
+    assert any(notice.startswith("10 images with 16 bits per channel") for notice in index.notices)
     assert index.deep == frozenset()
 
 

@@ -78,7 +78,7 @@ def _torch_file(value: object, folder: Path) -> bytes:
     ("change", "expected"),
     [
         ({"format": 2}, "has format 2; this Podium reads format 1"),
-        ({"format": None}, "no format is given"),
+        ({"format": None}, "format is missing"),
         ({"model": "../../etc/passwd"}, "there is no '../../etc/passwd'"),
         ({"model": "hf-hub:evil/model"}, "'hf-hub:evil/model'"),
         ({"model": ["simple_resnet"]}, "model: Input should be a valid string"),

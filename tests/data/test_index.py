@@ -324,7 +324,7 @@ def test_names_that_differ_in_case_alone_are_told(tmp_path: Path) -> None:
         pytest.skip("this file system does not tell case")
     index = build_index(tree(root, {"dog": 4}))
     assert index.classes == ("Dog", "cat", "dog")  # code-point order, as torchvision
-    assert any("'Dog' and 'dog' differ in case" in notice for notice in index.notices)
+    assert any("'Dog' and 'dog' differ only in case" in notice for notice in index.notices)
 
 
 def test_names_that_are_no_utf8_are_unreadable(tmp_path: Path) -> None:
@@ -558,7 +558,7 @@ def test_small_classes_are_left_out_where_the_user_says_so(tmp_path: Path) -> No
         build_index(root)
     index = build_index(root, min_images=3)
     assert index.classes == ("a", "b")
-    assert any("2 classes with fewer than 3 training images (min_images), 3 images in all, left "
+    assert any("2 classes with fewer than 3 training images (min_images), 3 images in total, left "
                "out: 'c' (2), 'd' (1)." in notice for notice in index.notices)  # fmt: skip
     same = build_index(tree(tmp_path / "same", {"a": 20, "b": 10}))
     assert contents(index) == contents(same)  # the others' split is what it was
@@ -568,8 +568,8 @@ def test_small_classes_are_left_out_where_the_user_says_so(tmp_path: Path) -> No
     index = build_index(root, min_images=2)
     assert index.classes == ("a", "b")
     assert index.class_counts("test") == {"a": 1, "b": 1}
-    assert any("5 images in all, left out: 'c' (1)" in notice for notice in index.notices)
-    with pytest.raises(DataError, match=r"two or more classes .*'a' alone"):
+    assert any("5 images in total, left out: 'c' (1)" in notice for notice in index.notices)
+    with pytest.raises(DataError, match=r"two or more classes .*found only 'a'"):
         build_index(tree(tmp_path / "one", {"a": 9, "b": 3}), min_images=5)
 
 

@@ -82,16 +82,16 @@ def test_system_folders_are_named_and_counted(tmp_path: Path) -> None:
 
 
 REFUSED: dict[str, tuple[Layout, str]] = {
-    "train is flat": ({"train": 12}, r"12 images in .*train lie outside of class folders"),
-    "all is flat": ({"": 12}, "12 images in .* lie outside of class folders"),
-    "train and test are flat": ({"train": 6, "test1": 4}, "6 images in .*train lie outside"),
+    "train is flat": ({"train": 12}, r"12 images in .*train outside of class folders"),
+    "all is flat": ({"": 12}, "12 images in .* outside of class folders"),
+    "train and test are flat": ({"train": 6, "test1": 4}, "6 images in .*train outside"),
     "some classes hold splits": ({"a/train": 6, "a/test": 2, "b": 6},
-                                 "a holds split folders .test, train., and .*b holds pictures"),
+                                 "a contains split folders .test, train., and .*b contains images"),
     "pictures beside splits": ({"a/train": 6, "a/test": 2, "a": 1, "b/train": 6, "b/test": 2},
-                               "a holds split folders"),
+                               "a contains split folders"),
     "two data sets": ({f"{one}/{split}/{label}": 3 for one in ("old", "new")
                        for split in ("train", "test") for label in "ab"},
-                      r"have split folders with folders in them.*Give the one that you mean"),
+                      r"have split folders with folders in them.*Give the data set that you want"),
     "a data set and its samples": ({"set/train/a": 3, "set/train/b": 3, "set/test/a": 1,
                                     "samples": 3}, "samples, set, and set has split folders"),
     "split and class in one name": ({f"{split}_{label}": 4 for split in ("train", "test")
@@ -116,7 +116,7 @@ def test_classes_in_flat_names_are_guessed_for_the_message(
         add(tmp_path / "train" / f"dog.{number}.png", 50 + number)
     assert main(["data", "check", str(tmp_path)]) == 2
     told = " ".join(capfd.readouterr().err.split())
-    assert "names begin with 'cat' (6), 'dog' (6), which may be classes" in told
+    assert "names start with 'cat' (6), 'dog' (6), which may be classes" in told
     assert "Traceback" not in told
 
 
@@ -132,14 +132,16 @@ def test_folders_in_classes_and_beside_splits_are_named(tmp_path: Path) -> None:
     layout = {"animals/cat": 6, "animals/dog": 6, "vehicles/car": 6, "vehicles/bus": 6}
     index = build_index(tree(tmp_path / "deep", layout))
     assert index.classes == ("animals", "vehicles")
-    (notice,) = [one for one in index.notices if "within a class folder" in one]
-    assert "'animals' holds cat, dog; 'vehicles' holds bus, car" in notice
+    (notice,) = [one for one in index.notices if "inside a class folder" in one]
+    assert "'animals' contains cat, dog; 'vehicles' contains bus, car" in notice
 
     layout = {"train/a": 3, "train/b": 3, "test/a": 1, "test/b": 1, "predict": 7}
     (tmp_path / "beside" / "tables").mkdir(parents=True)
     (tmp_path / "beside" / "tables" / "x.csv").write_text("a,b")
     index = build_index(tree(tmp_path / "beside", layout))
-    assert "Not a split, and passed over: predict (7 images), tables (1 *.csv)." in index.notices
+    assert (
+        "Skipped, since they are not splits: predict (7 images), tables (1 *.csv)." in index.notices
+    )
 
 
 def test_the_folder_that_stands_for_another_is_named(tmp_path: Path) -> None:
@@ -167,7 +169,7 @@ def test_a_class_of_files_that_are_not_read_stops_the_study(
     for number in range(3):
         (lost / f"{number}{ending}").write_bytes(b"\xff\xd8\xff\xe0 JFIF")
     kind = rf"3 \*{ending}" if ending else "3 without an ending"
-    with pytest.raises(DataError, match=rf"lost holds no image that Podium reads, but {kind}:"):
+    with pytest.raises(DataError, match=rf"lost has no image that Podium can read, but {kind}:"):
         build_index(root)
 
 
@@ -183,7 +185,7 @@ def test_files_without_an_ending_are_looked_into(tmp_path: Path) -> None:
     index = build_index(root)
     assert index.classes == ("n01-a", "n02-b")
     assert index.skipped == {"without an ending": 2, "*.mat": 1}
-    assert not any("kinds that are not read" in notice for notice in index.notices)
+    assert not any("formats that Podium does not read" in notice for notice in index.notices)
 
 
 def test_in_a_split_folder_every_folder_with_files_is_a_class(tmp_path: Path) -> None:
@@ -191,7 +193,9 @@ def test_in_a_split_folder_every_folder_with_files_is_a_class(tmp_path: Path) ->
     (root / "train" / "c").mkdir()
     assert any("c (empty)" in notice for notice in build_index(root).notices)
     (root / "train" / "c" / "spectrum.npy").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"train/c holds no image that Podium reads, but 1 \*\.npy"):
+    with pytest.raises(
+        DataError, match=r"train/c has no image that Podium can read, but 1 \*\.npy"
+    ):
         build_index(root)
 
 
@@ -203,19 +207,19 @@ def test_folders_of_other_things_are_named_and_left_out(tmp_path: Path) -> None:
     (root / "a" / "000.nef").write_bytes(b"x")
     index = build_index(root)
     assert index.classes == ("a", "b")
-    (told,) = [notice for notice in index.notices if "no classes" in notice]
+    (told,) = [notice for notice in index.notices if "not classes" in notice]
     assert "empty (empty), labels (1 *.xml, 1 readme and licence files)" in told
-    assert any("kinds that are not read: 1 *.nef" in notice for notice in index.notices)
+    assert any("formats that Podium does not read: 1 *.nef" in notice for notice in index.notices)
 
 
 def test_links_that_lead_nowhere_stop_the_study(tmp_path: Path) -> None:
     root = tree(tmp_path, {"train/a": 5, "train/b": 5})
     (root / "train" / "c").symlink_to(tmp_path / "gone", target_is_directory=True)
-    with pytest.raises(DataError, match="train/c is a link that leads nowhere"):
+    with pytest.raises(DataError, match="train/c is a broken link"):
         build_index(root)
     (root / "train" / "c").unlink()
     (root / "test").symlink_to(tmp_path / "gone", target_is_directory=True)
-    with pytest.raises(DataError, match="test is a link that leads nowhere"):
+    with pytest.raises(DataError, match="test is a broken link"):
         build_index(root)
 
 

@@ -114,7 +114,7 @@ def test_what_is_fetched_is_checked(
     with pytest.raises(UserError, match="holds no model that Podium pushed"):
         podium.fetch_run("me/strange")
     hub.files["model.json"] = b'{"format": 1, "model": "simple_resnet"}'
-    with pytest.raises(UserError, match="no description of a model"):
+    with pytest.raises(UserError, match="not a valid model description"):
         podium.fetch_run("me/strange")
     with pytest.raises(ConfigError, match="OWNER/NAME"):
         podium.fetch_run("../../etc")

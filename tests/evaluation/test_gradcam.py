@@ -216,7 +216,7 @@ def test_threads_and_inference_get_the_same_and_the_model_stays_as_it_was() -> N
 
 def test_a_model_without_places_is_refused_in_words() -> None:
     flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 2))
-    with pytest.raises(UserError, match="needs a layer that keeps places"):
+    with pytest.raises(UserError, match="needs a layer with a spatial feature map"):
         grad_cam(trained(flat, 16, 2), noise(1, 16))
 
 

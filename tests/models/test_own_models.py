@@ -78,7 +78,7 @@ def test_a_spec_brings_size_weights_and_what_they_expect(folder: Path) -> None:
     assert built.module.get_parameter("head.weight").shape == (3, 16)  # 7 classes do not fit
     assert (built.image_size, built.mean, built.std) == (32, (0.5,) * 3, (0.25,) * 3)
     assert built.pretrained_source == "my own weights"
-    with pytest.raises(ConfigError, match="there is no `fetch` of my_networks:tiny"):
+    with pytest.raises(ConfigError, match="there is no `fetch` for my_networks:tiny"):
         build_model("my_networks:tiny", 3, pretrained=True)
 
 
@@ -167,13 +167,13 @@ class Stateful(nn.Linear):
 WRONG: dict[str, tuple[Any, str]] = {
     "no parameter": (lambda: nn.Linear(1, 1), r"has the parameters \(\); expected a function"),
     "two parameters": (lambda a, b: nn.Linear(a, b), r"has the parameters \(a, b\)"),
-    "built already": (nn.Linear(3, 2), "is a Linear that is built already"),
+    "built already": (nn.Linear(3, 2), "is a Linear that is already built"),
     "a text": ("resnet18", "is 'resnet18'; expected a function"),
     "fails": (lambda n: 1 / 0, r"cannot be built for 2 classes \(ZeroDivisionError"),
-    "no module": (lambda n: n, "builds a int; expected a torch.nn.Module"),
-    "no linear": (lambda n: nn.Conv2d(3, n, 1), r"has no torch\.nn\.Linear within it"),
-    "is a linear": (lambda n: nn.Linear(3, n), r"has no torch\.nn\.Linear within it"),
-    "shape": (module_of(lambda own, x: own.head(x)[:, :1]), r"got the shape \(1, 1\)"),
+    "no module": (lambda n: n, "expected its function to return a torch.nn.Module.*got int"),
+    "no linear": (lambda n: nn.Conv2d(3, n, 1), r"has no torch\.nn\.Linear inside"),
+    "is a linear": (lambda n: nn.Linear(3, n), r"has no torch\.nn\.Linear inside"),
+    "shape": (module_of(lambda own, x: own.head(x)[:, :1]), r"got shape \(1, 1\)"),
     "other size": (lambda n: nn.Sequential(nn.Flatten(), nn.Linear(3 * 28 * 28, n)),
                    r"a batch of shape \(1, 3, 32, 32\) in evaluation mode.*got RuntimeError"),
     "a tuple": (module_of(lambda own, x: (own.head(x), x)), "got a tuple"),
@@ -182,7 +182,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "not finite": (module_of(lambda own, x: own.head(x) / 0), "got .*(inf|nan)"),
     "softmax": (module_of(lambda own, x: own.head(x).softmax(1)), "look like probabilities"),
     "extra state": (lambda n: nn.Sequential(nn.Flatten(), Stateful(3 * 32 * 32, n)),
-                    "is no tensor; expected tensors alone"),
+                    "is not a tensor; expected only tensors"),
 }  # fmt: skip
 
 
@@ -209,13 +209,13 @@ def test_a_classifier_that_is_not_there_is_told() -> None:
     def small(num_classes: int) -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(3 * 32 * 32, num_classes))
 
-    for part, told in (("head", "has no part 'head'.*It has 0, 1, 2"), ("1", "no parameters")):
+    for part, told in (("head", "has no part 'head'.*Its parts: 0, 1, 2"), ("1", "no parameters")):
         podium.register_model("small", image_size=32, classifier=part)(small)
         with pytest.raises(ConfigError, match=told):
             check_weights("small")
     podium.register_model("small", image_size=32, classifier="2")(small)
     check_weights("small")
-    for about, told in ({"image_size": 0}, "image_size is 0"), ({"build": 3}, "expected a func"):
+    for about, told in ({"image_size": 0}, "1 to 4096, got 0"), ({"build": 3}, "expected a func"):
         with pytest.raises(ConfigError, match=told):
             podium.ModelSpec(**{"name": "small", "build": small, **about})  # type: ignore[arg-type]
 
@@ -250,7 +250,7 @@ def test_layer_decay_of_a_users_network_goes_by_its_parts(folder: Path) -> None:
 
 
 def test_names_that_are_none(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="is no module:name"):
+    with pytest.raises(ConfigError, match="is not a module:name"):
         build_model("my-networks:tiny", 3)
     with pytest.raises(ConfigError, match="--import my_networks"):
         build_model("my_networks:tiny", 3)

@@ -130,7 +130,7 @@ def test_rates_fall_through_the_network_below(name: str) -> None:
 def test_a_network_without_stages_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"pooling: stages needs .* simple_resnet does not"):
         check_weights("simple_resnet", pooling="stages")
-    with pytest.raises(ConfigError, match="Leave pooling away"):
+    with pytest.raises(ConfigError, match="Leave pooling out"):
         StageClassifier(_Silent(), 3, 32)
 
 

@@ -78,7 +78,7 @@ def test_a_failed_download_prints_nothing(
     [
         ("resnet50.zzz", True, "a1_in1k"),
         ("resnet50.zzz", False, "a1_in1k"),
-        ("beit3_giant_patch14_224", True, "nobody has published"),
+        ("beit3_giant_patch14_224", True, "no weights are published"),
     ],
 )
 def test_timm_weights_that_do_not_exist_are_told_before_building(
@@ -112,7 +112,7 @@ def test_the_list_says_what_the_hub_has_left_here(
 
 
 def test_a_size_that_the_model_does_not_take_is_told() -> None:
-    with pytest.raises(ConfigError, match=r"image_size: 128 does not suit vit_tiny.*224"):
+    with pytest.raises(ConfigError, match=r"image_size: vit_tiny.* does not accept 128.*224"):
         check_weights("vit_tiny_patch16_224", image_size=128)
     check_weights("vit_tiny_patch16_224", image_size=224)
     check_weights("simple_resnet", image_size=32)

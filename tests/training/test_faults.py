@@ -69,7 +69,7 @@ def test_a_killed_worker_costs_time_alone(straight: Job, index: DataIndex, tmp_p
     assert weights(made) == weights(straight)
     assert timeless(made) == timeless(straight)
     (warning,) = [event.text for event in told if isinstance(event, WarningMessage)]
-    assert "decodes images is gone" in warning
+    assert "A decoding process was lost" in warning
     starts = [event.step for event in told if isinstance(event, EpochStarted)]
     assert starts[0] == 0
     assert starts[1] >= 1, "no step that was saved is taken again"
@@ -92,7 +92,7 @@ def test_faults_of_the_machine_in_words(error: Exception, kind: type | None) -> 
     told = as_training_error(error, RunSpec.model_validate({**RECIPE, "batch_size": 48}))
     assert (type(told) if told else None) == kind
     if kind is TrainingError:
-        assert "48 images a step" in str(told)
+        assert "48 images per step" in str(told)
         assert "--batch-size" in str(told)
 
 
@@ -113,7 +113,7 @@ def test_memory_that_runs_out_is_told_and_the_run_goes_on_afterwards(
 
     with monkeypatch.context() as patch:
         patch.setattr(torch.nn.functional, "cross_entropy", greedy)
-        with pytest.raises(TrainingError, match="Memory ran out with 16 images a step"):
+        with pytest.raises(TrainingError, match="Memory ran out with 16 images per step"):
             fit(made, silent)
     assert read_checkpoint(made.folder.last)["epoch_under_way"][0] == 3
     fit(made, silent)
@@ -330,7 +330,7 @@ def test_a_script_without_a_guard_trains_and_is_told_once(pictures: Path, tmp_pa
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["the body runs"]
     assert done.stderr.count('under `if __name__ == "__main__":`') == 1
-    assert f"{script}:5: UserWarning: 2 processes to decode images would each run" in done.stderr
+    assert f"{script}:5: UserWarning: 2 decoding processes would each run" in done.stderr
     assert (tmp_path / "runs" / "mobilenetv3_small_050").is_dir()
 
 

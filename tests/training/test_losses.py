@@ -412,17 +412,17 @@ def test_all_three_ways_into_a_study(
     [
         (lambda logits: logits, {}, r"expected a function \(logits, targets\).*got \(logits\)"),
         (lambda logits, targets, alpha: 0, {}, r"got \(logits, targets, alpha\)"),
-        (nn.CrossEntropyLoss, {}, "got the class CrossEntropyLoss. Offer an instance"),
+        (nn.CrossEntropyLoss, {}, "got the class CrossEntropyLoss. Register an instance"),
         ("cross_entropy", {}, "got str"),
         (nn.Bilinear(2, 2, 2), {}, "only the model's are trained"),
         (lambda a, b: torchs(a, b), {}, "expected the sum over the images, got their mean"),
         (lambda a, b: torchs(a, b, reduction="none"), {}, r"got Tensor, shape \(6,\)"),
-        (lambda a, b: 3.0, {}, "got float, no tensor"),
+        (lambda a, b: 3.0, {}, "got float, not a tensor"),
         (lambda a, b: torch.tensor(3.0), {}, "does not depend on the logits"),
         (lambda a, b: a.sum() * math.inf, {}, "expected a finite sum"),
         (lambda a, b: a[b].sum(), {"mixup": 0.2}, "fails on mixed targets"),
-        (lambda a, b: a.sum(), {"class_weights": "balanced"}, "takes no class_weights"),
-        (lambda a, b: a.sum(), {"label_smoothing": 0.1}, "takes no label_smoothing"),
+        (lambda a, b: a.sum(), {"class_weights": "balanced"}, "does not accept class_weights"),
+        (lambda a, b: a.sum(), {"label_smoothing": 0.1}, "does not accept label_smoothing"),
     ],
 )
 def test_what_is_no_loss_is_refused(offered: Any, settings: dict[str, Any], told: str) -> None:

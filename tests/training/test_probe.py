@@ -167,7 +167,7 @@ def test_other_classifiers_are_refused(head: nn.Module) -> None:
 
 
 def test_a_model_that_cannot_be_taken_apart_is_refused() -> None:
-    with pytest.raises(ConfigError, match="computes more after its classifier"):
+    with pytest.raises(ConfigError, match="has layers after its classifier"):
         solve_probe(head_of(nn.Linear(12, 4)), {}, HERE, silent)
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with a folder of pictures, found before anything is trained on it."""
+"""Finds what is wrong with a folder of images before anything is trained on it."""
 
 from __future__ import annotations
 

@@ -1,25 +1,11 @@
-"""Pictures that occur twice: the same file, the same pixels, or nearly the same picture.
+"""Images that occur twice: the same file, the same pixels, or nearly the same image.
 
-Near-duplicates are found in two steps. A 64-bit perceptual hash of each picture and of its mirror
+Near-duplicates are found in two steps. A 64-bit perceptual hash of each image and of its mirror
 image (pHash: Zauner, 2010, "Implementation and benchmarking of perceptual image hash functions";
-the bits are those of the `imagehash` package) names candidates: pairs that differ in few bits.
+the bits are those of the `imagehash` package) yields candidates: pairs that differ in few bits.
 Then each candidate is checked on small colour thumbnails, cropped against each other.
 
-Share of 1,000 photographs of the 100-sports set (224 x 224) that are found again after a change:
-
-    JPEG of quality 50, 60 % of the size, brightness or contrast +-15 %, grey, mirrored    1.000
-    5 % cropped (half from each side)                                                      0.998
-    a translucent watermark over 4 % of the picture                                        0.997
-    a band of 6 % above and below                                                          0.968
-    a white bar over 3 % of the picture                                                    0.943
-    10 % cropped (half from each side)                                                     0.932
-    5 % cropped from the left and the top alone                                            0.916
-    a white frame of 4 % on all sides                                                      0.794
-
-On all of the set, 14 bits make some 9,400 candidates of 14,492 pictures, and the check keeps 100.
-Looked at side by side, 99 of them show one picture or another moment of one scene, and one shows
-two pictures of one layout (similarity 0.935). Right below the threshold, look-alikes (racing cars
-in two liveries, 0.89) become frequent.
+docs/results.md ("How well the audit's checks work") has the measured recall per kind of change.
 """
 
 from __future__ import annotations
@@ -37,19 +23,26 @@ from podium.auditing.similarity import greys, is_blank, similarity
 from podium.runtime.events import AuditProgress, Notify, silent
 
 MAX_DISTANCE = 14
-"""Most bits of 64 in which the hashes of two candidates differ."""
+"""Maximum Hamming distance between the 64-bit hashes of two candidates."""
 
 MIN_SIMILARITY = 0.9
-"""Least similarity of two near-duplicates."""
+"""Minimum similarity of two near-duplicates."""
 
-ALL_PAIRS = 30  # a larger group of the same file is told as pairs with its first picture only
+ALL_PAIRS = 30  # a larger group of identical files is reported as pairs with its first image only
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
 
 def perceptual_hashes(thumbs: Bytes) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    """The pHash of each thumbnail and of its mirror image: two uint64 arrays of shape (n,)."""
+    """Compute the pHash of each thumbnail and of its mirror image.
+
+    Args:
+        thumbs: uint8, (n, THUMB, THUMB, 3).
+
+    Returns:
+        Two uint64 arrays of shape (n,): the hashes, and those of the mirror images.
+    """
     hashes, mirrored = np.zeros((2, len(thumbs)), dtype=np.uint64)
     for start in range(0, len(thumbs), 2048):
         grey = greys(thumbs[start : start + 2048])
@@ -59,7 +52,7 @@ def perceptual_hashes(thumbs: Bytes) -> tuple[npt.NDArray[np.uint64], npt.NDArra
 
 
 def _phash(grey: Floats) -> npt.NDArray[np.uint64]:
-    """Which of the 8 x 8 lowest frequencies are above their median, as bits of one number."""
+    """Pack which of the 8 x 8 lowest frequencies are above their median into one number."""
     low = scipy.fft.dctn(grey, axes=(1, 2))[:, :8, :8].reshape(-1, 64)
     bits = np.packbits(low > np.median(low, axis=1, keepdims=True), axis=1)
     return bits.view(">u8")[:, 0].astype(np.uint64)
@@ -68,10 +61,15 @@ def _phash(grey: Floats) -> npt.NDArray[np.uint64]:
 def close_pairs(
     hashes: npt.NDArray[np.uint64], others: npt.NDArray[np.uint64], most: int
 ) -> npt.NDArray[np.int64]:
-    """All i < j for which hashes[i] and others[j] differ in at most `most` bits; none is missed.
+    """Find all i < j for which hashes[i] and others[j] differ in at most `most` bits.
 
-    Every pair is compared, in blocks of a few MB: n^2/2 XORs. 14,492 pictures take 0.4 s, 200,000
-    a good minute; for a million (half an hour) an index of the hashes would pay.
+    The search is exhaustive, in blocks of a few MB: n^2/2 XORs. 14,492 images take 0.4 s, 200,000
+    just over a minute; for a million (half an hour) an index of the hashes would pay off.
+
+    Args:
+        hashes: uint64, (n,).
+        others: uint64, (n,): the same hashes, or those of the mirror images.
+        most: maximum Hamming distance, in bits.
 
     Returns:
         int64, (pairs, 3): i, j, bits.
@@ -91,17 +89,17 @@ def near_pairs(
     labels: Sequence[str] | None = None,
     notify: Notify = silent,
 ) -> tuple[list[tuple[str, int, int, int, float]], int]:
-    """The near-duplicates among pictures of which no two have the same pixels.
+    """Find the near-duplicates among images of which no two have the same pixels.
 
     Args:
         thumbs: uint8, (n, THUMB, THUMB, 3).
-        labels: the class of each; None: all are of one kind.
-        notify: told how many candidates are compared.
+        labels: the class of each image; None: all belong to one class.
+        notify: receives the progress: number of candidates compared.
 
     Returns:
         `(pairs, look_alikes)`: (`near` or `mirrored`, i, j, bits of 64, similarity up to 1) with
-        i < j, each pair once; and how many other pairs are as similar, but no more so than
-        unrelated pictures of this set can be (see `podium.auditing.evidence`).
+        i < j, each pair once; and the number of other pairs that are as similar, but no more than
+        unrelated images of this set can be (see `podium.auditing.evidence`).
     """
     kinds = np.unique(labels or [""] * len(thumbs), return_inverse=True)[1].astype(np.int64)
     found = [_alike(thumbs, mirrored, notify) for mirrored in (False, True)]
@@ -120,14 +118,14 @@ def near_pairs(
         pair = int(i), int(j)
         if not counts:
             look_alikes.add(pair)
-        # a symmetric picture resembles its mirror image, too
+        # a symmetric image also resembles its mirror image
         elif pair not in best or best[pair][4] < alike:
             best[pair] = (name, *pair, int(bits), float(alike))
     return [best[key] for key in sorted(best)], len(look_alikes - best.keys())
 
 
 def _alike(thumbs: Bytes, mirrored: bool, notify: Notify) -> npt.NDArray[np.float64]:
-    """Pairs of near hashes that are similar enough: rows of i, j, bits, similarity."""
+    """Find pairs of close hashes that are similar enough: rows of i, j, bits, similarity."""
     hashes, turned = perceptual_hashes(thumbs)
     pairs = close_pairs(hashes, turned if mirrored else hashes, MAX_DISTANCE)
     informative = ~is_blank(thumbs)
@@ -145,7 +143,7 @@ def _alike(thumbs: Bytes, mirrored: bool, notify: Notify) -> npt.NDArray[np.floa
 
 
 def same_pairs(digests: Sequence[str]) -> list[tuple[int, int]]:
-    """Pairs i < j of equal digests; of large groups, those with the first alone."""
+    """Find pairs i < j of equal digests; in large groups, only those with the first member."""
     places: defaultdict[str, list[int]] = defaultdict(list)
     for place, digest in enumerate(digests):
         places[digest].append(place)
@@ -159,7 +157,12 @@ def same_pairs(digests: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def components(count: int, pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """Groups of what is linked by pairs, directly or through others; largest first."""
+    """Group items that are linked by pairs, directly or through others; largest group first.
+
+    Args:
+        count: number of items.
+        pairs: the links, as indices below `count`.
+    """
     if not pairs:
         return []
     i, j = np.asarray(pairs, dtype=np.int64).T

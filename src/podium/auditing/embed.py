@@ -1,8 +1,8 @@
-"""Every image -> a vector that says what is on it: the very features that a linear probe learns on.
+"""Image embeddings for the audit: the same features that a study's linear probe learns from.
 
-The network runs once. The audit asks for the features of a frozen EfficientNet-Lite0, pooled over
-all its stages, at the size and in the arithmetic of a study's linear probe (`podium run transfer`):
-whichever of the two comes first computes them, and the other one reads them from the cache.
+The network runs once. The audit uses the features of a frozen EfficientNet-Lite0, pooled over
+all its stages, at the image size and precision of a study's linear probe (`podium run transfer`):
+whichever runs first computes them, and the other reads them from the cache.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from podium.runtime.device import choose_device, choose_precision
 from podium.runtime.events import Notify, of_part, silent
 
 BACKBONE = "efficientnet_lite0"
-"""The network whose features are taken: its ImageNet weights come with Podium."""
+"""The network whose features are used; its ImageNet weights come with Podium."""
 
 
 def embed(
@@ -27,18 +27,18 @@ def embed(
     device: str = "auto",
     notify: Notify = silent,
 ) -> npt.NDArray[np.float32]:
-    """Features of every image of every split, from the cache or computed now.
+    """Compute the features of every image of every split, or read them from the cache.
 
     Args:
         index: the images.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
-        notify: told how many images are done.
+        notify: receives the progress: number of images done.
 
     Returns:
         float32 of shape (n, d): the splits one after the other, each in its own order.
 
     Raises:
-        ConfigError: the device is unknown or not there.
+        ConfigError: the device is unknown or not available.
         UnreadableImageError: an image can no longer be read.
         WeightsUnavailableError: the bundled weights are not installed.
     """
@@ -58,7 +58,7 @@ def embed(
         if split == "train":
             wanted, _ = choose_precision(machine, chosen, built.module, built.image_size)
             precision, _ = backbone.precision_for(index, split, wanted)
-        tell = of_part(notify, done, total)
-        found.append(backbone.features(index, split, precision=precision, notify=tell)[0])
+        progress = of_part(notify, done, total)
+        found.append(backbone.features(index, split, precision=precision, notify=progress)[0])
         done += len(found[-1])
     return np.concatenate(found)

@@ -1,14 +1,13 @@
-"""How much it says that two pictures of this set are alike: as much as the set's pictures differ.
+"""Whether the similarity of two images is evidence of a duplicate, given how this set varies.
 
-Photographs of sports are alike by 0.9 only where they show one moment. Of traffic signs, digits
-or faces any two of a class are. So what all pictures of a class have in common is taken away
-first, then whatever varies from picture to picture is weighted down by how much it varies (a
-whitened correlation). A pair counts where that correlation is beyond the reach of unrelated
-pictures. How far they reach follows from random pairs within the classes of this very set: of the
-pairs that count, at most one in fifty is expected to be of unrelated pictures, or one such pair in
-a hundred sets of this size.
+Sports photographs have a similarity of 0.9 only if they show the same moment. Any two traffic
+signs, digits or faces of one class may have it. So the mean of each class is subtracted first,
+then each direction is scaled down by how much the images vary in it (a whitened correlation). A
+pair counts if that correlation is higher than unrelated images reach. The threshold is estimated
+from random pairs within the classes of this set: of the pairs that count, at most one in fifty is
+expected to be unrelated, or one such pair in a hundred sets of this size.
 
-docs/results.md says how many pairs of several public sets this leaves, and how many are true.
+docs/results.md reports how many pairs this keeps on several public sets, and how many are true.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ import numpy.typing as npt
 
 from podium.auditing.similarity import WINDOWS, crop_grey, grey_fits, greys
 
-SIDE = 24  # of the crops that are compared
-SAMPLE = 4000  # pictures that the spread is learned from
-PAIRS = 8000  # random pairs that show how alike unrelated pictures are
-LEAST_PAIRS = 100  # with fewer there is nothing to compare with: likeness alone has to do
-FLOOR = 0.3  # of the mean variance: added to every direction's, so that none is blown up
-SHARED = 5.0  # imagined average pictures of the whole set in each class: few images make no mean
+SIDE = 24  # side of the crops that are compared, pixels
+SAMPLE = 4000  # images that the covariance is estimated from
+PAIRS = 8000  # random pairs that show how similar unrelated images are
+LEAST_PAIRS = 100  # with fewer there is no reference distribution: similarity alone decides
+FLOOR = 0.3  # times the mean variance: added to every direction's, so that none is amplified
+SHARED = 5.0  # pseudo-count: copies of the overall mean added to each class, for small classes
 FALSE_PAIRS, FALSE_SHARE = 0.01, 0.02
-"""Pairs of unrelated pictures that are expected to pass: so many, or this share of what passes."""
+"""Expected number of unrelated pairs that pass, or their expected share of the pairs that pass."""
 
-TAIL = (0.9, 0.98)  # quantiles between which the tail's slope is read off
+TAIL = (0.9, 0.98)  # quantiles between which the tail's slope is estimated
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -35,15 +34,15 @@ Integers = npt.NDArray[np.int64]
 
 
 class Evidence:
-    """Learned from one set of pictures; then asked about pairs of them.
+    """The statistics of one set of images, used to judge pairs of them.
 
     Args:
-        thumbs: uint8, (n, THUMB, THUMB, 3); no two of the same pixels.
-        labels: int, (n,), the class of each, from 0; what classes have in common is no evidence.
+        thumbs: uint8, (n, THUMB, THUMB, 3); no two with the same pixels.
+        labels: int, (n,), the class of each, from 0; each class's mean is not evidence.
 
     Attributes:
         unrelated: whitened correlations, -1 to 1, of random pairs of one class.
-        chances: how many pairs the set has that could be alike by chance.
+        chances: number of pairs in the set that could be similar by chance.
     """
 
     def __init__(self, thumbs: Bytes, labels: Integers) -> None:
@@ -54,15 +53,15 @@ class Evidence:
         self.whiten = self._whitening(random.choice(n, min(n, SAMPLE), replace=False))
         i, j, chances = _random_pairs(labels, random)
         self.unrelated = self.correlation(i, j)
-        self.chances = 2 * chances  # one of them mirrored
+        self.chances = 2 * chances  # each pair is also compared mirrored
 
     def correlation(self, i: Integers, j: Integers, *, mirrored: bool = False) -> Floats:
-        """How far pictures i and j agree in what is not common to the set, -1 to 1.
+        """Compute the whitened correlation of images i and j, -1 to 1.
 
         Args:
-            i: int, (pairs,).
-            j: the same.
-            mirrored: compare with the mirror image of the second ones.
+            i: first image of each pair; int, (pairs,).
+            j: second image of each pair; int, (pairs,).
+            mirrored: compare with the mirror image of the second image.
         """
         found = np.empty(len(i), dtype=np.float32)
         for start in range(0, len(i), 512):
@@ -71,7 +70,7 @@ class Evidence:
             means, others = self.means[self.labels[a]], self.means[self.labels[b]]
             if mirrored:
                 second, others = second[:, :, ::-1], others[:, :, ::-1]
-            # the same is taken from both, or a picture that is filed in two classes would differ
+            # subtract the same mean from both, or copies filed in two classes would differ
             common = (means + others) / 2
             own, other = _standard(first) - common, _standard(second) - common
             fit = grey_fits(greys(first), greys(second)).argmax(axis=0)
@@ -81,18 +80,18 @@ class Evidence:
         return found
 
     def sure(self, found: Floats) -> npt.NDArray[np.bool_]:
-        """Which pairs agree more than unrelated pictures of the set do.
+        """Select the pairs that agree more than unrelated images of the set do.
 
-        The step-up procedure of Benjamini and Hochberg (1995). The tail of Fisher's z of the
-        unrelated pairs is taken to fall off exponentially, at the slope between two quantiles:
+        Uses the step-up procedure of Benjamini and Hochberg (1995). The tail of Fisher's z of the
+        unrelated pairs is assumed to decay exponentially, at the slope between two quantiles:
         far out there are no pairs to count, and true pairs among the random ones must not set
-        the mark.
+        the threshold.
 
         Args:
-            found: correlations of all pairs in question, (pairs,).
+            found: correlations of all candidate pairs, (pairs,).
 
         Returns:
-            bool, (pairs,); all of them where the set is too small to tell.
+            bool, (pairs,); all True if the set is too small to judge.
         """
         if len(self.unrelated) < LEAST_PAIRS:
             return np.ones(len(found), dtype=np.bool_)
@@ -121,7 +120,7 @@ class Evidence:
         return np.asarray((vectors[0] * vectors[1]).sum(axis=1) / (lengths[0] * lengths[1]))
 
     def _whitening(self, sample: Integers) -> Floats:
-        """Directions in which pictures vary, each divided by how much they do: (SIDE^2, SIDE^2)."""
+        """Principal directions of the images, scaled to unit variance: (SIDE^2, SIDE^2)."""
         rest = _standard(self.thumbs[sample]) - self.means[self.labels[sample]]
         values = crop_grey(rest, WINDOWS[0], SIDE).reshape(len(sample), -1).astype(np.float64)
         variances, directions = np.linalg.eigh(values.T @ values / max(1, len(values)))
@@ -131,7 +130,7 @@ class Evidence:
 
 
 def _standard(thumbs: Bytes) -> Floats:
-    """Greys of mean 0 and standard deviation 1: float32, (n, THUMB, THUMB)."""
+    """Luminance with mean 0 and standard deviation 1: float32, (n, THUMB, THUMB)."""
     grey = greys(thumbs)
     grey -= grey.mean(axis=(1, 2), keepdims=True)
     deviation = np.sqrt(np.square(grey).mean(axis=(1, 2), keepdims=True))
@@ -139,7 +138,7 @@ def _standard(thumbs: Bytes) -> Floats:
 
 
 def _class_means(thumbs: Bytes, labels: Integers) -> Floats:
-    """What the pictures of each class have in common: float32, (classes, THUMB, THUMB)."""
+    """Smoothed mean image of each class: float32, (classes, THUMB, THUMB)."""
     counts = np.bincount(labels)
     sums = np.zeros((len(counts), *thumbs.shape[1:3]), dtype=np.float32)
     for start in range(0, len(thumbs), 2048):
@@ -152,9 +151,9 @@ def _class_means(thumbs: Bytes, labels: Integers) -> Floats:
 def _random_pairs(
     labels: Integers, random: np.random.Generator
 ) -> tuple[Integers, Integers, float]:
-    """Pairs of different pictures of one class, and how many such pairs the set has in all.
+    """Draw pairs of different images of one class, and count all such pairs in the set.
 
-    Where classes are so small that there are hardly any, pairs of whatever class.
+    If the classes are too small for that, the pairs are of any class.
     """
     counts = np.bincount(labels).astype(np.float64)
     chances = float((counts * (counts - 1) / 2).sum())

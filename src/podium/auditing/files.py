@@ -1,4 +1,4 @@
-"""One more look at every picture: a thumbnail to compare, and whatever is odd about the file."""
+"""Inspects every image: a thumbnail to compare, and anything odd about the file."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from podium.runtime.events import AuditProgress, Notify, silent
 from podium.runtime.threads import in_order
 
 TINY = 32
-"""A shorter side of fewer pixels shows little, and networks enlarge it to their input size."""
+"""Minimum shorter side in pixels; smaller images show little, and networks upscale them."""
 
 EXTREME = 4.0
-"""The longer side over the shorter one; beyond it a square crop loses three quarters."""
+"""Maximum aspect ratio, longer side over shorter; beyond it a square crop loses three quarters."""
 
 
 @dataclass(frozen=True, eq=False)
 class PictureFacts:
-    """What is known of n pictures, in the order of `paths` (train, valid, test; sorted in each).
+    """What is known about n images, in the order of `paths` (train, valid, test; sorted in each).
 
     Attributes:
         paths: relative to the root.
-        splits: of each picture.
-        labels: class name of each picture.
+        splits: split of each image.
+        labels: class name of each image.
         sizes: int64, (n, 2): width and height in pixels.
-        pixels: SHA-256 of size and pixels, as decoded to RGB; '' where the file vanished.
+        pixels: SHA-256 of size and pixels, as decoded to RGB; '' if the file vanished.
         thumbs: uint8, (n, THUMB, THUMB, 3).
-        vanished: (path, reason) of files that were sound when the index was made.
+        vanished: (path, reason) of files that were readable when the index was made.
     """
 
     paths: tuple[str, ...]
@@ -52,12 +52,12 @@ def inspect_all(
     workers: int | None = None,
     notify: Notify = silent,
 ) -> PictureFacts:
-    """Decode every picture once, in threads; holds 3 KB a picture.
+    """Decode every image once, in threads; keeps 3 KB per image in memory.
 
     Args:
-        index: the folder.
-        workers: threads; empty: one a core.
-        notify: told how many pictures were seen.
+        index: the images.
+        workers: number of threads; None: one per core.
+        notify: receives the progress: number of images done.
     """
     paths = [path for split in index.splits.values() for path in split.paths]
     thumbs = np.zeros((len(paths), THUMB, THUMB, 3), dtype=np.uint8)
@@ -65,7 +65,7 @@ def inspect_all(
     pixels = [""] * len(paths)
     vanished: list[tuple[str, str]] = []
 
-    def look(at: int) -> None:
+    def inspect(at: int) -> None:
         try:
             image = index.open_image(paths[at])
         except UnreadableImageError as error:
@@ -75,7 +75,7 @@ def inspect_all(
         pixels[at] = hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
         thumbs[at] = small_rgb(image)
 
-    with contextlib.closing(in_order(look, range(len(paths)), threads=workers)) as seen:
+    with contextlib.closing(in_order(inspect, range(len(paths)), threads=workers)) as seen:
         for done, _ in enumerate(seen, 1):
             if done % 100 == 0 or done == len(paths):
                 notify(AuditProgress("images", done, len(paths)))
@@ -93,10 +93,17 @@ def inspect_all(
 
 
 def odd_files(index: DataIndex, looks: PictureFacts) -> tuple[tuple[Oddity, ...], int]:
-    """Files to look at, sorted by kind and path, and how many pictures have no colour.
+    """List the files to look at, and count the images without colour.
 
-    A picture can be odd in several ways. That a picture is grey is counted alone: in many sets
-    it is the rule, and networks cope with it.
+    An image can be odd in several ways. Greyscale images are only counted: in many sets they are
+    the rule, and networks cope with them.
+
+    Args:
+        index: the images.
+        looks: what `inspect_all` found in them.
+
+    Returns:
+        `(oddities, greyscale)`: the files, sorted by kind and path, and the count.
     """
     found = [
         Oddity(path, *index.unreadable_in[path], "unreadable", reason)

@@ -1,33 +1,18 @@
-"""Labels that are likely wrong: what images of the other folds say of each image.
+"""Labels that are likely wrong, by cross-validated predictions.
 
     features     of all splits together, from the bundled network (`podium.auditing.embed`)
-    folds        five, stratified; duplicates stay in one fold, or they would vouch for each other
-    logits       of each image by a classifier that never saw it: linear discriminant analysis
+    folds        five, stratified; duplicates stay in one fold, or they would confirm each other
+    logits       out of fold, by linear discriminant analysis
     calibration  one scale for the logits and one rate of wrong labels, by maximum likelihood
     issues       confident learning's off-diagonal images that are more likely wrong than right
 
 Confident learning: Northcutt, Jiang & Chuang (2021), "Confident Learning: Estimating Uncertainty
 in Dataset Labels", Journal of Artificial Intelligence Research 70. Its confident joint counts an
-image for the most probable class whose threshold it reaches; what is off the diagonal is suspect.
-Where a classifier errs more often than the labels, that names its own errors. So an image must
-besides be more likely wrong than right, by Bayes' rule with the rate of wrong labels.
+image for the most probable class whose threshold it reaches; off-diagonal images are suspect.
+If the classifier errs more often than the labels, those are its own errors. So an image must also
+be more likely wrong than right, by Bayes' rule with the rate of wrong labels.
 
-Measured on 14,492 pictures of 100 sports, by features of the same network at 128 pixels (83 %
-classified as labelled, out of fold; other features are used now), with labels changed on purpose:
-at random, or to the class that the right one is taken for most often. What was wrong before counts
-as a false alarm here.
-
-                      changed      joint alone           joint and Bayes       estimated errors
-                               named  prec.  recall   named  prec.  recall    joint  this module
-    nothing                 0    591      -       -      40      -       -      813          105
-    1 %, at random        144    718   0.16    0.77     153   0.66    0.70      979          267
-    5 %, at random        724  1,230   0.45    0.77     598   0.88    0.73    1,631          855
-    1 %, most confused    144    716   0.14    0.72      91   0.54    0.34      992          174
-    5 %, most confused    724  1,282   0.41    0.72     225   0.83    0.26    1,769          328
-
-Of the 40 that are named with nothing changed, we looked at each: 6 are wrong (a Formula 1 race
-among NASCAR's, a hydroplane among sailing boats), about 2 open to debate, and 32 right but unlike
-their class. So the estimate counts odd pictures, too, and misses mistakes between look-alikes.
+docs/results.md ("How well the audit's checks work") has the measured precision and recall.
 """
 
 from __future__ import annotations
@@ -48,16 +33,19 @@ from podium.runtime.events import AuditProgress, Event, Notify, Progress, silent
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 FOLDS = 5
-"""Folds of the cross-validation, and the fewest images that a class needs to be judged."""
+"""Folds of the cross-validation, and the minimum number of images of a class to be judged."""
 
 PRIOR_ERRORS = (1.0, 99.0)
-"""Imagined images of wrong and of right label: they decide only where there are few real ones."""
+"""Pseudo-counts of wrong and right labels (a beta prior); they matter only for few images."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far to trust logits: they are multiplied by `scale`; `error_rate` (0..1) of the labels
-    are taken to be wrong, and then any other class equally likely."""
+    """How to turn logits into probabilities, and how often labels are wrong.
+
+    Logits are multiplied by `scale`. A share `error_rate` (0..1) of the labels is assumed to be
+    wrong, with every other class equally likely.
+    """
 
     scale: float
     error_rate: float
@@ -67,10 +55,10 @@ class Calibration:
 class Suspects:
     """Images whose label is likely wrong, the most suspicious first.
 
-    `images`: their numbers; `suggested`: the class that speaks loudest instead; `p_wrong`: the
-    chance that the label is wrong, above 0.5; all of shape (suspects,). `probabilities`: float of
-    shape (n, classes), calibrated and out of fold. `accuracy`: share of images that are classified
-    as labelled.
+    `images`: their indices; `suggested`: the most probable other class; `p_wrong`: the probability
+    that the label is wrong, above 0.5; all of shape (suspects,). `probabilities`: float of shape
+    (n, classes), calibrated and out of fold. `accuracy`: share of images that are classified as
+    labelled.
     """
 
     images: Integers
@@ -88,22 +76,22 @@ def find_label_issues(
     notify: Notify = silent,
     device: str = "auto",
 ) -> LabelFindings:
-    """Name the images whose label is likely wrong, in all splits together.
+    """Find the images whose label is likely wrong, in all splits together.
 
     Args:
         index: the images.
         groups: a number for each image, split after split; images with the same number are
-            duplicates and never in different folds. Empty: no image has a duplicate.
-        notify: told how many images were seen.
+            duplicates and never in different folds. None: no image has a duplicate.
+        notify: receives the progress: number of images done.
         device: where the network runs: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
 
     Returns:
-        The issues, rank 1 first. `estimated_errors` is None where the check is too weak, see
-        `LEAST_ACCURACY`. Where no two classes have `FOLDS` images each, there are none
-        and `accuracy` is 0; `method` says so.
+        The issues, rank 1 first. `estimated_errors` is None if the check is too weak, see
+        `LEAST_ACCURACY`. If fewer than two classes have `FOLDS` images, there are no issues,
+        `accuracy` is 0, and `method` says so.
 
     Raises:
-        ConfigError: the device is unknown or not there.
+        ConfigError: the device is unknown or not available.
         UnreadableImageError: an image can no longer be read.
         ValueError: `groups` does not have one number for each image.
     """
@@ -111,7 +99,7 @@ def find_label_issues(
     labels = np.concatenate([split.labels for split in index.splits.values()]).astype(np.int64)
     units = np.arange(len(labels)) if groups is None else np.asarray(groups, dtype=np.int64)
     if units.shape != labels.shape:
-        raise ValueError(f"{len(units)} groups do not fit {len(labels)} images")
+        raise ValueError(f"groups: expected one per image ({len(labels)}), got {len(units)}")
     judged = _enough(labels, units, len(index.classes))
     left_out = len(index.classes) - len(judged)
     if len(judged) < 2:
@@ -119,17 +107,17 @@ def find_label_issues(
             (),
             None,
             0.0,
-            f"Labels were not judged: that takes two classes with {FOLDS} different images or "
-            f"more each, and there is {'one' if len(judged) else 'none'}.",
+            f"Labels were not checked: that needs at least two classes with {FOLDS} different "
+            f"images each, and there is {'one' if len(judged) else 'none'}.",
         )
     from podium.auditing.embed import embed  # loads torch
 
-    def tell(event: Event) -> None:
+    def report(event: Event) -> None:
         if isinstance(event, Progress):
             event = AuditProgress("labels", event.done, event.total)
         notify(event)
 
-    features = standardised(embed(index, device=device, notify=tell))
+    features = standardised(embed(index, device=device, notify=report))
     rows = np.flatnonzero(np.isin(labels, judged))
     suspects = find_suspects(
         features[rows], np.searchsorted(judged, labels[rows]).astype(np.int64), units[rows]
@@ -160,11 +148,13 @@ def find_label_issues(
 
 
 def standardised(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Each feature with mean 0 and standard deviation 1; those that never vary stay 0.
+    """Scale each feature to mean 0 and standard deviation 1; constant features become 0.
 
-    The covariance is shrunk towards one variance for all, and the stages of a network answer on
-    scales of their own. On 1,793 pictures of 100 sports 83.1 % were right out of fold, 81.4 % as
-    they come.
+    The covariance is shrunk towards a single variance for all features, but the stages of a
+    network have different scales. docs/results.md has the accuracy with and without.
+
+    Args:
+        features: float32 of shape (n, d).
     """
     spread = features.std(axis=0)
     spread[spread < 1e-6] = 1.0
@@ -172,7 +162,7 @@ def standardised(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def _enough(labels: Integers, units: Integers, classes: int) -> Integers:
-    """Classes with `FOLDS` different images or more, in order."""
+    """Classes with at least `FOLDS` different images, in order."""
     pairs = np.unique(np.stack([labels, units]), axis=1)
     return np.flatnonzero(np.bincount(pairs[0], minlength=classes) >= FOLDS).astype(np.int64)
 
@@ -180,24 +170,25 @@ def _enough(labels: Integers, units: Integers, classes: int) -> Integers:
 def _method(left_out: int) -> str:
     text = (
         f"Confident learning (Northcutt et al., 2021) on {FOLDS}-fold out-of-fold predictions of "
-        "a linear discriminant on the bundled network's features, all splits together; named are "
-        "images whose label is more likely wrong than right by that measure, to be looked at"
+        "a linear discriminant on the bundled network's features, all splits together; it lists "
+        "the images whose label is more likely wrong than right by that measure, for inspection"
     )
     if left_out:
         noun = "class" if left_out == 1 else "classes"
-        text += f"; {left_out} {noun} of fewer than {FOLDS} different images left out"
+        text += f"; {left_out} {noun} with fewer than {FOLDS} different images left out"
     return text + "."
 
 
 def find_suspects(
     features: npt.NDArray[np.float32], labels: Integers, groups: Integers | None = None
 ) -> Suspects:
-    """Judge every label by the features of the other folds' images.
+    """Check every label against the out-of-fold prediction for its image.
 
     Args:
         features: float of shape (n, d).
         labels: of shape (n,), from 0 to classes - 1.
         groups: of shape (n,); images with the same number are never in different folds.
+            None: every image is a group.
     """
     units = np.arange(len(labels)) if groups is None else groups
     logits = out_of_fold_logits(features, labels, assign_folds(labels, units))
@@ -215,8 +206,8 @@ def find_suspects(
     wrong = _chance_of_error(own, calibration.error_rate, probabilities.shape[1])
     off_diagonal = (confident >= 0) & (confident != labels)
     images = np.flatnonzero(off_diagonal & (wrong > 0.5))
-    # confidence in the other class, times the evidence against this one, because either alone
-    # finds fewer: doubt without another class, or another class that is only a little likelier
+    # confidence in the other class, times the evidence against this one: either one alone finds
+    # fewer (doubt without an alternative, or an alternative that is only slightly more likely)
     weight = strongest * (np.log(strongest + 1e-300) - np.log(own + 1e-300))
     images = images[np.argsort(-weight[images], kind="stable")]
     return Suspects(
@@ -230,7 +221,13 @@ def find_suspects(
 
 
 def assign_folds(labels: Integers, groups: Integers, folds: int = FOLDS, seed: int = 0) -> Integers:
-    """The fold of each image: classes are dealt out like cards, a group as one card.
+    """Assign each image to a fold, stratified by class; a group stays in one fold.
+
+    Args:
+        labels: class of each image, shape (n,).
+        groups: group of each image, shape (n,).
+        folds: number of folds.
+        seed: seeds the shuffle.
 
     Returns:
         int64 of shape (n,), from 0 to folds - 1. Without groups, the images of a class, and all
@@ -247,23 +244,23 @@ def assign_folds(labels: Integers, groups: Integers, folds: int = FOLDS, seed: i
 def out_of_fold_logits(
     features: npt.NDArray[np.float32], labels: Integers, fold: Integers
 ) -> Floats:
-    """Log-posteriors, up to a constant, of each image by the images of the other folds.
+    """Compute out-of-fold log-posteriors of each image, up to a constant.
 
-    Linear discriminant analysis with a covariance shrunk as Ledoit & Wolf (2004), "A
-    well-conditioned estimator for large-dimensional covariance matrices", derive it. The sums of
-    squares are taken once a fold, and each training set is the total less one fold.
+    Uses linear discriminant analysis with the shrunk covariance of Ledoit & Wolf (2004), "A
+    well-conditioned estimator for large-dimensional covariance matrices". The sums of squares are
+    computed once per fold; each training set is the total minus one fold.
 
     Args:
         features: float of shape (n, d).
         labels: of shape (n,), from 0 to classes - 1.
-        fold: of shape (n,); see `deal_folds`.
+        fold: fold of each image, shape (n,), from 0; see `assign_folds`.
 
     Returns:
         float64 of shape (n, classes).
     """
     classes = int(labels.max()) + 1
     size = features.shape[1]
-    centred = features - features.mean(axis=0)  # small numbers keep float32 exact enough
+    centred = features - features.mean(axis=0)  # float32 is precise enough for small numbers
     if len(centred) < size:
         centred = _within_their_span(centred)
     numbers = range(int(fold.max()) + 1)
@@ -293,7 +290,7 @@ def out_of_fold_logits(
             - 0.5 * (means.T * weights).sum(axis=0)
             + prior
         )
-        # duplicates with several labels can keep all of a class in one fold: nobody can judge it
+        # duplicates with several labels can keep a whole class in one fold: it cannot be judged
         # there, so it gets the benefit of the doubt
         present = count > 0
         scores[:, ~present] = scores[:, present].max(axis=1, keepdims=True)
@@ -306,16 +303,18 @@ def _squares(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def _within_their_span(centred: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Few points turned into as many dimensions as they span: the same distances, less work."""
+    """Project few points onto the subspace that they span: the same distances, less work."""
     values, vectors = np.linalg.eigh(centred.astype(np.float64) @ centred.T)
     return np.asarray(vectors * np.sqrt(np.maximum(values, 0)), dtype=np.float32)
 
 
 def _shrink(covariance: Floats, lengths: Floats, size: int) -> Floats:
-    """Ledoit & Wolf's mix of a covariance and a multiple of the identity.
+    """Shrink a covariance towards a multiple of the identity (Ledoit & Wolf).
 
-    `lengths`: squared length of each residual that the covariance was made of, shape (n,).
-    `size`: dimensions of the features, also of those that the covariance leaves out as empty.
+    Args:
+        covariance: of shape (k, k).
+        lengths: squared length of each residual that the covariance is made of, shape (n,).
+        size: dimensions of the features, including empty ones that the covariance leaves out.
     """
     mean = np.trace(covariance) / size
     total = float((covariance**2).sum())
@@ -328,15 +327,15 @@ def _shrink(covariance: Floats, lengths: Floats, size: int) -> Floats:
 
 
 def calibrate(logits: Floats, labels: Integers, error_rate: float | None = None) -> Calibration:
-    """The scale and the rate of wrong labels under which the labels are most likely.
+    """Fit the scale of the logits and the rate of wrong labels by maximum likelihood.
 
-    A temperature alone (Guo et al., 2017) would have to explain wrong labels as timid logits. So
-    a label is the true class with probability 1 - e, and any other class with e / (classes - 1).
+    A temperature alone (Guo et al., 2017) would explain wrong labels by underconfidence. So a
+    label is the true class with probability 1 - e, and any other class with e / (classes - 1).
 
     Args:
         logits: of shape (n, classes), out of fold.
         labels: of shape (n,).
-        error_rate: of the labels, 0 to 1; None: the one under which they are most likely.
+        error_rate: share of wrong labels, 0 to 1; None: fitted.
     """
     rows, classes = np.arange(len(labels)), logits.shape[1]
     wrong, right = PRIOR_ERRORS
@@ -360,7 +359,7 @@ def calibrate(logits: Floats, labels: Integers, error_rate: float | None = None)
 
 
 def _chance_of_error(own: Floats, rate: float, classes: int) -> Floats:
-    """Bayes' rule: the chance that a label is wrong, from the probability of its class."""
+    """Compute the probability that a label is wrong, by Bayes' rule, from that of its class."""
     wrong = (1 - own) * rate / (classes - 1)
     return np.asarray(wrong / (wrong + own * (1 - rate) + 1e-300))
 
@@ -373,8 +372,8 @@ def confident_joint(probabilities: Floats, labels: Integers) -> tuple[Floats, In
         labels: of shape (n,); every class occurs.
 
     Returns:
-        `(thresholds, joint, confident)`: the mean probability of each class over the images
-        labelled so, shape (classes,); counts of shape (classes, classes), rows are labels; and of
+        `(thresholds, joint, confident)`: the mean probability of each class over the images with
+        that label, shape (classes,); counts of shape (classes, classes), rows are labels; and for
         each image the most probable class among those whose threshold it reaches, or -1.
     """
     classes = probabilities.shape[1]

@@ -1,4 +1,4 @@
-"""What an audit found, as plain values: written to and read from `audit.json`."""
+"""The findings of an audit as plain values: written to and read from `audit.json`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ FORMAT = 1
 SPLITS = ("train", "valid", "test")
 
 LEAST_ACCURACY = 0.8
-"""Share of labels that the check of them must agree with before it says how many are wrong: one
-that errs more often takes its own errors for theirs. One at 83 % told 855 where 724 were."""
+"""Minimum share of labels that the check must agree with to estimate how many are wrong.
+
+A check that errs more often counts its own errors. docs/results.md has the estimates of one that
+agrees with 83 %."""
 
 OddKind = Literal["unreadable", "tiny", "extreme_shape", "blank"]
 PairKind = Literal["same_file", "same_pixels", "near", "mirrored"]
@@ -25,7 +27,7 @@ PairKind = Literal["same_file", "same_pixels", "near", "mirrored"]
 class Oddity:
     """A file to look at.
 
-    `unreadable` (`split` may be '' then); `tiny`: the shorter side is below 32 pixels;
+    `kind`: `unreadable` (`split` may be '' then); `tiny`: the shorter side is below 32 pixels;
     `extreme_shape`: one side is more than 4 times the other; `blank`: almost one colour.
     `detail`: the reason, or the size as `width x height`.
     """
@@ -39,12 +41,13 @@ class Oddity:
 
 @dataclass(frozen=True)
 class DuplicatePair:
-    """Two files that show one picture.
+    """Two files that show the same image.
 
-    `same_file`: the same bytes; `same_pixels`: other bytes, but the same picture when decoded;
-    `near`: compressed, resized, cropped, framed or recoloured, or the next frame of a series;
-    `mirrored`: near, when one is mirrored. `distance`: bits of 64 in which the perceptual hashes
-    differ. `similarity`: up to 1, see `podium.auditing.similarity.similarity`.
+    `kind`: `same_file`: the same bytes; `same_pixels`: different bytes, but the same pixels when
+    decoded; `near`: compressed, resized, cropped, framed or recoloured, or the next frame of a
+    series; `mirrored`: near, if one of them is mirrored. `distance`: bits of 64 in which the
+    perceptual hashes differ. `similarity`: up to 1, see
+    `podium.auditing.similarity.similarity`.
     """
 
     kind: PairKind
@@ -59,18 +62,18 @@ class DuplicatePair:
 
     @property
     def across(self) -> bool:
-        """The two belong to different splits: what was learned from one is tested on the other."""
+        """Whether the two are in different splits: a leak between them."""
         return self.first_split != self.second_split
 
     @property
     def conflicting(self) -> bool:
-        """The two have different labels: at most one of them can be right."""
+        """Whether the two have different labels: at most one of them can be right."""
         return self.first_label != self.second_label
 
 
 @dataclass(frozen=True)
 class LabelIssue:
-    """An image whose label the others of its kind speak against; rank 1 is the most suspect."""
+    """An image whose label is likely wrong, by its features; rank 1 is the most suspicious."""
 
     path: str
     split: str
@@ -83,10 +86,10 @@ class LabelIssue:
 
 @dataclass(frozen=True)
 class LabelFindings:
-    """Labels likely wrong, how many are estimated to be wrong in all, and how that was found.
+    """Labels that are likely wrong, the estimated number of wrong labels, and the method.
 
-    `estimated_errors`: None where the method is too weak to tell. `accuracy`: share (0..1) of the
-    images that it classifies as labelled.
+    `estimated_errors`: None if the method is too weak to estimate it. `accuracy`: share (0..1) of
+    the images that it classifies as labelled.
     """
 
     issues: tuple[LabelIssue, ...]
@@ -97,7 +100,10 @@ class LabelFindings:
 
 @dataclass(frozen=True)
 class Balance:
-    """Images of the smallest and the largest class of a split; `ratio` is infinite over 0."""
+    """Image counts of a split's smallest and largest class.
+
+    `ratio`: `most / least`, infinite if `least` is 0.
+    """
 
     smallest: str
     least: int
@@ -111,21 +117,34 @@ class Balance:
 
 @dataclass(frozen=True)
 class Audit:
-    """All that an audit found.
+    """All findings of an audit.
 
     Attributes:
         fingerprint: of the images and labels, as in `data.json`.
         root: the folder.
-        totals: `images`, `classes`, `greyscale` (pictures without colour), `skipped` (files that
-            are no images), `look_alikes` (pairs that are no more alike than unrelated pictures
+        totals: `images`, `classes`, `greyscale` (images without colour), `skipped` (files that
+            are not images), `look_alikes` (pairs that are no more similar than unrelated images
             of this set can be; not in records of earlier versions), and the images of each split.
-        class_counts: split -> class -> images.
-        oddities: sorted by kind and path.
-        pairs: most serious first: across splits, then with different labels, then by kind.
-        groups: paths of pictures that are linked by pairs; largest group first.
-        labels: empty where labels were not looked at.
+        class_counts: split -> class -> number of images.
+        oddities: files to look at, sorted by kind and path.
+        pairs: duplicates, most serious first: across splits, then with different labels, then by
+            kind.
+        groups: paths of images that are linked by pairs; largest group first.
+        labels: None if labels were not checked.
         seconds: `images` (reading and decoding), `pairs`, `labels`, `total`.
-        settings: what it was made with.
+        settings: thresholds and options that the audit was made with.
+
+    Examples:
+        >>> from podium.auditing import Audit, DuplicatePair
+        >>> pair = DuplicatePair(
+        ...     "near", "train/cat/1.jpg", "test/cat/7.jpg", "train", "test", "cat", "cat", 4, 0.97
+        ... )
+        >>> counts = {"train": {"cat": 30, "dog": 20}, "test": {"cat": 5, "dog": 5}}
+        >>> audit = Audit("f00d", "pets", {"images": 60}, counts, pairs=(pair,))
+        >>> sorted(audit.leaked("test"))
+        ['test/cat/7.jpg']
+        >>> audit.balance()["train"].ratio
+        1.5
     """
 
     fingerprint: str
@@ -140,7 +159,7 @@ class Audit:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def leaked(self, split: str = "test") -> dict[str, list[DuplicatePair]]:
-        """Images of a split that the training could have seen, and the pairs that say so.
+        """Find the images of a split that training could have seen, and the pairs that show it.
 
         Args:
             split: `test` (duplicates in train or valid: the epoch is chosen on valid) or `valid`
@@ -170,11 +189,11 @@ class Audit:
 
     @property
     def surplus(self) -> int:
-        """Files that could go without losing a picture: all but one of each group."""
+        """Number of files that could be removed without losing an image: all but one per group."""
         return sum(len(group) - 1 for group in self.groups)
 
     def balance(self) -> dict[str, Balance]:
-        """The smallest and the largest class of each split; the first by name where several are."""
+        """Find the smallest and the largest class of each split; the first by name on a tie."""
         found = {}
         for split, counts in self.class_counts.items():
             if counts:
@@ -184,7 +203,7 @@ class Audit:
         return found
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, with the number of the format."""
+        """Plain values, with the format number."""
         plain = {one.name: getattr(self, one.name) for one in fields(self)}
         return {
             "format": FORMAT,
@@ -201,10 +220,13 @@ class Audit:
 
     @classmethod
     def from_json(cls, value: Any) -> Audit:
-        """The audit that `to_json` described.
+        """Build the audit from what `to_json` returned.
+
+        Args:
+            value: the plain values.
 
         Raises:
-            ValueError: it is of another format, or damaged.
+            ValueError: they are of another format, or damaged.
         """
         if not isinstance(value, dict) or value.get("format") != FORMAT:
             raise ValueError(f"not an audit of format {FORMAT}")
@@ -226,12 +248,20 @@ class Audit:
 
 
 def write_audit(audit: Audit, path: Path) -> None:
-    """Write `audit.json`, all or nothing."""
+    """Write `audit.json` atomically.
+
+    Args:
+        audit: the findings.
+        path: the file.
+    """
     write_json(path, audit.to_json())
 
 
 def read_audit(path: Path) -> Audit:
     """Read `audit.json`.
+
+    Args:
+        path: the file.
 
     Raises:
         DataError: it is missing, damaged, or of another format.
@@ -240,6 +270,5 @@ def read_audit(path: Path) -> Audit:
         return Audit.from_json(read_json(path))
     except (OSError, ValueError, RunFolderError) as error:
         raise DataError(
-            f"{path}: expected the audit of a folder of images ({error}). Make it again with "
-            "podium audit."
+            f"{path}: expected the audit of a folder of images ({error}). Run podium audit again."
         ) from None

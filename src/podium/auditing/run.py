@@ -1,4 +1,4 @@
-"""The audit of a folder: its files, what occurs twice, and which labels are likely wrong."""
+"""The audit of a folder: odd files, duplicates, and labels that are likely wrong."""
 
 from __future__ import annotations
 
@@ -43,24 +43,27 @@ def audit_images(
     workers: int | None = None,
     notify: Notify = silent,
 ) -> Audit:
-    """Look at every picture of a folder, before or after a study.
+    """Check every image of a folder, before or after a study.
 
-    What was found is remembered, and found again at once as long as no file changes.
+    The result is cached, and returned at once as long as no file changes.
 
     Args:
         data: a folder or source as for `build_index`, or its index.
-        labels: look for labels that are likely wrong, too; this takes a network, and most of the
-            time.
-        split_seed: as for `build_index`, where splits are missing.
-        valid_fraction: the same.
-        test_fraction: the same.
-        cache_folder: where to remember the audit; empty: Podium's cache.
-        workers: threads that decode; empty: one a core.
-        notify: told how many of `files`, `images`, `pairs` and `labels` are done.
+        labels: also look for labels that are likely wrong; this needs a network, and takes most
+            of the time.
+        split_seed: seed of the stratified split that is made if one is missing.
+        valid_fraction: share of each class held out for validation if there is no such split,
+            above 0 and below 0.5.
+        test_fraction: share of each class held out for the test if there is no such split, above
+            0 and below 0.5.
+        cache_folder: where to cache the audit; None: Podium's cache.
+        workers: number of decoding threads; None: one per core.
+        notify: receives the progress of `files`, `images`, `pairs` and `labels`.
 
     Raises:
         ConfigError: a fraction is out of range.
-        DataError: the folder cannot be used; see `build_index`.
+        DataError: the folder is missing, empty or has a single class, or has no usable train
+            split.
     """
     began = time.perf_counter()
     index = data
@@ -79,7 +82,7 @@ def audit_images(
         "false_share": FALSE_SHARE,
         "tiny": TINY,
         "extreme_shape": EXTREME,
-        "labels": "stages" if labels else False,  # the features that they are judged by
+        "labels": "stages" if labels else False,  # the features that they are checked with
         **({"grey_windows": index.windows.to_json()} if index.deep else {}),
     }
     place = _place(index, settings, cache_folder)
@@ -122,28 +125,28 @@ def audit_images(
 
 
 def _place(index: DataIndex, settings: dict[str, Any], folder: Path | None) -> Path:
-    # What cannot be read is not in the fingerprint, but it is in the audit.
+    # Unreadable files are not in the fingerprint, but they are in the audit.
     key = json.dumps([FORMAT, index.fingerprint, index.unreadable, index.skipped, settings])
     digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
     return (folder or cache_root() / "audit") / f"{digest[:24]}.json"
 
 
 def _known(place: Path, index: DataIndex) -> Audit | None:
-    """The audit as it was found before; None where there is none that can be read."""
+    """Read the cached audit; None if there is none that can be read."""
     try:
         plain = read_json(place)
-        # the same pictures may lie elsewhere by now
+        # the same images may have been moved
         return Audit.from_json({**plain, "root": index.summary()["root"]})
-    except Exception:  # damaged in whatever way: a cache costs time, never an audit
+    except Exception:  # damaged in any way: a bad cache costs time, never an audit
         return None
 
 
 def _all_pairs(
     index: DataIndex, looks: PictureFacts, notify: Notify
 ) -> tuple[list[tuple[PairKind, int, int, int, float]], int]:
-    """(kind, i, j, bits, similarity), each pair of pictures once, as the strictest kind.
+    """Find all pairs: (kind, i, j, bits, similarity), each once, as the strictest kind.
 
-    And how many pairs are alike, but no more so than this set's pictures are anyway.
+    Also returns the number of pairs that are no more similar than unrelated images of this set.
     """
     found: dict[tuple[int, int], tuple[PairKind, int, int, int, float]] = {}
     files = [index.digests.get(path) or f"?{path}" for path in looks.paths]
@@ -152,8 +155,8 @@ def _all_pairs(
     for kind, digests in exact:
         for i, j in same_pairs(digests):
             found.setdefault((i, j), (kind, i, j, 0, 1.0))
-    # One picture stands for all of its copies: a hundred copies of each of two are no 10,000
-    # pairs. Each copy is named with the other picture, so that no leak goes unseen.
+    # One image stands for all of its copies: a hundred copies of each of two are not 10,000
+    # pairs. Each copy is paired with the other image, so that no leak is missed.
     copies: dict[str, list[int]] = {}
     for place, digest in enumerate(pixels):
         copies.setdefault(digest, []).append(place)
@@ -195,7 +198,7 @@ def _labels(
 ) -> LabelFindings:
     from podium.auditing.labels import find_label_issues  # loads torch
 
-    # duplicates in two folds would vouch for each other: each group is one number
+    # duplicates in two folds would confirm each other: each group is one number
     numbers = list(range(len(looks.paths)))
     for group in groups:
         for at in group:

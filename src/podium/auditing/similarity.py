@@ -1,4 +1,4 @@
-"""How alike two pictures are: the check of what a perceptual hash takes for duplicates."""
+"""The similarity of two images: verifies what a perceptual hash takes for duplicates."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from functools import cache
 
 import numpy as np
 import numpy.typing as npt
-import scipy  # its parts load when they are first used
+import scipy  # its submodules load when they are first used
 from PIL import Image
 
 THUMB = 32
-"""Side of the square thumbnails, in pixels: 3 KB a picture, so 600 MB for 200,000 pictures."""
+"""Side of the square thumbnails, in pixels: 3 KB per image, so 600 MB for 200,000 images."""
 
 BLANK = 4.0  # standard deviation (of 255) of a thumbnail below which there is nothing to compare
-GLANCE = 0.2  # correlation of the whole greys below which no crop is tried
-FIT = 0.7  # correlation of the best crop's greys below which nothing more is compared
-TRIES = 4  # crops at which colours and detail are compared
+GLANCE = 0.2  # correlation of the whole thumbnails' luminance below which no crop is tried
+FIT = 0.7  # correlation of the best crop's luminance below which nothing more is compared
+TRIES = 4  # crops for which colours and detail are compared
 KEPT = 0.95  # share of the cells that are compared: those that differ least
 
 Bytes = npt.NDArray[np.uint8]
@@ -24,14 +24,14 @@ Window = tuple[tuple[float, float], tuple[float, float]]
 
 
 def small_rgb(image: Image.Image) -> Bytes:
-    """A thumbnail of the whole picture, squeezed to a square: uint8, (THUMB, THUMB, 3)."""
+    """Make a thumbnail of the whole image, resized to a square: uint8, (THUMB, THUMB, 3)."""
     return np.asarray(image.resize((THUMB, THUMB), Image.Resampling.BOX), dtype=np.uint8)
 
 
 def is_blank(thumbs: Bytes) -> npt.NDArray[np.bool_]:
-    """Which of (n, THUMB, THUMB, 3) thumbnails are almost one colour; bool, (n,)."""
+    """Find thumbnails, uint8 of shape (n, THUMB, THUMB, 3), of almost one colour; bool, (n,)."""
     blank = np.zeros(len(thumbs), dtype=np.bool_)
-    for start in range(0, len(thumbs), 2048):  # as float, all of a large set would fill the memory
+    for start in range(0, len(thumbs), 2048):  # as float, a large set would fill the memory
         part = thumbs[start : start + 2048].astype(np.float32)
         part -= part.mean(axis=(1, 2), keepdims=True)
         blank[start : start + 2048] = np.square(part).mean(axis=(1, 2, 3)) < BLANK**2
@@ -39,19 +39,19 @@ def is_blank(thumbs: Bytes) -> npt.NDArray[np.bool_]:
 
 
 def is_grey(thumbs: Bytes) -> npt.NDArray[np.bool_]:
-    """Which thumbnails have no colour, but for the traces that compression leaves; bool, (n,)."""
+    """Find the thumbnails without colour, ignoring compression artefacts; bool, (n,)."""
     low, high = thumbs.min(axis=3), thumbs.max(axis=3)
     return np.asarray((high - low).max(axis=(1, 2)) < 12)
 
 
 def greys(thumbs: Bytes) -> Floats:
-    """The luminance (ITU-R BT.601) of thumbnails, whole numbers: float32, (n, THUMB, THUMB)."""
+    """Compute the luminance (ITU-R BT.601), rounded: float32, (n, THUMB, THUMB)."""
     weights = np.asarray([0.299, 0.587, 0.114], dtype=np.float32)
     return np.asarray(np.rint(thumbs @ weights), dtype=np.float32)
 
 
 def _windows() -> list[Window]:
-    """Parts of a picture that the other one may be: all of it first, or up to 12 % cropped."""
+    """Windows of an image that the other one may show: all of it first, or up to 12 % cropped."""
     found: list[Window] = [((0.0, 1.0), (0.0, 1.0))]
     for cut in (0.05, 0.1):
         spans = [(at * cut, 1 - cut + at * cut) for at in (0.0, 0.5, 1.0)]
@@ -67,20 +67,20 @@ COARSE, FINE = 16, 24  # sides of the cropped thumbnails that are compared
 
 
 def similarity(first: Bytes, second: Bytes) -> Floats:
-    """How alike two pictures are, whatever their brightness and contrast, cropped or framed.
+    """Compute the similarity of pairs of images, invariant to brightness, contrast and cropping.
 
-    One picture is compared with 30 crops of the other, and the other way round, by the normalised
-    correlation of their greys. At the few crops that fit best, colours and fine detail are
-    compared, but for the twentieth of the picture that differs most, which may be a watermark.
-    What counts is the lower of both correlations, so that scenes of one layout (a white stage, a
-    blue sky, one car in two liveries) differ. A picture without colour is compared by its greys.
+    One image is compared with 30 crops of the other, and vice versa, by the normalised correlation
+    of their luminance. For the few best crops, colours and fine detail are compared, except for
+    the twentieth of the image that differs most, which may be a watermark. The lower of the two
+    correlations counts, so that scenes with the same layout (a white stage, a blue sky, one car in
+    two liveries) differ. An image without colour is compared by its luminance.
 
     Args:
         first: uint8, (n, THUMB, THUMB, 3).
-        second: the same; its i-th picture is compared with the i-th of `first`.
+        second: uint8, (n, THUMB, THUMB, 3); its i-th image is compared with the i-th of `first`.
 
     Returns:
-        float32, (n,), up to 1; 0 where not even the greys of any crop fit.
+        float32, (n,), up to 1; 0 if not even the luminance of any crop fits.
     """
     scores = np.zeros(len(first), dtype=np.float32)
     grey = [greys(pictures) for pictures in (first, second)]
@@ -96,11 +96,11 @@ def similarity(first: Bytes, second: Bytes) -> Floats:
 
 
 def grey_fits(a: Floats, b: Floats) -> Floats:
-    """How well a part of one picture fits all of the other one: correlations of greys.
+    """Correlate the luminance of each window of one image with the whole of the other.
 
     Args:
-        a: (n, THUMB, THUMB), as `greys` gives them.
-        b: the same.
+        a: luminance from `greys`, (n, THUMB, THUMB).
+        b: luminance from `greys`, (n, THUMB, THUMB).
 
     Returns:
         (2 windows, n): in row 2w, window w of `a` with the whole of `b`; in row 2w + 1, window w
@@ -113,7 +113,7 @@ def grey_fits(a: Floats, b: Floats) -> Floats:
 
 
 def _all_crops(grey: Floats) -> Floats:
-    """Every window of each picture as a unit vector: (windows, n, COARSE^2)."""
+    """Every window of each image as a unit vector: (windows, n, COARSE^2)."""
     crops = np.empty((len(WINDOWS), len(grey), COARSE**2), dtype=np.float32)
     narrow = {
         span: grey @ _averaging(*span, THUMB, COARSE).T for span in {span for _, span in WINDOWS}
@@ -125,7 +125,7 @@ def _all_crops(grey: Floats) -> Floats:
 
 
 def _comparable(first: Bytes, second: Bytes) -> tuple[Floats, Floats]:
-    """Both as float, and both grey where one of them has no colour."""
+    """Convert both to float, and both to grey if one of them has no colour."""
     a, b = first.astype(np.float32), second.astype(np.float32)
     plain = is_grey(first) | is_grey(second)
     for pictures, bytes_ in ((a, first), (b, second)):
@@ -134,7 +134,7 @@ def _comparable(first: Bytes, second: Bytes) -> tuple[Floats, Floats]:
 
 
 def _at_crop(a: Floats, b: Floats, choice: npt.NDArray[np.int64]) -> Floats:
-    """The lower correlation, of colours or of detail, at the crop that was chosen for each."""
+    """The lower of the correlations of colours and of detail, at the crop chosen for each pair."""
     scores = np.zeros(len(a), dtype=np.float32)
     for chosen in np.unique(choice):
         here = np.flatnonzero(choice == chosen)
@@ -147,7 +147,7 @@ def _at_crop(a: Floats, b: Floats, choice: npt.NDArray[np.int64]) -> Floats:
 
 
 def _mostly(a: Floats, b: Floats) -> Floats:
-    """The correlation without the cells that differ most: a watermark, a caption, a date."""
+    """Correlate without the cells that differ most: a watermark, a caption, a date."""
     cells_a, cells_b = (one.reshape(len(one), FINE * FINE, -1) for one in (a, b))
     gap = _unit(cells_a) - _unit(cells_b)
     apart = np.square(gap).reshape(len(gap), FINE * FINE, -1).sum(axis=2)
@@ -159,13 +159,13 @@ def _mostly(a: Floats, b: Floats) -> Floats:
 
 
 def crop_grey(pictures: Floats, window: Window, side: int) -> Floats:
-    """The mean in each cell of a grid over the window: (n, THUMB, THUMB) -> (n, side, side)."""
+    """Average over each cell of a grid on the window: (n, THUMB, THUMB) -> (n, side, side)."""
     rows, columns = (_averaging(low, high, THUMB, side) for low, high in window)
     return np.asarray(rows @ pictures @ columns.T, dtype=np.float32)
 
 
 def _crop(pictures: Floats, window: Window) -> Floats:
-    """The mean colour in each cell of a grid over the window: (n, FINE, FINE, 3)."""
+    """Mean colour of each cell of a grid on the window: (n, FINE, FINE, 3)."""
     rows, columns = (_averaging(low, high, THUMB, FINE) for low, high in window)
     planes = rows @ np.moveaxis(pictures, 3, 1) @ columns.T
     return np.asarray(np.moveaxis(planes, 1, 3), dtype=np.float32)
@@ -173,7 +173,7 @@ def _crop(pictures: Floats, window: Window) -> Floats:
 
 @cache
 def _averaging(low: float, high: float, source: int, side: int) -> Floats:
-    """A (side, source) matrix: how much of each source pixel lies in each cell of low..high."""
+    """A (side, source) matrix: the weight of each source pixel in each cell of low..high."""
     edges = np.linspace(low * source, high * source, side + 1)
     pixels = np.arange(source)
     shares = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
@@ -182,7 +182,7 @@ def _averaging(low: float, high: float, source: int, side: int) -> Floats:
 
 
 def _detail(pictures: Floats) -> Floats:
-    """What is left when the colours of the surroundings are taken away."""
+    """Fine detail: the image minus its local mean."""
     around = scipy.ndimage.uniform_filter(pictures, (0, 7, 7, 0), mode="nearest")
     return np.asarray(pictures - around, dtype=np.float32)
 
@@ -193,7 +193,7 @@ def _correlation(a: Floats, b: Floats) -> Floats:
 
 
 def _unit(pictures: Floats) -> Floats:
-    """(n, pixels, colours) as vectors of length 1, the mean of each colour taken away."""
+    """(n, pixels, colours) as vectors of length 1, with the mean of each colour subtracted."""
     centred = (pictures - pictures.mean(axis=1, keepdims=True)).reshape(len(pictures), -1)
     length = np.linalg.norm(centred, axis=1, keepdims=True)
     return np.asarray(centred / np.maximum(length, 1e-3), dtype=np.float32)

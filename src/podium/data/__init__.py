@@ -1,1 +1,1 @@
-"""Folders of images: found, checked, fetched or made."""
+"""Data sets of images: found, checked, downloaded or generated."""

@@ -1,4 +1,4 @@
-"""What helps where pictures are missing: in a folder, folders; in another source, its items."""
+"""Remedies in error messages about missing images: for folders, and for other sources."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from podium.data.layout import LAYOUT
 
 @dataclass(frozen=True)
 class Advice:
-    """Ends of sentences, of which the beginning says what is wrong.
+    """Remedies that complete error messages.
 
     Attributes:
-        no_train: what is missing where nothing can be trained on, and what is expected.
+        no_train: what is missing if there is nothing to train on, and what is expected.
         one_class: what a classifier needs.
-        no_split: what to do where the split that is wanted has nothing.
-        own_split: how to do without images that are held out.
-        other_classes: what to do where a split has other classes than train.
+        no_split: what to do if the requested split has no images.
+        own_split: how to provide a split instead of holding images out.
+        other_classes: what to do if a split has other classes than train.
     """
 
     no_train: str
@@ -30,16 +30,16 @@ FOLDERS = Advice(
     no_train=f"no train folder. {LAYOUT}",
     one_class="A classifier needs a folder of images for each class: train/CLASS/*.jpg or "
     "CLASS/*.jpg.",
-    no_split="Choose one of those splits, or give the folder that holds the class folders itself.",
+    no_split="Choose one of those splits, or give the folder that contains the class folders.",
     own_split="make the missing folders yourself",
-    other_classes="Name the class folders alike in every split.",
+    other_classes="Use the same names for the class folders in every split.",
 )
 
 ITEMS = Advice(
-    no_train="none for train. Expected a source that gives items of split train, or items without "
+    no_train="none for train. Expected a source that lists items of split train, or items without "
     "a split.",
-    one_class="A classifier needs images of two labels at least.",
+    one_class="A classifier needs images of at least two labels.",
     no_split="Choose one of those splits.",
-    own_split="let the source say which split each is in",
+    own_split="let the source assign each image to a split",
     other_classes="Give a class the same label in every split.",
 )

@@ -1,4 +1,4 @@
-"""A sheet of examples: what each augmentation policy makes of one picture."""
+"""A sheet of examples: one image under each augmentation policy."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ def augmentation_sheet(
     image_size: int = 128,
     seed: int = 0,
 ) -> None:
-    """Draw the original, then a row of examples of every policy.
+    """Draw one row per policy: the original, then examples.
 
     Args:
-        image: any picture.
-        out: the file to write; its ending, .png or .pdf, decides the format.
-        policies: names of augmentations; empty: all of them, those of installed packages too.
-        examples: columns.
-        image_size: side of what the model would see, pixels.
-        seed: draws other examples.
+        image: any image file.
+        out: the file to write; its extension, .png or .pdf, sets the format.
+        policies: names of augmentations; None: all, including those of installed packages.
+        examples: examples per row.
+        image_size: side of the model's input, pixels.
+        seed: of the random choices.
 
     Raises:
-        ConfigError: an augmentation or the ending is unknown.
-        UnreadableImageError: the picture cannot be read.
+        ConfigError: an augmentation or the extension is unknown.
+        UnreadableImageError: the image cannot be read.
     """
     names = list(policies or AUGMENTATIONS.names())
     transforms = [train_transform(name, image_size) for name in names]
     kind = out.suffix.lower().lstrip(".")
     if kind not in ("png", "pdf"):
-        raise ConfigError(f"--to {str(out)!r}: expected a name that ends in .png or .pdf.")
+        raise ConfigError(f"--to {str(out)!r}: expected a file name ending in .png or .pdf.")
     picture = load_rgb(image)
 
     from matplotlib.figure import Figure

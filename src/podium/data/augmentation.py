@@ -1,4 +1,4 @@
-"""An augmentation by name: what it is, and how a user's own becomes one."""
+"""Augmentations by name, and how a user registers one."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from podium.errors import ConfigError, TrainingError, one_line
 from podium.runtime.random import seeded_everywhere
 
 Pixels = npt.NDArray[np.uint8]
-"""A picture as it lies in memory: shape (h, w, 3)."""
+"""An image in memory: shape (h, w, 3)."""
 
 Vary = Callable[[Image.Image], Image.Image | torch.Tensor]
-"""What varies a picture: from an RGB one to an RGB one, or to uint8 of shape (3, h, w)."""
+"""Augments an RGB image: returns an RGB image, or a uint8 tensor of shape (3, h, w)."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """A way to vary training images, under a name that a study's `augmentation` may give.
+    """An augmentation of training images, under the name that a study's `augmentation` uses.
 
     Args:
-        name: what a study writes.
-        title: what reports print.
-        make: called without arguments when a training begins. What it returns is called with
-            each picture: an RGB PIL picture, a square of `source_scale` times the side that the
-            model sees. It gives an RGB picture or a uint8 tensor of shape (3, h, w), as the
-            transforms of `torchvision.transforms.v2` do, which is then resized to what the model
-            sees. The global generators of torch, numpy and Python's `random` are seeded for every
-            picture by (seed, epoch, image); a generator of its own is refused.
+        name: the name in studies.
+        title: the name in reports.
+        make: called without arguments when a training starts. What it returns is called with each
+            image: an RGB PIL image, a square of `source_scale` times the model's input size. It
+            returns an RGB image or a uint8 tensor of shape (3, h, w), as the transforms of
+            `torchvision.transforms.v2` do, which is then resized to the model's input size. The
+            global generators of torch, numpy and Python's `random` are seeded for every image by
+            (seed, epoch, image); an augmentation that uses another generator is refused.
         source_scale: 1 to 4; more than 1 keeps crops sharp.
 
     Raises:
@@ -65,10 +65,10 @@ class Augmentation:
             )
 
     def source_size(self, image_size: int) -> int:
-        """Side in pixels of the square that is varied; an even number, unless it is `image_size`.
+        """Side in pixels of the square that is augmented; even, unless it is `image_size`.
 
         Args:
-            image_size: side that the model sees, pixels.
+            image_size: side of the model's input, pixels.
         """
         return _scaled(image_size, self.source_scale)
 
@@ -78,42 +78,42 @@ def _scaled(size: int, scale: float) -> int:
 
 
 class OfUser:
-    """What a user's callable makes of a square, with every global generator seeded."""
+    """Applies a user's augmentation with every global generator seeded."""
 
     def __init__(self, augmentation: Augmentation) -> None:
-        # not the augmentation itself: other processes get this, and factories may be lambdas
+        # not the augmentation itself: this is pickled, and factories may be lambdas
         self.name, self.scale = augmentation.name, augmentation.source_scale
         try:
             self.vary: Vary = augmentation.make()
         except Exception as error:
             raise ConfigError(
-                f"augmentation {self.name} cannot be made ({type(error).__name__}: "
+                f"augmentation {self.name} cannot be created ({type(error).__name__}: "
                 f"{one_line(error)})."
             ) from error
         if not callable(self.vary):
             raise ConfigError(
-                f"augmentation {self.name}: expected its factory to return something to call with "
-                f"a picture, got {type(self.vary).__name__}."
+                f"augmentation {self.name}: expected its factory to return a function of an image, "
+                f"got {type(self.vary).__name__}."
             )
 
     def __call__(self, pixels: Pixels, size: int, draw: object = None) -> torch.Tensor:
         picture = squeeze(Image.fromarray(pixels), _scaled(size, self.scale))
-        # from torch's generator, so that whatever seeds it seeds the other two as well
+        # from torch's generator, so that seeding it also seeds the other two
         with seeded_everywhere(int(torch.randint(2**62, ()))):
             try:
                 varied = self.vary(picture)
             except Exception as error:
                 raise TrainingError(
-                    f"augmentation {self.name} fails on a picture of {picture.width} x "
+                    f"augmentation {self.name} fails on an image of {picture.width} x "
                     f"{picture.height} pixels ({type(error).__name__}: {one_line(error)})."
                 ) from error
         return self.square(varied, size)
 
     def square(self, varied: object, size: int) -> torch.Tensor:
-        """The result as uint8 of shape (3, size, size)."""
+        """Convert the user's result to uint8 of shape (3, size, size)."""
         if isinstance(varied, Image.Image):
             if varied.mode != "RGB":
-                raise self.refused(f"a picture of mode {varied.mode}")
+                raise self.refused(f"an image of mode {varied.mode}")
             return as_tensor(np.array(squeeze(varied, size)))
         if not isinstance(varied, torch.Tensor):
             raise self.refused(type(varied).__name__)
@@ -127,34 +127,37 @@ class OfUser:
 
     def refused(self, got: str) -> TrainingError:
         return TrainingError(
-            f"augmentation {self.name}: expected an RGB picture (PIL), or a torch.uint8 tensor of "
-            f"shape (3, height, width), got {got}. Scaling to [0, 1] and normalisation come later: "
-            "leave them out."
+            f"augmentation {self.name}: expected an RGB image (PIL), or a torch.uint8 tensor of "
+            f"shape (3, height, width), got {got}. Leave out scaling to [0, 1] and normalisation: "
+            "Podium does both later."
         )
 
 
 def as_tensor(pixels: Pixels) -> torch.Tensor:
-    """The same memory, as (3, h, w)."""
+    """View an image of shape (h, w, 3) as a tensor of shape (3, h, w), without a copy."""
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def register_augmentation(
     name: str, *, title: str | None = None, source_scale: float | None = None
 ) -> Callable[[Any], Any]:
-    """Give a way to vary training images a name: a decorator.
+    """Register an augmentation under a name that studies can use: a decorator.
+
+    It decorates either a function or class that is called without arguments, once per training,
+    and returns a function of an image; or a function of one argument, the image.
 
     Args:
-        name: what a study's `augmentation` says.
-        title: what reports print; None: the name.
-        source_scale: see `Augmentation`; None: 1.
+        name: the name in a study's `augmentation`.
+        title: the name in reports; None: `name`.
+        source_scale: side of the square image that is augmented, as a multiple of the model's
+            input size, 1 to 4; more than 1 keeps crops sharp. None: 1.
 
     Returns:
-        What leaves the decorated thing as it is. That is either a function or class that is called
-        without arguments, once a training, and returns what is called with each picture; or, if it
-        takes one argument, the very function that is called with each picture.
+        The decorator, which returns the decorated object unchanged.
 
     Raises:
-        ConfigError: the name is one of ours or cannot be one, or what is decorated is neither.
+        ConfigError: the name is Podium's or not valid, `source_scale` is out of range, or the
+            decorated object is neither.
 
     Examples:
         >>> @register_augmentation("upside_down", title="upside down")
@@ -178,7 +181,7 @@ def register_augmentation(
 
 
 def _of_user(name: str, offered: Any) -> Augmentation:
-    """What a package, a file or a decorator offers, as an `Augmentation`."""
+    """Convert what a package, a file or a decorator registers to an `Augmentation`."""
     if isinstance(offered, Augmentation):
         return replace(offered, name=name)
     if not callable(offered):
@@ -196,9 +199,9 @@ def _of_user(name: str, offered: Any) -> Augmentation:
     ]
     if len(needed) > 1 or (needed and isinstance(offered, type)):
         raise ConfigError(
-            f"augmentation {name}: expected something to call without arguments, which returns "
-            "what is called with each picture, or a function of one argument, the picture; got one "
-            f"that needs {', '.join(needed)}."
+            f"augmentation {name}: expected a function or class without required arguments that "
+            "returns a function of an image, or a function of one argument, the image; got one "
+            f"that requires {', '.join(needed)}."
         )
     return Augmentation(name, title, (lambda: offered) if needed else offered)
 

@@ -1,12 +1,12 @@
-"""Pictures decoded once: their pixels in files that contenders, seeds and studies share.
+"""The cache of decoded images, shared by contenders, seeds and studies.
 
-A file holds the pictures of one split at one size and is named after their bytes alone, so that
-other class names, folders or studies find it again. Where a few pictures are new, the others are
-taken over from the older file. `podium.data.pixels` says what is in a file.
+A file holds the images of one split at one size. Its name depends only on their bytes, so that
+it is found under other class names, folders or studies. If a few images are new, the others are
+copied from the older file. `podium.data.pixels` describes the format.
 
-A file gets its name when all of it is there; what a kill leaves behind is gone on with. A full
-disk or a folder that cannot be written costs time, never correctness or the run: pictures are
-then decoded from their own files as ever.
+A file gets its final name when it is complete; a file left by a kill is continued. A full disk or
+a read-only folder costs time, never correctness or the run: images are then decoded from their
+own files in every epoch.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from podium.runtime.events import (
 )
 from podium.runtime.threads import in_order
 
-CHUNK = 16  # pictures that a thread decodes at a time
+CHUNK = 16  # images that a thread decodes at a time
 
 
 def cache_pixels(
@@ -48,21 +48,21 @@ def cache_pixels(
     folder: Path | None = None,
     workers: int | None = None,
 ) -> dict[str, CachedPixels]:
-    """The decoded pictures of some splits, from files that are there or are made now.
+    """Decode the images of some splits into cache files, or open the existing files.
 
     Args:
         index: the images.
-        sizes: side of the squares by split, pixels.
-        limit: most GB of all files in the folder together; for it, those are removed that were
-            not used for the longest time. 0: nothing is cached.
-        notify: told of the progress, and of what stands in the way.
-        stop: asked now and then; what is done by then is kept.
-        folder: where the files are; empty: `pixels` in Podium's cache.
-        workers: threads that decode; empty: one a core.
+        sizes: split -> side of the square images, pixels.
+        limit: maximum GB of all files in the folder together; the least recently used are removed
+            to stay below it. 0: nothing is cached.
+        notify: receives the progress, and warnings if the cache cannot be used.
+        stop: checked regularly; images decoded so far are kept.
+        folder: folder of the files; None: `pixels` in Podium's cache.
+        workers: number of decoding threads; None: one per core.
 
     Returns:
-        Pictures by split; empty where they must be decoded every time: they take more than the
-        limit or the disk has, or the folder cannot be used. `notify` was told why.
+        Images by split; empty if they must be decoded in every epoch, because they exceed the
+        limit or the disk, or the folder cannot be used. `notify` receives the reason.
 
     Raises:
         UnreadableImageError: an image vanished or changed since it was checked.
@@ -84,13 +84,13 @@ def cache_pixels(
                     one.discard_unless_whole()
                 _make_room(place, list(wanted.values()), limit)
                 for one in wanted.values():
-                    if not one.is_there():  # another process may have built it meanwhile
+                    if not one.is_there():  # another process may have built it in the meantime
                         _build(one, place, notify, stop, workers)
     except OSError as error:
         notify(
             WarningMessage(
-                f"Decoded images cannot be kept in {place} ({error.strerror or error}): every "
-                "epoch decodes them anew. Free some space, or set PODIUM_CACHE to another folder.",
+                f"Decoded images cannot be cached in {place} ({error.strerror or error}): every "
+                "epoch decodes them again. Free some space, or set PODIUM_CACHE to another folder.",
             )
         )
         return {}
@@ -100,7 +100,7 @@ def cache_pixels(
 
 
 class _Wanted:
-    """What a split needs: the file's name, its digests, and the row of every image."""
+    """The cache file that a split needs: its name, its digests, and the row of every image."""
 
     def __init__(self, index: DataIndex, split: str, size: int, folder: Path) -> None:
         paths = index.splits[split].paths
@@ -121,7 +121,7 @@ class _Wanted:
         return found is not None and np.array_equal(found.digests, self.digests)
 
     def discard_unless_whole(self) -> None:
-        """Remove a file that is cut short; under the lock, since another process may build it."""
+        """Remove an incomplete file; under the lock, since another process may be building it."""
         if not self.is_there():
             with contextlib.suppress(OSError):
                 self.path.unlink(missing_ok=True)
@@ -130,7 +130,7 @@ class _Wanted:
 def _build(
     one: _Wanted, place: Path, notify: Notify, stop: StopRequest | None, workers: int | None
 ) -> None:
-    """Fill the partial file, from where a kill may have left it, and give it its name."""
+    """Fill the partial file, continuing after a kill, and give it its final name."""
     total, side = len(one.digests), one.size
     siblings = map(PixelFile.open, place.glob(f"{side}px-v{FORMAT}-*.pixels"))
     older = [file for file in siblings if file is not None]
@@ -155,28 +155,28 @@ def _build(
                 for number, decoded in enumerate(results):
                     file.write(decoded)
                     notify(CacheProgress(f"{side} px", number * CHUNK, total))
-                    _refuse_to_go_on(stop)
+                    _raise_if_stopped(stop)
     except OSError:
         with contextlib.suppress(OSError):
-            one.partial.unlink(missing_ok=True)  # a full disk is not left full
+            one.partial.unlink(missing_ok=True)  # do not leave the disk full
         raise
     finally:
         notify(CacheProgress(f"{side} px", total, total))
     os.replace(one.partial, one.path)
     kept = f"{total:,} decoded images of {side} px, {_gb(one.bytes)}"
-    notify(Message(f"keeps {kept}, in {place}"))
+    notify(Message(f"caches {kept}, in {place}"))
 
 
 def _make_room(place: Path, wanted: Sequence[_Wanted], limit: float) -> None:
-    """Remove files, those first that were not used for the longest time.
+    """Remove the least recently used files.
 
     Args:
         place: the folder.
-        wanted: what will be in it, and stays.
-        limit: GB of the folder.
+        wanted: the files that will be written, or kept.
+        limit: maximum size of the folder, GB.
 
     Raises:
-        OSError: the disk is too small even so; nothing was removed.
+        OSError: the disk is still too small; nothing was removed.
     """
     own = {path for one in wanted for path in (one.path, one.partial)}
     sizes = {path: size for _, size, path in entries(place)}
@@ -186,32 +186,32 @@ def _make_room(place: Path, wanted: Sequence[_Wanted], limit: float) -> None:
     missing = sum(one.bytes for one in wanted if not one.path.exists() and not one.partial.exists())
     free = shutil.disk_usage(place).free
     if missing > free + sum(sizes[path] for path in others):
-        raise OSError(f"{_gb(missing)} are needed and {_gb(free)} are free")
+        raise OSError(f"{_gb(missing)} needed, {_gb(free)} free")
     allowed = limit * 1e9 - needed + sum(sizes[path] for path in kept)
     prune(place, limit=allowed, keep=kept, room=missing)
 
 
 @contextlib.contextmanager
 def _locked(place: Path, notify: Notify, stop: StopRequest | None) -> Iterator[None]:
-    """One process builds at a time; it uses all cores."""
+    """Let one process build at a time; it uses all cores."""
     lock = filelock.FileLock(place / ".lock")
-    told = False
+    reported = False
     while True:
         try:
             lock.acquire(timeout=0.5)
             break
         except filelock.Timeout:
-            _refuse_to_go_on(stop)
-            if not told:
-                notify(Message("waits for another podium that decodes images"))
-                told = True
+            _raise_if_stopped(stop)
+            if not reported:
+                notify(Message("waits for another podium process that decodes images"))
+                reported = True
     try:
         yield
     finally:
         lock.release()
 
 
-def _refuse_to_go_on(stop: StopRequest | None) -> None:
+def _raise_if_stopped(stop: StopRequest | None) -> None:
     if stop is not None and stop.is_set():
         raise KeyboardInterrupt
 
@@ -220,7 +220,7 @@ def _too_large(sizes: Mapping[str, int], needed: int, limit: float) -> str:
     sides = " and ".join(str(size) for size in sorted(set(sizes.values())))
     return (
         f"The decoded images ({sides} px) take {_gb(needed)}, and --cache-limit is {limit:g} GB: "
-        f"every epoch decodes them anew. With --cache-limit {int(needed / 1e9) + 1} they are "
+        f"every epoch decodes them again. With --cache-limit {int(needed / 1e9) + 1} they are "
         "decoded once."
     )
 

@@ -1,4 +1,4 @@
-"""Every file read once: what is known of its bytes, or why they are no picture."""
+"""Reads every file once: records its properties, or why it cannot be decoded."""
 
 from __future__ import annotations
 
@@ -26,7 +26,17 @@ def check_files(
     workers: int | None,
     notify: Notify,
 ) -> dict[str, Verdict]:
-    """Read every file, and decode those whose bytes the cache does not know."""
+    """Read every file, and decode those that are not in the cache.
+
+    Args:
+        found: the files.
+        cache_folder: folder of the cache; None: Podium's cache.
+        workers: number of threads; None: one per core.
+        notify: receives the progress: number of files read.
+
+    Returns:
+        Path -> verdict.
+    """
     cache = VerdictCache(Path(found.place), cache_folder)
     before = set(cache.known)
     paths = sorted(
@@ -34,19 +44,19 @@ def check_files(
     )
     verdicts: dict[str, Verdict] = {}
 
-    def look(path: str) -> Verdict:
+    def inspect(path: str) -> Verdict:
         return inspect_image(found.reader, path, cache.known)
 
     # Pillow decodes and hashlib digests without the interpreter's lock, so threads use all cores
     try:
-        with contextlib.closing(in_order(look, paths, threads=workers)) as results:
+        with contextlib.closing(in_order(inspect, paths, threads=workers)) as results:
             for done, (path, verdict) in enumerate(zip(paths, results, strict=True), 1):
                 verdicts[path] = verdict
                 cache.put(verdict)
                 if done % 50 == 0 or done == len(paths):
                     notify(IndexProgress("files", done, len(paths)))
         cache.keep(verdicts.values())
-    finally:  # when interrupted: at once, and without losing what was checked
+    finally:  # also when interrupted: what was checked is kept
         if set(cache.known) != before:
             cache.save()
     return verdicts
@@ -55,10 +65,16 @@ def check_files(
 def load_checked(
     reader: Reader, path: str, digest: str | None, windows: GreyWindows = OWN_WINDOWS
 ) -> Image.Image:
-    """A picture as 8-bit RGB, if the SHA-256 of its file is `digest` (None: whatever it is).
+    """Decode an image as 8-bit RGB, and check that its file has not changed.
+
+    Args:
+        reader: of its source.
+        path: name of the file in the source.
+        digest: expected SHA-256 of the file; None: not checked.
+        windows: how grey values deeper than 8 bits are mapped.
 
     Raises:
-        UnreadableImageError: it cannot be read, or has other bytes.
+        UnreadableImageError: the file cannot be read, or has changed.
     """
     content = reader.read(path)
     picture = decode_rgb(content, path, windows=windows)
@@ -72,11 +88,11 @@ def inspect_image(reader: Reader, path: str, known: Mapping[str, Verdict]) -> Ve
 
     Args:
         reader: of its source.
-        path: the file's name there.
-        known: verdicts by SHA-256, of files that need not be decoded again.
+        path: name of the file in the source.
+        known: verdicts by SHA-256, for files that need not be decoded again.
     """
     if shown(path) != path:
-        return Verdict(error="the name is not valid UTF-8; rename the file or its folder")
+        return Verdict(error="its name is not valid UTF-8; rename the file or its folder")
     digest = ""
     try:
         content = reader.read(path)
@@ -100,10 +116,17 @@ def inspect_image(reader: Reader, path: str, known: Mapping[str, Verdict]) -> Ve
 def readable_images(
     found: Listing, verdicts: dict[str, Verdict]
 ) -> tuple[dict[str, dict[str, list[str]]], list[str]]:
-    """Sorted paths by split and class, without what cannot be read; and what to say.
+    """Leave out unreadable files.
+
+    Args:
+        found: the files.
+        verdicts: path -> verdict, of all files.
+
+    Returns:
+        `(paths, notices)`: split -> class -> sorted paths, and sentences for the user.
 
     Raises:
-        DataError: a class of a split would be lost.
+        DataError: a split would lose all images of a class.
     """
     kept: dict[str, dict[str, list[str]]] = {}
     for split, by_class in found.splits.items():
@@ -121,7 +144,7 @@ def readable_images(
             raise DataError(
                 f"No {what} image of {named(lost)} can be read: {'; '.join(why[:3])}"
                 f"{f' and {len(why) - 3:,} more' if len(why) > 3 else ''}. "
-                "Mend the files, or remove the class."
+                "Repair the files, or remove the class."
             )
     notices = list(found.notices)
     unreadable = sum(bool(verdict.error) for verdict in verdicts.values())

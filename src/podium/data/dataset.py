@@ -1,4 +1,4 @@
-"""Images as tensors, in an order and with an augmentation that only the seed and epoch decide."""
+"""Images as tensors; order and augmentation depend only on the seed and the epoch."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from podium.data.transforms import Draw, Transform
 from podium.runtime.random import sample_seed
 
 EpochKey = tuple[int, int] | tuple[int, int, int]
-"""What training asks a dataset for: number, epoch and perhaps size."""
+"""A dataset key in training: number, epoch and optionally size."""
 
 Key = int | EpochKey
-"""What a dataset is asked for: see `ImageDataset`."""
+"""A dataset key: a number in evaluation, an `EpochKey` in training."""
 
 
 class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
     """One split of an index. Items are `(image, label, number)`.
 
-    `image` is uint8 of shape (3, S, S). The key is a number (evaluation), a pair
-    `(number, epoch)` (training): then the transform draws from a generator that is seeded with
-    the study's seed, the epoch and the number, whichever process does the work; or a triple
-    `(number, epoch, size)`: the same at another size than the transform's.
+    `image` is uint8 of shape (3, S, S). The key is a number in evaluation. In training it is a
+    pair `(number, epoch)`: the transform's generator is seeded with the run's seed, the epoch and
+    the number, in whichever process it runs; or a triple `(number, epoch, size)`, for another size
+    than the transform's.
 
     Args:
         index: the images.
         split: `train`, `valid` or `test`.
-        transform: from a picture to a tensor.
-        seed: of the run; empty: nothing is drawn.
-        cached: decoded pictures of this split; empty: every picture is decoded anew.
+        transform: from an image to a tensor.
+        seed: of the run; None: no random augmentation.
+        cached: decoded images of this split; None: every image is decoded each time.
 
     Raises:
-        ValueError: the cached pictures are not of the transform's source size.
+        ValueError: the cached images are not of the transform's source size.
     """
 
     def __init__(
@@ -50,7 +50,9 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
         cached: CachedPixels | None = None,
     ) -> None:
         if cached is not None and cached.size != transform.source_size:
-            raise ValueError(f"cached at {cached.size} px, needed at {transform.source_size} px")
+            raise ValueError(
+                f"cached: expected images of {transform.source_size} px, got {cached.size} px"
+            )
         self.reader = index.reader
         self.paths = index.splits[split].paths
         self.labels = index.splits[split].labels
@@ -81,18 +83,18 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
 
 
 class EpochSampler(Sampler[list[EpochKey]]):
-    """Batches of `(number, epoch)`: a shuffle that depends on (seed, epoch) alone.
+    """Batches of `(number, epoch)`, shuffled depending only on (seed, epoch).
 
-    Where `set_epoch` was told a size, the keys are `(number, epoch, size)`.
+    If `set_epoch` sets a size, the keys are `(number, epoch, size)`.
 
-    With several processes every one of them sees the same global batches and takes its part of
-    each: `batch[rank::world]`. The last global batch is as large as what is left; where that is
-    fewer than two images a process (batch norm cannot train on one), it joins the batch before.
+    With several processes, all of them see the same global batches, and each takes its part:
+    `batch[rank::world]`. The last global batch contains the remaining images; if these are fewer
+    than two per process (batch norm cannot train on one), they join the previous batch.
 
     Args:
         n: number of images.
         seed: of the run.
-        batch_size: images a step, over all processes.
+        batch_size: images per step, over all processes.
         rank: of this process.
         world: number of processes.
     """
@@ -111,21 +113,21 @@ class EpochSampler(Sampler[list[EpochKey]]):
 
     @property
     def steps(self) -> int:
-        """Steps of a whole epoch."""
+        """Number of steps in a whole epoch."""
         return len(self.bounds)
 
     def global_batch(self, step: int) -> int:
-        """Images that all processes together take in step `step` (from 0)."""
+        """Number of images of step `step` (from 0), over all processes."""
         first, last = self.bounds[step]
         return last - first
 
     def set_epoch(self, epoch: int, *, start_batch: int = 0, size: int | None = None) -> None:
-        """Choose the epoch (from 1), how many of its steps are done already, and its image size.
+        """Set the epoch, the number of its steps that are already done, and its image size.
 
         Args:
             epoch: from 1.
-            start_batch: steps that are done already.
-            size: side of its images in pixels; empty: the transform's own.
+            start_batch: number of steps already done.
+            size: side of its images in pixels; None: the transform's size.
         """
         self.epoch, self.start_batch, self.size = epoch, start_batch, size
 

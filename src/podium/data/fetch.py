@@ -1,7 +1,7 @@
-"""Data sets by name: downloaded or drawn once, checked, kept in a cache.
+"""Data sets by name: downloaded or generated once, checked, and cached.
 
-A download is compared with the checksum that its host announces, unpacked into a folder beside
-its place, counted, and put in place in one step: what stands in the cache is whole.
+A download is compared with the checksum that its host announces, unpacked into a temporary folder
+next to its target, counted, and moved in one step: data sets in the cache are always complete.
 """
 
 from __future__ import annotations
@@ -20,25 +20,23 @@ from podium.errors import ConfigError, DataError
 from podium.runtime.cache import cache_root
 from podium.runtime.events import Notify, Progress, silent
 
-"""Called with what is being done, how much of it is done, and how much there is."""
-
 SOURCES = ("auto", "huggingface", "kaggle")
 SPLITS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True)
 class KnownDataset:
-    """A data set that Podium knows by name; one without hosts is drawn on this machine."""
+    """A data set that Podium knows by name; one without hosts is generated locally."""
 
     title: str
     licence: str
     folder: str
-    """Name of its folder in the cache; changes when its content does."""
+    """Name of its folder in the cache; it changes when the content does."""
     huggingface: str = ""
     kaggle: str = ""
     classes: int = 0
     images: tuple[int, int, int] = (0, 0, 0)
-    """In train, valid and test; a copy with other numbers is refused."""
+    """Number of images in train, valid and test; a copy with other numbers is refused."""
 
 
 DATASETS = {
@@ -58,10 +56,13 @@ DATASETS = {
 
 
 def resolve_data(path_or_name: str) -> Path:
-    """The folder that is meant by a path, or by the name of a data set of ours.
+    """Resolve a path, or the name of a known data set, to a folder.
 
-    `demo` is drawn if need be. `sports100` is never downloaded here: it is the fetched copy, else
-    a folder of that name in the working folder.
+    `demo` is generated if needed. `sports100` is not downloaded here: it resolves to the
+    downloaded copy, or else to a folder of that name in the working directory.
+
+    Args:
+        path_or_name: a folder, or a key of `DATASETS`.
 
     Raises:
         DataError: there is no such folder, or the data set is not on this machine.
@@ -95,28 +96,28 @@ def fetch(
     into: Path | None = None,
     notify: Notify = silent,
 ) -> Path:
-    """Download a data set (or draw it: `demo`), check it, and put it in its place.
+    """Download a data set (or generate it: `demo`), check it, and move it to its folder.
 
-    An interrupted download goes on where it stopped; the hosts' own libraries do it, and show
-    their progress on standard error.
+    An interrupted download is resumed; the hosts' own libraries do it, and show their progress on
+    standard error.
 
     Args:
         name: a key of `DATASETS`.
         source: `huggingface`, `kaggle` (needs `podium[kaggle]`), or `auto`: the first that works.
-        into: folder to put it in, which must not exist or be empty; empty: Podium's cache.
-        notify: told of checking, unpacking and drawing.
+        into: target folder, which must be new or empty; None: Podium's cache.
+        notify: receives the progress of checking, unpacking and generating.
 
     Returns:
-        The folder that holds `train/`, `valid/` and `test/`. One that is whole already is
-        returned as it is.
+        The folder that contains `train/`, `valid/` and `test/`. A complete one is returned
+        unchanged.
 
     Raises:
         ConfigError: there is no such data set or source.
-        DataError: it cannot be had from here, or what came is not what it should be.
+        DataError: the data set cannot be downloaded, or its content is not as expected.
     """
     known = DATASETS.get(name)
     if known is None:
-        raise ConfigError(f"There is no data set {name!r}; there are {', '.join(DATASETS)}.")
+        raise ConfigError(f"There is no data set {name!r}: expected one of {', '.join(DATASETS)}.")
     if source not in SOURCES:
         raise ConfigError(f"--source {source!r}: expected one of {', '.join(SOURCES)}.")
     target = _place(known) if into is None else into.expanduser()
@@ -150,12 +151,12 @@ def _is_free(target: Path) -> bool:
 
 
 def _download(known: KnownDataset, source: str, target: Path, notify: Notify) -> None:
-    """Try the hosts in turn; the first whose copy is whole is put in place."""
+    """Try the hosts in turn; the first complete copy is used."""
     hosts = {"huggingface": _from_huggingface, "kaggle": _from_kaggle}
     failures = []
     work = target.parent / f".{target.name}.partial"
     for host in hosts if source == "auto" else [source]:
-        shutil.rmtree(work, ignore_errors=True)  # of an attempt that was interrupted
+        shutil.rmtree(work, ignore_errors=True)  # left by an interrupted attempt
         try:
             hosts[host](known, target, work, notify)
             found = _find_splits(work)
@@ -171,7 +172,7 @@ def _download(known: KnownDataset, source: str, target: Path, notify: Notify) ->
         shutil.rmtree(_downloads(target), ignore_errors=True)
         return
     raise DataError(
-        "\n".join([f"{known.title} could not be fetched.", *failures, _by_hand(known, target)])
+        "\n".join([f"{known.title} could not be downloaded.", *failures, _by_hand(known, target)])
     )
 
 
@@ -183,17 +184,17 @@ def _from_huggingface(known: KnownDataset, target: Path, work: Path, notify: Not
     from huggingface_hub import HfApi
 
     try:
-        # asks once: without a network it fails at once, where a download would try for long
+        # one request: without a network it fails at once, where a download would retry for long
         info = HfApi(token=False).dataset_info(known.huggingface, files_metadata=True, timeout=10)
         archives = [file for file in info.siblings or [] if file.rfilename.endswith(".zip")]
     except Exception as error:  # its HTTP library has changed between versions, and may again
         raise DataError(_first_line(error)) from None
     if not archives:
-        raise DataError(f"{known.huggingface} holds no .zip any more.")
+        raise DataError(f"{known.huggingface} no longer contains a .zip file.")
     archive = max(archives, key=lambda file: file.size or 0)
     if archive.lfs is None:
-        raise DataError(f"no checksum is announced for {archive.rfilename}.")
-    # named after its checksum: a part of another version is never gone on with
+        raise DataError(f"there is no checksum for {archive.rfilename}.")
+    # named after its checksum: a partial download of another version is never resumed
     path = _downloads(target) / f"{archive.lfs.sha256}.zip"
     path.parent.mkdir(exist_ok=True)
     path.touch()
@@ -202,23 +203,23 @@ def _from_huggingface(known: KnownDataset, target: Path, work: Path, notify: Not
     except Exception as error:
         raise DataError(
             f"{_first_line(error)}; {path.stat().st_size / 1e6:,.0f} of "
-            f"{archive.lfs.size / 1e6:,.0f} MB have come. Fetch again: it goes on from there."
+            f"{archive.lfs.size / 1e6:,.0f} MB were downloaded. Fetch again to resume."
         ) from None
-    came = _sha256(path, notify)
-    if came != archive.lfs.sha256:
+    digest = _sha256(path, notify)
+    if digest != archive.lfs.sha256:
         path.unlink()
         raise DataError(
-            f"{archive.rfilename} is damaged: its SHA-256 is {came}, the announced one "
-            f"{archive.lfs.sha256}. It was removed; fetch again."
+            f"{archive.rfilename} is damaged: expected SHA-256 {archive.lfs.sha256}, got {digest}. "
+            "The file was removed; fetch again."
         )
     _unpack(path, work, notify)
 
 
 def _resume(repository: str, file: str, revision: str | None, size: int, path: Path) -> None:
-    """Download what is missing of `path`.
+    """Download the missing rest of `path`.
 
-    `hf_hub_download` would throw a part away: since version 1.18 the hub's library only goes on
-    within one call (its issue 4196), so the part is kept here.
+    `hf_hub_download` would discard the partial file: since version 1.18 the hub's library resumes
+    only within one call (its issue 4196), so the partial file is kept here.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.file_download import http_get
@@ -241,9 +242,9 @@ def _from_kaggle(known: KnownDataset, target: Path, work: Path, notify: Notify) 
     try:
         import kagglehub
     except ImportError:
-        raise DataError("needs kagglehub: pip install 'podium[kaggle]'.") from None
+        raise DataError("kagglehub is not installed: pip install 'podium[kaggle]'.") from None
     try:
-        path = Path(kagglehub.dataset_download(known.kaggle))  # checks Kaggle's own checksum
+        path = Path(kagglehub.dataset_download(known.kaggle))  # verifies Kaggle's checksum
     except Exception as error:
         raise DataError(_first_line(error)) from None
     source = _find_splits(path)
@@ -270,21 +271,21 @@ def _unpack(archive: Path, work: Path, notify: Notify) -> None:
     work.mkdir(parents=True)
     try:
         unpack(archive, work, notify)
-    except RuntimeError as error:  # zipfile's word for an encrypted or oddly packed member
+    except RuntimeError as error:  # zipfile raises it for encrypted or unsupported members
         raise DataError(f"{archive.name} cannot be unpacked ({error}).") from None
 
 
 def _find_splits(folder: Path) -> Path:
-    """The topmost folder that holds train, valid and test."""
+    """Find the topmost folder that contains train, valid and test."""
     for place, inner, _ in os.walk(folder):
         inner.sort()
         if set(SPLITS) <= set(inner):
             return Path(place)
-    raise DataError("the copy holds no folder with train, valid and test in it.")
+    raise DataError("the copy has no folder that contains train, valid and test.")
 
 
 def _check_content(known: KnownDataset, folder: Path, target: Path) -> None:
-    """Count classes and images."""
+    """Check the numbers of classes and images."""
     counts, classes = [], set()
     for split in SPLITS:
         images = [
@@ -297,11 +298,11 @@ def _check_content(known: KnownDataset, folder: Path, target: Path) -> None:
     if known.images[0] == 0 and all(counts):
         return
     if tuple(counts) != known.images or len(classes) != known.classes:
-        told = "{:,} + {:,} + {:,}".format
+        total = "{:,} + {:,} + {:,}".format
         there = f" in {folder}" if folder == target else ""
         raise DataError(
-            f"Expected {told(*known.images)} images (train, valid, test) of {known.classes} "
-            f"classes, found {told(*counts)} of {len(classes)}{there}. "
+            f"Expected {total(*known.images)} images (train, valid, test) of {known.classes} "
+            f"classes, found {total(*counts)} of {len(classes)}{there}. "
             + ("Remove that folder, then fetch again." if there else "The host's copy changed.")
         )
 
@@ -310,6 +311,6 @@ def _by_hand(known: KnownDataset, target: Path) -> str:
     return (
         f"By hand: download https://huggingface.co/datasets/{known.huggingface} or "
         f"https://www.kaggle.com/datasets/{known.kaggle} where there is a network, and unpack it "
-        f"so that {target / 'train'}, {target / 'valid'} and {target / 'test'} each hold a folder "
-        "a class with its images. Or unpack it anywhere, and give that folder with --data."
+        f"so that {target / 'train'}, {target / 'valid'} and {target / 'test'} each contain one "
+        "folder of images per class. Or unpack it anywhere, and give that folder with --data."
     )

@@ -1,4 +1,4 @@
-"""What is known of each picture, remembered between runs by the bytes of its file."""
+"""Properties of each image file, cached between runs by the SHA-256 of its bytes."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from podium.runtime.cache import cache_root
 from podium.runtime.files import write_text
 
 FORMAT: Final = 3
-"""To be raised whenever other verdicts would come out: formats that are read, what is measured."""
+"""Increase it whenever verdicts change: formats that are read, properties that are measured."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One file.
+    """The properties of one file.
 
     Attributes:
-        digest: SHA-256 of its bytes; '' where they could not be read.
-        width: pixels.
-        height: pixels.
+        digest: SHA-256 of its bytes; '' if they could not be read.
+        width: in pixels.
+        height: in pixels.
         grey: whether it is stored without colour.
         error: why it cannot be read, or ''.
-        values: of grey deeper than 8 bit.
-        deep_colour: whether its colours have 16 bits, of which the upper 8 are read.
+        values: range of grey values deeper than 8 bits; None for other images.
+        deep_colour: whether its colour channels have 16 bits, of which the upper 8 are used.
     """
 
     digest: str = ""
@@ -48,14 +48,18 @@ class _File(BaseModel):
 
 
 class VerdictCache:
-    """Verdicts on the pictures of one folder, by the SHA-256 of their bytes.
+    """Verdicts on the images of one folder, by the SHA-256 of their bytes.
 
-    Decoding is what takes long, so that is what the cache saves; every file is still read. Size
-    and time of change say too little: two files that changed places after an archive, an image
-    layer or `rsync -t` gave them one time would have each other's verdict. Inodes and times of
-    status would tell on some file systems, but not on Windows, FAT or network drives.
+    The cache saves decoding, which is slow; every file is still read. Size and modification time
+    are not enough: two files that are swapped after an archive, an image layer or `rsync -t` gave
+    them the same time would get each other's verdict. Inodes and change times would work on some
+    file systems, but not on Windows, FAT or network drives.
 
     A cache that is damaged or cannot be written costs time, never correctness.
+
+    Args:
+        root: the folder of images.
+        folder: folder of the cache; None: `index` in Podium's cache.
     """
 
     def __init__(self, root: Path, folder: Path | None = None) -> None:
@@ -67,16 +71,16 @@ class VerdictCache:
             self.known = _File.model_validate_json(self.path.read_bytes()).files
 
     def put(self, verdict: Verdict) -> None:
-        """Remember a sound picture; a faulty one is looked at again, perhaps by a better codec."""
+        """Cache a readable image; an unreadable one is decoded again, perhaps by a newer codec."""
         if not verdict.error:
             self.known[verdict.digest] = verdict
 
     def keep(self, verdicts: Iterable[Verdict]) -> None:
-        """Forget all but these: of files that are gone, nothing is kept for ever."""
+        """Drop all verdicts but these: those of removed files are not kept forever."""
         self.known = {one.digest: one for one in verdicts if not one.error}
 
     def save(self) -> None:
-        """Write the cache, if the folder can be written."""
+        """Write the cache, if the folder is writable."""
         with contextlib.suppress(OSError, UnicodeEncodeError):
             file = _File(format=FORMAT, files=self.known)
             write_text(self.path, file.model_dump_json(exclude_defaults=True))

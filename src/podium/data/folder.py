@@ -1,4 +1,4 @@
-"""The first source: a folder of pictures, with the classes and splits in its folders' names."""
+"""The folder source: images whose classes and splits are given by folder names."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from podium.data.source import Item, Source
 
 
 class FolderSource(Source):
-    """A folder; `podium.data.layout` says how it is read.
+    """A folder of images; `podium.data.layout` describes how it is read.
 
     Args:
         path: the folder.
-        root: the folder in it that names are relative to; empty: `list` finds it.
+        root: the folder inside it that names are relative to; None: `list` finds it.
     """
 
     def __init__(self, path: Path, root: Path | None = None) -> None:
@@ -26,7 +26,7 @@ class FolderSource(Source):
         self.split_folders: tuple[str, ...] = ()
 
     def __reduce__(self) -> Any:
-        return FolderSource, (self.path, self.root)  # another process need not find it again
+        return FolderSource, (self.path, self.root)  # other processes need not find it again
 
     def list(self) -> Iterator[Item]:
         found = find_images(self.path)

@@ -1,11 +1,11 @@
-"""Grey values deeper than 8 bit -> the 256 levels that a network sees, alike for a whole data set.
+"""Maps grey values deeper than 8 bits to the network's 256 levels, the same for a whole data set.
 
-A file says how many bits a value takes, not how many of them are used: cameras write 10 or 12 bits
-and scanners Hounsfield units into 16. Scaled by what the file could hold, such pictures are nearly
-black. Stretched each by its own extremes, they can no longer be compared: exposure and density,
-often what tells the classes apart, are gone, and one hot pixel darkens its picture alone. So there
-is one window for all pictures of a data set. It is taken from the training images, as everything
-that is learned, and goes with the model: whoever predicts later decodes as the training did.
+A file declares how many bits a value has, not how many are used: cameras write 10 or 12 bits and
+scanners Hounsfield units into 16. Scaled by the type's range, such images are nearly black.
+Stretched by each image's own range, they are no longer comparable: exposure and density, which
+often distinguish the classes, are lost, and one hot pixel darkens a whole image. So all images of
+a data set share one window. It is computed from the training images and saved with the model, so
+that prediction decodes images as training did.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from PIL import Image
 from pydantic import BeforeValidator, PlainSerializer
 
 Window = tuple[float, float]
-"""The values that become black and white."""
+"""The values that are mapped to black and white."""
 
 Kind = Literal["integers", "floats"]
 
-_SAMPLE = 65_536  # values of a picture that its quantiles are taken from
-_FEW_LEVELS = 32  # of 256; fewer are worth a word
+_SAMPLE = 65_536  # values per image that its quantiles are computed from
+_FEW_LEVELS = 32  # of 256; fewer cause a notice
 
 
 @dataclass(frozen=True)
 class GreyValues:
-    """What the grey values of one picture are.
+    """The range of the grey values of one image.
 
     Attributes:
-        kind: integers, of more than 8 bits, or floats.
-        low: the lowest finite value.
-        high: the highest.
-        body: the quantiles 0.001 and 0.999, between which all but a few values lie.
+        kind: `integers`, of more than 8 bits, or `floats`.
+        low: lowest finite value.
+        high: highest finite value.
+        body: the 0.001 and 0.999 quantiles.
     """
 
     kind: Kind
@@ -47,12 +47,12 @@ class GreyValues:
 
 @dataclass(frozen=True)
 class GreyWindows:
-    """The windows of a data set; None where it has no such pictures: then each by its own values.
+    """The windows of a data set.
 
     Attributes:
-        integers: of 16- and 32-bit integers.
-        floats: of floats.
-        as_before: decode as Podium did before it had windows, for models that were trained so.
+        integers: window of 16- and 32-bit integers; None: each image by its own range.
+        floats: window of floats; None: each image by its own range.
+        as_before: decode as Podium did before it had windows, for models trained that way.
     """
 
     integers: Window | None = None
@@ -61,11 +61,11 @@ class GreyWindows:
 
     @classmethod
     def of(cls, values: Sequence[GreyValues], window: Window | None = None) -> GreyWindows:
-        """The windows for pictures with these values.
+        """Choose the windows for images with these values.
 
         Args:
-            values: of the training images.
-            window: what the user wants instead.
+            values: ranges of the training images.
+            window: the user's window; None: chosen automatically.
         """
 
         def chosen(kind: Kind) -> Window | None:
@@ -85,10 +85,13 @@ class GreyWindows:
 
     @classmethod
     def from_json(cls, plain: Any) -> GreyWindows:
-        """What `to_json` gave.
+        """Build the windows from what `to_json` returned.
+
+        Args:
+            plain: the plain values; None: decode as before windows.
 
         Raises:
-            ValueError: it is something else.
+            ValueError: they are not windows.
         """
         if plain is None or isinstance(plain, cls):
             return plain or AS_BEFORE_WINDOWS
@@ -103,22 +106,22 @@ def _read_window(pair: Any) -> Window | None:
     match pair:
         case [int() | float() as low, int() | float() as high] if -1e30 < low < high < 1e30:
             return float(low), float(high)
-    raise ValueError(f"expected [black, white], two numbers that rise, not {str(pair)[:80]}")
+    raise ValueError(f"expected [black, white] with black < white, got {str(pair)[:80]}")
 
 
 OWN_WINDOWS = GreyWindows()
-"""Each picture by its own values, where no data set is known."""
+"""Each image by its own range, for images without a data set."""
 
 AS_BEFORE_WINDOWS = GreyWindows(as_before=True)
 
 StoredWindows = Annotated[
     GreyWindows, BeforeValidator(GreyWindows.from_json), PlainSerializer(GreyWindows.to_json)
 ]
-"""For pydantic's models: as plain values outside, checked when they are read."""
+"""For pydantic models: serialised as plain values, validated when read."""
 
 
 def describe_grey(image: Image.Image) -> GreyValues | None:
-    """The values of a picture that is deeper than 8 bit; None of another one."""
+    """The range of the values of an image deeper than 8 bits; None for other images."""
     kind = _kind(image)
     if kind is None:
         return None
@@ -132,11 +135,14 @@ def describe_grey(image: Image.Image) -> GreyValues | None:
 
 
 def to_8_bit(image: Image.Image, windows: GreyWindows) -> Image.Image | None:
-    """A deep picture as RGB; None where it is none. What is not finite becomes black.
+    """Convert an image deeper than 8 bits to RGB. Values that are not finite become black.
 
     Args:
         image: of any mode.
         windows: of its data set.
+
+    Returns:
+        An image of mode RGB; None if the image is not deeper than 8 bits.
     """
     kind = _kind(image)
     if kind is None:
@@ -166,16 +172,16 @@ def grey_notices(
     *,
     chosen: bool,
 ) -> list[str]:
-    """What a user should know of the deep pictures of a data set, a sentence each.
+    """Write notices about the images deeper than 8 bits of a data set, one sentence each.
 
     Args:
-        train: values of the deep training images.
-        others: of the deep validation and test images.
-        windows: what is made of them.
-        images: how many there are in all, deep or not.
+        train: ranges of the deep training images.
+        others: ranges of the deep validation and test images.
+        windows: the windows that are used.
+        images: total number of images, deep or not.
         chosen: whether the user chose the window.
     """
-    said = []
+    notices = []
     for kind, window in (("integers", windows.integers), ("floats", windows.floats)):
         every = [one for one in (*train, *others) if one.kind == kind]
         if not every or window is None:
@@ -183,20 +189,20 @@ def grey_notices(
         low, high = window
         beyond = sum(one.low < low or one.high > high for one in every)
         learned = [one for one in train if one.kind == kind]
-        seen = f", training images hold {_range(learned)}" if learned else ""
-        said.append(
-            f"{len(every):,} of {images:,} images have grey values deeper than 8 bit ({kind}"
-            f"{seen}): {low:g} to {high:g} become black to white "
-            f"({'data.window' if chosen else 'one window for all'}, kept with the model)"
-            + (f"; {beyond:,} reach beyond it and are cut." if beyond else ".")
+        seen = f", {_range(learned)} in training images" if learned else ""
+        notices.append(
+            f"{len(every):,} of {images:,} images have grey values deeper than 8 bits ({kind}"
+            f"{seen}): {low:g} to {high:g} are mapped to 0 to 255 "
+            f"({'data.window' if chosen else 'one window for all'}, saved with the model)"
+            + (f"; {beyond:,} exceed it and are clipped." if beyond else ".")
         )
         if learned and not chosen:
-            said += _advice(kind, learned, window)
-    return said
+            notices += _advice(kind, learned, window)
+    return notices
 
 
 def _advice(kind: str, learned: Sequence[GreyValues], window: Window) -> list[str]:
-    """Where a few values far away make the window wide, and the pictures flat: the narrower one."""
+    """Suggest a narrower window if a few outliers make it so wide that images lose contrast."""
     low, high = window
     levels = np.median([255 * (one.body[1] - one.body[0]) / (high - low) for one in learned]) + 1
     bodies = np.asarray([one.body for one in learned])
@@ -206,8 +212,8 @@ def _advice(kind: str, learned: Sequence[GreyValues], window: Window) -> list[st
     if levels >= _FEW_LEVELS or white - black > (high - low) / 2:
         return []
     return [
-        f"Half of those pictures have {max(2, round(float(levels)))} of 256 grey levels or fewer, "
-        f"since nearly all of their values lie from {black:g} to {white:g}. If what is beyond does "
+        f"Half of those images use {max(2, round(float(levels)))} of 256 grey levels or fewer, "
+        f"since nearly all of their values are from {black:g} to {white:g}. If values outside do "
         f"not matter, narrow the window in the study: data: {{path: ..., window: "
         f"[{black:g}, {white:g}]}}."
     ]
@@ -224,9 +230,9 @@ def _kind(image: Image.Image) -> Kind | None:
 
 
 def _natural(kind: str, low: float, high: float) -> Window:
-    """The range that a device would have given such values: 0 to 1, to 255, 1023, 4095...
+    """The likely range of the device: 0 to 1, 255, 1023, 4095...
 
-    Where the values fill less than half of it, as with an offset or below zero, their own range.
+    If the values are negative or fill less than half of it, their own range.
     """
     top = 1.0 if kind == "floats" and high <= 1 else 255.0
     while high > top:
@@ -237,7 +243,7 @@ def _natural(kind: str, low: float, high: float) -> Window:
 
 
 def _before(image: Image.Image, values: npt.NDArray[np.float32]) -> Window:
-    """0 to 65535 whatever the values are, but for floats to 1 and 32-bit values to 255."""
+    """0 to 65535 for any values, except floats up to 1 and 32-bit values up to 255."""
     top = float(np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0).max(initial=0.0))
     if image.mode == "F" and top <= 1.0:
         return 0.0, 1.0

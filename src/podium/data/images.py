@@ -1,4 +1,4 @@
-"""One picture, whatever its format: decoded to RGB, or named with the reason why not."""
+"""Decodes an image of any supported format to RGB, or reports why it cannot."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
     | {".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif"}
 )
-"""Endings, in lower case, of files that are taken for images."""
+"""File extensions, in lower case, that are treated as images."""
 
 MAX_PIXELS = 100_000_000
-"""The most pixels that are decoded: 300 MB as RGB. More is refused from the header alone."""
+"""Maximum number of pixels: 300 MB as RGB. Larger images are refused from the header."""
 
 MAX_BYTES = 1 << 30
-"""The largest file that is read: 100 million pixels fit in it even as 16-bit RGBA."""
+"""Maximum file size: it fits 100 million pixels even as 16-bit RGBA."""
 
 GREY_MODES = frozenset({"1", "L", "LA", "La", "F"})
-"""Pillow's modes of a picture that is stored without colour, beside those that begin with I."""
+"""Pillow's modes for images stored without colour, besides those that start with I."""
 
-# Only what the endings above promise, whatever a file is really called. Pillow knows more, and
-# hands some of it (EPS) to other programs; pictures from the web are often AVIF by another name.
+# Only the formats of the extensions above, whatever the file's name. Pillow supports more, and
+# passes some (EPS) to other programs; images from the web are often AVIF under another extension.
 _FORMATS = ["JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "AVIF"]
 
 
 @dataclass(frozen=True)
 class Stored:
-    """How a file stores its picture.
+    """How a file stores its image.
 
     Attributes:
-        mode: Pillow's, such as `RGB`, `L`, `CMYK`, `I;16`.
-        values: of grey that is deeper than 8 bit.
-        deep_colour: whether colours have 16 bits, of which Pillow reads the upper 8.
+        mode: Pillow's mode, such as `RGB`, `L`, `CMYK`, `I;16`.
+        values: range of grey values deeper than 8 bits; None for other images.
+        deep_colour: whether colour channels have 16 bits, of which Pillow reads the upper 8.
     """
 
     mode: str
@@ -60,38 +60,42 @@ def load_rgb(
     name: str | None = None,
     windows: GreyWindows = OWN_WINDOWS,
 ) -> Image.Image:
-    """Read a picture as 8-bit RGB, turned as its EXIF says; the first frame of several.
+    """Read an image file as 8-bit RGB, rotated by its EXIF orientation; only its first frame.
 
     Args:
         path: the file.
-        name: what to call it in an error; empty: its path.
-        windows: of the data set, for grey values deeper than 8 bit; see `podium.data.grey`.
+        name: its name in errors; None: its path.
+        windows: how grey values deeper than 8 bits are mapped; see `podium.data.grey`.
 
     Returns:
-        A picture of mode RGB. Transparency lies on white.
+        An image of mode RGB. Transparent pixels are blended with white.
 
     Raises:
-        UnreadableImageError: the file cannot be read, is no image, is cut short or too large.
+        UnreadableImageError: the file cannot be read, is not an image, is truncated or too large.
     """
     called = name or str(path)
     return decode_rgb(read_image_file(path, called), called, windows=windows)
 
 
 def read_image_file(path: Path, name: str) -> bytes:
-    """The bytes of a file, if it is one that could hold an image.
+    """Read the bytes of a file that may be an image.
+
+    Args:
+        path: the file.
+        name: its name in errors.
 
     Raises:
-        UnreadableImageError: it is missing, forbidden, empty, too large or no regular file.
+        UnreadableImageError: it is missing, not permitted, too large or not a regular file.
     """
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
             raise UnreadableImageError(name, "a folder, not a file")
-        if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe would block forever
             raise UnreadableImageError(name, "not a regular file")
         if status.st_size > MAX_BYTES:
             raise UnreadableImageError(
-                name, f"{status.st_size:,} bytes are more than the limit, {MAX_BYTES:,}"
+                name, f"{status.st_size:,} bytes exceed the limit of {MAX_BYTES:,}"
             )
         return path.read_bytes()
     except OSError as error:
@@ -105,29 +109,46 @@ def decode_rgb(
     max_pixels: int = MAX_PIXELS,
     windows: GreyWindows = OWN_WINDOWS,
 ) -> Image.Image:
-    """As `load_rgb`, from bytes.
+    """Decode an image as 8-bit RGB, rotated by its EXIF orientation; only its first frame.
 
     Args:
-        content: of the file.
-        name: what to call it in an error.
-        max_pixels: more are refused from the header alone, for those who trust pictures less.
-        windows: as in `load_rgb`.
+        content: bytes of the file.
+        name: its name in errors.
+        max_pixels: larger images are refused from the header; lower it for untrusted images.
+        windows: how grey values deeper than 8 bits are mapped; see `podium.data.grey`.
+
+    Returns:
+        An image of mode RGB. Transparent pixels are blended with white.
+
+    Raises:
+        UnreadableImageError: the content is empty, not an image, truncated or too large.
     """
     with _decoded(content, name, max_pixels) as (image, _):
         return _to_rgb(image, windows)
 
 
 def decode_with_mode(content: bytes, name: str) -> tuple[Image.Image, Stored]:
-    """As `decode_rgb`, and how the picture is stored."""
+    """Decode an image as 8-bit RGB, and describe how it is stored.
+
+    Args:
+        content: bytes of the file.
+        name: its name in errors.
+
+    Returns:
+        `(image, stored)`: the image of mode RGB, and how the file stores it.
+
+    Raises:
+        UnreadableImageError: the content is empty, not an image, truncated or too large.
+    """
     with _decoded(content, name, MAX_PIXELS) as (image, stored):
         return _to_rgb(image, OWN_WINDOWS), replace(stored, values=describe_grey(image))
 
 
 @contextmanager
 def _decoded(content: bytes, name: str, max_pixels: int) -> Iterator[tuple[Image.Image, Stored]]:
-    """The picture, upright and in its own mode, and how it is stored, but for its values.
+    """Open an image, upright and in its own mode, with how it is stored except for its values.
 
-    What goes wrong with it, in this block too, is told as one kind of error.
+    Any error, including in the caller's block, is raised as `UnreadableImageError`.
     """
     max_pixels = min(max_pixels, MAX_PIXELS)
     if not content:
@@ -148,18 +169,18 @@ def _decoded(content: bytes, name: str, max_pixels: int) -> Iterator[tuple[Image
         raise
     except UnidentifiedImageError:
         raise UnreadableImageError(name, "not an image that Pillow can identify") from None
-    except Image.DecompressionBombError as error:  # twice Pillow's own limit: before we see it
+    except Image.DecompressionBombError as error:  # at twice Pillow's own limit, before ours
         pixels = re.search(r"\d+", str(error))
-        count = f"{int(pixels[0]):,}" if pixels else "its"
+        count = f"{int(pixels[0]):,}" if pixels else "its"  # "its pixels exceed ..."
         raise UnreadableImageError(name, _too_large(count, max_pixels)) from None
     except MemoryError:
-        raise UnreadableImageError(name, "there is not enough memory to decode it") from None
-    except Exception as error:  # decoders raise dozens of kinds on damaged files
+        raise UnreadableImageError(name, "not enough memory to decode it") from None
+    except Exception as error:  # decoders raise dozens of exception types on damaged files
         raise UnreadableImageError(name, f"damaged ({error or type(error).__name__})") from None
 
 
 def squeeze(image: Image.Image, size: int) -> Image.Image:
-    """Both sides to `size` pixels, bilinear and antialiased; a picture of that size stays as is."""
+    """Resize both sides to `size` pixels, bilinear and antialiased, unless they already are."""
     if image.size == (size, size):
         return image
     return image.resize((size, size), Image.Resampling.BILINEAR)
@@ -167,7 +188,7 @@ def squeeze(image: Image.Image, size: int) -> Image.Image:
 
 @functools.cache
 def _know_heif() -> None:
-    """Teach Pillow HEIC, as phones write it: once, and only where there may be such a picture."""
+    """Register HEIC, the format of phones, with Pillow: once, and only when it may be needed."""
     import pi_heif
 
     pi_heif.register_heif_opener()
@@ -175,13 +196,13 @@ def _know_heif() -> None:
 
 
 def _too_large(pixels: str, limit: int) -> str:
-    return f"{pixels} pixels are more than the limit, {limit:,}"
+    return f"{pixels} pixels exceed the limit of {limit:,}"
 
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # the pixels are sound, only what is said about them is damaged
+    except Exception:  # only the metadata is damaged, the pixels are fine
         return image
 
 
@@ -197,7 +218,13 @@ def _to_rgb(image: Image.Image, windows: GreyWindows) -> Image.Image:
 
 
 def thumbnail_jpeg(image: Image.Image, side: int = 160, quality: int = 80) -> bytes:
-    """A small JPEG of the whole picture, its longest side at most `side` pixels."""
+    """Make a small JPEG of the whole image.
+
+    Args:
+        image: of any mode.
+        side: maximum length of the longest side, pixels.
+        quality: JPEG quality, 1 to 95.
+    """
     small = image.convert("RGB")  # a copy, which `thumbnail` changes in place
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     out = io.BytesIO()
@@ -206,7 +233,7 @@ def thumbnail_jpeg(image: Image.Image, side: int = 160, quality: int = 80) -> by
 
 
 class _Budget:
-    """Pixels that threads may decode at the same time: a few huge pictures must not fill memory."""
+    """Limits the pixels that threads decode at once: a few huge images must not fill memory."""
 
     def __init__(self, total: int) -> None:
         self.total = self.free = total
@@ -214,7 +241,7 @@ class _Budget:
 
     @contextmanager
     def of(self, pixels: int) -> Iterator[None]:
-        """Wait until so many are free, and take them for the block."""
+        """Wait until so many pixels are free, and reserve them for the block."""
         taken = min(pixels, self.total)
         with self.changed:
             self.changed.wait_for(lambda: self.free >= taken)
@@ -228,10 +255,10 @@ class _Budget:
 
 
 def _affordable_pixels() -> int:
-    """As many as a twentieth of the memory holds, at 11 bytes each: RGBA, that on white, RGB."""
+    """Pixels that fit in a twentieth of memory, at 11 bytes each: RGBA, blended RGBA, RGB."""
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # not told on Windows
+    except (AttributeError, OSError, ValueError):  # not available on Windows
         memory = 8 << 30
     return max(MAX_PIXELS, memory // 20 // 11)
 
@@ -245,11 +272,11 @@ _quiet_filter = warnings.catch_warnings()
 
 @contextmanager
 def _pillow_is_quiet() -> Iterator[None]:
-    """Keep Pillow's warnings (odd EXIF, large pictures) to itself, with many threads inside.
+    """Silence Pillow's warnings (odd EXIF, large images), safely with many threads.
 
-    Python's warning filters belong to the process: threads that each saved and restored them
-    would restore each other's. So the first one in sets the filter, and the last one out takes
-    it away. Warnings of other modules pass.
+    Python's warning filters are global to the process: threads that each save and restore them
+    would restore each other's. So the first thread in sets the filter, and the last one out
+    removes it. Warnings of other modules pass.
     """
     global _quiet_users, _quiet_filter
     with _quiet_lock:

@@ -1,4 +1,4 @@
-"""A source of pictures -> what there is to train, validate and test on, every file checked."""
+"""Indexes a source of images: the train, valid and test splits, with every file checked."""
 
 from __future__ import annotations
 
@@ -26,21 +26,29 @@ from podium.runtime.events import Notify, silent
 
 @dataclass(frozen=True, eq=False)
 class DataIndex:
-    """All that a study knows of its images.
+    """The images of a study: splits, classes, and what was found in checking every file.
 
     Attributes:
-        reader: of the files.
-        classes: those of train, in code-point order; labels are indices into it.
+        reader: reads the files.
+        classes: classes of train, in code-point order; labels are indices into it.
         splits: `train`, `valid` and `test`.
-        skipped: reason -> files and folders that were passed over.
+        skipped: reason -> number of files and folders that were skipped.
         unreadable: path and reason of each image that cannot be decoded and is left out.
-        notices: what a user should know, a sentence each.
-        fingerprint: SHA-256 over bytes and labels of all images, wherever they lie.
+        notices: sentences for the user.
+        fingerprint: SHA-256 over the bytes and labels of all images; independent of the folder.
         statistics: spread of sizes, formats and modes.
-        digests: SHA-256 of the bytes of each image of the splits, by path.
-        windows: what grey values deeper than 8 bit are made of.
-        deep: paths of the images that have such values.
-        unreadable_in: split and class of each unreadable image, by path.
+        digests: path -> SHA-256 of the bytes, of each image of the splits.
+        windows: how grey values deeper than 8 bits are mapped.
+        deep: paths of the images with such values.
+        unreadable_in: path -> split and class, of each unreadable image.
+
+    Examples:
+        >>> import pathlib, tempfile
+        >>> from podium.data.synthetic import make_demo
+        >>> demo = make_demo(pathlib.Path(tempfile.mkdtemp()), size=32, per_class=(3, 1, 1))
+        >>> index = build_index(demo)
+        >>> index.classes[:3], index.class_counts("train")["arrow"]
+        (('arrow', 'crescent', 'cross'), 3)
     """
 
     reader: Reader
@@ -58,47 +66,76 @@ class DataIndex:
 
     @property
     def root(self) -> Path:
-        """The folder that paths are relative to; of another source, what it calls itself."""
+        """The folder that paths are relative to; for another source, its `place`."""
         return Path(self.reader.place)
 
     def decoded_for(self, windows: GreyWindows) -> DataIndex:
-        """The same images, decoded as a model wants them that was trained on others."""
+        """The same images, decoded as a model trained on another data set expects.
+
+        Args:
+            windows: of the model, for grey values deeper than 8 bits.
+        """
         return self if windows == self.windows else replace(self, windows=windows)
 
     def pixel_digest(self, path: str) -> str:
-        """SHA-256 that decoded pixels can be kept under: of the bytes, and the window if deep."""
+        """Cache key of the decoded pixels: SHA-256 of the bytes, and of the windows if deep.
+
+        Args:
+            path: of one of the images.
+        """
         digest = self.digests[path]
         if path not in self.deep:
             return digest
         return hashlib.sha256(f"{digest} {self.windows}".encode()).hexdigest()
 
     def class_counts(self, split: str) -> dict[str, int]:
-        """Images of each class in a split."""
+        """Count the images of each class in a split.
+
+        Args:
+            split: `train`, `valid` or `test`.
+        """
         counts = np.bincount(self.splits[split].labels, minlength=len(self.classes))
         return {name: int(count) for name, count in zip(self.classes, counts, strict=True)}
 
     def load(self, path: str) -> Image.Image:
-        """The picture of one of the paths, as RGB, if it is the one that was checked.
+        """Decode an image as RGB, and check that its file has not changed since it was indexed.
+
+        Args:
+            path: of one of the images.
 
         Raises:
-            UnreadableImageError: it vanished, cannot be read any more, or has other bytes.
+            UnreadableImageError: the file vanished, can no longer be read, or has changed.
         """
         return load_checked(self.reader, path, self.digests.get(path), self.windows)
 
     def read(self, path: str) -> bytes:
-        """The bytes of the file of one of the paths, as they are now.
+        """Read the current bytes of an image file.
+
+        Args:
+            path: of one of the images.
 
         Raises:
-            UnreadableImageError: it vanished, or cannot be read any more.
+            UnreadableImageError: the file vanished, or can no longer be read.
         """
         return self.reader.read(path)
 
     def open_image(self, path: str) -> Image.Image:
-        """As `load`, whether or not it is the picture that was checked."""
+        """Decode an image as RGB, even if its file has changed since it was indexed.
+
+        Args:
+            path: of one of the images.
+
+        Raises:
+            UnreadableImageError: the file vanished, or can no longer be read.
+        """
         return decode_rgb(self.read(path), path, windows=self.windows)
 
     def split_fingerprint(self, split: str) -> str:
-        """SHA-256 over the bytes and labels of a split's images, wherever they lie."""
+        """SHA-256 over the bytes and labels of a split's images; independent of the folder.
+
+        Args:
+            split: `train`, `valid` or `test`.
+        """
         part = self.splits[split]
         lines = sorted(
             f"{self.classes[label]}\0{self.digests[path]}\n"
@@ -107,7 +144,7 @@ class DataIndex:
         return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
     def summary(self) -> dict[str, Any]:
-        """What `data.json` holds; plain values only."""
+        """The content of `data.json`; only plain values."""
         return {
             "root": shown(self.reader.place),
             "classes": list(self.classes),
@@ -135,32 +172,43 @@ def build_index(
     workers: int | None = None,
     notify: Notify = silent,
 ) -> DataIndex:
-    """Find the images of a folder, read every one of them once, and settle the splits.
+    """Find the images of a folder, read and check each of them once, and make the splits.
 
     Args:
-        root: a folder with `train/`, `valid/` and `test/` (a folder a class in each), or with a
-            folder a class and no splits; see `podium.data.layout`. Or a `Source`.
-        split_seed: of the stratified split that is made where one is missing.
-        valid_fraction: share of each class that is held out for validation then, above 0 and
-            below 0.5; at least one image.
-        test_fraction: the same for the test.
+        root: a folder with `train/`, `valid/` and `test/` (one folder per class in each), or with
+            one folder per class and no splits; see `podium.data.layout`. Or a `Source`.
+        split_seed: seed of the stratified split that is made if one is missing.
+        valid_fraction: share of each class held out for validation if there is no such split,
+            above 0 and below 0.5; at least one image.
+        test_fraction: share of each class held out for the test if there is no such split, above
+            0 and below 0.5; at least one image.
         min_images: classes with fewer training images (before any are held out) are left out;
-            None: a class that is too small to hold out of is an error.
-        window: grey values deeper than 8 bit that become black and white; None: chosen from the
+            None: a class that is too small to split is an error.
+        window: grey values deeper than 8 bits that become black and white; None: chosen from the
             training images.
-        cache_folder: where to remember which files were found in order; None: Podium's cache.
-        workers: threads that decode; None: one a core.
-        notify: told how many files were read.
+        cache_folder: where to cache the results of checking files; None: Podium's cache.
+        workers: number of decoding threads; None: one per core.
+        notify: receives the progress: number of files read.
 
     Raises:
         ConfigError: a fraction is out of range.
-        DataError: the folder is missing, empty, of one class, or has no usable train split; or
-            none of a class's images can be read.
+        DataError: the folder is missing, empty or has a single class, or has no usable train
+            split; or no image of a class can be read.
+
+    Examples:
+        >>> import pathlib, tempfile
+        >>> from podium.data.synthetic import make_demo
+        >>> demo = make_demo(pathlib.Path(tempfile.mkdtemp()), size=32, per_class=(10, 1, 1))
+        >>> index = build_index(demo / "train", valid_fraction=0.2)
+        >>> {name: len(split) for name, split in index.splits.items()}
+        {'train': 70, 'valid': 20, 'test': 10}
     """
     fractions = {"valid": valid_fraction, "test": test_fraction}
     for name, fraction in fractions.items():
         if not 0 < fraction < 0.5:
-            raise ConfigError(f"{name}_fraction: expected more than 0, less than 0.5: {fraction}.")
+            raise ConfigError(
+                f"{name}_fraction: expected more than 0 and less than 0.5, got {fraction}."
+            )
     found = list_images(as_source(root))
     if "train" not in found.splits:
         there = " and ".join(sorted(found.splits))
@@ -173,7 +221,7 @@ def build_index(
     if len(train) < 2:
         raise DataError(
             f"Expected images of two or more classes in {found.place}, found "
-            f"{named(sorted(train)) if train else 'none'} alone. {found.advice.one_class}"
+            f"{f'only {named(sorted(train))}' if train else 'none'}. {found.advice.one_class}"
         )
     missing = [split for split in ("valid", "test") if not readable.get(split)]
     if missing:
@@ -203,14 +251,14 @@ def build_scored_index(
     workers: int | None = None,
     notify: Notify = silent,
 ) -> DataIndex:
-    """The images of a folder that a trained model is to be scored on; nothing is held out.
+    """Index the images that a trained model is scored on; nothing is held out.
 
     Args:
-        root: a folder as for `build_index`. Without split folders, all its images are meant.
-        split: what to take where there are split folders; the index has this split alone.
-        cache_folder: as for `build_index`.
-        workers: as for `build_index`.
-        notify: as for `build_index`.
+        root: a folder as for `build_index`, or a `Source`. Without splits, all images are used.
+        split: the split to use if there are several; it is the only one in the index.
+        cache_folder: where to cache the results of checking files; None: Podium's cache.
+        workers: number of decoding threads; None: one per core.
+        notify: receives the progress: number of files read.
 
     Raises:
         DataError: the folder cannot be used, or has split folders but not this one.
@@ -256,8 +304,8 @@ def _index(
     coloured = sum(one.deep_colour for one in kept.values())
     if coloured:
         notices.append(
-            f"{counted(coloured, 'image')} with 16 bits a colour: the upper 8 are used. If only "
-            "the lower 10 or 12 hold values, the pictures are nearly black: convert them to 8 bit."
+            f"{counted(coloured, 'image')} with 16 bits per channel: the upper 8 are used. If "
+            "only the lower 10 or 12 are used, the images are nearly black: convert them to 8 bits."
         )
     return DataIndex(
         reader=found.reader,
@@ -284,7 +332,7 @@ def _index(
 
 
 def _described(split: Split, found: Listing) -> Split:
-    """A split with what the source tells of its images beside their labels."""
+    """Add the groups and columns that the source provides to a split."""
     names = sorted({name for path in split.paths for name in found.columns.get(path, ())})
     return replace(
         split,
@@ -297,7 +345,7 @@ def _described(split: Split, found: Listing) -> Split:
 
 
 def _torn_groups(splits: dict[str, Split]) -> list[str]:
-    """Say where pictures of one group are both learned from and scored."""
+    """Report groups whose images are in more than one split."""
     lie_in: dict[str, set[str]] = {}
     for split in splits.values():
         for group in split.groups:
@@ -308,22 +356,22 @@ def _torn_groups(splits: dict[str, Split]) -> list[str]:
         return []
     return [
         f"{len(torn):,} of {counted(len(lie_in), 'group')} {'has' if len(torn) == 1 else 'have'} "
-        f"images in more than one split ({listed(torn)}): what is scored there is not new to the "
-        "model. Podium holds single images out, no groups: let the source give all images of a "
-        "group one split."
+        f"images in more than one split ({listed(torn)}): the scored images are not new to the "
+        "model. Podium holds out single images, not groups: let the source put all images of a "
+        "group in one split."
     ]
 
 
 def _leaks(splits: dict[str, Split], verdicts: dict[str, Verdict]) -> list[str]:
-    """Say where a held-out image is, byte for byte, a training image: its score means little."""
+    """Report held-out images that are byte for byte training images: their score means little."""
     train = {verdicts[path].digest for path in splits["train"].paths}
     counts = {
         name: sum(verdicts[path].digest in train for path in splits[name].paths)
         for name in ("valid", "test")
     }
     return [
-        f"{counted(count, 'image')} of {name} also in train, byte for byte: what is scored there "
-        "was learned by heart."
+        f"{counted(count, 'image')} of {name} also in train, byte for byte: the model may have "
+        "memorised what is scored there."
         for name, count in counts.items()
         if count
     ]
@@ -335,13 +383,13 @@ def _fingerprint(
     verdicts: dict[str, Verdict],
     windows: GreyWindows | None,
 ) -> str:
-    """SHA-256 over what is trained and tested on: stays the same when the folder is moved.
+    """SHA-256 over all images and labels: stays the same when the folder is moved.
 
     Args:
         splits: the images.
-        classes: their names.
-        verdicts: with their digests.
-        windows: where there are images that look otherwise through another one.
+        classes: names of the classes.
+        verdicts: path -> verdict, with the digest of each image.
+        windows: of the images deeper than 8 bits; None: there are none.
     """
     total = hashlib.sha256()
     if windows is not None:

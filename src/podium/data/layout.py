@@ -1,8 +1,7 @@
-"""How folders are read: which are splits, which are classes, which files are passed over.
+"""Interprets folders: which are splits, which are classes, which files are skipped.
 
-Folders come as people keep them. What can be read in one way only is read in that way; what
-cannot is refused with the line that helps. Nothing is read as other classes, or left out, without
-a word.
+A layout with one possible interpretation is read that way; an ambiguous one is refused with a
+remedy. No image is assigned to another class, or left out, without a notice.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ SPLIT_NAMES = {
     "val": "valid", "valid": "valid", "validation": "valid", "dev": "valid",
     "test": "test", "testing": "test",
 }  # fmt: skip
-"""Words, in lower case, that make a folder's name that of a split."""
+"""Words, in lower case, that mark a folder's name as that of a split."""
 
 _FILLERS = frozenset({"set", "sets", "data", "dataset", "images", "image", "imgs", "img", "split"})
 
@@ -39,13 +38,13 @@ Classes = dict[str, list[str]]
 
 @dataclass(frozen=True)
 class Found:
-    """Image files by split and class, as paths relative to `root`. Nothing was opened yet.
+    """Image files by split and class; no file has been opened yet.
 
     Attributes:
         root: the folder that paths are relative to.
-        splits: split -> class -> paths with '/'. Without split folders all is `train`.
-        skipped: files and folders that were passed over, by kind.
-        notices: what a user should know, a sentence each.
+        splits: split -> class -> paths with '/'. Without split folders, everything is `train`.
+        skipped: kind -> number of files and folders that were skipped.
+        notices: sentences for the user.
         is_split: whether there are split folders.
     """
 
@@ -59,13 +58,16 @@ class Found:
 def find_images(root: Path) -> Found:
     """List the image files of a folder.
 
-    A folder without splits gives a single split, `train`. A folder that holds nothing but one
-    other folder, as unpacked archives do, stands for that one. Splits may be within the class
-    folders, too: `CLASS/train/*.jpg`.
+    A folder without splits gives a single split, `train`. If it contains only one other folder, as
+    unpacked archives do, that one is used. Splits may also be inside the class folders:
+    `CLASS/train/*.jpg`.
+
+    Args:
+        root: the folder.
 
     Raises:
-        DataError: it is missing, not a folder, empty or not readable in part; or its layout can
-            be read in no way, or in several.
+        DataError: it is missing, not a folder, empty or partly unreadable; or its layout is not
+            recognised, or ambiguous.
     """
     whole = _read(root)
     *around, top = _unwrapped(whole, into_splits=False)
@@ -78,7 +80,7 @@ def find_images(root: Path) -> Found:
     elif within := _splits_within_classes(top):
         splits = within
         notices.append(
-            f"The class folders hold split folders ({', '.join(sorted(within))}): read as "
+            f"The class folders contain split folders ({', '.join(sorted(within))}): read as "
             "CLASS/SPLIT."
         )
         around += [top, *top.folders]
@@ -87,12 +89,14 @@ def find_images(root: Path) -> Found:
             _refuse_flat(top)
         splits = {"train": _classes(top, top, notices, in_split=False)}
         if around:
-            notices.append(f"The classes are the folders in {top.path}, which alone holds images.")
+            notices.append(
+                f"The classes are the folders in {top.path}, the only folder that contains images."
+            )
         around.append(top)
     if not any(paths for classes in splits.values() for paths in classes.values()):
-        told = ", ".join(f"{count} {what}" for what, count in sorted(skipped.items()))
+        passed = ", ".join(f"{count} {what}" for what, count in sorted(skipped.items()))
         raise DataError(
-            f"There are no images in {root}{f' (passed over: {told})' if told else ''}. {LAYOUT}"
+            f"There are no images in {root}{f' (skipped: {passed})' if passed else ''}. {LAYOUT}"
         )
     _tell_loose(whole, around, skipped, notices)
     _tell_unread(whole, notices)
@@ -100,7 +104,7 @@ def find_images(root: Path) -> Found:
 
 
 def _read(root: Path) -> Folder:
-    """Everything in a folder, or why not: what cannot be read could be a class."""
+    """Read a folder; an unreadable folder inside it is an error, since it could be a class."""
     if not os.path.isdir(root):  # noqa: PTH112 - Path.is_dir raises where it may not look
         what = "is a file" if os.path.exists(root) else "does not exist"  # noqa: PTH110
         raise DataError(f"{root} {what}: expected a folder of images. {LAYOUT}")
@@ -109,18 +113,18 @@ def _read(root: Path) -> Folder:
         paths = [_inside(root, Path(str(error.filename))) for error in failed]
         raise DataError(
             f"{counted(len(failed), 'folder')} of {root} cannot be read "
-            f"({failed[0].strerror or failed[0]}): {listed(paths)}. Their classes and pictures "
-            "would be missing. Give yourself the right to read them (on Linux and macOS: "
+            f"({failed[0].strerror or failed[0]}): {listed(paths)}. Their classes and images "
+            "would be missing. Make them readable (on Linux and macOS: "
             f"chmod -R u+rX {root}), or move them away."
         )
     return top
 
 
 def _unwrapped(folder: Folder, *, into_splits: bool) -> list[Folder]:
-    """The folder, and down to the one that it stands for.
+    """The folder, and the chain of folders inside it down to the data set itself.
 
-    As long as a single folder in it has images, and those in folders of its own, that is the one:
-    what an archive or a download puts around a data set. A data set has two classes at least.
+    A folder is a wrapper, as archives and downloads add, if only one folder in it has images, and
+    those in subfolders: a data set has at least two classes.
     """
     way = [folder]
     while True:
@@ -138,13 +142,13 @@ def _with_images(folder: Folder) -> list[Folder]:
 
 
 def _split_of(folder: Folder) -> str | None:
-    """The split that a name alone says: `test_set`, `ValidationData`, `train2017`."""
+    """The split that a name consists of, as `test_set`, `ValidationData`, `train2017`; or None."""
     split, rest = _parts(folder)
     return split if rest == "" else None
 
 
 def _parts(folder: Folder) -> tuple[str | None, str]:
-    """The split that a folder's name has as one of its words, and the words beside it."""
+    """The split that is one of the words of a folder's name, and its other words."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", folder.name).lower()
     words = [word for word in re.split(r"[\W\d_]+", spaced) if word]
     words = [part for word in words for part in _without_filler(word)]
@@ -156,7 +160,7 @@ def _parts(folder: Folder) -> tuple[str | None, str]:
 
 
 def _without_filler(word: str) -> tuple[str, ...]:
-    """`trainset` is two words."""
+    """Split `trainset` into two words."""
     for filler in _FILLERS:
         if word.removesuffix(filler) in SPLIT_NAMES:
             return word.removesuffix(filler), filler
@@ -164,9 +168,9 @@ def _without_filler(word: str) -> tuple[str, ...]:
 
 
 def _by_split(top: Folder) -> dict[str, Folder] | None:
-    """Folders by the split that they hold; None where there are no split folders.
+    """Folders by the split that they contain; None if there are no split folders.
 
-    Names of splits may have words in common: `seg_train` and `seg_test`.
+    Names of split folders may share words: `seg_train` and `seg_test`.
     """
     groups: dict[str, dict[str, list[Folder]]] = {}
     for folder in top.folders:
@@ -182,17 +186,17 @@ def _by_split(top: Folder) -> dict[str, Folder] | None:
             names = sorted(one.name for group in pairs.values() for few in group.values()
                            for one in few)  # fmt: skip
             raise DataError(
-                f"{top.path} has several folders for one split ({listed(names)}). Give the one "
-                f"set that you mean a folder of its own. {LAYOUT}"
+                f"{top.path} has several folders for one split ({listed(names)}). Move the data "
+                f"set that you want to its own folder. {LAYOUT}"
             )
         named = next(iter(pairs.values()), None)
     if named is None:
         return None
     folders = [folder for same in named.values() for folder in same]
     others = [one for one in _with_images(top) if one not in folders]
-    alone = len(named) == 1 or "train" not in named
-    if others and alone and not any(map(_with_images, folders)):
-        return None  # pictures of a train beside those of a plane
+    single = len(named) == 1 or "train" not in named
+    if others and single and not any(map(_with_images, folders)):
+        return None  # images of a train next to those of a plane
     twice = [[one.name for one in same] for same in named.values() if len(same) > 1]
     if twice:
         raise DataError(
@@ -204,17 +208,17 @@ def _by_split(top: Folder) -> dict[str, Folder] | None:
 def _classes_of_splits(
     top: Folder, by_split: dict[str, Folder], notices: list[str]
 ) -> tuple[dict[str, Classes], list[Folder]]:
-    """Split -> class -> images; and the folders that lie around the class folders."""
+    """Split -> class -> images; and the folders that contain the class folders."""
     others = [one for one in top.folders if one not in by_split.values()]
     if others:
-        told = [f"{one.name} ({_contents(one)})" for one in others]
-        notices.append(f"Not a split, and passed over: {listed(told)}.")
+        contents = [f"{one.name} ({_contents(one)})" for one in others]
+        notices.append(f"Skipped, since they are not splits: {listed(contents)}.")
     ways = {name: _unwrapped(folder, into_splits=True) for name, folder in by_split.items()}
     if "train" in ways:
         known = {one.name for one in ways["train"][-1].folders}
         for name, folder in by_split.items():
             if name != "train" and known & {one.name for one in folder.folders}:
-                ways[name] = [folder]  # a test of a single class, and folders within that
+                ways[name] = [folder]  # a test of a single class, with folders inside
         if by_split["train"].images and not _with_images(by_split["train"]):
             _refuse_flat(by_split["train"])
     splits = {name: _classes(top, way[-1], notices, in_split=True) for name, way in ways.items()}
@@ -222,7 +226,7 @@ def _classes_of_splits(
 
 
 def _splits_within_classes(top: Folder) -> dict[str, Classes] | None:
-    """Classes by split where every class folder holds split folders; None where none does."""
+    """Classes by split if every class folder contains split folders; None if none does."""
     folders = _with_images(top)
     inside = {one.name: _by_split(one) or {} for one in folders}
     whole = [
@@ -235,17 +239,17 @@ def _splits_within_classes(top: Folder) -> dict[str, Classes] | None:
     if any(map(_with_images, (part for parts in inside.values() for part in parts.values()))):
         sets = [one.name for one in folders if inside[one.name]]
         raise DataError(
-            f"{top.path} holds {listed([one.name for one in folders])}, and {listed(sets)} "
+            f"{top.path} contains {listed([one.name for one in folders])}, and {listed(sets)} "
             f"{'has' if len(sets) == 1 else 'have'} split folders with folders in them. Give the "
-            f"one that you mean: {top.path / sets[0]}"
+            f"data set that you want: {top.path / sets[0]}"
         )
     if len(whole) < len(folders):
         odd = next(one.name for one in folders if one not in whole)
         even = next(one.name for one in folders if len(inside[one.name]) > 1)
         raise DataError(
-            f"{top.path / even} holds split folders ({', '.join(sorted(inside[even]))}), and "
-            f"{top.path / odd} holds pictures outside of such folders: read as classes, test "
-            f"pictures would be trained on. {LAYOUT}"
+            f"{top.path / even} contains split folders ({', '.join(sorted(inside[even]))}), and "
+            f"{top.path / odd} contains images outside of split folders: read as classes, test "
+            f"images would be trained on. {LAYOUT}"
         )
     _refuse_lost([one for one in top.folders if one not in folders], top)
     splits: dict[str, Classes] = {}
@@ -257,7 +261,7 @@ def _splits_within_classes(top: Folder) -> dict[str, Classes] | None:
 
 
 def _classes(top: Folder, split: Folder, notices: list[str], *, in_split: bool) -> Classes:
-    """Class name -> image files at any depth below its folder, as paths relative to `top`."""
+    """Class name -> image files at any depth in its folder, as paths relative to `top`."""
     found: Classes = {}
     full = _with_images(split)
     empty = [folder for folder in split.folders if folder not in full]
@@ -265,51 +269,49 @@ def _classes(top: Folder, split: Folder, notices: list[str], *, in_split: bool) 
     for folder in full:
         found.setdefault(folder.name, []).extend(folder.paths(top.path))
     if empty and full:
-        told = [f"{one.name} ({_contents(one)})" for one in empty]
-        notices.append(f"Folders without images are no classes: {listed(told)}.")
+        contents = [f"{one.name} ({_contents(one)})" for one in empty]
+        notices.append(f"Folders without images are not classes: {listed(contents)}.")
     nested = {one.name: [inner.name for inner in _with_images(one)] for one in full}
-    deep = [f"{name!r} holds {listed(inner)}" for name, inner in nested.items() if inner]
+    deep = [f"{name!r} contains {listed(inner)}" for name, inner in nested.items() if inner]
     if deep:
         notices.append(
-            f"Folders within a class folder count as that class: {listed(deep, '; ')}. If those "
-            "are your classes, move them up by one folder."
+            f"Folders inside a class folder count as that class: {listed(deep, '; ')}. If those "
+            "are your classes, move them up one folder."
         )
     return found
 
 
 def _refuse_lost(folders: list[Folder], where: Folder, *, in_split: bool = False) -> None:
-    """Stop where a folder without images was meant as a class: it must not vanish."""
+    """Refuse a folder without readable images that is likely a class: it must not be lost."""
     if where.broken:
-        raise DataError(
-            f"{where.path / where.broken[0]} is a link that leads nowhere. Mend it, or remove it."
-        )
+        raise DataError(f"{where.path / where.broken[0]} is a broken link. Fix it, or remove it.")
     for folder in folders:
-        # within a split folder, a folder of whatever files can only be a class
+        # inside a split folder, a folder of any files can only be a class
         meant = unread_pictures(folder) or {
             kind: count for kind, count in folder.all_passed().items()
             if in_split and kind != HIDDEN and not kind.startswith("system folder")
         }  # fmt: skip
         if meant:
-            told = ", ".join(f"{count:,} {kind}" for kind, count in sorted(meant.items()))
+            contents = ", ".join(f"{count:,} {kind}" for kind, count in sorted(meant.items()))
             raise DataError(
-                f"{folder.path} holds no image that Podium reads, but {told}: the class "
-                f"{folder.name!r} would be lost. Convert them to PNG or JPEG (or give them their "
-                "ending), or move the folder away."
+                f"{folder.path} has no image that Podium can read, but {contents}: the class "
+                f"{folder.name!r} would be lost. Convert them to PNG or JPEG (or add the file "
+                "extension), or move the folder away."
             )
 
 
 def _refuse_flat(folder: Folder) -> None:
-    """Stop where all images of training are in one folder: the classes can be in the names only."""
+    """Refuse training images that are all in one folder: only their names could tell the class."""
     names = [Path(name).stem for name in folder.images]
-    begin = Counter(re.sub(r"[\s._()-]*\d+$", "", name) for name in names)
+    prefixes = Counter(re.sub(r"[\s._()-]*\d+$", "", name) for name in names)
     guess = ""
-    if 2 <= len(begin) <= len(names) // 2 and all(begin):
-        told = [f"{name!r} ({count:,})" for name, count in sorted(begin.items())]
-        guess = f" Their names begin with {listed(told)}, which may be classes."
+    if 2 <= len(prefixes) <= len(names) // 2 and all(prefixes):
+        likely = [f"{name!r} ({count:,})" for name, count in sorted(prefixes.items())]
+        guess = f" Their names start with {listed(likely)}, which may be classes."
     raise DataError(
-        f"{counted(len(names), 'image')} in {folder.path} lie outside of class folders, and there "
-        f"are no class folders beside them.{guess} Make a folder for each class there, and move "
-        f"each image into its own; docs/own-data.md shows how. {LAYOUT}"
+        f"{counted(len(names), 'image')} in {folder.path} outside of class folders, and there are "
+        f"no class folders next to them.{guess} Make a folder for each class there, and move each "
+        f"image to the folder of its class; docs/own-data.md shows how. {LAYOUT}"
     )
 
 
@@ -323,7 +325,7 @@ def _contents(folder: Folder) -> str:
 def _tell_loose(
     top: Folder, folders: Iterable[Folder], skipped: Counter[str], notices: list[str]
 ) -> None:
-    """Count the images that lie beside class or split folders, and name where."""
+    """Report the images that are next to class or split folders."""
     loose = [one.path / name for one in folders for name in sorted(one.images)]
     if loose:
         skipped[LOOSE] += len(loose)
@@ -339,20 +341,24 @@ def _tell_unread(whole: Folder, notices: list[str]) -> None:
     meant = [f"{count:,} {kind}" for kind, count in sorted(unread_pictures(whole).items())]
     if meant:
         notices.append(
-            f"Perhaps pictures, but of kinds that are not read: {listed(meant)}. Convert them to "
-            "PNG or JPEG to use them."
+            f"Possibly images, but in formats that Podium does not read: {listed(meant)}. Convert "
+            "them to PNG or JPEG to use them."
         )
 
 
 def tell_lookalikes(splits: dict[str, Classes]) -> list[str]:
-    """A sentence for classes whose names differ so little that it may be a mistake."""
+    """Report classes whose names differ so little that it may be a mistake, one sentence each.
+
+    Args:
+        splits: split -> class -> paths.
+    """
     names = {name for classes in splits.values() for name in classes}
     by_fold: dict[str, list[str]] = {}
     for name in sorted(names):
         by_fold.setdefault(name.casefold().strip(), []).append(name)
     return [
-        f"Classes {' and '.join(map(repr, same))} differ in case or spaces alone; they are kept "
-        "apart."
+        f"Classes {' and '.join(map(repr, same))} differ only in case or spaces; they are kept "
+        "separate."
         for same in by_fold.values()
         if len(same) > 1
     ]

@@ -1,4 +1,4 @@
-"""What a source lists, checked: pictures by split and class, and whatever else is known of them."""
+"""Checks what a source lists: images by split and class, with their groups and columns."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ SPLITS = ("train", "valid", "test")
 
 @dataclass(frozen=True)
 class Listing:
-    """What a source has; nothing was read yet.
+    """The images of a source; no file has been read yet.
 
     Attributes:
-        reader: of the pictures.
-        splits: split -> class -> paths. Without splits all is `train`.
-        skipped: what was passed over, by kind.
-        notices: what a user should know, a sentence each.
-        is_split: whether the source says which picture is in which split.
-        advice: what helps where pictures are missing.
-        groups: path -> group, of the pictures that have one.
-        columns: path -> whatever else is known, of the pictures of which it is.
+        reader: reads the images.
+        splits: split -> class -> paths. Without splits, everything is `train`.
+        skipped: kind -> number of things that were skipped.
+        notices: sentences for the user.
+        is_split: whether the source assigns images to splits.
+        advice: remedies for error messages.
+        groups: path -> group, of the images that have one.
+        columns: path -> columns, of the images that have any.
     """
 
     reader: Reader
@@ -54,28 +54,38 @@ class Listing:
 
     @property
     def place(self) -> str:
-        """What to call the source."""
+        """The source's name in messages."""
         return self.reader.place
 
 
 def as_source(data: str | Path | Source) -> Source:
-    """A source as it is, or that of a folder."""
+    """Return a source unchanged, or the source of a folder."""
     return data if isinstance(data, Source) else FolderSource(Path(data).expanduser())
 
 
 def named_source(data: str | Path | Source) -> Source:
-    """A source as it is, or that of a folder or of a data set of ours; see `resolve_data`."""
+    """Return a source unchanged, or the source of a folder or of a known data set.
+
+    Args:
+        data: a source, a folder, or the name of a known data set.
+
+    Raises:
+        DataError: there is no such folder, or the data set is not on this machine.
+    """
     return data if isinstance(data, Source) else FolderSource(resolve_data(str(data)))
 
 
 def open_source(data: DataSpec) -> Source:
-    """The source that a study names, made with its path and options.
+    """Create the source that a study names, with its path and options.
 
-    An option's text becomes what the source's own signature says it is: a number, a switch.
+    Options given as text are converted to the types of the source's signature.
+
+    Args:
+        data: the study's `data`.
 
     Raises:
-        ConfigError: there is no such source, or it takes no such options.
-        DataError: it cannot be opened from there.
+        ConfigError: there is no such source, or it does not accept the options.
+        DataError: it cannot be opened from the path.
     """
     factory = SOURCES[data.source]
     options = _typed(factory, data.path, data.options, data.source)
@@ -96,11 +106,14 @@ def open_source(data: DataSpec) -> Source:
 
 
 def list_images(source: Source) -> Listing:
-    """Everything that a source lists, once it is sure that it can be used.
+    """List the images of a source, and check that they can be used.
+
+    Args:
+        source: the source.
 
     Raises:
-        DataError: it cannot be listed; or two pictures have one name, some have no label or a
-            name that cannot be one, or splits are unknown or not told of all.
+        DataError: it cannot be listed; or items share a name, have an invalid name, have no
+            label, have an unknown split, or only some of them have a split.
     """
     try:
         items = [*source.list()]
@@ -116,7 +129,7 @@ def list_images(source: Source) -> Listing:
     folders = source.split_folders if isinstance(source, FolderSource) else ()
     splits: dict[str, dict[str, list[str]]] = {split: {} for split in folders}
     for item in items:
-        # one class, where two spellings look the same
+        # one class if two Unicode spellings look the same
         label = unicodedata.normalize("NFC", item.label)
         splits.setdefault(item.split or "train", {}).setdefault(label, []).append(item.path)
     return Listing(
@@ -132,49 +145,49 @@ def list_images(source: Source) -> Listing:
 
 
 def _refuse(place: str, items: list[Any]) -> None:
-    """Stop where what is listed can be used in no way, or in several; all that is wrong at once."""
+    """Refuse items that cannot be used; reports all problems at once."""
     others = Counter(type(item).__name__ for item in items if not isinstance(item, Item))
     if others:
-        told = ", ".join(f"{count:,} {kind}" for kind, count in others.most_common())
-        raise DataError(f"{place} lists {told}: expected podium.Item alone.")
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in others.most_common())
+        raise DataError(f"{place}: expected only items of type podium.Item, got {kinds}.")
     if not items:
-        raise DataError(f"{place} lists no picture.")
+        raise DataError(f"{place} lists no images.")
     wrong: list[str] = []
 
-    def tell(what: str, faulty: Iterable[Any]) -> None:
+    def report(what: str, faulty: Iterable[Any]) -> None:
         if found := [repr(one) for one in faulty]:
-            told = shown(listed([*dict.fromkeys(found)]))
-            wrong.append(f"{counted(len(found), 'item')} {what}: {told}")
+            examples = shown(listed([*dict.fromkeys(found)]))
+            wrong.append(f"{counted(len(found), 'item')} {what}: {examples}")
 
     names = [item.path for item in items]
-    tell("without a relative name such as cat/1.jpg", (one for one in names if not _is_name(one)))
+    report("without a relative name such as cat/1.jpg", (one for one in names if not _is_name(one)))
     if not wrong and len(set(names)) < len(names):
         times = Counter(names)
-        tell("with a name that others have, too", (one for one in names if times[one] > 1))
-    tell(
+        report("with a duplicate name", (one for one in names if times[one] > 1))
+    report(
         "without a label",
         (one.path for one in items if not (isinstance(one.label, str) and one.label.strip())),
     )
-    tell(
+    report(
         "of a split that is not train, valid or test",
         (one.split for one in items if not (one.split is None or one.split in SPLITS)),
     )
     without = [one.path for one in items if one.split is None]
     if len(without) < len(items):
-        tell(f"without a split, while {len(items) - len(without):,} have one", without)
-    tell(
-        "whose group is no text",
+        report(f"without a split, while {len(items) - len(without):,} have one", without)
+    report(
+        "whose group is not a string",
         (one.group for one in items if not (one.group is None or isinstance(one.group, str))),
     )
     if wrong:
         raise DataError(
-            f"{place} lists {counted(len(items), 'picture')} that cannot be used so: "
-            f"{'; '.join(wrong)}. Mend the source, or what it reads."
+            f"{place} lists {counted(len(items), 'image')} that cannot be used: "
+            f"{'; '.join(wrong)}. Fix the source, or the data that it reads."
         )
 
 
 def _is_name(path: object) -> bool:
-    """Whether it can be a picture's name: one that never leads out of where it is joined to."""
+    """Whether it is a valid image name: one that stays inside the folder it is joined to."""
     if not isinstance(path, str) or not path or "\0" in path:
         return False
     climbs = ".." in path and ".." in path.replace("\\", "/").split("/")
@@ -184,7 +197,7 @@ def _is_name(path: object) -> bool:
 def _typed(
     factory: Callable[..., Any], path: str, options: Mapping[str, Any], source: str
 ) -> dict[str, Any]:
-    """Options as the source's own signature wants them: study files hold plain words as text."""
+    """Convert options to the types of the source's signature: study files hold them as text."""
     # the signature of a class would be that of `Source.__new__`, which takes anything
     call: Any = factory.__init__ if inspect.isclass(factory) else factory
     given = (None, path) if inspect.isclass(factory) else (path,)
@@ -196,20 +209,20 @@ def _typed(
             f"source {source}: {error}. It takes data.path, and as data.options: "
             f"{', '.join(known[1:]) or 'none'}."
         ) from None
-    except ValueError:  # written in C: it says for itself what it takes
+    except ValueError:  # written in C: it has no signature, and checks its arguments itself
         return dict(options)
     return {key: _as(_kind(call, key), value, f"data.options.{key}")
             for key, value in options.items()}  # fmt: skip
 
 
 def _kind(call: Any, key: str) -> Any:
-    """What a parameter is to be; anything where that is not said, or can be known in no way."""
+    """The type of a parameter; `Any` if it has no annotation, or one that cannot be resolved."""
     annotations = {
         one: kind for one, kind in getattr(call, "__annotations__", {}).items() if one == key
     }
-    alone = SimpleNamespace(__annotations__=annotations)
-    try:  # by itself: the others may be names that are there for type checkers alone
-        return get_type_hints(alone, getattr(call, "__globals__", None)).get(key, Any)
+    holder = SimpleNamespace(__annotations__=annotations)
+    try:  # only this one: the others may be names that exist only for type checkers
+        return get_type_hints(holder, getattr(call, "__globals__", None)).get(key, Any)
     except Exception:
         return Any
 
@@ -217,10 +230,10 @@ def _kind(call: Any, key: str) -> Any:
 def _as(kind: Any, value: Any, key: str) -> Any:
     try:
         wanted: TypeAdapter[Any] = TypeAdapter(kind)
-    except PydanticUserError:  # a class of the user's own
+    except PydanticUserError:  # a user's class
         return value
     try:
         return wanted.validate_python(value)
     except ValidationError as error:
         message = error.errors()[0]["msg"].removeprefix("Input should be ")
-        raise ConfigError(f"{key}: expected {message}; got {value!r}.") from None
+        raise ConfigError(f"{key}: expected {message}, got {value!r}.") from None

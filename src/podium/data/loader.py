@@ -1,4 +1,4 @@
-"""Batches of images, decoded by processes beside the one that computes."""
+"""Batches of images, decoded by worker processes."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def _collate(samples: Sequence[Any]) -> Batch | Exception:
-    # A worker's exception reaches the main process as the text of a traceback, its type lost.
-    # Handing it over as a value keeps "which file, and why".
+    # A worker's exception reaches the main process only as the text of a traceback. Returning it
+    # as a value keeps its type, and with it which file and why.
     for sample in samples:
         if isinstance(sample, Exception):
             return sample
     images, labels, numbers = zip(*samples, strict=True)
-    # pictures lie channels last in memory; stacked as they lie, it takes a fifth of the time
+    # images are channels last in memory; stacking them that way takes a fifth of the time
     stacked = torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
     return stacked, torch.tensor(labels), torch.tensor(numbers)
 
 
 class _Guarded(torch.utils.data.Dataset[Any]):
-    """Returns the error instead of raising it; see `_collate`."""
+    """Returns an error instead of raising it, so that it keeps its type across processes."""
 
     def __init__(self, dataset: ImageDataset) -> None:
         self.dataset = dataset
@@ -46,35 +46,35 @@ class _Guarded(torch.utils.data.Dataset[Any]):
 
 
 def _worker_started(_: int) -> None:
-    # Ctrl-C reaches the whole process group. The main process decides what it means: it finishes
-    # the step, and for that it needs its workers.
+    # Ctrl-C reaches the whole process group. The main process handles it: it finishes the step,
+    # and needs its workers for that.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
 
 
-def _tell_lost_workers_between_steps() -> None:
-    """Let a killed worker be an error where the next batch is asked for, and nowhere else.
+def _raise_lost_workers_between_steps() -> None:
+    """Raise the error of a killed worker when the next batch is requested, and nowhere else.
 
-    By default PyTorch raises it out of a signal's handler, in the middle of whatever the training
-    does: an optimizer's step that is half done cannot be gone on with. Without that handler the
-    loader sees it within 5 seconds (`MP_STATUS_CHECK_INTERVAL`).
+    By default PyTorch raises it from a signal handler, at any point of the training: a half-done
+    optimizer step cannot be resumed. Without that handler the loader detects it within 5 seconds
+    (`MP_STATUS_CHECK_INTERVAL`).
     """
     from torch.utils.data._utils import signal_handling
 
-    signal_handling._SIGCHLD_handler_set = True  # it would set it once
+    signal_handling._SIGCHLD_handler_set = True  # PyTorch would set the handler once
 
 
-_told: set[Place] = set()
+_warned: set[Place] = set()
 
 
-def _tell_the_guard(script: Place, workers: int) -> None:
-    if script in _told:  # a training makes several loaders
+def _warn_missing_guard(script: Place, workers: int) -> None:
+    if script in _warned:  # a training makes several loaders
         return
-    _told.add(script)
+    _warned.add(script)
     warnings.warn_explicit(
-        f"{workers} processes to decode images would each run this script again from its top. "
-        "Images are decoded in the training's own process instead, which is slower. Put the "
-        'script\'s work under `if __name__ == "__main__":` to have them.',
+        f"{workers} decoding processes would each run this script again from its top. Images are "
+        "decoded in the training process instead, which is slower. Put the script's work under "
+        '`if __name__ == "__main__":` to use decoding processes.',
         UserWarning,
         script.file,
         script.line,
@@ -90,21 +90,21 @@ def make_loader(
     indices: Sequence[int] | None = None,
     batch_sampler: Sampler[Any] | None = None,
 ) -> DataLoader[Any]:
-    """A loader of uint8 batches: by `batch_sampler` (training), or in order (evaluation).
+    """Make a loader of uint8 batches: by `batch_sampler` (training), or in order (evaluation).
 
     Args:
         dataset: the images.
-        workers: decoding processes; 0 decodes in this one.
+        workers: number of decoding processes; 0 decodes in this one.
         device: where batches will go; memory is pinned for a GPU.
-        batch_size: images a batch, without a `batch_sampler`.
-        indices: which images, without a `batch_sampler`; all of them if empty.
-        batch_sampler: yields lists of the keys that `dataset` takes.
+        batch_size: images per batch, without a `batch_sampler`; None: 32.
+        indices: images to load, without a `batch_sampler`; None: all of them.
+        batch_sampler: yields lists of keys of `dataset`; None: the images in order.
     """
     if workers and (script := runs_again()) is not None:
-        _tell_the_guard(script, workers)
+        _warn_missing_guard(script, workers)
         workers = 0
     if workers:
-        _tell_lost_workers_between_steps()
+        _raise_lost_workers_between_steps()
     if batch_sampler is None:
         keys = range(len(dataset)) if indices is None else indices
         size = batch_size or 32
@@ -126,7 +126,16 @@ def make_loader(
 def batches(
     loader: DataLoader[Any], device: torch.device, normalization: Normalization
 ) -> Iterator[Batch]:
-    """Yield `(inputs, labels, indices)` on `device`; inputs are float, channels last.
+    """Yield the batches of a loader, normalised, on the device.
+
+    Args:
+        loader: from `make_loader`.
+        device: where the batches go.
+        normalization: of the inputs.
+
+    Yields:
+        `(inputs, labels, numbers)`: float32 of shape (n, 3, h, w), channels last, and int64 of
+        shape (n,) twice.
 
     Raises:
         UnreadableImageError: an image can no longer be read; the message names it.

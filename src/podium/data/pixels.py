@@ -1,14 +1,14 @@
-"""A file of decoded pictures: written piece by piece, sound after a kill, memory-mapped to read.
+"""A file of decoded images: written incrementally, valid after a kill, read by memory mapping.
 
-It holds pictures at one size, whatever their names and classes. Its parts, one after the other:
+It holds images of one size, independent of their names and classes. Its parts, in order:
 
-- a header of 64 bytes: `podium-pixels`, the format, the side in pixels, the number of pictures;
-- the SHA-256 of every picture's file, sorted: uint8 of shape (n, 32);
-- the CRC-32 of every picture's pixels: uint32 of shape (n,), 0 where they are still missing;
+- a header of 64 bytes: `podium-pixels`, the format, the side in pixels, the number of images;
+- the SHA-256 of every image's file, sorted: uint8 of shape (n, 32);
+- the CRC-32 of every image's pixels: uint32 of shape (n,), 0 if they are missing;
 - padding to a whole page, then the pixels: uint8 of shape (n, side, side, 3).
 
-The pixels of a picture are written before their checksum, and checked against it when they are
-read: whatever a kill, a power cut or a bad disk leaves behind is known to be sound or missing.
+The pixels of an image are written before their checksum, and verified when they are read: after a
+kill, a power cut or a disk error, every image is known to be either valid or missing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 FORMAT = 1
-"""To be raised whenever other pixels would come out: decoding, resampling, layout."""
+"""Increase it whenever the pixels change: decoding, resampling, layout."""
 
 Pixels = npt.NDArray[np.uint8]
 _HEADER, _PAGE = 64, 4096
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 def file_bytes(count: int, size: int) -> int:
-    """Bytes of a complete file of `count` pictures of `size` x `size` pixels."""
+    """Size in bytes of a complete file of `count` images of `size` x `size` pixels."""
     return _pixels_at(count) + count * size * size * 3
 
 
@@ -45,10 +45,10 @@ def _marks_at(count: int) -> int:
 
 
 class PixelFile:
-    """The parts of a file, memory-mapped and read-only; see the head of this module.
+    """The parts of a file, memory-mapped and read-only; the module's docstring has the format.
 
     Attributes:
-        size: side of the pictures, pixels.
+        size: side of the images, pixels.
         digests: uint8 of shape (n, 32), sorted.
         pixels: uint8 of shape (n, size, size, 3).
     """
@@ -67,7 +67,7 @@ class PixelFile:
 
     @classmethod
     def open(cls, path: Path) -> PixelFile | None:
-        """The file, or None if there is none, or one that is no whole file of this format."""
+        """Open a file; None if it does not exist, or is not a complete file of this format."""
         try:
             with open(path, "rb") as file:
                 name, *numbers = file.read(_HEADER).split()[:4]
@@ -80,25 +80,32 @@ class PixelFile:
             return None
 
     def find(self, digest: Pixels) -> Pixels | None:
-        """The picture whose file has this SHA-256, uint8 of shape (32,), if it is here."""
+        """Find an image by the SHA-256 of its file.
+
+        Args:
+            digest: uint8 of shape (32,).
+
+        Returns:
+            uint8 of shape (size, size, 3); None if it is missing or damaged.
+        """
         row = int(np.searchsorted(self._numbers, _as_numbers(digest[None])[0]))
         if row == len(self._numbers) or not np.array_equal(self.digests[row], digest):
             return None
         return self.row(row)
 
     def row(self, row: int) -> Pixels | None:
-        """One picture, uint8 of shape (size, size, 3); None if it is damaged."""
+        """Read an image, uint8 of shape (size, size, 3); None if it is missing or damaged."""
         pixels: Pixels = self.pixels[row]
         return pixels if _checksum(pixels) == self.marks[row] else None
 
 
 class CachedPixels:
-    """The pictures of one split, from a file; light to send to other processes.
+    """The images of one split, in a file; cheap to send to other processes.
 
     Args:
         path: the file.
-        size: side of its pictures, pixels.
-        rows: of each image of the split, its row in the file; int64 of shape (n,).
+        size: side of its images, pixels.
+        rows: the row in the file of each image of the split; int64 of shape (n,).
     """
 
     def __init__(self, path: Path, size: int, rows: npt.NDArray[np.int64]) -> None:
@@ -108,14 +115,18 @@ class CachedPixels:
         self._sound = np.zeros(len(rows), dtype=bool)
 
     def __reduce__(self) -> tuple[type[CachedPixels], tuple[Path, int, npt.NDArray[np.int64]]]:
-        # a memory map would be sent as all of its bytes
+        # a memory map would be pickled with all of its bytes
         return type(self), (self.path, self.size, self.rows)
 
     def get(self, number: int) -> Pixels | None:
-        """One picture, uint8 of shape (size, size, 3), read-only; None where it cannot be had.
+        """Read an image.
 
-        That is so where the file was removed to make room for others, or is damaged: then it is
-        removed, so that the next run makes it anew.
+        Args:
+            number: of the image in the split.
+
+        Returns:
+            uint8 of shape (size, size, 3), read-only; None if the file was removed to make room
+            for others, or is damaged. A damaged file is removed, so that the next run rebuilds it.
         """
         if self._file is None and not self._missing:
             self._file = PixelFile.open(self.path)
@@ -130,14 +141,14 @@ class CachedPixels:
         if found is not None:
             self._sound[number] = True
         elif self.path.exists():
-            _log.warning("%s is damaged: removed, and images are decoded instead.", self.path)
+            _log.warning("%s is damaged: removed it; images are decoded instead.", self.path)
             with contextlib.suppress(OSError):
                 self.path.unlink()
         return found
 
 
 class PixelWriter:
-    """A file that is being filled; `writing` opens one."""
+    """A file that is being written; opened by `writing`."""
 
     def __init__(self, file: BinaryIO, size: int, count: int) -> None:
         self.file, self.row_bytes, self.count = file, size * size * 3, count
@@ -145,14 +156,18 @@ class PixelWriter:
         self._marks = np.frombuffer(file.read(4 * count), dtype=np.uint32)
 
     def has(self, row: int) -> bool:
-        """Whether a picture was written before, and is sound."""
+        """Whether an image is already written and valid."""
         if not self._marks[row]:
             return False
         self.file.seek(_pixels_at(self.count) + row * self.row_bytes)
         return _checksum(self.file.read(self.row_bytes)) == int(self._marks[row])
 
     def write(self, pictures: Sequence[tuple[int, bytes]]) -> None:
-        """Pixels of some rows: first all pixels, then the checksums that say they are there."""
+        """Write images: first all pixels, then the checksums that mark them as present.
+
+        Args:
+            pictures: (row, pixels) of each image.
+        """
         for row, content in pictures:
             self.file.seek(_pixels_at(self.count) + row * self.row_bytes)
             self.file.write(content)
@@ -165,11 +180,11 @@ class PixelWriter:
 
 @contextlib.contextmanager
 def writing(path: Path, size: int, digests: Pixels) -> Iterator[PixelWriter]:
-    """Open a file to fill it: what was left behind, if it is for these pictures, or a new one.
+    """Open a file for writing: the partial file if it is for these images, or a new one.
 
     Args:
         path: the file.
-        size: side of the pictures, pixels.
+        size: side of the images, pixels.
         digests: SHA-256 of their files, sorted; uint8 of shape (n, 32).
     """
     line = f"podium-pixels {FORMAT} {size} {len(digests)} ".encode()
@@ -179,7 +194,7 @@ def writing(path: Path, size: int, digests: Pixels) -> Iterator[PixelWriter]:
             file.truncate(0)
             file.seek(0)
             file.write(head)
-        file.truncate(file_bytes(len(digests), size))  # zeros, where there was nothing
+        file.truncate(file_bytes(len(digests), size))  # extended with zeros
         yield PixelWriter(file, size, len(digests))
 
 
@@ -190,4 +205,4 @@ def _as_numbers(digests: Pixels) -> npt.NDArray[np.uint64]:
 def _checksum(pixels: Pixels | bytes) -> int:
     return (
         zlib.crc32(pixels if isinstance(pixels, bytes) else pixels.data) or 1
-    )  # 0 says that there are none
+    )  # 0 marks missing pixels

@@ -1,4 +1,4 @@
-"""Where pictures come from: what a source lists and reads, whatever it keeps them in."""
+"""Sources of images: the interface for listing and reading images from any storage."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ Factory = TypeVar("Factory", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A picture that a source has, and what is known of it.
+    """An image of a source, with its label and metadata.
 
     Attributes:
-        path: its name, relative, with '/': what `Source.read` is asked for, and what reports and
-            predictions call it. Podium never opens a file of that name itself. Its ending is
-            counted as its format.
-        label: the name of its class.
-        split: `train`, `valid` or `test`; None: no item of the source has one, and Podium holds
-            images out.
-        group: what it belongs to, such as a patient, a site or a video; None: to nothing.
-        columns: whatever else is known of it, by name.
+        path: its relative name, with '/': the argument of `Source.read`, and the image's name in
+            reports and predictions. Podium never opens a file of that name itself. Its extension
+            is counted as its format.
+        label: name of its class.
+        split: `train`, `valid` or `test`; None: no item of the source has a split, and Podium
+            holds images out.
+        group: what it belongs to, such as a patient, a site or a video; None: no group.
+        columns: further metadata by name.
 
     Examples:
         >>> Item("scans/0001.png", "ill", group="patient 7", columns={"age": 61})
@@ -47,20 +47,19 @@ class Item:
 
 
 class Source(ABC):
-    """Pictures with their labels, wherever they are kept: the base of sources of your own.
+    """Labelled images in any storage: the base class of your own sources.
 
-    A study names one, and its `data.path` and `data.options` are what it is made with. `list` is
-    called once. `read` is called from several threads at once, and in several processes, each of
-    which makes the source anew with the arguments that it was made with here: no open file, lock
-    or connection is ever shared between processes. So what `read` needs is prepared in
-    `__init__`, not in `list`, and the arguments can be pickled.
+    A study names a source, which is created with the study's `data.path` and `data.options`.
+    `list` is called once. `read` is called from several threads at once, and in several processes,
+    each of which creates the source again with the same arguments: no open file, lock or
+    connection is shared between processes. So prepare what `read` needs in `__init__`, not in
+    `list`, and use arguments that can be pickled.
 
     Attributes:
-        place: what messages and `data.json` call it; unless it is set, what it was made with
-            first, where that is a path or a text, else the name of its class.
-        skipped: kind -> how many things of that kind were passed over; to be set by then that
-            `list` is done.
-        notices: what a user should know, a sentence each; the same.
+        place: its name in messages and `data.json`; by default its first argument if that is a
+            path or a string, otherwise the name of its class.
+        skipped: kind -> number of things that were skipped; set it before `list` ends.
+        notices: sentences for the user; set it before `list` ends.
 
     Examples:
         >>> class Memory(Source):
@@ -96,18 +95,18 @@ class Source(ABC):
 
     @abstractmethod
     def list(self) -> Iterable[Item]:
-        """Every picture there is, each once, in any order."""
+        """Yield every image once, in any order."""
 
     @abstractmethod
     def read(self, path: str) -> bytes | BinaryIO:
-        """The bytes of a picture's file (JPEG, PNG...), or a binary file open at its beginning.
+        """Return the bytes of an image file (JPEG, PNG...), or a binary file opened at its start.
 
         Args:
             path: of one of the items.
 
         Raises:
             DataError: nothing can be read any more; the study stops with this message.
-            Exception: this picture cannot be read: it is left out, and named with the reason.
+            Exception: this image cannot be read; it is left out, and reported with the reason.
         """
 
 
@@ -124,18 +123,18 @@ def register_source(name: str, factory: Factory) -> Factory: ...
 
 
 def register_source(name: str, factory: Any = None) -> Any:
-    """Give a source a name that studies of this process can use: `data: {source: NAME, ...}`.
+    """Register a source under a name that studies can use: `data: {source: NAME, ...}`.
 
     Args:
-        name: letters, digits, `_`, `-` and `.`.
+        name: letters, digits, `_`, `-` and `.`; not one of Podium's.
         factory: a class derived from `Source`, or a function that returns one; called with the
-            study's `data.path` and `data.options`. Empty: what is decorated.
+            study's `data.path` and `data.options`. None: use it as a decorator.
 
     Returns:
-        The factory itself.
+        The factory itself; without one, a decorator that returns what it decorates.
 
     Raises:
-        ConfigError: the name is one of ours or cannot be one, or the factory is no such thing.
+        ConfigError: the name is Podium's or not valid, or the factory is neither.
 
     Examples:
         >>> @register_source("nothing")
@@ -152,25 +151,29 @@ def register_source(name: str, factory: Any = None) -> Any:
 
 
 def _factory(name: str, offered: Any) -> Callable[..., Any]:
-    """What a user offers as a source, if it can be one.
+    """Check what a user registers as a source.
+
+    Args:
+        name: the name in studies.
+        offered: a class derived from `Source`, or a function that returns a source.
 
     Raises:
-        ConfigError: it cannot.
+        ConfigError: it is neither.
     """
     if inspect.isclass(offered):
         if not issubclass(offered, Source):
-            told = f"the class {offered.__name__}, which is not derived from it"
+            got = f"the class {offered.__name__}, which is not derived from it"
         elif missing := sorted(offered.__abstractmethods__):
-            told = f"the class {offered.__name__} without {' and '.join(missing)}"
+            got = f"the class {offered.__name__} without {' and '.join(missing)}"
         else:
             return offered
     elif callable(offered):
         return offered  # type: ignore[no-any-return]
     else:
-        told = repr(offered)[:80]
+        got = repr(offered)[:80]
     raise ConfigError(
-        f"source {name}: expected a class derived from podium.Source that has list and read, or a "
-        f"function that returns a source; got {told}."
+        f"source {name}: expected a class derived from podium.Source with list and read, or a "
+        f"function that returns a source, got {got}."
     )
 
 
@@ -178,10 +181,10 @@ SOURCES.convert = _factory
 
 
 class Reader:
-    """Reads the pictures of a source in whichever process it is.
+    """Reads the images of a source in any process.
 
     Args:
-        source: of which every process gets one of its own.
+        source: the source; every process gets its own copy.
     """
 
     def __init__(self, source: Source) -> None:
@@ -192,14 +195,17 @@ class Reader:
         return type(self), (self._source,)
 
     def read(self, path: str) -> bytes:
-        """The bytes of a picture's file.
+        """Read the bytes of an image file.
+
+        Args:
+            path: of one of the source's items.
 
         Raises:
             UnreadableImageError: it cannot be read, or is too large.
             DataError: the source cannot be read any more.
-            ConfigError: what the source gives is neither bytes nor a file.
+            ConfigError: the source returns neither bytes nor a binary file.
         """
-        if self._process != os.getpid():  # forked: its open files are the other process's, too
+        if self._process != os.getpid():  # forked: open files are shared with the other process
             self._source, self._process = copy.copy(self._source), os.getpid()
         try:
             content = self._source.read(path)
@@ -209,11 +215,11 @@ class Reader:
             raise
         except OSError as error:
             raise UnreadableImageError(path, error.strerror or str(error)) from None
-        except Exception as error:  # a user's code, and archives raise what they like
+        except Exception as error:  # user code and archives may raise any exception
             why = f"the source cannot read it: {type(error).__name__}: {error}"
             raise UnreadableImageError(path, why) from error
         if len(content) > MAX_BYTES:
-            raise UnreadableImageError(path, f"more bytes than the limit, {MAX_BYTES:,}")
+            raise UnreadableImageError(path, f"its size exceeds the limit of {MAX_BYTES:,} bytes")
         return content
 
     def _all_of(self, path: str, given: Any) -> bytes:
@@ -224,9 +230,9 @@ class Reader:
             with contextlib.closing(given):
                 content = given.read(MAX_BYTES + 1)
         if not isinstance(content, bytes):
-            came = type(given if content is None else content).__name__
+            got = type(given if content is None else content).__name__
             raise ConfigError(
-                f"The source {self.place} gave {came} for {path}: expected bytes, or a file that "
-                "is open for reading bytes."
+                f"The source {self.place}: expected bytes or an open binary file for {path}, got "
+                f"{got}."
             )
         return content

@@ -1,4 +1,4 @@
-"""Images by class -> the splits: held out where there are none, small classes left out."""
+"""Makes the splits: holds images out if a split is missing, and leaves small classes out."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Split:
         name: `train`, `valid` or `test`.
         paths: relative to the root, with '/'.
         labels: int64 of shape (n,).
-        groups: of each image, what it belongs to, or None; empty where the source tells no group.
-        columns: name -> a value of each image, None where the source gives it none.
+        groups: the group of each image, or None; empty if the source has no groups.
+        columns: name -> the value of each image, None if it has none.
     """
 
     name: str
@@ -40,11 +40,17 @@ class Split:
 def without_small(
     readable: dict[str, dict[str, list[str]]], least: int, notices: list[str]
 ) -> dict[str, dict[str, list[str]]]:
-    """Leave out, of every split, the classes with fewer training images than `least`."""
+    """Leave out the classes with fewer training images than `least`, in every split.
+
+    Args:
+        readable: split -> class -> paths.
+        least: minimum number of training images of a class.
+        notices: sentences for the user; extended.
+    """
     small = {label: len(paths) for label, paths in readable["train"].items() if len(paths) < least}
     if not small:
         return readable
-    told = [f"{label!r} ({count})" for label, count in sorted(small.items())]
+    classes = [f"{label!r} ({count})" for label, count in sorted(small.items())]
     others = sum(
         len(paths)
         for split, by_class in readable.items()
@@ -55,7 +61,7 @@ def without_small(
     total = counted(sum(small.values()) + others, "image")
     notices.append(
         f"{counted(len(small), 'class', 'classes')} with fewer than {least} training images "
-        f"(min_images), {total} in all, left out: {listed(told)}."
+        f"(min_images), {total} in total, left out: {listed(classes)}."
     )
     return {
         split: {label: paths for label, paths in by_class.items() if label not in small}
@@ -69,7 +75,20 @@ def hold_out(
     seed: int,
     advice: Advice = FOLDERS,
 ) -> dict[str, dict[str, list[str]]]:
-    """Split each class at random; depends on the seed and the sorted paths alone."""
+    """Split each class at random, depending only on the seed and the sorted paths.
+
+    Args:
+        train: class -> paths.
+        fractions: split -> share of each class that is held out for it.
+        seed: of the random split.
+        advice: remedies for the error message.
+
+    Returns:
+        Split -> class -> paths.
+
+    Raises:
+        DataError: a class has too few images.
+    """
     parts: dict[str, dict[str, list[str]]] = {"train": {}, **{name: {} for name in fractions}}
     least = 1 + len(fractions)
     small = {label: len(paths) for label, paths in train.items() if len(paths) < least}
@@ -82,7 +101,7 @@ def hold_out(
         raise DataError(
             f"{too_few}; at least {least} are needed to hold out {' and '.join(fractions)} images. "
             f"Add some, remove {'these classes' if len(small) > 1 else 'the class'}, "
-            f"{advice.own_split}, or leave out all classes that small: with "
+            f"{advice.own_split}, or leave out all classes that small with "
             f"data: {{path: ..., min_images: {least}}} in the study."
         )
     for label, paths in train.items():
@@ -92,7 +111,7 @@ def hold_out(
         for name, fraction in fractions.items():
             count = max(1, round(fraction * len(paths)))
             parts[name][label], shuffled = shuffled[:count], shuffled[count:]
-        if not shuffled:  # tiny classes: rounding must leave one to train on
+        if not shuffled:  # tiny classes: rounding must leave one training image
             shuffled = [parts[next(iter(fractions))][label].pop()]
         parts["train"][label] = sorted(shuffled)
     return parts
@@ -105,14 +124,14 @@ def make_split(
     notices: list[str],
     advice: Advice = FOLDERS,
 ) -> Split:
-    """The images of a split with their labels; what belongs to no class is told.
+    """Make a split from paths by class; images of unknown classes are reported and left out.
 
     Args:
         name: of the split.
-        by_class: its paths.
-        classes: those of train, in order.
-        notices: to add to.
-        advice: how to mend it.
+        by_class: class -> paths.
+        classes: classes of train, in order.
+        notices: sentences for the user; extended.
+        advice: remedies for the error message.
 
     Raises:
         DataError: none of its images belongs to one of the classes.
@@ -126,7 +145,7 @@ def make_split(
         )
     absent = [label for label in classes if not by_class.get(label)]
     if absent and name != "train":
-        notices.append(f"{name} has no image of {named(absent)}.")
+        notices.append(f"{name} has no images of {named(absent)}.")
     pairs = sorted(
         (path, number) for number, label in enumerate(classes) for path in by_class.get(label, [])
     )

@@ -1,9 +1,9 @@
-"""The demo's pictures: ten shapes in any colour and company, turned, stretched, partly hidden.
+"""The demo's images: ten shapes in any colour, among clutter, rotated, stretched, partly hidden.
 
-Seeded, so that everyone's demo sees the same pictures, and hard on purpose: colour and place say
-nothing about the class, so a network that only remembers the training set does not get far.
-How far apart shape and ground are, how far shapes turn, and how many there are, was chosen by
-trial: a network from scratch must get off the ground within a minute and still be far from right.
+They are seeded, so that every demo has the same images, and hard on purpose: colour and position
+carry no information about the class, so memorising the training set does not help much. Contrast,
+rotation and clutter were tuned so that a network trained from scratch learns something within a
+minute and is still far from perfect.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from podium.errors import DataError
 from podium.runtime.events import Notify, Progress, silent
 
 Point = tuple[float, float]
-SCALE = 4  # drawn larger and then reduced: smooth edges
+SCALE = 4  # drawn larger and then downsampled, for smooth edges
 
 
 def _star(points: int, inner: float) -> list[Point]:
@@ -77,23 +77,23 @@ def make_demo(
     per_class: tuple[int, int, int] = (40, 20, 40),
     notify: Notify = silent,
 ) -> Path:
-    """Draw the demo's data set into a new folder, all or nothing.
+    """Generate the demo's data set in a new folder, atomically.
 
     Args:
-        into: the folder to make; it must not exist, or be empty.
-        seed: decides every picture.
-        size: side in pixels.
-        per_class: pictures of each class in train, valid and test.
-        notify: told how many pictures are drawn.
+        into: the folder to create; it must not exist, or be empty.
+        seed: determines every image.
+        size: side of the images, pixels; at least 17.
+        per_class: images per class in train, valid and test.
+        notify: receives the progress: number of images drawn.
 
     Returns:
         `into`, with train/, valid/ and test/.
 
     Raises:
-        DataError: there is something at `into` already.
+        DataError: `into` is not empty.
     """
     if into.exists() and not (into.is_dir() and next(into.iterdir(), None) is None):
-        raise DataError(f"{into} is not empty: expected a new folder to draw pictures into.")
+        raise DataError(f"{into} is not empty: expected a new or empty folder for the images.")
     into.parent.mkdir(parents=True, exist_ok=True)
     total, done = len(CLASSES) * sum(per_class), 0
     work = Path(tempfile.mkdtemp(dir=into.parent, prefix=".demo-"))
@@ -120,15 +120,15 @@ def make_demo(
 
 
 def draw_picture(name: str, random: np.random.Generator, size: int = 64) -> Image.Image:
-    """One picture of the class `name`: a textured ground, clutter, the shape, something over it.
+    """Draw one image: a textured background, clutter, the shape, and clutter over it.
 
     Args:
-        name: one of `CLASSES`.
-        random: decides everything but the class.
-        size: side in pixels.
+        name: the class, one of `CLASSES`.
+        random: determines everything except the class.
+        size: side of the image, pixels.
 
     Returns:
-        A picture of mode RGB.
+        An image of mode RGB.
     """
     side = size * SCALE
     ground, colour = _two_colours(random)
@@ -139,7 +139,7 @@ def draw_picture(name: str, random: np.random.Generator, size: int = 64) -> Imag
     centre = random.uniform(reach * 0.8, side - reach * 0.8, 2)
     mask = _shape(name, random, side, centre, reach)
     picture.paste(_gradient(random, colour, side), mask=mask)
-    for _ in range(random.integers(1, 4)):  # what hides a part of it
+    for _ in range(random.integers(1, 4)):  # hides a part of the shape
         _clutter(picture, random, side, _near(random, ground, 60))
     small = picture.resize((size, size), Image.Resampling.LANCZOS)
     if random.random() < 0.3:
@@ -149,7 +149,7 @@ def draw_picture(name: str, random: np.random.Generator, size: int = 64) -> Imag
 
 
 def _two_colours(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Colours of ground and shape, far enough apart to be seen."""
+    """Draw the colours of background and shape, with enough contrast."""
     while True:
         ground, colour = random.uniform(20, 235, (2, 3))
         if np.linalg.norm(ground - colour) > 150:
@@ -161,7 +161,7 @@ def _near(random: np.random.Generator, colour: np.ndarray, spread: float) -> tup
 
 
 def _gradient(random: np.random.Generator, colour: np.ndarray, side: int) -> Image.Image:
-    """A plane of `colour` that fades in some direction, with a coarse texture."""
+    """Fill a square with `colour` fading in a random direction, with a coarse texture."""
     small = side // SCALE  # it has no fine detail
     y, x = np.mgrid[:small, :small] / small - 0.5
     turn = random.uniform(0, 2 * np.pi)
@@ -176,7 +176,7 @@ def _gradient(random: np.random.Generator, colour: np.ndarray, side: int) -> Ima
 def _clutter(
     picture: Image.Image, random: np.random.Generator, side: int, colour: tuple[int, ...]
 ) -> None:
-    """A line, a small ellipse or a small box, anywhere."""
+    """Draw a line, a small ellipse or a small box, anywhere."""
     draw = ImageDraw.Draw(picture)
     x, y = random.uniform(0, side, 2)
     w, h = random.uniform(side * 0.04, side * 0.17, 2)
@@ -193,7 +193,7 @@ def _clutter(
 def _shape(
     name: str, random: np.random.Generator, side: int, centre: np.ndarray, reach: float
 ) -> Image.Image:
-    """A mask (mode L) of the shape, turned, stretched and moved."""
+    """Draw a mask (mode L) of the shape, rotated, stretched and moved."""
     mask = Image.new("L", (side, side))
     draw = ImageDraw.Draw(mask)
     turn, stretch = random.uniform(-0.6, 0.6), random.uniform(0.75, 1.0)
@@ -211,7 +211,7 @@ def _shape(
     if name == "disc":
         return mask
     hole = Image.new("L", (side, side))
-    # a ring's hole is in its middle, a crescent's at its side
+    # a ring's hole is in the middle, a crescent's at the side
     shift, width = (0.0, random.uniform(0.5, 0.7)) if name == "ring" else (0.45, 0.85)
     ImageDraw.Draw(hole).polygon(
         place([(x * width + shift, y * width) for x, y in circle]), fill=255

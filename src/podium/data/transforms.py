@@ -1,11 +1,11 @@
-"""From a picture to the model's input: named policies for training, one way for evaluation.
+"""From an image to the model's input: named policies for training, one transform for evaluation.
 
-Each has two parts. The first squeezes the picture to a square, always alike: its result is what
-`podium.data.cache` keeps. The second varies that square at random and depends on nothing but it
-and (seed, epoch, number): the same pixels whether the square came from the cache or a file.
+Each has two parts. The first resizes the image to a square, deterministically: its result is what
+`podium.data.cache` stores. The second augments that square at random and depends only on it and
+(seed, epoch, number): the pixels are the same whether the square is cached or decoded.
 
 The result is a uint8 tensor of shape (3, S, S). Scaling to [0, 1] and normalisation happen in
-`prepare`, a batch at a time on the device: the same numbers for a quarter of the traffic.
+`prepare`, one batch at a time on the device: the same numbers for a quarter of the traffic.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from podium.errors import ConfigError, TrainingError
 from podium.runtime.random import sample_seed, seeded
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]] | None
-"""Channel means and standard deviations of values in [0, 1]; None feeds the values as they are."""
+"""Channel means and standard deviations of values in [0, 1]; None: not normalised."""
 
 Flip = Literal["random", "alternate"]
-"""When `crop_flip` mirrors: half the time by chance, or every image in every other epoch."""
+"""When `crop_flip` mirrors: at random half of the time, or every image in every other epoch."""
 
 
 class Draw(NamedTuple):
-    """Whose random choices: those of image `number` in `epoch` of the run with `seed`."""
+    """Identifies random choices: those of image `number` in `epoch` of the run with `seed`."""
 
     seed: int
     epoch: int
@@ -43,29 +43,34 @@ class Draw(NamedTuple):
 
 
 class Transform:
-    """A picture to uint8 of shape (3, image_size, image_size), in two parts.
+    """Transforms an image to uint8 of shape (3, image_size, image_size), in two parts.
 
-    `source` is always the same and gives a square of `source_size` pixels; `vary` makes of it
-    what the model sees. A class, not a closure: loaders send transforms to other processes.
+    `source` is deterministic and returns a square of `source_size` pixels; `vary` turns it into
+    the model's input. A class, not a closure: loaders send transforms to other processes.
+
+    Args:
+        image_size: side of the model's input, pixels.
+        source_size: side of the square that is augmented, pixels.
+        change: the augmentation.
     """
 
     def __init__(self, image_size: int, source_size: int, change: _Change) -> None:
         self.image_size, self.source_size, self.change = image_size, source_size, change
 
     def source(self, picture: Image.Image) -> Pixels:
-        """The part that never varies: uint8 of shape (source_size, source_size, 3)."""
+        """Resize an RGB image: uint8 of shape (source_size, source_size, 3)."""
         return np.asarray(squeeze(picture, self.source_size))
 
     def vary(
         self, pixels: Pixels, draw: Draw | None = None, size: int | None = None
     ) -> torch.Tensor:
-        """The part that varies.
+        """Augment the square at random.
 
         Args:
-            pixels: what `source` gave; only read.
-            draw: fixes the random choices; empty: they come from torch's global generator.
-            size: side of the result in pixels, at most `image_size`, for trainings that begin
-                with small pictures; empty: `image_size`.
+            pixels: from `source`; not changed.
+            draw: fixes the random choices; None: they come from torch's global generator.
+            size: side of the result in pixels, at most `image_size`, for trainings that start
+                with small images; None: `image_size`.
 
         Returns:
             uint8 of shape (3, size, size).
@@ -77,7 +82,12 @@ class Transform:
             return self.change(pixels, size, draw)
 
     def __call__(self, picture: Image.Image, draw: Draw | None = None) -> torch.Tensor:
-        """Both parts, one after the other."""
+        """Apply both parts.
+
+        Args:
+            picture: an image of mode RGB.
+            draw: fixes the random choices; None: they come from torch's global generator.
+        """
         return self.vary(self.source(picture), draw)
 
 
@@ -85,7 +95,7 @@ _Change = Callable[[Pixels, int, Draw | None], torch.Tensor]
 
 
 class _Policy:
-    """Resize to the size asked for, then what torchvision does to a picture."""
+    """Resize to the requested size, then apply a torchvision policy."""
 
     def __init__(self, policy: v2.Transform | None = None) -> None:
         self.policy = policy
@@ -99,11 +109,11 @@ class _Policy:
 
 
 class _CropFlip:
-    """A random crop, resized, and perhaps mirrored (Szegedy et al., 2015).
+    """A random crop, resized, and mirrored half of the time (Szegedy et al., 2015).
 
-    The distribution, and for the same generator the very boxes, of torchvision's
-    RandomResizedCrop and RandomHorizontalFlip. Theirs take a PIL picture through Pillow's resize;
-    torch's own is vectorised, and three times as fast for pixels that differ by 2 of 255 at most.
+    Same distribution, and with the same generator the same boxes, as torchvision's
+    RandomResizedCrop and RandomHorizontalFlip. Those use Pillow's resize for PIL images; torch's
+    is vectorised, three times as fast, and its pixels differ by at most 2 of 255.
     """
 
     RATIOS = (math.log(3 / 4), math.log(4 / 3))  # of width to height
@@ -118,7 +128,7 @@ class _CropFlip:
         return small.flip(-1) if self.mirrored(draw) else small
 
     def box(self, side: int) -> tuple[int, int, int, int]:
-        """Top, left, height and width of a crop of a square."""
+        """Draw the top, left, height and width of a crop of a square."""
         for _ in range(10):
             area = side * side * torch.empty(1).uniform_(self.least, 1.0).item()
             ratio = torch.empty(1).uniform_(*self.RATIOS).exp_().item()
@@ -132,13 +142,13 @@ class _CropFlip:
 
     def mirrored(self, draw: Draw | None) -> bool:
         if self.flip == "alternate" and draw is not None:
-            # epochs count from 1, so that the one before is free to draw the first side
+            # epochs count from 1, so epoch 0 is free to seed which side is first
             return bool((sample_seed(draw.seed, 0, draw.number) + draw.epoch) & 1)
         return torch.rand(1).item() < 0.5
 
 
 _OURS: dict[str, tuple[Callable[..., _Change], float]] = {
-    # the picture as it is
+    # the image unchanged
     "none": (_Policy, 1),
     # the ImageNet policy (Cubuk et al., 2019); the paper's
     "autoaugment": (lambda: _Policy(v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET)), 1),
@@ -148,7 +158,7 @@ _OURS: dict[str, tuple[Callable[..., _Change], float]] = {
     "trivialaugment": (lambda: _Policy(v2.TrivialAugmentWide()), 1),
     # mixed chains of operations (Hendrycks et al., 2020)
     "augmix": (lambda: _Policy(v2.AugMix()), 1),
-    # of a larger square: a crop of the small picture would be blurred
+    # from a larger square: a crop of the small one would be blurred
     "crop_flip": (_CropFlip, 1.25),
 }
 for _name, (_make, _scale) in _OURS.items():
@@ -156,20 +166,25 @@ for _name, (_make, _scale) in _OURS.items():
 
 
 def eval_transform(image_size: int) -> Transform:
-    """Resize alone: what validation, test and prediction see.
+    """Make the transform for validation, test and prediction: only a resize.
 
     Args:
-        image_size: side of the square, pixels. Pictures that are not square are squeezed, as
-            the paper's resize does, so that nothing at their borders is lost.
+        image_size: side of the square, pixels. Images that are not square are distorted, as in
+            the paper's resize, so that nothing at their borders is lost.
 
     Returns:
-        From an RGB picture to uint8 of shape (3, image_size, image_size).
+        From an RGB image to uint8 of shape (3, image_size, image_size).
     """
     return Transform(image_size, image_size, _Policy())
 
 
 def source_size(policy: str, image_size: int) -> int:
-    """Side in pixels of the square that an augmentation varies; what the cache keeps."""
+    """Side in pixels of the square that an augmentation needs, which the cache stores.
+
+    Args:
+        policy: name of the augmentation.
+        image_size: side of the model's input, pixels.
+    """
     found: Augmentation = AUGMENTATIONS[policy]
     return found.source_size(image_size)
 
@@ -177,25 +192,25 @@ def source_size(policy: str, image_size: int) -> int:
 def train_transform(
     policy: str, image_size: int, *, flip: Flip = "random", crop_scale: float = 0.35
 ) -> Transform:
-    """Resize, then the augmentation policy: what training sees.
+    """Make the transform for training: a resize, then the augmentation.
 
     Args:
-        policy: the augmentation's name.
-        image_size: side of the square, pixels.
-        flip: of `crop_flip`. `alternate`: every image is mirrored in every other epoch, and
-            begins with a side of its own (Jordan, 2024, "94% on CIFAR-10 in 3.29 Seconds"); this
-            needs a `Draw`, and is a coin's toss without one.
-        crop_scale: of `crop_flip`: the smallest crop's share of the area, above 0, at most 1.
+        policy: name of the augmentation.
+        image_size: side of the model's input, pixels.
+        flip: for `crop_flip`. `alternate`: every image is mirrored in every other epoch, starting
+            with a random side per image (Jordan, 2024, "94% on CIFAR-10 in 3.29 Seconds"); without
+            a `Draw` the side is random each time.
+        crop_scale: for `crop_flip`: minimum share of the area in a crop, above 0, at most 1.
 
     Returns:
-        From an RGB picture to uint8 of shape (3, image_size, image_size).
+        From an RGB image to uint8 of shape (3, image_size, image_size).
 
     Raises:
-        ConfigError: there is no such augmentation, or a user's cannot be made.
+        ConfigError: there is no such augmentation, or a user's cannot be created.
         ValueError: `crop_scale` is out of range.
     """
     if not 0 < crop_scale <= 1:
-        raise ValueError(f"crop_scale: expected more than 0, at most 1: {crop_scale}")
+        raise ValueError(f"crop_scale: expected more than 0 and at most 1, got {crop_scale}")
     found: Augmentation = AUGMENTATIONS[policy]
     change: _Change
     if policy not in AUGMENTATIONS.built_in:
@@ -206,14 +221,14 @@ def train_transform(
 
 
 def try_augmentation(name: str, image_size: int = 64) -> None:
-    """Vary a made-up picture, so that a mistake in a user's code is told before a training.
+    """Try a user's augmentation on a random image, so that errors appear before a training.
 
     Args:
-        name: of an augmentation; ours pass.
-        image_size: side in pixels.
+        name: of the augmentation; Podium's are not tried.
+        image_size: side of the model's input, pixels.
 
     Raises:
-        ConfigError: it fails, gives something that is no picture, or other pixels for the same
+        ConfigError: it fails, does not return an image, or returns different pixels for the same
             seeds.
     """
     if name in AUGMENTATIONS.built_in:
@@ -221,16 +236,16 @@ def try_augmentation(name: str, image_size: int = 64) -> None:
     transform = train_transform(name, image_size)
     side = transform.source_size
     pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
-    for number in range(8):  # some do nothing to most pictures
+    for number in range(8):  # some change only a few images
         try:
             first, again = (transform.vary(pixels, Draw(0, 1, number)) for _ in range(2))
         except TrainingError as error:
             raise ConfigError(str(error)) from error
         if not torch.equal(first, again):
             raise ConfigError(
-                f"augmentation {name} gives other pixels for the same seed, so that no run with it "
-                "could be resumed or repeated. Draw from the global generators of torch, "
-                "numpy.random or random, which are seeded for every image, not from one of its own."
+                f"augmentation {name} returns different pixels for the same seed, so that no run "
+                "with it could be resumed or reproduced. Draw from the global generators of torch, "
+                "numpy.random or random, which are seeded for every image, not from another one."
             )
 
 
@@ -241,13 +256,13 @@ def prepare(
 
     Args:
         images: uint8 of shape (n, 3, h, w).
-        mean: of each channel, subtracted; empty: nothing is.
-        std: of each channel, divided by; goes with `mean`.
+        mean: per channel, subtracted; None: not normalised.
+        std: per channel, divided by; None: not normalised.
 
     Returns:
         float32 of the same shape, on the same device.
     """
-    scaled = images.to(torch.float32).div_(255)  # as ToTensor does, to the last bit
+    scaled = images.to(torch.float32).div_(255)  # bit-identical to ToTensor
     if mean is None or std is None:
         return scaled
     normalised: torch.Tensor = functional.normalize(scaled, list(mean), list(std), inplace=True)
@@ -268,10 +283,10 @@ def mix_batch(
         images: float of shape (n, 3, h, w).
         labels: int64 of shape (n,).
         classes: number of classes.
-        mixup: alpha of mixup; 0 is off.
-        cutmix: alpha of CutMix; 0 is off. With both on, either is taken half the time.
-        seed: decides the shares and boxes, and which of the two ways. The partner is the
-            neighbour in the batch, and the batch is shuffled.
+        mixup: alpha of mixup; 0 disables it.
+        cutmix: alpha of CutMix; 0 disables it. With both enabled, each is used half of the time.
+        seed: determines the shares and boxes, and which of the two is used. Each image is mixed
+            with its neighbour in the batch, which is shuffled.
 
     Returns:
         `(images, targets)`: targets are float of shape (n, classes), each row sums to 1.

@@ -1,4 +1,4 @@
-"""Folders and the files in them: what is an image by its name, and what is passed over and why."""
+"""Walks folders: which files are images by their names, and which are skipped and why."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from podium.data.images import IMAGE_SUFFIXES
 
 SYSTEM_FOLDERS = frozenset(
     (
-        "__macosx",  # unpacked by another system than macOS
+        "__macosx",  # macOS archives unpacked on another system
         *("$recycle.bin", "system volume information", "found.000"),  # Windows
         *("lost+found", "network trash folder", "temporary items"),  # Linux, macOS on a server
         *("@eadir", "#recycle", "#snapshot", "@tmp"),  # Synology: @eaDir holds thumbnails
@@ -22,7 +22,7 @@ SYSTEM_FOLDERS = frozenset(
         *("__pycache__", ".ipynb_checkpoints"),
     )
 )
-"""Names, in lower case, of folders that systems and clouds put among a user's own."""
+"""Names, in lower case, of folders that operating systems and clouds create among a user's own."""
 
 UNREAD_SUFFIXES = frozenset(
     words(
@@ -32,7 +32,7 @@ UNREAD_SUFFIXES = frozenset(
         ".mp4 .mov .avi .mkv .webm .m4v .mpg .mpeg .wmv"
     )
 )
-"""Endings of pictures and films that Podium does not read; a folder of them is meant as a class."""
+"""Extensions of images and videos that Podium does not read; a folder of them is likely a class."""
 
 _Identity = tuple[int, int]  # device and inode
 NO_ENDING, HIDDEN, NOT_FETCHED = "without an ending", "hidden", "iCloud files not downloaded"
@@ -42,15 +42,15 @@ _BESIDE = frozenset({"readme", "license", "licence", "copying", "notice", "makef
 
 @dataclass
 class Folder:
-    """A folder as it was read.
+    """The content of a folder.
 
     Attributes:
         path: of the folder.
         images: names of the images in it.
-        passed: files and folders in it that are passed over, by kind.
-        folders: those in it, sorted by path; system and hidden ones are left out.
-        broken: names of links in it that lead nowhere.
-        bare: names of files in it without an ending.
+        passed: kind -> number of skipped files and folders in it.
+        folders: subfolders, sorted by path, without system and hidden ones.
+        broken: names of broken links in it.
+        bare: names of files in it without an extension.
     """
 
     path: Path
@@ -62,18 +62,18 @@ class Folder:
 
     @property
     def name(self) -> str:
-        """In one spelling for names that look the same: macOS writes them decomposed."""
+        """The folder's name in one Unicode spelling (NFC): macOS writes names decomposed."""
         return unicodedata.normalize("NFC", self.path.name)
 
     def everything(self) -> Iterator[Folder]:
-        """This folder and all below it."""
+        """Yield this folder and all folders below it."""
         yield self
         for folder in self.folders:
             yield from folder.everything()
 
     @property
     def count(self) -> int:
-        """Images at any depth."""
+        """Number of images at any depth."""
         return sum(len(one.images) for one in self.everything())
 
     @property
@@ -90,7 +90,7 @@ class Folder:
         return found
 
     def all_passed(self) -> Counter[str]:
-        """What is passed over at any depth, by kind."""
+        """Count the skipped files and folders at any depth, by kind."""
         total: Counter[str] = Counter()
         for one in self.everything():
             total.update(one.passed)
@@ -98,7 +98,10 @@ class Folder:
 
 
 def read_folder(root: Path) -> tuple[Folder, list[OSError]]:
-    """All that is in a folder, at any depth; links are followed, no file is opened.
+    """Read a folder at any depth; links are followed, no file is opened.
+
+    Args:
+        root: the folder.
 
     Returns:
         The folder, and an error for each folder at or below it that cannot be read.
@@ -112,7 +115,7 @@ def read_folder(root: Path) -> tuple[Folder, list[OSError]]:
         except OSError as error:
             failed.append(error)
             return Folder(path)
-        if identity in above:  # a link that leads back up
+        if identity in above:  # a link to a parent folder
             return None
         for name in inner:
             folder = read(path / name, (*above, identity))
@@ -131,13 +134,14 @@ def walk_images(
     seen: set[tuple[int, int]] | None = None,
     failed: Callable[[OSError], object] | None = None,
 ) -> Iterator[tuple[Path, list[str]]]:
-    """The image files below a folder, one folder at a time; nothing is kept of those before.
+    """Walk the image files below a folder, one folder at a time, without keeping earlier ones.
 
     Args:
-        folder: where to begin; links are followed.
-        skipped: what is passed over is added here, by its kind.
-        seen: folders (device and inode) that were walked before, which are left out and added to.
-        failed: told of folders that cannot be read; None: they are passed over.
+        folder: where to start; links are followed.
+        skipped: counts of skipped files and folders by kind; extended.
+        seen: folders (device and inode) that were walked before and are skipped; extended. None:
+            no folder was walked before.
+        failed: called with the error of each folder that cannot be read; None: those are skipped.
 
     Yields:
         `(place, names)`: a folder at or below `folder`, and the names of its images.
@@ -163,7 +167,7 @@ def walk_images(
 
 
 def _listed(path: Path) -> tuple[Folder, list[str]]:
-    """A folder without those in it, and their names, sorted.
+    """Read a folder without its subfolders; returns it and the sorted names of its subfolders.
 
     Raises:
         OSError: it cannot be read.
@@ -173,7 +177,7 @@ def _listed(path: Path) -> tuple[Folder, list[str]]:
         for entry in entries:
             try:
                 is_folder = entry.is_dir()
-            except OSError:  # a link that leads to where we may not look
+            except OSError:  # a link to a place without permission
                 is_folder = False
             kind = _passed_folder(entry.name) if is_folder else why_skipped(entry.name)
             if kind == NO_ENDING and entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110
@@ -202,7 +206,7 @@ def _passed_folder(name: str) -> str | None:
 
 
 def why_skipped(name: str) -> str | None:
-    """Why a file of this name is taken for no image: its kind, in a word; None if it is one."""
+    """Why a file of this name is not treated as an image, as a short kind; None if it is one."""
     if name.startswith("."):
         return NOT_FETCHED if name.lower().endswith(".icloud") else HIDDEN
     suffix = Path(name).suffix.lower()
@@ -214,9 +218,13 @@ def why_skipped(name: str) -> str | None:
 
 
 def unread_pictures(folder: Folder) -> dict[str, int]:
-    """What in a folder, at any depth, are likely pictures that are not read: files by kind.
+    """Count the files in a folder, at any depth, that are likely images but are not read, by kind.
 
-    Of files without an ending, a few are looked into: annotations come without one, too.
+    Of files without an extension, the first bytes of a few are checked: annotations may also have
+    none.
+
+    Args:
+        folder: the folder.
     """
     found = {kind: count for kind, count in folder.all_passed().items() if _is_picture(kind)}
     bare = [one.path / name for one in folder.everything() for name in sorted(one.bare)[:2]]
@@ -229,13 +237,13 @@ def _is_picture(kind: str) -> bool:
     if kind == NOT_FETCHED:
         return True
     suffix = kind.removeprefix("*")
-    # .jpg_large, .jpeg~1: an ending of ours with something behind it
+    # .jpg_large, .jpeg~1: a known extension followed by something else
     return suffix in UNREAD_SUFFIXES or any(suffix.startswith(one) for one in IMAGE_SUFFIXES)
 
 
 def _begins_as_picture(path: Path) -> bool:
     try:
-        if not path.is_file():  # reading a pipe would wait for ever
+        if not path.is_file():  # reading a pipe would block forever
             return False
         with open(path, "rb") as file:
             start = file.read(16)

@@ -1,4 +1,4 @@
-"""Counts, lists and paths in sentences."""
+"""Formats counts, lists and paths for messages."""
 
 from __future__ import annotations
 
@@ -8,15 +8,21 @@ from podium.config.text import listed as listed
 
 
 def shown(path: str) -> str:
-    """A path that can be printed and stored: bytes that are no UTF-8 become escapes."""
+    """Make a path printable: bytes that are not UTF-8 become escapes."""
     return path.encode("utf-8", "backslashreplace").decode()
 
 
 def named(classes: Sequence[str]) -> str:
-    """The first five classes in quotes, and how many more there are."""
+    """List the first five classes in quotes, and the number of further ones."""
     return listed([*map(repr, classes)], more=" and {:,} more classes")
 
 
 def counted(number: int, noun: str, several: str = "") -> str:
-    """`1 image`, `2,000 images`."""
+    """Format a count: `1 image`, `2,000 images`.
+
+    Args:
+        number: the count.
+        noun: singular of what is counted.
+        several: plural; empty string: `noun` with an s.
+    """
     return f"{number:,} {noun if number == 1 else several or f'{noun}s'}"

@@ -1,8 +1,8 @@
-"""What `model.json` says of a model: checked before anything is built from it.
+"""The description of a model in `model.json`, validated before anything is built from it.
 
-A run's folder may come from anybody. Its weights are safetensors, which hold numbers alone, and
-this file is plain JSON whose every value is checked here: neither can run code, name a file
-elsewhere, or ask for more memory than the weights' file itself is worth.
+A run's folder may come from anybody. Its weights are safetensors, which hold only numbers, and
+this file is plain JSON, every value of which is checked here: neither can run code, refer to a
+file elsewhere, or request more memory than the weights file itself needs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Deviation = Annotated[float, Field(gt=0, le=1e3, allow_inf_nan=False)]
 
 
 class ModelDescription(BaseModel):
-    """How a trained model is built again, and how it wants its images."""
+    """How to rebuild a trained model, and how to prepare its images."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=(), strict=True)
 
@@ -39,23 +39,23 @@ class ModelDescription(BaseModel):
     pooling: Pooling = "own"
     class_names: Annotated[list[str], Field(min_length=1)]
     image_size: int = Field(ge=1, le=4096)
-    """Side of its images, pixels."""
+    """Side of its input images, pixels."""
     mean: tuple[Channel, Channel, Channel] | None
     std: tuple[Deviation, Deviation, Deviation] | None
-    """Of the inputs, in 0..1; none: they are taken as they are."""
+    """Per channel, of inputs in 0..1; None: inputs are not normalised."""
     flip_test: bool = False
     """Whether its logits are averaged with those of the mirror image."""
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    """What logits are divided by before softmax; 1 before it is fitted."""
+    """Divides the logits before softmax; 1 until it is fitted."""
     best_epoch: int | None = None
     grey_windows: StoredWindows = AS_BEFORE_WINDOWS
-    """What became of grey values deeper than 8 bit; not given by runs from before."""
+    """How grey values deeper than 8 bits are mapped; missing in runs of earlier versions."""
 
     @field_validator("class_names")
     @classmethod
     def _classes_differ(cls, names: list[str]) -> list[str]:
         if len(set(names)) != len(names) or not all(names):
-            raise ValueError("names that are there, and all different")
+            raise ValueError("expected non-empty names that are all different")
         return names
 
     @field_validator("mean", "std", mode="before")
@@ -71,8 +71,11 @@ class ModelDescription(BaseModel):
 def read_description(path: Path) -> ModelDescription:
     """Read a `model.json`.
 
+    Args:
+        path: the file.
+
     Raises:
-        RunFolderError: it is missing, of another format, or says something impossible.
+        RunFolderError: it is missing, of another format, or has an invalid value.
     """
     values = read_json(path)
     found: object = values.get("format") if isinstance(values, dict) else None
@@ -83,24 +86,26 @@ def read_description(path: Path) -> ModelDescription:
         )
     try:
         if found != DESCRIPTION_FORMAT:
-            raise ValueError("no format is given")
+            raise ValueError("format is missing")
         return ModelDescription.model_validate(values)
     except ValidationError as error:
-        told = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:3]]
-        raise RunFolderError(f"{path} is no description of a model ({'; '.join(told)}).") from None
+        invalid = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:3]]
+        raise RunFolderError(
+            f"{path} is not a valid model description ({'; '.join(invalid)})."
+        ) from None
     except ValueError as error:
-        raise RunFolderError(f"{path} is no description of a model ({error}).") from None
+        raise RunFolderError(f"{path} is not a valid model description ({error}).") from None
 
 
 def rebuild(description: ModelDescription, weights: Path) -> nn.Module:
-    """The model with its weights, in evaluation mode.
+    """Build the model and load its weights; returns it in evaluation mode.
 
     Args:
         description: of the model.
-        weights: the safetensors file that lies beside it.
+        weights: the safetensors file next to the description.
 
     Raises:
-        RunFolderError: the model does not exist, or the weights are damaged or not its own.
+        RunFolderError: the model does not exist, or the weights are damaged or do not fit it.
     """
     try:
         _refuse_misfit(description, weights)
@@ -116,7 +121,7 @@ def rebuild(description: ModelDescription, weights: Path) -> nn.Module:
 
 
 def _refuse_misfit(description: ModelDescription, weights: Path) -> None:
-    """Compare shapes before memory is taken: a few lines of JSON can name a huge model."""
+    """Compare shapes before memory is allocated: a few lines of JSON can name a huge model."""
     with safe_open(weights, framework="pt") as file:
         names = file.keys()
         given = {name: tuple(file.get_slice(name).get_shape()) for name in names}
@@ -128,7 +133,7 @@ def _refuse_misfit(description: ModelDescription, weights: Path) -> None:
     except RuntimeError:  # a model that computes with its own weights
         return
     except ConfigError:
-        if description.model in MODELS:  # a user's, which may do so in any way
+        if description.model in MODELS:  # a user's model, which may fail on meta in any way
             return
         raise
     wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}

@@ -1,11 +1,11 @@
-"""Where a model looked: Grad-CAM (Selvaraju et al., 2017) of any model that Podium builds.
+"""Grad-CAM (Selvaraju et al., 2017) for any model that Podium builds.
 
-The map is that of the model's last layer that still knows places: what it computed there, each
-channel weighted by how much it moves the logit of a class, summed, and negative values cut off.
-Where a network ends in average pooling and one linear layer, that is CAM (Zhou et al., 2016).
+The map is that of the model's last layer with spatial positions: its channels, weighted by their
+mean gradient of a class's logit, summed, and clipped at 0. For a network that ends in average
+pooling and one linear layer, that is CAM (Zhou et al., 2016).
 
-It shows what speaks for a class, not why; the resolution is that of the layer (7 x 7 places of a
-ResNet's picture, usually), enlarged smoothly.
+It shows where the evidence for a class is, not why; the resolution is that of the layer (usually
+7 x 7 for a ResNet), upsampled bilinearly.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from podium.evaluation.trained import TrainedModel
 Floats = npt.NDArray[np.float32]
 
 _MOST_PREFIX_TOKENS = 16  # class token, distillation token, registers
-_HOTTEST = 0.88  # of the colours: the last ones are too pale to be seen on a light picture
-_LEAST_SHARE, _MOST_SHARE = 0.25, 0.7  # of heat's colour in an overlay, the rest is the picture
+_HOTTEST = 0.88  # of the colour map: the last colours are too pale to be seen on a light image
+_LEAST_SHARE, _MOST_SHARE = 0.25, 0.7  # opacity of the heat map's colour over the image
 _POOLS = tuple(
     getattr(nn, f"{kind}{what}Pool{n}d")
     for n in (1, 2, 3)
@@ -46,28 +46,28 @@ def grad_cam(
     pixels: npt.NDArray[np.uint8],
     targets: npt.NDArray[np.int64] | None = None,
 ) -> tuple[Floats, Floats]:
-    """Heat maps of pictures, a class each. Thread-safe; leaves the model as it is.
+    """Compute one heat map per image. Thread-safe; the model is not changed.
 
-    Of a model that is tested with mirror images, too, the map is the mean of a picture's and its
-    mirror image's.
+    If the model also scores mirror images, the map is the mean of an image's map and that of its
+    mirror image.
 
     Args:
         model: any trained model, in evaluation mode.
-        pixels: uint8 of shape (n, S, S, 3), as `Predictor.pixels` gives them; n of 1 or more.
-        targets: class of each map, shape (n,); empty: the class that is predicted.
+        pixels: uint8 of shape (n, S, S, 3), as `Predictor.pixels` returns them; n of 1 or more.
+        targets: class of each map, shape (n,); None: the predicted class.
 
     Returns:
-        `(heat, logits)`: float32 of shape (n, S, S), the largest value of each map 1, or all 0
-        where nothing speaks for the class; and float32 of shape (n, classes).
+        `(heat, logits)`: float32 of shape (n, S, S), the maximum of each map is 1, or all values
+        are 0 if nothing supports the class; and float32 of shape (n, classes).
 
     Raises:
-        UserError: the model has no layer that keeps places, or cannot be differentiated.
+        UserError: the model has no spatial layer, or cannot be differentiated.
     """
     watched = _watched(model)
-    # autograd saves no tensor that was made in inference mode, in which callers may be
+    # callers may be in inference mode, in which autograd cannot save tensors
     with torch.inference_mode(False), torch.enable_grad():
         place = next(model.module.parameters()).device
-        writable = np.require(pixels, np.uint8, "W")  # torch warns of an array that is not
+        writable = np.require(pixels, np.uint8, "W")  # torch warns about read-only arrays
         images = torch.from_numpy(writable).permute(0, 3, 1, 2).to(place)
         inputs = prepare(images, *(model.normalization or (None, None)))
         if model.flip_test:
@@ -76,7 +76,7 @@ def grad_cam(
         if model.flip_test:
             logits = (logits[: len(images)] + logits[len(images) :]) / 2
         classes = logits.argmax(1) if targets is None else torch.from_numpy(targets).to(place)
-        chosen = logits.gather(1, classes[:, None]).sum()  # each logit depends on its own picture
+        chosen = logits.gather(1, classes[:, None]).sum()  # each logit depends only on its image
         (gradient,) = torch.autograd.grad(chosen, values)
     with torch.no_grad():
         maps, slopes = watched.layout.places(values), watched.layout.places(gradient)
@@ -90,24 +90,27 @@ def grad_cam(
 
 
 def watched_layer(model: TrainedModel) -> str:
-    """The name of the layer whose map `grad_cam` takes, such as `layer4`.
+    """The name of the layer whose map `grad_cam` uses, such as `layer4`.
+
+    Args:
+        model: any trained model, in evaluation mode.
 
     Raises:
-        UserError: the model has none.
+        UserError: the model has no spatial layer, or cannot be differentiated.
     """
     return _watched(model).name
 
 
 def overlay(picture: Image.Image, heat: Floats) -> Image.Image:
-    """A picture with its heat map laid over it, of the picture's size.
+    """Draw a heat map over an image; the result has the image's size.
 
-    The picture loses its colour, so that all colour is heat: from black over red to orange,
-    in steps that look even and that colour-blind people can tell apart (matplotlib's inferno).
-    Heat covers more of the picture than its absence, so that the rest stays to be seen.
+    The image becomes grey, so that all colour is heat: from black through red to orange, in a
+    perceptually uniform colour map that colour-blind people can read (matplotlib's inferno). Hot
+    areas are more opaque than cold ones, so that the rest of the image stays visible.
 
     Args:
-        picture: of mode RGB.
-        heat: 0 to 1, shape (h, w); stretched over the picture.
+        picture: an image of mode RGB.
+        heat: 0 to 1, shape (h, w); resized to the image.
     """
     from matplotlib import colormaps
 
@@ -123,11 +126,11 @@ def overlay(picture: Image.Image, heat: Floats) -> Image.Image:
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a layer's output lies in memory: its axis of channels, and tokens that are no place."""
+    """The layout of a layer's output: its channel axis, and leading tokens without a position."""
 
-    channels: int  # the axis: 1 of (n, c, h, w); 3 of (n, h, w, c); 2 of (n, tokens, c)
-    width: int  # how many channels
-    prefix: int = 0
+    channels: int  # the channel axis: 1 of (n, c, h, w); 3 of (n, h, w, c); 2 of (n, tokens, c)
+    width: int  # number of channels
+    prefix: int = 0  # number of tokens without a position, such as the class token
 
     def places(self, values: torch.Tensor) -> torch.Tensor:
         """The output as (n, channels, h, w)."""
@@ -139,7 +142,7 @@ class _Layout:
 
 
 def _layout_of(output: object, images: int) -> _Layout | None:
-    """How an output lies, if it is a map of square pictures; None for anything else."""
+    """The layout of an output if it is a square feature map per image; None for anything else."""
     if not isinstance(output, torch.Tensor) or not output.is_floating_point():
         return None
     shape = output.shape
@@ -157,9 +160,9 @@ def _layout_of(output: object, images: int) -> _Layout | None:
 
 
 class _Watched:
-    """A model's double, with the same weights in memory, that tells what one layer computes.
+    """A copy of a model that shares its weights and records the output of one layer.
 
-    Hooks on the model itself would be seen by every thread that uses it.
+    Hooks on the model itself would affect every thread that uses it.
     """
 
     def __init__(self, module: nn.Module, image_size: int) -> None:
@@ -170,7 +173,7 @@ class _Watched:
         self.module.get_submodule(self.name).register_forward_hook(self._keep)
 
     def look(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits, float32, and what the layer computed, from which they can be differentiated."""
+        """Return the logits, float32, and the layer's output, to differentiate them by."""
         self._seen.calls, self._seen.values = 0, None
         try:
             logits: torch.Tensor = self.module(inputs).float()
@@ -182,9 +185,9 @@ class _Watched:
         self._seen.calls += 1
         if self._seen.calls != self.call:
             return None
-        # cut off from what comes before it: nothing there is remembered, or differentiated
+        # detached from earlier layers: autograd stores and computes nothing for them
         self._seen.values = output.detach().clone().requires_grad_()
-        copied: torch.Tensor = self._seen.values.clone()  # the next layer may work in place
+        copied: torch.Tensor = self._seen.values.clone()  # the next layer may modify it in place
         return copied
 
 
@@ -203,12 +206,12 @@ def _watched(model: TrainedModel) -> _Watched:
 
 
 def _address(module: nn.Module) -> int:
-    """Changes when a model is moved to another device; not when its weights are trained."""
+    """An address that changes when the model moves to another device, not when it is trained."""
     return next(module.parameters()).data_ptr()
 
 
 def _double(module: nn.Module) -> nn.Module:
-    """The same layers over the same numbers in memory, which need no gradient."""
+    """Copy the layers, sharing the tensors, without requiring gradients."""
     memo: dict[int, Any] = {}
     for value in (*module.parameters(), *module.buffers()):
         alias = value.detach().clone() if value.is_inference() else value.detach()
@@ -224,22 +227,23 @@ def _hands_on(layer: nn.Module, given: Any, output: object) -> bool:
 
 
 def _find_layer(module: nn.Module, image_size: int) -> tuple[str, int, _Layout]:
-    """The last layer whose output is a map whose places the logits depend on.
+    """Find the last layer with a feature map whose positions the logits depend on.
 
-    A pooling layer is passed over for the finer map that it pools. Of a vision transformer that
-    reads its class token alone, the last blocks' outputs are passed over, too: no other token of
-    theirs goes anywhere. That leaves the input of the last attention.
+    A pooling layer is skipped in favour of the finer map that it pools. In a vision transformer
+    that reads only its class token, the last blocks' outputs are skipped as well: their other
+    tokens are not used. That leaves the input of the last attention.
 
     Args:
-        module: changed by nothing but hooks, which are taken away again.
-        image_size: side of the pictures, pixels.
+        module: only hooks are added, and removed again.
+        image_size: side of the images, pixels.
 
     Returns:
-        `(name, call, layout)`: of the layer, and which of its calls it is, from 1.
+        `(name, call, layout)`: the layer's name, which of its calls it is, from 1, and the layout
+        of its output.
     """
     seen: list[tuple[str, int, _Layout, torch.Tensor]] = []
     calls: dict[str, int] = {}
-    pooled: list[object] = [None]  # the latest output, if a pooling layer gave it
+    pooled: list[object] = [None]  # the latest output, if it is a pooling layer's
 
     def note(name: str) -> Any:
         def hook(layer: nn.Module, given: Any, output: object) -> None:
@@ -249,8 +253,8 @@ def _find_layer(module: nn.Module, image_size: int) -> tuple[str, int, _Layout]:
                 return
             if isinstance(layer, _POOLS) or output is pooled[0]:
                 pooled[0] = output
-            # not queries and keys, which are steps within a layer; nor what hands on its input:
-            # `StageClassifier` asks whether two maps are the same object
+            # not queries and keys, which are steps within a layer; nor layers that return their
+            # input: `StageClassifier` compares maps by identity
             elif not isinstance(layer, nn.Linear) and not _hands_on(layer, given, output):
                 seen.append((name, calls[name], layout, output))
 
@@ -265,18 +269,18 @@ def _find_layer(module: nn.Module, image_size: int) -> tuple[str, int, _Layout]:
             logits = module(images)
             if not seen:
                 raise UserError(
-                    f"Grad-CAM needs a layer that keeps places, which {type(module).__name__} at "
-                    f"{image_size} px does not have. Leave it away."
+                    f"Grad-CAM needs a layer with a spatial feature map, which "
+                    f"{type(module).__name__} at {image_size} px does not have. Leave Grad-CAM out."
                 )
             weights = torch.randn(logits.shape, generator=generator).to(logits.device)
-            # only those that lie as the last one does: the others are parts of a layer
+            # only maps with the layout of the last one: the others are parts of a layer
             alike = [one for one in seen if one[2] == seen[-1][2]]
             slopes = torch.autograd.grad(
                 (logits * weights).sum(), [one[3] for one in alike], allow_unused=True
             )
     except (RuntimeError, NotImplementedError) as error:
         raise UserError(
-            f"Grad-CAM cannot differentiate {type(module).__name__} ({error}). Leave it away."
+            f"Grad-CAM cannot differentiate {type(module).__name__} ({error}). Leave Grad-CAM out."
         ) from None
     finally:
         for handle in handles:
@@ -286,5 +290,5 @@ def _find_layer(module: nn.Module, image_size: int) -> tuple[str, int, _Layout]:
             most = float(slope.abs().max())
             if float(layout.places(slope).abs().max()) > 1e-6 * most > 0:
                 return name, call, layout
-    name, call, layout, _ = alike[-1]  # the logits depend on nothing: a classifier of zeros
+    name, call, layout, _ = alike[-1]  # the logits are constant: a classifier of zeros
     return name, call, layout

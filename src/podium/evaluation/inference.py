@@ -1,4 +1,4 @@
-"""Batches of images through a model: what training, evaluation and prediction share."""
+"""Inference on batches of images, shared by training, evaluation and prediction."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ def predict(
     flip: bool = False,
     stop: StopRequest | None = None,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Logits of every image of `loader`, in its order.
+    """Compute the logits of every image of `loader`, in its order.
 
-    Always in fp32, whatever the arithmetic of training: the figures of the report are then those
-    that the saved weights give on any machine.
+    Always in fp32, whatever the precision of training, so that the saved weights reproduce the
+    figures of the report on any machine.
 
     Args:
         module: the model; left in evaluation mode.
         loader: the images.
         device: where the model is.
         normalization: of the inputs.
-        notify: told after every batch how many images are done.
-        what: they are called in what is told.
-        total: how many there are, for what is told.
-        flip: score the mirror images too, and average the logits.
-        stop: asked after every batch.
+        notify: receives the progress after every batch: number of images done.
+        what: name of the images in the progress.
+        total: number of images, for the progress.
+        flip: also score the mirror images, and average the logits.
+        stop: checked after every batch.
 
     Returns:
         `(logits, labels)`: float32 of shape (n, classes), int64 of shape (n,).
@@ -67,19 +67,22 @@ def predict(
 
 
 def score(module: nn.Module, inputs: torch.Tensor, *, flip: bool = False) -> torch.Tensor:
-    """Logits of shape (n, classes), float32, of inputs of shape (n, 3, h, w).
+    """Compute the logits of a batch.
 
     Args:
         module: the model, in evaluation mode.
-        inputs: as `podium.data.transforms.prepare` gives them.
-        flip: score the mirror images too, and average the logits.
+        inputs: from `podium.data.transforms.prepare`, shape (n, 3, h, w).
+        flip: also score the mirror images, and average the logits.
+
+    Returns:
+        float32 of shape (n, classes).
     """
     logits: torch.Tensor = module(inputs).float()
     return (logits + module(inputs.flip(3)).float()) / 2 if flip else logits
 
 
 def input_normalization(recipe: RunSpec, built: BuiltModel) -> Normalization:
-    """Mean and std of the weights, unless the recipe wants plain values in [0, 1]."""
+    """Mean and std that the weights expect; None if the recipe asks for values in [0, 1]."""
     if recipe.normalize == "none" or built.mean is None or built.std is None:
         return None
     return built.mean, built.std

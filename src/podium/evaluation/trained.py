@@ -1,4 +1,4 @@
-"""A trained run and a split of images -> a predictions file, from which all figures come."""
+"""Loads a trained run and predicts a split: the predictions that all figures are computed from."""
 
 from __future__ import annotations
 
@@ -23,41 +23,41 @@ from podium.runtime.events import Notify, StopRequest, silent
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """The best epoch of a run, ready to use: the model and how it wants its images."""
+    """The best epoch of a run, ready to use: the model and how to prepare its images."""
 
     module: nn.Module
     class_names: tuple[str, ...]
     image_size: int
     normalization: Normalization
     temperature: float = 1.0
-    """Fitted on the validation images; 1 where the run is older than that, or unfinished."""
+    """Fitted on the validation images; 1 if the run is unfinished or predates calibration."""
     flip_test: bool = False
-    """Whether the logits are those of a picture and its mirror image, averaged."""
+    """Whether the logits of an image and its mirror image are averaged."""
     windows: GreyWindows = OWN_WINDOWS
-    """What it was trained to see of grey values deeper than 8 bit."""
+    """How grey values deeper than 8 bits were mapped in training."""
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
-        """Calibrated probabilities: softmax of logits / temperature, in float32 or wider.
+        """Compute calibrated probabilities: softmax of logits / temperature, in float32 or wider.
 
         Args:
-            logits: as `module` gives them, shape (..., classes).
+            logits: output of `module`, shape (..., classes).
 
         Returns:
-            The same shape, 0..1, summing to 1 over the classes. The largest stays the largest.
+            The same shape, 0..1, summing to 1 over the classes. The ranking stays the same.
         """
         wide = logits if logits.dtype == torch.float64 else logits.float()
         return torch.softmax(wide / self.temperature, dim=-1)
 
 
 def load_run(folder: RunFolder, device: torch.device | str = "cpu") -> TrainedModel:
-    """Load the weights of a run's best epoch. Runs no code that the folder may hold.
+    """Load the weights of a run's best epoch, without running any code from the folder.
 
     Args:
-        folder: a run, finished or not, that has ended at least one epoch.
+        folder: a run, finished or not, with at least one completed epoch.
         device: where to put the model.
 
     Raises:
-        RunFolderError: weights or `model.json` are missing, damaged, or do not fit each other.
+        RunFolderError: the weights or `model.json` are missing, damaged, or do not match.
     """
     found = read_description(folder.model)
     module = rebuild(found, folder.best).to(device).to(memory_format=torch.channels_last)
@@ -83,28 +83,29 @@ def predict_split(
     notify: Notify = silent,
     stop: StopRequest | None = None,
 ) -> Predictions:
-    """Logits of every image of a split.
+    """Compute the logits of every image of a split.
 
     Args:
-        model: as `load_run` gives it.
-        index: the images; their classes must be the model's.
-        split: which of them.
+        model: from `load_run`.
+        index: the images; their classes must be among the model's.
+        split: the split to predict.
         device: where the model is.
-        batch_size: images at a time; changes speed and memory alone.
-        workers: decoding processes.
-        notify: told of the progress.
-        stop: asked after every batch.
+        batch_size: images per batch; affects only speed and memory.
+        workers: number of decoding processes.
+        notify: receives the progress.
+        stop: checked after every batch.
 
     Raises:
         KeyboardInterrupt: `stop` was set.
-        DataError: the classes differ, or an image can no longer be read.
+        DataError: the model does not know a class, the split is empty, or an image can no longer
+            be read.
     """
     unknown = sorted(set(index.classes) - set(model.class_names))
     if unknown:
         raise DataError(
             f"The model knows {len(model.class_names)} classes, and {', '.join(unknown[:5])} "
             f"{'is' if len(unknown) == 1 else 'are'} not among them. "
-            "Evaluate it on images of the classes that it was trained on."
+            "Evaluate it on images of classes that it was trained on."
         )
     part = index.splits[split]
     if not len(part):

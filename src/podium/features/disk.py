@@ -1,10 +1,10 @@
-"""Features on disk: parts of an array, each written whole, found again by what they depend on.
+"""Features on disk: parts of an array, each written atomically, keyed by what they depend on.
 
-    features/<model>-<size>-<key>/part-00007.npz      512 images each, by the order of the split
+    features/<model>-<size>-<key>/part-00007.npz      512 images each, in the order of the split
 
-A kill costs the part under way. A part that is damaged or cannot be written costs its time.
-Whoever reads or adds to an entry marks it as used; the least recently used ones are removed once
-all together take more than a limit.
+A kill loses only the part in progress. A part that is damaged or cannot be written is computed
+again. Reading or writing an entry marks it as used; when all entries together exceed a limit, the
+least recently used are removed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from podium.runtime.cache import cache_root, mark_used, prune
 from podium.runtime.files import atomic_write
 
 LIMIT = 8 * 2**30
-"""Bytes that features may take on disk, the audit's included."""
+"""Maximum bytes of features on disk, including the audit's."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -33,9 +33,9 @@ class FeatureStore:
     """The parts of one array.
 
     Args:
-        name: how the entry's folder begins, for people who look into the cache.
+        name: prefix of the entry's folder, for people who inspect the cache.
         depends: everything that the values depend on, as plain JSON values.
-        folder: where entries are kept; empty: `features` in Podium's cache.
+        folder: where entries are kept; None: `features` in Podium's cache.
     """
 
     def __init__(self, name: str, depends: Mapping[str, Any], folder: Path | None = None) -> None:
@@ -48,30 +48,46 @@ class FeatureStore:
         return self.path / f"part-{number:05d}.npz"
 
     def read(self, number: int, images: int) -> Floats | None:
-        """The values of a part, shape (images, ...); None where they are not there or unsound."""
+        """Read a part.
+
+        Args:
+            number: of the part.
+            images: number of images that it must have.
+
+        Returns:
+            The values, shape (images, ...); None if they are missing or damaged.
+        """
         return read_array(self.part(number), images)
 
     def write(self, number: int, values: Floats, *, bf16: bool = False) -> None:
-        """Keep a part, if the folder can be written.
+        """Write a part, if the folder is writable.
 
         Args:
             number: of the part.
             values: shape (images, ...).
-            bf16: they are bf16 numbers, which take half the room and lose nothing.
+            bf16: the values are bf16 numbers, which take half the space without loss.
         """
         with contextlib.suppress(OSError):
             write_array(self.part(number), values, bf16=bf16)
 
     def used(self) -> None:
-        """Mark as used, and keep all entries together below `LIMIT`."""
+        """Mark the entry as used, and prune the others to keep the total below `LIMIT`."""
         mark_used(self.path)
         prune(self.folder, limit=LIMIT, keep=(self.path,))
 
 
 def read_array(place: Path, rows: int) -> npt.NDArray[Any] | None:
-    """Read what `write_array` wrote; None where it is missing, damaged or of other shape."""
+    """Read what `write_array` wrote.
+
+    Args:
+        place: the file.
+        rows: number of rows that it must have.
+
+    Returns:
+        The array; None if it is missing, damaged or has another shape.
+    """
     try:
-        # opened here: numpy would leave a damaged file open. The archive checks its CRC.
+        # opened here, since numpy would leave a damaged file open; the archive checks its CRC
         with open(place, "rb") as file, np.load(file, allow_pickle=False) as stored:
             values = stored["features"]
     except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile):
@@ -84,10 +100,15 @@ def read_array(place: Path, rows: int) -> npt.NDArray[Any] | None:
 
 
 def write_array(place: Path, values: npt.NDArray[Any], *, bf16: bool = False) -> None:
-    """Write an array, whole or not at all.
+    """Write an array atomically.
+
+    Args:
+        place: the file.
+        values: shape (rows, ...).
+        bf16: the values are bf16 numbers, which take half the space without loss.
 
     Raises:
-        OSError: the place cannot be written.
+        OSError: the file cannot be written.
     """
     if bf16:
         values = (np.ascontiguousarray(values, np.float32).view(np.uint32) >> 16).astype(np.uint16)

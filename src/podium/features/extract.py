@@ -1,4 +1,4 @@
-"""A model without its classifier, run over the images of a split: computed once, then read."""
+"""A model without its classifier, run over the images of a split; the result is cached."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from podium.runtime.events import EvaluateProgress, Notify, StopRequest, silent
 
 View = Literal["plain", "mirrored"]
 
-FORMAT = 1  # raise it whenever features change
+FORMAT = 1  # increase it whenever features change
 
-PART = 512  # images; what a kill costs at most, a few seconds
+PART = 512  # images per part; the most that a kill loses, a few seconds
 _CPU_BATCH = 8  # measured at 224 px: 4 and 16 are a quarter slower
 _GPU_BATCH = 64
 
-BF16_TOLERANCE = 0.1  # mean over images; bf16 keeps 8 bits, and 50 layers add up to about 4 %
-_SAMPLE = 16  # images that low precision is checked on
-_WORTH_CHECKING = 1000  # images: for fewer, making sure that bf16 is sound takes longer than fp32
+BF16_TOLERANCE = 0.1  # mean over images; bf16 has 8 bits, and 50 layers add up to about 4 %
+_SAMPLE = 16  # images that bf16 is checked on
+_WORTH_CHECKING = 1000  # images: for fewer, checking bf16 takes longer than computing in fp32
 
 
 class Backbone:
-    """All of a model but its classifier, in evaluation mode; the model itself stays untouched.
+    """A copy of a model without its classifier, in evaluation mode.
 
     Args:
-        built: the model; its weights as they are now.
-        size: side of its images, pixels.
+        built: the model, with its current weights; not changed.
+        size: side of its input images, pixels.
         normalization: of the inputs.
         device: where to compute.
     """
@@ -56,14 +56,18 @@ class Backbone:
         self.digest = _digest(module)
         module = module.to(device).to(memory_format=torch.channels_last)
         self.networks = {"fp32": folded_if_equal(module, size, device)}
-        # a GPU takes one batch at a time; on a CPU every thread has a core to itself
+        # a GPU runs one batch at a time; on a CPU every thread has its own core
         self._turn = contextlib.nullcontext() if device.type == "cpu" else threading.Lock()
 
     def bf16_error(self, index: DataIndex, split: str) -> float:
-        """How far bf16 features are from those in fp32, on a few images spread over a split.
+        """Measure the error of bf16 features on a few images spread over a split.
+
+        Args:
+            index: the images.
+            split: the split to sample from.
 
         Returns:
-            Relative L2 distance, mean over images; infinite where one is not finite.
+            Relative L2 distance to fp32, mean over images; infinite if one is not finite.
         """
         numbers = np.linspace(0, len(index.splits[split]) - 1, _SAMPLE).astype(int)
         dataset = ImageDataset(index, split, eval_transform(self.size), None)
@@ -74,10 +78,15 @@ class Backbone:
         return float(error.mean()) if np.isfinite(error).all() else float("inf")
 
     def precision_for(self, index: DataIndex, split: str, wanted: str) -> tuple[str, str]:
-        """The arithmetic of a split's features: bf16 if wanted, worth it, and sound; else fp32.
+        """Choose the precision of a split's features: bf16 if requested, useful and accurate.
+
+        Args:
+            index: the images.
+            split: the split to compute.
+            wanted: the requested precision.
 
         Returns:
-            `(precision, reason)`: fp32 or bf16, and what to say about it, '' for nothing.
+            `(precision, reason)`: fp32 or bf16, and the reason to report, '' for none.
         """
         if wanted != "bf16" or len(index.splits[split]) < _WORTH_CHECKING:
             return "fp32", ""
@@ -96,19 +105,19 @@ class Backbone:
         notify: Notify = silent,
         stop: StopRequest | None = None,
     ) -> tuple[Floats, int]:
-        """Features of every image of a split, from the cache or computed now.
+        """Compute the features of every image of a split, or read them from the cache.
 
         Args:
             index: the images.
-            split: which of them.
+            split: the split to compute.
             precision: fp32 or bf16, of the network.
-            view: the picture as evaluation sees it, or its mirror image.
-            notify: told how many images of the split have come.
-            stop: asked after every batch.
+            view: the image as evaluation sees it, or its mirror image.
+            notify: receives the progress: number of images done.
+            stop: checked after every batch.
 
         Returns:
-            `(values, computed)`: float32 of shape (n, ...) in the order of the split, and how
-            many of them were not in the cache.
+            `(values, computed)`: float32 of shape (n, ...) in the order of the split, and the
+            number of images that were not in the cache.
 
         Raises:
             KeyboardInterrupt: `stop` was set; finished parts are kept.
@@ -126,18 +135,18 @@ class Backbone:
         dataset = ImageDataset(index, split, eval_transform(self.size), None)
         batch = _CPU_BATCH if self.device.type == "cpu" else _GPU_BATCH
 
-        def look(numbers: range) -> Floats:
+        def compute(numbers: range) -> Floats:
             return self._run(torch.stack([dataset[n][0] for n in numbers]), precision, view)
 
-        # every image is in the same batch whatever was there already: the same bits
+        # batches do not depend on what is cached, so the features are bit-identical
         work = [
             range(first, min(first + batch, at + PART, len(paths)))
             for at in missing
             for first in range(at, min(at + PART, len(paths)), batch)
         ]
-        self._network(precision)  # made here: threads would make several
+        self._network(precision)  # created here: threads would create several
         found: list[Floats] = []
-        with contextlib.closing(in_threads(look, work)) as results:
+        with contextlib.closing(in_threads(compute, work)) as results:
             for numbers, values in zip(work, results, strict=True):
                 found.append(values)
                 at = numbers.start // PART * PART
@@ -171,9 +180,9 @@ class Backbone:
 
     def _depends(self, index: DataIndex, split: str, precision: str, view: View) -> dict[str, Any]:
         content = hashlib.sha256()
-        for path in index.splits[split].paths:  # what the pictures are, not what they are called
+        for path in index.splits[split].paths:  # the images' contents, not their names
             content.update(f"{index.pixel_digest(path)}\n".encode())
-        code = MODELS.provenance(self.name)  # a user's may compute something else tomorrow
+        code = MODELS.provenance(self.name)  # a user's model may change
         return {
             **({} if code is None else {"code": code}),
             "format": FORMAT,
@@ -190,7 +199,7 @@ class Backbone:
 
 
 def without_classifier(module: nn.Module, classifier: str) -> tuple[nn.Module, nn.Module]:
-    """Put an identity in the classifier's place.
+    """Replace the classifier with an identity.
 
     Args:
         module: changed in place.

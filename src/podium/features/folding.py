@@ -1,4 +1,4 @@
-"""Batch norms into the convolutions before them: the same values in evaluation, in less time."""
+"""Folds batch norms into the preceding convolutions: the same values in evaluation, faster."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 
 def fold_batch_norms(module: nn.Module) -> int:
-    """Put every batch norm that follows a convolution into its weights; exact in evaluation.
+    """Fold every batch norm that follows a convolution into its weights; exact in evaluation.
 
-    Only where the norm is the convolution's next sibling, as in all of timm's blocks and in
-    torchvision's. That says nothing about the order in which an unknown model calls them: compare
-    outputs before and after, where the model may be any. The activation that timm keeps inside
-    the norm takes its place.
+    A norm is folded only if it is the convolution's next sibling, as in all blocks of timm and
+    torchvision. An unknown model may still call them in another order: compare its outputs before
+    and after. The activation that timm keeps inside the norm takes the norm's place.
 
     Args:
-        module: changed in place; of no use for training afterwards.
+        module: changed in place; it can no longer be trained afterwards.
 
     Returns:
-        How many were folded.
+        The number of folded norms.
     """
     folded = 0
     for parent in list(module.modules()):
@@ -49,16 +48,16 @@ def fold_batch_norms(module: nn.Module) -> int:
 
 
 def folded_if_equal(module: nn.Module, size: int, device: torch.device) -> nn.Module:
-    """The module with its batch norms folded, where that changes nothing but the time.
+    """Fold the module's batch norms if that does not change its output.
 
     Args:
-        module: in evaluation mode; untouched.
-        size: side of its images, pixels.
+        module: in evaluation mode; not changed.
+        size: side of its input images, pixels.
         device: where it is.
 
     Returns:
-        A folded copy, or the module itself where there is nothing to fold, or its output would
-        change by 1e-4 of its length or more.
+        A folded copy, or the module itself if there is nothing to fold or the output would change
+        by 1e-4 or more (relative L2 norm).
     """
     folded = copy.deepcopy(module)
     if not fold_batch_norms(folded):
@@ -68,7 +67,7 @@ def folded_if_equal(module: nn.Module, size: int, device: torch.device) -> nn.Mo
     try:
         with torch.inference_mode():
             before, after = module(images), folded(images)
-    except RuntimeError:  # a model that calls its parts in an order of its own
+    except RuntimeError:  # a model that calls its parts in another order
         return module
     error = (after - before).norm() / before.norm().clamp_min(1e-12)
     return folded if bool(error < 1e-4) else module

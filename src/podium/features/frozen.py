@@ -1,4 +1,4 @@
-"""A frozen backbone sees every image once: its features are kept, and epochs take seconds."""
+"""A frozen backbone runs once per image: its features are kept, and epochs take seconds."""
 
 from __future__ import annotations
 
@@ -23,13 +23,21 @@ MOST_BYTES = 4 * 2**30
 
 @dataclass(frozen=True)
 class Features:
-    """What the classifier gets: `values` of shape (n, ...), float32; `labels` of shape (n,)."""
+    """The classifier's inputs: `values` of shape (n, ...), float32; `labels` of shape (n,)."""
 
     values: torch.Tensor
     labels: torch.Tensor
 
     def in_batches(self, sampler: EpochSampler, device: torch.device) -> Iterator[Batch]:
-        """The sampler's batches, as `podium.data.loader.batches` yields those of images."""
+        """Yield the sampler's batches in the format of `podium.data.loader.batches`.
+
+        Args:
+            sampler: yields the keys of the images of each batch.
+            device: where the batches go.
+
+        Yields:
+            `(values, labels, numbers)`.
+        """
         for keys in sampler:
             numbers = torch.tensor([key[0] for key in keys])
             values, labels = self.values[numbers], self.labels[numbers]
@@ -37,9 +45,14 @@ class Features:
 
 
 def features_are_fixed(recipe: RunSpec, processes: int) -> bool:
-    """Whether every epoch would compute the same features again."""
+    """Whether every epoch would compute the same features.
+
+    Args:
+        recipe: of the training.
+        processes: number of training processes.
+    """
     varied = recipe.augmentation != "none" or recipe.mixup or recipe.cutmix
-    # averaged features are averaged logits for a probe alone: other classifiers may not be linear
+    # averaging features averages logits only for a probe: other classifiers may not be linear
     mirrored = recipe.flip_test and not recipe.linear_probe
     fixed = not (varied or mirrored or recipe.progressive_sizes)
     return recipe.freeze == "backbone" and fixed and processes == 1
@@ -48,10 +61,16 @@ def features_are_fixed(recipe: RunSpec, processes: int) -> bool:
 def head_follows_backbone(
     module: nn.Module, classifier: str, sample: torch.Tensor, most_images: int
 ) -> bool:
-    """Whether the classifier is all that comes after the features, checked on a batch.
+    """Whether the model is its features followed by the classifier, checked on a batch.
 
     A model that pools, reshapes or adds after its classifier must be run whole; so must one
     whose features of `most_images` images take more memory than `MOST_BYTES`.
+
+    Args:
+        module: the model; left in evaluation mode.
+        classifier: name of the classifier in the module.
+        sample: prepared images, shape (n, 3, h, w).
+        most_images: number of images whose features must fit into memory.
     """
     name = classifier.rpartition(".")[2]
     module.eval()
@@ -80,25 +99,25 @@ def compute_features(
     stop: StopRequest | None = None,
     views: tuple[View, ...] = ("plain",),
 ) -> dict[str, Features]:
-    """Run every image of train and valid through all of the model but its classifier, or the cache.
+    """Compute the features of all training and validation images, or read them from the cache.
 
-    In evaluation mode. The validation images always in fp32: the very features that the final
-    scoring will see. The training images in bf16 where training is, there are many of them, and
-    bf16 features are near those in fp32 on a few of them.
+    The model runs in evaluation mode. Validation features are always in fp32, the same that the
+    final scoring uses. Training features are in bf16 if training is, there are many of them, and a
+    sample shows that bf16 is accurate.
 
     Args:
-        built: the model; unchanged.
+        built: the model; not changed.
         index: the images.
-        size: side of them, pixels.
+        size: side of the model's input images, pixels.
         normalization: of the inputs.
         device: where to compute.
         precision: of training.
-        notify: told of the progress.
-        stop: asked after every batch.
-        views: whose mean the features are.
+        notify: receives the progress.
+        stop: checked after every batch.
+        views: the views that features are averaged over.
 
     Returns:
-        Features by split; empty where the model cannot be taken apart.
+        Features by split; empty if the classifier cannot be separated from the model.
 
     Raises:
         KeyboardInterrupt: `stop` was set; what was computed is kept in the cache.
@@ -137,6 +156,6 @@ def compute_features(
     source = (
         "from the cache" if not fresh else f"{cached:,} of them from the cache" if cached else ""
     )
-    told = f"keeps the frozen backbone's features of {total:,} images"
-    notify(Message("; ".join(filter(None, [told, reason, source]))))
+    kept = f"keeps the frozen backbone's features of {total:,} images"
+    notify(Message("; ".join(filter(None, [kept, reason, source]))))
     return found

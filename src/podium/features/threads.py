@@ -1,4 +1,4 @@
-"""One thread a core that decodes its own batch and runs it: no thread waits for another one."""
+"""One thread per core decodes and runs its own batch: no thread waits for another."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ Item = TypeVar("Item")
 def in_threads(
     look: Callable[[Item], Result], items: Iterable[Item]
 ) -> Generator[Result, None, None]:
-    """`podium.runtime.threads.in_order`, with torch on a single core in each of the threads."""
+    """Map `look` over `items` in one thread per core, with single-threaded torch in each.
+
+    Args:
+        look: called with each item.
+        items: the items.
+
+    Yields:
+        The results, in the order of the items.
+    """
     before = torch.get_num_threads()
     try:
         yield from in_order(look, items, initializer=_one_core_each)

@@ -1,6 +1,6 @@
 """Models by name: the paper's two, ResNet-18, EfficientNet-Lite0, the user's, and all of timm's.
 
-Names are imported when they are first used: reports read titles here, and need no PyTorch.
+Names are imported on first use: reports read titles from here without importing PyTorch.
 """
 
 import lazy_loader

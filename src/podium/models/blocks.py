@@ -20,7 +20,7 @@ class ConvMaxPool(nn.Sequential):
 
 
 class Residual(nn.Module):
-    """Two times conv 3x3, batch norm, ReLU; plus the input, with no ReLU after the sum."""
+    """Twice conv 3x3, batch norm, ReLU; plus the input, without a ReLU after the sum."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -57,8 +57,12 @@ class Inception(nn.Module):
 def head(features: int, num_classes: int) -> nn.Sequential:
     """Max-pool, dropout 0.3, linear.
 
-    The paper pools the 4x4 map that a 128-pixel image leaves. Pooling the whole map is the same
-    there, and takes any other size too.
+    The paper pools the 4x4 map of a 128-pixel image. Pooling the whole map is equivalent there,
+    and works for any other size.
+
+    Args:
+        features: number of input channels.
+        num_classes: number of logits.
     """
     return nn.Sequential(
         nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Dropout(0.3), nn.Linear(features, num_classes)

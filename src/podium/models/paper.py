@@ -1,4 +1,4 @@
-"""The two networks of the study, as its specification gives them."""
+"""The paper's two networks, as it specifies them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from podium.models.blocks import ConvMaxPool, Inception, Residual, head
 
 
 def simple_resnet(num_classes: int) -> nn.Sequential:
-    """SimpleResNet: 3,191,460 parameters at 100 classes.
+    """Build SimpleResNet: 3,191,460 parameters for 100 classes.
 
-    Takes (n, 3, s, s) with s of 32 and up, gives logits (n, num_classes).
+    It maps images (n, 3, s, s), s of at least 32, to logits (n, num_classes).
+
+    Args:
+        num_classes: number of logits.
     """
     return nn.Sequential(
         ConvMaxPool(3, 32),
@@ -27,9 +30,12 @@ def simple_resnet(num_classes: int) -> nn.Sequential:
 
 
 def inception_resnet(num_classes: int) -> nn.Sequential:
-    """InceptionResNet: 4,486,772 parameters at 100 classes.
+    """Build InceptionResNet: 4,486,772 parameters for 100 classes.
 
-    Takes (n, 3, s, s) with s of 32 and up, gives logits (n, num_classes).
+    It maps images (n, 3, s, s), s of at least 32, to logits (n, num_classes).
+
+    Args:
+        num_classes: number of logits.
     """
     return nn.Sequential(
         ConvMaxPool(3, 32),

@@ -1,4 +1,4 @@
-"""A model's name -> the model: ours, a user's, or one of timm's."""
+"""Builds models by name: ours, a user's, or one of timm's."""
 
 from __future__ import annotations
 
@@ -31,21 +31,34 @@ def build_model(
     pooling: Pooling = "own",
     seed: int = 0,
 ) -> BuiltModel:
-    """Build a model; what is random in it depends on `seed` alone.
+    """Build a model; its random initialisation depends only on `seed`.
 
     Args:
-        name: one of ours or the user's, `module:name`, or any timm name.
-        num_classes: size of the output.
-        pretrained: start from the ImageNet weights that belong to the name.
-        weights: start from this local file instead.
-        pooling: what the classifier sees: what the model has for it, or `stages`, see
-            `StageClassifier`.
+        name: one of Podium's or your own models, `module:name`, or any timm name.
+        num_classes: number of logits.
+        pretrained: start from the pre-trained weights of that name.
+        weights: start from this local file instead; None: no file.
+        pooling: what the classifier sees: `own`, the model's own pooled features, or `stages`,
+            features of all stages of the network.
         seed: of the weights that are not pre-trained.
+
+    Returns:
+        The model as `.module`, with its `.image_size`, `.mean`, `.std` and the name of its
+        `.classifier`.
 
     Raises:
         ConfigError: there is no such model, it has no pre-trained weights, or no stages.
-        WeightsUnavailableError: its weights are not here and cannot be downloaded.
-        UserError: the local file does not fit.
+        WeightsUnavailableError: its weights are not on this machine and cannot be downloaded.
+        UserError: the local file does not fit the model.
+
+    Examples:
+        >>> import torch
+        >>> from podium import build_model
+        >>> built = build_model("simple_resnet", 10)
+        >>> built.image_size
+        128
+        >>> built.module(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
     with seeded(seed):
         built = _build(name, num_classes, pretrained, weights)
@@ -67,9 +80,9 @@ def _build(name: str, num_classes: int, pretrained: bool, weights: Path | None) 
         (mean, std), source = spec.normalization, weights.name
     elif pretrained:
         if spec.fetch is None:
-            who = "nobody has published weights of" if name in OURS else "there is no `fetch` of"
+            why = "no weights are published for" if name in OURS else "there is no `fetch` for"
             raise ConfigError(
-                f"pretrained: true, but {who} {name}. Use weights: FILE, "
+                f"pretrained: true, but {why} {name}. Use weights: FILE, "
                 "or a model that `podium models` lists with weights."
             )
         source = spec.source or f"the weights of {name}"
@@ -79,19 +92,29 @@ def _build(name: str, num_classes: int, pretrained: bool, weights: Path | None) 
 
 
 def about_model(name: str) -> dict[str, str]:
-    """What a run keeps of a user's model for reports and cards: title, licence, citation.
+    """What a run stores about a user's model for reports and cards: title, licence, citation.
 
-    Empty for ours, which `podium.models.ours` knows, and for timm's.
+    Args:
+        name: of the model.
+
+    Returns:
+        Empty for our models, which `podium.models.ours` describes, and for timm's.
     """
     if name in OURS or name not in MODELS:
         return {}
     spec: ModelSpec = MODELS[name]
-    told = {"title": spec.title, "licence": spec.licence, "citation": spec.citation}
-    return {key: value for key, value in {**told, "hub_id": spec.hub_id}.items() if value}
+    about = {"title": spec.title, "licence": spec.licence, "citation": spec.citation}
+    return {key: value for key, value in {**about, "hub_id": spec.hub_id}.items() if value}
 
 
 def rebuild_model(name: str, num_classes: int, pooling: Pooling = "own") -> nn.Module:
-    """The bare architecture, for weights that the caller loads. Needs no network."""
+    """Build the architecture only, for weights that the caller loads. Needs no network.
+
+    Args:
+        name: one of Podium's or the user's models, `module:name`, or any timm name.
+        num_classes: number of logits.
+        pooling: what the classifier sees: `own` or `stages`.
+    """
     return build_model(name, num_classes, pooling=pooling).module
 
 
@@ -103,20 +126,23 @@ def check_weights(
     pooling: Pooling = "own",
     image_size: int | None = None,
 ) -> None:
-    """Find out before a study begins whether a contender can be built, downloading if need be.
+    """Check before a study starts that a contender can be built, downloading weights if needed.
 
-    A user's model is tried on a batch, too.
+    A user's model is also run on a batch.
 
     Args:
-        name: as in `build_model`.
-        pretrained: as in `build_model`.
-        weights: as in `build_model`.
-        pooling: as in `build_model`.
-        image_size: side in pixels that the model must take; empty: its own is not tried.
+        name: one of Podium's or the user's models, `module:name`, or any timm name.
+        pretrained: start from the pre-trained weights of that name.
+        weights: start from this local file instead; None: no file.
+        pooling: what the classifier sees: `own` or `stages`.
+        image_size: side in pixels that the model must accept; None: no size is checked, except
+            for a user's model.
 
     Raises:
-        ConfigError, UserError, WeightsUnavailableError: as `build_model` would, or the model
-            does not take images of that size (most transformers take one size alone).
+        ConfigError: there is no such model, it has no pre-trained weights or no stages, or it
+            does not accept images of that size (most transformers accept a single size).
+        UserError: the local file does not fit the model.
+        WeightsUnavailableError: its weights are not on this machine and cannot be downloaded.
     """
     built = build_model(name, 2, pretrained=pretrained, weights=weights, pooling=pooling)
     if name in MODELS and name not in OURS:
@@ -129,17 +155,20 @@ def check_weights(
             built.module.eval()(torch.zeros(1, 3, image_size, image_size))
     except (AssertionError, RuntimeError, ValueError) as error:
         raise ConfigError(
-            f"image_size: {image_size} does not suit {name} ({error}). Leave image_size empty: "
+            f"image_size: {name} does not accept {image_size} ({error}). Leave image_size out: "
             f"the model's own is {built.image_size}."
         ) from None
 
 
 def freeze_backbone(built: BuiltModel) -> tuple[str, ...]:
-    """Leave only the classifier to train.
+    """Freeze all parameters except the classifier's.
+
+    Args:
+        built: the model; changed in place.
 
     Returns:
-        Names of the parts that are frozen, for `set_train_mode`: all that lie beside the
-        classifier, on every level above it (`head.bn` is backbone where `head.fc` classifies).
+        Names of the frozen parts, for `set_train_mode`: all siblings of the classifier and of its
+        parents (`head.bn` belongs to the backbone if `head.fc` is the classifier).
     """
     for parameter in built.module.parameters():
         parameter.requires_grad_(False)
@@ -158,16 +187,20 @@ def batch_norms(module: nn.Module) -> tuple[str, ...]:
 
     In evaluation mode they keep their statistics, and still learn their scales and offsets.
     """
-    # the class that they have in common, also where timm adds an activation
+    # their common base class, also of timm's norms with an activation
     kinds = nn.modules.batchnorm._BatchNorm
     return tuple(name for name, part in module.named_modules() if isinstance(part, kinds))
 
 
 def set_train_mode(module: nn.Module, frozen: Iterable[str] = ()) -> None:
-    """Training mode, but for the frozen parts.
+    """Set training mode, except for the frozen parts.
 
-    Those stay in evaluation mode: their batch norms would otherwise drift, and their dropout
-    would blur features that are meant to be fixed.
+    Those stay in evaluation mode: otherwise their batch norms would drift, and their dropout
+    would add noise to features that are meant to be fixed.
+
+    Args:
+        module: changed in place.
+        frozen: names of the parts that stay in evaluation mode.
     """
     module.train()
     for name in frozen:
@@ -175,14 +208,22 @@ def set_train_mode(module: nn.Module, frozen: Iterable[str] = ()) -> None:
 
 
 def list_models(num_classes: int = 100, *, timm: str | None = None) -> list[ModelInfo]:
-    """Our models and the user's; or, with a pattern such as `convnext*`, timm's that match it.
+    """List Podium's models and your own; or timm's that match a pattern such as `convnext*`.
 
     Args:
-        num_classes: what to count parameters for.
-        timm: a pattern with `*` and `?`.
+        num_classes: number of classes for which parameters are counted.
+        timm: a pattern with `*` and `?`; None: Podium's models and your own.
+
+    Returns:
+        One `ModelInfo` per model: name, parameters, image size, weights, description.
 
     Raises:
         ConfigError: no model matches.
+
+    Examples:
+        >>> from podium import list_models
+        >>> {one.name: one.parameters for one in list_models(100)}["simple_resnet"]
+        3191460
     """
     if timm is not None:
         return list_timm(timm)
@@ -192,13 +233,13 @@ def list_models(num_classes: int = 100, *, timm: str | None = None) -> list[Mode
 def _info(name: str, num_classes: int) -> ModelInfo:
     try:
         spec: ModelSpec = MODELS[name]
-    except ConfigError as error:  # of an installed package that is broken
+    except ConfigError as error:  # of a broken installed package
         return ModelInfo(name, None, 0, "none", str(error))
     parameters: int | None = None
     try:
         with torch.device("meta"):
             parameters = sum(p.numel() for p in build_checked(spec, num_classes).parameters())
-    except ConfigError:  # a user's that needs values to be built
+    except ConfigError:  # a user's model that needs real values to be built
         if name in OURS:
             raise
     return ModelInfo(name, parameters, spec.image_size, spec.available(), spec.description)

@@ -1,4 +1,4 @@
-"""What a model is to Podium, and how a user adds one. Imports no PyTorch: reports read titles."""
+"""The specification of a model, and how a user adds one. Imports no PyTorch, for reports."""
 
 from __future__ import annotations
 
@@ -26,29 +26,32 @@ def _no_weights() -> str:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model that studies may name: how it is built, and what is to be said of it.
+    """A model that studies can name: how it is built, and how it is described.
 
     Attributes:
-        name: what studies call it; a `module:name` is called that.
-        build: takes the number of classes, gives a `torch.nn.Module` that maps images of shape
-            (n, 3, s, s), float32, to logits of shape (n, classes). Podium seeds PyTorch's generator
-            before. It is called with `torch.device("meta")` in force, too, where only shapes are
-            asked for, and whenever a trained model is loaded: it should not download anything.
-        image_size: s, pixels, where a study does not say.
-        classifier: dotted name of the part that gives the logits, which `freeze: backbone` and
+        name: the name in studies; for a `module:name`, that name.
+        build: takes the number of classes and returns a `torch.nn.Module` that maps images of
+            shape (n, 3, s, s), float32, to logits of shape (n, classes). Podium seeds PyTorch's
+            generator first. It is also called under `torch.device("meta")` if only shapes are
+            needed, and whenever a trained model is loaded: it should not download anything.
+        image_size: s in pixels, unless a study sets it.
+        classifier: dotted name of the part that computes the logits, which `freeze: backbone` and
             `linear_probe` train; None: the last `nn.Linear`.
-        title: how tables and figures call it; empty: its name.
-        licence: of the code and the weights, such as `Apache-2.0`; model cards tell it.
-        citation: what model cards ask to be cited, as BibTeX or a plain reference.
-        description: a line for `podium models`.
-        fetch: gives pre-trained weights, tensors by name, for `pretrained: true`; a classifier of
-            another shape is left out. None: there are none. It raises
-            `podium.WeightsUnavailableError` where they cannot be had.
-        available: says in a word or two whether they are at hand.
-        normalization: `(mean, std)` of the channels that those weights expect of values in [0, 1];
-            None: they are taken as they are.
-        source: what those weights are called in messages and on model cards.
-        hub_id: their id on the Hugging Face Hub, for model cards; empty: none.
+        title: the name in tables and figures; empty string: `name`.
+        licence: of the code and the weights, such as `Apache-2.0`, for model cards.
+        citation: BibTeX or a plain reference, for model cards.
+        description: one line for `podium models`.
+        fetch: returns pre-trained weights, tensors by name, for `pretrained: true`; a classifier
+            of another shape is left out. It raises `podium.WeightsUnavailableError` if they are
+            not available. None: there are no pre-trained weights.
+        available: returns in a word or two whether the weights are available.
+        normalization: `(mean, std)` per channel that those weights expect, of values in [0, 1];
+            None: not normalised.
+        source: name of the weights in messages and on model cards.
+        hub_id: id of the weights on the Hugging Face Hub, for model cards; empty string: none.
+
+    Raises:
+        ConfigError: `build` is not callable, or `image_size` is not 1 to 4096.
 
     Examples:
         >>> import torch
@@ -78,34 +81,34 @@ class ModelSpec:
     def __post_init__(self) -> None:
         if not callable(self.build):
             raise ConfigError(
-                f"model {self.name}: build is {self.build!r}; expected a function "
-                "build(num_classes) -> torch.nn.Module."
+                f"model {self.name}: build: expected a function build(num_classes) -> "
+                f"torch.nn.Module, got {self.build!r}."
             )
         if not isinstance(self.image_size, int) or not 1 <= self.image_size <= 4096:
             raise ConfigError(
-                f"model {self.name}: image_size is {self.image_size!r}; expected a whole number of "
-                "pixels, 1 to 4096."
+                f"model {self.name}: image_size: expected a whole number of pixels, 1 to 4096, got "
+                f"{self.image_size!r}."
             )
 
 
 def register_model(name: str, **about: Any) -> Callable[[Builder], Builder]:
-    """A decorator that gives a function which builds a model its name in studies.
+    """Register a function that builds a model under a name that studies can use: a decorator.
 
     Args:
-        name: letters, digits, `_`, `-` and `.`; not one of Podium's. It goes before a name of
-            timm's.
-        about: anything that `ModelSpec` has besides `name` and `build`, such as `image_size=64`.
+        name: letters, digits, `_`, `-` and `.`; not one of Podium's. It takes precedence over a
+            timm model of that name.
+        about: any field of `ModelSpec` except `name` and `build`, such as `image_size=64`.
 
     Returns:
-        The decorator, which hands the function back as it is.
+        The decorator, which returns the function unchanged.
 
     Raises:
-        ConfigError: the name is Podium's or cannot be one, or `about` holds something else.
+        ConfigError: the name is Podium's or not valid, or `about` has an unknown field.
 
     Examples:
         >>> import torch
         >>> import podium
-        >>> @podium.register_model("pixels", image_size=32, title="Pixels alone")
+        >>> @podium.register_model("pixels", image_size=32, title="Pixels only")
         ... def pixels(num_classes):
         ...     linear = torch.nn.Linear(3 * 32 * 32, num_classes)
         ...     return torch.nn.Sequential(torch.nn.Flatten(), linear)
@@ -125,11 +128,11 @@ def register_model(name: str, **about: Any) -> Callable[[Builder], Builder]:
 
 
 def as_model(name: str, offered: Any) -> ModelSpec:
-    """What a user offers as a model: a `ModelSpec`, or a function or class that builds one.
+    """Convert what a user registers as a model to a `ModelSpec`.
 
     Args:
-        name: what it is called from now on.
-        offered: the object.
+        name: the name in studies.
+        offered: a `ModelSpec`, or a function or class that builds a model.
 
     Raises:
         ConfigError: it is something else.
@@ -139,8 +142,8 @@ def as_model(name: str, offered: Any) -> ModelSpec:
     expected = "expected a function build(num_classes) -> torch.nn.Module, or a podium.ModelSpec"
     if hasattr(offered, "state_dict") and not inspect.isclass(offered):
         raise ConfigError(
-            f"model {name} is a {type(offered).__name__} that is built already; {expected}, since "
-            "the number of classes and the seed are the study's."
+            f"model {name} is a {type(offered).__name__} that is already built; {expected}, since "
+            "the study sets the number of classes and the seed."
         )
     if not callable(offered):
         raise ConfigError(f"model {name} is {offered!r:.80}; {expected}.")
@@ -149,13 +152,13 @@ def as_model(name: str, offered: Any) -> ModelSpec:
         signature.bind(2)
     except TypeError:
         raise ConfigError(
-            f"model {name} has the parameters {signature}; {expected}: it is called with the "
-            "number of classes alone."
+            f"model {name} has the parameters {signature}; {expected}: it is called with only the "
+            "number of classes."
         ) from None
-    except ValueError:  # one that is written in C tells no signature
+    except ValueError:  # functions written in C have no signature
         raise ConfigError(f"model {name} is {offered!r:.80}; {expected}.") from None
-    told = "" if inspect.isclass(offered) else inspect.getdoc(offered) or ""
-    return ModelSpec(name, offered, description=told.split("\n")[0])
+    doc = "" if inspect.isclass(offered) else inspect.getdoc(offered) or ""
+    return ModelSpec(name, offered, description=doc.split("\n")[0])
 
 
 MODELS.convert = as_model

@@ -1,7 +1,7 @@
-"""A classifier that sees all stages of a network, not its last layer alone.
+"""A classifier that sees all stages of a network, not only its last layer.
 
-What a pre-trained network computes half-way (edges, textures, parts) says things about new
-classes that its last layer, made for ImageNet's, has thrown away (Evci et al., 2022, "Head2Toe").
+Intermediate features of a pre-trained network (edges, textures, parts) carry information about new
+classes that its last layer, trained for ImageNet's, discards (Evci et al., 2022, "Head2Toe").
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from torch import nn
 from podium.errors import ConfigError
 
 NETWORK = "network."
-"""What the names of the network's parameters begin with in a `StageClassifier`."""
+"""Prefix of the network's parameter names in a `StageClassifier`."""
 
 
 class StageClassifier(nn.Module):
-    """One linear layer over what a network computes on the way.
+    """One linear layer on the features of all stages of a network.
 
-    Its input is, side by side: the average of every stage's map, the maximum of the last map, and
-    the features that the network's own classifier would get.
+    Its input is the concatenation of the average of every stage's map, the maximum of the last
+    map, and the features that the network's own classifier would get.
 
     Args:
-        network: one of timm's that has `forward_intermediates`, or torchvision's ResNet. Its own
-            classifier is taken out.
-        num_classes: size of the output.
+        network: a timm model with `forward_intermediates`, or torchvision's ResNet. Its own
+            classifier is removed.
+        num_classes: number of logits.
         image_size: side of the images that it is built for, pixels.
 
     Raises:
-        ConfigError: the network does not tell what its stages compute.
+        ConfigError: the network does not expose the features of its stages.
     """
 
     def __init__(self, network: nn.Module, num_classes: int, image_size: int) -> None:
@@ -43,7 +43,7 @@ class StageClassifier(nn.Module):
             network.reset_classifier(0)  # type: ignore[operator]
         else:
             network.fc = nn.Identity()
-        # the shapes alone: a network on the meta device computes nothing
+        # only the shapes are needed: a network on the meta device computes nothing
         shapes = copy.deepcopy(network).to("meta").eval()
         try:
             with torch.inference_mode():
@@ -51,42 +51,45 @@ class StageClassifier(nn.Module):
                 width = _pooled(shapes, image).shape[1]
         except (AttributeError, IndexError, RuntimeError, TypeError) as error:
             raise ConfigError(
-                f"pooling: stages does not suit {type(network).__name__} ({error}). "
-                "Leave pooling away for this model."
+                f"pooling: stages does not work with {type(network).__name__} ({error}). "
+                "Leave pooling out for this model."
             ) from None
         self.classifier = nn.Linear(width, num_classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits of shape (n, num_classes) of images of shape (n, 3, h, w)."""
+        """Images of shape (n, 3, h, w) -> logits of shape (n, num_classes)."""
         logits: torch.Tensor = self.classifier(_pooled(self.network, images))
         return logits
 
 
 def over_stages(network: nn.Module, model: str, num_classes: int, image_size: int) -> nn.Module:
-    """Put a `StageClassifier` over a network.
+    """Put a `StageClassifier` on a network.
 
     Args:
-        network: with its pre-trained weights; changed.
+        network: with its pre-trained weights; changed in place.
         model: its name, for the message.
-        num_classes: size of the output.
-        image_size: side of its images, pixels.
+        num_classes: number of logits.
+        image_size: side of its input images, pixels.
 
     Raises:
-        ConfigError: it has no stages that Podium can reach.
+        ConfigError: the network does not expose the features of its stages.
     """
     if not (hasattr(network, "forward_intermediates") or hasattr(network, "layer1")):
         raise ConfigError(
-            f"pooling: stages needs a network that tells what its stages compute: "
+            f"pooling: stages needs a network that exposes the features of its stages: "
             f"efficientnet_lite0, resnet18 or one of timm's; {model} does not. "
-            "Leave pooling away for this model."
+            "Leave pooling out for this model."
         )
     return StageClassifier(network, num_classes, image_size)
 
 
 def network_state(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The network's tensors of a `StageClassifier`'s state; any other state as it is.
+    """The network's tensors in the state of a `StageClassifier`; any other state unchanged.
 
-    Its classifier is left out: it has an input of its own.
+    The classifier is left out: its input is that of all stages.
+
+    Args:
+        state: tensors by name.
     """
     if not all(name.startswith((NETWORK, "classifier.")) for name in state):
         return state
@@ -103,7 +106,7 @@ def _pooled(network: Any, images: torch.Tensor) -> torch.Tensor:
             maps.append(stage(maps[-1]))
         last, maps = maps[-1], maps[1:]
         own = network.avgpool(last).flatten(1)
-    if maps[-1] is last:  # then its average is `own`
+    if maps[-1] is last:  # its average is already `own`
         maps = maps[:-1]
     averages = [one.mean((2, 3)) for one in maps]
     return torch.cat([*averages, _places(last, own.shape[1]).amax(1), own], 1)

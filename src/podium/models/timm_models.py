@@ -1,4 +1,4 @@
-"""Any of timm's models by its name; timm itself is imported only when one is asked for."""
+"""timm's models by name; timm itself is imported only when one is requested."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def build_timm(
     *,
     ours: Iterable[str] = (),
 ) -> BuiltModel:
-    """Build one of timm's models; see `podium.models.build_model`.
+    """Build one of timm's models.
 
     Args:
         name: with or without the tag of its weights (`resnet50.a1_in1k`).
-        num_classes: size of the output.
-        pretrained: start from the weights that timm has for the name.
-        weights: start from this local file instead.
-        ours: further names that a misspelt one may have meant.
+        num_classes: number of logits.
+        pretrained: start from timm's weights for the name.
+        weights: start from this local file instead; None: no file.
+        ours: names that are suggested for a misspelt one, besides timm's.
 
     Raises:
         ConfigError: there is no such model, or it has no pre-trained weights.
-        WeightsUnavailableError: its weights are not here and cannot be downloaded.
-        UserError: the local file does not fit.
+        WeightsUnavailableError: its weights are not on this machine and cannot be downloaded.
+        UserError: the local file does not fit the model.
     """
     import timm
 
@@ -50,7 +50,7 @@ def build_timm(
         raise WeightsUnavailableError(
             f"The weights of timm's {name} are not on this machine and cannot be downloaded "
             f"({type(error).__name__}). Connect once, or give a file: weights: FILE. "
-            "efficientnet_lite0 has its weights without a network."
+            "The weights of efficientnet_lite0 come with Podium and need no network."
         ) from None
     config = module.pretrained_cfg
     classifier = config.get("classifier")
@@ -73,34 +73,37 @@ def _refuse_unknown(name: str, pretrained: bool, ours: Iterable[str]) -> None:
 
     base, _, tag = name.partition(".")
     if timm.is_model(base):
-        # asked before building: some models take a minute and gigabytes, only to have no weights
+        # checked before building: some models take a minute and gigabytes, and have no weights
         tags = [n.partition(".")[2] for n in timm.list_models(f"{base}.*", include_tags=True)]
         if tag and tag not in tags:
             raise ConfigError(
-                f"model: timm's {base} has no weights called {tag!r}; it has {', '.join(tags)}."
+                f"model: timm's {base} has no weights {tag!r}; expected one of {', '.join(tags)}."
             )
         if pretrained and not timm.is_model_pretrained(name):
             raise ConfigError(
-                f"pretrained: true, but nobody has published weights of timm's {name}. Use "
+                f"pretrained: true, but no weights are published for timm's {name}. Use "
                 "weights: FILE, or a model that `podium models` lists with weights."
             )
         return
     if ":" in name:
         raise ConfigError(
-            f"model: {name!r} is no module:name, such as my_networks:tiny for the function tiny of "
-            "my_networks.py: letters, digits and '_' alone, and dots between folders."
+            f"model: {name!r} is not a module:name, such as my_networks:tiny for the function tiny "
+            "in my_networks.py: only letters, digits and '_', and dots between folders."
         )
     known = dict.fromkeys([*ours, *timm.list_models()])
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     hint = f" Did you mean {', '.join(close)}?" if close else " `podium models` lists them."
-    raise ConfigError(f"model: there is no {name!r}, neither ours nor timm's.{hint}")
+    raise ConfigError(f"model: neither Podium nor timm has {name!r}.{hint}")
 
 
 def list_timm(pattern: str) -> list[ModelInfo]:
-    """timm's models that match a pattern with `*` and `?`.
+    """List timm's models that match a pattern.
+
+    Args:
+        pattern: with `*` and `?`.
 
     Raises:
-        ConfigError: none does.
+        ConfigError: no model matches.
     """
     import timm
 

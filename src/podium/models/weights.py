@@ -1,4 +1,4 @@
-"""Pre-trained weights: from a package, a download, or a local file. Never unpickled freely."""
+"""Pre-trained weights from a package, a download, or a local file; never unpickled as code."""
 
 from __future__ import annotations
 
@@ -21,29 +21,32 @@ State = dict[str, torch.Tensor]
 
 
 def checkpoint_folder() -> Path:
-    """Where PyTorch keeps downloaded weights; `TORCH_HOME` moves it."""
+    """The folder of PyTorch's downloaded weights; `TORCH_HOME` moves it."""
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
 def read_state(path: Path) -> State:
-    """Tensors by name from a `.safetensors` file or one that `torch.save` wrote.
+    """Read tensors by name from a `.safetensors` file or one that `torch.save` wrote.
+
+    Args:
+        path: the file.
 
     Raises:
         UserError: the file is missing, damaged, or holds more than tensors. Such a file is not
-            opened any further: loading it could run code.
+            read any further: loading it could run code.
     """
     if not path.is_file():
-        raise UserError(f"weights: {path} is no file. Expected a .pth or .safetensors file.")
+        raise UserError(f"weights: {path} is not a file. Expected a .pth or .safetensors file.")
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError) as error:
         raise UserError(f"weights: {path} cannot be read ({error}).") from None
-    except Exception as error:  # torch has no common class for what a hostile file may cause
+    except Exception as error:  # torch has no common class for errors from hostile files
         raise UserError(
-            f"weights: {path} is not a plain file of tensors ({type(error).__name__}). Podium "
-            "loads no pickled code. Save model.state_dict(), not the model."
+            f"weights: {path} is not a plain file of tensors ({type(error).__name__}). Podium does "
+            "not load pickled code. Save model.state_dict(), not the model."
         ) from None
     for key in ("state_dict", "model"):  # how training scripts commonly wrap it
         if isinstance(found, dict) and isinstance(found.get(key), dict):
@@ -51,18 +54,18 @@ def read_state(path: Path) -> State:
     if not isinstance(found, dict) or not found:
         raise UserError(f"weights: {path} holds no state dict (tensors by name).")
     if not all(isinstance(value, torch.Tensor) for value in found.values()):
-        raise UserError(f"weights: {path} holds values that are no tensors.")
+        raise UserError(f"weights: {path} holds values that are not tensors.")
     return {str(name).removeprefix("module."): value for name, value in found.items()}
 
 
 def load_into(module: nn.Module, state: State, classifier: str, source: str) -> None:
-    """Load `state`, but for a classifier of another shape: that one stays as it is.
+    """Load `state`, except for a classifier of another shape, which is left unchanged.
 
     Args:
         module: changed in place.
         state: tensors by name.
-        classifier: name of the module's last part, such as `fc`.
-        source: what to call the weights in a message.
+        classifier: name of the module's classifier, such as `fc`.
+        source: name of the weights in messages.
 
     Raises:
         UserError: tensors are missing, unknown, or of another shape.
@@ -78,12 +81,12 @@ def load_into(module: nn.Module, state: State, classifier: str, source: str) -> 
     keep_head = head != given
     wanted = {name for name in own if not (keep_head and is_head(name))}
     offered = {name for name in state if not (keep_head and is_head(name))}
-    # checkpoints of old PyTorch versions lack this counter; training does not use it
+    # checkpoints of old PyTorch versions lack this counter, which training does not use
     missing = {n for n in wanted - offered if not n.endswith("num_batches_tracked")}
     unknown = offered - wanted
     misfit = {n for n in wanted & offered if own[n].shape != state[n].shape}
     if missing or unknown or misfit:
-        told = [
+        problems = [
             f"{len(names)} {what} ({', '.join(sorted(names)[:3])}{', ...' * (len(names) > 3)})"
             for names, what in (
                 (missing, "missing"),
@@ -93,18 +96,22 @@ def load_into(module: nn.Module, state: State, classifier: str, source: str) -> 
             if names
         ]
         raise UserError(
-            f"{source} does not fit the model: of {len(wanted)} tensors, {'; '.join(told)}. "
-            "Give the weights of this very architecture."
+            f"{source} does not fit the model: of {len(wanted)} tensors, {'; '.join(problems)}. "
+            "Use weights of exactly this architecture."
         )
     module.load_state_dict({n: state[n] for n in wanted & offered}, strict=False)
 
 
 def download_state(url: str, model: str) -> State:
-    """The weights at `url`, from PyTorch's cache or the network, checked against their hash.
+    """Get the weights at `url` from PyTorch's cache or the network, and check their hash.
+
+    Args:
+        url: of the file; its name ends in the beginning of its SHA-256.
+        model: its name, for messages.
 
     Raises:
-        WeightsUnavailableError: they are not in the cache and cannot be downloaded; the message
-            says where to put the file.
+        WeightsUnavailableError: they are damaged, or not in the cache and cannot be downloaded;
+            the message names the folder to put the file into.
     """
     name = url.rpartition("/")[2]
     cached = checkpoint_folder() / name
@@ -113,15 +120,15 @@ def download_state(url: str, model: str) -> State:
         if digest.startswith(name.rpartition("-")[2].partition(".")[0]):
             return read_state(cached)
         raise WeightsUnavailableError(
-            f"{cached} is damaged: its SHA-256 begins with {digest[:8]}, its name says otherwise. "
-            "Remove it and try again."
+            f"{cached} is damaged: its SHA-256 starts with {digest[:8]}, which does not match its "
+            "name. Remove it and try again."
         )
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(15)  # torch.hub sets none, and would wait for ever
+    socket.setdefaulttimeout(15)  # torch.hub sets none, and would wait forever
     try:
-        # it announces even what then fails, on either stream as its version has it
-        said = io.StringIO()
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        # it announces the download before it fails; the stream depends on its version
+        discarded = io.StringIO()
+        with contextlib.redirect_stdout(discarded), contextlib.redirect_stderr(discarded):
             torch.hub.load_state_dict_from_url(
                 url, map_location="cpu", check_hash=True, weights_only=True, progress=False
             )
@@ -129,8 +136,8 @@ def download_state(url: str, model: str) -> State:
         raise WeightsUnavailableError(
             f"The ImageNet weights of {model} ({name}) are not on this machine and cannot be "
             f"downloaded ({error}). Put {name} into {checkpoint_folder()}, or give its path: "
-            "--set contenders.NAME.weights=FILE. efficientnet_lite0 has its weights without a "
-            "network."
+            "--set contenders.NAME.weights=FILE. The weights of efficientnet_lite0 come with "
+            "Podium and need no network."
         ) from None
     finally:
         socket.setdefaulttimeout(before)

@@ -1,4 +1,4 @@
-"""What a run keeps to go on from, and to be used: `last.ckpt` and the best epoch's weights."""
+"""A run's saved state: `last.ckpt` for resuming, and the best epoch's weights."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _KEYS = {
 
 @dataclass
 class Progress:
-    """Where a run is; all that `last.ckpt` holds besides tensors."""
+    """The progress of a run: everything in `last.ckpt` besides tensors."""
 
     rows: list[dict[str, float]] = field(default_factory=list)  # finished epochs
-    step: int = 0  # steps done of the epoch under way
+    step: int = 0  # finished steps of the current epoch
     loss: float = 0.0  # sums over this process's images of that epoch
     correct: float = 0.0
     seen: float = 0.0
@@ -40,12 +40,12 @@ class Progress:
 
 
 def write_best(folder: RunFolder, module: nn.Module, description: Mapping[str, Any]) -> None:
-    """Write weights, and all that is needed to use them without Podium's other files.
+    """Write the weights, and everything needed to use them without Podium's other files.
 
     Args:
         folder: of the run.
-        module: its tensors go to `best.safetensors`.
-        description: what `model.json` says beside the run's name: classes, preprocessing, epoch.
+        module: its tensors are written to `best.safetensors`.
+        description: content of `model.json` besides the run's name: classes, preprocessing, epoch.
     """
     state = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
     atomic_write(folder.best, lambda file: file.write(save(state)))
@@ -59,7 +59,10 @@ def write_best(folder: RunFolder, module: nn.Module, description: Mapping[str, A
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a `last.ckpt`, without running code that it may hold.
+    """Read a `last.ckpt`, without running any code from it.
+
+    Args:
+        path: the file.
 
     Raises:
         RunFolderError: it is damaged, or of a format that this version does not know.
@@ -69,10 +72,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         version = state["format"]
         if version == CHECKPOINT_FORMAT and (missing := _KEYS - state.keys()):
             raise KeyError(*sorted(missing))
-    except Exception as error:  # torch raises many kinds for one cause: not a file of ours
+    except Exception as error:  # torch raises many exception types for files that are not ours
         raise RunFolderError(
             f"{path} cannot be read as a checkpoint ({type(error).__name__}: {error}). "
-            "Remove the run's folder to start it afresh."
+            "Remove the run's folder to start it again."
         ) from None
     if version != CHECKPOINT_FORMAT:
         raise RunFolderError(
@@ -89,15 +92,22 @@ def refuse_another(
     fingerprint: str,
     metric: str = "accuracy",
 ) -> None:
-    """Refuse a checkpoint of another recipe, of another metric or of other images.
+    """Refuse a checkpoint of another recipe, another metric or other images.
+
+    Args:
+        path: the file, for the message.
+        state: its content.
+        recipe: of the training.
+        fingerprint: of the images.
+        metric: of the study.
 
     Raises:
-        RunFolderError: it is one; the message says what differs.
+        RunFolderError: they differ; the message lists the differences.
     """
     try:
         changed = recipe.changes_from(state["recipe"])
     except ValueError as error:
-        changed = [f"settings that this Podium does not know: {one_line(error)}"]
+        changed = [f"settings that this Podium does not support: {one_line(error)}"]
     before = state.get("metric", "accuracy")
     if before != metric:
         changed = [*changed, f"metric: {before} -> {metric}"]
@@ -109,5 +119,5 @@ def refuse_another(
         return
     raise RunFolderError(
         f"{path} was written with {problem}. Give the study another name (--name), or remove "
-        "the run's folder to start it afresh."
+        "the run's folder to start it again."
     )

@@ -1,4 +1,4 @@
-"""What can go wrong with the machine during a training, in words a user can act on."""
+"""Converts machine faults during a training to errors that users can act on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NO_MEMORY = (
     "DefaultCPUAllocator: can't allocate memory",
     "DefaultCPUAllocator: not enough memory",
     "could not create a memory object",  # oneDNN
-    "could not execute a primitive",  # oneDNN, where its scratch memory cannot be had
+    "could not execute a primitive",  # oneDNN, if its scratch memory cannot be allocated
     "CUBLAS_STATUS_ALLOC_FAILED",
     "Cannot allocate memory",
     "unable to mmap",
@@ -25,23 +25,26 @@ _NO_MEMORY = (
 
 
 class WorkerLostError(TrainingError):
-    """A process that decodes images is gone, most often killed for want of memory."""
+    """A decoding process was lost, most often killed because memory ran out."""
 
 
 def as_training_error(error: BaseException, recipe: RunSpec) -> TrainingError | None:
-    """The same fault as an error that says what to do; none where it is no known fault.
+    """Convert a known fault to an error that says what to do.
 
     Args:
-        error: what a training raised.
+        error: raised by a training.
         recipe: of the training.
+
+    Returns:
+        The error; None if the fault is not known.
     """
-    errors = list(chain(error))  # a worker's end may come in the middle of other work
+    errors = list(chain(error))  # a worker may die during other work
     lost = [str(one) for one in errors if "DataLoader worker" in str(one)]
     if lost:
         return WorkerLostError(
-            "A process that decodes images is gone, most likely killed because memory ran out "
-            f"({lost[0].splitlines()[0].strip()}). What was trained up to the last saved state is "
-            "kept. --workers 0 needs no such processes."
+            "A decoding process was lost, most likely killed because memory ran out "
+            f"({lost[0].splitlines()[0].strip()}). Training up to the last saved state is kept. "
+            "--workers 0 uses no decoding processes."
         )
     if any(
         isinstance(one, (MemoryError, torch.OutOfMemoryError))
@@ -49,9 +52,9 @@ def as_training_error(error: BaseException, recipe: RunSpec) -> TrainingError | 
         for one in errors
     ):
         return TrainingError(
-            f"Memory ran out with {recipe.batch_size} images a step. What was trained up to the "
-            "last saved state is kept. Free memory and run the same command again, or take a "
-            "smaller --batch-size or --image-size under another --name."
+            f"Memory ran out with {recipe.batch_size} images per step. Training up to the last "
+            "saved state is kept. Free memory and run the same command again, or use a smaller "
+            "--batch-size or --image-size under another --name."
         )
     return None
 
@@ -59,15 +62,15 @@ def as_training_error(error: BaseException, recipe: RunSpec) -> TrainingError | 
 def despite_lost_workers(
     work: Callable[[int], Result], workers: int, recipe: RunSpec, notify: Notify
 ) -> Result:
-    """What `work(workers)` gives; where one of its workers is lost, what `work(0)` gives.
+    """Return `work(workers)`; if one of its workers is lost, return `work(0)`.
 
-    Who decodes changes neither order nor augmentation, so the result is the same.
+    Workers affect neither order nor augmentation, so the result is the same.
 
     Args:
-        work: takes the number of processes that decode; begins where it left off.
-        workers: how many there may be.
+        work: called with the number of decoding processes; resumes where it stopped.
+        workers: maximum number of decoding processes.
         recipe: of the training, for messages.
-        notify: told when it goes on without workers.
+        notify: receives a warning if the training continues without workers.
 
     Raises:
         TrainingError: memory ran out.
@@ -76,11 +79,11 @@ def despite_lost_workers(
         try:
             return work(workers)
         except (RuntimeError, MemoryError) as error:
-            told = as_training_error(error, recipe)
-            if told is None:
+            fault = as_training_error(error, recipe)
+            if fault is None:
                 raise
-            if not isinstance(told, WorkerLostError) or not workers:
-                raise told from error
-        # outside of the handler, which keeps the memory of what failed alive
-        notify(WarningMessage(f"{told} Goes on by decoding in the training's own process."))
+            if not isinstance(fault, WorkerLostError) or not workers:
+                raise fault from error
+        # outside of the handler, which keeps the memory of the failed attempt alive
+        notify(WarningMessage(f"{fault} Continues by decoding in the training process."))
         workers = 0

@@ -1,6 +1,6 @@
-"""Training: Lightning Fabric brings devices, mixed precision and data-parallel processes.
+"""Training: Lightning Fabric provides devices, mixed precision and data-parallel processes.
 
-What happens in an epoch is written out in `podium.training.loop`.
+The epochs are in `podium.training.loop`.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from podium.training.job import Job as Job
 from podium.training.loop import train
 from podium.training.state import prepare
 
-# Fabric announces what the progress display has told already. Here, not in `fit`: the processes
-# that it starts speak before they call anything of ours.
+# Fabric logs what the progress display already shows. Here, not in `fit`: the processes that it
+# starts log before they call any of our code.
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 
 def fit(job: Job, notify: Notify, stop: StopRequest | None = None) -> None:
-    """Train `job.recipe` to its end, from where its folder left off.
+    """Train `job.recipe` to its end, resuming from the state in its folder.
 
-    Leaves `history.csv`, `last.ckpt`, `best.safetensors` and `model.json` in the folder.
+    Writes `history.csv`, `last.ckpt`, `best.safetensors` and `model.json` to the folder.
 
     Args:
-        job: what to train, on what, and where to keep it.
+        job: the recipe, the images, and the run's folder.
         notify: called with an `Event` at every batch and epoch.
-        stop: asked after every step; when it is set, the state is saved and KeyboardInterrupt
+        stop: checked after every step; if it is set, the state is saved and KeyboardInterrupt is
             raised.
 
     Raises:
@@ -48,7 +48,7 @@ def fit(job: Job, notify: Notify, stop: StopRequest | None = None) -> None:
         TrainingError: the loss is no longer finite, or memory ran out.
         UnreadableImageError: an image vanished or changed since it was checked.
         StorageError: the state cannot be saved.
-        ConfigError: several processes are wanted, and each would run the caller's script again.
+        ConfigError: several processes are requested, and each would run the caller's script again.
     """
     despite_lost_workers(
         lambda workers: _fit(replace(job, workers=workers), notify, stop),
@@ -63,7 +63,7 @@ def _fit(job: Job, notify: Notify, stop: StopRequest | None) -> None:
     if device.count > 1 and (script := runs_again("spawn")) is not None:
         raise ConfigError(
             f"{script}: each of {device.count} training processes would run this script again from "
-            'its top. Put its work under `if __name__ == "__main__":`, or take 1 device.'
+            'its top. Put its work under `if __name__ == "__main__":`, or use 1 device.'
         )
     if device.count > 1:
         refuse_unreachable(job.recipe)
@@ -81,10 +81,10 @@ def _fit(job: Job, notify: Notify, stop: StopRequest | None) -> None:
         with recycled_memory():
             train(prepare(fabric, job, notify, stop))
     else:
-        let_waiting_threads_sleep()  # the processes that are started now
+        let_waiting_threads_sleep()  # in the processes that are started now
         with relay(notify, stop, device.count) as (pipes, stopping):
-            # bound, not passed on: Fabric would look into arguments for modules, and refuses
-            # frozen dataclasses there
+            # bound with partial: Fabric searches arguments for modules, and refuses frozen
+            # dataclasses there
             fabric.launch(functools.partial(_in_process, job=job, pipes=pipes, stopping=stopping))
 
 
@@ -97,8 +97,8 @@ def _in_process(fabric: Fabric, job: Job, pipes: Sequence[Any], stopping: StopRe
         with recycled_memory():
             train(prepare(fabric, job, notify, stopping))
     except (PodiumError, KeyboardInterrupt, RuntimeError, MemoryError) as error:
-        # The launcher passes on the text of an error alone, and after an interrupt it would wait
-        # for a result for ever.
+        # The launcher passes on only the text of an error, and after an interrupt it would wait
+        # for a result forever.
         pipe.send(error)
         raise SystemExit(1) from None
     # without this, gloo's threads may still run when the process ends, and abort it

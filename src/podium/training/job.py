@@ -1,4 +1,4 @@
-"""One training as a job: what to train, on what, where to keep it; and its batches of images."""
+"""One training as a job: its recipe, images and folder; and its batches of images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from podium.training.losses import bind_loss
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that one training needs; picklable, since other processes may get it."""
+    """Everything that one training needs; picklable, for other processes."""
 
     recipe: RunSpec
     index: DataIndex
@@ -33,27 +33,27 @@ class Job:
     precision: str
     workers: int
     cached: Mapping[str, CachedPixels] = field(default_factory=dict)
-    """Decoded images by split; those of the others are decoded every time."""
+    """Decoded images by split; images of other splits are decoded in every epoch."""
     allowed: Mapping[str, str] = field(default_factory=allowed)
-    """Modules of the user's that other processes import, too; see `podium.config.registry`."""
+    """The user's modules that other processes also import; see `podium.config.registry`."""
     metric: str = "accuracy"
-    """The study's: its best validation value chooses the epoch."""
+    """The study's metric: its best validation value selects the epoch."""
 
 
 def make_loaders(
     job: Job, image_size: int, device: torch.device, *, rank: int = 0, world: int = 1
 ) -> tuple[EpochSampler, DataLoader[Any], DataLoader[Any]]:
-    """What feeds one process of a training.
+    """Make the sampler and the loaders of one process of a training.
 
     Args:
         job: its images, recipe and workers.
-        image_size: side that the model sees, pixels.
+        image_size: side of the model's input, pixels.
         device: where batches will go.
         rank: of this process.
         world: number of processes.
 
     Returns:
-        `(sampler, train, valid)`: the sampler chooses the epoch of `train`; `valid` has this
+        `(sampler, train, valid)`: the sampler sets the epoch of `train`; `valid` has this
         process's share of the validation images, in order.
     """
     recipe, seed = job.recipe, job.folder.seed
@@ -85,10 +85,14 @@ def make_loaders(
 
 
 def try_code(recipe: RunSpec, index: DataIndex) -> None:
-    """Try what of a recipe is code of a user's, before anything is trained.
+    """Try the user's augmentation and loss of a recipe, before anything is trained.
+
+    Args:
+        recipe: of the training.
+        index: the images.
 
     Raises:
-        ConfigError: it is not there, fails, or gives something that training cannot use.
+        ConfigError: one of them does not exist, fails, or returns an unusable result.
     """
     try_augmentation(recipe.augmentation)
     labels, classes = index.splits["train"].labels, len(index.classes)

@@ -4,9 +4,9 @@ The objective, over standardised features z (mean 0, standard deviation 1 on the
 
     mean over images of -log softmax(W z + b)[label]  +  penalty / 2 * ||W||^2
 
-It is convex, so there is one optimum, found by L-BFGS (Liu and Nocedal, 1989) on all images at
-once. scikit-learn's `LogisticRegression(C=1 / (images * penalty))` minimises the same. A
-solution for a penalty close by is a good point to begin at (Friedman et al., 2010).
+It is convex, so there is one optimum, found by full-batch L-BFGS (Liu and Nocedal, 1989).
+scikit-learn's `LogisticRegression(C=1 / (images * penalty))` minimises the same objective. A
+solution for a similar penalty is a good starting point (Friedman et al., 2010).
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _MOST_STEPS = 1000
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """The optimum for a penalty, for features as they come: logits = x @ weight.T + bias.
+    """The optimum for a penalty, for unscaled features: logits = x @ weight.T + bias.
 
-    `weight` is float64 of shape (classes, features), `bias` of shape (classes,); `steps` are
-    evaluations of the objective; `point` is where a solver may begin the next one.
+    `weight` is float64 of shape (classes, features), `bias` of shape (classes,); `steps` is the
+    number of evaluations of the objective; `point` is a starting point for the next solution.
     """
 
     penalty: float
@@ -41,15 +41,15 @@ class Solution:
 
 
 class Logistic:
-    """The objective on some images; `solve` it for one penalty after the other.
+    """The objective on some images; `solve` it for one penalty after another.
 
     Small problems are solved in double precision, large ones in single precision with the losses
-    summed in double: then the data, not the arithmetic, limits what the weights mean.
+    summed in double: there the data, not the precision, limits the accuracy of the weights.
 
     Args:
         features: float of shape (n, d), on any device; a standardised copy is kept.
         labels: int64 of shape (n,), 0 to classes - 1.
-        classes: how many there are.
+        classes: number of classes.
     """
 
     def __init__(self, features: torch.Tensor, labels: torch.Tensor, classes: int) -> None:
@@ -70,14 +70,14 @@ class Logistic:
         tolerance: float = 1e-5,
         improvement: float | None = None,
     ) -> Solution:
-        """The optimum for `penalty`, looked for from `start` on; empty: from zero.
+        """Find the optimum for a penalty.
 
         Args:
             penalty: positive.
-            start: a solution for a penalty not far away.
-            tolerance: the largest partial derivative at a solution.
-            improvement: a step that lowers the objective by less, in nats, is the last one;
-                empty: what sums in this precision can still show.
+            start: a solution for a similar penalty to start from; None: start from zero.
+            tolerance: maximum partial derivative at a solution.
+            improvement: stop after a step that lowers the objective by less, in nats; None: the
+                smallest difference that this precision resolves.
         """
         shape = (self.width + 1, self.classes)
         found: Any = minimize(
@@ -100,7 +100,7 @@ class Logistic:
     def _objective(
         self, wide: torch.Tensor, penalty: float
     ) -> tuple[float, npt.NDArray[np.float64]]:
-        """Value and gradient at `wide`: weights of shape (d, classes), and biases below them."""
+        """Value and gradient at `wide`: weights of shape (d, classes), with the biases below."""
         z, rows = self.z, max(1, _CHUNK // self.classes)
         weight, bias = wide[:-1].to(z), wide[-1].to(z)
         loss, slope = 0.0, torch.zeros_like(wide)
@@ -120,7 +120,7 @@ class Logistic:
 def mean_loss_and_accuracy(
     features: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
 ) -> tuple[float, float]:
-    """Mean cross-entropy (nats) and accuracy (0 to 1) of a linear classifier, a chunk at a time.
+    """Compute the mean cross-entropy (nats) and accuracy (0 to 1) of a linear classifier in chunks.
 
     Args:
         features: float of shape (n, d).
@@ -142,7 +142,7 @@ def _wide(values: torch.Tensor) -> torch.dtype:
 
 
 def _mean_and_deviation(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Float64 of shape (d,), on the CPU; a feature that hardly varies is not blown up."""
+    """Float64 of shape (d,), on the CPU; a floor keeps near-constant features from blowing up."""
     total = torch.zeros(features.shape[1], dtype=_wide(features), device=features.device)
     for part in torch.split(features, 4096):
         total += part.sum(0, dtype=total.dtype)

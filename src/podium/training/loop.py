@@ -1,6 +1,6 @@
-"""The epoch loop: what one process does of a training, from where its folder left off.
+"""The epoch loop: one process of a training, resuming from the state in the run's folder.
 
-Order, augmentation and dropout depend on (seed, epoch, sample or step) alone, so a run that was
+Order, augmentation and dropout depend only on (seed, epoch, sample or step), so a run that was
 interrupted and one that was not end with the same weights.
 """
 
@@ -32,10 +32,10 @@ def train(state: State) -> None:
     """Train to the end, epoch by epoch, and keep the best one.
 
     Args:
-        state: from `prepare`; what its run's folder holds is taken up.
+        state: from `prepare`; it is resumed from the run's folder.
 
     Raises:
-        KeyboardInterrupt: a stop was asked for; the state is saved.
+        KeyboardInterrupt: a stop was requested; the state is saved.
         TrainingError: a loss or a weight is no longer finite.
     """
     resume(state)
@@ -43,7 +43,7 @@ def train(state: State) -> None:
     state.notify(TrainingStarted(tuple(state.at.rows), **state.cell))
     if not is_finished(recipe, state.at.rows, state.metric):
         _keep_features(state)
-    elif state.fabric.is_global_zero:  # a kill may have come between state and history
+    elif state.fabric.is_global_zero:  # a kill may have hit between writing state and history
         folder.write_history(state.at.rows)
     while not is_finished(recipe, state.at.rows, state.metric):
         epoch = len(state.at.rows) + 1
@@ -60,7 +60,7 @@ def train(state: State) -> None:
 
 
 def _run_epoch(state: State, epoch: int) -> dict[str, float]:
-    """Train an epoch to its end and validate; returns its row of the history."""
+    """Train an epoch to its end and validate; return its row of the history."""
     rate = train_epoch(state, epoch)
     train_seconds, began = state.at.seconds, time.perf_counter()
     train_loss, train_accuracy, images = _means(state, state.at)
@@ -82,7 +82,11 @@ def _run_epoch(state: State, epoch: int) -> dict[str, float]:
 
 
 def train_epoch(state: State, epoch: int) -> float:
-    """Take all steps of one epoch that are not done yet; adds to `state.at`.
+    """Take the remaining steps of an epoch; updates `state.at`.
+
+    Args:
+        state: of the training.
+        epoch: from 1.
 
     Returns:
         The learning rate of the last step.
@@ -102,15 +106,15 @@ def train_epoch(state: State, epoch: int) -> float:
         sums[1] += (logits.argmax(1) == labels).sum()
         sums[2] += len(labels)
         at.step += 1
-        told = device.type == "cpu" or at.step % 20 == 0 or at.step == steps
-        stopping, due = _asked(state)
-        if told or stopping or due:
+        reporting = device.type == "cpu" or at.step % 20 == 0 or at.step == steps
+        stopping, due = _stop_or_save(state)
+        if reporting or stopping or due:
             _read(sums, at)
             where = f"epoch {epoch}, step {at.step}"
             refuse_infinite(state.job, at.loss, "training loss", where, rate)
-        # after the sums: a GPU's queue of steps is only then worked off
+        # after reading the sums, which waits for the GPU's queued steps
         at.seconds = base + time.perf_counter() - began
-        if told:
+        if reporting:
             mean = at.loss / max(at.seen, 1)
             state.notify(BatchDone(epoch, at.step, steps, mean, **state.cell))
         if stopping or due:
@@ -127,7 +131,7 @@ def take_step(
     """One step of the optimizer on one batch.
 
     Args:
-        state: of the training; `state.at.step` steps of the epoch are done.
+        state: of the training, after `state.at.step` steps of the epoch.
         epoch: from 1.
         inputs: float32 of shape (n, 3, size, size).
         labels: int64 of shape (n,).
@@ -138,7 +142,7 @@ def take_step(
     """
     fabric, recipe, seed = state.fabric, state.recipe, state.job.folder.seed
     step = state.at.step + 1
-    # dropout and mixing draw from a generator that knows only where the run is
+    # the seed of dropout and mixing depends only on the position in the run
     torch.manual_seed(sample_seed(seed, epoch, step * fabric.world_size + fabric.global_rank))
     targets = labels
     if recipe.mixup or recipe.cutmix:
@@ -157,7 +161,11 @@ def take_step(
 
 
 def validate(state: State) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits and labels of this process's validation images, in fp32 as in the report."""
+    """Compute logits and labels of this process's validation images, in fp32 as in the report.
+
+    Args:
+        state: of the training.
+    """
     if state.features:
         kept = state.features["valid"]
         head = state.module.get_submodule(state.built.classifier).eval()
@@ -174,7 +182,7 @@ def validate(state: State) -> tuple[torch.Tensor, torch.Tensor]:
             stop=state.stop if alone else None,
         )
     except BaseException:
-        if alone:  # the epoch's steps are whole, and need not be taken again
+        if alone:  # the epoch's steps are complete, and need not be repeated
             save_last(state)
         raise
     return torch.from_numpy(logits), torch.from_numpy(labels)
@@ -187,13 +195,13 @@ def _sums_of(logits: torch.Tensor, labels: torch.Tensor) -> Progress:
 
 
 def _means(state: State, part: Progress) -> tuple[float, float, float]:
-    """Mean loss, accuracy and number of images, over all processes."""
+    """Compute mean loss, accuracy and number of images, over all processes."""
     loss, correct, seen = all_sum(state.fabric, [part.loss, part.correct, part.seen])
     return loss / seen, correct / seen, seen
 
 
 def _read(sums: torch.Tensor, at: Progress) -> None:
-    """Take the sums over from the device: makes a GPU wait, so only now and then."""
+    """Copy the sums from the device; it synchronises a GPU, so call it only occasionally."""
     at.loss, at.correct, at.seen = sums.tolist()
 
 
@@ -204,15 +212,15 @@ def _train_batches(state: State) -> Iterator[Batch]:
 
 
 def _guarded(state: State, source: Iterator[Batch], sums: torch.Tensor) -> Iterator[Batch]:
-    """The same batches; where none can be had, what was trained so far is saved first."""
+    """Yield the same batches; if the source fails, save the state before raising."""
     while True:
         try:
             batch = next(source)
         except StopIteration:
             return
         except Exception:
-            # The steps before are whole. With several processes the others are within the
-            # next one and take no part in saving.
+            # The previous steps are complete. With several processes the others are in the next
+            # step and cannot take part in saving.
             if state.fabric.world_size == 1 and state.at.step:
                 _read(sums, state.at)
                 save_last(state)
@@ -220,10 +228,10 @@ def _guarded(state: State, source: Iterator[Batch], sums: torch.Tensor) -> Itera
         yield batch
 
 
-def _asked(state: State) -> tuple[bool, bool]:
+def _stop_or_save(state: State) -> tuple[bool, bool]:
     """Whether any process was asked to stop, and whether the state is due to be saved.
 
-    All processes get the same answer.
+    The result is the same in all processes.
     """
     stop = state.stop is not None and state.stop.is_set()
     due = time.perf_counter() - state.saved >= state.job.machine.checkpoint_every
@@ -244,7 +252,7 @@ def _fit_probe(state: State) -> dict[str, float]:
 
 
 def _keep_features(state: State) -> None:
-    """Where the backbone is frozen and its input never varies, run it once and for all."""
+    """Compute the features once if the backbone is frozen and its input never varies."""
     recipe, fabric = state.recipe, state.fabric
     if recipe.linear_probe or not features_are_fixed(recipe, fabric.world_size):
         return
@@ -253,7 +261,7 @@ def _keep_features(state: State) -> None:
     if not state.features:
         return
     state.at.total_seconds += time.perf_counter() - began
-    # the parameters stay the same objects, so that the whole model is saved as ever
+    # the parameters stay the same objects, so that the whole model is saved as usual
     state.model = fabric.setup_module(state.module.get_submodule(state.built.classifier))
 
 
@@ -266,7 +274,7 @@ def _features(state: State) -> dict[str, Features]:
         normalization=state.normalization,
         device=state.fabric.device,
         precision=state.job.precision,
-        # a probe is linear: averaged features give averaged logits
+        # a probe is linear: averaging features averages logits
         views=("plain", "mirrored") if recipe.flip_test and recipe.linear_probe else ("plain",),
         notify=state.notify,
         stop=state.stop,

@@ -1,7 +1,7 @@
-"""What training makes small: losses by name, ours and a user's, and weights of classes.
+"""Losses by name, Podium's and the user's, and class weights.
 
-A loss takes a batch's logits and targets and gives the sum over its images; the loop divides. It
-is handed, by keyword, those of `podium.training.losses.SETTINGS` that its signature names.
+A loss takes a batch's logits and targets and returns the sum over its images; the loop divides it.
+It gets, as keyword arguments, those of `podium.training.losses.SETTINGS` in its signature.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from podium.errors import ConfigError, one_line
 from podium.runtime.random import seeded_everywhere
 
 SETTINGS = ("class_weights", "priors", "label_smoothing", "focal_gamma", "logit_tau")
-"""What a loss may ask for by the names of its keywords."""
+"""Keyword arguments that a loss may have."""
 
 
 class Loss(Protocol):
-    """A loss of your own: a function of logits and targets that returns the sum over the images.
+    """Your own loss: a function of logits and targets that returns the sum over the images.
 
-    Besides the two it may take keywords of these names, and gets their values:
+    Besides the two it may take keyword arguments of these names, and gets their values:
 
     - `class_weights`: float32 of shape (classes,), or None without them; their mean over the
       training images is 1.
     - `priors`: float32 of shape (classes,), each class's share of the training images.
-    - `label_smoothing`, `focal_gamma`, `logit_tau`: the settings of these names.
+    - `label_smoothing`, `focal_gamma`, `logit_tau`: the settings of the same name.
 
     Examples:
         >>> import torch
@@ -65,7 +65,14 @@ def cross_entropy(
     class_weights: torch.Tensor | None = None,
     label_smoothing: float = 0.0,
 ) -> torch.Tensor:
-    """Cross entropy, summed over the images; for the arguments see `Loss`."""
+    """Cross-entropy, summed over the images.
+
+    Args:
+        logits: float32 of shape (n, classes).
+        targets: int64 of shape (n,), or float32 of shape (n, classes) with rows summing to 1.
+        class_weights: float32 of shape (classes,); None: all classes weigh the same.
+        label_smoothing: share of each target spread over all classes, 0 to 1.
+    """
     return nn.functional.cross_entropy(
         logits, targets, class_weights, reduction="sum", label_smoothing=label_smoothing
     )
@@ -79,9 +86,16 @@ def focal(
     class_weights: torch.Tensor | None = None,
     label_smoothing: float = 0.0,
 ) -> torch.Tensor:
-    """Focal loss, summed (Lin et al., 2017): cross entropy times (1 - p)^gamma, class by class.
+    """Focal loss, summed (Lin et al., 2017): cross-entropy times (1 - p)^gamma, per class.
 
-    Of targets that are shared between classes, as mixup's, it is the mean over them.
+    For soft targets, such as mixup's, it is the mean over the classes, weighted by the target.
+
+    Args:
+        logits: float32 of shape (n, classes).
+        targets: int64 of shape (n,), or float32 of shape (n, classes) with rows summing to 1.
+        focal_gamma: exponent gamma; 0 is cross-entropy.
+        class_weights: float32 of shape (classes,); None: all classes weigh the same.
+        label_smoothing: share of each target spread over all classes, 0 to 1.
     """
     classes = logits.shape[1]
     shares = nn.functional.one_hot(targets, classes) if targets.ndim == 1 else targets
@@ -89,7 +103,7 @@ def focal(
     if class_weights is not None:
         shares = shares * class_weights
     log_p = logits.log_softmax(1)
-    # at p = 1 the power's slope is infinite for a gamma below 1, and infinity times 0 no number
+    # at p = 1 the gradient of the power is infinite for gamma < 1, and infinity times 0 is NaN
     unsure = (-log_p.expm1()).clamp_min(torch.finfo(log_p.dtype).tiny)
     return -(shares * unsure**focal_gamma * log_p).sum()
 
@@ -102,9 +116,16 @@ def logit_adjusted(
     logit_tau: float,
     label_smoothing: float = 0.0,
 ) -> torch.Tensor:
-    """Cross entropy of logits + tau log(prior), summed (Menon et al., 2021, equation 10).
+    """Cross-entropy of logits + tau log(prior), summed (Menon et al., 2021, equation 10).
 
-    The model's own logits are scored: they have learned to make up for what is added here.
+    Evaluation uses the model's unadjusted logits, which have learned to compensate for the term.
+
+    Args:
+        logits: float32 of shape (n, classes).
+        targets: int64 of shape (n,), or float32 of shape (n, classes) with rows summing to 1.
+        priors: float32 of shape (classes,), each class's share of the training images.
+        logit_tau: strength of the adjustment; 0 is cross-entropy.
+        label_smoothing: share of each target spread over all classes, 0 to 1.
     """
     adjusted = logits + logit_tau * priors.log()
     return cross_entropy(adjusted, targets, label_smoothing=label_smoothing)
@@ -117,13 +138,13 @@ for _loss in (cross_entropy, focal, logit_adjusted):
 def class_weights(
     counts: npt.NDArray[np.int64], kind: str, beta: float = 0.999
 ) -> npt.NDArray[np.float64]:
-    """Weights whose mean over the training images is 1.
+    """Compute class weights whose mean over the training images is 1.
 
     Args:
-        counts: training images of each class, 1 or more; shape (classes,).
-        kind: `balanced`, n / (classes * count) of n images, as in scikit-learn; or
-            `effective`, in inverse proportion to (1 - beta^count) / (1 - beta) (Cui et al., 2019).
-        beta: of `effective`, above 0 and below 1: near 0 all classes weigh the same, near 1 it is
+        counts: training images per class, 1 or more; shape (classes,).
+        kind: `balanced`: n / (classes * count) for n images, as in scikit-learn; or
+            `effective`: inversely proportional to (1 - beta^count) / (1 - beta) (Cui et al., 2019).
+        beta: for `effective`, above 0 and below 1: near 0 all classes weigh the same, near 1 it is
             `balanced`.
 
     Returns:
@@ -137,7 +158,7 @@ def class_weights(
 
 
 class BoundLoss:
-    """A loss with what it asked for of a recipe; call it as a `Loss` without keywords."""
+    """A loss with its keyword arguments bound; call it with logits and targets."""
 
     def __init__(
         self, loss: Any, settings: Mapping[str, Any], weights: torch.Tensor | None
@@ -149,17 +170,16 @@ class BoundLoss:
         return summed
 
     def share(self, fabric: Fabric, targets: torch.Tensor, images: int) -> float | torch.Tensor:
-        """What this process divides its sum by.
+        """Compute the divisor of this process's sum.
 
         Data-parallel gradients are averaged over processes. With this divisor the average is the
-        mean over the global batch, also where its parts differ in size. With class weights it is
-        the weighted mean, as PyTorch takes it: of labels, not of targets that are shared between
-        classes.
+        mean over the global batch, even if its parts differ in size. With class weights it is the
+        weighted mean, as in PyTorch: for hard labels, not for soft targets.
 
         Args:
             fabric: every one of its processes must take part.
-            targets: of this process's part.
-            images: of all processes' parts.
+            targets: of this process's part of the batch.
+            images: number of images in the global batch.
         """
         total: float | torch.Tensor = images
         if self.weights is not None and targets.ndim == 1:
@@ -174,17 +194,17 @@ class BoundLoss:
 def bind_loss(
     recipe: RunSpec, labels: npt.NDArray[np.int64], classes: int, device: torch.device
 ) -> BoundLoss:
-    """The loss of a recipe.
+    """Make the loss of a recipe.
 
     Args:
-        recipe: names it, and has its settings.
+        recipe: names the loss, and has its settings.
         labels: of the training images, int64 of shape (n,).
-        classes: how many there are.
+        classes: number of classes.
         device: where logits will be.
 
     Raises:
-        ConfigError: there is no such loss; a user's does not take what the recipe sets, fails, or
-            gives something else than a sum.
+        ConfigError: there is no such loss; or a user's loss does not accept a setting of the
+            recipe, fails, or does not return a sum.
     """
     loss = LOSSES[recipe.loss]
     counts = np.bincount(labels, minlength=classes)
@@ -206,8 +226,8 @@ def bind_loss(
     ):
         if is_set and name not in takes:
             raise ConfigError(
-                f"loss {recipe.loss} takes no {name}, which the recipe sets: give the function a "
-                f"keyword {name}, or leave the setting away."
+                f"loss {recipe.loss} does not accept {name}, which the recipe sets: add a keyword "
+                f"argument {name} to the function, or leave the setting out."
             )
     if isinstance(loss, nn.Module):
         loss.to(device)
@@ -219,17 +239,21 @@ def bind_loss(
 
 
 def register_loss(name: str) -> Callable[[Any], Any]:
-    """Give a loss of your own a name: a decorator.
+    """Register your own loss under a name that studies can use: a decorator.
+
+    The function takes logits, float32 of shape (n, classes), and targets, int64 of shape (n,), or
+    float32 of shape (n, classes) with `mixup` or `cutmix`. It returns the sum over the images.
+    See `Loss` for its optional keyword arguments.
 
     Args:
-        name: what a study's `loss` says.
+        name: the name in a study's `loss`.
 
     Returns:
-        What leaves the decorated function as it is; see `Loss` for what it takes and gives.
+        The decorator, which returns the function unchanged.
 
     Raises:
-        ConfigError: the name is one of ours or cannot be one, or it is no function of two
-            arguments.
+        ConfigError: the name is Podium's or not valid, or the object is not a function of logits
+            and targets.
 
     Examples:
         >>> import torch
@@ -252,17 +276,17 @@ def _parameters(loss: Any) -> Mapping[str, inspect.Parameter]:
 
 
 def _of_user(name: str, offered: Any) -> Loss:
-    """What a package, a file or a decorator offers, if it can be a loss."""
+    """Check what a package, a file or a decorator registers as a loss."""
     if not callable(offered) or isinstance(offered, type):
         kind = (
             f"the class {offered.__name__}" if isinstance(offered, type) else type(offered).__name__
         )
         raise ConfigError(
             f"loss {name}: expected a function (logits, targets), got {kind}."
-            + (" Offer an instance of it." if isinstance(offered, type) else "")
+            + (" Register an instance of it." if isinstance(offered, type) else "")
         )
     if isinstance(offered, nn.Module) and next(offered.parameters(), None) is not None:
-        raise ConfigError(f"loss {name} has parameters, and only the model's are trained.")
+        raise ConfigError(f"loss {name} has parameters, but only the model's are trained.")
     unknown = [
         one.name
         for one in list(_parameters(offered).values())[2:]
@@ -272,8 +296,8 @@ def _of_user(name: str, offered: Any) -> Loss:
     ]
     if len(_parameters(offered)) < 2 or unknown:
         raise ConfigError(
-            f"loss {name}: expected a function (logits, targets), perhaps with keywords among "
-            f"{', '.join(SETTINGS)}; got ({', '.join(_parameters(offered))})."
+            f"loss {name}: expected a function (logits, targets), optionally with keyword "
+            f"arguments among {', '.join(SETTINGS)}; got ({', '.join(_parameters(offered))})."
         )
     loss: Loss = offered
     return loss
@@ -283,7 +307,7 @@ LOSSES.convert = _of_user
 
 
 def _try(loss: BoundLoss, name: str, classes: int, device: torch.device, *, mixed: bool) -> None:
-    """Refuse a user's loss that gives no sum over the images, on made-up logits."""
+    """Refuse a user's loss that does not return a sum over the images, on random logits."""
     random = torch.Generator().manual_seed(0)
     logits = torch.randn(6, classes, generator=random).to(device)
     targets = (torch.arange(6) % classes).to(device)
@@ -299,10 +323,10 @@ def _try(loss: BoundLoss, name: str, classes: int, device: torch.device, *, mixe
     except Exception as error:
         raise ConfigError(
             f"{name} fails on {asked} ({type(error).__name__}: {one_line(error)})."
-            + (" Leave mixup and cutmix away, or let it take such targets." if mixed else "")
+            + (" Leave mixup and cutmix out, or make it accept such targets." if mixed else "")
         ) from error
     if not isinstance(once, torch.Tensor) or once.ndim or not once.requires_grad:
-        shape = f"shape {tuple(once.shape)}" if isinstance(once, torch.Tensor) else "no tensor"
+        shape = f"shape {tuple(once.shape)}" if isinstance(once, torch.Tensor) else "not a tensor"
         slope = " that does not depend on the logits" if shape == "shape ()" else ""
         raise ConfigError(
             f"{name}: expected a tensor of shape (), the sum over the images, got "
@@ -313,6 +337,6 @@ def _try(loss: BoundLoss, name: str, classes: int, device: torch.device, *, mixe
         raise ConfigError(f"{name}: expected a finite sum on {asked}, got {float(once)}.")
     if float(once) and torch.allclose(once, twice, rtol=1e-3):
         raise ConfigError(
-            f"{name}: expected the sum over the images, got their mean (twice the images give the "
-            "same value). Podium divides it later: leave that out (reduction='sum')."
+            f"{name}: expected the sum over the images, got their mean (twice as many images give "
+            "the same value). Use reduction='sum': Podium divides it later."
         )

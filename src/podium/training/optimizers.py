@@ -1,4 +1,4 @@
-"""The recipe's optimizer, and the moving average of the weights that it moves."""
+"""The recipe's optimizer, and the moving average of the weights."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from podium.models.layers import layer_groups
 def make_optimizer(
     recipe: RunSpec, built: BuiltModel, *, fused: bool = False, bf16: bool = True
 ) -> torch.optim.Optimizer:
-    """The recipe's optimizer over the parameters that train.
+    """Make the recipe's optimizer for the trainable parameters.
 
     Args:
-        recipe: `optimizer`, `lr`, `weight_decay` and `decay_norm_bias` are used.
-        built: the model; parameters that need no gradient are left out.
-        fused: update all parameters in one kernel, where PyTorch has one for the optimizer: on a
-            GPU small batches wait for launches.
-        bf16: whether the device multiplies bf16 in hardware. Muon computes in it, and emulated it
-            took twenty times as long as fp32, seconds a step.
+        recipe: `optimizer`, `lr`, `weight_decay`, `decay_norm_bias` and `layer_decay` are used.
+        built: the model; parameters that do not require gradients are left out.
+        fused: update all parameters in one kernel, if PyTorch has one for the optimizer: on a GPU,
+            kernel launches limit small batches.
+        bf16: whether the device multiplies bf16 in hardware. Muon uses bf16; emulated, it took
+            twenty times as long as fp32, several seconds per step.
     """
     groups = _parameter_groups(recipe, built)
     settings: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
@@ -36,8 +36,8 @@ def make_optimizer(
         from timm.optim.muon import Muon
 
         kind: Any = Muon if bf16 else _muon_in_fp32()
-        # Updates of the size that AdamW's have (Liu et al., 2025), so that one rate and one decay
-        # serve the matrices and what falls back to (N)AdamW.
+        # Updates of the same size as AdamW's (Liu et al., 2025), so that one rate and one decay
+        # suit both the matrices and the parameters that fall back to (N)AdamW.
         muon: torch.optim.Optimizer = kind(
             groups,
             momentum=0.95,
@@ -53,7 +53,7 @@ def make_optimizer(
 
 
 def _muon_in_fp32() -> Any:
-    """timm's Muon with its iteration in fp32: it has a setting for that only further inside."""
+    """timm's Muon with its iteration in fp32, which timm does not expose as a setting."""
     from timm.optim import muon
 
     orthogonalize = muon.zeropower_via_newtonschulz
@@ -70,7 +70,7 @@ def _muon_in_fp32() -> Any:
 
 
 def _parameter_groups(recipe: RunSpec, built: BuiltModel) -> list[dict[str, Any]]:
-    """Parameters by how they are decayed, and whether their updates are orthogonalised."""
+    """Group parameters by weight decay, and by whether their updates are orthogonalised."""
     if recipe.layer_decay < 1:
         return layer_groups(
             built.module,
@@ -84,7 +84,7 @@ def _parameter_groups(recipe: RunSpec, built: BuiltModel) -> list[dict[str, Any]
         if not parameter.requires_grad:
             continue
         decays = recipe.decay_norm_bias or parameter.ndim > 1
-        # the first layer and the last one are not what Muon is for (Jordan et al., 2024)
+        # Muon is not meant for the first and the last layer (Jordan et al., 2024)
         inner = parameter.ndim > 1 and parameter.shape[1] > 3 and id(parameter) not in head
         kinds.setdefault((decays, inner and recipe.optimizer == "muon"), []).append(parameter)
     groups = []
@@ -99,20 +99,25 @@ def _parameter_groups(recipe: RunSpec, built: BuiltModel) -> list[dict[str, Any]
 
 
 def set_rates(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Let every group step with `rate`, times its own `lr_scale` where it has one."""
+    """Set the learning rate of every group to `rate`, times its `lr_scale` if it has one.
+
+    Args:
+        optimizer: changed in place.
+        rate: the learning rate.
+    """
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get("lr_scale", 1.0)
 
 
 def average_of(module: nn.Module, decay: float) -> AveragedModel:
-    """An exponential moving average of `module`: its weights and batch-norm statistics.
+    """Make an exponential moving average of a module's weights and batch-norm statistics.
 
-    In step n it decays by `min(decay, (1 + n) / (10 + n))`, as TensorFlow's does, so that it
-    forgets the random weights of the beginning. Its `update_parameters(module)` takes a step.
+    At step n its decay is `min(decay, (1 + n) / (10 + n))`, as in TensorFlow, so that it forgets
+    the random initial weights. Call its `update_parameters(module)` after every step.
 
     Args:
-        module: unchanged; the average begins as a copy.
-        decay: a step, 0 to 1.
+        module: not changed; the average starts as a copy.
+        decay: per step, 0 to 1.
     """
 
     def average(
@@ -123,7 +128,7 @@ def average_of(module: nn.Module, decay: float) -> AveragedModel:
         for old, value in zip(kept, new, strict=True):
             if old.is_floating_point():
                 old.lerp_(value.to(old.device), share)
-            else:  # batch norm's count of batches
+            else:  # batch norm's counter of batches
                 old.copy_(value)
 
     return AveragedModel(module, multi_avg_fn=average, use_buffers=True)

@@ -1,7 +1,7 @@
-"""Linear probe: the classifier that is best on frozen features, its penalty chosen on valid.
+"""Linear probe: the optimal linear classifier on frozen features, its penalty chosen on valid.
 
-Fine-tuning from it rather than from random weights keeps good features from being distorted by a
-bad classifier's gradients (LP-FT; Kumar et al., 2022).
+Fine-tuning from it instead of a random classifier keeps the gradients of a bad classifier from
+distorting good features (LP-FT; Kumar et al., 2022).
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from podium.statistics.calibration import fit_temperature, nll
 from podium.statistics.scoring import ACCURACY, Metric
 from podium.training.logistic import Logistic, Solution, mean_loss_and_accuracy
 
-FIRST, STEP = 1e-2, 10**0.5  # the penalty that is tried first, and the factor between two
+FIRST, STEP = 1e-2, 10**0.5  # the first penalty, and the factor between penalties
 WEAKEST, STRONGEST = 1e-6, 1e2
-PATIENCE = 2  # penalties in a row that are no better end a direction of the search
-CLOSE = 1e-2  # of the penalty: the largest partial derivative at a solution
-SMALL = 1e-6  # nats; during the search, steps that improve by less are not taken
-BETTER = 5e-4  # nats; less on valid is no gain: solutions during the search are no closer
+PATIENCE = 2  # consecutive penalties without improvement that end a direction of the search
+CLOSE = 1e-2  # times the penalty: the largest partial derivative at a solution
+SMALL = 1e-6  # nats; during the search, a step that improves by less ends a solution
+BETTER = 5e-4  # nats; a smaller gain on valid is below the precision of the search
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A penalty that was tried: losses in nats without the penalty's share, accuracies 0 to 1.
+    """A penalty that was tried: losses in nats without the penalty term, accuracies 0 to 1.
 
-    `calibrated_loss` is that of valid with the temperature that suits it best: what is compared.
+    `calibrated_loss` is the validation loss at its best temperature; trials are compared by it.
     """
 
     penalty: float
@@ -55,7 +55,10 @@ class Trial:
 
 @dataclass(frozen=True)
 class Probe:
-    """The classifier: `weight` float32 of shape (classes, features), `bias`; and all trials."""
+    """The classifier and all trials.
+
+    `weight` is float32 of shape (classes, features), `bias` of shape (classes,).
+    """
 
     weight: torch.Tensor
     bias: torch.Tensor
@@ -75,22 +78,23 @@ def probe_epoch(
     stop: StopRequest | None,
     metric: Metric = ACCURACY,
 ) -> dict[str, float]:
-    """An epoch that takes no steps: the classifier is solved, written and scored.
+    """Run the probe's epoch, which has no steps: solve, write and score the classifier.
 
     Args:
         fabric: of the training; its first process does the work, the others get its result.
         built: the model; its classifier is changed.
         folder: of the run; the first process writes `probe.csv` there.
-        compute: gives the features of `train` and `valid`.
-        notify: told of the progress, and of what was chosen.
-        stop: asked after every penalty.
-        metric: of the study; its value is noted, the penalty is chosen by the calibrated loss.
+        compute: returns the features of `train` and `valid`.
+        notify: receives the progress, and the chosen penalty.
+        stop: checked after every penalty.
+        metric: of the study; recorded only: the penalty is chosen by the calibrated loss.
 
     Returns:
         A row of the history; its learning rate is 0.
 
     Raises:
-        ConfigError, KeyboardInterrupt: see `solve_probe`.
+        ConfigError: the classifier is not linear, or the features cannot be computed separately.
+        KeyboardInterrupt: `stop` was set.
     """
     began, found, images = time.perf_counter(), None, 0
     further: dict[str, float] = {}
@@ -127,24 +131,24 @@ def solve_probe(
     notify: Notify,
     stop: StopRequest | None = None,
 ) -> Probe:
-    """Solve for one penalty after the other; keep the best on valid.
+    """Solve for one penalty after another; keep the best on valid.
 
     The best has the lowest loss at its own best temperature, since Podium fits a temperature on
-    valid anyway: otherwise a strong penalty would lose for being timid alone. The loss, not the
-    accuracy: it weighs how sure the classifier is of every image, where the accuracy of a few
-    hundred images moves by whole images and often ties. The search goes from `FIRST` to weaker
-    penalties until `PATIENCE` in a row are no better; where `FIRST` stays the best, to stronger
-    ones as well. Every solution begins at its neighbour's; the best is solved on to its optimum.
+    valid anyway: otherwise a strong penalty would lose only for being underconfident. The loss is
+    used, not the accuracy: it reflects the confidence in every image, while the accuracy of a few
+    hundred images is coarse and often ties. The search goes from `FIRST` to weaker penalties until
+    `PATIENCE` in a row do not improve; if `FIRST` is still the best, it also goes to stronger
+    ones. Every solution starts from its neighbour's; the best is then solved to its optimum.
 
     Args:
         built: the model, whose classifier will be written; not changed here.
-        features: of `train` and `valid`, as `podium.features.frozen.compute_features` gives them.
+        features: of `train` and `valid`, from `podium.features.frozen.compute_features`.
         device: where to compute.
-        notify: told of the progress, and of what was chosen.
-        stop: asked after every penalty.
+        notify: receives the progress, and the chosen penalty.
+        stop: checked after every penalty.
 
     Raises:
-        ConfigError: the classifier is not one that a solution can be written into.
+        ConfigError: the classifier is not linear, or there are no features.
         KeyboardInterrupt: `stop` was set.
     """
     head = built.module.get_submodule(built.classifier)
@@ -179,20 +183,20 @@ def solve_probe(
         Message(
             f"linear probe: penalty {won.penalty:.1e} of {len(trials)} tried, valid loss "
             f"{won.calibrated_loss:.4f} at its temperature, {100 * won.valid_accuracy:.1f} % "
-            "(all of them in probe.csv)",
+            "(all penalties in probe.csv)",
         )
     )
-    told = [
+    tried = [
         replace(trial, chosen=trial is won)
         for _, (trial, _) in sorted(trials.items(), reverse=True)
     ]
-    return Probe(solution.weight.float(), solution.bias.float(), tuple(told))
+    return Probe(solution.weight.float(), solution.bias.float(), tuple(tried))
 
 
 def _score(
     solution: Solution, x: torch.Tensor, y: torch.Tensor, v: torch.Tensor, u: torch.Tensor
 ) -> Trial:
-    # rounded first: scored is what is saved
+    # round to float32 first, to score exactly what is saved
     weight, bias = (t.float().to(x.device) for t in (solution.weight, solution.bias))
     numbers = tuple(str(number) for number in range(max(len(u), len(bias))))
     logits = (v.to(weight) @ weight.T + bias).cpu().numpy()
@@ -212,8 +216,8 @@ def _refuse_head(model: str, head: nn.Module, features: Mapping[str, Features]) 
     remedy = "Set linear_probe: false for this model."
     if not features:
         raise ConfigError(
-            f"linear_probe: {model} computes more after its classifier, or its features take too "
-            f"much memory ({MOST_BYTES / 2**30:.0f} GB at most). {remedy}"
+            f"linear_probe: {model} has layers after its classifier, or its features take more "
+            f"than {MOST_BYTES / 2**30:.0f} GiB. {remedy}"
         )
     layers = _layers(head)
     linear = all(isinstance(layer, nn.Linear) for layer in layers)
@@ -221,16 +225,21 @@ def _refuse_head(model: str, head: nn.Module, features: Mapping[str, Features]) 
     one_vector = features["train"].values.ndim == 2
     if not (square and one_vector):
         raise ConfigError(
-            f"linear_probe: the classifier of {model} ({type(head).__name__}) is no linear layer "
-            f"on one vector an image, so no solution can be written into it. {remedy}"
+            f"linear_probe: the classifier of {model} ({type(head).__name__}) is not a linear "
+            f"layer on one vector per image, so a solution cannot be written into it. {remedy}"
         )
 
 
 def write_head(head: nn.Module, weight: torch.Tensor, bias: torch.Tensor) -> None:
     """Make a classifier compute `x @ weight.T + bias`, in place.
 
-    Where it has several linear layers, all but the last pass their input on: with no activation
-    between them only their product counts.
+    If it has several linear layers, all but the last become the identity: without an activation
+    between them only their product matters.
+
+    Args:
+        head: the classifier; changed in place.
+        weight: float32 of shape (classes, features).
+        bias: float32 of shape (classes,).
     """
     *before, last = _layers(head)
     with torch.no_grad():
@@ -249,7 +258,12 @@ def _layers(head: nn.Module) -> list[nn.Linear]:
 
 
 def write_trials(folder: RunFolder, probe: Probe) -> None:
-    """Write `probe.csv`: a row a penalty, strongest first."""
+    """Write `probe.csv`: one row per penalty, strongest first.
+
+    Args:
+        folder: of the run.
+        probe: its trials are written.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(field.name for field in fields(Trial))

@@ -1,4 +1,4 @@
-"""What the processes of a data-parallel training agree on; with one process, itself alone."""
+"""Communication between the processes of a data-parallel training."""
 
 from __future__ import annotations
 
@@ -13,15 +13,23 @@ from podium.training.job import Job
 
 
 def precise(device: torch.device) -> torch.dtype:
-    """The type for sums over images: double, so that a mean does not depend on how many there are.
+    """The dtype for sums over images: double, so that means do not depend on their number.
 
     Metal has no doubles.
+
+    Args:
+        device: where the sums are.
     """
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 def all_sum(fabric: Fabric, values: Sequence[float]) -> list[float]:
-    """Each value summed over all processes; every process must take part."""
+    """Sum each value over all processes; every process must take part.
+
+    Args:
+        fabric: of the training.
+        values: of this process.
+    """
     if fabric.world_size == 1:
         return list(values)
     sums = torch.tensor(values, dtype=precise(fabric.device), device=fabric.device)
@@ -31,13 +39,13 @@ def all_sum(fabric: Fabric, values: Sequence[float]) -> list[float]:
 
 
 def refuse_infinite(job: Job, value: float, what: str, where: str, rate: float) -> None:
-    """End a training whose numbers are no longer numbers.
+    """Stop a training whose values are no longer finite.
 
     Args:
         job: the training.
-        value: to look at.
-        what: it is, for the message.
-        where: in the training.
+        value: to check.
+        what: name of the value, for the message.
+        where: position in the training, for the message.
         rate: the learning rate of the last step.
 
     Raises:
@@ -45,9 +53,13 @@ def refuse_infinite(job: Job, value: float, what: str, where: str, rate: float) 
     """
     if not math.isfinite(value):
         last = job.folder.last
-        kept = "the last good state" if last.is_file() else "nothing, as none was good"
+        kept = (
+            "has the last good state"
+            if last.is_file()
+            else "was not written, since no state was good"
+        )
         raise TrainingError(
             f"The {what} of {job.folder.contender} is no longer finite: {where}, learning rate "
-            f"{rate:g}, {job.precision}. {last.name} keeps {kept}. Try a smaller lr under another "
+            f"{rate:g}, {job.precision}. {last.name} {kept}. Try a smaller lr under another "
             "--name, or --precision fp32."
         )

@@ -1,4 +1,4 @@
-"""What follows from a history: the next learning rate and image size, the best epoch, the end."""
+"""Decisions from a history: the next learning rate and image size, the best epoch, the end."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _LOWEST = 1 / 25, 1 / 25e4  # of the highest rate: at the start and end of one c
 def learning_rate(
     recipe: RunSpec, rows: Sequence[Row], step: int = 0, steps: int = 1, metric: Metric = ACCURACY
 ) -> float:
-    """The rate of a step of the epoch that follows `rows`, the history so far.
+    """Compute the learning rate of a step of the epoch after `rows`.
 
-    A function of the history and the step alone, so that a resumed run takes the same path.
+    It depends only on the history and the step, so that a resumed run takes the same path.
 
     Args:
-        recipe: the schedule; `one_cycle` is that of `torch.optim.lr_scheduler.OneCycleLR`.
+        recipe: has the schedule; `one_cycle` is that of `torch.optim.lr_scheduler.OneCycleLR`.
         rows: the finished epochs.
-        step: of the epoch under way, from 0.
-        steps: of every epoch.
-        metric: of the study; a plateau is flat where neither it nor the loss improves.
+        step: of the current epoch, from 0.
+        steps: number of steps per epoch.
+        metric: of the study; on a plateau neither it nor the loss improves.
     """
     if recipe.lr_schedule == "one_cycle":
         probe = int(recipe.linear_probe)  # the epoch that fits the head takes no steps
@@ -51,7 +51,14 @@ def learning_rate(
 def epoch_rates(
     recipe: RunSpec, rows: Sequence[Row], steps: int, metric: Metric = ACCURACY
 ) -> list[float]:
-    """The rate of each step of the epoch that follows `rows`; looks through them only once."""
+    """Compute the learning rate of each step of the epoch after `rows`, scanning them only once.
+
+    Args:
+        recipe: has the schedule.
+        rows: the finished epochs.
+        steps: number of steps per epoch.
+        metric: of the study; on a plateau neither it nor the loss improves.
+    """
     if recipe.lr_schedule == "one_cycle":
         return [learning_rate(recipe, rows, step, steps) for step in range(steps)]
     return [learning_rate(recipe, rows, metric=metric)] * steps
@@ -62,11 +69,11 @@ def _half_cosine(start: float, end: float, share: float) -> float:
 
 
 def training_size(recipe: RunSpec, epoch: int, image_size: int) -> int:
-    """Side of the training images of an epoch (from 1), in pixels.
+    """Compute the side of an epoch's training images, in pixels.
 
     Args:
-        recipe: `progressive_sizes` share its epochs equally, the first ones getting the rest; a
-            linear probe's epoch is not one of them.
+        recipe: its epochs, except a linear probe's, are divided equally among
+            `progressive_sizes`; the first sizes get the remainder.
         epoch: from 1 to `recipe.epochs`.
         image_size: the side without progressive sizes.
     """
@@ -81,12 +88,23 @@ def _epochs_since_better(rows: Sequence[Row], metric: Metric) -> int:
 
 
 def best_epoch(rows: Sequence[Row], metric: Metric = ACCURACY) -> int:
-    """The first epoch (from 1) with the best validation accuracy, or whatever the metric is."""
+    """Find the first epoch (from 1) with the best validation value of the metric.
+
+    Args:
+        rows: the finished epochs, at least one.
+        metric: of the study.
+    """
     return 1 + max(range(len(rows)), key=lambda at: (metric.merit(rows[at][metric.column]), -at))
 
 
 def is_finished(recipe: RunSpec, rows: Sequence[Row], metric: Metric = ACCURACY) -> bool:
-    """Whether the epochs are used up, or early stopping says so."""
+    """Whether all epochs are done, or early stopping ends the training.
+
+    Args:
+        recipe: has the number of epochs and the patience of early stopping.
+        rows: the finished epochs.
+        metric: of the study.
+    """
     if len(rows) >= recipe.most_epochs:
         return True
     return bool(

@@ -1,4 +1,4 @@
-"""Everything of a training under way, in one process: made ready, saved, and taken up again."""
+"""The state of a training in one process: prepared, saved, and resumed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from podium.training.processes import all_sum, refuse_infinite
 
 @dataclass
 class State:
-    """What one process of a training works with, from its first step to its last."""
+    """Everything that one process of a training uses, from its first step to its last."""
 
     fabric: Fabric
     job: Job
@@ -46,10 +46,10 @@ class State:
     frozen: tuple[str, ...]
     """Names of the parts that stay in evaluation mode."""
     size: int
-    """Side of the square that the model sees, px."""
+    """Side of the model's input, pixels."""
     normalization: Normalization
     model: Any
-    """What takes the steps: `module`, or its classifier, as Fabric has wrapped it."""
+    """The part that is trained, wrapped by Fabric: `module`, or its classifier."""
     optimizer: Any
     average: torch.optim.swa_utils.AveragedModel | None
     loss: BoundLoss
@@ -58,7 +58,7 @@ class State:
     train_loader: DataLoader[Any]
     valid_loader: DataLoader[Any]
     features: dict[str, Features] = field(default_factory=dict)
-    """By split, where the backbone is frozen and its input never varies."""
+    """Features by split, if the backbone is frozen and its input never varies."""
     at: Progress = field(default_factory=Progress)
     saved: float = field(default_factory=time.perf_counter)
     """When the state was last saved."""
@@ -74,25 +74,25 @@ class State:
 
     @property
     def kept(self) -> nn.Module:
-        """What is validated and saved as the best: the model, or its moving average."""
+        """The module that is validated and saved as the best: the model, or its moving average."""
         if self.average is None or not self.average.n_averaged:  # as after the probe's epoch
             return self.module
         return self.average.module
 
     @property
     def cell(self) -> Any:
-        """What every event of the run says of it."""
+        """The fields that identify the run in every event."""
         return {"contender": self.job.folder.contender, "seed": self.job.folder.seed}
 
 
 def prepare(fabric: Fabric, job: Job, notify: Notify, stop: StopRequest | None = None) -> State:
-    """Build what the job asks for: model, optimizer, loss and loaders of this process.
+    """Build the model, optimizer, loss and loaders of this process.
 
     Args:
-        fabric: launched; gives the device and the process's rank.
-        job: what to train, on what, and where to keep it.
-        notify: told of every batch and epoch.
-        stop: asked after every step.
+        fabric: launched; has the device and the process's rank.
+        job: the recipe, the images, and the run's folder.
+        notify: called with an `Event` at every batch and epoch.
+        stop: checked after every step.
     """
     recipe, seed, classes = job.recipe, job.folder.seed, len(job.index.classes)
     built = build_model(
@@ -104,7 +104,7 @@ def prepare(fabric: Fabric, job: Job, notify: Notify, stop: StopRequest | None =
         seed=seed,
     )
     frozen = freeze_backbone(built) if recipe.freeze == "backbone" else ()
-    if recipe.linear_probe:  # its classifier fits features with these very statistics
+    if recipe.linear_probe:  # its classifier was fitted to features with these statistics
         frozen += batch_norms(built.module)
     built.module.to(memory_format=torch.channels_last)
     fused, bf16 = fabric.device.type == "cuda", has_fast_bf16(job.device.kind)
@@ -137,10 +137,13 @@ def prepare(fabric: Fabric, job: Job, notify: Notify, stop: StopRequest | None =
 
 
 def resume(state: State) -> None:
-    """Take up the state of `last.ckpt`, if there is one.
+    """Load the state from `last.ckpt`, if there is one.
+
+    Args:
+        state: changed in place.
 
     Raises:
-        RunFolderError: it is damaged, or of another recipe or other images.
+        RunFolderError: the file is damaged, or of another recipe, metric or other images.
     """
     job, path = state.job, state.job.folder.last
     if not path.is_file():
@@ -150,15 +153,15 @@ def resume(state: State) -> None:
     if before["precision"] != job.precision:
         state.notify(
             WarningMessage(
-                f"{job.folder.contender} began in {before['precision']} and goes on in "
-                f"{job.precision}; its result is not that of either alone.",
+                f"{job.folder.contender} was started in {before['precision']} and is resumed in "
+                f"{job.precision}; its result differs from that of either precision alone.",
             )
         )
     state.module.load_state_dict(before["model"])
     state.optimizer.load_state_dict(before["optimizer"])
     if state.average is not None:
         state.average.load_state_dict(before["average"])
-    if before["scaler"]:  # fp16 has one; a run that began without begins with a new one
+    if before["scaler"]:  # only fp16 has one; a run started without gets a new one
         state.fabric.strategy.precision.load_state_dict(before["scaler"])
     step, loss, correct, seen, seconds = before["epoch_under_way"]
     if not state.fabric.is_global_zero:  # the saved sums are those of all processes together
@@ -169,17 +172,20 @@ def resume(state: State) -> None:
 
 
 def save_last(state: State) -> None:
-    """Write everything that resuming needs to `last.ckpt`, which is replaced whole.
+    """Write everything that resuming needs to `last.ckpt`, atomically.
+
+    Args:
+        state: of the training.
 
     Raises:
-        TrainingError: a weight is no longer finite; the file stays as it was.
+        TrainingError: a weight is no longer finite; the file is not changed.
         StorageError: it cannot be written.
     """
     at, state.saved = state.at, time.perf_counter()
     loss, correct, seen = all_sum(state.fabric, [at.loss, at.correct, at.seen])
     if not state.fabric.is_global_zero:
         return
-    # a finite loss may have led to a step that is not: such a state is not worth keeping
+    # a finite loss may still give weights that are not finite: such a state is not worth saving
     largest = [float(p.detach().abs().max()) for p in state.module.parameters() if p.numel()]
     where = f"epoch {len(at.rows) + 1}, step {at.step}"
     rate = state.optimizer.param_groups[0]["lr"]
@@ -205,7 +211,12 @@ def save_last(state: State) -> None:
 
 
 def save_best(state: State, epoch: int) -> None:
-    """Write the weights, and all that is needed to use them without Podium's other files."""
+    """Write the weights, and everything needed to use them without Podium's other files.
+
+    Args:
+        state: of the training.
+        epoch: the best epoch, from 1.
+    """
     if not state.fabric.is_global_zero:
         return
     job, mean_std = state.job, state.normalization

@@ -1,4 +1,4 @@
-"""A study's metric on the validation images, from what all processes of a training found."""
+"""A study's metric on the validation images, gathered from all processes of a training."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from podium.statistics.scoring import Metric
 def metric_column(
     fabric: Fabric, metric: Metric, logits: torch.Tensor, labels: torch.Tensor, total: int
 ) -> dict[str, float]:
-    """What a metric adds to an epoch's row of the history; of accuracy, which is there, nothing.
+    """Compute the metric's column in an epoch's row of the history; empty for accuracy.
 
     Args:
         fabric: of the training; every process must take part.
-        metric: computed on all images at once: it need not be a mean of its parts.
+        metric: computed on all images at once: it need not be a mean over images.
         logits: of this process's images, float32 of shape (n, classes).
-        labels: of the same, shape (n,).
-        total: images of all processes.
+        labels: of this process's images, shape (n,).
+        total: number of images of all processes.
 
     Raises:
         ConfigError: the metric fails on them, or is not finite.
@@ -31,20 +31,20 @@ def metric_column(
 
 
 def in_order_of_images(fabric: Fabric, part: torch.Tensor, total: int) -> torch.Tensor:
-    """The rows of all images; every process must take part, and gets all of them.
+    """Gather the rows of all images in order; every process must take part, and gets all of them.
 
     Args:
         fabric: of the training.
         part: this process's rows: those of the images `rank`, `rank + world` and so on.
-        total: how many images there are.
+        total: number of images.
 
     Returns:
-        On the CPU, `total` rows.
+        `total` rows, on the CPU.
     """
     world = fabric.world_size
     if world == 1:
         return part.cpu()
-    padded = part.new_zeros((-(-total // world), *part.shape[1:]))  # all parts of one size
+    padded = part.new_zeros((-(-total // world), *part.shape[1:]))  # all parts have one size
     padded[: len(part)] = part
     every = fabric.all_gather(padded.to(fabric.device))
     assert isinstance(every, torch.Tensor)
