@@ -73,3 +73,23 @@ def accuracy_interval(effect: SeedEffect, units: float) -> Interval:
     )
     low, high = shrunk.interval(CONFIDENCE, least_variance=moved / (units + 4) ** 2)
     return Interval(effect.mean, max(0.0, low), min(1.0, high))
+
+
+def group_notices(groups: npt.NDArray[np.int64] | None, images: int) -> list[str]:
+    """What to say of groups of images; nothing where there are none.
+
+    Args:
+        groups: number of each image's group, from 0, shape (images,).
+        images: how many there are.
+    """
+    if groups is None:
+        return []
+    count = int(groups.max()) + 1
+    words = (
+        f"The {images:,} images belong to {count:,} groups: p and all intervals treat the "
+        "groups, not the images, as the random sample."
+    )
+    least = 0.5 ** (count - 1)  # if all groups fall to one side
+    if least >= LEVEL:
+        words += f" With so few groups p is at least {least:.2g}, so there can be no winner."
+    return [words]

@@ -14,15 +14,22 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, overload
 
 import numpy as np
-import numpy.typing as npt
 
 from podium.config.registry import METRICS
 from podium.errors import ConfigError, PodiumError
-from podium.statistics.resample import macro_f1
+from podium.statistics.scorers import (
+    Labels,
+    Logits,
+    Scorer,
+    among_top,
+    auroc,
+    is_right,
+    log_losses,
+    macro_f1_of,
+    matthews,
+    mean_recall,
+)
 
-Logits = npt.NDArray[np.float32]
-Labels = npt.NDArray[np.int64]
-Scorer = Callable[[Logits, Labels], Any]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 MOST_TRIED = 50_000_000  # logits on which a metric is tried before a study
@@ -331,73 +338,6 @@ def _number(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-def _right(logits: Logits, labels: Labels) -> npt.NDArray[np.float64]:
-    return np.asarray(logits.argmax(axis=1) == labels, np.float64)
-
-
-def _recalls(logits: Logits, labels: Labels) -> float:
-    support = np.bincount(labels, minlength=logits.shape[1])
-    hits = np.bincount(labels, _right(logits, labels), logits.shape[1])
-    return float((hits[support > 0] / support[support > 0]).mean())
-
-
-def _macro_f1(logits: Logits, labels: Labels) -> float:
-    return macro_f1(labels, logits.argmax(axis=1), logits.shape[1])
-
-
-def _matthews(logits: Logits, labels: Labels) -> float:
-    """Gorodkin's (2004) R_K for several classes; 0 where a variance is 0, as in scikit-learn."""
-    predicted, count, n = logits.argmax(axis=1), logits.shape[1], float(len(labels))
-    true, taken = (np.bincount(one, minlength=count) / n for one in (labels, predicted))
-    together = float((predicted == labels).mean()) - float(true @ taken)
-    spread = (1 - float(true @ true)) * (1 - float(taken @ taken))
-    return together / math.sqrt(spread) if spread > 1e-12 else 0.0
-
-
-def _losses(logits: Logits, labels: Labels) -> npt.NDArray[np.float64]:
-    rows = np.arange(len(labels))
-    return _log_totals(logits) - logits[rows, labels].astype(np.float64)
-
-
-def _log_totals(logits: Logits) -> npt.NDArray[np.float64]:
-    """Log-sum-exp of each row, in double precision."""
-    found = np.empty(len(logits))
-    step = max(1, 4_000_000 // max(1, logits.shape[1]))
-    for at in range(0, len(logits), step):
-        part = logits[at : at + step].astype(np.float64)
-        top = part.max(axis=1)
-        found[at : at + step] = top + np.log(np.exp(part - top[:, None]).sum(axis=1))
-    return found
-
-
-def _auroc(logits: Logits, labels: Labels) -> float:
-    """Macro mean of the one-vs-rest area under the ROC curve.
-
-    A class with no images, or with all of them, has no curve and is left out.
-    """
-    from scipy.stats import rankdata
-
-    totals, areas, n = _log_totals(logits), [], len(labels)
-    for number, support in enumerate(np.bincount(labels, minlength=logits.shape[1])):
-        if 0 < support < n:
-            ranks = rankdata(np.exp(logits[:, number] - totals))
-            above = ranks[labels == number].sum() - support * (support + 1) / 2
-            areas.append(above / (support * (n - support)))
-    return float(np.mean(areas)) if areas else math.nan
-
-
-def _among_top(k: int) -> Scorer:
-    """Whether each label is among the `k` largest logits; ties go to the first class."""
-
-    def per_image(logits: Logits, labels: Labels) -> npt.NDArray[np.float64]:
-        own = logits[np.arange(len(labels)), labels][:, None]
-        before = np.arange(logits.shape[1]) < labels[:, None]
-        rank = (logits > own).sum(axis=1) + ((logits == own) & before).sum(axis=1)
-        return np.asarray(rank < k, np.float64)
-
-    return per_image
-
-
 def _mean_of(per_image: Scorer) -> Scorer:
     return lambda logits, labels: float(per_image(logits, labels).mean())
 
@@ -406,17 +346,19 @@ def _share(name: str, title: str, function: Scorer, per_image: Scorer | None = N
     return Metric(name, title, function, bounds=(0.0, 1.0), percent=True, per_image=per_image)
 
 
-ACCURACY = _share("accuracy", "accuracy", _mean_of(_right), _right)
+ACCURACY = _share("accuracy", "accuracy", _mean_of(is_right), is_right)
 
 for _one in (
     ACCURACY,
-    _share("balanced_accuracy", "balanced accuracy", _recalls),
-    _share("macro_f1", "macro F1", _macro_f1),
-    Metric("mcc", "Matthews correlation", _matthews, bounds=(-1.0, 1.0)),
-    Metric("auroc", "AUROC", _auroc, bounds=(0.0, 1.0)),
-    Metric("log_loss", "log loss", _mean_of(_losses), False, (0.0, math.inf), per_image=_losses),
+    _share("balanced_accuracy", "balanced accuracy", mean_recall),
+    _share("macro_f1", "macro F1", macro_f1_of),
+    Metric("mcc", "Matthews correlation", matthews, bounds=(-1.0, 1.0)),
+    Metric("auroc", "AUROC", auroc, bounds=(0.0, 1.0)),
+    Metric(
+        "log_loss", "log loss", _mean_of(log_losses), False, (0.0, math.inf), per_image=log_losses
+    ),
     *(
-        _share(f"top{k}_accuracy", f"top-{k} accuracy", _mean_of(_among_top(k)), _among_top(k))
+        _share(f"top{k}_accuracy", f"top-{k} accuracy", _mean_of(among_top(k)), among_top(k))
         for k in (3, 5)
     ),
 ):

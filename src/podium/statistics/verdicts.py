@@ -20,6 +20,7 @@ from podium.statistics.intervals import (
     Interval,
     accuracy_interval,
     bounded,
+    group_notices,
     score_interval,
 )
 from podium.statistics.metrics import wilson_interval
@@ -234,23 +235,9 @@ def compare_contenders(table: PredictionTable, *, resamples: int = 2000, seed: i
         ]
     metric = ACCURACY if scored is None else scored.metric
     standings.sort(key=lambda one: -metric.merit(one.judged.value))  # stable: ties keep the order
-    notices = (*table.notices, *_group_words(table))
+    notices = (*table.notices, *group_notices(table.groups, len(table)))
     why = found if isinstance(found, str) else ""
     return Verdicts(len(table), tuple(standings), tuple(pairs), notices, metric, why)
-
-
-def _group_words(table: PredictionTable) -> list[str]:
-    if table.groups is None:
-        return []
-    count = int(table.groups.max()) + 1
-    words = (
-        f"The {len(table):,} images belong to {count:,} groups: p and all intervals treat the "
-        "groups, not the images, as the random sample."
-    )
-    least = 0.5 ** (count - 1)  # if all groups fall to one side
-    if least >= LEVEL:
-        words += f" With so few groups p is at least {least:.2g}, so there can be no winner."
-    return [words]
 
 
 @dataclass(frozen=True)
