@@ -171,7 +171,7 @@ def test_all_three_generators_follow_the_seed_and_are_left_as_they_were() -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", {"spawn", multiprocessing.get_all_start_methods()[0]})
+@pytest.mark.parametrize("method", sorted({"spawn", multiprocessing.get_all_start_methods()[0]}))
 def test_workers_see_the_same_pictures(pictures: Path, method: str) -> None:
     register_augmentation("mine")(draws_of)
     index = build_index(pictures)

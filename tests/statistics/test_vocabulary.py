@@ -199,7 +199,7 @@ HALF = [0.5, *([0.25] * 59)]
 @pytest.mark.parametrize(
     ("columns", "told"),
     [
-        ({"a": GOOD}, r"t\.csv: Column 'a' holds the numbers 0 to 2, and the labels are 'cat', "),
+        ({"a": GOOD}, r"t\.csv: Column 'a' holds the numbers 0 to 2, but the labels are 'cat', "),
         ({"a": named(GOOD), "b": [f"{at}.0" for at in GOOD]}, "number is which class is unknown"),
         ({"a": HALF}, "holds? numbers.* Expected the predicted class in every cell, or one"),
         ({"a": ["nan", *named(GOOD[1:])]}, r"Column 'a' holds no class in 1 of 60 rows \('nan'\)"),
