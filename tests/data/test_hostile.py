@@ -79,7 +79,7 @@ def _torch_file(value: object, folder: Path) -> bytes:
     [
         ({"format": 2}, "has format 2; this Podium reads format 1"),
         ({"format": None}, "format is missing"),
-        ({"model": "../../etc/passwd"}, "there is no '../../etc/passwd'"),
+        ({"model": "../../etc/passwd"}, "neither Podium nor timm has '../../etc/passwd'"),
         ({"model": "hf-hub:evil/model"}, "'hf-hub:evil/model'"),
         ({"model": ["simple_resnet"]}, "model: Input should be a valid string"),
         ({"model": "resnet18"}, "does not hold the weights of resnet18"),

@@ -220,7 +220,7 @@ def twice(root: Path) -> Path:
         (a_file, "is a file: expected a folder"),
         (empty, "no images in"),
         (only_text, r"no images in .*\*\.txt"),
-        (one_class, "two or more classes .*'only cats' alone"),
+        (one_class, "two or more classes .*only 'only cats'"),
         (no_train, "no train folder"),
         (too_few, "'two only' has 2 images; at least 3"),
         (
@@ -292,7 +292,7 @@ def test_classes_that_differ_between_splits_are_told_not_shifted(tmp_path: Path)
     assert index.class_counts("test") == {"b": 2, "d": 0, "e": 2}
     assert index.splits["test"].labels.tolist() == [0, 0, 2, 2]
     assert any("valid has 4 images of 'a'" in notice for notice in index.notices)
-    assert any("test has no image of 'd'" in notice for notice in index.notices)
+    assert any("test has no images of 'd'" in notice for notice in index.notices)
 
 
 ODD = ["a b", "château", "<script>", 'it\'s "so"', "日本", "100%", "-x", "a&b"]

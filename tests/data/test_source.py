@@ -547,7 +547,7 @@ def test_options_become_what_the_signature_says() -> None:
     open_source(DataSpec(source="asked", path="p", options=options))
     assert seen == {"a": 3, "b": 0.5, "c": True, "d": "7", "e": ("x", "1"), "g": "9"}
     cases: list[tuple[dict[str, Any], str]] = [
-        ({"a": "many"}, r"data\.options\.a: .*integer.*; got 'many'"),
+        ({"a": "many"}, r"data\.options\.a: .*integer.*, got 'many'"),
         ({"a": 1, "size": 2}, r"unexpected keyword argument 'size'. It takes data\.path, and as "
                               r"data\.options: a, b, c, d, e, f, g"),
         ({}, "missing a required argument: 'a'"),

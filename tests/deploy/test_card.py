@@ -345,7 +345,7 @@ def test_data_sets_are_named_where_they_are_known(tmp_path: Path) -> None:
 def test_licences_are_ids() -> None:
     assert check_licence("Apache-2.0") == ("apache-2.0", "")
     assert check_licence("llama3") == ("llama3", "")
-    assert "is apache-2.0 meant?" in check_licence("apache2.0")[1]
+    assert "did you mean apache-2.0?" in check_licence("apache2.0")[1]
     for wrong in ("", "my own licence", "mit\n---", "<b>", "x" * 99):
         with pytest.raises(ConfigError, match="--license"):
             check_licence(wrong)

@@ -103,7 +103,7 @@ def test_what_holds_no_run_is_refused_in_words(study: StudyFolder, tmp_path: Pat
         choose_run(study.path)  # never another one in its place
     for run in study.runs(study.read_spec()):
         run.best.unlink(missing_ok=True)
-    with pytest.raises(RunFolderError, match="has weights yet"):
+    with pytest.raises(RunFolderError, match="with weights yet"):
         choose_run(run.path.parent)
     for run in study.runs(study.read_spec()):
         run.done.unlink()

@@ -222,7 +222,10 @@ def test_an_export_predicts_and_shows_no_map(
     Path("model.onnx").write_bytes(b"weights")
     assert main(["predict", "model.onnx", "mine/=1+1.png", "--top", "1"]) == 0
     assert loaded == [Path("model.onnx")]
-    for more, said in ((["--gradcam", "cams"], "is an export"), (["--device", "cpu"], "Leave")):
+    for more, said in (
+        (["--gradcam", "cams"], "is an export"),
+        (["--device", "cpu"], "whose library chooses the device"),
+    ):
         assert main(["predict", "model.onnx", "mine", *more]) == 2
         assert said in " ".join(capfd.readouterr().err.split())
     assert not Path("cams").exists()

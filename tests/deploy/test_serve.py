@@ -505,7 +505,7 @@ def test_which_models_a_source_stands_for(small_run: RunFolder, tmp_path: Path) 
     assert load_models([study], device="cpu")[1] == study.name
     with pytest.raises(ConfigError, match="more than once"):
         load_models([study, small_run.path], device="cpu")
-    with pytest.raises(RunFolderError, match="is not there"):
+    with pytest.raises(RunFolderError, match="does not exist"):
         load_models([tmp_path / "nothing"])
     other = tmp_path / "other" / small_run.contender / "seed-0"
     other.parent.mkdir(parents=True)

@@ -245,7 +245,7 @@ def test_layer_decay_of_a_users_network_goes_by_its_parts(folder: Path) -> None:
             super().__init__()
             self.inner = module
 
-    with pytest.raises(ConfigError, match="Wrapped has 1 part"):
+    with pytest.raises(ConfigError, match="at least 2 parts, and Wrapped has 1"):
         layer_groups(Wrapped(), 0.5)
 
 

@@ -52,7 +52,7 @@ def test_a_contender_at_chance_is_named_and_one_above_it_is_not(study: StudyResu
     low = {run_title(run, labels("en")) for run in study.runs if run.scores.accuracy < 0.5}
     assert named == low
     assert low
-    assert all("would be right on 20.0 %" in one for one in told)
+    assert all("would reach 20.0 %" in one for one in told)
     assert len(at_chance(study, labels("pt"))) == len(told)
 
 

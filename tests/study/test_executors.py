@@ -13,7 +13,7 @@ import pytest
 import typer
 
 import podium
-from podium.cli.app import app, main
+from podium.cli.app import app, main, take_imports
 from podium.config import registry
 from podium.config.registry import EXECUTORS
 from podium.config.settings import Machine
@@ -237,7 +237,9 @@ def test_an_error_that_ends_a_study_ends_the_executor(
         study.run()
 
 
-def test_every_setting_of_the_machine_is_a_flag_of_the_command(tmp_path: Path) -> None:
+def test_every_setting_of_the_machine_is_a_flag_of_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from podium.study.work import Work
 
     odd: dict[str, Any] = {
@@ -248,7 +250,10 @@ def test_every_setting_of_the_machine_is_a_flag_of_the_command(tmp_path: Path) -
     work = Work.__new__(Work)
     work.folder = StudyFolder(tmp_path / "tiny")
     work.machine = Machine(**odd, executor="serial")
+    monkeypatch.setattr("podium.study.work.allowed", lambda: {"my_networks": "/code"})
     words = work.command(Cell("fast", 1, "Fast", 1))
+    words, modules = take_imports(words)  # it may stand anywhere, and `main` takes it out
+    assert modules == ["/code/my_networks"]
     assert words[:4] == [sys.executable, "-m", "podium", "run"]
     run: Any = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
     given = run.make_context("run", words[4:]).params

@@ -243,7 +243,7 @@ def test_several_seeds_make_several_runs(pictures: Path, tmp_path: Path) -> None
             "nowhere does not exist: expected a run folder",
         ),
         (["augment", "nowhere.jpg"], "nowhere.jpg"),
-        (["studies", "nothing"], "there are demo"),
+        (["studies", "nothing"], "Expected one of demo"),
         (["models", "--timm", "nosuchmodel"], "no timm model matches"),
         (["data", "fetch", "nothing"], "nothing"),
         (["nonsense"], "No such command"),

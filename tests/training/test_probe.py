@@ -175,8 +175,8 @@ def test_a_model_that_cannot_be_taken_apart_is_refused() -> None:
     ("settings", "message"),
     [
         ({"pretrained": False}, "linear_probe needs pretrained"),
-        ({"freeze": "backbone", "augmentation": "crop_flip"}, "augmentation does nothing"),
-        ({"freeze": "backbone", "label_smoothing": 0.1}, "label_smoothing does nothing"),
+        ({"freeze": "backbone", "augmentation": "crop_flip"}, "augmentation has no effect"),
+        ({"freeze": "backbone", "label_smoothing": 0.1}, "label_smoothing has no effect"),
         ({"freeze": "backbone", "layer_decay": 0.7}, "layer_decay needs freeze: none"),
         ({"layer_decay": 0.0}, "greater than 0"),
     ],

@@ -195,8 +195,12 @@ def _know_heif() -> None:
     _FORMATS.append("HEIF")
 
 
+TOO_MANY_PIXELS = "pixels exceed the limit of"
+"""In the reason of an image that is too large to be decoded."""
+
+
 def _too_large(pixels: str, limit: int) -> str:
-    return f"{pixels} pixels exceed the limit of {limit:,}"
+    return f"{pixels} {TOO_MANY_PIXELS} {limit:,}"
 
 
 def _upright(image: Image.Image) -> Image.Image:

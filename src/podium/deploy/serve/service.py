@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from podium.data.grey import GreyWindows
-from podium.data.images import decode_rgb
+from podium.data.images import TOO_MANY_PIXELS, decode_rgb
 from podium.deploy.predictor import Predictor
 from podium.deploy.serve.batching import NO_MAP, TOP_CLASS, Outcome, Worker
 from podium.deploy.serve.limits import Admission, ApiError, Limits
@@ -258,6 +258,6 @@ def _undecodable(reason: str) -> ApiError:
             "This is not an image that can be read here. JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF "
             "and PNM can.",
         )
-    if "more than the limit" in reason:
+    if TOO_MANY_PIXELS in reason:
         return ApiError(422, "too_many_pixels", f"{_CALLED} is too large: {reason}.")
     return ApiError(422, "undecodable", f"{_CALLED} cannot be decoded: {reason}.")
