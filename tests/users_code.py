@@ -8,6 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+# ours are registered when these are imported, and must not be forgotten with a test's
+import podium.data.folder
+import podium.data.transforms
+import podium.models.registry
+import podium.statistics.scoring
+import podium.study.executors
+import podium.study.trackers.listen
+import podium.training.losses  # noqa: F401
 from podium.config import registry
 from podium.config.registry import (
     AUGMENTATIONS,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import multiprocessing
 import pickle
 import random
@@ -23,7 +22,6 @@ from podium.cli.app import main
 from podium.config import registry
 from podium.config.registry import AUGMENTATION_TITLES, AUGMENTATIONS, allow
 from podium.config.settings import RunSpec
-from podium.data import augmentation
 from podium.data.augmentation import Augmentation, register_augmentation
 from podium.data.dataset import EpochSampler, ImageDataset
 from podium.data.index import build_index
@@ -320,7 +318,3 @@ def test_the_sheet_shows_a_users(
         assert sheet.height > 3 * few
     assert main([*command, "--policy", "own_code:nothing"]) == 2
     assert "the module own_code has no 'nothing'" in capsys.readouterr().err
-
-
-def test_the_examples_of_the_docstrings_run() -> None:
-    assert doctest.testmod(augmentation).failed == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import io
 import multiprocessing
 import pickle
@@ -579,8 +578,3 @@ def test_a_study_file_names_its_source(tmp_path: Path) -> None:
     spec = load_study(study({"source": "a.b:C", "path": "x", "options": {"n": 1}}), data="y")
     assert (spec.data.source, spec.data.path, spec.data.options) == ("a.b:C", "y", {"n": 1})
     assert load_study(study({"path": "x"})).to_yaml().count("source") == 0
-
-
-def test_the_examples_run() -> None:
-    done = doctest.testmod(source)
-    assert (done.failed, done.attempted) == (0, 6)

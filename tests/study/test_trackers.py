@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import json
 import os
 import subprocess
@@ -23,7 +22,6 @@ from podium.config.settings import Machine
 from podium.config.studyfile import machine_settings
 from podium.errors import ConfigError
 from podium.runs.folder import HISTORY_COLUMNS, RunFolder, StudyFolder
-from podium.runtime import events
 from podium.runtime.events import (
     BatchDone,
     EpochDone,
@@ -40,7 +38,6 @@ from podium.runtime.events import (
     of_run,
 )
 from podium.study.study import Study
-from podium.study.trackers import tracker as tracker_module
 from podium.study.trackers.listen import Listeners
 from podium.study.trackers.tracker import StudyInfo, Tracker, register_tracker
 from tests.conftest import StopAfter, write_pictures
@@ -593,13 +590,6 @@ def test_what_belongs_to_a_run_names_it_and_can_be_pickled() -> None:
     with pytest.raises(TypeError, match="contender"):
         TrainingStarted(())  # type: ignore[call-arg]
     assert issubclass(RunDone, RunEvent)
-
-
-@pytest.mark.parametrize("module", [events, tracker_module])
-def test_the_examples_of_the_docstrings_run(module: Any) -> None:
-    tried = doctest.testmod(module)
-    assert tried.attempted > 3
-    assert not tried.failed
 
 
 def test_progress_of_mixed_runs_is_shown_with_their_titles() -> None:

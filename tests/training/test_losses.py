@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import math
 import sys
 from collections.abc import Iterator
@@ -465,7 +464,3 @@ def test_the_report_says_the_loss() -> None:
     found = said("pt", class_weights="effective", effective_beta=0.99)
     assert found["Pesos das classes"] == "número efetivo (β = 0,99)"
     assert not {"Loss", "Class weights"} & said().keys()
-
-
-def test_the_examples_of_the_docstrings_run() -> None:
-    assert doctest.testmod(losses).failed == 0

@@ -338,10 +338,16 @@ LOSSES: Registry[Any] = Registry("loss", ("cross_entropy", "focal", "logit_adjus
 METRICS: Registry[Any] = Registry(
     "metric",
     (
-        "accuracy", "balanced_accuracy", "macro_f1", "mcc", "auroc", "log_loss", "top3_accuracy",
+        "accuracy",
+        "balanced_accuracy",
+        "macro_f1",
+        "mcc",
+        "auroc",
+        "log_loss",
+        "top3_accuracy",
         "top5_accuracy",
     ),
-)  # fmt: skip
+)
 SOURCES: Registry[Any] = Registry("source", ("folder",))
 EXECUTORS: Registry[Any] = Registry("executor", ("serial",))
 TRACKERS: Registry[Any] = Registry("tracker", ("tensorboard", "mlflow"))

@@ -110,8 +110,11 @@ def _sources(start: Path, root: Path, inside: str = "") -> list[Path]:
                 continue
             for end in range(len(names), 0, -1):
                 place = folder.joinpath(*names[:end])
-                ahead += [one for one in (place.with_suffix(".py"), place / "__init__.py")
-                          if one.is_file()]  # fmt: skip
+                ahead += [
+                    one
+                    for one in (place.with_suffix(".py"), place / "__init__.py")
+                    if one.is_file()
+                ]
     return sorted(found)
 
 

@@ -18,10 +18,15 @@ from podium.data.words import counted, listed
 from podium.errors import DataError
 
 SPLIT_NAMES = {
-    "train": "train", "training": "train",
-    "val": "valid", "valid": "valid", "validation": "valid", "dev": "valid",
-    "test": "test", "testing": "test",
-}  # fmt: skip
+    "train": "train",
+    "training": "train",
+    "val": "valid",
+    "valid": "valid",
+    "validation": "valid",
+    "dev": "valid",
+    "test": "test",
+    "testing": "test",
+}
 """Words, in lower case, that mark a folder's name as that of a split."""
 
 _FILLERS = frozenset({"set", "sets", "data", "dataset", "images", "image", "imgs", "img", "split"})
@@ -183,8 +188,9 @@ def _by_split(top: Folder) -> dict[str, Folder] | None:
             rest: group for rest, group in groups.items() if "train" in group and len(group) > 1
         }
         if len(pairs) > 1:
-            names = sorted(one.name for group in pairs.values() for few in group.values()
-                           for one in few)  # fmt: skip
+            names = sorted(
+                one.name for group in pairs.values() for few in group.values() for one in few
+            )
             raise DataError(
                 f"{top.path} has several folders for one split ({listed(names)}). Move the data "
                 f"set that you want to its own folder. {LAYOUT}"
@@ -288,9 +294,10 @@ def _refuse_lost(folders: list[Folder], where: Folder, *, in_split: bool = False
     for folder in folders:
         # inside a split folder, a folder of any files can only be a class
         meant = unread_pictures(folder) or {
-            kind: count for kind, count in folder.all_passed().items()
+            kind: count
+            for kind, count in folder.all_passed().items()
             if in_split and kind != HIDDEN and not kind.startswith("system folder")
-        }  # fmt: skip
+        }
         if meant:
             contents = ", ".join(f"{count:,} {kind}" for kind, count in sorted(meant.items()))
             raise DataError(

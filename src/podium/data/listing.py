@@ -211,8 +211,9 @@ def _typed(
         ) from None
     except ValueError:  # written in C: it has no signature, and checks its arguments itself
         return dict(options)
-    return {key: _as(_kind(call, key), value, f"data.options.{key}")
-            for key, value in options.items()}  # fmt: skip
+    return {
+        key: _as(_kind(call, key), value, f"data.options.{key}") for key, value in options.items()
+    }
 
 
 def _kind(call: Any, key: str) -> Any:

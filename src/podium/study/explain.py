@@ -126,8 +126,11 @@ def explain_runs(
         StorageError: the folder cannot be written.
     """
     explained: list[RunFolder] = []
-    todo = [run for run in runs
-            if run.is_done() and run.best.is_file() and not run.explanations.is_file()]  # fmt: skip
+    todo = [
+        run
+        for run in runs
+        if run.is_done() and run.best.is_file() and not run.explanations.is_file()
+    ]
     if not todo:
         return explained
     place = choose_device(machine).torch
@@ -164,9 +167,13 @@ def _pictures(
     for first in range(0, len(tasks), BATCH):
         yield from _maps(tasks[first : first + BATCH], model, predictions, images, left_out)
     if left_out:
-        notify(WarningMessage(f"{run.path}: no heat maps of {', '.join(left_out[:3])}"
-                                f"{', ...' * (len(left_out) > 3)}: the images are missing or "
-                                "differ from those scored."))  # fmt: skip
+        notify(
+            WarningMessage(
+                f"{run.path}: no heat maps of {', '.join(left_out[:3])}"
+                f"{', ...' * (len(left_out) > 3)}: the images are missing or "
+                "differ from those scored."
+            )
+        )
 
 
 def _maps(

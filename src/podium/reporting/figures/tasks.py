@@ -87,9 +87,13 @@ def overview_tasks(results: StudyResults, writer: FigureWriter) -> dict[str, Tas
     if results.verdicts is not None and results.verdicts.pairs:
         figure = partial(difference_figure, results.verdicts, say)
         tasks["differences"] = partial(
-            _plot, writer, figure, "differences", "differences",
+            _plot,
+            writer,
+            figure,
+            "differences",
+            "differences",
             say_by("v_difference_alt", results.verdicts.metric, say),
-        )  # fmt: skip
+        )
     return dict(tasks)
 
 

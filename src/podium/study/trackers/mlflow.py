@@ -83,8 +83,10 @@ class MLflowTracker:
         known = self.runs.get(cell) or self._known(folder)
         missing = list(event.rows)
         if known is not None:
-            steps = [{one.step for one in self.client.get_metric_history(known, column)}
-                     for column in _COLUMNS]  # fmt: skip
+            steps = [
+                {one.step for one in self.client.get_metric_history(known, column)}
+                for column in _COLUMNS
+            ]
             if max((max(found, default=0) for found in steps), default=0) > len(event.rows):
                 known = None  # it has more epochs than this run: the run was started again
             else:
