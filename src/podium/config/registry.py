@@ -208,6 +208,7 @@ class Registry(Generic[Thing]):
         if name in names:
             return name
         close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+        close = close or [one for one in names if name and name in one]  # f1: macro_f1
         hint = f" Did you mean {' or '.join(close)}?" if close else ""
         raise ValueError(
             f"there is no {self.kind} {name!r}.{hint} Expected {', '.join(names)}, or module:name."

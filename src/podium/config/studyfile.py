@@ -145,8 +145,10 @@ def machine_settings(**values: Any) -> Machine:
     try:
         return Machine(**values)
     except ValidationError as error:
+        flags = {"trackers": "tracker"}  # one flag per value, so its name is singular
         problems = [
-            f"--{'.'.join(map(str, problem['loc'])).replace('_', '-')}: {_expected(problem, [])}"
+            f"--{flags.get(name := str(problem['loc'][0]), name).replace('_', '-')}: "
+            f"{_expected(problem, [])}"
             for problem in error.errors()
         ]
         raise ConfigError("\n".join(problems)) from None
