@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -328,3 +329,37 @@ def test_a_run_that_names_other_code_in_its_record_is_refused(copied: Path) -> N
         with pytest.raises(RunFolderError, match=r"other code of x:y \(model: sha256 00, now none"):
             study.run()
     assert json.loads((config.parent / "done.json").read_text())
+
+
+def test_plain_functions_of_a_file_are_taken_by_the_command(pictures: Path, tmp_path: Path) -> None:
+    """In a process of its own, which has imported nothing that a test might have."""
+    (tmp_path / "plain.py").write_text(
+        "from torch.nn.functional import cross_entropy\n"
+        "from torchvision.transforms import v2\n"
+        "def half(logits, targets): return cross_entropy(logits, targets, reduction='sum') / 2\n"
+        "def mean(logits, targets): return cross_entropy(logits, targets)\n"
+        "def mirrored(): return v2.RandomHorizontalFlip()\n"
+        "def share(logits, labels): return float((logits.argmax(1) == labels).mean())\n"
+    )
+    study = tmp_path / "study.yaml"
+    recipe = "model: simple_resnet, epochs: 1, image_size: 32, augmentation: 'plain:mirrored'"
+    study.write_text(
+        f"name: plain\ndata: {pictures}\nmetric: 'plain:share'\n"
+        f"contenders:\n  one: {{{recipe}, loss: 'plain:half'}}\n"
+    )
+    words = [sys.executable, "-m", "podium", "run", str(study), "--only", "one", "--no-audit"]
+    words += ["--workers", "0", "--device", "cpu", "--precision", "fp32"]
+
+    def told(*more: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [*words, *more], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        return done.returncode, done.stderr
+
+    code, said = told("--name", "wrong", "--set", "contenders.one.loss=plain:mean")
+    assert (code, "mean" in said) == (2, True), said
+    assert "This is a bug" not in said
+    code, said = told()
+    assert code == 0, said
+    config = yaml.safe_load((tmp_path / "runs/plain/one/seed-0/config.yaml").read_text())
+    assert set(config["code"]) == {"metric", "loss", "augmentation"}

@@ -23,7 +23,7 @@ import numpy as np
 
 from podium.data.images import squeeze
 from podium.data.index import DataIndex
-from podium.data.pixels import FORMAT, CachedPixels as CachedPixels, PixelFile, file_bytes, writing
+from podium.data.pixels import FORMAT, CachedPixels, PixelFile, file_bytes, writing
 from podium.runtime.cache import cache_root, entries, mark_used, prune
 from podium.runtime.events import (
     CacheProgress,

@@ -10,8 +10,9 @@ import torch
 from podium.__about__ import __version__
 from podium.config.registry import AUGMENTATIONS
 from podium.config.settings import Machine, RunSpec
-from podium.data.cache import CachedPixels, cache_pixels
+from podium.data.cache import cache_pixels
 from podium.data.index import DataIndex
+from podium.data.pixels import CachedPixels
 from podium.data.transforms import source_size
 from podium.evaluation.trained import TrainedModel, load_run, predict_split
 from podium.features.frozen import features_are_fixed
@@ -27,7 +28,8 @@ from podium.statistics.metrics import scores
 from podium.statistics.scoring import find_metric
 from podium.training.checkpoint import read_checkpoint
 from podium.training.faults import despite_lost_workers
-from podium.training.fit import Job, fit
+from podium.training.fit import fit
+from podium.training.job import Job
 from podium.training.schedule import best_epoch
 
 

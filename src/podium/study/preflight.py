@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from podium.config.code import changed_code, code_of
+from podium.config.code import changed_code, code_of, named
 from podium.config.registry import AUGMENTATIONS, LOSSES, METRICS
 from podium.config.settings import Machine, RunSpec, StudySpec
 from podium.data.index import DataIndex
@@ -165,6 +165,15 @@ def code_of_study(spec: StudySpec) -> dict[str, dict[str, str]]:
     Raises:
         ConfigError: something cannot be loaded, or is not what the setting takes.
     """
+    if any(
+        name not in registry.built_in
+        for recipe in spec.contenders.values()
+        for _, registry, name in named(recipe)
+    ):
+        with collection_paused():  # they say what a user's object has to be
+            import podium.data.transforms
+            import podium.models.registry
+            import podium.training.losses  # noqa: F401
     metric = METRICS.provenance(spec.metric)
     shared = {} if metric is None else {"metric": metric}
     return {name: shared | code_of(recipe) for name, recipe in spec.contenders.items()}

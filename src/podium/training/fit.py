@@ -23,7 +23,7 @@ from podium.runtime.memory import recycled_memory
 from podium.runtime.spawn import runs_again
 from podium.runtime.threads import let_waiting_threads_sleep
 from podium.training.faults import despite_lost_workers
-from podium.training.job import Job as Job
+from podium.training.job import Job
 from podium.training.loop import train
 from podium.training.state import prepare
 
