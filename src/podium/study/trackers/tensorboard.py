@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from podium.config.registry import TRACKERS
@@ -53,7 +55,7 @@ class TensorBoardTracker:
 
         self._close(event.contender, event.seed)
         folder = self.study.run(event).path / "tensorboard"
-        known = any(folder.glob("events.out.tfevents.*"))
+        known = _wait_for_a_later_name(folder)
         again = event.rows[-1:] if known else event.rows
         first = len(event.rows) - len(again) + 1
         make: Any = SummaryWriter
@@ -75,6 +77,18 @@ class TensorBoardTracker:
                 tag = f"{what}/{kind}" if kind in ("train", "valid") else column
                 writer.add_scalar(tag, value, int(row["epoch"]))
         writer.flush()
+
+
+def _wait_for_a_later_name(folder: Path) -> bool:
+    """Whether there are event files; the next one's name sorts behind theirs on return.
+
+    Readers take the files in the order of their names, `events.out.tfevents.<second>.<host>.<pid>`:
+    of two of the same second, a later process's may come first and would hide nothing.
+    """
+    seconds = [path.name.split(".")[3] for path in folder.glob("events.out.tfevents.*")]
+    if f"{int(time.time()):010d}" in seconds:
+        time.sleep(1 - time.time() % 1)
+    return bool(seconds)
 
 
 TRACKERS.register("tensorboard", TensorBoardTracker)
