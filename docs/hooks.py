@@ -25,8 +25,9 @@ from rooms import drawing, table
 
 import podium
 from podium.cli.app import app
+from podium.config.data_settings import DataSpec, SplitSpec
 from podium.config.schema import field_docs, study_schema
-from podium.config.settings import DataSpec, Machine, RunSpec, StudySpec
+from podium.config.settings import Machine, RunSpec, StudySpec
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -260,6 +261,7 @@ each other is known to Podium alone.
 SECTIONS = (
     (StudySpec, "The study", ""),
     (DataSpec, "data", "Below `data:`, where it is more than a path."),
+    (SplitSpec, "split", "Below `data: split:`."),
     (RunSpec, "A contender", "Below `contenders: NAME:`, or below `defaults:` for all of them."),
     (
         Machine,

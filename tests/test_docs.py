@@ -32,8 +32,9 @@ from PIL import Image
 
 import podium
 from podium.cli.app import app, main, take_imports
+from podium.config.data_settings import DataSpec, SplitSpec
 from podium.config.schema import study_schema
-from podium.config.settings import DataSpec, Machine, RunSpec, StudySpec
+from podium.config.settings import Machine, RunSpec, StudySpec
 from podium.config.studyfile import built_in_studies, load_study, study_text
 from podium.data.index import build_index
 from podium.runs.folder import HISTORY_COLUMNS, StudyFolder
@@ -435,7 +436,7 @@ def test_the_reference_names_every_option_setting_and_name() -> None:
         assert f"## podium {name} {{" in cli
         for one in command.params:
             assert all(f"`{word}`" in cli for word in one.opts if word.startswith("-"))
-    for model in (StudySpec, DataSpec, RunSpec, Machine):
+    for model in (StudySpec, DataSpec, SplitSpec, RunSpec, Machine):
         for field in model.model_fields:
             assert f"{{ #{model.__name__.lower()}-{field} }}" in study
     assert {f"::: podium.{n}" for n in podium.__all__ if n != "__version__"} <= set(api.split("\n"))

@@ -180,14 +180,13 @@ def _index_to_score(run: RunFolder, source: Source, split: str) -> DataIndex:
     If the study itself split the folder, the folder also holds training images. Scoring those
     with the others would overstate the accuracy.
     """
-    from podium.data.index import build_index, build_scored_index
+    from podium.data.index import build_scored_index, index_of
 
     own = None
     try:
         spec, known = run.study.read_spec().data, run.study.read_data()
         if _may_be_own(run, source, split):
-            settings = spec.model_dump(exclude={"path", "source", "options"})
-            own = build_index(source, **settings)
+            own = index_of(spec, source)
     except (PodiumError, OSError):  # a run copied out of its study, or other images
         pass
     if own is not None and own.fingerprint == known.get("fingerprint"):

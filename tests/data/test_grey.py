@@ -15,7 +15,7 @@ from PIL import Image
 
 import podium
 from podium.cli.app import main
-from podium.config.settings import DataSpec
+from podium.config.data_settings import DataSpec
 from podium.data.cache import cache_pixels
 from podium.data.grey import (
     AS_BEFORE_WINDOWS,

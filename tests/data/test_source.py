@@ -23,8 +23,9 @@ from podium.api import evaluate
 from podium.auditing import audit_images
 from podium.cli.app import main
 from podium.config import registry
+from podium.config.data_settings import DataSpec
 from podium.config.registry import SOURCES, allow, allowed
-from podium.config.settings import DataSpec, Machine, StudySpec
+from podium.config.settings import Machine, StudySpec
 from podium.config.studyfile import load_study
 from podium.data import folder, source
 from podium.data.dataset import ImageDataset
@@ -512,7 +513,7 @@ def test_what_is_no_source_is_refused(offered: Any) -> None:
 
 def test_ours_are_those_that_settings_know() -> None:
     ours = {name for name in SOURCES._found if name not in SOURCES._origin}
-    assert ours == set(SOURCES.built_in)
+    assert ours | {"auto"} == set(SOURCES.built_in)
 
 
 # ---------------------------------------------------------------- settings

@@ -5,20 +5,21 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import sys
 from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
 
-import podium.config.settings as config
-from podium.config.settings import DataSpec, RunSpec, StudySpec
+from podium.config.data_settings import DataSpec, SplitSpec
+from podium.config.settings import NAME, RunSpec, StudySpec
 
 
 @cache
-def _documented() -> dict[str, dict[str, str]]:
-    """Class -> field -> the docstring below the field, of `podium.config.settings`."""
+def _documented(module: str) -> dict[str, dict[str, str]]:
+    """Class -> field -> the docstring below the field, of a module of settings."""
     found: dict[str, dict[str, str]] = {}
-    for node in ast.parse(inspect.getsource(config)).body:
+    for node in ast.parse(inspect.getsource(sys.modules[module])).body:
         if isinstance(node, ast.ClassDef):
             fields = found.setdefault(node.name, {})
             for one, after in zip(node.body, node.body[1:], strict=False):
@@ -37,9 +38,9 @@ def field_docs(model: type[BaseModel]) -> dict[str, str]:
     """The docstring below each field of a settings class, as one line each.
 
     Args:
-        model: `StudySpec`, `DataSpec`, `RunSpec` or `Machine`.
+        model: `StudySpec`, `DataSpec`, `SplitSpec`, `RunSpec` or `Machine`.
     """
-    return dict(_documented()[model.__name__])
+    return dict(_documented(model.__module__)[model.__name__])
 
 
 def study_schema() -> dict[str, Any]:
@@ -49,7 +50,7 @@ def study_schema() -> dict[str, Any]:
     contender is required on its own. Only `load_study` checks which settings conflict.
     """
     schema = StudySpec.model_json_schema()
-    for name, model in (("RunSpec", RunSpec), ("DataSpec", DataSpec)):
+    for name, model in (("RunSpec", RunSpec), ("DataSpec", DataSpec), ("SplitSpec", SplitSpec)):
         _describe(schema["$defs"][name], model)
     _describe(schema, StudySpec)
     schema["$defs"]["RunSpec"].pop("required", None)  # `defaults` may have it
@@ -68,7 +69,7 @@ def study_schema() -> dict[str, Any]:
         "type": "object",
         "description": properties["contenders"]["description"],
         "minProperties": 1,
-        "propertyNames": {"pattern": f"^{config.NAME.pattern}$"},
+        "propertyNames": {"pattern": f"^{NAME.pattern}$"},
         "additionalProperties": recipe,
     }
     schema["required"].remove("data")  # `--data` may have it

@@ -13,62 +13,24 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    FiniteFloat,
-    JsonValue,
-    ValidationInfo,
-    ValidatorFunctionWrapHandler,
-    WithJsonSchema,
-    WrapValidator,
-    field_serializer,
-    field_validator,
-    model_validator,
+from pydantic import Field, field_serializer, field_validator, model_validator
+
+from podium.config.data_settings import DataSpec
+from podium.config.fields import (
+    AugmentationName,
+    ExecutorName,
+    LossName,
+    MetricName,
+    ModelName,
+    Strict,
+    TrackerName,
 )
 
-from podium.config.registry import (
-    AUGMENTATIONS,
-    EXECUTORS,
-    LOSSES,
-    METRICS,
-    MODELS,
-    SOURCES,
-    TRACKERS,
-    Registry,
-)
-
-
-def _unless_stored(name: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
-    """Accept a stored study's names even if they are not installed, so that it can be reported."""
-    stored = (info.context or {}).get("stored") and isinstance(name, str)
-    return name if stored else check(name)
-
-
-def _names(registry: Registry[Any]) -> tuple[Any, ...]:
-    """The annotations of a setting that takes names of a registry."""
-    check, schema = AfterValidator(registry.check), WithJsonSchema(registry.schema())
-    return check, WrapValidator(_unless_stored), schema
-
-
-AugmentationName = Annotated[str, *_names(AUGMENTATIONS)]
-ExecutorName = Annotated[str, *_names(EXECUTORS)]
-LossName = Annotated[str, *_names(LOSSES)]
-MetricName = Annotated[str, *_names(METRICS)]
-ModelName = Annotated[str, *_names(MODELS)]
-SourceName = Annotated[str, *_names(SOURCES)]
-TrackerName = Annotated[str, *_names(TRACKERS)]
 Pooling = Literal["own", "stages"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-
-class RunSpec(_Strict):
+class RunSpec(Strict):
     """One contender: a model and everything that decides what it learns.
 
     Examples:
@@ -288,37 +250,7 @@ class RunSpec(_Strict):
         return notices
 
 
-class DataSpec(_Strict):
-    """Where the images are, and how a folder without splits is split."""
-
-    path: str
-    """A folder, or a built-in name: `sports100`, `demo`. Other sources interpret it themselves."""
-    source: SourceName = "folder"
-    """What lists and reads the images: `folder`, or your own by its name or as `module:name`."""
-    options: dict[str, JsonValue] = Field(default_factory=dict)
-    """Further arguments of the source, by name; `folder` takes none."""
-    split_seed: int = Field(default=0, ge=0)
-    """Seed of the stratified split of a folder that has no splits."""
-    valid_fraction: float = Field(default=0.1, gt=0, lt=0.5)
-    """Share of each class held out for validation if there is no validation folder."""
-    test_fraction: float = Field(default=0.1, gt=0, lt=0.5)
-    """Share of each class held out for testing if there is no test folder."""
-    min_images: int | None = Field(default=None, ge=1)
-    """Leave out classes with fewer training images than this, and report them; None: a class too
-    small to hold images out of is an error."""
-    window: tuple[FiniteFloat, FiniteFloat] | None = None
-    """Grey values of images deeper than 8 bit that become black and white, such as [-1000, 400]
-    Hounsfield units; None: chosen from the training images, and reported."""
-
-    @field_validator("window")
-    @classmethod
-    def _window_rises(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
-        if value is not None and not value[0] < value[1]:
-            raise ValueError("expected two values, [black, white], the first below the second")
-        return value
-
-
-class StudySpec(_Strict):
+class StudySpec(Strict):
     """A study: contenders x seeds on one set of images.
 
     Examples:
@@ -377,7 +309,7 @@ class StudySpec(_Strict):
         return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
-class Machine(_Strict):
+class Machine(Strict):
     """Settings of the machine that runs a study. They change a run's speed, not its recipe.
 
     Examples:

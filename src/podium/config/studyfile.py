@@ -19,7 +19,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from podium.config.settings import DataSpec, Machine, RunSpec, StudySpec
+from podium.config.data_settings import DataSpec
+from podium.config.settings import Machine, RunSpec, StudySpec
 from podium.config.text import decode_text
 from podium.errors import ConfigError
 

@@ -39,9 +39,7 @@ def check_files(
     """
     cache = VerdictCache(Path(found.place), cache_folder)
     before = set(cache.known)
-    paths = sorted(
-        path for classes in found.splits.values() for paths in classes.values() for path in paths
-    )
+    paths = sorted(found.paths)
     verdicts: dict[str, Verdict] = {}
 
     def inspect(path: str) -> Verdict:

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from podium.config.data_settings import DataSpec, SplitSpec
 from podium.data.checking import check_files, load_checked, readable_images
 from podium.data.file_checks import Verdict
 from podium.data.grey import OWN_WINDOWS, GreyWindows, Window, grey_notices
+from podium.data.groups import grouped
 from podium.data.images import decode_rgb
-from podium.data.listing import SPLITS, Listing, as_source, list_images
+from podium.data.listing import SPLITS, Listing, as_source, list_images, open_source
 from podium.data.source import Reader, Source
 from podium.data.splits import Split, hold_out, make_split, without_small
 from podium.data.words import counted, listed, named, shown
@@ -160,9 +162,40 @@ class DataIndex:
         }
 
 
+def index_of(
+    data: DataSpec, source: Source | None = None, *, notify: Notify = silent, **options: Any
+) -> DataIndex:
+    """Index the images that a study's `data` describes.
+
+    Args:
+        data: where the images are, what belongs together, and how they are split.
+        source: the images instead of those at `data.path`; None: open that.
+        notify: receives the progress: number of files read.
+        options: `cache_folder` and `workers` of `build_index`.
+
+    Raises:
+        ConfigError: a setting does not fit the source.
+        DataError: the images cannot be used.
+    """
+    return build_index(
+        open_source(data) if source is None else source,
+        group=data.group,
+        split=data.split,
+        split_seed=data.split_seed,
+        valid_fraction=data.valid_fraction,
+        test_fraction=data.test_fraction,
+        min_images=data.min_images,
+        window=data.window,
+        notify=notify,
+        **options,
+    )
+
+
 def build_index(
     root: str | Path | Source,
     *,
+    group: str | None = None,
+    split: SplitSpec | None = None,
     split_seed: int = 0,
     valid_fraction: float = 0.1,
     test_fraction: float = 0.1,
@@ -177,6 +210,8 @@ def build_index(
     Args:
         root: a folder with `train/`, `valid/` and `test/` (one folder per class in each), or with
             one folder per class and no splits; see `podium.data.layout`. Or a `Source`.
+        group: what gives the group of an image, see `podium.data.groups`; None: the source.
+        split: how to split all images anew; None: keep the source's splits.
         split_seed: seed of the stratified split that is made if one is missing.
         valid_fraction: share of each class held out for validation if there is no such split,
             above 0 and below 0.5; at least one image.
@@ -210,6 +245,8 @@ def build_index(
                 f"{name}_fraction: expected more than 0 and less than 0.5, got {fraction}."
             )
     found = list_images(as_source(root))
+    if group is not None:
+        found = grouped(found, group)
     if "train" not in found.splits:
         there = " and ".join(sorted(found.splits))
         raise DataError(f"{found.place} has {there} images, but {found.advice.no_train}")

@@ -15,10 +15,10 @@ from typing import Any, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
+from podium.config.data_settings import DataSpec
 from podium.config.registry import SOURCES
-from podium.config.settings import DataSpec
 from podium.data.advice import FOLDERS, ITEMS, Advice
-from podium.data.fetch import resolve_data
+from podium.data.choose import source_for
 from podium.data.folder import FolderSource
 from podium.data.layout import tell_lookalikes
 from podium.data.source import Item, Reader, Source
@@ -53,6 +53,13 @@ class Listing:
     columns: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
+    def paths(self) -> list[str]:
+        """All images, in the order of splits and classes."""
+        return [
+            path for classes in self.splits.values() for part in classes.values() for path in part
+        ]
+
+    @property
     def place(self) -> str:
         """The source's name in messages."""
         return self.reader.place
@@ -64,15 +71,20 @@ def as_source(data: str | Path | Source) -> Source:
 
 
 def named_source(data: str | Path | Source) -> Source:
-    """Return a source unchanged, or the source of a folder or of a known data set.
+    """Return a source unchanged, or the source that reads a path or a known data set.
 
     Args:
-        data: a source, a folder, or the name of a known data set.
+        data: a source, whatever `data.path` of a study takes, or the name of a known data set.
 
     Raises:
-        DataError: there is no such folder, or the data set is not on this machine.
+        DataError: there is no such path, or the data set is not on this machine.
     """
-    return data if isinstance(data, Source) else FolderSource(resolve_data(str(data)))
+    return data if isinstance(data, Source) else open_source(DataSpec(path=str(data)))
+
+
+def source_name(data: DataSpec) -> str:
+    """Name of the source that reads a study's images."""
+    return source_for(data.path) if data.source == "auto" else data.source
 
 
 def open_source(data: DataSpec) -> Source:
@@ -87,21 +99,21 @@ def open_source(data: DataSpec) -> Source:
         ConfigError: there is no such source, or it does not accept the options.
         DataError: it cannot be opened from the path.
     """
-    factory = SOURCES[data.source]
-    options = _typed(factory, data.path, data.options, data.source)
+    name = source_name(data)
+    factory = SOURCES[name]
+    given = dict(data.options) if data.label is None else {**data.options, "label": data.label}
+    options = _typed(factory, data.path, given, name)
     try:
         made = factory(data.path, **options)
     except PodiumError:
         raise
     except Exception as error:
         raise DataError(
-            f"source {data.source} cannot be opened from {data.path} "
+            f"source {name} cannot be opened from {data.path} "
             f"({type(error).__name__}: {one_line(error)})."
         ) from error
     if not isinstance(made, Source):
-        raise ConfigError(
-            f"source {data.source}: expected a podium.Source, got {type(made).__name__}."
-        )
+        raise ConfigError(f"source {name}: expected a podium.Source, got {type(made).__name__}.")
     return made
 
 

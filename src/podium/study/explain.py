@@ -19,12 +19,13 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from podium.config.settings import DataSpec, Machine
+from podium.config.data_settings import DataSpec
+from podium.config.settings import Machine
 from podium.data.fetch import resolve_data
 from podium.data.folder import FolderSource
 from podium.data.images import decode_rgb, thumbnail_jpeg
 from podium.data.layout import find_images
-from podium.data.listing import open_source
+from podium.data.listing import open_source, source_name
 from podium.data.source import Reader
 from podium.data.transforms import eval_transform
 from podium.errors import DataError, RunFolderError, StorageError, one_line
@@ -222,12 +223,13 @@ def _images_of(folder: StudyFolder, given: str | None, named: DataSpec) -> Reade
         given: folder of the images; None: not given.
         named: the study's own setting.
     """
-    if given is None and named.source == "folder":
+    is_folder = source_name(named) == "folder"
+    if given is None and is_folder:
         root = folder.read_data().get("root")
         if isinstance(root, str) and Path(root).is_dir():
             return Reader(FolderSource(Path(root)))
     try:
-        if named.source != "folder":
+        if not is_folder:
             path = named.path if given is None else given
             return Reader(open_source(named.model_copy(update={"path": path})))
         return Reader(FolderSource(find_images(resolve_data(given or named.path)).root))

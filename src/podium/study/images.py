@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from podium.config.settings import DataSpec, StudySpec
-from podium.data.index import DataIndex, build_index
-from podium.data.listing import open_source
+from podium.config.data_settings import DataSpec
+from podium.config.settings import StudySpec
+from podium.data.index import DataIndex, index_of
 from podium.errors import RunFolderError
 from podium.runs.folder import StudyFolder
 from podium.runtime.events import Message, Notify, WarningMessage
@@ -21,15 +21,7 @@ def find_images(data: DataSpec, notify: Notify) -> DataIndex:
     Raises:
         DataError: they cannot be used.
     """
-    index = build_index(
-        open_source(data),
-        split_seed=data.split_seed,
-        valid_fraction=data.valid_fraction,
-        test_fraction=data.test_fraction,
-        min_images=data.min_images,
-        window=data.window,
-        notify=notify,
-    )
+    index = index_of(data, notify=notify)
     for notice in index.notices:
         notify(Message(notice))
     for path, reason in index.unreadable[:20]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from podium.data.grey import OWN_WINDOWS, GreyWindows
 from podium.data.images import load_rgb
 from podium.data.layout import find_images
+from podium.data.listing import source_name
 from podium.data.transforms import eval_transform
 from podium.data.walk import walk_images
 from podium.errors import ConfigError, DataError, PodiumError, RunFolderError
@@ -52,10 +53,10 @@ class Sample:
 def study_data(run: RunFolder) -> Path | None:
     """The folder of images that the run's study used; None: it is missing, or none was used."""
     with contextlib.suppress(RunFolderError, KeyError, TypeError, ValueError):
-        root, source = Path(run.study.read_data()["root"]), "folder"
+        root, is_folder = Path(run.study.read_data()["root"]), True
         with contextlib.suppress(PodiumError):
-            source = run.study.read_spec().data.source
-        if root.is_dir() and source == "folder":
+            is_folder = source_name(run.study.read_spec().data) == "folder"
+        if root.is_dir() and is_folder:
             return root
     return None
 

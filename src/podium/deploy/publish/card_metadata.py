@@ -116,11 +116,9 @@ def dataset_of(subject: Subject, given: str | None) -> Dataset:
                 return Dataset(known.huggingface, known)
         return Dataset(_hub_id(given))
     study = subject.study
-    if study is None or study.spec.data.source != "folder":
+    if study is None or study.spec.data.path not in DATASETS:
         return Dataset()
-    known_set = DATASETS.get(study.spec.data.path)
-    if known_set is None:
-        return Dataset()
+    known_set = DATASETS[study.spec.data.path]
     splits = study.data.get("splits") or {}
     counts = tuple(sum(splits.get(one, {}).values()) for one in ("train", "valid", "test"))
     if known_set.images[0] and counts != known_set.images:

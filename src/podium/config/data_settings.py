@@ -1,0 +1,61 @@
+"""Settings of a study's images: where they are, what belongs together, how they are split."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, FiniteFloat, JsonValue, field_validator
+
+from podium.config.fields import SourceName, Strict
+
+
+class SplitSpec(Strict):
+    """How images are split anew, whatever splits the source assigns."""
+
+    by: Literal["group", "image"] = "group"
+    """`group`: all images of a group are in the same split. `image`: single images are drawn,
+    which flatters every model where the images of a group are alike."""
+    stratify: Literal["label", "none"] = "label"
+    """`label`: every split has each class's share of images, as nearly as the groups allow."""
+
+
+class DataSpec(Strict):
+    """Where the images are, what belongs together, and how they are split."""
+
+    path: str
+    """A folder, a table, an archive, or a built-in name: `sports100`, `demo`. A `source` of your
+    own interprets it itself."""
+    source: SourceName = "auto"
+    """What lists and reads the images: `auto` chooses by the path; your own by its name or as
+    `module:name`."""
+    label: str | None = None
+    """What gives the class of an image: a column of a table, or a regular expression on the
+    image's path with a named group `(?P<label>...)`; None: the source's own rule."""
+    group: str | None = None
+    """What gives the group that an image belongs to, such as a patient or a video: a column, a
+    regular expression on its path with `(?P<group>...)`, or `parent`, the folder that holds it;
+    None: the source's own groups, if it has any."""
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    """Further arguments of the source, by name."""
+    split: SplitSpec | None = None
+    """Split all images anew; None: keep the source's splits, and hold out those that are missing,
+    by whole groups where images have one."""
+    split_seed: int = Field(default=0, ge=0)
+    """Seed of every split that Podium makes."""
+    valid_fraction: float = Field(default=0.1, gt=0, lt=0.5)
+    """Share of each class held out for validation if there is no validation split."""
+    test_fraction: float = Field(default=0.1, gt=0, lt=0.5)
+    """Share of each class held out for testing if there is no test split."""
+    min_images: int | None = Field(default=None, ge=1)
+    """Leave out classes with fewer training images than this, and report them; None: a class too
+    small to hold images out of is an error."""
+    window: tuple[FiniteFloat, FiniteFloat] | None = None
+    """Grey values of images deeper than 8 bit that become black and white, such as [-1000, 400]
+    Hounsfield units; None: chosen from the training images, and reported."""
+
+    @field_validator("window")
+    @classmethod
+    def _window_rises(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not value[0] < value[1]:
+            raise ValueError("expected two values, [black, white], the first below the second")
+        return value
