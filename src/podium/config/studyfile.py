@@ -342,6 +342,8 @@ def _expected(problem: Any, parts: list[str]) -> str:
     }.get(kind)
     if parts[-1:] == ["lr_drop"]:
         wanted = "expected an epoch of 1 or more, 'plateau', or nothing"
+    if "class_weights" in parts:
+        wanted = "expected none, balanced, effective, or a weight above 0 for each class: {cat: 3}"
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if wanted is None:
         wanted = f"expected {message}" if problem["msg"].startswith("Input") else message

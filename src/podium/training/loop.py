@@ -248,6 +248,7 @@ def _fit_probe(state: State) -> dict[str, float]:
         state.notify,
         state.stop,
         state.metric,
+        state.loss.weights,
     )
 
 

@@ -77,6 +77,7 @@ def probe_epoch(
     notify: Notify,
     stop: StopRequest | None,
     metric: Metric = ACCURACY,
+    class_weights: torch.Tensor | None = None,
 ) -> dict[str, float]:
     """Run the probe's epoch, which has no steps: solve, write and score the classifier.
 
@@ -88,6 +89,7 @@ def probe_epoch(
         notify: receives the progress, and the chosen penalty.
         stop: checked after every penalty.
         metric: of the study; recorded only: the penalty is chosen by the calibrated loss.
+        class_weights: of the training images, shape (classes,); None: all classes weigh 1.
 
     Returns:
         A row of the history; its learning rate is 0.
@@ -100,7 +102,7 @@ def probe_epoch(
     further: dict[str, float] = {}
     if fabric.is_global_zero:
         features = compute()
-        found = solve_probe(built, features, fabric.device, notify, stop)
+        found = solve_probe(built, features, fabric.device, notify, stop, class_weights)
         images = len(features["train"].labels)
         write_trials(folder, found)
         if not metric.is_accuracy:
@@ -130,6 +132,7 @@ def solve_probe(
     device: torch.device,
     notify: Notify,
     stop: StopRequest | None = None,
+    class_weights: torch.Tensor | None = None,
 ) -> Probe:
     """Solve for one penalty after another; keep the best on valid.
 
@@ -146,6 +149,8 @@ def solve_probe(
         device: where to compute.
         notify: receives the progress, and the chosen penalty.
         stop: checked after every penalty.
+        class_weights: of the training images, shape (classes,); None: all classes weigh 1. The
+            loss on valid is never weighted.
 
     Raises:
         ConfigError: the classifier is not linear, or there are no features.
@@ -157,7 +162,7 @@ def solve_probe(
     train, valid = features["train"], features["valid"]
     x, y = train.values.flatten(1).to(device), train.labels.to(device)
     v, u = valid.values.flatten(1).to(device), valid.labels.to(device)
-    problem = Logistic(x, y, classes)
+    problem = Logistic(x, y, classes, class_weights)
     trials: dict[float, tuple[Trial, Solution]] = {}
     best, first = FIRST, None
     for factor in (1 / STEP, STEP):

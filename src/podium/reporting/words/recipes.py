@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from podium.config.registry import AUGMENTATION_TITLES
 from podium.config.settings import RunSpec
 from podium.reporting.words.labels import NOTHING, Labels
@@ -110,8 +112,11 @@ def _fitting(recipe: RunSpec, say: Labels) -> list[tuple[str, str]]:
     if recipe.pooling == "stages":
         head.append(say("fact_stages"))
     facts = [(say("fact_head"), "; ".join(head))] if head else []
+    weights = []
+    if recipe.class_weights != "none":
+        weights.append((say("fact_class_weights"), _class_weighting(recipe, say)))
     if recipe.is_probe_alone:  # no optimizer is used
-        return facts
+        return facts + weights
     facts += [
         (say("fact_optimizer"), recipe.optimizer),
         (say("fact_lr"), _learning_rate(recipe, say)),
@@ -123,13 +128,30 @@ def _fitting(recipe: RunSpec, say: Labels) -> list[tuple[str, str]]:
         facts.append((say("fact_weight_decay"), f"{recipe.weight_decay:g}{spared}"))
     if recipe.loss != "cross_entropy":
         facts.append((say("fact_loss"), _loss(recipe, say)))
-    if recipe.class_weights != "none":
-        beta = say.short(recipe.effective_beta)
-        named = say(f"fact_class_weights_{recipe.class_weights}", beta=beta)
-        facts.append((say("fact_class_weights"), named))
+    facts += weights
+    if recipe.sampler != "shuffle":
+        facts.append((say("fact_sampler"), say(f"fact_sampler_{recipe.sampler}")))
     if recipe.label_smoothing:
         facts.append((say("fact_label_smoothing"), say.number(recipe.label_smoothing, 2)))
     return facts
+
+
+def class_weights(weights: Mapping[str, float], say: Labels) -> str:
+    """Weights by class, the heaviest first: 'cat: 3, dog: 0.5'.
+
+    Args:
+        weights: by class.
+        say: the language.
+    """
+    ordered = sorted(weights.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name}: {say.short(weight)}" for name, weight in ordered)
+
+
+def _class_weighting(recipe: RunSpec, say: Labels) -> str:
+    if isinstance(recipe.class_weights, Mapping):
+        return class_weights(recipe.class_weights, say)
+    beta = say.short(recipe.effective_beta)
+    return say(f"fact_class_weights_{recipe.class_weights}", beta=beta)
 
 
 def _loss(recipe: RunSpec, say: Labels) -> str:
