@@ -35,6 +35,7 @@ from podium.statistics.paired import (
     sign_flip,
     unpaired_effect,
 )
+from podium.statistics.recall_difference import recall_difference
 from podium.statistics.scoring import ACCURACY, Metric
 from podium.statistics.table import ContenderPredictions, PredictionTable, matched_seeds
 
@@ -56,6 +57,8 @@ class Pair:
     accuracy: Interval
     macro_f1: Interval | None
     """None without resamples."""
+    macro_recall: Interval
+    """The difference in mean recall over the classes (balanced accuracy)."""
     only_first: float
     """Images that only the first gets right; a mean over `seeds`."""
     only_second: float
@@ -307,6 +310,7 @@ def _pair(
             totals = np.rint(np.bincount(table.groups, totals)).astype(np.int64)
         p = sign_flip(totals)
     f1_effect = f1_difference(f1, rows, drawn, alike, same=same, single=single)
+    recall = recall_difference(right, rows, table.labels, drawn, alike, same=same, single=single)
     pair = Pair(
         first=first.name,
         second=second.name,
@@ -315,6 +319,7 @@ def _pair(
         seeds=tuple((first.seeds[i], second.seeds[j]) for i, j in zip(*rows, strict=True)),
         accuracy=accuracy,
         macro_f1=None if f1_effect is None else bounded(*f1_effect),
+        macro_recall=recall,
         only_first=only[0],
         only_second=only[1],
         p=p,
@@ -404,6 +409,7 @@ def _turned(pair: Pair) -> Pair:
         seeds=tuple((j, i) for i, j in pair.seeds),
         accuracy=minus(pair.accuracy),
         macro_f1=None if pair.macro_f1 is None else minus(pair.macro_f1),
+        macro_recall=minus(pair.macro_recall),
         score=None if pair.score is None else minus(pair.score),
         only_first=pair.only_second,
         only_second=pair.only_first,
