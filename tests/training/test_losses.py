@@ -517,6 +517,9 @@ def test_the_report_says_the_loss() -> None:
     assert said(loss="logit_adjusted")["Loss"] == "logit-adjusted (τ = 1)"
     assert said(loss="own:mine")["Loss"] == "own:mine"
     assert said(class_weights={"b": 0.5, "a": 3})["Class weights"] == "a: 3, b: 0.5"
+    many = said(class_weights={f"class {number}": number for number in range(1, 12)})
+    assert many["Class weights"].startswith("class 11: 11, class 10: 10, ")
+    assert many["Class weights"].endswith("class 4: 4, 3 others")
     assert said(sampler="balanced")["Images per epoch"] == "equally many of each class"
     found = said("pt", class_weights="effective", effective_beta=0.99)
     assert found["Pesos das classes"] == "número efetivo (β = 0,99)"

@@ -12,6 +12,8 @@ from podium.statistics.calibration import Calibration
 from podium.statistics.calibration_error import Estimate
 from podium.statistics.metrics import ClassScores, wilson_interval
 
+MOST_NAMED = 8  # classes in a line; the rest is counted
+
 
 def run_title(run: RunResult | Unfinished, say: Labels) -> str:
     """The contender's label, with the seed where the study has several.
@@ -137,14 +139,17 @@ def _fitting(recipe: RunSpec, say: Labels) -> list[tuple[str, str]]:
 
 
 def class_weights(weights: Mapping[str, float], say: Labels) -> str:
-    """Weights by class, the heaviest first: 'cat: 3, dog: 0.5'.
+    """Weights by class, the heaviest first: 'cat: 3, dog: 0.5'; of many, the first are named.
 
     Args:
         weights: by class.
         say: the language.
     """
     ordered = sorted(weights.items(), key=lambda item: -item[1])
-    return ", ".join(f"{name}: {say.short(weight)}" for name, weight in ordered)
+    told = [f"{name}: {say.short(weight)}" for name, weight in ordered[:MOST_NAMED]]
+    if len(ordered) > MOST_NAMED:
+        told.append(say("v_others", count=say.count(len(ordered) - MOST_NAMED)))
+    return ", ".join(told)
 
 
 def _class_weighting(recipe: RunSpec, say: Labels) -> str:
