@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
 
 from podium.config.text import listed as listed
 
@@ -26,3 +29,26 @@ def counted(number: int, noun: str, several: str = "") -> str:
         several: plural; empty string: `noun` with an s.
     """
     return f"{number:,} {noun if number == 1 else several or f'{noun}s'}"
+
+
+def in_study(settings: Mapping[str, Any]) -> str:
+    """What to write into a study file.
+
+    Args:
+        settings: of the images; dotted key -> value.
+
+    Examples:
+        >>> in_study({"label": "species", "options.images": "photos"})
+        'data: {label: species, options: {images: photos}}'
+    """
+    data: dict[str, Any] = {}
+    for key, value in settings.items():
+        *inside, last = key.split(".")
+        level = data
+        for part in inside:
+            level = level.setdefault(part, {})
+        level[last] = value
+    text: str = yaml.safe_dump(
+        {"data": data}, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6
+    )
+    return text.strip()[1:-1]
