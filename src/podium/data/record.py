@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from podium.errors import ConfigError
-from podium.runtime.csv_text import csv_text
-from podium.runtime.files import atomic_write, write_text
+from podium.runtime.files import atomic_write
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -75,14 +74,24 @@ def write_table(table: pa.Table, path: Path) -> None:
         ConfigError: it ends in something else.
         StorageError: it cannot be written.
     """
+    import pyarrow.csv as pv
     import pyarrow.parquet as pq
 
-    if path.suffix.lower() == ".parquet":
-        atomic_write(path, lambda file: pq.write_table(table, file))
-    elif path.suffix.lower() == ".csv":
-        cells = zip(*(column.to_pylist() for column in table.columns), strict=True)
-        write_text(path, csv_text(table.column_names, list(cells)))
-    else:
+    check_name(path)
+    writer = pq.write_table if path.suffix.lower() == ".parquet" else pv.write_csv
+    atomic_write(path, lambda file: writer(table, file))
+
+
+def check_name(path: Path) -> None:
+    """Refuse the name of a file that `write_table` could not write.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        ConfigError: it ends in neither `.parquet` nor `.csv`.
+    """
+    if path.suffix.lower() not in (".parquet", ".csv"):
         raise ConfigError(f"{path}: expected a name that ends in .parquet or .csv.")
 
 

@@ -160,8 +160,9 @@ class TableSource(Source):
             )
 
     def read(self, path: str) -> bytes:
-        if self.root is None:
-            raise DataError(f"{self.place} has not been listed yet.")
+        if self.root is None:  # opened only to read: the first item tells
+            next(self.list())
+        assert self.root is not None
         return read_image_file(self.root / path, path)
 
     def _table(self) -> pa.Table:

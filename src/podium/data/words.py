@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from podium.config.text import listed as listed
 
 
@@ -41,14 +39,33 @@ def in_study(settings: Mapping[str, Any]) -> str:
         >>> in_study({"label": "species", "options.images": "photos"})
         'data: {label: species, options: {images: photos}}'
     """
-    data: dict[str, Any] = {}
+    import yaml
+
+    text: str = yaml.safe_dump(
+        {"data": nested(settings)},
+        default_flow_style=True,
+        sort_keys=False,
+        allow_unicode=True,
+        width=10**6,
+    )
+    return text.strip()[1:-1]
+
+
+def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings within settings, from dotted keys.
+
+    Args:
+        settings: dotted key -> value.
+
+    Examples:
+        >>> nested({"label": "species", "options.images": "photos"})
+        {'label': 'species', 'options': {'images': 'photos'}}
+    """
+    whole: dict[str, Any] = {}
     for key, value in settings.items():
         *inside, last = key.split(".")
-        level = data
+        level = whole
         for part in inside:
             level = level.setdefault(part, {})
         level[last] = value
-    text: str = yaml.safe_dump(
-        {"data": data}, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6
-    )
-    return text.strip()[1:-1]
+    return whole
