@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -146,7 +147,8 @@ def metadata_files(folder: Path) -> dict[str, Path]:
     places |= {one.name: one for one in inner if one.is_dir()}
     found = {}
     for name, place in places.items():
-        tables = [file for file in map(place.joinpath, METADATA) if file.is_file()]
+        # Path.is_file raises where it may not look
+        tables = [file for file in map(place.joinpath, METADATA) if os.path.isfile(file)]  # noqa: PTH113
         if tables and FILE_NAME in column_names(tables[0]):
             found[name] = tables[0]
     return {"": found[""]} if "" in found else found
