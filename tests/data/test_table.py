@@ -21,10 +21,10 @@ from podium.config.data_settings import DataSpec
 from podium.data.groups import grouped
 from podium.data.index import build_index, index_of
 from podium.data.listing import Listing, list_images, open_source, source_name
-from podium.data.record import KEY, index_table, write_table
+from podium.data.record import index_table, write_table
 from podium.data.source import Item, Reader
 from podium.data.table import TableSource
-from podium.data.table_file import read_table
+from podium.data.table_file import KEY, read_table
 from podium.data.table_labels import class_names
 from podium.errors import ConfigError, DataError
 from tests.conftest import write_pictures
@@ -164,7 +164,7 @@ def test_names_are_guessed_in_any_spelling(head: str, label: str, tmp_path: Path
     assert source.chosen["label"] == label
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "two paths": ("file,path,label\n1.png,1.png,a\n", {}, "'file', 'path' could each be"),
     "two labels": ("file,label,class\n1.png,a,b\n", {}, r"data: \{label: label\}"),
     "no path": ("where,label\n1.png,a\n", {}, "no column for the image's path"),

@@ -11,7 +11,6 @@ from podium.config.registry import SOURCES
 from podium.data.folder import FolderSource
 from podium.data.images import read_image_file
 from podium.data.names import NO_LABEL, label_pattern, labels_in, splits_in_paths
-from podium.data.record import OWN, about
 from podium.data.source import Item, Source, Value
 from podium.data.table_columns import (
     Roles,
@@ -23,7 +22,9 @@ from podium.data.table_columns import (
     values,
 )
 from podium.data.table_file import (
+    OWN,
     SUFFIXES,
+    about,
     as_table,
     column_names,
     metadata_files,
