@@ -85,7 +85,7 @@ def test_check_ends_with_the_lines_that_a_study_takes(photos: Path, run: Run) ->
         (("--label", "kinds"), "Did you mean 'kind'"),
         (("--source", "tabel"), "--source: there is no source 'tabel'. Did you mean table"),
         (("--option", "images"), "--option 'images': expected KEY=VALUE"),
-        (("--option", "imagse=x"), "data.options: label, path_column, split_column"),
+        (("--option", "imagse=x"), "data.label, and as data.options: path_column, split_column"),
         ((*GIVEN, "--option", "missing=lots"), "data.options.missing: expected a valid number"),
         ((*GIVEN, "--group", "site"), "data.group: expected parent"),
     ],

@@ -141,7 +141,7 @@ def test_a_guess_is_told_with_the_line_that_states_it(tmp_path: Path) -> None:
     assert any(
         "data: {options: {path_column: file}, label: species}." in one for one in source.notices
     )
-    assert any("data: {group: patient_id}." in one for one in source.notices)
+    assert source.likely_groups == ["patient_id"]
     stated = TableSource(tmp_path / "t.csv", "species", path_column="file")
     assert list(stated.list()) == list(source.list())
     assert not any("guessed" in notice for notice in stated.notices)
@@ -404,6 +404,14 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
     ).to_parquet(root / "photos.parquet")
     return root
+
+
+def test_likely_groups_are_told_until_the_images_have_groups(photos: Path) -> None:
+    spec = DataSpec(path=str(photos / "photos.parquet"))
+    wanted = "data: {group: site}."
+    assert any(wanted in one for one in index_of(spec).notices)
+    named = index_of(spec.model_copy(update={"group": "site"}))
+    assert not any(wanted in one for one in named.notices)
 
 
 def test_a_table_is_indexed_as_the_folder_that_it_lists(photos: Path) -> None:

@@ -278,11 +278,7 @@ class TableSource(Source):
                 f"Columns guessed by their names; to state them in the study: "
                 f"{in_study(roles.guessed)}."
             )
-        if likely := group_like(table, used):
-            self.notices.append(
-                f"{listed([*map(repr, likely)], ' and ')} may name what images belong to. If so, "
-                f"keep it together in every split: {in_study({'group': likely[0]})}."
-            )
+        self.likely_groups = group_like(table, used)
 
     def _once(
         self, paths: dict[int, str], labels: dict[int, str], splits: dict[int, str]
