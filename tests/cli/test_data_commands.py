@@ -122,20 +122,10 @@ def test_import_writes_the_table_that_gives_the_same_study(
 def test_a_study_on_a_table_keeps_the_table(
     photos: Path, tmp_path: Path, run: Run, undrawn: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words: tuple[str, ...] = (
-        "--epochs",
-        "1",
-        "--image-size",
-        "32",
-        "--workers",
-        "0",
-        "--no-audit",
-        "--name",
-        "s",
-    )
+    words = ["--group", "patient_id", "--runs", str(tmp_path / "runs"), "--name", "s"]
+    words += ["--epochs", "1", "--image-size", "32", "--workers", "0", "--no-audit"]
     images = tmp_path / "images.parquet"
     assert run("data", "import", photos / "photos.csv", *GIVEN, "--to", images)[0] == 0
-    words += ("--group", "patient_id", "--runs", str(tmp_path / "runs"))
     code, _, err = run("train", "simple_resnet", "--data", images, *words)
     assert code == 0, err
     study = StudyFolder(tmp_path / "runs" / "s")

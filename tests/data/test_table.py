@@ -183,7 +183,11 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "nothing": ("", {}, "first line is empty"),
     "ragged": ("file,label\n1.png,a,b\n", {}, "cannot be read as a table.*columns"),
     "twice named": ("file,label,label\n1.png,a,b\n", {}, "several columns are named 'label'"),
-    "no images": ("file,label\n1.png,a\n", {"images": "x"}, "the folder of its images.*not exist"),
+    "no images": (
+        "file,label\n1.png,a\n",
+        {"images": "x"},
+        "expected its images in .*x, which is not a folder",
+    ),
     "share": ("file,label\n1.png,a\n", {"missing": 2.0}, "expected 0 to 1, got 2"),
     "no pattern": ("file,label\n1.png,a\n", {"label": "(?P<label>z+)"}, r"fits none of 1 image"),
 }

@@ -54,7 +54,9 @@ def index_table(index: DataIndex) -> pa.Table:
         cells = [cell for split in splits for cell in split.columns.get(name, (None,) * len(split))]
         key = f"{name} (source)" if name in OWN else name
         columns[key] = _array(cells)
-    about = {"format": FORMAT, "root": str(index.root), "fingerprint": index.fingerprint}
+    # absolute: the table may be read from any folder
+    root = str(index.root.resolve()) if index.root.is_dir() else index.reader.root_text
+    about = {"format": FORMAT, "root": root, "fingerprint": index.fingerprint}
     return pa.table(columns, metadata={KEY: json.dumps(about)})
 
 

@@ -218,7 +218,9 @@ class TableSource(Source):
         if own and self._images is None and not (folder / str(first)).is_file():
             folder = Path(own["root"])
         if not folder.is_dir():
-            raise DataError(f"{self.place}: the folder of its images, {folder}, does not exist.")
+            raise DataError(
+                f"{self.place}: expected its images in {folder}, which is not a folder."
+            )
         found = locate([*cells.values()], folder, self._extension, self.place)
         self.root, absent = found.root, set(found.missing)
         if absent:
