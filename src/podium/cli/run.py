@@ -19,6 +19,8 @@ from podium.cli.options import (
     DevicesOption,
     EpochsOption,
     ExecutorOption,
+    GroupOption,
+    LabelOption,
     Lang,
     LangOption,
     LrOption,
@@ -29,10 +31,13 @@ from podium.cli.options import (
     SeedOption,
     SetOption,
     SizeOption,
+    SourceOption,
+    SourceSettings,
     TensorBoardOption,
     TrackerOption,
     WorkersOption,
     _machine,
+    data_spec,
 )
 from podium.cli.terminal import err, out, plain, say
 
@@ -116,7 +121,11 @@ def demo(
 @app.command()
 def train(
     model: Annotated[str, typer.Argument(help="A name that `podium models` lists.")],
-    data: Annotated[str, typer.Option("--data", help="Folder of images (or sports100, demo).")],
+    data: Annotated[
+        str, typer.Option("--data", help="Folder or table of images (or sports100, demo).")
+    ],
+    label: LabelOption = None,
+    group: GroupOption = None,
     epochs: Annotated[int, typer.Option(help="Epochs.")] = 30,
     augmentation: Annotated[str, typer.Option(help="none, autoaugment, randaugment...")] = "none",
     pretrained: Annotated[bool, typer.Option("--pretrained", help="ImageNet weights.")] = False,
@@ -152,7 +161,7 @@ def train(
 
     spec = single_contender(
         model,
-        data,
+        data_spec(data, label, group).model_dump(exclude_defaults=True),
         name=name,
         seeds=tuple(seed or [0]),
         overrides=overrides or [],
@@ -183,7 +192,12 @@ def train(
 @app.command()
 def evaluate(
     run_path: Annotated[Path, typer.Argument(metavar="RUN", help="runs/STUDY/CONTENDER/seed-N.")],
-    data: Annotated[str, typer.Option("--data", help="Folder of images (or sports100, demo).")],
+    data: Annotated[
+        str, typer.Option("--data", help="Folder or table of images (or sports100, demo).")
+    ],
+    label: LabelOption = None,
+    source: SourceOption = "auto",
+    option: SourceSettings = None,
     split: Annotated[str, typer.Option(help="test or valid.")] = "test",
     save: Annotated[Path | None, typer.Option(help="File for the predictions.")] = None,
     device: DeviceOption = "auto",
@@ -194,10 +208,12 @@ def evaluate(
     In a folder with split folders it scores one split; with only class folders, all images.
     """
     from podium.api import evaluate as evaluate_run
+    from podium.data.listing import open_source
     from podium.statistics.metrics import per_class, scores
 
+    images = open_source(data_spec(data, label, None, source, option))
     predictions = evaluate_run(
-        run_path, data, split=split, device=device, workers=workers, notify=say
+        run_path, images, split=split, device=device, workers=workers, notify=say
     )
     if save is not None:
         predictions.write(save)

@@ -60,6 +60,10 @@ class Source(ABC):
             path or a string, otherwise the name of its class.
         skipped: kind -> number of things that were skipped; set it before `list` ends.
         notices: sentences for the user; set it before `list` ends.
+        chosen: what `list` guessed, as settings of a study's `data`: dotted key -> value, such as
+            `{"label": "species"}`; set it before `list` ends.
+        likely_groups: columns that may name what images belong to; reported if the images of a
+            study have no groups. Set it before `list` ends.
 
     Examples:
         >>> class Memory(Source):
@@ -78,6 +82,8 @@ class Source(ABC):
 
     skipped: Mapping[str, int] = {}
     notices: Sequence[str] = ()
+    chosen: Mapping[str, str] = {}
+    likely_groups: Sequence[str] = ()
     place: str
     _made_with: tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -185,10 +191,18 @@ class Reader:
 
     Args:
         source: the source; every process gets its own copy.
+
+    Attributes:
+        place: the source's name in messages.
+        root_text: the folder that paths are relative to, if the source states it as its `root`;
+            else its place.
     """
 
     def __init__(self, source: Source) -> None:
         self.place = source.place
+        root = getattr(source, "root", None)
+        # not always the text of a path: an address would lose a slash
+        self.root_text = str(root) if isinstance(root, Path) else source.place
         self._source, self._process = copy.copy(source), os.getpid()
 
     def __reduce__(self) -> tuple[type[Reader], tuple[Source]]:

@@ -1,8 +1,8 @@
 """The run folder: its layout, and how to read and write it.
 
-A study folder holds `study.yaml`, `data.json`, `audit.json`, `thumbnails-test.parquet`,
-`audit-pictures.parquet`, `test-scorings.jsonl` (see `podium.runs.ledger`) and one folder per
-contender and seed:
+A study folder holds `study.yaml`, `data.json`, `images.parquet`, `audit.json`,
+`thumbnails-test.parquet`, `audit-pictures.parquet`, `test-scorings.jsonl` (see
+`podium.runs.ledger`) and one folder per contender and seed:
 
     <contender>/seed-<n>/
         config.yaml                  the recipe and the seed
@@ -218,6 +218,11 @@ class StudyFolder:
         return self.path / "data.json"
 
     @property
+    def images(self) -> Path:
+        """Table of the images, one row per image; see `podium.data.record`."""
+        return self.path / "images.parquet"
+
+    @property
     def audit(self) -> Path:
         """Findings of the audit of the images; see `podium.auditing`."""
         return self.path / "audit.json"
@@ -254,6 +259,30 @@ class StudyFolder:
 
     def read_data(self) -> dict[str, Any]:
         return dict(read_json(self.data))
+
+    def read_training_images(self) -> dict[str, list[str]]:
+        """Class -> paths of the training images; empty: a study of an earlier version.
+
+        Raises:
+            RunFolderError: the table of images is damaged.
+        """
+        if not self.images.is_file():
+            return {}
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            table = pq.read_table(self.images, columns=["path", "label", "split"])
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise RunFolderError(
+                f"{self.images} is not a table of images ({one_line(error)}). Remove it: the next "
+                "`podium run` writes it again."
+            ) from None
+        found: dict[str, list[str]] = {}
+        for path, label, split in zip(*map(pa.ChunkedArray.to_pylist, table.columns), strict=True):
+            if split == "train":
+                found.setdefault(label, []).append(path)
+        return found
 
     def runs(self, spec: StudySpec) -> list[RunFolder]:
         """Every run of a study, finished or not, contender by contender.
