@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from podium.config.data_settings import DataSpec, SplitSpec
+from podium.data.assign import held_out, split_anew, torn_groups
 from podium.data.checking import check_files, load_checked, readable_images
 from podium.data.file_checks import Verdict
 from podium.data.grey import OWN_WINDOWS, GreyWindows, Window, grey_notices
@@ -20,8 +21,8 @@ from podium.data.groups import grouped
 from podium.data.images import decode_rgb
 from podium.data.listing import SPLITS, Listing, as_source, list_images, open_source
 from podium.data.source import Reader, Source
-from podium.data.splits import Split, hold_out, make_split, without_small
-from podium.data.words import counted, listed, named, shown
+from podium.data.splits import Split, make_split, without_small
+from podium.data.words import counted, named, shown
 from podium.errors import ConfigError, DataError
 from podium.runtime.events import Notify, silent
 
@@ -247,6 +248,7 @@ def build_index(
     found = list_images(as_source(root))
     if group is not None:
         found = grouped(found, group)
+    found = split_anew(found, split)
     if "train" not in found.splits:
         there = " and ".join(sorted(found.splits))
         raise DataError(f"{found.place} has {there} images, but {found.advice.no_train}")
@@ -260,19 +262,21 @@ def build_index(
             f"Expected images of two or more classes in {found.place}, found "
             f"{f'only {named(sorted(train))}' if train else 'none'}. {found.advice.one_class}"
         )
-    missing = [split for split in ("valid", "test") if not readable.get(split)]
+    missing = [name for name in ("valid", "test") if not readable.get(name)]
     if missing:
-        held_out = {name: fractions[name] for name in missing}
-        readable |= hold_out(train, held_out, split_seed, found.advice)
-        shares = " and ".join(f"{100 * fractions[name]:g} % for {name}" for name in missing)
-        notices.append(
-            f"No images for {' and '.join(missing)} were found: held out {shares} of each class, "
-            f"at random with seed {split_seed}."
+        parts, told = held_out(
+            train,
+            found.groups,
+            {name: fractions[name] for name in missing},
+            split=split,
+            seed=split_seed,
+            advice=found.advice,
         )
-    classes = tuple(sorted(train))
+        readable |= parts
+        notices += told
+    classes = tuple(sorted(readable["train"]))
     splits = {
-        split: make_split(split, readable[split], classes, notices, found.advice)
-        for split in SPLITS
+        name: make_split(name, readable[name], classes, notices, found.advice) for name in SPLITS
     }
     notices += _leaks(splits, verdicts)
     learned = [verdicts[path].values for path in splits["train"].paths]
@@ -327,7 +331,7 @@ def _index(
     chosen: bool,
 ) -> DataIndex:
     splits = {name: _described(split, found) for name, split in splits.items()}
-    notices += _torn_groups(splits)
+    notices += torn_groups(splits)
     kept = {path: verdicts[path] for split in splits.values() for path in split.paths}
     deep = {path: one.values for path, one in kept.items() if one.values is not None}
     learned = set(splits["train"].paths) if "train" in splits else set()
@@ -379,24 +383,6 @@ def _described(split: Split, found: Listing) -> Split:
             for name in names
         },
     )
-
-
-def _torn_groups(splits: dict[str, Split]) -> list[str]:
-    """Report groups whose images are in more than one split."""
-    lie_in: dict[str, set[str]] = {}
-    for split in splits.values():
-        for group in split.groups:
-            if group is not None:
-                lie_in.setdefault(group, set()).add(split.name)
-    torn = sorted(group for group, names in lie_in.items() if len(names) > 1)
-    if not torn:
-        return []
-    return [
-        f"{len(torn):,} of {counted(len(lie_in), 'group')} {'has' if len(torn) == 1 else 'have'} "
-        f"images in more than one split ({listed(torn)}): the scored images are not new to the "
-        "model. Podium holds out single images, not groups: let the source put all images of a "
-        "group in one split."
-    ]
 
 
 def _leaks(splits: dict[str, Split], verdicts: dict[str, Verdict]) -> list[str]:
