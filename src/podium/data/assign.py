@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -160,29 +159,19 @@ def _whole_groups(
     return parts, told
 
 
-def torn_groups(splits: Mapping[str, Split]) -> list[str]:
-    """Report groups whose images are in more than one split.
+def described(split: Split, found: Listing) -> Split:
+    """Add the groups and columns that the source provides to a split.
 
     Args:
-        splits: the splits, with the group of each image.
+        split: paths and labels.
+        found: the listing that they are from.
     """
-    lie_in: dict[str, set[str]] = {}
-    for split in splits.values():
-        for group in split.groups:
-            if group is not None:
-                lie_in.setdefault(group, set()).add(split.name)
-    torn = sorted(group for group, names in lie_in.items() if len(names) > 1)
-    if not torn:
-        return []
-    leaking = set(torn)
-    lost = Counter(
-        split.name for split in splits.values() for group in split.groups if group in leaking
+    names = sorted({name for path in split.paths for name in found.columns.get(path, ())})
+    return replace(
+        split,
+        groups=tuple(map(found.groups.get, split.paths)) if found.groups else (),
+        columns={
+            name: tuple(found.columns.get(path, {}).get(name) for path in split.paths)
+            for name in names
+        },
     )
-    scored = " and ".join(f"{lost[name]:,} of {name}" for name in ("valid", "test") if lost[name])
-    return [
-        f"{len(torn):,} of {counted(len(lie_in), 'group')} {'has' if len(torn) == 1 else 'have'} "
-        f"images in more than one split ({listed(torn)}), {scored} among them: a model is scored "
-        "on images like those it learned from, which flatters it. Keep groups together with "
-        "data: {split: {by: group}}; podium audit --price-of-leakage measures what the leak is "
-        "worth."
-    ]

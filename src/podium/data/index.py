@@ -13,12 +13,13 @@ import numpy as np
 from PIL import Image
 
 from podium.config.data_settings import DataSpec, SplitSpec
-from podium.data.assign import held_out, split_anew, torn_groups
+from podium.data.assign import described, held_out, split_anew
 from podium.data.checking import check_files, load_checked, readable_images
 from podium.data.file_checks import Verdict
 from podium.data.grey import OWN_WINDOWS, GreyWindows, Window, grey_notices
 from podium.data.groups import grouped
 from podium.data.images import decode_rgb
+from podium.data.leaks import copies_across, torn_groups
 from podium.data.listing import SPLITS, Listing, as_source, list_images, open_source
 from podium.data.source import Reader, Source
 from podium.data.splits import Split, make_split, without_small
@@ -278,7 +279,7 @@ def build_index(
     splits = {
         name: make_split(name, readable[name], classes, notices, found.advice) for name in SPLITS
     }
-    notices += _leaks(splits, verdicts)
+    notices += copies_across(splits, {path: one.digest for path, one in verdicts.items()})
     learned = [verdicts[path].values for path in splits["train"].paths]
     windows = GreyWindows.of([one for one in learned if one is not None], window)
     return _index(found, verdicts, classes, splits, windows, notices, chosen=window is not None)
@@ -330,7 +331,7 @@ def _index(
     *,
     chosen: bool,
 ) -> DataIndex:
-    splits = {name: _described(split, found) for name, split in splits.items()}
+    splits = {name: described(split, found) for name, split in splits.items()}
     notices += torn_groups(splits)
     kept = {path: verdicts[path] for split in splits.values() for path in split.paths}
     deep = {path: one.values for path, one in kept.items() if one.values is not None}
@@ -370,34 +371,6 @@ def _index(
             if verdicts[path].error
         },
     )
-
-
-def _described(split: Split, found: Listing) -> Split:
-    """Add the groups and columns that the source provides to a split."""
-    names = sorted({name for path in split.paths for name in found.columns.get(path, ())})
-    return replace(
-        split,
-        groups=tuple(map(found.groups.get, split.paths)) if found.groups else (),
-        columns={
-            name: tuple(found.columns.get(path, {}).get(name) for path in split.paths)
-            for name in names
-        },
-    )
-
-
-def _leaks(splits: dict[str, Split], verdicts: dict[str, Verdict]) -> list[str]:
-    """Report held-out images that are byte for byte training images: their score means little."""
-    train = {verdicts[path].digest for path in splits["train"].paths}
-    counts = {
-        name: sum(verdicts[path].digest in train for path in splits[name].paths)
-        for name in ("valid", "test")
-    }
-    return [
-        f"{counted(count, 'image')} of {name} also in train, byte for byte: the model may have "
-        "memorised what is scored there."
-        for name, count in counts.items()
-        if count
-    ]
 
 
 def _fingerprint(
