@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from podium.auditing.grouped_index import index_data
 from podium.auditing.record import (
     Audit,
     Balance,
@@ -22,6 +23,7 @@ __all__ = [
     "LabelIssue",
     "Oddity",
     "audit_images",
+    "index_data",
     "read_audit",
     "write_audit",
 ]

@@ -38,15 +38,23 @@ def split_anew(found: Listing, split: SplitSpec | None) -> Listing:
         )
     if not found.is_split:
         return found
-    together: ByClass = {}
-    for by_class in found.splits.values():
-        for label, paths in by_class.items():
-            together.setdefault(label, []).extend(paths)
     sizes = {name: sum(map(len, one.values())) for name, one in found.splits.items()}
     had = " and ".join(f"{name} ({sizes[name]:,})" for name in SPLITS if sizes.get(name))
     told = f"The splits of the source, {had}, are not used: data.split divides all images anew."
-    notices = (*found.notices, told)
-    return replace(found, splits={"train": together}, is_split=False, notices=notices)
+    return together(replace(found, notices=(*found.notices, told)))
+
+
+def together(found: Listing) -> Listing:
+    """The images of all splits, as those of a source without splits.
+
+    Args:
+        found: the images.
+    """
+    pooled: ByClass = {}
+    for by_class in found.splits.values():
+        for label, paths in by_class.items():
+            pooled.setdefault(label, []).extend(paths)
+    return replace(found, splits={"train": pooled}, is_split=False)
 
 
 def held_out(

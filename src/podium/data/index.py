@@ -165,13 +165,17 @@ class DataIndex:
 
 
 def index_of(
-    data: DataSpec, source: Source | None = None, *, notify: Notify = silent, **options: Any
+    data: DataSpec,
+    source: Source | Listing | None = None,
+    *,
+    notify: Notify = silent,
+    **options: Any,
 ) -> DataIndex:
     """Index the images that a study's `data` describes.
 
     Args:
         data: where the images are, what belongs together, and how they are split.
-        source: the images instead of those at `data.path`; None: open that.
+        source: the images instead of those at `data.path`, perhaps already listed; None: open that.
         notify: receives the progress: number of files read.
         options: `cache_folder` and `workers` of `build_index`.
 
@@ -194,7 +198,7 @@ def index_of(
 
 
 def build_index(
-    root: str | Path | Source,
+    root: str | Path | Source | Listing,
     *,
     group: str | None = None,
     split: SplitSpec | None = None,
@@ -211,7 +215,8 @@ def build_index(
 
     Args:
         root: a folder with `train/`, `valid/` and `test/` (one folder per class in each), or with
-            one folder per class and no splits; see `podium.data.layout`. Or a `Source`.
+            one folder per class and no splits; see `podium.data.layout`. Or a `Source`, or its
+            listing.
         group: what gives the group of an image, see `podium.data.groups`; None: the source.
         split: how to split all images anew; None: keep the source's splits.
         split_seed: seed of the stratified split that is made if one is missing.
@@ -246,7 +251,7 @@ def build_index(
             raise ConfigError(
                 f"{name}_fraction: expected more than 0 and less than 0.5, got {fraction}."
             )
-    found = list_images(as_source(root))
+    found = root if isinstance(root, Listing) else list_images(as_source(root))
     if group is not None:
         found = grouped(found, group)
     found = split_anew(found, split)
@@ -286,7 +291,7 @@ def build_index(
 
 
 def build_scored_index(
-    root: str | Path | Source,
+    root: str | Path | Source | Listing,
     split: str = "test",
     *,
     cache_folder: Path | None = None,
@@ -305,7 +310,7 @@ def build_scored_index(
     Raises:
         DataError: the folder cannot be used, or has split folders but not this one.
     """
-    found = list_images(as_source(root))
+    found = root if isinstance(root, Listing) else list_images(as_source(root))
     if not found.is_split:
         found = replace(found, splits={split: found.splits["train"]})
     elif not found.splits.get(split):

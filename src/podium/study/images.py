@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from podium.config.data_settings import DataSpec
 from podium.config.settings import StudySpec
-from podium.data.index import DataIndex, index_of
+from podium.data.index import DataIndex
 from podium.errors import RunFolderError
 from podium.runs.folder import StudyFolder
 from podium.runtime.events import Message, Notify, WarningMessage
@@ -21,7 +21,9 @@ def find_images(data: DataSpec, notify: Notify) -> DataIndex:
     Raises:
         DataError: they cannot be used.
     """
-    index = index_of(data, notify=notify)
+    from podium.auditing import index_data
+
+    index = index_data(data, notify=notify)
     for notice in index.notices:
         notify(Message(notice))
     for path, reason in index.unreadable[:20]:
