@@ -218,6 +218,11 @@ class StudyFolder:
         return self.path / "data.json"
 
     @property
+    def images(self) -> Path:
+        """Table of the images, one row per image; see `podium.data.record`."""
+        return self.path / "images.parquet"
+
+    @property
     def audit(self) -> Path:
         """Findings of the audit of the images; see `podium.auditing`."""
         return self.path / "audit.json"
@@ -254,6 +259,28 @@ class StudyFolder:
 
     def read_data(self) -> dict[str, Any]:
         return dict(read_json(self.data))
+
+    def read_groups(self) -> dict[str, str]:
+        """The group of each image that has one, by its path; studies of earlier versions have none.
+
+        Raises:
+            RunFolderError: the table of the images cannot be read.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if not self.images.is_file():
+            return {}
+        try:
+            if "group" not in pq.read_schema(self.images).names:
+                return {}
+            table = pq.read_table(self.images, columns=["path", "group"])
+            pairs = zip(
+                *(table.column(name).to_pylist() for name in table.column_names), strict=True
+            )
+            return {path: group for path, group in pairs if group is not None}
+        except (OSError, pa.ArrowException, ValueError) as error:
+            raise RunFolderError(f"{self.images} is not a table of images ({error}).") from None
 
     def runs(self, spec: StudySpec) -> list[RunFolder]:
         """Every run of a study, finished or not, contender by contender.
