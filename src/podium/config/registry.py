@@ -349,6 +349,6 @@ METRICS: Registry[Any] = Registry(
         "top5_accuracy",
     ),
 )
-SOURCES: Registry[Any] = Registry("source", ("auto", "folder"))
+SOURCES: Registry[Any] = Registry("source", ("auto", "folder", "table"))
 EXECUTORS: Registry[Any] = Registry("executor", ("serial",))
 TRACKERS: Registry[Any] = Registry("tracker", ("tensorboard", "mlflow"))

@@ -10,6 +10,7 @@ from podium.config.registry import SOURCES
 from podium.data.fetch import resolve_data
 from podium.data.images import read_image_file
 from podium.data.layout import find_images
+from podium.data.names import find_named_images, label_pattern
 from podium.data.source import Item, Source
 
 
@@ -19,17 +20,21 @@ class FolderSource(Source):
     Args:
         path: the folder.
         root: the folder inside it that names are relative to; None: `list` finds it.
+        label: regular expression with a named group `(?P<label>...)`, searched in the path of
+            each image at any depth; None: folders are the classes.
     """
 
-    def __init__(self, path: Path, root: Path | None = None) -> None:
+    def __init__(self, path: Path, root: Path | None = None, label: str | None = None) -> None:
         self.path, self.root = path, path if root is None else root
+        self._pattern = None if label is None else label_pattern(label)
         self.split_folders: tuple[str, ...] = ()
 
     def __reduce__(self) -> Any:
         return FolderSource, (self.path, self.root)  # other processes need not find it again
 
     def list(self) -> Iterator[Item]:
-        found = find_images(self.path)
+        named = self._pattern
+        found = find_images(self.path) if named is None else find_named_images(self.path, named)
         self.root, self.place = found.root, str(found.root)
         self.skipped, self.notices = found.skipped, found.notices
         self.split_folders = tuple(found.splits)  # some may be empty
@@ -42,8 +47,8 @@ class FolderSource(Source):
         return read_image_file(self.root / path, path)
 
 
-def _named(path: str) -> FolderSource:
-    return FolderSource(resolve_data(path))
+def _named(path: str, label: str | None = None) -> FolderSource:
+    return FolderSource(resolve_data(path), label=label)
 
 
 SOURCES.register("folder", _named)
