@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from podium.auditing.grouped_index import index_data
+from podium.auditing.grouped_index import index_data, list_data
 from podium.auditing.record import (
     Audit,
     Balance,
@@ -24,6 +24,7 @@ __all__ = [
     "Oddity",
     "audit_images",
     "index_data",
+    "list_data",
     "read_audit",
     "write_audit",
 ]

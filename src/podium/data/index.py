@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from podium.config.data_settings import DataSpec, SplitSpec
-from podium.data.assign import described, held_out, split_anew
+from podium.data.assign import completed, described, split_anew
 from podium.data.checking import check_files, load_checked, readable_images
 from podium.data.file_checks import Verdict
 from podium.data.grey import OWN_WINDOWS, GreyWindows, Window, grey_notices
@@ -268,18 +268,10 @@ def build_index(
             f"Expected images of two or more classes in {found.place}, found "
             f"{f'only {named(sorted(train))}' if train else 'none'}. {found.advice.one_class}"
         )
-    missing = [name for name in ("valid", "test") if not readable.get(name)]
-    if missing:
-        parts, told = held_out(
-            train,
-            found.groups,
-            {name: fractions[name] for name in missing},
-            split=split,
-            seed=split_seed,
-            advice=found.advice,
-        )
-        readable |= parts
-        notices += told
+    readable, told = completed(
+        readable, found.groups, fractions, split=split, seed=split_seed, advice=found.advice
+    )
+    notices += told
     classes = tuple(sorted(readable["train"]))
     splits = {
         name: make_split(name, readable[name], classes, notices, found.advice) for name in SPLITS
