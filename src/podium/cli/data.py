@@ -56,14 +56,14 @@ def data_check(
 
     The last lines are what to write into the study.
     """
-    from podium.data.index import index_of
+    from podium.auditing import index_data
     from podium.data.listing import open_source, source_name
     from podium.data.understood import first_rows, spelled_out
 
     spec = data_spec(data, label, group, source, option)
     opened = open_source(spec)
     with err.status("Checking images"):
-        index = index_of(spec, opened, workers=workers)
+        index = index_data(spec, opened, workers=workers)
     given = spelled_out(spec, opened)
     out.tell(f"source: {source_name(spec)}, {shown(opened.place)}")
     _show_rows(first_rows(index, rows))
@@ -92,12 +92,12 @@ def data_import(
 
     A study reads the table like any other, with the same splits: data: images.parquet.
     """
-    from podium.data.index import index_of
+    from podium.auditing import index_data
     from podium.data.record import check_name, index_table, write_table
 
     check_name(to)
     with err.status("Reading images"):
-        index = index_of(data_spec(data, label, group, source, option), workers=workers)
+        index = index_data(data_spec(data, label, group, source, option), workers=workers)
     _tell_problems(index)
     write_table(index_table(index), to)
     images = sum(map(len, index.splits.values()))
