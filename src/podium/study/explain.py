@@ -223,8 +223,8 @@ def _images_of(folder: StudyFolder, given: str | None, named: DataSpec) -> Reade
         given: folder of the images; None: not given.
         named: the study's own setting.
     """
-    is_folder = source_name(named) == "folder"
-    if given is None and is_folder:
+    is_folder = source_name(named) == "folder" and named.label is None
+    if given is None and source_name(named) in ("folder", "table"):
         root = folder.read_data().get("root")
         if isinstance(root, str) and Path(root).is_dir():
             return Reader(FolderSource(Path(root)))

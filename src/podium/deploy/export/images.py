@@ -55,7 +55,7 @@ def study_data(run: RunFolder) -> Path | None:
     with contextlib.suppress(RunFolderError, KeyError, TypeError, ValueError):
         root, is_folder = Path(run.study.read_data()["root"]), True
         with contextlib.suppress(PodiumError):
-            is_folder = source_name(run.study.read_spec().data) == "folder"
+            is_folder = source_name(run.study.read_spec().data) in ("folder", "table")
         if root.is_dir() and is_folder:
             return root
     return None
@@ -146,9 +146,12 @@ def calibration_images(
         with contextlib.suppress(RunFolderError):
             held_out |= set(run.read_predictions(split).paths)
     top, by_class = root, {}
-    with contextlib.suppress(DataError):
-        found = find_images(root)
-        top, by_class = found.root, found.splits.get("train", {})
+    if folder is data is None:  # as the study split them, whatever the source
+        by_class = run.study.read_training_images()
+    if not by_class:
+        with contextlib.suppress(DataError):
+            found = find_images(root)
+            top, by_class = found.root, found.splits.get("train", {})
     groups = [
         [top / path for path in sorted(paths) if path not in held_out]
         for _, paths in sorted(by_class.items())
