@@ -13,10 +13,11 @@ from PIL import Image, ImageDraw
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 
-from podium.auditing import read_audit
+from podium.auditing import index_data, leakage_price, read_audit
 from podium.auditing.labels import standardised
 from podium.auditing.price import FOLDS, NEIGHBOURS, price_of
 from podium.cli.app import main
+from podium.config.data_settings import DataSpec
 from podium.data.shares import fold_numbers
 from podium.errors import DataError
 
@@ -77,7 +78,7 @@ def test_a_class_of_one_group_is_left_out() -> None:
         price_of(features, labels, [f"class {one}" for one in labels], draws=2)
 
 
-def draw_set(root: Path, *, by_colour: bool) -> Path:
+def draw_set(root: Path, *, by_colour: bool, noise: float = 60, contrast: int = 150) -> Path:
     """Shapes on backgrounds; 6 groups of a class, each with a colour of its own or none."""
     random = np.random.default_rng(5)
     for label, shape in (("box", "rectangle"), ("disc", "ellipse")):
@@ -86,11 +87,11 @@ def draw_set(root: Path, *, by_colour: bool) -> Path:
             for number in range(6):
                 if not by_colour:
                     colour = random.integers(30, 220, 3)
-                canvas = random.normal(colour, 18, (48, 48, 3)).clip(0, 255).astype(np.uint8)
+                canvas = random.normal(colour, noise, (48, 48, 3)).clip(0, 255).astype(np.uint8)
                 image = Image.fromarray(canvas)
                 left, top = (int(one) for one in random.integers(4, 26, 2))
                 box = (left, top, left + 14, top + 14)
-                getattr(ImageDraw.Draw(image), shape)(box, outline=(250, 250, 250))
+                getattr(ImageDraw.Draw(image), shape)(box, outline=(contrast,) * 3)
                 place = root / label / f"scene{group}_{number}.png"
                 place.parent.mkdir(parents=True, exist_ok=True)
                 image.save(place)
@@ -109,7 +110,8 @@ def test_the_command_writes_the_price(tmp_path: Path, capsys: pytest.CaptureFixt
     assert [one.classifier for one in audit.price] == ["linear", "neighbours"]
     for price in audit.price:
         assert (price.groups, price.images) == (12, 72)
-        assert price.low <= price.difference <= price.high
+        assert 0 < price.low < price.difference < price.high
+        assert price.difference > 0.2  # drawn so: 0.37 and 0.38 when this was written
         assert f"{100 * price.random:.1f} %" in told
     page = (to / "index.html").read_text(encoding="utf-8")
     assert "12 groups" in page
@@ -121,7 +123,14 @@ def test_the_command_writes_the_price(tmp_path: Path, capsys: pytest.CaptureFixt
     assert read_audit(to / "audit.json").price == ()
 
 
-def test_the_audit_and_a_study_hint_at_groups(
+def test_scenes_without_a_colour_of_their_own_cost_nothing(tmp_path: Path) -> None:
+    root = draw_set(tmp_path, by_colour=False)
+    index = index_data(DataSpec(path=str(root), group=r"(?P<group>[^/]+/scene\d+)"))
+    for price in leakage_price(index):
+        assert price.low < 0 < price.high < 0.25
+
+
+def test_the_audit_hints_at_groups_in_both_languages(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = draw_set(tmp_path / "set", by_colour=True)

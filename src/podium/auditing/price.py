@@ -19,7 +19,9 @@ from podium.data.index import DataIndex
 from podium.data.shares import fold_numbers, group_numbers
 from podium.errors import ConfigError, DataError
 from podium.runtime.events import AuditProgress, Event, Notify, Progress, silent
-from podium.statistics.paired import seed_effect
+from podium.statistics.f1_difference import SamplingUnits
+from podium.statistics.intervals import bounded
+from podium.statistics.paired import design_effect, seed_effect
 
 FOLDS = 5
 DRAWS = 5
@@ -102,6 +104,7 @@ def price_of(
         (fold_numbers(truth, None, FOLDS, seed), fold_numbers(truth, names, FOLDS, seed))
         for seed in range(draws)
     ]
+    drawn = SamplingUnits(truth, numbers)
     found = []
     classifiers: dict[str, Classifier] = {"linear": _linear, "neighbours": _neighbours}
     for name, classify in classifiers.items():
@@ -109,14 +112,16 @@ def price_of(
             [[classify(values, truth, fold) == truth for fold in both] for both in folds]
         )  # (draws, random and grouped, images)
         apart = right[:, 0].astype(np.float64) - right[:, 1]
-        low, high = seed_effect(apart, numbers).interval()
+        # where hardly any image differs, the interval is not of width 0, as in all verdicts
+        least = design_effect(apart.mean(axis=0), numbers) ** 2 * drawn.least
+        interval = bounded(seed_effect(apart, numbers), least)
         found.append(
             LeakagePrice(
                 classifier=name,
                 random=float(right[:, 0].mean()),
                 grouped=float(right[:, 1].mean()),
-                low=low,
-                high=high,
+                low=interval.low,
+                high=interval.high,
                 groups=int(numbers.max()) + 1,
                 images=len(kept),
                 left_out=len(labels) - len(kept),
