@@ -20,6 +20,9 @@ from podium.cli.app import main
 from podium.config.data_settings import DataSpec
 from podium.data.shares import fold_numbers
 from podium.errors import DataError
+from podium.runs.folder import StudyFolder
+from podium.runtime.events import Event, WarningMessage
+from podium.study.images import audit_study
 
 Floats = npt.NDArray[np.float32]
 
@@ -141,3 +144,11 @@ def test_the_audit_hints_at_groups_in_both_languages(
         assert words in told
         assert "group: '(?P<group>[^/]+/[^-_. /]+)[-_. ][^/]*$'}" in told
         assert words in (to / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_study_warns_before_it_trains(tmp_path: Path) -> None:
+    index = index_data(DataSpec(path=str(draw_set(tmp_path / "set", by_colour=True))))
+    told: list[Event] = []
+    audit_study(StudyFolder(tmp_path), index, told.append)
+    warnings = [str(one) for one in told if isinstance(one, WarningMessage)]
+    assert any("look like 12 groups" in one for one in warnings)
