@@ -181,13 +181,14 @@ def _index_to_score(run: RunFolder, source: Source, split: str) -> DataIndex:
     If the study itself split the folder, the folder also holds training images. Scoring those
     with the others would overstate the accuracy.
     """
-    from podium.data.index import build_scored_index, index_of
+    from podium.auditing import index_data
+    from podium.data.index import build_scored_index
 
     own = None
     try:
         spec, known = run.study.read_spec().data, run.study.read_data()
         if _may_be_own(run, source, split):
-            own = index_of(spec, source)
+            own = index_data(spec, source)
     except (PodiumError, OSError):  # a run copied out of its study, or other images
         pass
     if own is not None and own.fingerprint == known.get("fingerprint"):

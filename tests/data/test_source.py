@@ -23,7 +23,7 @@ from podium.api import evaluate
 from podium.auditing import audit_images
 from podium.cli.app import main
 from podium.config import registry
-from podium.config.data_settings import DataSpec
+from podium.config.data_settings import DataSpec, SplitSpec
 from podium.config.registry import SOURCES, allow, allowed
 from podium.config.settings import Machine, StudySpec
 from podium.config.studyfile import load_study
@@ -178,7 +178,8 @@ def test_a_group_in_two_splits_is_told(tmp_path: Path) -> None:
              group=f"patient {path.stem}" if path.stem != "9" else None)
         for path in root.rglob("*.png")
     ]  # fmt: skip
-    index = build_index(Given(items, lambda path: (root / path).read_bytes()))
+    images = Given(items, lambda path: (root / path).read_bytes())
+    index = build_index(images, split=SplitSpec(by="image"))
     (told,) = [notice for notice in index.notices if "group" in notice]
     torn = {
         group

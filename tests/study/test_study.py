@@ -330,12 +330,12 @@ def test_a_failure_that_is_no_mistake_ends_with_one(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    import podium.study.images
+    import podium.auditing
 
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("the moon")
 
-    monkeypatch.setattr(podium.study.images, "build_index", broken)
+    monkeypatch.setattr(podium.auditing, "index_data", broken)
     study = write_study(tmp_path, pictures)
     command = ["run", str(study), "--runs", str(tmp_path / "runs")]
     assert main(command) == 1

@@ -15,6 +15,7 @@ from podium.auditing import duplicates
 from podium.auditing.duplicates import components, near_pairs, same_pairs
 from podium.auditing.evidence import FALSE_SHARE
 from podium.auditing.files import EXTREME, TINY, PictureFacts, inspect_all, odd_files
+from podium.auditing.grouping import suggest_groups
 from podium.auditing.record import (
     FORMAT,
     Audit,
@@ -83,6 +84,7 @@ def audit_images(
         "tiny": TINY,
         "extreme_shape": EXTREME,
         "labels": "stages" if labels else False,  # the features that they are checked with
+        "hints": True,
         **({"grey_windows": index.windows.to_json()} if index.deep else {}),
     }
     place = _place(index, settings, cache_folder)
@@ -99,6 +101,7 @@ def audit_images(
     seconds["pairs"] = time.perf_counter() - began - sum(seconds.values())
     findings = _labels(index, looks, groups, notify) if labels else None
     seconds["labels"] = time.perf_counter() - began - sum(seconds.values())
+    hints = suggest_groups(index)
     seconds["total"] = time.perf_counter() - began
     audit = Audit(
         fingerprint=index.fingerprint,
@@ -116,6 +119,7 @@ def audit_images(
         pairs=tuple(sorted((_named(looks, *pair) for pair in pairs), key=_seriousness)),
         groups=tuple(tuple(looks.paths[at] for at in group) for group in groups),
         labels=findings,
+        hints=hints,
         seconds={name: round(value, 3) for name, value in seconds.items()},
         settings=settings,
     )

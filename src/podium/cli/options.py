@@ -189,6 +189,7 @@ def data_spec(
     group: str | None = None,
     source: str = "auto",
     options: list[str] | None = None,
+    **settings: Any,
 ) -> DataSpec:
     """The images that a command's options describe; code that `source` names is imported.
 
@@ -198,6 +199,7 @@ def data_spec(
         group: `--group`.
         source: `--source`.
         options: `--option`, each `key=value`; values are YAML.
+        settings: further settings of `DataSpec`.
 
     Raises:
         ConfigError: an option is not `key=value`, or there is no such source.
@@ -219,10 +221,13 @@ def data_spec(
         if not sign or not key.strip():
             raise ConfigError(f"--option {option!r}: expected KEY=VALUE, such as extension=.jpg.")
     try:
-        spec = DataSpec(path=path, label=label, group=group, source=source, options=further)
+        given = {"path": path, "label": label, "group": group, "source": source}
+        spec = DataSpec.model_validate({**given, "options": further, **settings})
     except ValidationError as error:
         first = error.errors()[0]
-        where = "--option" if first["loc"][0] == "options" else f"--{first['loc'][0]}"
+        where = (
+            "--option" if first["loc"][0] == "options" else f"--{first['loc'][0]}".replace("_", "-")
+        )
         raise ConfigError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
     allow_named((spec,))
     return spec

@@ -32,9 +32,10 @@ class DataSpec(Strict):
     """What gives the class of an image: a column of a table, or a regular expression on the
     image's path with a named group `(?P<label>...)`; None: the source's own rule."""
     group: str | None = None
-    """What gives the group that an image belongs to, such as a patient or a video: a column, a
-    regular expression on its path with `(?P<group>...)`, or `parent`, the folder that holds it;
-    None: the source's own groups, if it has any."""
+    """What gives the group that an image belongs to, such as a patient or a video: a column; a
+    regular expression on its path with `(?P<group>...)`; `parent`, the folder that holds it;
+    `duplicates`, the near-duplicates that the audit finds; or `capture`, what one camera took with
+    pauses of 10 s or less (`capture:60`: 60 s), by EXIF. None: the source's own groups, if any."""
     options: dict[str, JsonValue] = Field(default_factory=dict)
     """Further arguments of the source, by name."""
     split: SplitSpec | None = None

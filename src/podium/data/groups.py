@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from podium.data.capture import grouped_by_capture, pause_of
 from podium.data.listing import Listing
 from podium.data.words import counted, listed
 from podium.errors import ConfigError, DataError
 
 PARENT = "parent"
+DUPLICATES = "duplicates"
+"""Resolved above this room, by `podium.auditing.grouped_index`: it takes an audit."""
 
 
 def grouped(found: Listing, rule: str) -> Listing:
@@ -17,8 +20,9 @@ def grouped(found: Listing, rule: str) -> Listing:
 
     Args:
         found: the images.
-        rule: `parent`, the folder that holds the image; a regular expression on its path with a
-            named group `(?P<group>...)`; or a column of the source.
+        rule: `parent`, the folder that holds the image; `capture`, what one camera took in quick
+            succession; a regular expression on the path with a named group `(?P<group>...)`; or a
+            column of the source.
 
     Returns:
         The same images, with the groups that the rule gives instead of the source's.
@@ -27,6 +31,14 @@ def grouped(found: Listing, rule: str) -> Listing:
         ConfigError: the rule is none of these.
         DataError: an image has no group by this rule.
     """
+    if rule == DUPLICATES:
+        raise ConfigError(
+            "data.group: duplicates are found by the audit, which needs the study's settings: "
+            "podium.auditing.index_data(DataSpec(path=..., group='duplicates'))."
+        )
+    pause = pause_of(rule)
+    if pause is not None:
+        return grouped_by_capture(found, pause)
     paths = found.paths
     if rule == PARENT:
         groups = {path: path.rpartition("/")[0] for path in paths}
@@ -53,8 +65,8 @@ def _by_column(found: Listing, paths: list[str], rule: str) -> dict[str, str]:
     known = sorted({name for columns in found.columns.values() for name in columns})
     if rule not in known:
         raise ConfigError(
-            f"data.group: expected parent, a regular expression with (?P<group>...), or a column; "
-            f"got {rule!r}. {found.place} has "
+            "data.group: expected parent, duplicates, capture, a regular expression with "
+            f"(?P<group>...), or a column; got {rule!r}. {found.place} has "
             f"{f'the columns {listed(known)}' if known else 'no columns'}."
         )
     groups = {

@@ -13,15 +13,17 @@ import numpy as np
 from PIL import Image
 
 from podium.config.data_settings import DataSpec, SplitSpec
+from podium.data.assign import completed, described, split_anew
 from podium.data.checking import check_files, load_checked, readable_images
 from podium.data.file_checks import Verdict
 from podium.data.grey import OWN_WINDOWS, GreyWindows, Window, grey_notices
 from podium.data.groups import grouped
 from podium.data.images import decode_rgb
+from podium.data.leaks import copies_across, torn_groups
 from podium.data.listing import SPLITS, Listing, as_source, list_images, open_source
 from podium.data.source import Reader, Source
-from podium.data.splits import Split, hold_out, make_split, without_small
-from podium.data.words import counted, listed, named, shown
+from podium.data.splits import Split, make_split, without_small
+from podium.data.words import counted, named, shown
 from podium.errors import ConfigError, DataError
 from podium.runtime.events import Notify, silent
 
@@ -163,13 +165,17 @@ class DataIndex:
 
 
 def index_of(
-    data: DataSpec, source: Source | None = None, *, notify: Notify = silent, **options: Any
+    data: DataSpec,
+    source: Source | Listing | None = None,
+    *,
+    notify: Notify = silent,
+    **options: Any,
 ) -> DataIndex:
     """Index the images that a study's `data` describes.
 
     Args:
         data: where the images are, what belongs together, and how they are split.
-        source: the images instead of those at `data.path`; None: open that.
+        source: the images instead of those at `data.path`, perhaps already listed; None: open that.
         notify: receives the progress: number of files read.
         options: `cache_folder` and `workers` of `build_index`.
 
@@ -192,7 +198,7 @@ def index_of(
 
 
 def build_index(
-    root: str | Path | Source,
+    root: str | Path | Source | Listing,
     *,
     group: str | None = None,
     split: SplitSpec | None = None,
@@ -209,7 +215,8 @@ def build_index(
 
     Args:
         root: a folder with `train/`, `valid/` and `test/` (one folder per class in each), or with
-            one folder per class and no splits; see `podium.data.layout`. Or a `Source`.
+            one folder per class and no splits; see `podium.data.layout`. Or a `Source`, or its
+            listing.
         group: what gives the group of an image, see `podium.data.groups`; None: the source.
         split: how to split all images anew; None: keep the source's splits.
         split_seed: seed of the stratified split that is made if one is missing.
@@ -244,9 +251,10 @@ def build_index(
             raise ConfigError(
                 f"{name}_fraction: expected more than 0 and less than 0.5, got {fraction}."
             )
-    found = list_images(as_source(root))
+    found = root if isinstance(root, Listing) else list_images(as_source(root))
     if group is not None:
         found = grouped(found, group)
+    found = split_anew(found, split)
     if "train" not in found.splits:
         there = " and ".join(sorted(found.splits))
         raise DataError(f"{found.place} has {there} images, but {found.advice.no_train}")
@@ -260,28 +268,22 @@ def build_index(
             f"Expected images of two or more classes in {found.place}, found "
             f"{f'only {named(sorted(train))}' if train else 'none'}. {found.advice.one_class}"
         )
-    missing = [split for split in ("valid", "test") if not readable.get(split)]
-    if missing:
-        held_out = {name: fractions[name] for name in missing}
-        readable |= hold_out(train, held_out, split_seed, found.advice)
-        shares = " and ".join(f"{100 * fractions[name]:g} % for {name}" for name in missing)
-        notices.append(
-            f"No images for {' and '.join(missing)} were found: held out {shares} of each class, "
-            f"at random with seed {split_seed}."
-        )
-    classes = tuple(sorted(train))
+    readable, told = completed(
+        readable, found.groups, fractions, split=split, seed=split_seed, advice=found.advice
+    )
+    notices += told
+    classes = tuple(sorted(readable["train"]))
     splits = {
-        split: make_split(split, readable[split], classes, notices, found.advice)
-        for split in SPLITS
+        name: make_split(name, readable[name], classes, notices, found.advice) for name in SPLITS
     }
-    notices += _leaks(splits, verdicts)
+    notices += copies_across(splits, {path: one.digest for path, one in verdicts.items()})
     learned = [verdicts[path].values for path in splits["train"].paths]
     windows = GreyWindows.of([one for one in learned if one is not None], window)
     return _index(found, verdicts, classes, splits, windows, notices, chosen=window is not None)
 
 
 def build_scored_index(
-    root: str | Path | Source,
+    root: str | Path | Source | Listing,
     split: str = "test",
     *,
     cache_folder: Path | None = None,
@@ -300,7 +302,7 @@ def build_scored_index(
     Raises:
         DataError: the folder cannot be used, or has split folders but not this one.
     """
-    found = list_images(as_source(root))
+    found = root if isinstance(root, Listing) else list_images(as_source(root))
     if not found.is_split:
         found = replace(found, splits={split: found.splits["train"]})
     elif not found.splits.get(split):
@@ -326,8 +328,8 @@ def _index(
     *,
     chosen: bool,
 ) -> DataIndex:
-    splits = {name: _described(split, found) for name, split in splits.items()}
-    notices += _torn_groups(splits)
+    splits = {name: described(split, found) for name, split in splits.items()}
+    notices += torn_groups(splits)
     kept = {path: verdicts[path] for split in splits.values() for path in split.paths}
     deep = {path: one.values for path, one in kept.items() if one.values is not None}
     learned = set(splits["train"].paths) if "train" in splits else set()
@@ -366,52 +368,6 @@ def _index(
             if verdicts[path].error
         },
     )
-
-
-def _described(split: Split, found: Listing) -> Split:
-    """Add the groups and columns that the source provides to a split."""
-    names = sorted({name for path in split.paths for name in found.columns.get(path, ())})
-    return replace(
-        split,
-        groups=tuple(map(found.groups.get, split.paths)) if found.groups else (),
-        columns={
-            name: tuple(found.columns.get(path, {}).get(name) for path in split.paths)
-            for name in names
-        },
-    )
-
-
-def _torn_groups(splits: dict[str, Split]) -> list[str]:
-    """Report groups whose images are in more than one split."""
-    lie_in: dict[str, set[str]] = {}
-    for split in splits.values():
-        for group in split.groups:
-            if group is not None:
-                lie_in.setdefault(group, set()).add(split.name)
-    torn = sorted(group for group, names in lie_in.items() if len(names) > 1)
-    if not torn:
-        return []
-    return [
-        f"{len(torn):,} of {counted(len(lie_in), 'group')} {'has' if len(torn) == 1 else 'have'} "
-        f"images in more than one split ({listed(torn)}): the scored images are not new to the "
-        "model. Podium holds out single images, not groups: let the source put all images of a "
-        "group in one split."
-    ]
-
-
-def _leaks(splits: dict[str, Split], verdicts: dict[str, Verdict]) -> list[str]:
-    """Report held-out images that are byte for byte training images: their score means little."""
-    train = {verdicts[path].digest for path in splits["train"].paths}
-    counts = {
-        name: sum(verdicts[path].digest in train for path in splits[name].paths)
-        for name in ("valid", "test")
-    }
-    return [
-        f"{counted(count, 'image')} of {name} also in train, byte for byte: the model may have "
-        "memorised what is scored there."
-        for name, count in counts.items()
-        if count
-    ]
 
 
 def _fingerprint(

@@ -253,7 +253,7 @@ def gather(folder: StudyFolder) -> StudyResults:
         data,
         tuple(contenders),
         tuple(unfinished),
-        _judge(contenders),
+        _judge(contenders, folder.read_groups()),
         _audit(folder, data),
         tuple(read_scorings(folder.path, str(data.get("test_fingerprint")))),
     )
@@ -266,7 +266,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return sum(known) / len(known) if len(known) == len(found) else None
 
 
-def _judge(contenders: list[Contender]) -> Verdicts | None:
+def _judge(contenders: list[Contender], groups: Mapping[str, str]) -> Verdicts | None:
     by_name = [
         (
             one.name,
@@ -278,7 +278,8 @@ def _judge(contenders: list[Contender]) -> Verdicts | None:
         for one in contenders
     ]
     try:
-        return compare_contenders(table_of(by_name, contenders[0].runs[0].noted.metric))
+        metric = contenders[0].runs[0].noted.metric
+        return compare_contenders(table_of(by_name, metric, groups))
     except DataError:  # the folder was assembled by hand
         return None
 

@@ -266,23 +266,36 @@ class StudyFolder:
         Raises:
             RunFolderError: the table of images is damaged.
         """
+        found: dict[str, list[str]] = {}
+        for path, label, split in self._image_rows("path", "label", "split"):
+            if split == "train":
+                found.setdefault(label, []).append(path)
+        return found
+
+    def read_groups(self) -> dict[str, str]:
+        """Path -> group, of the images that have one; empty: a study of an earlier version.
+
+        Raises:
+            RunFolderError: the table of images is damaged.
+        """
+        rows = self._image_rows("path", "group")
+        return {path: group for path, group in rows if group is not None}
+
+    def _image_rows(self, *names: str) -> Iterable[tuple[Any, ...]]:
+        """These columns of the table of images, row by row; nothing if there is no table."""
         if not self.images.is_file():
-            return {}
+            return []
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
-            table = pq.read_table(self.images, columns=["path", "label", "split"])
+            table = pq.read_table(self.images, columns=[*names])
         except (OSError, ValueError, pa.ArrowException) as error:
             raise RunFolderError(
                 f"{self.images} is not a table of images ({one_line(error)}). Remove it: the next "
                 "`podium run` writes it again."
             ) from None
-        found: dict[str, list[str]] = {}
-        for path, label, split in zip(*map(pa.ChunkedArray.to_pylist, table.columns), strict=True):
-            if split == "train":
-                found.setdefault(label, []).append(path)
-        return found
+        return zip(*map(pa.ChunkedArray.to_pylist, table.columns), strict=True)
 
     def runs(self, spec: StudySpec) -> list[RunFolder]:
         """Every run of a study, finished or not, contender by contender.

@@ -85,6 +85,7 @@ def read_table(
 def table_of(
     contenders: Sequence[tuple[str, str, RunSpec | None, float | None, dict[int, Predictions]]],
     metric: Metric = ACCURACY,
+    groups: Mapping[str, str] | None = None,
 ) -> PredictionTable:
     """Build a table from predictions in memory.
 
@@ -92,6 +93,7 @@ def table_of(
         contenders: (name, label, recipe, validation score, predictions by seed) of each; a higher
             validation score is better.
         metric: to judge them by.
+        groups: path -> group, of the images that have one; None: images are independent.
 
     Raises:
         DataError: the images or labels do not agree.
@@ -108,6 +110,7 @@ def table_of(
                 recipe,
                 valid,
                 metric,
+                groups,
             )
             for name, label, recipe, valid, by_seed in contenders
             for seed, predictions in by_seed.items()

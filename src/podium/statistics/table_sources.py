@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -52,6 +53,7 @@ def column_of(
     recipe: RunSpec | None = None,
     valid: float | None = None,
     metric: Metric = ACCURACY,
+    groups: Mapping[str, str] | None = None,
 ) -> Column:
     """The predictions of one trained model as a column.
 
@@ -65,13 +67,16 @@ def column_of(
         recipe: the model was trained with, where it is known.
         valid: the model's validation score, higher is better, where it is known.
         metric: the best epoch was chosen by.
+        groups: path -> group, of the images that have one; None: no image has one.
     """
     names = np.asarray(predictions.class_names, dtype=object)
     labels, predicted = names[predictions.labels], names[predictions.predicted]
     answers = predictions.paths, tuple(labels), tuple(predicted), predictions.class_names
     logits = None if metric.is_accuracy else predictions.logits
     column = Column(home, name, label, seed, source, *answers, recipe, valid)
-    return replace(column, metric=metric, logits=logits)
+    # an image without a group is one of its own
+    units = tuple(groups.get(one, one) for one in predictions.paths) if groups else None
+    return replace(column, metric=metric, logits=logits, groups=units)
 
 
 def from_folder(path: Path, split: SplitName) -> list[Column]:
@@ -96,10 +101,13 @@ def from_folder(path: Path, split: SplitName) -> list[Column]:
             f"{path} holds no finished run. Expected a study, contender or run folder, such as "
             "runs/sports100/simple_resnet/seed-0, with a done.json."
         )
-    return [_from_run(run, split, found.spec) for run in done]
+    known = {study.path: study.read_groups() for study in {run.study for run in done}}
+    return [_from_run(run, split, found.spec, known[run.study.path]) for run in done]
 
 
-def _from_run(run: RunFolder, split: SplitName, spec: StudySpec | None) -> Column:
+def _from_run(
+    run: RunFolder, split: SplitName, spec: StudySpec | None, groups: Mapping[str, str]
+) -> Column:
     recipe = spec.contenders[run.contender] if spec is not None else _stored_recipe(run)
     label = (recipe.label if recipe else None) or run.contender
     done = run.read_done()
@@ -109,7 +117,7 @@ def _from_run(run: RunFolder, split: SplitName, spec: StudySpec | None) -> Colum
     predictions = run.read_predictions(split)
     known, where = noted(done), (run.study.path, run.contender, label, run.seed)
     by = known.valid_merit, known.metric
-    return column_of(*where, str(run.path), predictions, recipe, *by)
+    return column_of(*where, str(run.path), predictions, recipe, *by, groups)
 
 
 def _stored_recipe(run: RunFolder) -> RunSpec | None:

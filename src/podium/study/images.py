@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from podium.config.data_settings import DataSpec
 from podium.config.settings import StudySpec
-from podium.data.index import DataIndex, index_of
+from podium.data.index import DataIndex
 from podium.errors import RunFolderError
 from podium.runs.folder import StudyFolder
 from podium.runtime.events import Message, Notify, WarningMessage
@@ -21,7 +21,9 @@ def find_images(data: DataSpec, notify: Notify) -> DataIndex:
     Raises:
         DataError: they cannot be used.
     """
-    index = index_of(data, notify=notify)
+    from podium.auditing import index_data
+
+    index = index_data(data, notify=notify)
     for notice in index.notices:
         notify(Message(notice))
     for path, reason in index.unreadable[:20]:
@@ -67,6 +69,8 @@ def audit_study(folder: StudyFolder, index: DataIndex, notify: Notify) -> None:
         notify: called with progress, and with a warning for leaks between splits.
     """
     from podium.auditing import audit_images, write_audit
+    from podium.reporting.page.audit_page import hint_sentence
+    from podium.reporting.words.labels import labels
 
     try:
         audit = audit_images(index, notify=notify)
@@ -77,6 +81,9 @@ def audit_study(folder: StudyFolder, index: DataIndex, notify: Notify) -> None:
     write_audit(audit, folder.audit)
     if before != folder.audit.read_bytes():
         folder.audit_pictures.unlink(missing_ok=True)  # they belong to an earlier audit
+    say = labels("en")
+    for hint in audit.hints:
+        notify(WarningMessage(hint_sentence(hint, say)))
     for split in ("test", "valid"):
         leaked = len(audit.leaked(split))
         if leaked:

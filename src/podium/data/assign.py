@@ -1,0 +1,190 @@
+"""Assigns images to splits: as the source does, or anew, by whole groups where there are any."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from podium.config.data_settings import SplitSpec
+from podium.data.advice import FOLDERS, Advice
+from podium.data.listing import SPLITS, Listing
+from podium.data.shares import group_numbers, share_out
+from podium.data.splits import Split, hold_out
+from podium.data.words import counted, listed
+from podium.errors import ConfigError, DataError
+
+ByClass = dict[str, list[str]]
+
+
+def split_anew(found: Listing, split: SplitSpec | None) -> Listing:
+    """Disregard the splits of the source, if all images are to be split anew.
+
+    Args:
+        found: the images.
+        split: how to split all images; None: keep the source's splits.
+
+    Raises:
+        ConfigError: the split is to be by group, and no image has a group.
+    """
+    if split is None:
+        return found
+    if split.by == "group" and not found.groups:
+        raise ConfigError(
+            f"data.split: expected groups to split {found.place} by, found none. State what "
+            "belongs together, such as data: {group: parent}, or split single images with data: "
+            "{split: {by: image}}."
+        )
+    if not found.is_split:
+        return found
+    sizes = {name: sum(map(len, one.values())) for name, one in found.splits.items()}
+    had = " and ".join(f"{name} ({sizes[name]:,})" for name in SPLITS if sizes.get(name))
+    told = f"The splits of the source, {had}, are not used: data.split divides all images anew."
+    return together(replace(found, notices=(*found.notices, told)))
+
+
+def together(found: Listing) -> Listing:
+    """The images of all splits, as those of a source without splits.
+
+    Args:
+        found: the images.
+    """
+    pooled: ByClass = {}
+    for by_class in found.splits.values():
+        for label, paths in by_class.items():
+            pooled.setdefault(label, []).extend(paths)
+    return replace(found, splits={"train": pooled}, is_split=False)
+
+
+def completed(
+    given: dict[str, ByClass],
+    groups: Mapping[str, str],
+    fractions: Mapping[str, float],
+    *,
+    split: SplitSpec | None = None,
+    seed: int = 0,
+    advice: Advice = FOLDERS,
+) -> tuple[dict[str, ByClass], list[str]]:
+    """Hold out the images of missing splits from the training images.
+
+    Whole groups are held out where images have groups, unless the split is to be by image.
+
+    Args:
+        given: split -> class -> sorted paths, with `train`.
+        groups: path -> group, of the images that have one.
+        fractions: split -> share of the training images to hold out for it if it is missing, 0..1.
+        split: how to split; None: by group if there are groups, stratified by class.
+        seed: of the random split.
+        advice: remedies for error messages.
+
+    Returns:
+        `(splits, notices)`: split -> class -> paths, and sentences for the user.
+
+    Raises:
+        DataError: a class has too few images, or there are too few groups.
+    """
+    missing = {name: share for name, share in fractions.items() if not given.get(name)}
+    if not missing:
+        return given, []
+    train = given["train"]
+    by_label = split is None or split.stratify == "label"
+    each = " of each class" if by_label else ""
+    shares = " and ".join(f"{100 * share:g} % for {name}" for name, share in missing.items())
+    lead = f"No images for {' and '.join(missing)} were found: " if split is None else ""
+    if groups and (split is None or split.by == "group"):
+        parts, told = _whole_groups(train, groups, missing, seed, by_label)
+        first = f"{lead}held out {shares}{each}, by whole groups with seed {seed}"
+        return given | parts, [_sentence(f"{first}: {told[0]}"), *told[1:]]
+    pooled = train if by_label else {"": sorted(path for paths in train.values() for path in paths)}
+    parts = hold_out(pooled, missing, seed, advice)
+    if not by_label:
+        label_of = {path: label for label, paths in train.items() for path in paths}
+        parts = {name: _by_class(one[""], label_of) for name, one in parts.items()}
+    told = [_sentence(f"{lead}held out {shares}{each}, at random with seed {seed}.")]
+    return given | parts, told
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _by_class(paths: list[str], label_of: Mapping[str, str]) -> ByClass:
+    found: ByClass = {}
+    for path in paths:
+        found.setdefault(label_of[path], []).append(path)
+    return found
+
+
+def _whole_groups(
+    train: ByClass,
+    groups: Mapping[str, str],
+    fractions: Mapping[str, float],
+    seed: int,
+    by_label: bool,
+) -> tuple[dict[str, ByClass], list[str]]:
+    """Hold out whole groups; the first notice says what each split got."""
+    pairs = sorted((path, label) for label, paths in train.items() for path in paths)
+    label_of = dict(pairs)
+    classes = sorted(train)
+    number = {label: at for at, label in enumerate(classes)}
+    labels = np.asarray([number[label] for _, label in pairs], dtype=np.int64)
+    units = group_numbers([groups.get(path) for path, _ in pairs])
+    count = int(units.max()) + 1
+    # the test before validation: a class with two groups is learned and scored
+    names = ("train", *sorted(fractions))
+    shares = [1 - sum(fractions.values()), *(fractions[name] for name in names[1:])]
+    kinds = labels if by_label else np.zeros_like(labels)
+    drawn = share_out(kinds, units, shares, seed, whole=0)
+
+    sizes = np.bincount(drawn, minlength=len(names))
+    empty = [name for name, size in zip(names, sizes, strict=True) if not size]
+    if empty:
+        raise DataError(
+            f"No group can be held out for {' and '.join(empty)}: there "
+            f"{'is' if count == 1 else 'are'} {counted(count, 'group')}, and each class needs a "
+            "group in train. State groups that are smaller than a class (data.group), or let the "
+            "source assign the splits."
+        )
+    alone = sum(groups.get(path) is None for path in label_of)
+    known = counted(count - alone, "group")
+    there = f"{known} and {counted(alone, 'image')} without one" if alone else known
+    got = ", ".join(
+        f"{name} {100 * sizes[at] / len(labels):.1f} %" for at, name in enumerate(names)
+    )
+    told = [f"{got}, of {there}."]
+    owners = np.unique(np.stack([labels, units]), axis=1)[0]
+    few = {
+        classes[at]: int(owned)
+        for at, owned in enumerate(np.bincount(owners, minlength=len(classes)))
+        if owned < len(names)
+    }
+    if few:
+        shown = listed([f"{label!r} ({owned})" for label, owned in few.items()])
+        told.append(
+            f"{counted(len(few), 'class', 'classes')} with fewer groups than the {len(names)} "
+            f"splits: {shown}. Such a class is learned, but it is not scored in every split."
+        )
+    parts = {
+        name: _by_class([pairs[row][0] for row in np.flatnonzero(drawn == at)], label_of)
+        for at, name in enumerate(names)
+    }
+    return parts, told
+
+
+def described(split: Split, found: Listing) -> Split:
+    """Add the groups and columns that the source provides to a split.
+
+    Args:
+        split: paths and labels.
+        found: the listing that they are from.
+    """
+    names = sorted({name for path in split.paths for name in found.columns.get(path, ())})
+    return replace(
+        split,
+        groups=tuple(map(found.groups.get, split.paths)) if found.groups else (),
+        columns={
+            name: tuple(found.columns.get(path, {}).get(name) for path in split.paths)
+            for name in names
+        },
+    )
