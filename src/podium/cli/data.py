@@ -15,7 +15,9 @@ app = typer.Typer(help="Fetch and check folders of images.", no_args_is_help=Tru
 
 @app.command("fetch")
 def data_fetch(
-    name: Annotated[str, typer.Argument(help="sports100 or demo.")],
+    name: Annotated[
+        str, typer.Argument(help="sports100, demo, torchvision:NAME or hf:OWNER/NAME.")
+    ],
     source: Annotated[str, typer.Option(help="auto, huggingface or kaggle.")] = "auto",
     into: Annotated[Path | None, typer.Option(help="Folder to use instead of the cache.")] = None,
 ) -> None:
@@ -29,17 +31,17 @@ def data_fetch(
 
 @app.command("check")
 def data_check(
-    data: Annotated[str, typer.Argument(help="Folder of images (or sports100, demo).")],
+    data: Annotated[str, typer.Argument(help="Images: a folder, an archive, hf:OWNER/NAME...")],
     workers: Annotated[
         int | None, typer.Option(help="Threads that read images.", show_default="from the cores")
     ] = None,
 ) -> None:
     """Read every image of a folder and show what a study would train, validate and test on."""
-    from podium.data.fetch import resolve_data
     from podium.data.index import build_index
+    from podium.data.listing import named_source
 
     with err.status("Checking images"):
-        index = build_index(resolve_data(data), workers=workers)
+        index = build_index(named_source(data), workers=workers)
     table = Table("class", "train", "valid", "test", box=None)
     counts = {split: index.class_counts(split) for split in index.splits}
     for label in index.classes:

@@ -74,7 +74,18 @@ def find_images(root: Path) -> Found:
         DataError: it is missing, not a folder, empty or partly unreadable; or its layout is not
             recognised, or ambiguous.
     """
-    whole = _read(root)
+    return interpret(_read(root))
+
+
+def interpret(whole: Folder) -> Found:
+    """Tell splits and classes of a folder, or of an archive's files arranged as folders.
+
+    Args:
+        whole: the folder, as it was read.
+
+    Raises:
+        DataError: it is empty, or its layout is not recognised, or ambiguous.
+    """
     *around, top = _unwrapped(whole, into_splits=False)
     skipped = whole.all_passed()
     notices: list[str] = []
@@ -100,9 +111,8 @@ def find_images(root: Path) -> Found:
         around.append(top)
     if not any(paths for classes in splits.values() for paths in classes.values()):
         passed = ", ".join(f"{count} {what}" for what, count in sorted(skipped.items()))
-        raise DataError(
-            f"There are no images in {root}{f' (skipped: {passed})' if passed else ''}. {LAYOUT}"
-        )
+        passed = f" (skipped: {passed})" if passed else ""
+        raise DataError(f"There are no images in {whole.path}{passed}. {LAYOUT}")
     _tell_loose(whole, around, skipped, notices)
     _tell_unread(whole, notices)
     return Found(top.path, splits, skipped, notices, bool(by_split or within))
