@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def single_contender(
     model: str,
-    data: str | Path,
+    data: str | Path | Mapping[str, Any],
     *,
     name: str | None = None,
     seeds: Sequence[int] = (0,),
@@ -37,7 +37,7 @@ def single_contender(
 
     Args:
         model: a name that `podium models` lists, or any timm model.
-        data: folder of images, or `sports100`, `demo`.
+        data: folder or table of images, or `sports100`, `demo`; or a mapping of `DataSpec`.
         name: name of the study's folder; None: the model's name.
         seeds: one run per seed.
         overrides: further `key=value` settings of the recipe.
@@ -50,7 +50,7 @@ def single_contender(
     key = model.replace("/", "-").replace(":", "-")
     spec: dict[str, Any] = {
         "name": name or key,
-        "data": str(data),
+        "data": dict(data) if isinstance(data, Mapping) else data,
         "seeds": list(seeds),
         "metric": metric,
         "contenders": {key: {"model": model, **recipe}},
@@ -59,7 +59,7 @@ def single_contender(
 
 
 def train(
-    data: str | Path,
+    data: str | Path | Mapping[str, Any],
     model: str = "simple_resnet",
     *,
     runs: str | Path = "runs",
@@ -69,10 +69,11 @@ def train(
     notify: Notify = silent,
     **recipe: Any,
 ) -> RunFolder:
-    """Train one model on a folder of images and score it on the test split.
+    """Train one model on a folder or table of images and score it on the test split.
 
     Args:
-        data: folder of images, or `sports100`, `demo`.
+        data: folder or table of images, or `sports100`, `demo`; or a mapping that also says how
+            to read them, such as `{"path": "photos.csv", "label": "species"}`.
         model: a name that `podium models` lists, or any timm model.
         runs: folder that holds all studies.
         name: name of the study's folder in `runs`; None: the model's name.

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from podium.cli.app import main
+from podium.config.data_settings import DataSpec
 from podium.data.archive_source import ArchiveSource
 from podium.data.choose import source_for
 from podium.data.index import build_index
-from podium.data.listing import named_source
+from podium.data.listing import named_source, open_source
 from podium.data.source import Reader
 from podium.errors import DataError
 from tests.conftest import write_pictures
@@ -174,3 +175,16 @@ def test_the_command_checks_an_archive(
     assert "3 classes" in capsys.readouterr().out
     assert main(["data", "check", str(tmp_path / "none.zip")]) == 2
     assert "does not exist" in capsys.readouterr().err
+
+
+def test_classes_in_the_names_of_an_archive(tmp_path: Path, folder: Path) -> None:
+    """As the cats and dogs of Kaggle."""
+    path = tmp_path / "train.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, file in enumerate(sorted(folder.rglob("[0-9]*.png"))):
+            archive.write(file, f"train/{'cat' if number % 2 else 'dog'}.{number}.png")
+    source = open_source(DataSpec(path=str(path), label=r"(?P<label>[a-z]+)\.\d+"))
+    items = [*source.list()]
+    assert {item.label for item in items} == {"cat", "dog"}
+    assert len(items) == 24
+    assert source.read("train/cat.1.png") == sorted(folder.rglob("[0-9]*.png"))[1].read_bytes()

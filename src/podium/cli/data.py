@@ -1,23 +1,33 @@
-"""The commands that fetch and check image folders. They parse, call the package, print."""
+"""The commands that fetch, check and import images. They parse, call the package, print."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
+from podium.cli.options import (
+    GroupOption,
+    ImagesArgument,
+    LabelOption,
+    SourceOption,
+    SourceSettings,
+    data_spec,
+)
 from podium.cli.terminal import bars, err, out, plain
+from podium.data.words import shown
 
-app = typer.Typer(help="Fetch and check folders of images.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from podium.data.index import DataIndex
+
+app = typer.Typer(help="Fetch, check and import images.", no_args_is_help=True)
 
 
 @app.command("fetch")
 def data_fetch(
-    name: Annotated[
-        str, typer.Argument(help="sports100, demo, torchvision:NAME or hf:OWNER/NAME.")
-    ],
+    name: Annotated[str, typer.Argument(help="sports100, demo, torchvision:NAME, hf:OWNER/NAME.")],
     source: Annotated[str, typer.Option(help="auto, huggingface or kaggle.")] = "auto",
     into: Annotated[Path | None, typer.Option(help="Folder to use instead of the cache.")] = None,
 ) -> None:
@@ -31,18 +41,82 @@ def data_fetch(
 
 @app.command("check")
 def data_check(
-    data: Annotated[str, typer.Argument(help="Images: a folder, an archive, hf:OWNER/NAME...")],
+    data: ImagesArgument,
+    label: LabelOption = None,
+    group: GroupOption = None,
+    source: SourceOption = "auto",
+    option: SourceSettings = None,
+    rows: Annotated[int, typer.Option(min=0, help="Images to show from the beginning.")] = 3,
     workers: Annotated[
         int | None, typer.Option(help="Threads that read images.", show_default="from the cores")
     ] = None,
 ) -> None:
-    """Read every image of a folder and show what a study would train, validate and test on."""
-    from podium.data.index import build_index
-    from podium.data.listing import named_source
+    """Read every image and show what a study would train, validate and test on, and how to say so.
 
+    The last lines are what to write into the study.
+    """
+    from podium.data.index import index_of
+    from podium.data.listing import open_source, source_name
+    from podium.data.understood import first_rows, spelled_out
+
+    spec = data_spec(data, label, group, source, option)
+    opened = open_source(spec)
     with err.status("Checking images"):
-        index = build_index(named_source(data), workers=workers)
-    table = Table("class", "train", "valid", "test", box=None)
+        index = index_of(spec, opened, workers=workers)
+    given = spelled_out(spec, opened)
+    out.tell(f"source: {source_name(spec)}, {shown(opened.place)}")
+    _show_rows(first_rows(index, rows))
+    _show_classes(index)
+    groups = {one for split in index.splits.values() for one in split.groups if one is not None}
+    if groups:
+        out.tell(f"{len(groups):,} groups")
+    _tell_problems(index)
+    out.tell("In the study:")
+    out.tell(given)
+
+
+@app.command("import")
+def data_import(
+    data: ImagesArgument,
+    to: Annotated[Path, typer.Option(help="Table to write: .parquet, or .csv for spreadsheets.")],
+    label: LabelOption = None,
+    group: GroupOption = None,
+    source: SourceOption = "auto",
+    option: SourceSettings = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Threads that read images.", show_default="from the cores")
+    ] = None,
+) -> None:
+    """Write the images as Podium's own table: path, label, split, group, SHA-256, metadata.
+
+    A study reads the table like any other, with the same splits: data: images.parquet.
+    """
+    from podium.data.index import index_of
+    from podium.data.record import check_name, index_table, write_table
+
+    check_name(to)
+    with err.status("Reading images"):
+        index = index_of(data_spec(data, label, group, source, option), workers=workers)
+    _tell_problems(index)
+    write_table(index_table(index), to)
+    images = sum(map(len, index.splits.values()))
+    out.tell(f"{to}: {images:,} images of {len(index.classes)} classes")
+    out.tell(f"fingerprint {index.fingerprint}")
+
+
+def _show_rows(rows: list[dict[str, str]]) -> None:
+    if not rows:
+        return
+    table = Table(box=None)
+    for name in rows[0]:
+        table.add_column(plain(name))
+    for row in rows:
+        table.add_row(*map(plain, row.values()))
+    out.print(table)
+
+
+def _show_classes(index: DataIndex) -> None:
+    table = Table("class", *index.splits, box=None)
     counts = {split: index.class_counts(split) for split in index.splits}
     for label in index.classes:
         table.add_row(plain(label), *(str(counts[split].get(label, 0)) for split in index.splits))
@@ -50,6 +124,9 @@ def data_check(
     sizes = [str(len(index.splits[split])) for split in index.splits]
     table.add_row(f"{len(index.classes)} classes", *sizes)
     out.print(table)
+
+
+def _tell_problems(index: DataIndex) -> None:
     for reason, count in index.skipped.items():
         err.tell(f"skipped: {count} x {reason}")
     for path, reason in index.unreadable:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from podium.config.data_settings import DataSpec
 
 
 class Lang(StrEnum):
@@ -25,6 +28,47 @@ LangOption = Annotated[Lang, typer.Option(help="Language of the report.")]
 DataOption = Annotated[
     str | None,
     typer.Option("--data", help="Folder of images (or sports100, demo), instead of the study's."),
+]
+
+
+ImagesArgument = Annotated[
+    str, typer.Argument(help="A folder, table, archive or set of images, such as hf:OWNER/NAME.")
+]
+
+
+LabelOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN|REGEX",
+        help="Column of the labels, or a regular expression on the path: '(?P<label>[a-z]+)'.",
+        show_default="chosen by the source",
+    ),
+]
+
+
+GroupOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN|REGEX|parent",
+        help="What images belong to, such as a patient: a column, or a regular expression with "
+        "(?P<group>...), or their folder.",
+        show_default="the source's",
+    ),
+]
+
+
+SourceOption = Annotated[
+    str, typer.Option(help="What reads the images: auto, folder, table... or MODULE:NAME.")
+]
+
+
+SourceSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option",
+        metavar="KEY=VALUE",
+        help="Argument of the source, such as extension=.jpg; repeatable.",
+    ),
 ]
 
 
@@ -137,3 +181,48 @@ def _machine(
         "trackers": tuple(trackers or ()),
         "executor": executor,
     }
+
+
+def data_spec(
+    path: str,
+    label: str | None = None,
+    group: str | None = None,
+    source: str = "auto",
+    options: list[str] | None = None,
+) -> DataSpec:
+    """The images that a command's options describe; code that `source` names is imported.
+
+    Args:
+        path: of the images.
+        label: `--label`.
+        group: `--group`.
+        source: `--source`.
+        options: `--option`, each `key=value`; values are YAML.
+
+    Raises:
+        ConfigError: an option is not `key=value`, or there is no such source.
+    """
+    import yaml
+    from pydantic import ValidationError
+
+    from podium.config.code import allow_named
+    from podium.config.data_settings import DataSpec
+    from podium.errors import ConfigError
+
+    further = {}
+    for option in options or []:
+        key, sign, value = option.partition("=")
+        try:
+            further[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            sign = ""
+        if not sign or not key.strip():
+            raise ConfigError(f"--option {option!r}: expected KEY=VALUE, such as extension=.jpg.")
+    try:
+        spec = DataSpec(path=path, label=label, group=group, source=source, options=further)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = "--option" if first["loc"][0] == "options" else f"--{first['loc'][0]}"
+        raise ConfigError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
+    allow_named((spec,))
+    return spec

@@ -19,6 +19,8 @@ from podium.cli.options import (
     DevicesOption,
     EpochsOption,
     ExecutorOption,
+    GroupOption,
+    LabelOption,
     Lang,
     LangOption,
     LrOption,
@@ -33,6 +35,7 @@ from podium.cli.options import (
     TrackerOption,
     WorkersOption,
     _machine,
+    data_spec,
 )
 from podium.cli.terminal import err, out, plain, say
 
@@ -116,7 +119,11 @@ def demo(
 @app.command()
 def train(
     model: Annotated[str, typer.Argument(help="A name that `podium models` lists.")],
-    data: Annotated[str, typer.Option("--data", help="Folder of images (or sports100, demo).")],
+    data: Annotated[
+        str, typer.Option("--data", help="Folder or table of images (or sports100, demo).")
+    ],
+    label: LabelOption = None,
+    group: GroupOption = None,
     epochs: Annotated[int, typer.Option(help="Epochs.")] = 30,
     augmentation: Annotated[str, typer.Option(help="none, autoaugment, randaugment...")] = "none",
     pretrained: Annotated[bool, typer.Option("--pretrained", help="ImageNet weights.")] = False,
@@ -152,7 +159,7 @@ def train(
 
     spec = single_contender(
         model,
-        data,
+        data_spec(data, label, group).model_dump(exclude_defaults=True),
         name=name,
         seeds=tuple(seed or [0]),
         overrides=overrides or [],

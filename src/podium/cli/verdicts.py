@@ -8,6 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from podium.cli.options import (
+    GroupOption,
+    ImagesArgument,
+    LabelOption,
+    SourceOption,
+    SourceSettings,
+    data_spec,
+)
 from podium.cli.terminal import bars, err, out, plain
 from podium.errors import ConfigError, UserError
 
@@ -273,7 +281,11 @@ def _plan_lines(found: Plan, given: Assumptions) -> list[str]:
 
 @app.command()
 def audit(
-    data: Annotated[str, typer.Argument(help="Folder of images (or sports100, demo).")],
+    data: ImagesArgument,
+    label: LabelOption = None,
+    group: GroupOption = None,
+    source: SourceOption = "auto",
+    option: SourceSettings = None,
     labels: Annotated[
         bool, typer.Option("--labels/--no-labels", help="Look for labels that are probably wrong.")
     ] = True,
@@ -288,7 +300,7 @@ def audit(
     Writes a page that shows the images side by side, tables, and audit.json.
     """
     from podium.auditing import audit_images, write_audit
-    from podium.data.fetch import resolve_data
+    from podium.data.index import index_of
     from podium.reporting.page.audit_page import (
         audit_sections,
         write_audit_page,
@@ -303,17 +315,19 @@ def audit(
             f"--to {to}: it already exists and holds no earlier audit, so it is not changed. "
             "Give a new or empty folder."
         )
-    root = resolve_data(data)
+    spec = data_spec(data, label, group, source, option)
     with bars() as tell:
-        found = audit_images(root, labels=labels, workers=workers, notify=tell)
+        index = index_of(spec, workers=workers, notify=tell)
+        found = audit_images(index, labels=labels, workers=workers, notify=tell)
+    name = index.root.name
     sections = audit_sections(found, {}, say)
     out.tell(sections["headline"])
     for text, alarm in sections["findings"]:
         mark = "!" if alarm else "-"
         out.tell(f"{mark} {text}", style="bold" if alarm else "")
-    pictures = audit_thumbnails(found, root)
+    pictures = audit_thumbnails(found, index.reader)
     page = write_audit_page(
-        found, root, to / "index.html", lang, title=root.name, thumbnails=pictures
+        found, index.root, to / "index.html", lang, title=name, thumbnails=pictures
     )
     write_audit_tables(found, to)
     if found.pairs:
@@ -321,7 +335,7 @@ def audit(
         from podium.reporting.figures.style import figure_style, save_figure
 
         with figure_style(), err.status("Drawing"):
-            sheet = audit_figure(found, pictures, say, title=root.name)
+            sheet = audit_figure(found, pictures, say, title=name)
             save_figure(sheet, to / "duplicates", dpi=150, formats=("png",))
     write_audit(found, to / "audit.json")
     out.tell(f"Audit: {page}")

@@ -103,6 +103,12 @@ def load_study(
     for override in overrides:
         for key in _apply_override(values, override, below):
             lines[key] = 0  # an override has no line in the file
+    if not (data is None or isinstance(data, str | Path)):
+        raise ConfigError(
+            f"data: expected a path or a name, got {type(data).__name__}. A study must find its "
+            "images again, in other processes too: write a data frame to a file, or register a "
+            "source of yours and name it."
+        )
     if data is not None:
         base = values.get("data")
         values["data"] = {**(base if isinstance(base, dict) else {}), "path": str(data)}

@@ -22,6 +22,7 @@ from podium.data.archive import MOST_BYTES, MOST_FILES
 from podium.data.folder import LayoutSource
 from podium.data.images import MAX_BYTES
 from podium.data.layout import Found, interpret
+from podium.data.names import label_pattern, named_images
 from podium.data.walk import folder_of_names
 from podium.errors import DataError, UnreadableImageError
 from podium.runtime.cache import cache_root, mark_used
@@ -49,6 +50,8 @@ class ArchiveSource(LayoutSource):
         path: the archive.
         root: the folder inside it that names are relative to; None: `list` finds it.
         members: where each file is; None: read from the archive.
+        label: regular expression with a named group `(?P<label>...)`, searched in the path of
+            each image at any depth; None: folders are the classes.
 
     Raises:
         DataError: it is missing, damaged, encrypted or too large, or contains links or paths that
@@ -56,8 +59,13 @@ class ArchiveSource(LayoutSource):
     """
 
     def __init__(
-        self, path: str | Path, root: str | None = None, members: Members | None = None
+        self,
+        path: str | Path,
+        root: str | None = None,
+        members: Members | None = None,
+        label: str | None = None,
     ) -> None:
+        self._pattern = None if label is None else label_pattern(label)
         self.path, self.root = Path(path).expanduser(), root
         self.replaced = 0
         if not self.path.is_file():
@@ -82,7 +90,12 @@ class ArchiveSource(LayoutSource):
     def find(self) -> Found:
         inside = f"{self.root.strip('/')}/" if self.root else ""
         names = [name.removeprefix(inside) for name in self._members if name.startswith(inside)]
-        found = interpret(folder_of_names(self.path / inside, names))
+        top = folder_of_names(self.path / inside, names)
+        if self._pattern is None:
+            found = interpret(top)
+        else:
+            paths = [path.removeprefix("./") for path in top.paths(top.path)]
+            found = named_images(top.path, paths, top.all_passed(), self._pattern)
         self.root = found.root.relative_to(self.path).as_posix()
         self.root = "" if self.root == "." else self.root
         if self.replaced:
@@ -209,8 +222,8 @@ def is_archive(path: str) -> bool:
     return path.lower().endswith(ENDINGS)
 
 
-def _named(path: str, root: str | None = None) -> ArchiveSource:
-    return ArchiveSource(path, root)
+def _named(path: str, root: str | None = None, label: str | None = None) -> ArchiveSource:
+    return ArchiveSource(path, root, label=label)
 
 
 SOURCES.register("archive", _named)

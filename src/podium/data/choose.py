@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from podium.data.archive_source import is_archive
+from podium.data.coco import ENDING
+from podium.data.table import is_table
 
 
 def source_for(path: str) -> str:
@@ -14,14 +16,19 @@ def source_for(path: str) -> str:
         path: a study's `data.path`.
 
     Examples:
-        >>> source_for("my-images"), source_for("my-images.tar.gz"), source_for("hf:me/mine")
-        ('folder', 'archive', 'hf')
+        >>> source_for("my-images"), source_for("photos.csv"), source_for("photos.tar.gz")
+        ('folder', 'table', 'archive')
+        >>> source_for("hf:me/mine"), source_for("torchvision:CIFAR10"), source_for("traps.json")
+        ('hf', 'torchvision', 'coco')
     """
-    if Path(path).is_dir():
-        return "folder"  # whatever its name ends with
     for prefix in ("torchvision", "hf"):
         if path.startswith(f"{prefix}:"):
             return prefix
+    place = Path(path).expanduser()
+    if is_table(place):
+        return "table"
+    if place.is_dir():  # whatever its name ends with
+        return "folder"
     if is_archive(path):
         return "archive"
-    return "coco" if path.lower().endswith(".json") else "folder"
+    return "coco" if path.lower().endswith(ENDING) else "folder"

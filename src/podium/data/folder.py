@@ -11,6 +11,7 @@ from podium.config.registry import SOURCES
 from podium.data.fetch import resolve_data
 from podium.data.images import read_image_file
 from podium.data.layout import Found, find_images
+from podium.data.names import find_named_images, label_pattern
 from podium.data.source import Item, Source
 
 
@@ -43,16 +44,20 @@ class FolderSource(LayoutSource):
     Args:
         path: the folder.
         root: the folder inside it that names are relative to; None: `list` finds it.
+        label: regular expression with a named group `(?P<label>...)`, searched in the path of
+            each image at any depth; None: folders are the classes.
     """
 
-    def __init__(self, path: Path, root: Path | None = None) -> None:
+    def __init__(self, path: Path, root: Path | None = None, label: str | None = None) -> None:
         self.path, self.root = path, path if root is None else root
+        self._pattern = None if label is None else label_pattern(label)
 
     def __reduce__(self) -> Any:
         return FolderSource, (self.path, self.root)  # other processes need not find it again
 
     def find(self) -> Found:
-        found = find_images(self.path)
+        named = self._pattern
+        found = find_images(self.path) if named is None else find_named_images(self.path, named)
         self.root, self.place = found.root, str(found.root)
         return found
 
@@ -60,8 +65,8 @@ class FolderSource(LayoutSource):
         return read_image_file(self.root / path, path)
 
 
-def _named(path: str) -> FolderSource:
-    return FolderSource(resolve_data(path))
+def _named(path: str, label: str | None = None) -> FolderSource:
+    return FolderSource(resolve_data(path), label=label)
 
 
 SOURCES.register("folder", _named)

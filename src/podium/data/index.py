@@ -68,8 +68,8 @@ class DataIndex:
 
     @property
     def root(self) -> Path:
-        """The folder that paths are relative to; for another source, its `place`."""
-        return Path(self.reader.place)
+        """The folder that paths are relative to; for a source without one, its `place`."""
+        return self.reader.root
 
     def decoded_for(self, windows: GreyWindows) -> DataIndex:
         """The same images, decoded as a model trained on another data set expects.

@@ -60,6 +60,8 @@ class Source(ABC):
             path or a string, otherwise the name of its class.
         skipped: kind -> number of things that were skipped; set it before `list` ends.
         notices: sentences for the user; set it before `list` ends.
+        chosen: what `list` guessed, as settings of a study's `data`: dotted key -> value, such as
+            `{"label": "species"}`; set it before `list` ends.
 
     Examples:
         >>> class Memory(Source):
@@ -78,6 +80,7 @@ class Source(ABC):
 
     skipped: Mapping[str, int] = {}
     notices: Sequence[str] = ()
+    chosen: Mapping[str, str] = {}
     place: str
     _made_with: tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -185,10 +188,16 @@ class Reader:
 
     Args:
         source: the source; every process gets its own copy.
+
+    Attributes:
+        place: the source's name in messages.
+        root: the folder that paths are relative to, if the source states one; else its place.
     """
 
     def __init__(self, source: Source) -> None:
         self.place = source.place
+        root = getattr(source, "root", None)
+        self.root = root if isinstance(root, Path) else Path(source.place)
         self._source, self._process = copy.copy(source), os.getpid()
 
     def __reduce__(self) -> tuple[type[Reader], tuple[Source]]:

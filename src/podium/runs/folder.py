@@ -1,8 +1,8 @@
 """The run folder: its layout, and how to read and write it.
 
-A study folder holds `study.yaml`, `data.json`, `audit.json`, `thumbnails-test.parquet`,
-`audit-pictures.parquet`, `test-scorings.jsonl` (see `podium.runs.ledger`) and one folder per
-contender and seed:
+A study folder holds `study.yaml`, `data.json`, `images.parquet`, `audit.json`,
+`thumbnails-test.parquet`, `audit-pictures.parquet`, `test-scorings.jsonl` (see
+`podium.runs.ledger`) and one folder per contender and seed:
 
     <contender>/seed-<n>/
         config.yaml                  the recipe and the seed
@@ -216,6 +216,11 @@ class StudyFolder:
     def data(self) -> Path:
         """Description of the images: splits, classes, skipped files; see `DataIndex.summary`."""
         return self.path / "data.json"
+
+    @property
+    def images(self) -> Path:
+        """Table of the images, one row per image; see `podium.data.record`."""
+        return self.path / "images.parquet"
 
     @property
     def audit(self) -> Path:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from podium.config.code import allow_named
 from podium.config.settings import Machine, StudySpec
 from podium.config.studyfile import load_study, machine_settings, study_folder
+from podium.data.record import index_table, write_table
 from podium.runs.folder import StudyFolder
 from podium.runs.ledger import keep_copy
 from podium.runtime.events import Message, Notify, StopRequest, StudyStarted, silent
@@ -153,6 +154,7 @@ class Study:
             recipes, failed = preflight(self.folder, self.spec, self.machine, todo, notify)
             write_text(self.folder.spec, self.spec.to_yaml())
             write_json(self.folder.data, index.summary())
+            write_table(index_table(index), self.folder.images)
             if self.audit and todo:
                 audit_study(self.folder, index, notify)
 

@@ -1,0 +1,119 @@
+"""Podium's own table of a data set: what a study was trained on, image by image, with hashes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from podium.errors import ConfigError
+from podium.runtime.files import atomic_write
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from podium.data.index import DataIndex
+
+KEY = b"podium"
+FORMAT = 1
+OWN = ("path", "label", "split", "group", "sha256")
+"""Podium's columns; those of the metadata follow them."""
+
+
+def index_table(index: DataIndex) -> pa.Table:
+    """The images of an index as a table, one row per image, in the order of the splits.
+
+    Args:
+        index: the images.
+
+    Returns:
+        The columns `path`, `label`, `split`, `group` (null where there is none) and `sha256` (of
+        the file), then the metadata of the images. The schema's metadata has, under `podium`, JSON
+        with `format`, `root` (the folder that paths are relative to) and `fingerprint`.
+
+    Examples:
+        >>> import pathlib, tempfile
+        >>> from podium.data.index import build_index
+        >>> from podium.data.synthetic import make_demo
+        >>> demo = make_demo(pathlib.Path(tempfile.mkdtemp()), size=32, per_class=(3, 1, 1))
+        >>> table = index_table(build_index(demo))
+        >>> table.num_rows, table.column_names
+        (50, ['path', 'label', 'split', 'group', 'sha256'])
+    """
+    import pyarrow as pa
+
+    splits = index.splits.values()
+    rows = [(split, number) for split in splits for number in range(len(split))]
+    paths = [split.paths[number] for split, number in rows]
+    columns: dict[str, Any] = {
+        "path": pa.array(paths, pa.string()),
+        "label": pa.array([index.classes[split.labels[at]] for split, at in rows], pa.string()),
+        "split": pa.array([split.name for split, _ in rows], pa.string()),
+        "group": pa.array(
+            [split.groups[at] if split.groups else None for split, at in rows], pa.string()
+        ),
+        "sha256": pa.array([index.digests[path] for path in paths], pa.string()),
+    }
+    for name in sorted({name for split in splits for name in split.columns}):
+        cells = [cell for split in splits for cell in split.columns.get(name, (None,) * len(split))]
+        key = f"{name} (source)" if name in OWN else name
+        columns[key] = _array(cells)
+    about = {"format": FORMAT, "root": str(index.root), "fingerprint": index.fingerprint}
+    return pa.table(columns, metadata={KEY: json.dumps(about)})
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write a table of `index_table`.
+
+    Args:
+        table: the table.
+        path: a name that ends in `.parquet`, or `.csv`, which keeps neither root nor fingerprint.
+
+    Raises:
+        ConfigError: it ends in something else.
+        StorageError: it cannot be written.
+    """
+    import pyarrow.csv as pv
+    import pyarrow.parquet as pq
+
+    check_name(path)
+    writer = pq.write_table if path.suffix.lower() == ".parquet" else pv.write_csv
+    atomic_write(path, lambda file: writer(table, file))
+
+
+def check_name(path: Path) -> None:
+    """Refuse the name of a file that `write_table` could not write.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        ConfigError: it ends in neither `.parquet` nor `.csv`.
+    """
+    if path.suffix.lower() not in (".parquet", ".csv"):
+        raise ConfigError(f"{path}: expected a name that ends in .parquet or .csv.")
+
+
+def about(table: pa.Table) -> Mapping[str, Any]:
+    """What a table says of itself: `format`, `root`, `fingerprint`; empty: it is not Podium's.
+
+    Args:
+        table: any table.
+    """
+    try:
+        found = json.loads((table.schema.metadata or {})[KEY])
+    except (KeyError, ValueError):
+        return {}
+    own = isinstance(found, dict) and set(OWN) <= set(table.column_names)
+    return found if own and isinstance(found.get("root"), str) else {}
+
+
+def _array(cells: list[Any]) -> pa.Array:
+    """Cells of one type as that type, and else as text."""
+    import pyarrow as pa
+
+    try:
+        return pa.array(cells)
+    except (pa.ArrowException, OverflowError):
+        return pa.array([cell if cell is None else str(cell) for cell in cells], pa.string())
