@@ -105,6 +105,8 @@ class ArchiveSource(LayoutSource):
         return found
 
     def read(self, path: str) -> bytes | BinaryIO:
+        if self.root is None:  # opened only to read
+            self.find()
         name = f"{self.root.strip('/')}/{path}" if self.root else path
         where = self._members[name]
         if self._zip is not None:
