@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from podium.data.dicom import REMEDY, SUFFIXES
 from podium.data.walk import HIDDEN, Folder, read_folder, unread_pictures
 from podium.data.words import counted, listed
 from podium.errors import DataError
@@ -313,7 +314,7 @@ def _refuse_lost(folders: list[Folder], where: Folder, *, in_split: bool = False
             raise DataError(
                 f"{folder.path} has no image that Podium can read, but {contents}: the class "
                 f"{folder.name!r} would be lost. Convert them to PNG or JPEG (or add the file "
-                "extension), or move the folder away."
+                f"extension), or move the folder away.{_dicom_remedy(meant)}"
             )
 
 
@@ -359,8 +360,12 @@ def _tell_unread(whole: Folder, notices: list[str]) -> None:
     if meant:
         notices.append(
             f"Possibly images, but in formats that Podium does not read: {listed(meant)}. Convert "
-            "them to PNG or JPEG to use them."
+            f"them to PNG or JPEG to use them.{_dicom_remedy(unread_pictures(whole))}"
         )
+
+
+def _dicom_remedy(kinds: Iterable[str]) -> str:
+    return f" Or, {REMEDY}." if any(one.removeprefix("*") in SUFFIXES for one in kinds) else ""
 
 
 def tell_lookalikes(splits: dict[str, Classes]) -> list[str]:

@@ -32,7 +32,8 @@ UNREAD_SUFFIXES = frozenset(
         ".mp4 .mov .avi .mkv .webm .m4v .mpg .mpeg .wmv"
     )
 )
-"""Extensions of images and videos that Podium does not read; a folder of them is likely a class."""
+"""Extensions of images and videos that Podium does not read; a folder of them is likely a class.
+Those of DICOM are read if pydicom is installed."""
 
 _Identity = tuple[int, int]  # device and inode
 NO_ENDING, HIDDEN, NOT_FETCHED = "without an ending", "hidden", "iCloud files not downloaded"
