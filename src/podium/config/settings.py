@@ -276,6 +276,12 @@ class StudySpec(Strict):
     @field_validator("data", mode="before")
     @classmethod
     def _data_may_be_a_path(cls, value: Any) -> Any:
+        if not isinstance(value, str | Path | Mapping | DataSpec | list | int | float | None):
+            raise ValueError(
+                f"expected a path, a name or a mapping, got {type(value).__name__}. A study must "
+                "find its images again, in other processes too: write a data frame to a file; "
+                "register a source of your own, and name it"
+            )
         return {"path": str(value)} if isinstance(value, str | Path) else value
 
     @field_validator("seeds")

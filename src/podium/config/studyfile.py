@@ -103,13 +103,9 @@ def load_study(
     for override in overrides:
         for key in _apply_override(values, override, below):
             lines[key] = 0  # an override has no line in the file
-    if not (data is None or isinstance(data, str | Path)):
-        raise ConfigError(
-            f"data: expected a path or a name, got {type(data).__name__}. A study must find its "
-            "images again, in other processes too: write a data frame to a file, or register a "
-            "source of yours and name it."
-        )
-    if data is not None:
+    if data is not None and not isinstance(data, str | Path):
+        values["data"] = data  # refused below, as what it is
+    elif data is not None:
         base = values.get("data")
         values["data"] = {**(base if isinstance(base, dict) else {}), "path": str(data)}
     return _validate(values, source, lines, stored)
@@ -355,6 +351,8 @@ def _expected(problem: Any, parts: list[str]) -> str:
         return f"{wanted}."
     if isinstance(got, str) and repr(got) in message:  # a name that is not registered
         return wanted
+    if f"got {type(got).__name__}" in message:  # an object of Python's, of many lines perhaps
+        return f"{wanted}."
     is_number = isinstance(got, str) and _NUMBER.fullmatch(got)
     return f"{wanted}; got {got if is_number else _SHORT.repr(got)}."
 

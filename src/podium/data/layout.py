@@ -15,7 +15,7 @@ from pathlib import Path
 
 from podium.data.dicom import REMEDY, SUFFIXES
 from podium.data.walk import HIDDEN, Folder, read_folder, unread_pictures
-from podium.data.words import counted, listed
+from podium.data.words import counted, in_study, listed
 from podium.errors import DataError
 
 SPLIT_NAMES = {
@@ -36,6 +36,9 @@ LAYOUT = (
     "Expected train/CLASS/*.jpg, valid/CLASS/*.jpg and test/CLASS/*.jpg, or CLASS/*.jpg "
     "without splits."
 )
+
+BEFORE_NUMBER = r"(?P<label>[^/]+?)[\W_]*\d+\W*\.\w+$"
+"""The label in names such as `cat.123.jpg`, `cat_123.jpg` and `cat (123).jpg`."""
 
 LOOSE = "images outside of a class folder"
 
@@ -320,16 +323,19 @@ def _refuse_lost(folders: list[Folder], where: Folder, *, in_split: bool = False
 
 def _refuse_flat(folder: Folder) -> None:
     """Refuse training images that are all in one folder: only their names could tell the class."""
-    names = [Path(name).stem for name in folder.images]
-    prefixes = Counter(re.sub(r"[\s._()-]*\d+$", "", name) for name in names)
-    guess = ""
+    names = folder.images
+    matches = [re.search(BEFORE_NUMBER, name) for name in names]
+    prefixes = Counter(match["label"] if match else "" for match in matches)
+    guess = "a regular expression on their names, label: '(?P<label>...)'"
+    likely = ""
     if 2 <= len(prefixes) <= len(names) // 2 and all(prefixes):
-        likely = [f"{name!r} ({count:,})" for name, count in sorted(prefixes.items())]
-        guess = f" Their names start with {listed(likely)}, which may be classes."
+        found = [f"{name!r} ({count:,})" for name, count in sorted(prefixes.items())]
+        likely = f" Their names start with {listed(found)}, which may be classes."
+        guess = f"{in_study({'path': '...', 'label': BEFORE_NUMBER})}"
     raise DataError(
         f"{counted(len(names), 'image')} in {folder.path} outside of class folders, and there are "
-        f"no class folders next to them.{guess} Make a folder for each class there, and move each "
-        f"image to the folder of its class; docs/own-data.md shows how. {LAYOUT}"
+        f"no class folders next to them.{likely} If the names tell the classes, say how: {guess}. "
+        f"If a table does, give the table. Else make a folder for each class. {LAYOUT}"
     )
 
 

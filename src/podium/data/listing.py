@@ -41,6 +41,7 @@ class Listing:
         advice: remedies for error messages.
         groups: path -> group, of the images that have one.
         columns: path -> columns, of the images that have any.
+        likely_groups: columns that may name what images belong to.
     """
 
     reader: Reader
@@ -51,6 +52,7 @@ class Listing:
     advice: Advice
     groups: dict[str, str] = field(default_factory=dict)
     columns: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    likely_groups: tuple[str, ...] = ()
 
     @property
     def paths(self) -> list[str]:
@@ -153,6 +155,7 @@ def list_images(source: Source) -> Listing:
         advice=FOLDERS if isinstance(source, LayoutSource) else ITEMS,
         groups={item.path: item.group for item in items if item.group is not None},
         columns={item.path: item.columns for item in items if item.columns},
+        likely_groups=tuple(source.likely_groups),
     )
 
 
@@ -217,9 +220,11 @@ def _typed(
         inspect.signature(call).bind(*given, **options)
     except TypeError as error:
         known = [*inspect.signature(call).parameters][len(given) - 1 :]
+        further = ", ".join(name for name in known[1:] if name != "label")
         raise ConfigError(
-            f"source {source}: {error}. It takes data.path, and as data.options: "
-            f"{', '.join(known[1:]) or 'none'}."
+            f"source {source}: {error}. It takes data.path"
+            f"{', data.label' if 'label' in known else ''}, and as data.options: "
+            f"{further or 'none'}."
         ) from None
     except ValueError:  # written in C: it has no signature, and checks its arguments itself
         return dict(options)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from podium.data.table_file import FORMAT, KEY, OWN
 from podium.errors import ConfigError
 from podium.runtime.files import atomic_write
 
@@ -14,11 +14,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from podium.data.index import DataIndex
-
-KEY = b"podium"
-FORMAT = 1
-OWN = ("path", "label", "split", "group", "sha256")
-"""Podium's columns; those of the metadata follow them."""
 
 
 def index_table(index: DataIndex) -> pa.Table:
@@ -93,20 +88,6 @@ def check_name(path: Path) -> None:
     """
     if path.suffix.lower() not in (".parquet", ".csv"):
         raise ConfigError(f"{path}: expected a name that ends in .parquet or .csv.")
-
-
-def about(table: pa.Table) -> Mapping[str, Any]:
-    """What a table says of itself: `format`, `root`, `fingerprint`; empty: it is not Podium's.
-
-    Args:
-        table: any table.
-    """
-    try:
-        found = json.loads((table.schema.metadata or {})[KEY])
-    except (KeyError, ValueError):
-        return {}
-    own = isinstance(found, dict) and set(OWN) <= set(table.column_names)
-    return found if own and isinstance(found.get("root"), str) else {}
 
 
 def _array(cells: list[Any]) -> pa.Array:

@@ -62,6 +62,8 @@ class Source(ABC):
         notices: sentences for the user; set it before `list` ends.
         chosen: what `list` guessed, as settings of a study's `data`: dotted key -> value, such as
             `{"label": "species"}`; set it before `list` ends.
+        likely_groups: columns that may name what images belong to; reported if the images of a
+            study have no groups. Set it before `list` ends.
 
     Examples:
         >>> class Memory(Source):
@@ -81,6 +83,7 @@ class Source(ABC):
     skipped: Mapping[str, int] = {}
     notices: Sequence[str] = ()
     chosen: Mapping[str, str] = {}
+    likely_groups: Sequence[str] = ()
     place: str
     _made_with: tuple[tuple[Any, ...], dict[str, Any]]
 

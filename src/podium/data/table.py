@@ -11,7 +11,6 @@ from podium.config.registry import SOURCES
 from podium.data.folder import FolderSource
 from podium.data.images import read_image_file
 from podium.data.names import NO_LABEL, label_pattern, labels_in, splits_in_paths
-from podium.data.record import OWN, about
 from podium.data.source import Item, Source, Value
 from podium.data.table_columns import (
     Roles,
@@ -23,7 +22,9 @@ from podium.data.table_columns import (
     values,
 )
 from podium.data.table_file import (
+    OWN,
     SUFFIXES,
+    about,
     as_table,
     column_names,
     metadata_files,
@@ -277,11 +278,7 @@ class TableSource(Source):
                 f"Columns guessed by their names; to state them in the study: "
                 f"{in_study(roles.guessed)}."
             )
-        if likely := group_like(table, used):
-            self.notices.append(
-                f"{listed([*map(repr, likely)], ' and ')} may name what images belong to. If so, "
-                f"keep it together in every split: {in_study({'group': likely[0]})}."
-            )
+        self.likely_groups = group_like(table, used)
 
     def _once(
         self, paths: dict[int, str], labels: dict[int, str], splits: dict[int, str]

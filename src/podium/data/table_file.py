@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +28,17 @@ METADATA = tuple(f"metadata{suffix}" for suffix in (".csv", ".jsonl", ".parquet"
 FILE_NAME = "file_name"
 """The column that such a table must have: the path of an image, relative to the table's folder."""
 
+KEY, FORMAT = b"podium", 1
+"""Where the schema of a table that Podium wrote describes it, and the version of its format."""
+
+OWN = ("path", "label", "split", "group", "sha256")
+"""The columns of such a table; those of the metadata follow them."""
+
 _BLOCK = 1 << 24  # bytes of a CSV parsed at a time: a row must fit
 
 
 def read_table(path: Path) -> pa.Table:
-    """Read a table file. The cells of CSV and TSV stay text: `007` is not the number 7.
+    r"""Read a table file. The cells of CSV and TSV stay text: `007` is not the number 7.
 
     Args:
         path: a file with one of `SUFFIXES`; with any other, it is read as delimited text.
@@ -146,7 +153,8 @@ def metadata_files(folder: Path) -> dict[str, Path]:
     places |= {one.name: one for one in inner if one.is_dir()}
     found = {}
     for name, place in places.items():
-        tables = [file for file in map(place.joinpath, METADATA) if file.is_file()]
+        # Path.is_file raises where it may not look
+        tables = [file for file in map(place.joinpath, METADATA) if os.path.isfile(file)]  # noqa: PTH113
         if tables and FILE_NAME in column_names(tables[0]):
             found[name] = tables[0]
     return {"": found[""]} if "" in found else found
@@ -177,6 +185,20 @@ def read_metadata(tables: dict[str, Path]) -> pa.Table:
     except pa.ArrowException as error:
         files = " and ".join(map(str, tables.values()))
         raise DataError(f"{files} cannot be read as one table ({one_line(error)}).") from None
+
+
+def about(table: pa.Table) -> Mapping[str, Any]:
+    """What a table says of itself: `format`, `root`, `fingerprint`; empty: it is not Podium's.
+
+    Args:
+        table: any table.
+    """
+    try:
+        found = json.loads((table.schema.metadata or {})[KEY])
+    except (KeyError, ValueError):
+        return {}
+    own = isinstance(found, dict) and set(OWN) <= set(table.column_names)
+    return found if own and isinstance(found.get("root"), str) else {}
 
 
 def _from_text(content: bytes) -> pa.Table:
