@@ -187,4 +187,6 @@ def test_classes_in_the_names_of_an_archive(tmp_path: Path, folder: Path) -> Non
     items = [*source.list()]
     assert {item.label for item in items} == {"cat", "dog"}
     assert len(items) == 24
-    assert source.read("train/cat.1.png") == sorted(folder.rglob("[0-9]*.png"))[1].read_bytes()
+    assert (
+        Reader(source).read("train/cat.1.png") == sorted(folder.rglob("[0-9]*.png"))[1].read_bytes()
+    )

@@ -18,6 +18,7 @@ from podium.config.registry import SOURCES
 from podium.data.images import read_image_file
 from podium.data.layout import SPLIT_NAMES
 from podium.data.source import Item, Source, Value
+from podium.data.table_columns import group_like
 from podium.data.words import counted, listed
 from podium.errors import ConfigError, DataError, one_line
 from podium.runtime.cache import cache_root
@@ -63,9 +64,11 @@ class HuggingFaceSource(Source):
         self.notices: list[str] = []
         self.skipped: dict[str, int] = {}
         self._parts = _used(path, parts, split, self.notices)
-        features = next(iter(self._parts.values()))[0].features
-        self._image = _image_column(path, features, image)
-        self._label = _label_column(path, features, label)
+        first, _ = next(iter(self._parts.values()))
+        self._image = _image_column(path, first.features, image)
+        self._label = _label_column(path, first.features, label)
+        self.chosen = {"label": self._label} if label is None else {}
+        self.likely_groups = group_like(first.data.table, {self._image, self._label})
 
     def list(self) -> Iterator[Item]:
         notices = [*self.notices]
