@@ -225,6 +225,8 @@ def _columns(part: Any, besides: tuple[str, str]) -> tuple[dict[str, list[Value]
 def _opened(folder: str, name: str | None) -> dict[str, Any]:
     """Split -> part of a set, with images that are not decoded."""
     datasets = _library()
+    shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()  # of a download, as they say, of files that are here
     saved = any(Path(folder, one).is_file() for one in ("dataset_dict.json", "state.json"))
     try:
         if saved:
@@ -236,6 +238,9 @@ def _opened(folder: str, name: str | None) -> dict[str, Any]:
         raise DataError(
             f"{PREFIX}{folder} cannot be opened ({type(error).__name__}: {one_line(error)})."
         ) from None
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
     parts = {"all": found} if isinstance(found, datasets.Dataset) else dict(found)
     for split, part in parts.items():
         for column, feature in part.features.items():
