@@ -12,13 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from PIL import Image
 
 import podium
 from podium.cli.app import main
 from podium.cli.options import data_spec
 from podium.config.studyfile import load_study
+from podium.data.images import decode_rgb
 from podium.data.index import build_index, index_of
 from podium.data.record import index_table
+from podium.deploy.export import images as images_of_exports
 from podium.errors import ConfigError
 from podium.runs.folder import StudyFolder
 from tests.conftest import write_pictures
@@ -117,13 +120,23 @@ def test_import_writes_the_table_that_gives_the_same_study(
 
 
 def test_a_study_on_a_table_keeps_the_table(
-    photos: Path, tmp_path: Path, run: Run, undrawn: None
+    photos: Path, tmp_path: Path, run: Run, undrawn: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ("--epochs", "1", "--image-size", "32", "--workers", "0", "--no-audit", "--name", "s")
+    words: tuple[str, ...] = (
+        "--epochs",
+        "1",
+        "--image-size",
+        "32",
+        "--workers",
+        "0",
+        "--no-audit",
+        "--name",
+        "s",
+    )
     images = tmp_path / "images.parquet"
     assert run("data", "import", photos / "photos.csv", *GIVEN, "--to", images)[0] == 0
-    given = ("--data", images, "--runs", tmp_path / "runs", "--group", "patient_id")
-    code, _, err = run("train", "simple_resnet", *given, *words)
+    words += ("--group", "patient_id", "--runs", str(tmp_path / "runs"))
+    code, _, err = run("train", "simple_resnet", "--data", images, *words)
     assert code == 0, err
     study = StudyFolder(tmp_path / "runs" / "s")
     kept = pq.read_table(study.images)
@@ -135,6 +148,23 @@ def test_a_study_on_a_table_keeps_the_table(
     tested = kept.filter(pa.compute.equal(kept["split"], "test"))
     assert list(predictions.paths) == tested.column("path").to_pylist()
     assert len(podium.evaluate(study.path, study.images, workers=0)) == len(predictions)
+    given = ("--data", photos / "photos.csv", *GIVEN)
+    code, out, err = run("evaluate", study.path, *given, "--workers", "0")
+    assert code == 0, err
+    assert "of 2 images" in out  # the study's own: only those that it held out
+
+    # what is calibrated on are the study's training images, though the folder has all
+    trained = study.read_training_images()
+    assert {label: len(paths) for label, paths in trained.items()} == {"circle": 10, "stripes": 10}
+    read: list[str] = []
+
+    def decode(content: bytes, name: str, **options: Any) -> Image.Image:
+        read.append(name)
+        return decode_rgb(content, name, **options)
+
+    monkeypatch.setattr(images_of_exports, "decode_rgb", decode)
+    images_of_exports.calibration_images(study.run("simple_resnet", 0), 32, None, None)
+    assert sorted(read) == sorted(one for paths in trained.values() for one in paths)
 
 
 def test_the_audit_takes_a_table(photos: Path, tmp_path: Path, run: Run) -> None:

@@ -69,7 +69,7 @@ class DataIndex:
     @property
     def root(self) -> Path:
         """The folder that paths are relative to; for a source without one, its `place`."""
-        return self.reader.root
+        return Path(self.reader.root_text)
 
     def decoded_for(self, windows: GreyWindows) -> DataIndex:
         """The same images, decoded as a model trained on another data set expects.
@@ -148,7 +148,7 @@ class DataIndex:
     def summary(self) -> dict[str, Any]:
         """The content of `data.json`; only plain values."""
         return {
-            "root": shown(self.reader.place),
+            "root": shown(self.reader.root_text),
             "classes": list(self.classes),
             "splits": {name: self.class_counts(name) for name in self.splits},
             "totals": {name: len(split) for name, split in self.splits.items()},

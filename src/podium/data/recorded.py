@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from podium.config.registry import SOURCES
 from podium.data.choose import source_for
 from podium.data.fetch import resolve_data
 from podium.data.folder import FolderSource
@@ -12,6 +14,9 @@ from podium.data.listing import open_source, source_name
 from podium.data.source import Source
 from podium.errors import DataError
 from podium.runs.folder import StudyFolder
+
+_FOLDERS = ("folder", "table", "coco")
+"""Sources whose images are files, named relative to the root that `data.json` states."""
 
 
 def study_source(study: StudyFolder, given: str | Path | None = None) -> Source:
@@ -29,22 +34,23 @@ def study_source(study: StudyFolder, given: str | Path | None = None) -> Source:
         DataError: the images are not there.
     """
     named = study.read_spec().data
+    kind = source_name(named)
     if given is not None:
-        path = str(given)
-        kind = source_name(named)
-        if named.source == "auto" and source_for(path) != kind:  # its options fit no other kind
-            named = named.model_copy(update={"path": path, "options": {}, "label": None})
-        else:
-            named = named.model_copy(update={"path": path})
-    elif source_name(named) == "folder" and study.data.is_file():
+        changes: dict[str, Any] = {"path": str(given)}
+        if kind in SOURCES.built_in and source_for(str(given)) != kind:
+            # of another kind, which takes other options, or is the folder of a table's images
+            changes |= {"source": "auto", "options": {}, "label": None}
+        named = named.model_copy(update=changes)
+    elif kind in _FOLDERS and study.data.is_file():
         root = study.read_data().get("root")
         if isinstance(root, str) and Path(root).is_dir():
             return FolderSource(Path(root))
     try:
-        if source_name(named) == "folder" and named.label is None:
-            folder = resolve_data(named.path)
-            return FolderSource(folder, find_images(folder).root)
-        return open_source(named)
+        if source_name(named) != "folder" or named.label is not None:
+            return open_source(named)
+        folder = resolve_data(named.path)
+        names_begin_here = kind in _FOLDERS and kind != "folder"
+        return FolderSource(folder, folder if names_begin_here else find_images(folder).root)
     except DataError as error:
         if given is not None:
             raise

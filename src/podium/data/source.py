@@ -194,13 +194,15 @@ class Reader:
 
     Attributes:
         place: the source's name in messages.
-        root: the folder that paths are relative to, if the source states one; else its place.
+        root_text: the folder that paths are relative to, if the source states it as its `root`;
+            else its place.
     """
 
     def __init__(self, source: Source) -> None:
         self.place = source.place
         root = getattr(source, "root", None)
-        self.root = root if isinstance(root, Path) else Path(source.place)
+        # not always the text of a path: an address would lose a slash
+        self.root_text = str(root) if isinstance(root, Path) else source.place
         self._source, self._process = copy.copy(source), os.getpid()
 
     def __reduce__(self) -> tuple[type[Reader], tuple[Source]]:

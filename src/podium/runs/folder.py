@@ -260,6 +260,30 @@ class StudyFolder:
     def read_data(self) -> dict[str, Any]:
         return dict(read_json(self.data))
 
+    def read_training_images(self) -> dict[str, list[str]]:
+        """Class -> paths of the training images; empty: a study of an earlier version.
+
+        Raises:
+            RunFolderError: the table of images is damaged.
+        """
+        if not self.images.is_file():
+            return {}
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            table = pq.read_table(self.images, columns=["path", "label", "split"])
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise RunFolderError(
+                f"{self.images} is not a table of images ({one_line(error)}). Remove it: the next "
+                "`podium run` writes it again."
+            ) from None
+        found: dict[str, list[str]] = {}
+        for path, label, split in zip(*map(pa.ChunkedArray.to_pylist, table.columns), strict=True):
+            if split == "train":
+                found.setdefault(label, []).append(path)
+        return found
+
     def runs(self, spec: StudySpec) -> list[RunFolder]:
         """Every run of a study, finished or not, contender by contender.
 

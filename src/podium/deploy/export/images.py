@@ -149,8 +149,11 @@ def calibration_images(
         with contextlib.suppress(RunFolderError):
             held_out |= set(run.read_predictions(split).paths)
     by_class: dict[str, list[str]] = {}
-    with contextlib.suppress(DataError):
-        by_class = list_images(source).splits.get("train", {})
+    if folder is data is None:  # as the study split them, whatever the source
+        by_class = run.study.read_training_images()
+    if not by_class:
+        with contextlib.suppress(DataError):
+            by_class = list_images(source).splits.get("train", {})
     groups = [
         [path for path in sorted(paths) if path not in held_out]
         for _, paths in sorted(by_class.items())
