@@ -225,6 +225,9 @@ def test_fetching(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
     assert fetch("torchvision:KMNIST") == cache_root() / "torchvision" / "KMNIST"
     assert len(list_images(named_source("torchvision:KMNIST")).paths) == 40
 
+    with pytest.raises(ConfigError, match="--source kaggle"):
+        fetch("torchvision:KMNIST", source="kaggle")
+
     def offline(*_: object) -> None:
         raise urllib.error.URLError("no network")
 

@@ -117,6 +117,8 @@ def fetch(
         ConfigError: there is no such data set or source.
         DataError: the data set cannot be downloaded, or its content is not as expected.
     """
+    if source != "auto" and name.startswith((torchvision_source.PREFIX, hf_source.PREFIX)):
+        raise ConfigError(f"--source {source}: {name} has a source of its own. Leave it out.")
     if name.startswith(torchvision_source.PREFIX):
         return torchvision_source.fetch_torchvision(name, into)
     if name.startswith(hf_source.PREFIX):
