@@ -110,9 +110,9 @@ def fetch_torchvision(path: str, root: Path | None = None) -> Path:
         DataError: it cannot be downloaded.
     """
     name, folder = _place(path, root)
-    folder.mkdir(parents=True, exist_ok=True)
     for arguments in SETS[name].values():
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             _made(name, folder, {**_DEFAULTS.get(name, {}), **arguments}, download=True)
         except Exception as error:  # of urllib, gdown, tarfile...
             raise DataError(
