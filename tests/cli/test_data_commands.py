@@ -18,7 +18,7 @@ import podium
 from podium.cli.app import main
 from podium.cli.options import data_spec
 from podium.config.studyfile import load_study
-from podium.data.images import load_rgb
+from podium.data.images import decode_rgb
 from podium.data.index import build_index, index_of
 from podium.data.record import index_table
 from podium.deploy.export import images as images_of_exports
@@ -148,11 +148,11 @@ def test_a_study_on_a_table_keeps_the_table(
     assert {label: len(paths) for label, paths in trained.items()} == {"circle": 10, "stripes": 10}
     read: list[str] = []
 
-    def load(path: Path, **options: Any) -> Image.Image:
-        read.append(path.relative_to(photos / "pictures").as_posix())
-        return load_rgb(path, **options)
+    def decode(content: bytes, name: str, **options: Any) -> Image.Image:
+        read.append(name)
+        return decode_rgb(content, name, **options)
 
-    monkeypatch.setattr(images_of_exports, "load_rgb", load)
+    monkeypatch.setattr(images_of_exports, "decode_rgb", decode)
     images_of_exports.calibration_images(study.run("simple_resnet", 0), 32, None, None)
     assert sorted(read) == sorted(one for paths in trained.values() for one in paths)
 

@@ -506,8 +506,8 @@ def test_the_command(
         (["--precision", "bf16"], "for --format openvino"),
         (["--format", "openvino", "--precision", "fp16"], "fp32 or bf16"),
         (["--format", "openvino", "--precision", "bf16", "--int8"], "one of them"),
-        (["--data", "nowhere"], "is not a folder"),
-        (["--int8", "--calibration", "nowhere"], "is not a folder"),
+        (["--data", "nowhere"], "There is no folder 'nowhere'"),
+        (["--int8", "--calibration", "nowhere"], "There is no folder 'nowhere'"),
     ],
 )
 def test_mistakes(

@@ -28,7 +28,7 @@ app = typer.Typer(help="Fetch, check and import images.", no_args_is_help=True)
 
 @app.command("fetch")
 def data_fetch(
-    name: Annotated[str, typer.Argument(help="sports100 or demo.")],
+    name: Annotated[str, typer.Argument(help="sports100, demo, torchvision:NAME, hf:OWNER/NAME.")],
     source: Annotated[str, typer.Option(help="auto, huggingface or kaggle.")] = "auto",
     into: Annotated[Path | None, typer.Option(help="Folder to use instead of the cache.")] = None,
 ) -> None:

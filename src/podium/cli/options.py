@@ -32,7 +32,7 @@ DataOption = Annotated[
 
 
 ImagesArgument = Annotated[
-    str, typer.Argument(help="A folder or a table of images (or sports100, demo).")
+    str, typer.Argument(help="A folder, table, archive or set of images, such as hf:OWNER/NAME.")
 ]
 
 

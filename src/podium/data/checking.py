@@ -108,6 +108,7 @@ def inspect_image(reader: Reader, path: str, known: Mapping[str, Verdict]) -> Ve
         grey,
         values=stored.values,
         deep_colour=stored.deep_colour,
+        more_frames=stored.more_frames,
     )
 
 

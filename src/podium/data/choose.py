@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from podium.data.archive_source import is_archive
+from podium.data.coco import ENDING
 from podium.data.table import is_table
 
 
@@ -14,9 +16,19 @@ def source_for(path: str) -> str:
         path: a study's `data.path`.
 
     Examples:
-        >>> source_for("my-images"), source_for("photos.csv")
-        ('folder', 'table')
+        >>> source_for("my-images"), source_for("photos.csv"), source_for("photos.tar.gz")
+        ('folder', 'table', 'archive')
+        >>> source_for("hf:me/mine"), source_for("torchvision:CIFAR10"), source_for("traps.json")
+        ('hf', 'torchvision', 'coco')
     """
-    if is_table(Path(path).expanduser()):
+    for prefix in ("torchvision", "hf"):
+        if path.startswith(f"{prefix}:"):
+            return prefix
+    place = Path(path).expanduser()
+    if is_table(place):
         return "table"
-    return "folder"
+    if place.is_dir():  # whatever its name ends with
+        return "folder"
+    if is_archive(path):
+        return "archive"
+    return "coco" if path.lower().endswith(ENDING) else "folder"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,35 @@ from typing import Any
 from podium.config.registry import SOURCES
 from podium.data.fetch import resolve_data
 from podium.data.images import read_image_file
-from podium.data.layout import find_images
+from podium.data.layout import Found, find_images
 from podium.data.names import find_named_images, label_pattern
 from podium.data.source import Item, Source
 
 
-class FolderSource(Source):
+class LayoutSource(Source):
+    """Images in folders that `podium.data.layout` interprets, wherever the folders are.
+
+    Attributes:
+        split_folders: the splits that have a folder; some may be empty.
+    """
+
+    split_folders: tuple[str, ...] = ()
+
+    @abstractmethod
+    def find(self) -> Found:
+        """Find the images, and prepare `read` for names relative to the root that was found."""
+
+    def list(self) -> Iterator[Item]:
+        found = self.find()
+        self.skipped, self.notices = found.skipped, found.notices
+        self.split_folders = tuple(found.splits)
+        for split, classes in found.splits.items():
+            for label, paths in classes.items():
+                for path in paths:
+                    yield Item(path, label, split if found.is_split else None)
+
+
+class FolderSource(LayoutSource):
     """A folder of images; `podium.data.layout` describes how it is read.
 
     Args:
@@ -27,21 +51,15 @@ class FolderSource(Source):
     def __init__(self, path: Path, root: Path | None = None, label: str | None = None) -> None:
         self.path, self.root = path, path if root is None else root
         self._pattern = None if label is None else label_pattern(label)
-        self.split_folders: tuple[str, ...] = ()
 
     def __reduce__(self) -> Any:
         return FolderSource, (self.path, self.root)  # other processes need not find it again
 
-    def list(self) -> Iterator[Item]:
+    def find(self) -> Found:
         named = self._pattern
         found = find_images(self.path) if named is None else find_named_images(self.path, named)
         self.root, self.place = found.root, str(found.root)
-        self.skipped, self.notices = found.skipped, found.notices
-        self.split_folders = tuple(found.splits)  # some may be empty
-        for split, classes in found.splits.items():
-            for label, paths in classes.items():
-                for path in paths:
-                    yield Item(path, label, split if found.is_split else None)
+        return found
 
     def read(self, path: str) -> bytes:
         return read_image_file(self.root / path, path)

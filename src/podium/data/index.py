@@ -346,6 +346,10 @@ def _index(
             f"{counted(coloured, 'image')} with 16 bits per channel: the upper 8 are used. If "
             "only the lower 10 or 12 are used, the images are nearly black: convert them to 8 bits."
         )
+    if several := sum(one.more_frames for one in kept.values()):
+        notices.append(
+            f"{counted(several, 'image')} of several frames, pages or slices: the first is used."
+        )
     return DataIndex(
         reader=found.reader,
         classes=classes,

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from podium.data.dicom import REMEDY, SUFFIXES
 from podium.data.walk import HIDDEN, Folder, read_folder, unread_pictures
 from podium.data.words import counted, in_study, listed
 from podium.errors import DataError
@@ -77,7 +78,18 @@ def find_images(root: Path) -> Found:
         DataError: it is missing, not a folder, empty or partly unreadable; or its layout is not
             recognised, or ambiguous.
     """
-    whole = _read(root)
+    return interpret(_read(root))
+
+
+def interpret(whole: Folder) -> Found:
+    """Tell splits and classes of a folder, or of an archive's files arranged as folders.
+
+    Args:
+        whole: the folder, as it was read.
+
+    Raises:
+        DataError: it is empty, or its layout is not recognised, or ambiguous.
+    """
     *around, top = _unwrapped(whole, into_splits=False)
     skipped = whole.all_passed()
     notices: list[str] = []
@@ -103,9 +115,8 @@ def find_images(root: Path) -> Found:
         around.append(top)
     if not any(paths for classes in splits.values() for paths in classes.values()):
         passed = ", ".join(f"{count} {what}" for what, count in sorted(skipped.items()))
-        raise DataError(
-            f"There are no images in {root}{f' (skipped: {passed})' if passed else ''}. {LAYOUT}"
-        )
+        passed = f" (skipped: {passed})" if passed else ""
+        raise DataError(f"There are no images in {whole.path}{passed}. {LAYOUT}")
     _tell_loose(whole, around, skipped, notices)
     _tell_unread(whole, notices)
     return Found(top.path, splits, skipped, notices, bool(by_split or within))
@@ -306,7 +317,7 @@ def _refuse_lost(folders: list[Folder], where: Folder, *, in_split: bool = False
             raise DataError(
                 f"{folder.path} has no image that Podium can read, but {contents}: the class "
                 f"{folder.name!r} would be lost. Convert them to PNG or JPEG (or add the file "
-                "extension), or move the folder away."
+                f"extension), or move the folder away.{_dicom_remedy(meant)}"
             )
 
 
@@ -355,8 +366,12 @@ def _tell_unread(whole: Folder, notices: list[str]) -> None:
     if meant:
         notices.append(
             f"Possibly images, but in formats that Podium does not read: {listed(meant)}. Convert "
-            "them to PNG or JPEG to use them."
+            f"them to PNG or JPEG to use them.{_dicom_remedy(unread_pictures(whole))}"
         )
+
+
+def _dicom_remedy(kinds: Iterable[str]) -> str:
+    return f" Or, {REMEDY}." if any(one.removeprefix("*") in SUFFIXES for one in kinds) else ""
 
 
 def tell_lookalikes(splits: dict[str, Classes]) -> list[str]:

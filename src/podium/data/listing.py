@@ -19,7 +19,7 @@ from podium.config.data_settings import DataSpec
 from podium.config.registry import SOURCES
 from podium.data.advice import FOLDERS, ITEMS, Advice
 from podium.data.choose import source_for
-from podium.data.folder import FolderSource
+from podium.data.folder import FolderSource, LayoutSource
 from podium.data.layout import tell_lookalikes
 from podium.data.source import Item, Reader, Source
 from podium.data.words import counted, listed, shown
@@ -140,7 +140,7 @@ def list_images(source: Source) -> Listing:
             f"{source.place} cannot be listed ({type(error).__name__}: {one_line(error)})."
         ) from error
     _refuse(source.place, items)
-    folders = source.split_folders if isinstance(source, FolderSource) else ()
+    folders = source.split_folders if isinstance(source, LayoutSource) else ()
     splits: dict[str, dict[str, list[str]]] = {split: {} for split in folders}
     for item in items:
         # one class if two Unicode spellings look the same
@@ -152,7 +152,7 @@ def list_images(source: Source) -> Listing:
         skipped,
         (*notices, *tell_lookalikes(splits)),
         is_split=any(item.split is not None for item in items),
-        advice=FOLDERS if isinstance(source, FolderSource) else ITEMS,
+        advice=FOLDERS if isinstance(source, LayoutSource) else ITEMS,
         groups={item.path: item.group for item in items if item.group is not None},
         columns={item.path: item.columns for item in items if item.columns},
         likely_groups=tuple(source.likely_groups),

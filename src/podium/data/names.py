@@ -105,9 +105,26 @@ def find_named_images(root: Path, pattern: re.Pattern[str]) -> Found:
             f"({failed[0].strerror or failed[0]}): "
             f"{shown(listed([str(error.filename) for error in failed]))}. Make them readable."
         )
+    return named_images(root, paths, skipped, pattern)
+
+
+def named_images(
+    root: Path, paths: Sequence[str], skipped: Counter[str], pattern: re.Pattern[str]
+) -> Found:
+    """Sort images by the labels in their paths, and by splits as `find_named_images` does.
+
+    Args:
+        root: what holds the images.
+        paths: of all images, relative to `root`, with '/'.
+        skipped: kind -> number of files and folders that were skipped; extended.
+        pattern: from `label_pattern`.
+
+    Raises:
+        DataError: there are no images, or none has a label.
+    """
     if not paths:
         raise DataError(f"There are no images in {root}.")
-    paths.sort()
+    paths = sorted(paths)
     labels, notices = labels_in(paths, pattern, str(root))
     if without := labels.count(None):
         skipped[NO_LABEL] += without

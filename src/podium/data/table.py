@@ -217,6 +217,11 @@ class TableSource(Source):
         first = next(iter(cells.values()))
         if own and self._images is None and not (folder / str(first)).is_file():
             folder = Path(own["root"])
+        if folder.is_file():
+            raise DataError(
+                f"{self.place}: its images are in {folder}, and a table can only name files of a "
+                "folder. Unpack them and give the folder: data: {options: {images: FOLDER}}."
+            )
         if not folder.is_dir():
             raise DataError(
                 f"{self.place}: expected its images in {folder}, which is not a folder."
