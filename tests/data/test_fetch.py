@@ -542,7 +542,7 @@ def test_kagglehub_takes_what_we_give() -> None:
 
 
 def test_unknown_names_and_sources() -> None:
-    with pytest.raises(ConfigError, match=r"no data set 'mnist': expected one of sports100, demo"):
+    with pytest.raises(ConfigError, match=r"no data set 'mnist': expected sports100, demo, .*hf:"):
         fetch("mnist")
     with pytest.raises(ConfigError, match="--source 'ftp': expected one of auto"):
         fetch("small", source="ftp")

@@ -157,7 +157,7 @@ def test_a_valid_split_of_one_class_is_not_taken_for_a_wrapper(tmp_path: Path) -
     assert index.class_counts("test") == {"a": 4, "b": 0}
 
 
-@pytest.mark.parametrize("ending", [".dcm", ".cr2", ".jxl", ".mp4", "", ".jpg_large"])
+@pytest.mark.parametrize("ending", [".nrrd", ".cr2", ".jxl", ".mp4", "", ".jpg_large"])
 @pytest.mark.parametrize("split", ["", "train", "test"])
 def test_a_class_of_files_that_are_not_read_stops_the_study(
     tmp_path: Path, ending: str, split: str

@@ -18,6 +18,8 @@ import pytest
 from PIL import Image
 
 from podium.config.data_settings import DataSpec
+from podium.data.choose import source_for
+from podium.data.folder import FolderSource
 from podium.data.groups import grouped
 from podium.data.index import build_index, index_of
 from podium.data.listing import Listing, list_images, open_source, source_name
@@ -175,7 +177,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "half a split": ("file,label,split\n1.png,a,train\n2.png,b,\n", {}, "1 row of 2 with an empty"),
     "web": ("file,label\nhttps://x.org/1.png,a\n", {}, "1 path on the web.*Download"),
     "drive": ("file,label\nC:\\x\\1.png,a\n", {}, "on a drive of another machine"),
-    "no cell": ("file,label\n,a\n", {}, r"1 row without a path \(row 1\)"),
+    "no cell": ("file,label\n,a\n", {}, r"1 of 1 row of .* without a path \(row 1\)"),
     "gone": ("file,label\n3.png,a\n1.png,b\n", {}, r"1 of 2 images of .* do not exist.*3\.png"),
     "two labels for one": ("file,label\n1.png,a\n1.png,b\n", {}, r"1\.png \(a and b\)"),
     "two splits for one": ("file,label,split\n1.png,a,train\n1.png,a,test\n", {}, "train and test"),
@@ -474,3 +476,47 @@ def test_many_rows_are_listed_without_asking_for_each_file(
     monkeypatch.setattr("podium.data.table_paths.os.scandir", counted)
     assert len(listed(table, images=tmp_path).paths) == 2000
     assert sorted(asked) == [str(tmp_path / str(number)) for number in range(4)]
+
+
+def test_rows_that_end_early_are_read_and_told(tmp_path: Path) -> None:
+    """pandas fills such rows as well."""
+    (tmp_path / "t.csv").write_text("file,label,site,date\n1.jpg,a,north\n2.jpg,b,south,2026\n")
+    for name in ("1.jpg", "2.jpg"):
+        (tmp_path / name).touch()
+    source = TableSource(tmp_path / "t.csv")
+    items = list(source.list())
+    assert [one.columns for one in items] == [
+        {"site": "north", "date": None},
+        {"site": "south", "date": "2026"},
+    ]
+    expected = pd.read_csv(tmp_path / "t.csv", dtype=str)
+    assert expected["site"].tolist() == ["north", "south"]
+    assert any(one.startswith("1 row with fewer cells") for one in source.notices)
+
+
+def test_a_row_with_too_many_cells_is_refused_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("file,label\n1.jpg,a\n2.jpg,b,c\n")
+    with pytest.raises(DataError, match="line 3 has 3 cells"):
+        list(TableSource(tmp_path / "t.csv").list())
+
+
+def test_rows_without_a_path_are_left_out_up_to_the_share_of_missing_files(tmp_path: Path) -> None:
+    rows = "".join(f"{number}.jpg,a\n" for number in range(9))
+    (tmp_path / "t.csv").write_text(f"file,label\n{rows},b\n")
+    for number in range(9):
+        (tmp_path / f"{number}.jpg").touch()
+    source = TableSource(tmp_path / "t.csv", missing=0.1)
+    assert len(list(source.list())) == 9
+    assert source.skipped["rows without a path"] == 1
+    with pytest.raises(DataError, match=r"1 of 10 rows .* without a path .*, more than 1 %"):
+        list(TableSource(tmp_path / "t.csv").list())
+
+
+def test_a_folder_with_metadata_is_a_table_if_the_study_names_its_column(tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_text("file_name,vehicle\n1.jpg,car\n2.jpg,bus\n")
+    for name in ("1.jpg", "2.jpg"):
+        (tmp_path / name).touch()
+    assert source_for(str(tmp_path)) == "folder"
+    assert source_for(str(tmp_path), "vehicle") == "table"
+    with pytest.raises(DataError, match="columns file_name, vehicle: if one"):
+        list(FolderSource(tmp_path).list())

@@ -9,11 +9,12 @@ from podium.data.coco import ENDING
 from podium.data.table import is_table
 
 
-def source_for(path: str) -> str:
+def source_for(path: str, label: str | None = None) -> str:
     """Name the built-in source that reads a path.
 
     Args:
         path: a study's `data.path`.
+        label: a study's `data.label`.
 
     Examples:
         >>> source_for("my-images"), source_for("photos.csv"), source_for("photos.tar.gz")
@@ -25,7 +26,7 @@ def source_for(path: str) -> str:
         if path.startswith(f"{prefix}:"):
             return prefix
     place = Path(path).expanduser()
-    if is_table(place):
+    if is_table(place, label):
         return "table"
     if place.is_dir():  # whatever its name ends with
         return "folder"

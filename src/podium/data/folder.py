@@ -13,6 +13,9 @@ from podium.data.images import read_image_file
 from podium.data.layout import Found, find_images
 from podium.data.names import find_named_images, label_pattern
 from podium.data.source import Item, Source
+from podium.data.table_file import column_names, metadata_files
+from podium.data.words import listed
+from podium.errors import DataError
 
 
 class LayoutSource(Source):
@@ -56,10 +59,26 @@ class FolderSource(LayoutSource):
         return FolderSource, (self.path, self.root)  # other processes need not find it again
 
     def find(self) -> Found:
-        named = self._pattern
-        found = find_images(self.path) if named is None else find_named_images(self.path, named)
+        try:
+            found = self._interpreted()
+        except DataError as error:
+            raise DataError(f"{error}{self._about_tables()}") from None
         self.root, self.place = found.root, str(found.root)
         return found
+
+    def _interpreted(self) -> Found:
+        if self._pattern is not None:
+            return find_named_images(self.path, self._pattern)
+        return find_images(self.path)
+
+    def _about_tables(self) -> str:
+        """What to do if the classes are in a table of the folder; empty if there is none."""
+        tables = metadata_files(self.path) if self.path.is_dir() else {}
+        return "".join(
+            f" {file.name} there has the columns {listed(column_names(file))}: if one of them is "
+            "the class, name it with data: {label: COLUMN}."
+            for file in [*tables.values()][:1]
+        )
 
     def read(self, path: str) -> bytes:
         return read_image_file(self.root / path, path)

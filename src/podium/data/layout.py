@@ -328,7 +328,8 @@ def _refuse_flat(folder: Folder) -> None:
     prefixes = Counter(match["label"] if match else "" for match in matches)
     guess = "a regular expression on their names, label: '(?P<label>...)'"
     likely = ""
-    if 2 <= len(prefixes) <= len(names) // 2 and all(prefixes):
+    worded = all(re.search(r"[^\W\d_]", prefix) for prefix in prefixes)  # not the 0 of 001.jpg
+    if 2 <= len(prefixes) <= len(names) // 2 and worded:
         found = [f"{name!r} ({count:,})" for name, count in sorted(prefixes.items())]
         likely = f" Their names start with {listed(found)}, which may be classes."
         guess = f"{in_study({'path': '...', 'label': BEFORE_NUMBER})}"

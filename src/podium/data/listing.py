@@ -86,7 +86,7 @@ def named_source(data: str | Path | Source) -> Source:
 
 def source_name(data: DataSpec) -> str:
     """Name of the source that reads a study's images."""
-    return source_for(data.path) if data.source == "auto" else data.source
+    return source_for(data.path, data.label) if data.source == "auto" else data.source
 
 
 def open_source(data: DataSpec) -> Source:

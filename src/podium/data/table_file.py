@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +35,9 @@ KEY, FORMAT = b"podium", 1
 
 OWN = ("path", "label", "split", "group", "sha256")
 """The columns of such a table; those of the metadata follow them."""
+
+SHORT = b"rows that end early"
+"""Where the schema of a table that was read tells their number."""
 
 _BLOCK = 1 << 24  # bytes of a CSV parsed at a time: a row must fit
 
@@ -179,7 +184,9 @@ def read_metadata(tables: dict[str, Path]) -> pa.Table:
             at = part.column_names.index(FILE_NAME)
             inside = pc.binary_join_element_wise(name, part.column(FILE_NAME).cast("string"), "/")
             part = part.set_column(at, FILE_NAME, inside)
-        parts.append(part.replace_schema_metadata())
+        parts.append(part)
+    short = sum(int((part.schema.metadata or {}).get(SHORT, 0)) for part in parts)
+    parts = [part.replace_schema_metadata({SHORT: str(short)} if short else None) for part in parts]
     try:
         return pa.concat_tables(parts, promote_options="permissive")
     except pa.ArrowException as error:
@@ -216,14 +223,41 @@ def _from_text(content: bytes) -> pa.Table:
     if len(set(names)) < len(names):
         twice = [name for name, times in Counter(names).items() if times > 1]
         raise ValueError(f"several columns are named {listed([*map(repr, twice)])}")
-    return pv.read_csv(
-        pa.BufferReader(text.encode()),
-        read_options=pv.ReadOptions(column_names=names, skip_rows=1, block_size=_BLOCK),
-        parse_options=pv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-        convert_options=pv.ConvertOptions(
-            column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
-        ),
-    )
+    try:
+        return pv.read_csv(
+            pa.BufferReader(text.encode()),
+            read_options=pv.ReadOptions(column_names=names, skip_rows=1, block_size=_BLOCK),
+            parse_options=pv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+            convert_options=pv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
+            ),
+        )
+    except pa.ArrowInvalid:  # Arrow takes no row that ends early, as other readers do
+        return _from_uneven(text, names, delimiter)
+
+
+def _from_uneven(text: str, names: list[str], delimiter: str) -> pa.Table:
+    """Delimited text with rows that end early; what they lack is empty, and `SHORT` counts them."""
+    import pyarrow as pa
+
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    next(rows)
+    columns: list[list[str]] = [[] for _ in names]
+    short = 0
+    try:
+        for row in filter(None, rows):
+            if len(row) > len(names):
+                raise ValueError(
+                    f"line {rows.line_num} has {len(row)} cells, and the first line names "
+                    f"{len(names)} columns; a cell that contains {delimiter!r} needs quotes"
+                )
+            short += len(row) < len(names)
+            for column, cell in zip_longest(columns, row, fillvalue=""):
+                column.append(cell)  # type: ignore[union-attr]
+    except csv.Error as error:
+        raise ValueError(f"line {rows.line_num}: {error}") from None
+    table = pa.table(dict(zip(names, columns, strict=True)))
+    return table.replace_schema_metadata({SHORT: str(short)})
 
 
 def _head(text: str) -> tuple[list[str], str]:
