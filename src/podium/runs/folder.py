@@ -167,6 +167,20 @@ class RunFolder:
     def read_predictions(self, split: SplitName, repeat: int = 0) -> Predictions:
         return Predictions.read(self.predictions(split, repeat))
 
+    def read_repeats(self) -> list[tuple[int, Predictions]]:
+        """The test predictions as replicates for comparisons, each with its number.
+
+        Without repeats of the folds that is the seed; with them, every repeat counts like a seed.
+
+        Raises:
+            RunFolderError: a file is missing or damaged.
+        """
+        repeats = int(self.read_done().get("repeats") or 1)
+        return [
+            (self.seed * repeats + repeat, self.read_predictions("test", repeat))
+            for repeat in range(repeats)
+        ]
+
     def read_done(self) -> dict[str, Any]:
         """The closing record: `best_epoch`, `seconds`, `parameters`, `precision`, `device`...
 

@@ -23,7 +23,7 @@ class Event:
         contender: contender of the run that the event belongs to; None: it belongs to no run, or
             to a function that was called outside a study.
         seed: seed of that run; None: it belongs to no run.
-        fold: of that run with cross-validation, from 0; None: the run as a whole.
+        fold: of that run with cross-validation, from 0; None: as a whole.
 
     Examples:
         >>> event = Message("decoding", contender="small", seed=0)

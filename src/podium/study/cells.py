@@ -86,7 +86,8 @@ def chosen(cells: Sequence[Cell], only: Iterable[str]) -> tuple[Cell, ...]:
             hint = f" Did you mean {close[0]}?" if close else ""
             names_of_cells = listed([str(cell) for cell in cells], most=20)
             raise ConfigError(
-                f"--only {name}: the study has no such cell.{hint} Expected CONTENDER/seed-N, or "
+                f"--only {name}: the study has no such cell.{hint} Expected CONTENDER/seed-N (with "
+                f"folds also CONTENDER/seed-N/fold-K), or "
                 f"CONTENDER for all of its seeds. Its cells are: {names_of_cells}."
             )
     return tuple(cell for cell in cells if not wanted or _names(cell) & set(wanted))
