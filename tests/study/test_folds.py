@@ -54,8 +54,8 @@ def flat(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def probe(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A linear probe on the features of a network that has not learned anything."""
     file = tmp_path_factory.mktemp("weights") / "weights.pth"
-    torch.save(podium.build_model("simple_resnet", 3, seed=5).module.state_dict(), file)
-    frozen = {"model": "simple_resnet", "weights": str(file), "freeze": "backbone"}
+    torch.save(podium.build_model("resnet18", 3, seed=5).module.state_dict(), file)
+    frozen = {"model": "resnet18", "weights": str(file), "freeze": "backbone"}
     return {**frozen, "linear_probe": True, "epochs": 1}
 
 
@@ -373,7 +373,7 @@ def test_a_probe_of_a_fold_is_scikit_learns(
     fold = folder_of(study).run("probe", 0, 1)
     index = fold_index(build_index(flat, folds=2), 1)
     model = load_run(fold)
-    classifier = podium.build_model("simple_resnet", 3).classifier
+    classifier = podium.build_model("resnet18", 3).classifier
     head = model.module.get_submodule(classifier)
     seen: list[torch.Tensor] = []
     head.register_forward_hook(lambda layer, given, output: seen.append(given[0]))

@@ -289,9 +289,7 @@ def of_run(notify: Notify, contender: str, seed: int, fold: int | None = None) -
 
     Args:
         notify: receives the events.
-        contender: contender of the run.
-        seed: seed of the run.
-        fold: of the run; None: as a whole.
+        contender, seed, fold: of the run, as in `Event`.
     """
     return lambda event: notify(replace(event, contender=contender, seed=seed, fold=fold))
 
