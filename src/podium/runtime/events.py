@@ -20,8 +20,7 @@ class Event:
     """Base class of all events; the class tells what happened.
 
     Attributes:
-        contender: contender of the run that the event belongs to; None: it belongs to no run, or
-            to a function that was called outside a study.
+        contender: of the run that the event belongs to; None: no run, or not within a study.
         seed: seed of that run; None: it belongs to no run.
         fold: of that run with cross-validation, from 0; None: as a whole.
 
@@ -289,7 +288,9 @@ def of_run(notify: Notify, contender: str, seed: int, fold: int | None = None) -
 
     Args:
         notify: receives the events.
-        contender, seed, fold: of the run, as in `Event`.
+        contender: contender of the run.
+        seed: seed of the run.
+        fold: of the run; None: as a whole.
     """
     return lambda event: notify(replace(event, contender=contender, seed=seed, fold=fold))
 
