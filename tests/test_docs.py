@@ -36,7 +36,7 @@ from podium.config.data_settings import DataSpec, SplitSpec
 from podium.config.schema import study_schema
 from podium.config.settings import Machine, RunSpec, StudySpec
 from podium.config.studyfile import built_in_studies, load_study, study_text
-from podium.data.index import build_index
+from podium.data.indexing import build_index
 from podium.runs.folder import HISTORY_COLUMNS, StudyFolder
 from tests.conftest import reports_undrawn, write_pictures
 from tests.users_code import SEAMS, forgotten

@@ -10,7 +10,7 @@ import pytest
 
 from podium.auditing.grouping import hint_from_names, suggest_groups
 from podium.auditing.record import GroupHint
-from podium.data.index import build_index
+from podium.data.indexing import build_index
 from podium.data.source import Item
 from tests.data.test_capture import photograph
 from tests.data.test_source import Given

@@ -19,7 +19,7 @@ from podium.cli.app import main
 from podium.cli.options import data_spec
 from podium.config.studyfile import load_study
 from podium.data.images import decode_rgb
-from podium.data.index import build_index, index_of
+from podium.data.indexing import build_index, index_of
 from podium.data.record import index_table
 from podium.deploy.export import images as images_of_exports
 from podium.errors import ConfigError

@@ -16,7 +16,7 @@ from podium.cli.app import main
 from podium.config.data_settings import DataSpec
 from podium.data.archive_source import ArchiveSource
 from podium.data.choose import source_for
-from podium.data.index import build_index
+from podium.data.indexing import build_index
 from podium.data.listing import named_source, open_source
 from podium.data.source import Reader
 from podium.errors import DataError

@@ -10,7 +10,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from podium.data.capture import Shot, bursts, pause_of, read_shots
-from podium.data.index import build_index
+from podium.data.indexing import build_index
 from podium.data.source import Item, Reader
 from podium.errors import ConfigError, DataError
 from tests.data.test_source import Given, picture

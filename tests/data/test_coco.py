@@ -13,7 +13,7 @@ from PIL import Image
 
 from podium.cli.app import main
 from podium.config.data_settings import DataSpec, SplitSpec
-from podium.data.index import index_of
+from podium.data.indexing import index_of
 from podium.data.listing import open_source
 from podium.data.source import Item, Reader
 from podium.errors import DataError

@@ -17,7 +17,7 @@ from podium.config.data_settings import DataSpec
 from podium.data import dicom, images, walk
 from podium.data.grey import GreyWindows
 from podium.data.images import decode_rgb, decode_with_mode
-from podium.data.index import build_index, index_of
+from podium.data.indexing import build_index, index_of
 from podium.errors import DataError, UnreadableImageError
 
 pydicom = pytest.importorskip("pydicom")

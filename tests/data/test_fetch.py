@@ -26,7 +26,7 @@ from huggingface_hub import file_download
 from huggingface_hub.hf_api import BlobLfsInfo, DatasetInfo, RepoSibling
 
 from podium.data.fetch import DATASETS, KnownDataset, fetch, resolve_data
-from podium.data.index import build_index
+from podium.data.indexing import build_index
 from podium.errors import ConfigError, DataError
 from podium.runtime.cache import cache_root
 from podium.runtime.events import Event, Progress

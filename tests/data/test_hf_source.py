@@ -13,7 +13,7 @@ from PIL import Image
 
 from podium.cli.app import main
 from podium.config.data_settings import DataSpec
-from podium.data.index import build_index, index_of
+from podium.data.indexing import build_index, index_of
 from podium.data.listing import open_source
 from podium.data.source import Reader
 from podium.errors import DataError

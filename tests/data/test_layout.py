@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from podium.cli.app import main
-from podium.data.index import DataIndex, build_index
+from podium.data.index import DataIndex
+from podium.data.indexing import build_index
 from podium.data.layout import find_images
 from podium.data.walk import why_skipped
 from podium.errors import DataError

@@ -8,7 +8,7 @@ import pytest
 
 from podium.config.data_settings import DataSpec
 from podium.data.folder import FolderSource
-from podium.data.index import index_of
+from podium.data.indexing import index_of
 from podium.data.layout import BEFORE_NUMBER
 from podium.data.listing import list_images, open_source
 from podium.errors import ConfigError, DataError

@@ -29,7 +29,8 @@ from podium.config.settings import Machine, StudySpec
 from podium.config.studyfile import load_study
 from podium.data import folder, source
 from podium.data.dataset import ImageDataset
-from podium.data.index import DataIndex, build_index, build_scored_index
+from podium.data.index import DataIndex
+from podium.data.indexing import build_index, build_scored_index
 from podium.data.listing import open_source
 from podium.data.loader import make_loader
 from podium.data.source import Item, Reader, Source

@@ -21,7 +21,7 @@ from podium.config.data_settings import DataSpec
 from podium.data.choose import source_for
 from podium.data.folder import FolderSource
 from podium.data.groups import grouped
-from podium.data.index import build_index, index_of
+from podium.data.indexing import build_index, index_of
 from podium.data.listing import Listing, list_images, open_source, source_name
 from podium.data.record import index_table, write_table
 from podium.data.source import Item, Reader

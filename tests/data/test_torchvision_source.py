@@ -18,7 +18,7 @@ from PIL import Image
 from podium.cli.app import main
 from podium.config.data_settings import DataSpec
 from podium.data.fetch import fetch
-from podium.data.index import index_of
+from podium.data.indexing import index_of
 from podium.data.listing import list_images, named_source, open_source
 from podium.data.source import Reader
 from podium.data.torchvision_source import SETS, TorchvisionSource, _made

@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader, WeightedRandomSampler
 from podium.cli.app import main
 from podium.config.registry import AUGMENTATIONS
 from podium.data.dataset import EpochSampler, ImageDataset
-from podium.data.index import DataIndex, build_index
+from podium.data.index import DataIndex
+from podium.data.indexing import build_index
 from podium.data.transforms import eval_transform, mix_batch, prepare, train_transform
 from podium.runtime.random import sample_seed, seeded
 

@@ -24,7 +24,7 @@ import podium
 from podium.cli.app import main
 from podium.data.dataset import ImageDataset
 from podium.data.images import load_rgb
-from podium.data.index import build_index
+from podium.data.indexing import build_index
 from podium.data.transforms import eval_transform, prepare
 from podium.deploy.export import load, module as deployed, quantize, runtimes
 from podium.deploy.export.images import calibration_images

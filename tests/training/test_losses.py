@@ -23,7 +23,8 @@ import podium
 from podium.config import registry
 from podium.config.registry import LOSSES, allow
 from podium.config.settings import Machine, RunSpec
-from podium.data.index import DataIndex, build_index
+from podium.data.index import DataIndex
+from podium.data.indexing import build_index
 from podium.errors import ConfigError
 from podium.models import build_model
 from podium.reporting.words.labels import labels

@@ -19,7 +19,8 @@ from torch import nn
 
 from podium.cli.app import main
 from podium.config.settings import RunSpec
-from podium.data.index import DataIndex, build_index
+from podium.data.index import DataIndex
+from podium.data.indexing import build_index
 from podium.errors import ConfigError
 from podium.evaluation.trained import load_run, predict_split
 from podium.features.frozen import Features

@@ -9,7 +9,8 @@ from podium.auditing.run import audit_images
 from podium.config.data_settings import DataSpec
 from podium.data.assign import together
 from podium.data.groups import DUPLICATES, grouped
-from podium.data.index import DataIndex, build_scored_index, index_of
+from podium.data.index import DataIndex
+from podium.data.indexing import build_scored_index, index_of
 from podium.data.listing import Listing, list_images, open_source
 from podium.data.source import Source
 from podium.data.words import counted

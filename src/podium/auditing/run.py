@@ -24,7 +24,8 @@ from podium.auditing.record import (
     PairKind,
     write_audit,
 )
-from podium.data.index import DataIndex, build_index
+from podium.data.index import DataIndex
+from podium.data.indexing import build_index
 from podium.data.source import Source
 from podium.runtime.cache import cache_root
 from podium.runtime.events import Notify, silent

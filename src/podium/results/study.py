@@ -48,6 +48,8 @@ class RunResult:
     temperature: float  # fitted on the validation images; 1 where that was not possible
     valid_n: int = 0  # images the temperature was fitted on
     valid_mistakes: int = 0  # among them; without any, no temperature can be fitted
+    replicates: tuple[tuple[int, Predictions], ...] = ()
+    """Number and test predictions of each repeat of its folds; without folds, seed and `test`."""
 
     @cached_property
     def noted(self) -> Noted:
@@ -81,6 +83,11 @@ class RunResult:
     def slug(self) -> str:
         """Prefix of the names of this run's files."""
         return f"{self.folder.contender}-seed-{self.folder.seed}"
+
+    @property
+    def folds(self) -> int | None:
+        """Number of folds; None: it was scored on a test split."""
+        return self.done.get("folds")
 
     @property
     def model(self) -> str:
@@ -119,9 +126,10 @@ class Contender:
 
     @property
     def accuracy(self) -> float:
-        """Test accuracy pooled over all its runs, 0..1."""
-        correct = sum(run.scores.correct for run in self.runs)
-        return correct / sum(run.scores.n for run in self.runs)
+        """Test accuracy pooled over all its runs and the repeats of their folds, 0..1."""
+        tests = [test for run in self.runs for _, test in run.replicates]
+        correct = sum(int((test.predicted == test.labels).sum()) for test in tests)
+        return correct / sum(map(len, tests))
 
     @property
     def valid_accuracy(self) -> float | None:
@@ -234,7 +242,9 @@ def gather(folder: StudyFolder) -> StudyResults:
             run = folder.run(name, seed)
             named = seed if len(spec.seeds) > 1 else None
             if not run.is_done():
-                unfinished.append(_why_unfinished(run, labels[name], named, recipe))
+                cells = [*folder.folds(run, spec), run]
+                failed = next((one for one in cells if one.failed.is_file()), run)
+                unfinished.append(_why_unfinished(failed, labels[name], named, recipe))
                 continue
             try:
                 runs.append(read_run(run, labels[name], recipe, named))
@@ -273,7 +283,7 @@ def _judge(contenders: list[Contender], groups: Mapping[str, str]) -> Verdicts |
             one.label,
             one.runs[0].recipe,
             one.valid_merit,
-            {run.folder.seed: run.test for run in one.runs},
+            {number: test for run in one.runs for number, test in run.replicates},
         )
         for one in contenders
     ]
@@ -323,7 +333,8 @@ def read_run(
     if done.get("stood_in_for"):
         # in every figure and table: the bare label would name a model that was not used
         label = f"{label} [{_title(done, recipe.model)}]"
-    test = run.read_predictions("test")
+    replicates = tuple(run.read_repeats())
+    test = replicates[0][1]
     valid, temperature = None, float(done.get("temperature") or 0.0)
     valid_n = mistakes = 0
     if run.predictions("valid").is_file():
@@ -345,6 +356,7 @@ def read_run(
         temperature=temperature or 1.0,
         valid_n=valid_n,
         valid_mistakes=mistakes,
+        replicates=replicates,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -102,22 +103,46 @@ def from_folder(path: Path, split: SplitName) -> list[Column]:
             "runs/sports100/simple_resnet/seed-0, with a done.json."
         )
     known = {study.path: study.read_groups() for study in {run.study for run in done}}
-    return [_from_run(run, split, found.spec, known[run.study.path]) for run in done]
+    return [
+        column
+        for run in done
+        for column in _from_run(run, split, found.spec, known[run.study.path])
+    ]
 
 
 def _from_run(
     run: RunFolder, split: SplitName, spec: StudySpec | None, groups: Mapping[str, str]
-) -> Column:
+) -> list[Column]:
+    """The predictions of a run; with repeats of its folds, those of each repeat."""
     recipe = spec.contenders[run.contender] if spec is not None else _stored_recipe(run)
     label = (recipe.label if recipe else None) or run.contender
     done = run.read_done()
     if done.get("stood_in_for") and recipe is not None:
         recipe = recipe.model_copy(update={"model": str(done["model"])})
         label = f"{label} [{done['model']}]"  # the bare label would name a different model
-    predictions = run.read_predictions(split)
-    known, where = noted(done), (run.study.path, run.contender, label, run.seed)
+    known, home = noted(done), run.study.path
     by = known.valid_merit, known.metric
-    return column_of(*where, str(run.path), predictions, recipe, *by, groups)
+    columns = [
+        column_of(
+            home, run.contender, label, number, str(run.path), predictions, recipe, *by, groups
+        )
+        for number, predictions in (
+            run.read_repeats() if split == "test" else [(run.seed, run.read_predictions(split))]
+        )
+    ]
+    return [replace(column, notices=_of_folds(done)) for column in columns]
+
+
+def _of_folds(done: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a reader of a comparison should know of a cross-validated run."""
+    if not done.get("folds"):
+        return ()
+    repeats = int(done.get("repeats") or 1)
+    again = f" in each of {repeats} repeats, which count as seeds" if repeats > 1 else ""
+    return (
+        f"Cross-validation, {done['folds']} folds: every image was tested once{again}, by a model "
+        "that had not seen it. The scores are of recipes, not of single models on a test split.",
+    )
 
 
 def _stored_recipe(run: RunFolder) -> RunSpec | None:

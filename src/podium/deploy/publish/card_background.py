@@ -19,6 +19,7 @@ from podium.deploy.publish.card_results import (
 from podium.deploy.publish.card_subject import Subject
 from podium.models.ours import OURS
 from podium.reporting.markdown import escape_markdown, markdown_table
+from podium.reporting.words.cautions import final_model_words
 from podium.reporting.words.labels import NOTHING, Labels
 from podium.reporting.words.metric_words import say_by
 from podium.reporting.words.recipes import facts
@@ -92,7 +93,10 @@ def _audit(subject: Subject, say: Labels) -> list[str]:
 def protocol(subject: Subject, say: Labels) -> list[str]:
     """How it was trained and scored, in words and as a recipe."""
     parts, run = [f"## {say('card_protocol')}"], subject.result
-    if subject.recipe.is_probe_alone:
+    if run is not None and run.folds is not None:
+        told = (say("note_folds", folds=run.folds), final_model_words(run, say))
+        parts.append(escape_markdown(" ".join(told)))
+    elif subject.recipe.is_probe_alone:
         parts.append(escape_markdown(say("card_protocol_probe")))
     elif subject.done:
         best, epochs = (say.count(subject.done.get(key)) for key in ("best_epoch", "epochs"))

@@ -66,7 +66,9 @@ def results(
     weakest = by_f1([one for one in run.classes if one.support])
     parts = [
         f"## {say('card_results')}",
-        escape_markdown(say("card_results_text", n=n)),
+        escape_markdown(
+            say("card_results_text" if run.folds is None else "card_results_folds", n=n)
+        ),
         markdown_table(
             (say("card_col_measure"), say("card_col_value")), _totals(run, study, say)
         ).strip(),

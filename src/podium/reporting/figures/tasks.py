@@ -124,7 +124,8 @@ def figure_tasks(
         if not metric.is_accuracy:
             value = metric_value(metric, run.noted.valid, say)
             alt += " " + say("curves_alt_metric", metric=metric_title(metric, say), value=value)
-        figure = partial(learning_curves, run.history, run.best_epoch, title, say, metric)
+        named = title if run.folds is None else f"{title}, {say('curves_folds', folds=run.folds)}"
+        figure = partial(learning_curves, run.history, run.best_epoch, named, say, metric)
         tasks["curves"] = partial(_plot, writer, figure, f"{slug}-learning-curves", slug, alt)
 
     def weakest(most: int) -> Callable[[], Iterable[Figure]]:
