@@ -40,7 +40,7 @@ LabelOption = Annotated[
     str | None,
     typer.Option(
         metavar="COLUMN|REGEX",
-        help="Column of the labels, or a regular expression on the path: '(?P<label>[a-z]+)'.",
+        help="Column of the labels, or a regular expression on the path, `'(?P<label>[a-z]+)'`.",
         show_default="chosen by the source",
     ),
 ]
@@ -49,9 +49,10 @@ LabelOption = Annotated[
 GroupOption = Annotated[
     str | None,
     typer.Option(
-        metavar="COLUMN|REGEX|parent",
-        help="What images belong to, such as a patient: a column, or a regular expression with "
-        "(?P<group>...), or their folder.",
+        metavar="COLUMN|REGEX|RULE",
+        help="What images belong to, such as a patient: a column; a regular expression on the "
+        "path, `'(?P<group>...)'`; or `parent` (their folder), `capture` (bursts of one camera), "
+        "`duplicates` (near-duplicates).",
         show_default="the source's",
     ),
 ]

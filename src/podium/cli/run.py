@@ -126,6 +126,15 @@ def train(
     ],
     label: LabelOption = None,
     group: GroupOption = None,
+    source: SourceOption = "auto",
+    option: SourceSettings = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            help="Cross-validation: test every image once, each fold by a model of its own.",
+            show_default="one split",
+        ),
+    ] = None,
     epochs: Annotated[int, typer.Option(help="Epochs.")] = 30,
     augmentation: Annotated[str, typer.Option(help="none, autoaugment, randaugment...")] = "none",
     pretrained: Annotated[bool, typer.Option("--pretrained", help="ImageNet weights.")] = False,
@@ -161,7 +170,9 @@ def train(
 
     spec = single_contender(
         model,
-        data_spec(data, label, group).model_dump(exclude_defaults=True),
+        data_spec(data, label, group, source, option, folds=folds).model_dump(
+            exclude_defaults=True
+        ),
         name=name,
         seeds=tuple(seed or [0]),
         overrides=overrides or [],
