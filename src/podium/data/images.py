@@ -160,6 +160,8 @@ def _decoded(
     max_pixels = min(max_pixels, MAX_PIXELS)
     if not content:
         raise UnreadableImageError(name, "the file is empty (0 bytes)")
+    if content.startswith(b"version https://git-lfs"):
+        raise UnreadableImageError(name, "a pointer of Git LFS, not the image: run git lfs pull")
     if content[4:8] == b"ftyp":
         _know_heif()
     try:

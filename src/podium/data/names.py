@@ -33,10 +33,10 @@ def label_pattern(label: str) -> re.Pattern[str]:
     try:
         pattern = re.compile(label)
     except re.error as error:
-        raise ConfigError(f"data.label: {label!r} is not a regular expression ({error}).") from None
+        raise ConfigError(f"data.label: '{label}' is not a regular expression ({error}).") from None
     if "label" not in pattern.groupindex:
         raise ConfigError(
-            f"data.label: {label!r} has no named group. Expected (?P<label>...), a regular "
+            f"data.label: '{label}' has no named group. Expected (?P<label>...), a regular "
             "expression that is searched in each image's path; only a table has columns."
         )
     return pattern
@@ -63,13 +63,13 @@ def labels_in(
     without = [path for path, label in zip(paths, labels, strict=True) if label is None]
     if len(without) == len(paths):
         raise DataError(
-            f"data.label: {pattern.pattern!r} fits none of {counted(len(paths), 'image')} of "
+            f"data.label: '{pattern.pattern}' fits none of {counted(len(paths), 'image')} of "
             f"{place}, such as {shown(listed([*map(repr, paths[:3])], most=3))}."
         )
     if not without:
         return labels, []
     return labels, [
-        f"{counted(len(without), 'image')} without a label by {pattern.pattern!r}, left out: "
+        f"{counted(len(without), 'image')} without a label by '{pattern.pattern}', left out: "
         f"{shown(listed(without))}."
     ]
 
