@@ -335,6 +335,8 @@ def power(
     target: float = 0.8,
     seed_sd: float = 0.01,
     image_share: float = 0.5,
+    groups: int | None = None,
+    design_effect: float = 1.0,
 ) -> Plan:
     """Compute what a test set of `n` images can show; shares and differences are in 0..1.
 
@@ -349,6 +351,9 @@ def power(
         target: desired power.
         seed_sd: standard deviation over seeds of the difference between two trained models.
         image_share: share of the variance over images that stays the same across seeds.
+        groups: number of groups of images that belong together, such as patients; None: images are
+            independent.
+        design_effect: how many images of a group count as one, 1 to `n / groups`.
 
     Raises:
         ConfigError: a value is out of range.
@@ -359,9 +364,14 @@ def power(
         >>> f"power {plan.power:.2f}, {plan.images} images for 0.80"
         'power 0.54, 3594 images for 0.80'
     """
-    from podium.statistics.power import Assumptions, plan
+    from podium.statistics.assumptions import Assumptions
+    from podium.statistics.power import plan
 
     given = Assumptions(disagreement, accuracy, contenders, target, seed_sd, image_share)
+    if groups is not None:
+        given = given.in_groups(n, groups, design_effect)
+    elif design_effect != 1:
+        raise ConfigError("design_effect: it says how alike images of a group are; give groups.")
     return plan(n, difference, seeds, given)
 
 

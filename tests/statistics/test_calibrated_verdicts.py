@@ -18,9 +18,10 @@ from scipy.stats import binom
 
 from podium.reporting.words.labels import labels
 from podium.reporting.words.verdict_words import claim_sentence
+from podium.statistics.assumptions import Assumptions
 from podium.statistics.metrics import wilson_interval
 from podium.statistics.paired import paired_interval, seed_effect
-from podium.statistics.power import Assumptions, plan
+from podium.statistics.power import plan
 from podium.statistics.resample import macro_f1
 from podium.statistics.table import ContenderPredictions, PredictionTable
 from podium.statistics.verdicts import Verdicts, compare_contenders

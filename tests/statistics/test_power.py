@@ -12,6 +12,11 @@ from hypothesis import given, settings, strategies as st
 from scipy.stats import multinomial, norm, t as student
 
 from podium.errors import ConfigError
+from podium.statistics.assumptions import (
+    TYPICAL_SHARE,
+    Assumptions,
+    independent_disagreement,
+)
 from podium.statistics.paired import (
     mcnemar_exact,
     quantiles,
@@ -19,14 +24,7 @@ from podium.statistics.paired import (
     sign_flip,
     unpaired_effect,
 )
-from podium.statistics.power import (
-    TYPICAL_SHARE,
-    Assumptions,
-    independent_disagreement,
-    plan,
-    power_models,
-    power_recipes,
-)
+from podium.statistics.power import plan, power_models, power_recipes
 from tests.statistics.studies_simulated import (
     NOISE,
     OWN,

@@ -11,6 +11,8 @@ from hypothesis import given, settings, strategies as st
 from scipy.stats import fisher_exact, norm
 
 from podium.errors import DataError
+from podium.reporting.words.labels import labels
+from podium.reporting.words.verdict_words import groups_sentence
 from podium.statistics.classes import significant_classes
 from podium.statistics.metrics import ClassScores, wilson_interval
 from podium.statistics.paired import (
@@ -243,7 +245,10 @@ def test_frames_are_not_patients() -> None:
     width = np.ptp([plain.standings[0].accuracy.low, plain.standings[0].accuracy.high])
     same = np.ptp([grouped.standings[0].accuracy.low, grouped.standings[0].accuracy.high])
     assert same == pytest.approx(width, rel=0.25)
-    assert "500 images belong to 100 groups" in grouped.notices[-1]
+    assert grouped.grouping is not None
+    assert (grouped.grouping.images, grouped.grouping.groups) == (500, 100)
+    assert grouped.grouping.design_effect == pytest.approx(5, rel=0.05)
+    assert "are worth 1" in groups_sentence(grouped, labels("en"))
 
 
 def test_few_groups_cannot_have_a_winner_and_say_so() -> None:
@@ -252,10 +257,13 @@ def test_few_groups_cannot_have_a_winner_and_say_so() -> None:
     verdicts = compare_contenders(sheet_from(right, groups=groups), resamples=0)
     assert verdicts.pairs[0].p == pytest.approx(2 * 0.5**5)
     assert verdicts.pairs[0].winner is None
-    assert "p is at least 0.062, so there can be no winner" in verdicts.notices[-1]
+    assert "p is at least 0.06, so there can be no winner" in groups_sentence(
+        verdicts, labels("en")
+    )
     six = compare_contenders(sheet_from(right, groups=np.arange(50) % 6), resamples=0)
     assert six.pairs[0].winner == "c0"
-    assert "no winner" not in six.notices[-1]
+    assert "hardly anything can be claimed" in groups_sentence(six, labels("en"))
+    assert "quase nada" in groups_sentence(six, labels("pt"))
 
 
 @pytest.mark.parametrize("seeds", [1, 3])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from podium.reporting.words.labels import Labels
-    from podium.statistics.power import Assumptions, Plan
+    from podium.statistics.assumptions import Assumptions
+    from podium.statistics.power import Plan
     from podium.statistics.table import PredictionTable
     from podium.statistics.verdicts import Verdicts
 
@@ -58,7 +60,7 @@ def compare(
     from podium.api import compare_sheet
     from podium.reporting.words.labels import labels
     from podium.reporting.words.metric_words import metric_title
-    from podium.reporting.words.verdict_words import claim_sentence, headline
+    from podium.reporting.words.verdict_words import claim_sentence, groups_sentence, headline
 
     say = labels(lang)
     if save is not None and save.suffix not in (".csv", ".md", ".json"):
@@ -73,6 +75,8 @@ def compare(
         for line in (headline(verdicts, say), *_answers(sheet, verdicts, say)):
             out.tell(line)
         out.tell(claim_sentence(verdicts, say), style="dim")
+    if verdicts.grouping is not None:
+        out.tell(groups_sentence(verdicts, say), style="dim")
     if verdicts.why_accuracy:
         err.tell(f"Compared by accuracy: {verdicts.why_accuracy}")
     for notice in verdicts.notices:
@@ -209,13 +213,28 @@ def power(
             show_default="0.5",
         ),
     ] = None,
+    groups: Annotated[
+        int | None,
+        typer.Option(
+            help="Groups of images that belong together, such as patients.",
+            show_default="images are independent",
+        ),
+    ] = None,
+    design_effect: Annotated[
+        float | None,
+        typer.Option(
+            help="How many images of a group count as one: 1 to the images per group.",
+            show_default="from --like",
+        ),
+    ] = None,
     like: Annotated[
         list[Path] | None,
         typer.Option(help="Runs to take missing values from (as for compare); repeatable."),
     ] = None,
 ) -> None:
     """Compute what difference a test set can show, and how many images or seeds it takes."""
-    from podium.statistics.power import Assumptions, observed, plan
+    from podium.statistics.assumptions import Assumptions, observed
+    from podium.statistics.power import plan
     from podium.statistics.table import read_table
 
     measured = Assumptions()
@@ -228,7 +247,8 @@ def power(
         apart: float | None = disagreement / 100
     else:  # the runs' disagreement belongs to their accuracy
         apart = measured.disagreement if accuracy is None else None
-    given = Assumptions(
+    given = replace(
+        measured,
         disagreement=apart,
         accuracy=measured.accuracy if accuracy is None else accuracy / 100,
         contenders=contenders,
@@ -236,6 +256,12 @@ def power(
         seed_sd=measured.seed_sd if seed_sd is None else seed_sd / 100,
         image_share=measured.image_share if image_share is None else image_share,
     )
+    if groups is not None:
+        given = given.in_groups(n, groups, design_effect)
+    elif design_effect is not None:
+        raise ConfigError("--design-effect: it is about images in groups; give --groups as well.")
+    elif given.group_size > 1:  # as in the runs
+        given = given.in_groups(n, max(2, round(n / given.group_size)))
     with err.status("Counting outcomes"):
         found = plan(n, difference / 100, seeds, given)
     for line in _plan_lines(found, given):
@@ -243,11 +269,16 @@ def power(
 
 
 def _plan_lines(found: Plan, given: Assumptions) -> list[str]:
+    from podium.statistics.grouping import FEW_GROUPS
+
     gap, wanted = f"{100 * found.difference:g}", f"{100 * given.target:g}"
     who = "two trained models" if found.seeds == 1 else f"two recipes, {found.seeds} seeds each"
     pairs = given.contenders * (given.contenders - 1) // 2
+    images = f"{found.n:,} test images"
+    if found.groups is not None:
+        images += f" in {found.groups:,} groups"
     lines = [
-        f"{found.n:,} test images, {who}, a true difference of {gap} points:",
+        f"{images}, {who}, a true difference of {gap} points:",
         f"  power {100 * found.power:.0f} %: chance that a study finds it (5 % level"
         + (f" over {pairs} pairs, Holm)" if pairs > 1 else ")"),
     ]
@@ -257,8 +288,7 @@ def _plan_lines(found: Plan, given: Assumptions) -> list[str]:
         else f"  no difference is found with {wanted} % power"
     )
     if found.images is not None:
-        more = f" ({found.images_90:,} for 90 %)" if found.images_90 is not None else ""
-        lines.append(f"  test images for {gap} points: {found.images:,}{more}")
+        lines.append(f"  test images for {gap} points: {_needed(found, given)}")
     else:
         lines.append(
             f"  no number of test images finds {gap} points with {wanted} % power and "
@@ -271,12 +301,29 @@ def _plan_lines(found: Plan, given: Assumptions) -> list[str]:
             f"  no number of seeds up to 100 finds it on {found.n:,} images: the images alone "
             "vary too much"
         )
+    if found.groups is not None:
+        lines.append(
+            f"Images of a group are alike: {given.design_effect:.1f} of them count as one (design "
+            f"effect), so these are worth {found.effective:,.0f} independent images."
+        )
+        if found.groups < FEW_GROUPS:
+            lines.append(f"With fewer than {FEW_GROUPS} groups hardly anything can be claimed.")
     lines.append(
         f"Assumed: exactly one of the two is right on {100 * found.disagreement:.1f} % of the "
         f"images; over seeds the difference varies by {100 * given.seed_sd:.1f} points; "
         f"{100 * given.image_share:.0f} % of the image variance persists across seeds."
     )
     return lines
+
+
+def _needed(found: Plan, given: Assumptions) -> str:
+    def told(images: int) -> str:
+        groups = f" in {max(2, round(images / given.group_size)):,} groups"
+        return f"{images:,}{groups if found.groups is not None else ''}"
+
+    assert found.images is not None
+    more = f" ({told(found.images_90)} for 90 %)" if found.images_90 is not None else ""
+    return f"{told(found.images)}{more}"
 
 
 @app.command()

@@ -10,6 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from podium.auditing import Audit, read_audit
 from podium.config.settings import RunSpec, StudySpec
 from podium.errors import DataError, RunFolderError
@@ -20,9 +23,10 @@ from podium.runs.pictures import read_pictures
 from podium.runs.predictions import Predictions
 from podium.runtime.files import read_json
 from podium.statistics.calibration import Calibration, calibration, fit_temperature
-from podium.statistics.classes import significant_class_names
+from podium.statistics.classes import per_class_by_groups, significant_class_names
+from podium.statistics.intervals import share_interval
 from podium.statistics.likeliest import TopClasses, top_classes
-from podium.statistics.metrics import ClassScores, Scores, per_class, scores, wilson_interval
+from podium.statistics.metrics import ClassScores, Scores, scores
 from podium.statistics.questions import Question, questions
 from podium.statistics.scoring import Metric, Noted, noted
 from podium.statistics.table import table_of
@@ -48,6 +52,7 @@ class RunResult:
     temperature: float  # fitted on the validation images; 1 where that was not possible
     valid_n: int = 0  # images the temperature was fitted on
     valid_mistakes: int = 0  # among them; without any, no temperature can be fitted
+    groups: npt.NDArray[np.int64] | None = None  # of each test image; None: independent
 
     @cached_property
     def noted(self) -> Noted:
@@ -60,7 +65,11 @@ class RunResult:
     @cached_property
     def calibration(self) -> tuple[Calibration, Calibration]:
         """Calibration on the test images: as trained, and with the temperature."""
-        return calibration(self.test), calibration(self.test, self.temperature)
+        found = [
+            calibration(self.test, temperature, groups=self.groups)
+            for temperature in (1.0, self.temperature)
+        ]
+        return found[0], found[1]
 
     @cached_property
     def top_classes(self) -> TopClasses:
@@ -75,7 +84,7 @@ class RunResult:
     @cached_property
     def told(self) -> frozenset[str]:
         """Names of the classes whose recall differs significantly from that of the others."""
-        return significant_class_names(self.classes)
+        return significant_class_names(self.classes, self.test, self.groups)
 
     @property
     def slug(self) -> str:
@@ -105,8 +114,8 @@ class RunResult:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Wilson's 95 % interval of the test accuracy, 0..1."""
-        return wilson_interval(self.scores.correct, self.scores.n)
+        """95 % interval of the test accuracy, 0..1: Wilson's, or cluster-robust with groups."""
+        return share_interval(self.test.predicted == self.test.labels, self.groups)
 
 
 @dataclass(frozen=True)
@@ -227,6 +236,7 @@ def gather(folder: StudyFolder) -> StudyResults:
     """
     spec = folder.read_spec()
     labels = _distinct_labels(spec)
+    groups = folder.read_groups()
     contenders, unfinished = [], []
     for name, recipe in spec.contenders.items():
         runs = []
@@ -237,7 +247,7 @@ def gather(folder: StudyFolder) -> StudyResults:
                 unfinished.append(_why_unfinished(run, labels[name], named, recipe))
                 continue
             try:
-                runs.append(read_run(run, labels[name], recipe, named))
+                runs.append(read_run(run, labels[name], recipe, named, groups))
             except (RunFolderError, DataError, TypeError, ValueError) as error:
                 unfinished.append(
                     Unfinished(labels[name], named, "damaged", str(error), 0, recipe.most_epochs)
@@ -253,7 +263,7 @@ def gather(folder: StudyFolder) -> StudyResults:
         data,
         tuple(contenders),
         tuple(unfinished),
-        _judge(contenders, folder.read_groups()),
+        _judge(contenders, groups),
         _audit(folder, data),
         tuple(read_scorings(folder.path, str(data.get("test_fingerprint")))),
     )
@@ -305,7 +315,11 @@ def _distinct_labels(spec: StudySpec) -> dict[str, str]:
 
 
 def read_run(
-    run: RunFolder, label: str, recipe: RunSpec, named_seed: int | None = None
+    run: RunFolder,
+    label: str,
+    recipe: RunSpec,
+    named_seed: int | None = None,
+    groups: Mapping[str, str] | None = None,
 ) -> RunResult:
     """Read one finished run.
 
@@ -314,6 +328,7 @@ def read_run(
         label: the contender's label.
         recipe: the contender's recipe.
         named_seed: the run's seed where the study has several.
+        groups: path -> group, of the images that have one; an image without is one of its own.
 
     Raises:
         RunFolderError, DataError: a file of the run is missing or damaged.
@@ -331,6 +346,10 @@ def read_run(
         found = scores(held_out)
         valid, valid_n, mistakes = found.accuracy, found.n, found.n - found.correct
         temperature = temperature or fit_temperature(held_out)  # an earlier version's run
+    numbers = None
+    if groups:
+        units = [groups.get(path, path) for path in test.paths]
+        numbers = np.unique(units, return_inverse=True)[1].astype(np.int64)
     return RunResult(
         folder=run,
         label=label,
@@ -340,11 +359,12 @@ def read_run(
         history=run.read_history() if run.history.is_file() else [],
         test=test,
         scores=scores(test),
-        classes=tuple(per_class(test)),
+        classes=tuple(per_class_by_groups(test, numbers)),
         valid_accuracy=valid,
         temperature=temperature or 1.0,
         valid_n=valid_n,
         valid_mistakes=mistakes,
+        groups=numbers,
     )
 
 

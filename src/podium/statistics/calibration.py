@@ -22,7 +22,8 @@ import scipy  # its parts load when they are first used
 
 from podium.errors import ConfigError, DataError
 from podium.statistics.calibration_error import REPLICATES, Estimate, error_interval
-from podium.statistics.metrics import wilson_interval
+from podium.statistics.intervals import share_interval
+from podium.statistics.paired import design_effect, seed_effect
 
 if TYPE_CHECKING:
     from podium.runs.predictions import Predictions
@@ -39,6 +40,7 @@ LEAST_TO_PROMISE = 100
 
 
 Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class ReliabilityBin:
     accuracy: float
     """Share of correct predictions, 0..1."""
     low: float
-    """Lower bound of the 95 % Wilson interval of the accuracy."""
+    """Lower bound of the 95 % interval of the accuracy: Wilson's, or cluster-robust with groups."""
     high: float
     """Upper bound of the same interval."""
     n: int
@@ -104,44 +106,52 @@ def calibrated_probabilities(predictions: Predictions, temperature: float = 1.0)
     return np.asarray(scipy.special.softmax(_scaled(predictions, temperature), axis=1))
 
 
-def nll(predictions: Predictions, temperature: float = 1.0) -> Estimate:
+def nll(
+    predictions: Predictions, temperature: float = 1.0, groups: Indices | None = None
+) -> Estimate:
     """Mean of -log p(label), in nats, with a 95 % interval of the population mean.
 
     Args:
         predictions: of n images.
         temperature: what to divide the logits by.
+        groups: shape (n,), group index of each image, from 0; None: images are independent.
 
     Raises:
         DataError: there are no images, or a logit is not finite.
         ConfigError: the temperature is not a positive number.
     """
-    return _losses(predictions, temperature)[0]
+    return _losses(predictions, temperature, groups)[0]
 
 
-def brier(predictions: Predictions, temperature: float = 1.0) -> Estimate:
+def brier(
+    predictions: Predictions, temperature: float = 1.0, groups: Indices | None = None
+) -> Estimate:
     """Mean of the sum over classes of (p - one-hot label)^2 (Brier, 1950): 0 at best, 2 at worst.
 
     Args:
         predictions: of n images.
         temperature: what to divide the logits by.
+        groups: shape (n,), group index of each image, from 0; None: images are independent.
 
     Raises:
         DataError: there are no images, or a logit is not finite.
         ConfigError: the temperature is not a positive number.
     """
-    return _losses(predictions, temperature)[1]
+    return _losses(predictions, temperature, groups)[1]
 
 
-def _losses(predictions: Predictions, temperature: float) -> tuple[Estimate, Estimate, Estimate]:
+def _losses(
+    predictions: Predictions, temperature: float, groups: Indices | None = None
+) -> tuple[Estimate, Estimate, Estimate]:
     """NLL, Brier score and overconfidence, each a mean over the images with its interval."""
     logs = scipy.special.log_softmax(_scaled(predictions, temperature), axis=1)
     parts = np.array_split(np.arange(len(logs)), max(1, logs.size // _CHUNK))
     made = [_losses_of(logs[at], predictions.labels[at], predictions.predicted[at]) for at in parts]
     nlls, briers, excesses = np.concatenate(made, axis=2)
     return (
-        _mean(nlls, 0.0, math.inf),
-        _mean(briers, 0.0, 2.0),
-        _mean(excesses, -1.0, 1.0),
+        _mean(nlls, 0.0, math.inf, groups),
+        _mean(briers, 0.0, 2.0, groups),
+        _mean(excesses, -1.0, 1.0, groups),
     )
 
 
@@ -174,7 +184,7 @@ def _losses_of(
     return found
 
 
-def _mean(values: Floats, least: float, most: float) -> Estimate:
+def _mean(values: Floats, least: float, most: float, groups: Indices | None) -> Estimate:
     """Mean with a Student t interval that adds two pseudo-images.
 
     A few confident mistakes dominate such a mean, and a sample without them varies too little: with
@@ -186,11 +196,26 @@ def _mean(values: Floats, least: float, most: float) -> Estimate:
         values: shape (3, n): as observed, if correct, if wrong.
         least: smallest possible value.
         most: largest possible value.
+        groups: group index of each image; the pseudo-images then weigh as much as an effective one.
     """
-    mean = float(np.clip(values[0].mean(), least, most))
-    added = np.append(values[0], values[1:].mean(axis=1))
-    reach = float(scipy.special.stdtrit(len(added) - 1, 0.975)) / math.sqrt(len(added))
-    middle, half = float(added.mean()), reach * float(added.std(ddof=1))
+    mean = float(values[0].mean())
+    more = values[1:].mean(axis=1)
+    n, freedom = float(values.shape[1]), values.shape[1] + 1
+    spread = float(((values[0] - mean) ** 2).sum())
+    if groups is not None:
+        by_groups = seed_effect(values[:1], groups)
+        count = int(groups.max()) + 1
+        freedom = max(1, count - 1)
+        variance = by_groups.image_square / by_groups.count
+        alike = max(1.0, variance * n * n / spread) if spread else n / count
+        n, spread = n / alike, variance * (n / alike) ** 2
+    middle = (n * mean + float(more.sum())) / (n + 2)
+    spread += n * (mean - middle) ** 2 + float(((more - middle) ** 2).sum())
+    # without groups the usual n - 1 of a variance; that of groups has it already
+    divisor = n + 1 if groups is None else n + 2
+    reach = float(scipy.special.stdtrit(freedom, 0.975))
+    half = reach * math.sqrt(spread / divisor / (n + 2))
+    mean = min(most, max(least, mean))
     return Estimate(mean, max(least, min(mean, middle - half)), min(most, max(mean, middle + half)))
 
 
@@ -211,17 +236,17 @@ def reliability_bins(
         ConfigError: the temperature is not a positive number, or `bins` is less than 1.
     """
     confidence, right = _confidence(predictions, temperature)
-    return _bins(confidence, right, bins)
+    return _bins(confidence, right, bins, None)
 
 
 def _bins(
-    confidence: Floats, right: npt.NDArray[np.bool_], most: int
+    confidence: Floats, right: npt.NDArray[np.bool_], most: int, groups: Indices | None
 ) -> tuple[ReliabilityBin, ...]:
     found = []
     for part in _cut(confidence, most):
-        hits, n = int(right[part].sum()), len(part)
-        low, high = wilson_interval(hits, n)
-        found.append(ReliabilityBin(float(confidence[part].mean()), hits / n, low, high, n))
+        low, high = share_interval(right[part], None if groups is None else groups[part])
+        mean = float(confidence[part].mean()), float(right[part].mean())
+        found.append(ReliabilityBin(*mean, low, high, len(part)))
     return tuple(found)
 
 
@@ -289,11 +314,12 @@ def ece(predictions: Predictions, temperature: float = 1.0, *, bins: int = BINS)
     return _error(reliability_bins(predictions, temperature, bins=bins))
 
 
-def _error(bins: tuple[ReliabilityBin, ...]) -> Estimate:
+def _error(bins: tuple[ReliabilityBin, ...], alike: float = 1.0) -> Estimate:
     return error_interval(
         np.array([part.confidence for part in bins]),
         np.array([part.accuracy for part in bins]),
         np.array([part.n for part in bins]),
+        alike=alike,
     )
 
 
@@ -321,7 +347,7 @@ def expected_if_perfect(
     return _perfect(confidence, bins)
 
 
-def _perfect(confidence: Floats, most: int) -> Estimate:
+def _perfect(confidence: Floats, most: int, alike: float = 1.0) -> Estimate:
     random = np.random.default_rng(0)
     errors = np.zeros(REPLICATES)
     for part in _cut(confidence, most):
@@ -329,7 +355,7 @@ def _perfect(confidence: Floats, most: int) -> Estimate:
         gap = np.zeros(REPLICATES)
         for some in np.array_split(inside, max(1, len(inside) // 2000)):  # 32 MB at a time
             gap += (random.random((REPLICATES, len(some))) < some).sum(axis=1) - some.sum()
-        errors += np.abs(gap) / len(confidence)
+        errors += np.abs(gap) * math.sqrt(alike) / len(confidence)
     low, high = np.quantile(errors, (0.025, 0.975))
     return Estimate(float(errors.mean()), float(low), float(high))
 
@@ -376,7 +402,11 @@ def fit_temperature(predictions: Predictions) -> float:
 
 
 def calibration(
-    predictions: Predictions, temperature: float = 1.0, *, bins: int = BINS
+    predictions: Predictions,
+    temperature: float = 1.0,
+    *,
+    bins: int = BINS,
+    groups: Indices | None = None,
 ) -> Calibration:
     """Compute all calibration measures of one model on one split.
 
@@ -384,14 +414,18 @@ def calibration(
         predictions: of n images.
         temperature: what to divide the logits by, such as the one fitted on validation images.
         bins: how many at most; fewer where a bin would hold fewer than 20 images.
+        groups: shape (n,), group index of each image, from 0: intervals are cluster-robust, and
+            calibration errors are simulated with the effective number of images; None: images are
+            independent.
 
     Raises:
         DataError: there are no images, or a logit is not finite.
         ConfigError: the temperature is not a positive number, or `bins` is less than 1.
     """
     confidence, right = _confidence(predictions, temperature)
-    found = _bins(confidence, right, bins)
-    likelihood, score, overconfidence = _losses(predictions, temperature)
+    found = _bins(confidence, right, bins, groups)
+    alike = design_effect(right - confidence, groups)
+    likelihood, score, overconfidence = _losses(predictions, temperature, groups)
     return Calibration(
         n=len(predictions),
         temperature=temperature,
@@ -400,8 +434,8 @@ def calibration(
         overconfidence=overconfidence,
         nll=likelihood,
         brier=score,
-        ece=_error(found),
-        expected_if_perfect=_perfect(confidence, bins),
+        ece=_error(found, alike),
+        expected_if_perfect=_perfect(confidence, bins, alike),
         bins=found,
         histogram=tuple(np.histogram(confidence, bins=20, range=(0.0, 1.0))[0].tolist()),
     )

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from podium.errors import DataError
 from podium.statistics.f1_difference import MacroF1, SamplingUnits, f1_difference
+from podium.statistics.grouping import Grouping, grouping_of
 from podium.statistics.influence import Influence, influences
 from podium.statistics.intervals import (
     CONFIDENCE,
@@ -20,7 +21,6 @@ from podium.statistics.intervals import (
     Interval,
     accuracy_interval,
     bounded,
-    group_notices,
     score_interval,
 )
 from podium.statistics.metrics import wilson_interval
@@ -152,6 +152,8 @@ class Verdicts:
     """The metric that places, p and verdicts are based on."""
     why_accuracy: str = ""
     """Why they are based on accuracy where the study has another metric."""
+    grouping: Grouping | None = None
+    """The groups of images that are the sampling units; None: single images are."""
 
     def pair(self, first: str, second: str) -> Pair:
         """The pair of two contenders, seen from `first`.
@@ -235,9 +237,11 @@ def compare_contenders(table: PredictionTable, *, resamples: int = 2000, seed: i
         ]
     metric = ACCURACY if scored is None else scored.metric
     standings.sort(key=lambda one: -metric.merit(one.judged.value))  # stable: ties keep the order
-    notices = (*table.notices, *group_notices(table.groups, len(table)))
     why = found if isinstance(found, str) else ""
-    return Verdicts(len(table), tuple(standings), tuple(pairs), notices, metric, why)
+    grouping = grouping_of(table.groups, right)
+    return Verdicts(
+        len(table), tuple(standings), tuple(pairs), table.notices, metric, why, grouping
+    )
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,8 @@ def read_subject(run: RunFolder, say: Labels) -> Subject:
     recipe = _recipe(run) if result is None else result.recipe
     done = run.read_done() if run.is_done() else {}
     if result is None and done and run.predictions("test").is_file():
-        result = read_run(run, recipe.label or run.contender, recipe)
+        known = run.study.read_groups()
+        result = read_run(run, recipe.label or run.contender, recipe, groups=known)
     missing = [
         key
         for key, there in (

@@ -32,7 +32,7 @@ from podium.reporting.words.metric_words import (
     say_by,
 )
 from podium.reporting.words.recipes import run_title
-from podium.reporting.words.verdict_words import headline, leaks, looks
+from podium.reporting.words.verdict_words import groups_sentence, headline, leaks, looks
 from podium.results.study import StudyResults, Unfinished
 from podium.runs.pictures import read_pictures
 
@@ -217,6 +217,8 @@ def _notes(results: StudyResults, rescored: str, say: Labels) -> list[str]:
     if results.verdicts is not None and results.verdicts.why_accuracy:
         title = metric_title(results.metric, say)
         notes[say("note_metric", metric=title, why=results.verdicts.why_accuracy)] = None
+    if results.verdicts is not None and results.verdicts.grouping is not None:
+        notes[groups_sentence(results.verdicts, say)] = None
     told = [*notes, *at_chance(results, say), *may_be_known(results, say)]
     if rescored:
         told.append(rescored)

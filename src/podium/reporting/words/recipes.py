@@ -8,7 +8,7 @@ from podium.reporting.words.labels import NOTHING, Labels
 from podium.results.study import RunResult, Unfinished
 from podium.statistics.calibration import Calibration
 from podium.statistics.calibration_error import Estimate
-from podium.statistics.metrics import ClassScores, wilson_interval
+from podium.statistics.metrics import ClassScores
 
 
 def run_title(run: RunResult | Unfinished, say: Labels) -> str:
@@ -76,7 +76,7 @@ def recall_interval(one: ClassScores, say: Labels) -> tuple[str, float]:
     """
     if not one.support:
         return NOTHING, -1.0
-    bounds = wilson_interval(round(one.recall * one.support), one.support)
+    bounds = one.interval
     return say.interval(bounds, 0).removesuffix(" %"), bounds[0]
 
 

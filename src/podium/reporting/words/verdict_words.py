@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from podium.config.settings import RunSpec
 from podium.models.ours import model_title
 from podium.reporting.words.labels import Labels
@@ -13,8 +15,8 @@ from podium.reporting.words.metric_words import say_by, signed, signed_interval,
 from podium.reporting.words.recipes import run_title
 from podium.results.study import StudyResults
 from podium.runs.ledger import rescorings
-from podium.statistics.intervals import Interval
-from podium.statistics.metrics import wilson_interval
+from podium.statistics.grouping import FEW_GROUPS
+from podium.statistics.intervals import Interval, share_interval
 from podium.statistics.paired import FEW_SEEDS
 from podium.statistics.questions import Question
 from podium.statistics.scoring import ACCURACY, Metric
@@ -147,6 +149,31 @@ def claim_sentence(verdicts: Verdicts, say: Labels) -> str:
     if any(pair.claim == "models" for pair in pairs):
         parts.append(say("v_claim_mixed"))
     return " ".join(filter(None, [*parts, holm]))
+
+
+def groups_sentence(verdicts: Verdicts, say: Labels) -> str:
+    """What groups of test images do to the figures; empty where images are independent.
+
+    Args:
+        verdicts: of the contenders.
+        say: the language.
+    """
+    found = verdicts.grouping
+    if found is None:
+        return ""
+    told = say(
+        "v_groups",
+        n=say.count(found.images),
+        groups=say.count(found.groups),
+        effect=say.number(found.design_effect, 1),
+        effective=say.count(round(found.effective)),
+    )
+    few = ""
+    if not found.can_claim:
+        few = say("v_groups_none", p=say.number(found.least_p, 2))
+    elif found.groups < FEW_GROUPS:
+        few = say("v_groups_few", few=FEW_GROUPS)
+    return f"{told} {few}".strip()
 
 
 def answers(
@@ -358,8 +385,10 @@ def leaks(results: StudyResults, say: Labels) -> dict[str, Any] | None:
     for run in results.runs:
         right = run.test.predicted == run.test.labels
         inside = [at for at, path in enumerate(run.test.paths) if path in leaked]
-        kept, n = int(right.sum()) - int(right[inside].sum()), len(right) - len(inside)
-        low_high = wilson_interval(kept, n) if n else (0.0, 1.0)
+        apart = np.isin(np.arange(len(right)), inside, invert=True)
+        kept, n = int(right[apart].sum()), int(apart.sum())
+        own = None if run.groups is None else run.groups[apart]
+        low_high = share_interval(right[apart], own) if n else (0.0, 1.0)
         rows.append(
             (
                 run_title(run, say),
