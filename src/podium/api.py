@@ -313,15 +313,15 @@ def compare_sheet(
         DataError: images or labels do not agree, or a CSV file is not as described.
         ConfigError: `split` or `resamples` is invalid.
     """
+    from podium.statistics.comparison import compare_table
     from podium.statistics.table import read_table
-    from podium.statistics.verdicts import compare_contenders
 
     if split not in ("test", "valid"):
         raise ConfigError(f"--split {split!r}: expected test or valid.")
     if not 0 <= resamples <= 1_000_000 or resamples == 1:
         raise ConfigError(f"--resamples {resamples}: expected 0, or 2 to 1,000,000.")
     table = read_table(sources, split=cast(SplitName, split), shared=shared)
-    return table, compare_contenders(table, resamples=resamples)
+    return table, compare_table(table, resamples=resamples)
 
 
 def power(

@@ -24,13 +24,14 @@ from podium.runs.predictions import Predictions
 from podium.runtime.files import read_json
 from podium.statistics.calibration import Calibration, calibration, fit_temperature
 from podium.statistics.classes import per_class_by_groups, significant_class_names
+from podium.statistics.comparison import compare_table
 from podium.statistics.intervals import share_interval
 from podium.statistics.likeliest import TopClasses, top_classes
 from podium.statistics.metrics import ClassScores, Scores, scores
 from podium.statistics.questions import Question, questions
 from podium.statistics.scoring import Metric, Noted, noted
 from podium.statistics.table import table_of
-from podium.statistics.verdicts import Verdicts, compare_contenders
+from podium.statistics.verdicts import Verdicts
 
 State = Literal["failed", "unfinished", "not_started", "damaged"]
 
@@ -289,7 +290,7 @@ def _judge(contenders: list[Contender], groups: Mapping[str, str]) -> Verdicts |
     ]
     try:
         metric = contenders[0].runs[0].noted.metric
-        return compare_contenders(table_of(by_name, metric, groups))
+        return compare_table(table_of(by_name, metric, groups))
     except DataError:  # the folder was assembled by hand
         return None
 

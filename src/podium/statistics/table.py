@@ -35,6 +35,9 @@ class ContenderPredictions:
     is unknown."""
     logits: tuple[Logits, ...] = ()
     """One array per seed, shape (images, classes); only where the table's metric needs them."""
+    folds: Indices | None = None
+    """Fold in which each image was tested, from 0, shape (seeds, images): a row's model had not
+    seen the images of the fold. Rows of further repeats have other folds. None: a test split."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +190,7 @@ def _align(columns: Sequence[Column], shared: bool) -> PredictionTable:
         if not metric.is_accuracy and column.logits is not None:
             same = order == list(range(len(column.paths)))  # avoids copying a large array
             logits[id(column)] = column.logits if same else column.logits[order]
-    contenders = _contenders(members, answers, logits)
+    contenders = _contenders(members, paths, answers, logits)
     labels = np.asarray([number[truth[path]] for path in paths], dtype=np.int64)
     notices += _never_right(contenders, labels)
     groups = _groups(columns, paths)
@@ -222,6 +225,7 @@ def _metric_of(columns: Sequence[Column], names: tuple[str, ...]) -> tuple[Metri
 
 def _contenders(
     members: Mapping[tuple[Path, str], Sequence[Column]],
+    paths: tuple[str, ...],
     answers: Mapping[int, Indices],
     logits: Mapping[int, Logits],
 ) -> list[ContenderPredictions]:
@@ -244,9 +248,24 @@ def _contenders(
                 recipe=theirs[0].recipe,
                 valid_merit=sum(known) / len(known) if known else None,
                 logits=tuple(logits[id(one)] for one in theirs if id(one) in logits),
+                folds=_folds(theirs, paths),
             )
         )
     return found
+
+
+def _folds(columns: Sequence[Column], paths: tuple[str, ...]) -> Indices | None:
+    """The fold of each image in each column, numbered in the order of the images; None: a split."""
+    if all(one.folds is None for one in columns):
+        return None
+    rows = []
+    for one in columns:
+        if one.folds is None:
+            raise DataError(f"{one.source} has no folds, but other predictions of {one.name} have.")
+        of = dict(zip(one.paths, one.folds, strict=True))
+        number: dict[str, int] = {}
+        rows.append([number.setdefault(of[path], len(number)) for path in paths])
+    return np.asarray(rows, np.int64)
 
 
 def _groups(columns: Sequence[Column], paths: tuple[str, ...]) -> Indices | None:

@@ -38,6 +38,8 @@ class Column:
     recipe: RunSpec | None = None
     valid_merit: float | None = None
     groups: tuple[str, ...] | None = None
+    folds: tuple[str, ...] | None = None
+    """Name of the fold in which each image was tested; None: a test split."""
     notices: tuple[str, ...] = ()
     metric: Metric = ACCURACY
     logits: Logits | None = None
@@ -133,7 +135,7 @@ def from_csv(path: Path) -> list[Column]:
 
     Args:
         path: a CSV with the columns `path`, `label` and, for each model, one column of predicted
-            class names or one column of scores per class; `group` is optional.
+            class names or one column of scores per class; `group` and `fold` are optional.
 
     Raises:
         DataError: the file is not as described.
@@ -149,11 +151,12 @@ def from_csv(path: Path) -> list[Column]:
         answers, told = answers_in(models, labels, path.stem)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
-    groups, notices = lower.get("group"), tuple(f"{path}: {one}" for one in told)
+    groups, folds = lower.get("group"), lower.get("fold")
+    notices = tuple(f"{path}: {one}" for one in told)
     found = []
     for name, predicted in answers.items():
         stem, at, seed = name.rpartition("@")
         own, number = (stem, int(seed)) if at and seed.isdecimal() and stem else (name, 0)
         column = Column(path.resolve(), own, own, number, str(path), paths, labels, predicted)
-        found.append(replace(column, groups=groups, notices=notices))
+        found.append(replace(column, groups=groups, folds=folds, notices=notices))
     return found

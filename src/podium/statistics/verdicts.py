@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from podium.errors import DataError
 from podium.statistics.f1_difference import MacroF1, SamplingUnits, f1_difference
+from podium.statistics.fold_tests import FoldDesign
 from podium.statistics.grouping import Grouping, grouping_of
 from podium.statistics.influence import Influence, influences
 from podium.statistics.intervals import (
@@ -154,6 +155,8 @@ class Verdicts:
     """Why they are based on accuracy where the study has another metric."""
     grouping: Grouping | None = None
     """The groups of images that are the sampling units; None: single images are."""
+    folds: FoldDesign | None = None
+    """The cross-validation that the contenders were scored in; None: a test split."""
 
     def pair(self, first: str, second: str) -> Pair:
         """The pair of two contenders, seen from `first`.
@@ -204,6 +207,7 @@ def compare_contenders(table: PredictionTable, *, resamples: int = 2000, seed: i
     Raises:
         DataError: there are no images.
     """
+    assert all(one.folds is None for one in table.contenders)  # never pool the answers of folds
     if not len(table):
         raise DataError("Expected predictions of at least one image, got none: nothing to compare.")
     right = [(answers.predicted == table.labels).astype(np.float64) for answers in table.contenders]

@@ -15,6 +15,7 @@ from podium.reporting.words.metric_words import say_by, signed, signed_interval,
 from podium.reporting.words.recipes import run_title
 from podium.results.study import StudyResults
 from podium.runs.ledger import rescorings
+from podium.statistics.fold_tests import FoldDesign
 from podium.statistics.grouping import FEW_GROUPS
 from podium.statistics.intervals import Interval, share_interval
 from podium.statistics.paired import FEW_SEEDS
@@ -134,6 +135,8 @@ def claim_sentence(verdicts: Verdicts, say: Labels) -> str:
     if not pairs:
         return ""
     holm = say("v_holm", count=len(pairs)) if len(pairs) > 1 else ""
+    if verdicts.folds is not None:
+        return " ".join(filter(None, [_folds_claim(verdicts.folds, say), holm]))
     if all(pair.seed_counts == (1, 1) for pair in pairs):
         return " ".join(filter(None, [say("v_claim_models"), holm]))
     parts = []
@@ -149,6 +152,15 @@ def claim_sentence(verdicts: Verdicts, say: Labels) -> str:
     if any(pair.claim == "models" for pair in pairs):
         parts.append(say("v_claim_mixed"))
     return " ".join(filter(None, [*parts, holm]))
+
+
+def _folds_claim(folds: FoldDesign, say: Labels) -> str:
+    design = say("v_folds_once", folds=folds.folds)
+    if folds.repeats > 1:
+        design = say("v_folds_repeated", folds=folds.folds, repeats=folds.repeats)
+    claim = say("v_claim_folds", design=design, trained=say.count(folds.training_images))
+    few = say("v_folds_few") if folds.repeats == 1 else ""
+    return " ".join(filter(None, [claim, few]))
 
 
 def groups_sentence(verdicts: Verdicts, say: Labels) -> str:

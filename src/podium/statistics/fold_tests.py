@@ -1,0 +1,199 @@
+"""Tests of cross-validated contenders, fold by fold; they are about recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+
+from podium.errors import ConfigError
+from podium.statistics.folds import Folds, common_folds, fold_effect
+from podium.statistics.intervals import Interval, accuracy_interval, bounded
+from podium.statistics.paired import (
+    SeedEffect,
+    design_effect,
+    flipped_at_random,
+    seed_effect,
+    sign_flip,
+)
+from podium.statistics.scoring import Metric
+from podium.statistics.table import ContenderPredictions, PredictionTable
+
+Numbers = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FoldDesign:
+    """A cross-validation, as the words about verdicts need it."""
+
+    folds: int
+    """Folds of a repeat."""
+    repeats: int
+    training_images: int
+    """Images that each model did not see as test images, on average; validation images included."""
+
+
+@dataclass(frozen=True, eq=False)
+class FoldTest:
+    """Two contenders compared fold by fold; differences are first minus second."""
+
+    at: tuple[int, int]
+    """Their numbers."""
+    accuracy: Interval
+    score: Interval | None
+    """In the table's metric; None: it is accuracy, or cannot be computed."""
+    only_first: float
+    only_second: float
+    """Images that only one of them gets right: a mean over repeats and seeds."""
+    p: float
+    """Of the metric's difference: corrected resampled t-test, never below sign flips of images."""
+
+
+class FoldScores:
+    """The contenders of a table on the folds of its cross-validation."""
+
+    def __init__(self, table: PredictionTable) -> None:
+        """Score every fold.
+
+        Args:
+            table: all contenders have folds, the same ones.
+
+        Raises:
+            DataError: they have not.
+        """
+        found = common_folds([one.folds for one in table.contenders])
+        assert found is not None
+        self.table = table
+        self.folds, self.rows = found
+        self.right = [
+            _by_repeat((one.predicted == table.labels).astype(np.float64), rows)
+            for one, rows in zip(table.contenders, self.rows, strict=True)
+        ]
+        """Of each contender: mean over seeds of correct (1) and wrong (0); shape (repeats, images).
+        """
+        self.why_accuracy = ""
+        self.scores: list[Numbers] | None = None
+        """Of each contender, the metric of each fold, shape (count,); None: judged by accuracy."""
+        if not table.metric.is_accuracy:
+            try:
+                self.scores = [
+                    _scored(table.metric, one, table.labels, self.folds, rows)
+                    for one, rows in zip(table.contenders, self.rows, strict=True)
+                ]
+            except ConfigError as error:  # a fold without images of a class, say
+                self.why_accuracy = str(error)
+
+    @property
+    def design(self) -> FoldDesign:
+        """Numbers of folds, repeats and training images."""
+        images, per_repeat = len(self.table), self.folds.count / self.folds.repeats
+        trained = round(images - images / per_repeat)
+        return FoldDesign(round(per_repeat), self.folds.repeats, trained)
+
+    def effect(self, scores: Numbers) -> SeedEffect:
+        """The mean of fold scores, or of their differences, with its variance.
+
+        Args:
+            scores: shape (count,).
+        """
+        return fold_effect(self.folds.units(scores), self.folds.overlap)
+
+    def effect_of_images(self, values: Numbers) -> SeedEffect:
+        """The same for a mean over images.
+
+        A claim about recipes is never more certain than one about the very models: where all folds
+        have the same score, their variance is 0.
+
+        Args:
+            values: of each image, a mean over seeds; shape (repeats, images).
+        """
+        over_folds = self.effect(self.folds.means(values))
+        fixed = seed_effect(values.mean(axis=0, keepdims=True), self.table.groups)
+        variance = max(over_folds.image_square, fixed.image_square / fixed.count)
+        return replace(over_folds, image_square=variance)
+
+    def accuracy(self, at: int) -> Interval:
+        """A contender's accuracy as a recipe, with its interval.
+
+        Args:
+            at: number of the contender.
+        """
+        right = self.right[at]
+        units = len(self.table) / design_effect(right.mean(axis=0), self.table.groups)
+        return accuracy_interval(self.effect_of_images(right), units)
+
+    def score(self, at: int) -> Interval | None:
+        """A contender's score in the table's metric, with its interval; None: it is accuracy.
+
+        Args:
+            at: number of the contender.
+        """
+        if self.scores is None:
+            return None
+        effect = self.effect(self.scores[at])
+        low, high = effect.interval()
+        least, most = self.table.metric.bounds
+        return Interval(effect.mean, max(least, low), min(most, high))
+
+    def tests(self) -> list[FoldTest]:
+        """Every pair of contenders, in the order of `itertools.combinations`."""
+        return [self._test(i, j) for i, j in combinations(range(len(self.right)), 2)]
+
+    def _test(self, i: int, j: int) -> FoldTest:
+        a, b = self.right[i], self.right[j]
+        repeats, n = self.folds.repeats, len(self.table)
+        alike = design_effect((a - b).mean(axis=0), self.table.groups)
+        effect = self.effect_of_images(a - b)
+        accuracy, score = bounded(effect, 2 * alike**2 / n**2), None
+        if self.scores is not None:
+            effect = self.effect(self.scores[i] - self.scores[j])
+            low, high = self.table.metric.bounds
+            score = bounded(effect, 0.0, high - low)
+        # as with seeds, p is never below that of the very models
+        seeds = len(self.rows[i][0]) * len(self.rows[j][0])
+        fixed = _flips(seeds * (a - b).sum(axis=0), self.table.groups)
+        return FoldTest(
+            (i, j),
+            accuracy,
+            score,
+            float((a * (1 - b)).sum() / repeats),
+            float((b * (1 - a)).sum() / repeats),
+            max(effect.p_value(), fixed if score is None else 0.0),
+        )
+
+
+def _by_repeat(values: Numbers, rows: Sequence[npt.NDArray[np.int64]]) -> Numbers:
+    return np.stack([values[at].mean(axis=0) for at in rows])
+
+
+def _scored(
+    metric: Metric,
+    contender: ContenderPredictions,
+    labels: npt.NDArray[np.int64],
+    folds: Folds,
+    rows: Sequence[npt.NDArray[np.int64]],
+) -> Numbers:
+    """The metric of each fold, a mean over the seeds; shape (count,)."""
+    if metric.per_image is not None:
+        values = np.stack(
+            [np.asarray(metric.per_image(one, labels), np.float64) for one in contender.logits]
+        )
+        return folds.means(_by_repeat(values, rows))
+    found = []
+    for fold, at in zip(folds.number, rows, strict=True):
+        for number in range(int(fold.max()) + 1):
+            inside = fold == number
+            scores = [metric.score(contender.logits[one][inside], labels[inside]) for one in at]
+            found.append(float(np.mean(scores)))
+    return np.asarray(found)
+
+
+def _flips(totals: Numbers, groups: npt.NDArray[np.int64] | None) -> float:
+    if groups is not None:
+        totals = np.bincount(groups, totals).astype(np.float64)
+    if np.allclose(totals, np.rint(totals)):
+        return sign_flip(np.rint(totals).astype(np.int64))
+    return flipped_at_random(totals)
