@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from podium.config.settings import StudySpec
 from podium.config.studyfile import load_study, machine_settings
-from podium.errors import ConfigError, PodiumError, RunFolderError
+from podium.errors import ConfigError, DataError, PodiumError, RunFolderError
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.predictions import Predictions, SplitName
 from podium.runtime.events import Message, Notify, WarningMessage, silent
@@ -192,8 +192,21 @@ def _index_to_score(run: RunFolder, source: Source, split: str) -> DataIndex:
     except (PodiumError, OSError):  # a run copied out of its study, or other images
         pass
     if own is not None and own.fingerprint == known.get("fingerprint"):
-        return own
+        return own if own.folds is None else _fold_to_score(run, own)
     return build_scored_index(source, split)
+
+
+def _fold_to_score(run: RunFolder, index: DataIndex) -> DataIndex:
+    """The images that a fold's model was tested or validated on."""
+    from podium.data.parts import fold_index
+
+    if run.fold is None:
+        raise DataError(
+            f"The model of {run.path} was trained on all of these images: scoring it on them says "
+            f"nothing. Its accuracy is estimated by its folds ({run.predictions('test').name}); "
+            "give other images, or a fold's folder."
+        )
+    return fold_index(index, run.fold)
 
 
 def _may_be_own(run: RunFolder, source: Source, split: str) -> bool:

@@ -13,13 +13,14 @@ from scipy.stats import fisher_exact, t as student
 import podium
 from podium.errors import ConfigError
 from podium.statistics.assumptions import Assumptions, observed
-from podium.statistics.calibration import brier, calibration, nll
+from podium.statistics.calibration import calibration
 from podium.statistics.classes import (
     class_p_by_groups,
     per_class_by_groups,
     significant_class_names,
 )
 from podium.statistics.intervals import share_interval
+from podium.statistics.losses import brier, nll
 from podium.statistics.metrics import per_class, wilson_interval
 from podium.statistics.paired import design_effect, holm, seed_effect
 from podium.statistics.power import plan, power_groups, power_models

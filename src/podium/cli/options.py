@@ -119,7 +119,9 @@ ExecutorOption = Annotated[
 OnlyOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--only", metavar="CELL", help="Train only CONTENDER/seed-N or CONTENDER; repeatable."
+        "--only",
+        metavar="CELL",
+        help="Train only CONTENDER, CONTENDER/seed-N or CONTENDER/seed-N/fold-K; repeatable.",
     ),
 ]
 

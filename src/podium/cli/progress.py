@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -81,7 +83,7 @@ class StudyProgress:
             expand=True,
         )
         self.tasks: dict[str, TaskID] = {}
-        self.runs: dict[tuple[str | None, int | None], _Shown] = {}
+        self.runs: dict[tuple[Any, ...], _Shown] = {}
         self.total = self.spent = 0.0
         self.others, self.looked, self.busy = OtherPrograms(), time.monotonic(), ""
 
@@ -116,7 +118,7 @@ class StudyProgress:
                     self._set("study", "Study", 0, 100, "%")
             case RunStarted():
                 self._run_started(event)
-        if isinstance(event, RunEvent) and (run := self.runs.get(_cell(event))):
+        if isinstance(event, RunEvent) and (run := self.runs.get(event.cell)):
             self._of_run(event, run)
 
     def _set(self, name: str, description: str, done: float, total: float, note: str = "") -> None:
@@ -133,7 +135,7 @@ class StudyProgress:
 
     def _bar(self, name: str, event: Event) -> str:
         """The name of a progress bar of the event's run."""
-        return f"{name} {_cell(event)}"
+        return f"{name} {event.cell}"
 
     def _title(self, run: _Shown, text: str) -> str:
         """A text of a run, with its title if several are in progress."""
@@ -157,7 +159,7 @@ class StudyProgress:
             self._forget(name)
 
     def _run_started(self, event: RunStarted) -> None:
-        self.runs[_cell(event)] = _Shown(event.title, event.epochs, event.cost)
+        self.runs[event.cell] = _Shown(event.title, event.epochs, event.cost)
         self.console.print(f"[bold]{escape(event.title)}[/bold]")
         self._forget(self._bar("run", event), self._bar("batch", event))
         self._set(self._bar("run", event), "Epochs", 0, event.epochs)
@@ -190,7 +192,7 @@ class StudyProgress:
         if isinstance(event, RunDone | RunFailed):
             self._forget(bar, steps)
             self.spent += run.cost
-            del self.runs[_cell(event)]
+            del self.runs[event.cell]
 
     def _set_study(self) -> None:
         if "study" in self.tasks:
@@ -207,12 +209,13 @@ class StudyProgress:
         self.busy = f"machine busy: others use {taken:.1f} of {cores} cores" if busy else ""
 
     def _tell_epoch(self, event: EpochDone, run: _Shown) -> None:
-        row = event.row
+        row, valid = event.row, ""
+        if not math.isnan(row["valid_accuracy"]):  # a training on all images validates on none
+            valid = f"valid {100 * row['valid_accuracy']:5.1f} %  {_metric_words(row)}"
         text = (
             f"epoch {row['epoch']:>3.0f}/{event.epochs}  lr {row['lr']:.0e}  "
             f"loss {row['train_loss']:.3f}  train {100 * row['train_accuracy']:5.1f} %  "
-            f"valid {100 * row['valid_accuracy']:5.1f} %  {_metric_words(row)}"
-            f"{row['seconds']:.1f} s  {row['images_per_second']:.0f} img/s"
+            f"{valid}{row['seconds']:.1f} s  {row['images_per_second']:.0f} img/s"
         )
         self.console.print(
             f"  {self._title(run, text)}"
@@ -220,10 +223,6 @@ class StudyProgress:
             highlight=False,
             soft_wrap=True,
         )
-
-
-def _cell(event: Event) -> tuple[str | None, int | None]:
-    return event.contender, event.seed
 
 
 def _metric_words(row: Mapping[str, float]) -> str:

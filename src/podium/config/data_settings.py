@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, FiniteFloat, JsonValue, field_validator
+from pydantic import Field, FiniteFloat, JsonValue, field_validator, model_validator
 
 from podium.config.fields import SourceName, Strict
 
@@ -41,6 +41,12 @@ class DataSpec(Strict):
     split: SplitSpec | None = None
     """Split all images anew; None: keep the source's splits, and hold out those that are missing,
     by whole groups where images have one."""
+    folds: int | None = Field(default=None, ge=2, le=1000)
+    """Cross-validation: all images are shared out among this many folds, and each is tested once,
+    by a model trained without its fold; the source's splits are not used. None: one split."""
+    repeats: int = Field(default=1, ge=1, le=100)
+    """How often the images are shared out among `folds` anew; each repeat tests every image
+    once more, and counts as one more seed in comparisons."""
     split_seed: int = Field(default=0, ge=0)
     """Seed of every split that Podium makes."""
     valid_fraction: float = Field(default=0.1, gt=0, lt=0.5)
@@ -53,6 +59,15 @@ class DataSpec(Strict):
     window: tuple[FiniteFloat, FiniteFloat] | None = None
     """Grey values of images deeper than 8 bit that become black and white, such as [-1000, 400]
     Hounsfield units; None: chosen from the training images, and reported."""
+
+    @model_validator(mode="after")
+    def _repeats_need_folds(self) -> DataSpec:
+        if self.repeats > 1 and self.folds is None:
+            raise ValueError(
+                f"repeats: {self.repeats} repeats the folds, and there are none. Set folds too, "
+                "or use seeds to train several times on one split"
+            )
+        return self
 
     @field_validator("window")
     @classmethod

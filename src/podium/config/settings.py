@@ -270,6 +270,10 @@ class StudySpec(Strict):
     metric: MetricName = "accuracy"
     """What chooses the best epoch on the validation images and ranks the contenders on the test
     images: a built-in metric, a package's, or your own as `module:name`."""
+    final_model: Literal["refit", "ensemble"] = "refit"
+    """With `data.folds`, the model of a contender that is used afterwards. `refit`: trained anew
+    on all images, for the epochs that the folds chose; `ensemble`: the mean of the folds' models'
+    probabilities."""
     contenders: dict[str, RunSpec]
     """Name -> recipe. The name becomes a folder and appears in tables; see `label`."""
 
@@ -277,6 +281,12 @@ class StudySpec(Strict):
     @classmethod
     def _data_may_be_a_path(cls, value: Any) -> Any:
         return {"path": str(value)} if isinstance(value, str | Path) else value
+
+    @model_validator(mode="after")
+    def _ensemble_needs_folds(self) -> StudySpec:
+        if self.final_model == "ensemble" and self.data.folds is None:
+            raise ValueError("final_model: ensemble is made of the models of folds; set data.folds")
+        return self
 
     @field_validator("seeds")
     @classmethod

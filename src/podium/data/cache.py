@@ -1,6 +1,7 @@
 """The cache of decoded images, shared by contenders, seeds and studies.
 
-A file holds the images of one split at one size. Its name depends only on their bytes, so that
+A file holds the images of one split at one size; with cross-validation, all images of the study,
+so that all folds share it. Its name depends only on their bytes, so that
 it is found under other class names, folders or studies. If a few images are new, the others are
 copied from the older file. `podium.data.pixels` describes the format.
 
@@ -72,7 +73,7 @@ def cache_pixels(
         return {}
     place = folder or cache_root() / "pixels"
     wanted = {split: _Wanted(index, split, size, place) for split, size in sizes.items()}
-    needed = sum(one.bytes for one in wanted.values())
+    needed = sum({one.path: one.bytes for one in wanted.values()}.values())
     try:
         if not all(one.is_there() for one in wanted.values()):
             if needed > limit * 1e9:
@@ -103,11 +104,14 @@ class _Wanted:
     """The cache file that a split needs: its name, its digests, and the row of every image."""
 
     def __init__(self, index: DataIndex, split: str, size: int, folder: Path) -> None:
-        paths = index.splits[split].paths
+        part = index.part_of
+        paths = (index.splits[split] if part is None else part.whole.splits["test"]).paths
         raw = b"".join(bytes.fromhex(index.pixel_digest(path)) for path in paths)
         table = np.frombuffer(raw, dtype=np.uint8).reshape(-1, 32)
         self.digests, first, rows = np.unique(table, axis=0, return_index=True, return_inverse=True)
         self.rows = rows.reshape(-1).astype(np.int64)
+        if part is not None:
+            self.rows = self.rows[part.rows[split]]
         self.size = size
         self.index, self.paths = index, [paths[i] for i in first]
         self.bytes = file_bytes(len(self.digests), size)
@@ -182,8 +186,9 @@ def _make_room(place: Path, wanted: Sequence[_Wanted], limit: float) -> None:
     sizes = {path: size for _, size, path in entries(place)}
     others = {path for path in sizes if path.suffix in (".pixels", ".partial")} - own
     kept = sizes.keys() - others
-    needed = sum(one.bytes for one in wanted)
-    missing = sum(one.bytes for one in wanted if not one.path.exists() and not one.partial.exists())
+    files = {one.path: one for one in wanted}.values()  # two splits may share one
+    needed = sum(one.bytes for one in files)
+    missing = sum(one.bytes for one in files if not one.path.exists() and not one.partial.exists())
     free = shutil.disk_usage(place).free
     if missing > free + sum(sizes[path] for path in others):
         raise OSError(f"{_gb(missing)} needed, {_gb(free)} free")

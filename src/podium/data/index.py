@@ -10,12 +10,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from podium.config.data_settings import DataSpec, SplitSpec
 from podium.data.assign import described, held_out, split_anew
 from podium.data.checking import check_files, load_checked, readable_images
 from podium.data.file_checks import Verdict
+from podium.data.folds import Folds, make_folds, pooled
 from podium.data.grey import OWN_WINDOWS, GreyWindows, Window, grey_notices
 from podium.data.groups import grouped
 from podium.data.images import decode_rgb
@@ -26,6 +28,19 @@ from podium.data.splits import Split, make_split, without_small
 from podium.data.words import counted, named, shown
 from podium.errors import ConfigError, DataError
 from podium.runtime.events import Notify, silent
+
+
+@dataclass(frozen=True, eq=False)
+class PartOf:
+    """Where the images of a fold lie among all images of the study.
+
+    Attributes:
+        whole: index of the study; its `test` split has all images.
+        rows: split -> place of each image in that split; int64 of shape (n,).
+    """
+
+    whole: DataIndex
+    rows: dict[str, npt.NDArray[np.int64]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +60,8 @@ class DataIndex:
         windows: how grey values deeper than 8 bits are mapped.
         deep: paths of the images with such values.
         unreadable_in: path -> split and class, of each unreadable image.
+        folds: of cross-validation; the only split is then `test`, with all images.
+        part_of: for a fold of a study: the study's index, and the places of its images there.
 
     Examples:
         >>> import pathlib, tempfile
@@ -67,6 +84,8 @@ class DataIndex:
     windows: GreyWindows = OWN_WINDOWS
     deep: frozenset[str] = frozenset()
     unreadable_in: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    folds: Folds | None = None
+    part_of: PartOf | None = None
 
     @property
     def root(self) -> Path:
@@ -160,6 +179,7 @@ class DataIndex:
             "fingerprint": self.fingerprint,
             "test_fingerprint": self.split_fingerprint("test"),
             **({"grey_windows": self.windows.to_json()} if self.deep else {}),
+            **({} if self.folds is None else {"folds": self.folds.count}),
             **self.statistics,
         }
 
@@ -187,6 +207,8 @@ def index_of(
         open_source(data) if source is None else source,
         group=data.group,
         split=data.split,
+        folds=data.folds,
+        repeats=data.repeats,
         split_seed=data.split_seed,
         valid_fraction=data.valid_fraction,
         test_fraction=data.test_fraction,
@@ -202,6 +224,8 @@ def build_index(
     *,
     group: str | None = None,
     split: SplitSpec | None = None,
+    folds: int | None = None,
+    repeats: int = 1,
     split_seed: int = 0,
     valid_fraction: float = 0.1,
     test_fraction: float = 0.1,
@@ -219,6 +243,9 @@ def build_index(
             listing.
         group: what gives the group of an image, see `podium.data.groups`; None: the source.
         split: how to split all images anew; None: keep the source's splits.
+        folds: share all images out among this many folds instead, see `podium.data.folds`; None:
+            make splits.
+        repeats: how often they are shared out anew.
         split_seed: seed of the stratified split that is made if one is missing.
         valid_fraction: share of each class held out for validation if there is no such split,
             above 0 and below 0.5; at least one image.
@@ -260,6 +287,8 @@ def build_index(
         raise DataError(f"{found.place} has {there} images, but {found.advice.no_train}")
     verdicts = check_files(found, cache_folder, workers, notify)
     readable, notices = readable_images(found, verdicts)
+    if folds is not None:
+        readable = {"train": pooled(readable)}
     if min_images is not None:
         readable = without_small(readable, min_images, notices)
     train = readable["train"]
@@ -267,6 +296,38 @@ def build_index(
         raise DataError(
             f"Expected images of two or more classes in {found.place}, found "
             f"{f'only {named(sorted(train))}' if train else 'none'}. {found.advice.one_class}"
+        )
+    classes = tuple(sorted(train))
+    if folds is not None:
+        everything = {"test": make_split("test", train, classes, notices, found.advice)}
+        learned = [verdicts[path].values for path in everything["test"].paths]
+        windows = GreyWindows.of([one for one in learned if one is not None], window)
+        chosen = window is not None
+        index = _index(
+            found,
+            verdicts,
+            classes,
+            everything,
+            windows,
+            notices,
+            chosen=chosen,
+            learned_from="test",
+        )
+        shared_out, told = make_folds(
+            index.splits["test"],
+            classes,
+            folds,
+            repeats,
+            split=split or SplitSpec(),
+            seed=split_seed,
+            valid_fraction=valid_fraction,
+            was_split=found.is_split,
+        )
+        return replace(
+            index,
+            folds=shared_out,
+            fingerprint=shared_out.fingerprint(index.fingerprint),
+            notices=(*index.notices, *told),
         )
     missing = [name for name in ("valid", "test") if not readable.get(name)]
     if missing:
@@ -335,12 +396,13 @@ def _index(
     notices: list[str],
     *,
     chosen: bool,
+    learned_from: str = "train",
 ) -> DataIndex:
     splits = {name: described(split, found) for name, split in splits.items()}
     notices += torn_groups(splits)
     kept = {path: verdicts[path] for split in splits.values() for path in split.paths}
     deep = {path: one.values for path, one in kept.items() if one.values is not None}
-    learned = set(splits["train"].paths) if "train" in splits else set()
+    learned = set(splits[learned_from].paths) if learned_from in splits else set()
     notices += grey_notices(
         [values for path, values in deep.items() if path in learned],
         [values for path, values in deep.items() if path not in learned],

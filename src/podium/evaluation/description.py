@@ -8,7 +8,7 @@ file elsewhere, or request more memory than the weights file itself needs.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -21,6 +21,7 @@ from podium.config.settings import Pooling
 from podium.data.grey import AS_BEFORE_WINDOWS, StoredWindows
 from podium.data.transforms import Normalization
 from podium.errors import ConfigError, PodiumError, RunFolderError
+from podium.evaluation.ensemble import Ensemble
 from podium.models import rebuild_model
 from podium.runtime.files import read_json
 
@@ -48,6 +49,11 @@ class ModelDescription(BaseModel):
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """Divides the logits before softmax; 1 until it is fitted."""
     best_epoch: int | None = None
+    trained_by: Literal["run", "refit", "ensemble"] = "run"
+    """`run`: on the training images. After cross-validation: `refit`, on all images, or
+    `ensemble`, the mean of the folds' models."""
+    members: int = Field(default=1, ge=1, le=100_000)
+    """Number of models that an ensemble averages; 1: a single model."""
     grey_windows: StoredWindows = AS_BEFORE_WINDOWS
     """How grey values deeper than 8 bits are mapped; missing in runs of earlier versions."""
 
@@ -109,7 +115,7 @@ def rebuild(description: ModelDescription, weights: Path) -> nn.Module:
     """
     try:
         _refuse_misfit(description, weights)
-        module = rebuild_model(description.model, len(description.class_names), description.pooling)
+        module = _build(description)
         module.load_state_dict(load_file(weights))
     except RunFolderError:
         raise
@@ -120,16 +126,31 @@ def rebuild(description: ModelDescription, weights: Path) -> nn.Module:
     return module.eval()
 
 
+def _build(description: ModelDescription) -> nn.Module:
+    """The architecture; its weights are yet to be loaded."""
+
+    def single() -> nn.Module:
+        return rebuild_model(description.model, len(description.class_names), description.pooling)
+
+    if description.trained_by != "ensemble":
+        return single()
+    members, flip = [single() for _ in range(description.members)], description.flip_test
+    return Ensemble(members, [1.0] * len(members), flip=flip)
+
+
 def _refuse_misfit(description: ModelDescription, weights: Path) -> None:
     """Compare shapes before memory is allocated: a few lines of JSON can name a huge model."""
     with safe_open(weights, framework="pt") as file:
         names = file.keys()
         given = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+    many = "temperatures" in given and given["temperatures"] == (description.members,)
+    if description.trained_by == "ensemble" and not many:  # before as many models are built
+        raise RunFolderError(
+            f"{weights} does not hold an ensemble of {description.members} models."
+        )
     try:
         with torch.device("meta"):
-            module = rebuild_model(
-                description.model, len(description.class_names), description.pooling
-            )
+            module = _build(description)
     except RuntimeError:  # a model that computes with its own weights
         return
     except ConfigError:

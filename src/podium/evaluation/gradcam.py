@@ -15,7 +15,7 @@ import itertools
 import math
 import threading
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from torch.nn.functional import interpolate
 
 from podium.data.transforms import prepare
 from podium.errors import UserError
+from podium.evaluation.ensemble import Ensemble
 from podium.evaluation.trained import TrainedModel
 
 Floats = npt.NDArray[np.float32]
@@ -63,6 +64,8 @@ def grad_cam(
     Raises:
         UserError: the model has no spatial layer, or cannot be differentiated.
     """
+    if isinstance(model.module, Ensemble):
+        return _of_members(model, model.module, pixels, targets)
     watched = _watched(model)
     # callers may be in inference mode, in which autograd cannot save tensors
     with torch.inference_mode(False), torch.enable_grad():
@@ -89,6 +92,24 @@ def grad_cam(
     return np.asarray(heat.cpu().numpy()), np.asarray(logits.detach().cpu().numpy())
 
 
+def _of_members(
+    model: TrainedModel,
+    ensemble: Ensemble,
+    pixels: npt.NDArray[np.uint8],
+    targets: npt.NDArray[np.int64] | None,
+) -> tuple[Floats, Floats]:
+    """The mean of the members' maps for one class, and the ensemble's logits."""
+    place = ensemble.temperatures.device
+    with torch.inference_mode():
+        images = torch.from_numpy(np.require(pixels, np.uint8, "W")).permute(0, 3, 1, 2).to(place)
+        logits = ensemble(prepare(images, *(model.normalization or (None, None))))
+    found = np.asarray(logits.cpu().numpy())
+    classes = found.argmax(axis=1) if targets is None else targets
+    alone = [replace(model, module=one, flip_test=ensemble.flip) for one in ensemble.members]
+    heat = sum(grad_cam(one, pixels, classes)[0] for one in alone) / np.float32(len(alone))
+    return heat / heat.max(axis=(1, 2), keepdims=True).clip(1e-30), found
+
+
 def watched_layer(model: TrainedModel) -> str:
     """The name of the layer whose map `grad_cam` uses, such as `layer4`.
 
@@ -98,6 +119,9 @@ def watched_layer(model: TrainedModel) -> str:
     Raises:
         UserError: the model has no spatial layer, or cannot be differentiated.
     """
+    module = model.module
+    if isinstance(module, Ensemble):
+        return watched_layer(replace(model, module=module.members[0], flip_test=module.flip))
     return _watched(model).name
 
 

@@ -67,7 +67,7 @@ def load_run(folder: RunFolder, device: torch.device | str = "cpu") -> TrainedMo
         found.image_size,
         found.normalization,
         found.temperature,
-        found.flip_test,
+        found.flip_test and found.trained_by != "ensemble",  # whose members do that themselves
         found.grey_windows,
     )
 

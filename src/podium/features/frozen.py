@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -27,6 +28,17 @@ class Features:
 
     values: torch.Tensor
     labels: torch.Tensor
+
+    def logits(self, head: nn.Module) -> npt.NDArray[np.float32]:
+        """Compute the logits of every image; float32 of shape (n, classes).
+
+        Args:
+            head: the classifier, on any device; left in evaluation mode.
+        """
+        device = next(head.parameters()).device
+        with torch.inference_mode():
+            found: torch.Tensor = head.eval()(self.values.to(device)).float()
+            return np.asarray(found.cpu().numpy())
 
     def in_batches(self, sampler: EpochSampler, device: torch.device) -> Iterator[Batch]:
         """Yield the sampler's batches in the format of `podium.data.loader.batches`.
@@ -56,6 +68,16 @@ def features_are_fixed(recipe: RunSpec, processes: int) -> bool:
     mirrored = recipe.flip_test and not recipe.linear_probe
     fixed = not (varied or mirrored or recipe.progressive_sizes)
     return recipe.freeze == "backbone" and fixed and processes == 1
+
+
+def views_of(recipe: RunSpec) -> tuple[View, ...]:
+    """The views of an image that the features of a training are averaged over.
+
+    Args:
+        recipe: of the training.
+    """
+    # a probe is linear: averaging features averages logits
+    return ("plain", "mirrored") if recipe.flip_test and recipe.linear_probe else ("plain",)
 
 
 def head_follows_backbone(
@@ -98,8 +120,12 @@ def compute_features(
     notify: Notify,
     stop: StopRequest | None = None,
     views: tuple[View, ...] = ("plain",),
+    splits: tuple[str, ...] = ("train", "valid"),
 ) -> dict[str, Features]:
     """Compute the features of all training and validation images, or read them from the cache.
+
+    For a fold of a study, those of all images of the study are computed, once for all folds, and
+    always in fp32: an image trains one fold's model and tests another's.
 
     The model runs in evaluation mode. Validation features are always in fp32, the same that the
     final scoring uses. Training features are in bf16 if training is, there are many of them, and a
@@ -115,6 +141,7 @@ def compute_features(
         notify: receives the progress.
         stop: checked after every batch.
         views: the views that features are averaged over.
+        splits: to compute; the first must have images.
 
     Returns:
         Features by split; empty if the classifier cannot be separated from the model.
@@ -123,21 +150,27 @@ def compute_features(
         KeyboardInterrupt: `stop` was set; what was computed is kept in the cache.
         UnreadableImageError: an image can no longer be read.
     """
-    splits = ("train", "valid")
-    total = sum(len(index.splits[split]) for split in splits)
-    first = ImageDataset(index, "train", eval_transform(size), None)
+    part, source = index.part_of, index
+    parts = splits if part is None else ("test",)
+    if part is not None:
+        source = part.whole
+    total = sum(len(source.splits[split]) for split in parts)
+    first = ImageDataset(index, splits[0], eval_transform(size), None)
     sample = torch.stack([first[number][0] for number in range(min(4, len(first)))]).to(device)
     sample = prepare(sample, *(normalization or (None, None)))
     if not head_follows_backbone(built.module, built.classifier, sample, most_images=total):
         return {}
     backbone = Backbone(built, size=size, normalization=normalization, device=device)
-    used, reason = backbone.precision_for(index, "train", precision)
-    found, done, fresh = {}, 0, 0
-    for split in splits:
+    used, reason = "fp32", ""
+    if part is None:
+        used, reason = backbone.precision_for(index, "train", precision)
+    means: dict[str, npt.NDArray[np.float32]] = {}
+    done, fresh = 0, 0
+    for split in parts:
         values = []
         for view in views:
             of_view, computed = backbone.features(
-                index,
+                source,
                 split,
                 precision=used if split == "train" else "fp32",
                 view=view,
@@ -147,15 +180,20 @@ def compute_features(
             values.append(of_view)
             fresh += computed
             done += len(of_view)
-        mean = (
+        means[split] = (
             values[0] if len(values) == 1 else sum(values[1:], values[0]) / np.float32(len(views))
         )
-        labels = torch.from_numpy(index.splits[split].labels.astype(np.int64))
-        found[split] = Features(torch.from_numpy(mean), labels)
+    if part is not None:
+        means = {split: means["test"][part.rows[split]] for split in splits}
     cached = total * len(views) - fresh
-    source = (
+    where = (
         "from the cache" if not fresh else f"{cached:,} of them from the cache" if cached else ""
     )
     kept = f"keeps the frozen backbone's features of {total:,} images"
-    notify(Message("; ".join(filter(None, [kept, reason, source]))))
-    return found
+    notify(Message("; ".join(filter(None, [kept, reason, where]))))
+    return {
+        split: Features(
+            torch.from_numpy(mean), torch.from_numpy(index.splits[split].labels.astype(np.int64))
+        )
+        for split, mean in means.items()
+    }

@@ -13,7 +13,8 @@ from podium.reporting.words.labels import NOTHING, Labels
 from podium.reporting.words.metric_words import metric_title, metric_value, say_by
 from podium.reporting.words.recipes import augmentation, pretraining
 from podium.reporting.words.verdict_words import ordered_pairs, pair_cells, pair_headings
-from podium.results.study import Contender, RunResult, StudyResults
+from podium.results.run import RunResult
+from podium.results.study import Contender, StudyResults
 from podium.runtime.csv_text import csv_text
 from podium.runtime.files import write_text
 from podium.statistics.intervals import Interval

@@ -46,6 +46,11 @@ def find_runs(path: str | Path) -> Found:
     if study.spec.is_file():
         spec = study.read_spec()
         return Found(folder, study.runs(spec), spec)
+    if (fold := _number(folder, "fold")) is not None:
+        above = folder.resolve().parent
+        if (seed := _seed(above)) is not None:
+            run = RunFolder(folder, above.parent.name, seed, fold)
+            return Found(folder, [run], None, True)
     if (seed := _seed(folder)) is not None:
         return Found(folder, [RunFolder(folder, folder.resolve().parent.name, seed)], None, True)
     seeds = {seed: one for one in folder.glob("seed-*") if (seed := _seed(one)) is not None}
@@ -55,8 +60,13 @@ def find_runs(path: str | Path) -> Found:
 
 def _seed(folder: Path) -> int | None:
     """The seed of a folder `seed-<n>`."""
+    return _number(folder, "seed")
+
+
+def _number(folder: Path, kind: str) -> int | None:
+    """The number of a folder `<kind>-<n>`."""
     name, _, number = folder.name.partition("-")
-    return int(number) if name == "seed" and number.isdecimal() and folder.is_dir() else None
+    return int(number) if name == kind and number.isdecimal() and folder.is_dir() else None
 
 
 def run_folder(path: str | Path) -> RunFolder:

@@ -5,6 +5,7 @@ A study folder holds `study.yaml`, `data.json`, `images.parquet`, `audit.json`,
 `podium.runs.ledger`) and one folder per contender and seed:
 
     <contender>/seed-<n>/
+        fold-<k>/                    with cross-validation: a run folder of each fold
         config.yaml                  the recipe and the seed
         history.csv                  one row per epoch
         probe.csv                    penalties tried by a linear probe, and the score of each
@@ -13,9 +14,14 @@ A study folder holds `study.yaml`, `data.json`, `images.parquet`, `audit.json`,
         model.json                   what the weights need: classes, input size, temperature
         predictions-valid.parquet    path, label, logits
         predictions-test.parquet
+        predictions-test-repeat-<r>.parquet   of the further repeats of the folds
         done.json                    written last: once it exists, the run is finished
         explanations-test.parquet    path, jpeg: Grad-CAM maps of a finished run for the test
                                      images shown in the report (see `podium.study.explain`)
+
+With cross-validation, the files of `seed-<n>/` are made from those of its folds: the predictions
+are of all images, each by the model of the fold that had not seen it; `history.csv` is the mean
+over the folds; weights and `model.json` are of the model that is used afterwards.
 
 Everything downstream (compare, report, deploy) reads only these files. This module does not
 import torch, so a report can be built on any machine.
@@ -58,6 +64,9 @@ HISTORY_COLUMNS = (
 class RunFolder:
     """The files of one contender trained with one seed (`docs/reference/run-folder.md`).
 
+    With cross-validation, each fold has a folder of this kind as well: `fold` is its number,
+    counted through all repeats; None: the run as a whole.
+
     Examples:
         >>> from pathlib import Path
         >>> import podium
@@ -71,6 +80,7 @@ class RunFolder:
     path: Path
     contender: str
     seed: int
+    fold: int | None = None
 
     @property
     def config(self) -> Path:
@@ -135,24 +145,66 @@ class RunFolder:
                 "Restore it, or remove the run folder to start the run again."
             ) from None
 
-    def predictions(self, split: SplitName) -> Path:
+    def predictions(self, split: SplitName, repeat: int = 0) -> Path:
         """The file of the best epoch's predictions.
 
         Args:
             split: `valid` or `test`.
+            repeat: of the folds, from 0; only `test` has further ones.
         """
-        return self.path / f"predictions-{split}.parquet"
+        again = f"-repeat-{repeat}" if repeat else ""
+        return self.path / f"predictions-{split}{again}.parquet"
 
     @property
     def study(self) -> StudyFolder:
         """The study folder that contains this run, if it has not been moved out of it."""
-        return StudyFolder(self.path.resolve().parent.parent)
+        place = self.path.resolve() if self.fold is None else self.path.resolve().parent
+        return StudyFolder(place.parent.parent)
 
     def is_done(self) -> bool:
         return self.done.is_file()
 
-    def read_predictions(self, split: SplitName) -> Predictions:
-        return Predictions.read(self.predictions(split))
+    def read_predictions(self, split: SplitName, repeat: int = 0) -> Predictions:
+        return Predictions.read(self.predictions(split, repeat))
+
+    def read_repeats(self) -> list[tuple[int, Predictions]]:
+        """The test predictions as replicates for comparisons, each with its number.
+
+        Without repeats of the folds that is the seed; with them, the repeats of all seeds are
+        numbered through.
+
+        Raises:
+            RunFolderError: a file is missing or damaged.
+        """
+        repeats = int(self.read_done().get("repeats") or 1)
+        return [
+            (self.seed * repeats + repeat, self.read_predictions("test", repeat))
+            for repeat in range(repeats)
+        ]
+
+    def read_folds(self) -> list[dict[str, int]]:
+        """The fold that each image was tested in, by its path, for each repeat.
+
+        Raises:
+            RunFolderError: the predictions of a fold are missing or damaged.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        done = self.read_done()
+        count, repeats = int(done["folds"]), int(done.get("repeats") or 1)
+        found: list[dict[str, int]] = [{} for _ in range(repeats)]
+        for fold in range(count * repeats):
+            file = self.study.run(self.contender, self.seed, fold).predictions("test")
+            try:
+                paths = pq.read_table(file, columns=["path"]).column("path").to_pylist()
+            except (OSError, ValueError, pa.ArrowException) as error:
+                raise RunFolderError(
+                    f"{file} cannot be read ({error}). Which image was tested in which fold is "
+                    "needed to compare cross-validated contenders."
+                ) from None
+            found[fold // count] |= dict.fromkeys(paths, fold % count)
+        return found
 
     def read_done(self) -> dict[str, Any]:
         """The closing record: `best_epoch`, `seconds`, `parameters`, `precision`, `device`...
@@ -239,8 +291,16 @@ class StudyFolder:
     def report(self) -> Path:
         return self.path / "report"
 
-    def run(self, contender: str, seed: int) -> RunFolder:
-        return RunFolder(self.path / contender / f"seed-{seed}", contender, seed)
+    def run(self, contender: str, seed: int, fold: int | None = None) -> RunFolder:
+        """The folder of a run, or of one of its folds.
+
+        Args:
+            contender: key of the contender in the study.
+            seed: of the run.
+            fold: number of the fold, from 0 through all repeats; None: the run as a whole.
+        """
+        place = self.path / contender / f"seed-{seed}"
+        return RunFolder(place if fold is None else place / f"fold-{fold}", contender, seed, fold)
 
     def read_spec(self) -> StudySpec:
         """The study that this folder belongs to.
@@ -289,6 +349,24 @@ class StudyFolder:
             spec: the study, as `read_spec` returns it.
         """
         return [self.run(name, seed) for name in spec.contenders for seed in spec.seeds]
+
+    def cells(self, spec: StudySpec) -> list[RunFolder]:
+        """Every folder that is trained in: the runs, each after its folds if it has any.
+
+        Args:
+            spec: the study.
+        """
+        return [cell for run in self.runs(spec) for cell in (*self.folds(run, spec), run)]
+
+    def folds(self, run: RunFolder, spec: StudySpec) -> list[RunFolder]:
+        """The folds of a run, of all repeats; none without cross-validation.
+
+        Args:
+            run: the run as a whole.
+            spec: the study.
+        """
+        numbers = range((spec.data.folds or 0) * spec.data.repeats)
+        return [self.run(run.contender, run.seed, number) for number in numbers]
 
     def write_thumbnails(self, pictures: Iterable[tuple[str, bytes]]) -> None:
         """Store small JPEGs of test images, so that reports do not need the data set.

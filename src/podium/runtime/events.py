@@ -23,6 +23,7 @@ class Event:
         contender: contender of the run that the event belongs to; None: it belongs to no run, or
             to a function that was called outside a study.
         seed: seed of that run; None: it belongs to no run.
+        fold: of that run with cross-validation, from 0; None: as a whole.
 
     Examples:
         >>> event = Message("decoding", contender="small", seed=0)
@@ -32,6 +33,12 @@ class Event:
 
     contender: str | None = field(default=None, kw_only=True)
     seed: int | None = field(default=None, kw_only=True)
+    fold: int | None = field(default=None, kw_only=True)
+
+    @property
+    def cell(self) -> tuple[str | None, int | None, int | None]:
+        """The run, or the fold of one, that the event belongs to."""
+        return self.contender, self.seed, self.fold
 
 
 @dataclass(frozen=True)
@@ -277,15 +284,16 @@ def silent(event: Event) -> None:
     """
 
 
-def of_run(notify: Notify, contender: str, seed: int) -> Notify:
+def of_run(notify: Notify, contender: str, seed: int, fold: int | None = None) -> Notify:
     """A `Notify` that adds the run to every event that it passes on.
 
     Args:
         notify: receives the events.
         contender: contender of the run.
         seed: seed of the run.
+        fold: of the run; None: as a whole.
     """
-    return lambda event: notify(replace(event, contender=contender, seed=seed))
+    return lambda event: notify(replace(event, contender=contender, seed=seed, fold=fold))
 
 
 def of_part(notify: Notify, before: int, total: int) -> Notify:
@@ -299,7 +307,7 @@ def of_part(notify: Notify, before: int, total: int) -> Notify:
     Examples:
         >>> tell = of_part(print, before=100, total=300)
         >>> tell(Progress("files", 50, 200))
-        Progress(contender=None, seed=None, what='files', done=150, total=300)
+        Progress(contender=None, seed=None, fold=None, what='files', done=150, total=300)
     """
 
     def tell(event: Event) -> None:

@@ -89,6 +89,7 @@ def table_of(
     contenders: Sequence[tuple[str, str, RunSpec | None, float | None, dict[int, Predictions]]],
     metric: Metric = ACCURACY,
     groups: Mapping[str, str] | None = None,
+    folds: Mapping[tuple[str, int], Mapping[str, int]] | None = None,
 ) -> PredictionTable:
     """Build a table from predictions in memory.
 
@@ -97,29 +98,23 @@ def table_of(
             validation score is better.
         metric: to judge them by.
         groups: path -> group, of the images that have one; None: images are independent.
+        folds: (name, seed) -> path -> fold in which the image was tested; None: a test split.
 
     Raises:
         DataError: the images or labels do not agree.
     """
-    return _align(
-        [
-            column_of(
-                Path(),
-                name,
-                label,
-                seed,
-                f"{name}, seed {seed}",
-                predictions,
-                recipe,
-                valid,
-                metric,
-                groups,
-            )
-            for name, label, recipe, valid, by_seed in contenders
-            for seed, predictions in by_seed.items()
-        ],
-        shared=False,
-    )
+    columns = []
+    for name, label, recipe, valid, by_seed in contenders:
+        for seed, predictions in by_seed.items():
+            who = name, label, seed, f"{name}, seed {seed}"
+            of = (folds or {}).get((name, seed))
+            column = column_of(Path(), *who, predictions, recipe, valid, metric, groups)
+            columns.append(replace(column, folds=_named_folds(predictions.paths, of)))
+    return _align(columns, shared=False)
+
+
+def _named_folds(paths: tuple[str, ...], folds: Mapping[str, int] | None) -> tuple[str, ...] | None:
+    return None if folds is None else tuple(str(folds[path]) for path in paths)
 
 
 def _in_one_vocabulary(columns: Sequence[Column]) -> tuple[list[Column], list[str]]:

@@ -104,22 +104,43 @@ def from_folder(path: Path, split: SplitName) -> list[Column]:
             "runs/sports100/simple_resnet/seed-0, with a done.json."
         )
     known = {study.path: study.read_groups() for study in {run.study for run in done}}
-    return [_from_run(run, split, found.spec, known[run.study.path]) for run in done]
+    return [
+        column
+        for run in done
+        for column in _from_run(run, split, found.spec, known[run.study.path])
+    ]
 
 
 def _from_run(
     run: RunFolder, split: SplitName, spec: StudySpec | None, groups: Mapping[str, str]
-) -> Column:
+) -> list[Column]:
+    """The predictions of a run; with repeats of its folds, those of each repeat."""
     recipe = spec.contenders[run.contender] if spec is not None else _stored_recipe(run)
     label = (recipe.label if recipe else None) or run.contender
     done = run.read_done()
     if done.get("stood_in_for") and recipe is not None:
         recipe = recipe.model_copy(update={"model": str(done["model"])})
         label = f"{label} [{done['model']}]"  # the bare label would name a different model
-    predictions = run.read_predictions(split)
-    known, where = noted(done), (run.study.path, run.contender, label, run.seed)
+    known, home = noted(done), run.study.path
     by = known.valid_merit, known.metric
-    return column_of(*where, str(run.path), predictions, recipe, *by, groups)
+    source = str(run.path)
+    if done.get("folds") and split != "test":
+        raise DataError(
+            f"{run.path} is cross-validated: an image serves for validation in several folds, so "
+            "its validation predictions cannot be compared. Compare the test predictions."
+        )
+    if not done.get("folds"):
+        predictions = run.read_predictions(split)
+        own = run.contender, label, run.seed, source, predictions, recipe
+        return [column_of(home, *own, *by, groups)]
+    repeats = zip(run.read_repeats(), run.read_folds(), strict=True)
+    return [
+        replace(
+            column_of(home, run.contender, label, number, source, one, recipe, *by, groups),
+            folds=tuple(str(of[path]) for path in one.paths),
+        )
+        for (number, one), of in repeats
+    ]
 
 
 def _stored_recipe(run: RunFolder) -> RunSpec | None:

@@ -1,4 +1,8 @@
-"""The cells of a study: one contender with one seed each, identified by `contender/seed-1`."""
+"""The cells of a study: one contender with one seed each, identified by `contender/seed-1`.
+
+With cross-validation, a contender with a seed has one cell per fold, `contender/seed-1/fold-0`,
+and then `contender/seed-1`, which pools the folds and makes the model that is used afterwards.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from podium.config.settings import StudySpec
+from podium.config.text import listed
 from podium.errors import ConfigError
 from podium.training.schedule import training_size
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One contender with one seed: the unit of training and scoring.
+    """One contender with one seed, or one fold of it: the unit of training and scoring.
 
     `str(cell)` is its name, which is also its folder below the study's folder and the argument of
     `podium run --only`.
@@ -30,18 +35,22 @@ class Cell:
     seed: int
     """Seed of the run, 0 or more."""
     title: str
-    """Display name: the contender's label, with the seed if the study has several."""
+    """Display name: the contender's label, with the seed if the study has several, and the fold."""
     cost: int
     """Cost relative to other cells: pixels per training image, summed over all epochs. The
     model's own cost per pixel is not included."""
+    fold: int | None = None
+    """Number of the fold, from 0 through all repeats; None: the run as a whole."""
 
     def __str__(self) -> str:
-        return f"{self.contender}/seed-{self.seed}"
+        whole = f"{self.contender}/seed-{self.seed}"
+        return whole if self.fold is None else f"{whole}/fold-{self.fold}"
 
 
 def cells_of(spec: StudySpec) -> tuple[Cell, ...]:
-    """Every cell of a study, ordered by contender."""
+    """Every cell of a study, ordered by contender; a run's folds come before the run as a whole."""
     found = []
+    folds = (spec.data.folds or 0) * spec.data.repeats
     for name, recipe in spec.contenders.items():
         sides = [
             training_size(recipe, epoch, recipe.image_size or 224)
@@ -51,7 +60,10 @@ def cells_of(spec: StudySpec) -> tuple[Cell, ...]:
         for seed in spec.seeds:
             label = spec.label(name)
             title = label if len(spec.seeds) == 1 else f"{label}, seed {seed}"
-            found.append(Cell(name, seed, title, cost))
+            for fold in range(folds):
+                found.append(Cell(name, seed, f"{title}, fold {fold + 1} of {folds}", cost, fold))
+            closing = 0 if folds and spec.final_model == "ensemble" else cost
+            found.append(Cell(name, seed, f"{title}, all folds" if folds else title, closing))
     return tuple(found)
 
 
@@ -60,22 +72,27 @@ def chosen(cells: Sequence[Cell], only: Iterable[str]) -> tuple[Cell, ...]:
 
     Args:
         cells: all cells of the study.
-        only: names of cells (`fast/seed-1`) or of contenders (`fast`: all seeds).
+        only: names of cells (`fast/seed-1/fold-0`), of runs (`fast/seed-1`: all folds) or of
+            contenders (`fast`: all seeds).
 
     Raises:
         ConfigError: a name is neither.
     """
     wanted = [only] if isinstance(only, str) else list(only)
-    names = {str(cell) for cell in cells} | {cell.contender for cell in cells}
+    names = {name for cell in cells for name in _names(cell)}
     for name in wanted:
         if name not in names:
             close = difflib.get_close_matches(name, sorted(names), n=1)
             hint = f" Did you mean {close[0]}?" if close else ""
-            names_of_cells = ", ".join(map(str, cells))
+            names_of_cells = listed([str(cell) for cell in cells], most=20)
             raise ConfigError(
-                f"--only {name}: the study has no such cell.{hint} Expected CONTENDER/seed-N, or "
+                f"--only {name}: the study has no such cell.{hint} Expected CONTENDER/seed-N (with "
+                f"folds also CONTENDER/seed-N/fold-K), or "
                 f"CONTENDER for all of its seeds. Its cells are: {names_of_cells}."
             )
-    return tuple(
-        cell for cell in cells if not wanted or str(cell) in wanted or cell.contender in wanted
-    )
+    return tuple(cell for cell in cells if not wanted or _names(cell) & set(wanted))
+
+
+def _names(cell: Cell) -> set[str]:
+    """What selects a cell: its own name, its run's and its contender's."""
+    return {str(cell), f"{cell.contender}/seed-{cell.seed}", cell.contender}

@@ -15,13 +15,13 @@ from podium.data.index import DataIndex
 from podium.data.pixels import CachedPixels
 from podium.data.transforms import source_size
 from podium.evaluation.trained import TrainedModel, load_run, predict_split
-from podium.features.frozen import features_are_fixed
-from podium.models import about_model, build_model
+from podium.features.frozen import Features, compute_features, features_are_fixed, views_of
+from podium.models import BuiltModel, about_model, build_model
 from podium.runs.folder import RunFolder
 from podium.runs.ledger import record
 from podium.runs.predictions import Predictions, SplitName
 from podium.runtime.device import choose_device, choose_precision, choose_workers
-from podium.runtime.events import Message, Notify, StopRequest, of_run
+from podium.runtime.events import Message, Notify, StopRequest, of_run, silent
 from podium.runtime.files import read_json, utc_now, write_json
 from podium.statistics.calibration import fit_temperature
 from podium.statistics.metrics import scores
@@ -30,6 +30,7 @@ from podium.training.checkpoint import read_checkpoint
 from podium.training.faults import despite_lost_workers
 from podium.training.fit import fit
 from podium.training.job import Job
+from podium.training.refit import Refit
 from podium.training.schedule import best_epoch
 
 
@@ -70,20 +71,21 @@ def train_and_score(given: Assignment, notify: Notify, stop: StopRequest) -> dic
         DataError: an image cannot be read any more.
     """
     run = given.run
-    notify = of_run(notify, run.contender, run.seed)
-    job, reason = _job(given, notify, stop)
+    notify = of_run(notify, run.contender, run.seed, run.fold)
+    job, reason, built = job_of(given, notify, stop)
     fit(job, notify, stop)
     model = load_run(run, job.device.torch)
-    valid = _look(model, "valid", job, notify, stop)
+    kept = _kept_features(model, built, job, notify, stop)
+    valid = _look(model, "valid", job, notify, stop, kept, built.classifier)
     valid.write(run.predictions("valid"))
     # fitted before any test image is used, and shipped with the model
     temperature = fit_temperature(valid)
     write_json(run.model, {**read_json(run.model), "temperature": temperature})
     # The test images are used here and nowhere else: once, with the best epoch. The use is
     # recorded before the result is, so that a kill between the two cannot hide it.
-    test, scored_at = _look(model, "test", job, notify, stop), utc_now()
+    test, scored_at = _look(model, "test", job, notify, stop, kept, built.classifier), utc_now()
     closing = {"valid_accuracy": scores(valid).accuracy, "test_accuracy": scores(test).accuracy}
-    _write_down(given, test, scored_at, closing["test_accuracy"])
+    write_down(given, len(test), scored_at, closing["test_accuracy"])
     test.write(run.predictions("test"))
     metric = find_metric(given.metric)
     values = {
@@ -96,8 +98,20 @@ def train_and_score(given: Assignment, notify: Notify, stop: StopRequest) -> dic
     return {**closing, **{f"{split}_{metric.name}": value for split, value in values.items()}}
 
 
-def _job(given: Assignment, notify: Notify, stop: StopRequest) -> tuple[Job, str]:
-    """The job of the training, and the reason for its precision."""
+def job_of(
+    given: Assignment, notify: Notify, stop: StopRequest, refit: Refit | None = None
+) -> tuple[Job, str, BuiltModel]:
+    """Prepare a training.
+
+    Args:
+        given: what to train, on which images, and where to keep it.
+        notify: receives the progress of decoding.
+        stop: checked regularly.
+        refit: what to train without validation images; None: there are some.
+
+    Returns:
+        `(job, reason, built)`: the job, the reason for its precision, and the untrained model.
+    """
     recipe, machine, index = given.recipe, given.machine, given.index
     device = choose_device(machine)
     built = build_model(
@@ -108,17 +122,48 @@ def _job(given: Assignment, notify: Notify, stop: StopRequest) -> tuple[Job, str
     notify(Message(f"{device.describe()}, {precision} ({reason})"))
     cached: dict[str, CachedPixels] = {}
     if not features_are_fixed(recipe, device.count):  # else each image is decoded only once
-        sizes = {"train": source_size(recipe.augmentation, size), "valid": size}
+        sizes = {"train": source_size(recipe.augmentation, size)}
+        sizes |= {} if refit else {"valid": size}
         cached = cache_pixels(index, sizes, limit=machine.cache_limit, notify=notify, stop=stop)
     workers = choose_workers(machine, device, decoding=not cached)
     job = Job(recipe, index, given.run, machine, device, precision, workers, cached)
-    return replace(job, metric=given.metric), reason
+    return replace(job, metric=given.metric, refit=refit), reason, built
+
+
+def _kept_features(
+    model: TrainedModel, built: BuiltModel, job: Job, notify: Notify, stop: StopRequest
+) -> dict[str, Features]:
+    """The classifier's inputs, where the images of a fold need no second look; else empty."""
+    if job.index.part_of is None or not features_are_fixed(job.recipe, job.device.count):
+        return {}
+    return compute_features(
+        replace(built, module=model.module),
+        job.index,
+        size=model.image_size,
+        normalization=model.normalization,
+        device=job.device.torch,
+        precision=job.precision,
+        views=views_of(job.recipe),
+        splits=("valid", "test"),
+        notify=silent,
+        stop=stop,
+    )
 
 
 def _look(
-    model: TrainedModel, split: SplitName, job: Job, notify: Notify, stop: StopRequest
+    model: TrainedModel,
+    split: SplitName,
+    job: Job,
+    notify: Notify,
+    stop: StopRequest,
+    kept: dict[str, Features],
+    classifier: str,
 ) -> Predictions:
     """Predictions of the best epoch for each image of a split."""
+    if kept:
+        part = job.index.splits[split]
+        logits = kept[split].logits(model.module.get_submodule(classifier))
+        return Predictions(model.class_names, part.paths, part.labels, logits)
     return despite_lost_workers(
         lambda workers: predict_split(
             model,
@@ -136,12 +181,19 @@ def _look(
     )
 
 
-def _write_down(given: Assignment, test: Predictions, at: str, accuracy: float) -> None:
-    """Write one line to the ledger: these test images were used."""
+def write_down(given: Assignment, images: int, at: str, accuracy: float) -> None:
+    """Write one line to the ledger: these test images were used.
+
+    Args:
+        given: the run that was scored, and its images.
+        images: number of test images.
+        at: time of the scoring, ISO 8601 in UTC.
+        accuracy: test accuracy, 0..1.
+    """
     record(
         given.run,
         images=given.index.split_fingerprint("test"),
-        n=len(test),
+        n=images,
         accuracy=accuracy,
         at=at,
         recipe=given.recipe.model_dump(mode="json"),

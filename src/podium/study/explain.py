@@ -163,10 +163,11 @@ def _pictures(
     )
     numbers = {path: number for number, path in enumerate(predictions.paths)}
     tasks = [_Task(numbers[path], path) for path in dict.fromkeys(one.path for one in shown)]
-    model = load_run(run, device)
     left_out: list[str] = []
-    for first in range(0, len(tasks), BATCH):
-        yield from _maps(tasks[first : first + BATCH], model, predictions, images, left_out)
+    for tested_by, theirs in _by_model(run, tasks):
+        model = load_run(tested_by, device)
+        for first in range(0, len(theirs), BATCH):
+            yield from _maps(theirs[first : first + BATCH], model, predictions, images, left_out)
     if left_out:
         notify(
             WarningMessage(
@@ -175,6 +176,22 @@ def _pictures(
                 "differ from those scored."
             )
         )
+
+
+def _by_model(run: RunFolder, tasks: list[_Task]) -> Iterator[tuple[RunFolder, list[_Task]]]:
+    """Each model that made some of the run's predictions, with the images that it predicted.
+
+    With cross-validation, that is the fold's: the final model has been trained on these images.
+    """
+    count = run.read_done().get("folds")
+    if count is None:
+        yield run, tasks
+        return
+    for number in range(int(count)):
+        fold = run.study.run(run.contender, run.seed, number)
+        own = set(fold.read_predictions("test").paths)
+        if theirs := [task for task in tasks if task.path in own]:
+            yield fold, theirs
 
 
 def _maps(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from podium.config.data_settings import DataSpec
 from podium.config.settings import StudySpec
 from podium.data.index import DataIndex
@@ -46,7 +48,7 @@ def refuse_other_images(folder: StudyFolder, spec: StudySpec, index: DataIndex) 
         RunFolderError: the study was started with other images.
     """
     started = any(
-        run.last.is_file() or run.is_done() or is_in_use(run.path) for run in folder.runs(spec)
+        run.last.is_file() or run.is_done() or is_in_use(run.path) for run in folder.cells(spec)
     )
     if not started or not folder.data.is_file():
         return
@@ -79,6 +81,14 @@ def audit_study(folder: StudyFolder, index: DataIndex, notify: Notify) -> None:
     write_audit(audit, folder.audit)
     if before != folder.audit.read_bytes():
         folder.audit_pictures.unlink(missing_ok=True)  # they belong to an earlier audit
+    if index.folds is not None and (torn := _torn_by_folds(audit.groups, index)):
+        notify(
+            WarningMessage(
+                f"{torn} of {len(index.splits['test'])} images have a duplicate, or a likely one, "
+                "in another fold: their models may have memorised them. Keep duplicates together "
+                "with data: {path: ..., group: duplicates} in the study."
+            )
+        )
     for split in ("test", "valid"):
         leaked = len(audit.leaked(split))
         if leaked:
@@ -88,3 +98,16 @@ def audit_study(folder: StudyFolder, index: DataIndex, notify: Notify) -> None:
                     "likely one, in another split; the report gives the accuracy without them.",
                 )
             )
+
+
+def _torn_by_folds(duplicates: Sequence[Sequence[str]], index: DataIndex) -> int:
+    """Number of images that have a duplicate in another fold, in any repeat."""
+    assert index.folds is not None
+    rows = {path: row for row, path in enumerate(index.splits["test"].paths)}
+    torn: set[int] = set()
+    for group in duplicates:
+        those = [rows[path] for path in group]
+        for numbers in index.folds.numbers[:, those]:
+            if len(set(numbers.tolist())) > 1:
+                torn.update(those)
+    return len(torn)

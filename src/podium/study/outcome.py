@@ -84,7 +84,7 @@ def record_failure(run: RunFolder, error: Exception, title: str, notify: Notify)
             "traceback": trace if not isinstance(error, PodiumError) else None,
         },
     )
-    notify(RunFailed(title, message, contender=run.contender, seed=run.seed))
+    notify(RunFailed(title, message, contender=run.contender, seed=run.seed, fold=run.fold))
     return Outcome(run, error=message)
 
 

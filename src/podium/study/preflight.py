@@ -8,9 +8,10 @@ from podium.config.code import changed_code, code_of, named
 from podium.config.registry import AUGMENTATIONS, LOSSES, METRICS
 from podium.config.settings import Machine, RunSpec, StudySpec
 from podium.data.index import DataIndex
+from podium.data.parts import each_index
 from podium.errors import ConfigError, RunFolderError, WeightsUnavailableError, one_line
 from podium.runs.folder import RunFolder, StudyFolder
-from podium.runtime.events import Notify, WarningMessage
+from podium.runtime.events import Notify, WarningMessage, silent
 from podium.runtime.imports import collection_paused
 from podium.runtime.lock import is_in_use
 from podium.study.cells import Cell
@@ -49,6 +50,7 @@ def preflight(
 
     settled: dict[str, RunSpec] = {}
     outcomes: dict[Cell, Outcome] = {}
+    told: set[tuple[str, int]] = set()  # runs whose failure is reported: not once per fold
     for cell in todo:
         if cell.contender in settled:
             continue
@@ -58,8 +60,10 @@ def preflight(
             model = model or _model_at_hand(cell.contender, recipe, notify)
             settled[cell.contender] = stand_in(recipe, model)
         except WeightsUnavailableError as error:
-            run = folder.run(cell.contender, cell.seed)
-            outcomes[cell] = record_failure(run, error, cell.title, notify)
+            run = folder.run(cell.contender, cell.seed, cell.fold)
+            heard = silent if (cell.contender, cell.seed) in told else notify
+            outcomes[cell] = record_failure(run, error, cell.title, heard)
+            told.add((cell.contender, cell.seed))
     return settled, outcomes
 
 
@@ -105,9 +109,8 @@ def model_used(
     Returns:
         Name of the model; None if no run has started yet.
     """
-    for seed in spec.seeds:
-        run = folder.run(contender, seed)
-        if not run.config.is_file():
+    for run in folder.cells(spec):
+        if run.contender != contender or not run.config.is_file():
             continue
         if run.last.is_file() or (run != asking and is_in_use(run.path)):
             return str(run.read_config()["model_used"])
@@ -143,6 +146,9 @@ def refuse_another_recipe(spec: StudySpec, run: RunFolder, code: Mapping[str, st
         ) from None
     if (metric := before.get("metric", "accuracy")) != spec.metric:
         changed = [*changed, f"metric: {metric} -> {spec.metric}"]
+    made = before.get("final_model", spec.final_model)
+    if run.fold is None and made != spec.final_model:
+        changed = [*changed, f"final_model: {made} -> {spec.final_model}"]
     if changed:
         raise RunFolderError(
             f"{run.path} was started with another recipe ({', '.join(changed)}). Nothing was "
@@ -192,9 +198,11 @@ def try_out(spec: StudySpec, contenders: Iterable[str], index: DataIndex) -> Non
     """
     from podium.statistics.scoring import find_metric, refuse_metric
 
-    metric = find_metric(spec.metric)
-    for split in ("valid", "test"):
-        refuse_metric(metric, index.splits[split].labels, len(index.classes), split)
+    metric, first = find_metric(spec.metric), next(each_index(index))
+    # accuracy can be computed on any images
+    for part in [first] if metric.is_accuracy else each_index(index):
+        for split in ("valid", "test"):
+            refuse_metric(metric, part.splits[split].labels, len(index.classes), split)
     for name in dict.fromkeys(contenders):
         recipe = spec.contenders[name]
         if recipe.augmentation in AUGMENTATIONS.built_in and recipe.loss in LOSSES.built_in:
@@ -202,6 +210,6 @@ def try_out(spec: StudySpec, contenders: Iterable[str], index: DataIndex) -> Non
         from podium.training.job import try_code
 
         try:
-            try_code(recipe, index)
+            try_code(recipe, first)
         except ConfigError as error:
             raise ConfigError(f"{name}: {error}") from error

@@ -93,7 +93,8 @@ class Study:
         return cls(spec, runs=runs, machine=settings, audit=audit, beside=beside)
 
     def cells(self) -> tuple[Cell, ...]:
-        """The cells of the study, one contender with one seed each; no images are needed."""
+        """The cells of the study: one contender with one seed each, and their folds; no images are
+        needed."""
         return cells_of(self.spec)
 
     def run(
@@ -116,7 +117,8 @@ class Study:
         Args:
             notify: called with an event for every batch and epoch.
             stop: checked after every step; None: the first Ctrl-C is the request.
-            only: the only cells (`fast/seed-1`) or contenders (`fast`) to train; empty: all.
+            only: the only cells (`fast/seed-1`, `fast/seed-1/fold-0`) or contenders (`fast`) to
+                train; empty: all.
 
         Returns:
             How each cell ended, in the order of `cells`.
@@ -138,7 +140,7 @@ class Study:
     ) -> StudyResult:
         executor, alone = executor_named(self.machine.executor), self._lock(notify, stop)
         make_folder(self.folder.path)
-        for run in self.folder.runs(self.spec):
+        for run in self.folder.cells(self.spec):
             refuse_another_recipe(self.spec, run, code[run.contender])
         index = find_images(self.spec.data, notify)
         todo = [cell for cell in cells if not self._is_done(cell)]
@@ -163,7 +165,12 @@ class Study:
         outcomes = {cell: Outcome(work.run(cell), skipped=True) for cell in done} | failed
         todo = [cell for cell in todo if cell not in failed]
         notify(StudyStarted(len(todo), sum(work.millions(cell) for cell in todo)))
-        outcomes |= _trained(executor, todo, work)
+        # the folds of a run come before the run as a whole, whatever the executor's order
+        outcomes |= _trained(executor, [cell for cell in todo if not work.closes(cell)], work)
+        closing = [cell for cell in todo if work.closes(cell)]
+        early = {cell: missing for cell in closing if (missing := work.missing_folds(cell))}
+        outcomes |= {cell: Outcome(work.run(cell), error=why) for cell, why in early.items()}
+        outcomes |= _trained(executor, [cell for cell in closing if cell not in early], work)
         with alone():
             store_pictures(self.folder, index)
             keep_copy(self.folder.path, index.split_fingerprint("test"))
@@ -188,7 +195,7 @@ class Study:
             return build_report(self.folder, lang=lang, **options).index
 
     def _is_done(self, cell: Cell) -> bool:
-        return self.folder.run(cell.contender, cell.seed).is_done()
+        return self.folder.run(cell.contender, cell.seed, cell.fold).is_done()
 
     def _lock(
         self, notify: Notify, stop: StopRequest | None

@@ -13,6 +13,7 @@ import yaml
 
 from podium.config.registry import allowed
 from podium.config.settings import Machine, RunSpec, StudySpec
+from podium.config.text import listed
 from podium.data.index import DataIndex
 from podium.errors import StorageError
 from podium.runs.folder import RunFolder, StudyFolder
@@ -73,11 +74,40 @@ class Work:
 
     def run(self, cell: Cell) -> RunFolder:
         """Folder of the cell's run."""
-        return self.folder.run(cell.contender, cell.seed)
+        return self.folder.run(cell.contender, cell.seed, cell.fold)
+
+    def closes(self, cell: Cell) -> bool:
+        """Whether a cell pools the folds of a run."""
+        return self.spec.data.folds is not None and cell.fold is None
+
+    def missing_folds(self, cell: Cell) -> str:
+        """Why a cell that pools folds cannot be run yet; empty string: it can.
+
+        Args:
+            cell: any cell.
+        """
+        if not self.closes(cell):
+            return ""
+        folds = self.folder.folds(self.run(cell), self.spec)
+        missing = [f"fold-{fold.fold}" for fold in folds if not fold.is_done()]
+        if not missing:
+            return ""
+        return (
+            f"{len(missing)} of the {len(folds)} folds of {cell} "
+            f"{'is' if len(missing) == 1 else 'are'} not done ({listed(missing)}); "
+            "they are pooled once all are."
+        )
 
     def millions(self, cell: Cell) -> int:
         """Pixels to train on, in millions, from which the remaining time is computed."""
-        return round(len(self.index.splits["train"]) * cell.cost / 1e6)
+        folds = self.index.folds
+        if folds is None:
+            images: float = len(self.index.splits["train"])
+        else:
+            images = len(self.index.splits["test"])
+            if cell.fold is not None:
+                images *= (1 - 1 / folds.count) * (1 - folds.valid_fraction)
+        return round(images * cell.cost / 1e6)
 
     def train(self, cell: Cell) -> Outcome:
         """Train and score a cell in this process, unless it is done or in progress elsewhere.
@@ -96,6 +126,8 @@ class Work:
             StorageError: the folder cannot be written, or the disk is full.
         """
         run = self.run(cell)
+        if not run.is_done() and (missing := self.missing_folds(cell)):
+            return Outcome(run, error=missing)
         try:
             with self._one_at_a_time, sole_owner(run.path):
                 outcome = self._known(cell, run) or self._train(cell, run)
@@ -140,6 +172,8 @@ class Work:
         run = self.run(cell)
         if run.is_done():
             return Outcome(run)
+        if missing := self.missing_folds(cell):
+            return Outcome(run, error=missing)
         error = f"{cell} did not finish and recorded no reason. See the output of its process."
         return failed_before(run) or Outcome(run, error=error)
 
@@ -157,8 +191,8 @@ class Work:
             self._explain(run)
 
     def _explain(self, run: RunFolder) -> None:
-        """Make the heat maps of a finished run for the report, if they are missing."""
-        if run.is_done() and not run.explanations.is_file():
+        """Make the heat maps of a finished run for the report, which shows no fold alone."""
+        if run.fold is None and run.is_done() and not run.explanations.is_file():
             from podium.study.explain import explain_runs
 
             explain_runs(self.folder, [run], self.index.reader, self.machine, self.notify)
@@ -172,17 +206,25 @@ class Work:
 
     def _train(self, cell: Cell, run: RunFolder) -> Outcome:
         epochs, cost = self.spec.contenders[run.contender].most_epochs, self.millions(cell)
-        who: Any = {"contender": run.contender, "seed": run.seed}
+        who: Any = {"contender": run.contender, "seed": run.seed, "fold": run.fold}
         self.notify(RunStarted(cell.title, epochs, cost, **who))
         recipe = self._begin(run)
         try:
+            from podium.data.parts import fold_index
+            from podium.study.closing import Closing, close_run
             from podium.study.contender import Assignment, train_and_score
 
+            index = self.index if cell.fold is None else fold_index(self.index, cell.fold)
             wanted = self.spec.contenders[run.contender].model
-            given = Assignment(run, self.index, recipe, wanted, self.machine, self.spec.metric)
+            given = Assignment(run, index, recipe, wanted, self.machine, self.spec.metric)
             with contextlib.ExitStack() as signals:
                 stop = self.stop or signals.enter_context(stop_on_signals())
-                closing = train_and_score(given, self.notify, stop)
+                if self.closes(cell):
+                    folds = self.folder.folds(run, self.spec)
+                    pooled = Closing(given, folds, self.spec.final_model)
+                    closing = close_run(pooled, self.notify, stop)
+                else:
+                    closing = train_and_score(given, self.notify, stop)
         except StorageError:
             raise  # the next run would fail in the same way, and no failure can be recorded
         except Exception as error:
@@ -198,13 +240,16 @@ class Work:
             used = model_used(self.folder, self.spec, run.contender, asking=run)
             recipe = stand_in(wanted, used or self.recipes[run.contender].model)
             run.failed.unlink(missing_ok=True)
-            values = {
+            values: dict[str, Any] = {
                 "contender": run.contender,
                 "seed": run.seed,
+                **({} if run.fold is None else {"fold": run.fold}),
                 "model_used": recipe.model,
                 "metric": self.spec.metric,
                 "recipe": wanted.model_dump(mode="json"),
             }
+            if self.spec.data.folds and run.fold is None:
+                values["final_model"] = self.spec.final_model
             if code := self.code[run.contender]:
                 values["code"] = code
             write_text(run.config, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))

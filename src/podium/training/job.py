@@ -19,6 +19,7 @@ from podium.data.transforms import eval_transform, train_transform, try_augmenta
 from podium.runs.folder import RunFolder
 from podium.runtime.device import Device
 from podium.training.losses import bind_loss
+from podium.training.refit import Refit
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Job:
     """The user's modules that other processes also import; see `podium.config.registry`."""
     metric: str = "accuracy"
     """The study's metric: its best validation value selects the epoch."""
+    refit: Refit | None = None
+    """What to train without validation images, which would select the epoch; None: with them."""
 
 
 def make_loaders(

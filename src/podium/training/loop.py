@@ -15,7 +15,7 @@ from torch import nn
 from podium.data.loader import Batch, batches
 from podium.data.transforms import mix_batch
 from podium.evaluation.inference import predict
-from podium.features.frozen import Features, compute_features, features_are_fixed
+from podium.features.frozen import Features, compute_features, features_are_fixed, views_of
 from podium.models import set_train_mode
 from podium.runtime.events import BatchDone, EpochDone, EpochStarted, TrainingStarted
 from podium.runtime.random import sample_seed
@@ -23,9 +23,9 @@ from podium.training.checkpoint import Progress
 from podium.training.optimizers import set_rates
 from podium.training.probe import probe_epoch
 from podium.training.processes import all_sum, precise, refuse_infinite
-from podium.training.schedule import best_epoch, epoch_rates, is_finished, training_size
+from podium.training.schedule import best_epoch, epoch_rates, training_size
 from podium.training.state import State, resume, save_best, save_last
-from podium.training.validation import metric_column
+from podium.training.validation import metric_column, without_validation
 
 
 def train(state: State) -> None:
@@ -41,22 +41,22 @@ def train(state: State) -> None:
     resume(state)
     recipe, folder = state.recipe, state.job.folder
     state.notify(TrainingStarted(tuple(state.at.rows), **state.cell))
-    if not is_finished(recipe, state.at.rows, state.metric):
+    if not state.is_finished:
         _keep_features(state)
     elif state.fabric.is_global_zero:  # a kill may have hit between writing state and history
         folder.write_history(state.at.rows)
-    while not is_finished(recipe, state.at.rows, state.metric):
+    while not state.is_finished:
         epoch = len(state.at.rows) + 1
         is_probe = recipe.linear_probe and epoch == 1
         row = _fit_probe(state) if is_probe else _run_epoch(state, epoch)
         rows = [*state.at.rows, row]
-        if best_epoch(rows, state.metric) == epoch:
+        if state.job.refit is not None or best_epoch(rows, state.metric) == epoch:
             save_best(state, epoch)
         state.at = Progress(rows, total_seconds=state.at.total_seconds + row["seconds"])
         save_last(state)
         if state.fabric.is_global_zero:
             folder.write_history(rows)
-        state.notify(EpochDone(recipe.most_epochs, row, **state.cell))
+        state.notify(EpochDone(state.most_epochs, row, **state.cell))
 
 
 def _run_epoch(state: State, epoch: int) -> dict[str, float]:
@@ -64,20 +64,28 @@ def _run_epoch(state: State, epoch: int) -> dict[str, float]:
     rate = train_epoch(state, epoch)
     train_seconds, began = state.at.seconds, time.perf_counter()
     train_loss, train_accuracy, images = _means(state, state.at)
-    logits, labels = validate(state)
-    valid_loss, valid_accuracy, _ = _means(state, _sums_of(logits, labels))
-    refuse_infinite(state.job, valid_loss, "validation loss", f"after epoch {epoch}", rate)
-    total = len(state.job.index.splits["valid"])
+    valid = without_validation(state.metric) if state.job.refit else _validated(state, epoch, rate)
     return {
         "epoch": epoch,
         "lr": rate,
         "train_loss": train_loss,
         "train_accuracy": train_accuracy,
-        "valid_loss": valid_loss,
-        "valid_accuracy": valid_accuracy,
-        **metric_column(state.fabric, state.metric, logits, labels, total),
+        **valid,
         "seconds": round(train_seconds + time.perf_counter() - began, 3),
         "images_per_second": round(images / train_seconds, 2),
+    }
+
+
+def _validated(state: State, epoch: int, rate: float) -> dict[str, float]:
+    """The validation columns of an epoch's row."""
+    logits, labels = validate(state)
+    loss, accuracy, _ = _means(state, _sums_of(logits, labels))
+    refuse_infinite(state.job, loss, "validation loss", f"after epoch {epoch}", rate)
+    total = len(state.job.index.splits["valid"])
+    return {
+        "valid_loss": loss,
+        "valid_accuracy": accuracy,
+        **metric_column(state.fabric, state.metric, logits, labels, total),
     }
 
 
@@ -248,6 +256,7 @@ def _fit_probe(state: State) -> dict[str, float]:
         state.notify,
         state.stop,
         state.metric,
+        state.job.refit.penalty if state.job.refit else None,
     )
 
 
@@ -266,7 +275,6 @@ def _keep_features(state: State) -> None:
 
 
 def _features(state: State) -> dict[str, Features]:
-    recipe = state.recipe
     return compute_features(
         state.built,
         state.job.index,
@@ -274,8 +282,7 @@ def _features(state: State) -> dict[str, Features]:
         normalization=state.normalization,
         device=state.fabric.device,
         precision=state.job.precision,
-        # a probe is linear: averaging features averages logits
-        views=("plain", "mirrored") if recipe.flip_test and recipe.linear_probe else ("plain",),
+        views=views_of(state.recipe),
         notify=state.notify,
         stop=state.stop,
     )

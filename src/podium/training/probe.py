@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass, fields, replace
@@ -23,7 +24,8 @@ from podium.runs.folder import RunFolder
 from podium.runs.predictions import Predictions
 from podium.runtime.events import Message, Notify, StopRequest
 from podium.runtime.files import write_text
-from podium.statistics.calibration import fit_temperature, nll
+from podium.statistics.calibration import fit_temperature
+from podium.statistics.losses import nll
 from podium.statistics.scoring import ACCURACY, Metric
 from podium.training.logistic import Logistic, Solution, mean_loss_and_accuracy
 
@@ -77,6 +79,7 @@ def probe_epoch(
     notify: Notify,
     stop: StopRequest | None,
     metric: Metric = ACCURACY,
+    penalty: float | None = None,
 ) -> dict[str, float]:
     """Run the probe's epoch, which has no steps: solve, write and score the classifier.
 
@@ -88,6 +91,7 @@ def probe_epoch(
         notify: receives the progress, and the chosen penalty.
         stop: checked after every penalty.
         metric: of the study; recorded only: the penalty is chosen by the calibrated loss.
+        penalty: to use where there are no images to choose it on; None: choose it.
 
     Returns:
         A row of the history; its learning rate is 0.
@@ -100,13 +104,18 @@ def probe_epoch(
     further: dict[str, float] = {}
     if fabric.is_global_zero:
         features = compute()
-        found = solve_probe(built, features, fabric.device, notify, stop)
+        if penalty is None:
+            found = solve_probe(built, features, fabric.device, notify, stop)
+        else:
+            found = refit_probe(built, features, fabric.device, penalty)
         images = len(features["train"].labels)
         write_trials(folder, found)
-        if not metric.is_accuracy:
+        if not metric.is_accuracy and penalty is None:
             held_out = features["valid"]
             logits = held_out.values.flatten(1).float() @ found.weight.cpu().T + found.bias.cpu()
             further[metric.column] = metric.score(logits.numpy(), held_out.labels.numpy())
+        elif not metric.is_accuracy:
+            further[metric.column] = math.nan
     found, images, further = fabric.broadcast((found, images, further))
     assert found is not None
     write_head(built.module.get_submodule(built.classifier), found.weight, found.bias)
@@ -151,13 +160,9 @@ def solve_probe(
         ConfigError: the classifier is not linear, or there are no features.
         KeyboardInterrupt: `stop` was set.
     """
-    head = built.module.get_submodule(built.classifier)
-    _refuse_head(built.name, head, features)
-    classes = _layers(head)[-1].out_features
-    train, valid = features["train"], features["valid"]
-    x, y = train.values.flatten(1).to(device), train.labels.to(device)
+    problem, x, y = _problem(built, features, device)
+    valid = features["valid"]
     v, u = valid.values.flatten(1).to(device), valid.labels.to(device)
-    problem = Logistic(x, y, classes)
     trials: dict[float, tuple[Trial, Solution]] = {}
     best, first = FIRST, None
     for factor in (1 / STEP, STEP):
@@ -191,6 +196,39 @@ def solve_probe(
         for _, (trial, _) in sorted(trials.items(), reverse=True)
     ]
     return Probe(solution.weight.float(), solution.bias.float(), tuple(tried))
+
+
+def refit_probe(
+    built: BuiltModel, features: Mapping[str, Features], device: torch.device, penalty: float
+) -> Probe:
+    """Solve for a penalty that was chosen elsewhere, with no images to validate on.
+
+    Args:
+        built: the model, whose classifier will be written; not changed here.
+        features: of `train`.
+        device: where to compute.
+        penalty: to solve for.
+
+    Raises:
+        ConfigError: the classifier is not linear, or there are no features.
+    """
+    problem, x, y = _problem(built, features, device)
+    solution = problem.solve(penalty, None, tolerance=CLOSE * penalty)
+    weight, bias = solution.weight.float(), solution.bias.float()
+    fit = mean_loss_and_accuracy(x, y, weight.to(x.device), bias.to(x.device))
+    unknown = (math.nan,) * 4  # what only validation images would tell
+    return Probe(weight, bias, (Trial(penalty, solution.steps, *fit, *unknown, chosen=True),))
+
+
+def _problem(
+    built: BuiltModel, features: Mapping[str, Features], device: torch.device
+) -> tuple[Logistic, torch.Tensor, torch.Tensor]:
+    """The regression on the training features, those features, and their labels."""
+    head = built.module.get_submodule(built.classifier)
+    _refuse_head(built.name, head, features)
+    train = features["train"]
+    x, y = train.values.flatten(1).to(device), train.labels.to(device)
+    return Logistic(x, y, _layers(head)[-1].out_features), x, y
 
 
 def _score(

@@ -40,12 +40,24 @@ def learning_rate(
     if recipe.lr_drop is None:
         return recipe.lr
     if recipe.lr_drop == "plateau":
-        flat = any(
-            _epochs_since_better(rows[:end], metric) >= recipe.plateau_patience
-            for end in range(1, len(rows) + 1)
-        )
+        flat = plateau_after(recipe, rows, metric) is not None
         return recipe.lr * (recipe.lr_drop_factor if flat else 1.0)
     return recipe.lr * (recipe.lr_drop_factor if len(rows) >= recipe.lr_drop else 1.0)
+
+
+def plateau_after(recipe: RunSpec, rows: Sequence[Row], metric: Metric = ACCURACY) -> int | None:
+    """The epoch after which `lr_drop: plateau` lowers the rate, from 1; None: not so far.
+
+    Args:
+        recipe: has the patience.
+        rows: the finished epochs.
+        metric: of the study.
+    """
+    ends = range(1, len(rows) + 1)
+    flat = (
+        end for end in ends if _epochs_since_better(rows[:end], metric) >= recipe.plateau_patience
+    )
+    return next(flat, None)
 
 
 def epoch_rates(

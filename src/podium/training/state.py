@@ -32,6 +32,7 @@ from podium.training.job import Job, make_loaders
 from podium.training.losses import BoundLoss, bind_loss
 from podium.training.optimizers import average_of, make_optimizer
 from podium.training.processes import all_sum, refuse_infinite
+from podium.training.schedule import is_finished
 
 
 @dataclass
@@ -82,7 +83,20 @@ class State:
     @property
     def cell(self) -> Any:
         """The fields that identify the run in every event."""
-        return {"contender": self.job.folder.contender, "seed": self.job.folder.seed}
+        folder = self.job.folder
+        return {"contender": folder.contender, "seed": folder.seed, "fold": folder.fold}
+
+    @property
+    def most_epochs(self) -> int:
+        """The most epochs that the training can have."""
+        return self.job.refit.epochs if self.job.refit else self.recipe.most_epochs
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all epochs are done, or early stopping ends the training."""
+        if self.job.refit:
+            return len(self.at.rows) >= self.job.refit.epochs
+        return is_finished(self.recipe, self.at.rows, self.metric)
 
 
 def prepare(fabric: Fabric, job: Job, notify: Notify, stop: StopRequest | None = None) -> State:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from lightning_fabric import Fabric
 
 from podium.statistics.scoring import Metric
+
+
+def without_validation(metric: Metric) -> dict[str, float]:
+    """The validation columns of a training without validation images: not a number."""
+    columns = ("valid_loss", "valid_accuracy", *(() if metric.is_accuracy else (metric.column,)))
+    return dict.fromkeys(columns, math.nan)
 
 
 def metric_column(

@@ -19,6 +19,7 @@ from podium.deploy.publish.card_results import (
 from podium.deploy.publish.card_subject import Subject
 from podium.models.ours import OURS
 from podium.reporting.markdown import escape_markdown, markdown_table
+from podium.reporting.words.cautions import final_model_words
 from podium.reporting.words.labels import NOTHING, Labels
 from podium.reporting.words.metric_words import say_by
 from podium.reporting.words.recipes import facts
@@ -100,6 +101,9 @@ def protocol(subject: Subject, say: Labels) -> list[str]:
             "card_protocol_text", noted(subject.done).metric, say, best=best, epochs=epochs
         )
         parts.append(escape_markdown(text))
+    if run is not None and run.folds is not None:
+        told = (say("note_folds", folds=run.folds), final_model_words(run, say))
+        parts.append(escape_markdown(" ".join(told)))
     if subject.study is not None:
         seen = looks(subject.study, say)
         parts.append(escape_markdown(f"{seen['text']} {seen['total']}".strip()))

@@ -15,7 +15,8 @@ from podium.reporting.words.labels import NOTHING, Labels
 from podium.reporting.words.metric_words import metric_title, metric_value
 from podium.reporting.words.recipes import calibration_rows, recall_interval
 from podium.reporting.words.verdict_words import claim_sentence, pair_sentence, place_words
-from podium.results.study import RunResult, StudyResults
+from podium.results.run import RunResult
+from podium.results.study import StudyResults
 from podium.statistics.metrics import ClassScores, most_confused, wilson_interval
 
 WEAKEST = 10
@@ -66,7 +67,9 @@ def results(
     weakest = by_f1([one for one in run.classes if one.support])
     parts = [
         f"## {say('card_results')}",
-        escape_markdown(say("card_results_text", n=n)),
+        escape_markdown(
+            say("card_results_text" if run.folds is None else "card_results_folds", n=n)
+        ),
         markdown_table(
             (say("card_col_measure"), say("card_col_value")), _totals(run, study, say)
         ).strip(),

@@ -11,7 +11,8 @@ from podium.errors import RunFolderError
 from podium.models.ours import OURS
 from podium.reporting.words.labels import Labels
 from podium.reporting.words.recipes import run_title
-from podium.results.study import RunResult, StudyResults, gather, read_run
+from podium.results.run import RunResult, read_run
+from podium.results.study import StudyResults, gather
 from podium.runs.folder import RunFolder
 
 

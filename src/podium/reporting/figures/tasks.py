@@ -36,10 +36,11 @@ from podium.reporting.figures.style import inline_svg, save_pages
 from podium.reporting.words.labels import Labels
 from podium.reporting.words.metric_words import metric_title, metric_value, say_by
 from podium.results.pictures import Picture, confident_mistakes, random_pictures
-from podium.results.study import RunResult
+from podium.results.run import RunResult
 
 if TYPE_CHECKING:
-    from podium.results.study import RunResult, StudyResults
+    from podium.results.run import RunResult
+    from podium.results.study import StudyResults
 from podium.reporting.words.recipes import run_title
 
 LONGEST = ("matrix", "classes", "mistakes", "gallery")
@@ -124,7 +125,8 @@ def figure_tasks(
         if not metric.is_accuracy:
             value = metric_value(metric, run.noted.valid, say)
             alt += " " + say("curves_alt_metric", metric=metric_title(metric, say), value=value)
-        figure = partial(learning_curves, run.history, run.best_epoch, title, say, metric)
+        named = title if run.folds is None else f"{title}, {say('curves_folds', folds=run.folds)}"
+        figure = partial(learning_curves, run.history, run.best_epoch, named, say, metric)
         tasks["curves"] = partial(_plot, writer, figure, f"{slug}-learning-curves", slug, alt)
 
     def weakest(most: int) -> Callable[[], Iterable[Figure]]:

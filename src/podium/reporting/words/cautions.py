@@ -11,6 +11,7 @@ from pathlib import Path
 
 from podium.reporting.words.labels import Labels
 from podium.reporting.words.recipes import run_title
+from podium.results.run import RunResult
 from podium.results.study import StudyResults
 from podium.runs.predictions import Predictions
 
@@ -51,6 +52,32 @@ def at_chance(results: StudyResults, say: Labels) -> list[str]:
                 )
             )
     return told
+
+
+def cross_validated(results: StudyResults, say: Labels) -> list[str]:
+    """A sentence on what the scores of a cross-validated study are, and on its final models.
+
+    Args:
+        results: the study.
+        say: the language.
+    """
+    folds, repeats = results.runs[0].folds, results.spec.data.repeats
+    if folds is None:
+        return []
+    told = say("note_folds", folds=folds)
+    again = say("note_repeats", repeats=repeats) if repeats > 1 else ""
+    return [" ".join(filter(None, [told, again, final_model_words(results.runs[0], say)]))]
+
+
+def final_model_words(run: RunResult, say: Labels) -> str:
+    """A sentence on the model of a cross-validated run that is used afterwards; '' for others.
+
+    Args:
+        run: the run.
+        say: the language.
+    """
+    made = run.done.get("final_model")
+    return say(f"final_{made['kind']}", count=made.get("members", 1)) if made else ""
 
 
 def may_be_known(results: StudyResults, say: Labels) -> list[str]:

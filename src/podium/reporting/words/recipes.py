@@ -5,7 +5,8 @@ from __future__ import annotations
 from podium.config.registry import AUGMENTATION_TITLES
 from podium.config.settings import RunSpec
 from podium.reporting.words.labels import NOTHING, Labels
-from podium.results.study import RunResult, Unfinished
+from podium.results.run import RunResult
+from podium.results.study import Unfinished
 from podium.statistics.calibration import Calibration
 from podium.statistics.calibration_error import Estimate
 from podium.statistics.metrics import ClassScores

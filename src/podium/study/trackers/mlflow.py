@@ -54,7 +54,7 @@ class MLflowTracker:
                 "`mlflow server`; with that package, sqlite:///mlflow.db needs no server."
             )
         self.client = MlflowClient()
-        self.runs: dict[tuple[str, int], str] = {}  # MLflow's ids of the current runs
+        self.runs: dict[tuple[Any, ...], str] = {}  # MLflow's id of each current run, by cell
 
     def start(self, study: StudyInfo) -> None:
         self.study = study
@@ -67,19 +67,19 @@ class MLflowTracker:
         if isinstance(event, TrainingStarted):
             self._open(event)
         elif isinstance(event, EpochDone):
-            self._log(self.runs[event.contender, event.seed], [event.row])
+            self._log(self.runs[event.cell], [event.row])
         elif isinstance(event, RunDone):
             self._finish(event)
         elif isinstance(event, RunFailed):
-            self._end(event.contender, event.seed, "FAILED")
+            self._end(event.cell, "FAILED")
 
     def close(self) -> None:
         for cell in list(self.runs):
-            self._end(*cell, "KILLED")
+            self._end(cell, "KILLED")
 
     def _open(self, event: TrainingStarted) -> None:
         """Resume the run if it is known, and write the rows that a kill kept from it."""
-        folder, cell = self.study.run(event), (event.contender, event.seed)
+        folder, cell = self.study.run(event), event.cell
         known = self.runs.get(cell) or self._known(folder)
         missing = list(event.rows)
         if known is not None:
@@ -123,10 +123,12 @@ class MLflowTracker:
             "podium.study": spec.name,
             "podium.contender": event.contender,
             "podium.seed": str(event.seed),
+            **({} if event.fold is None else {"podium.fold": str(event.fold)}),
             "podium.version": __version__,
             "podium.images": self.study.fingerprint,
         }
         title = f"{spec.label(event.contender)}, seed {event.seed}"
+        title += "" if event.fold is None else f", fold {event.fold}"
         run = self.client.create_run(self.experiment, tags=tags, run_name=title)
         made = str(run.info.run_id)
         params = {**recipe, "seed": event.seed, "model_used": folder.read_config()["model_used"]}
@@ -151,7 +153,7 @@ class MLflowTracker:
     def _finish(self, event: RunDone) -> None:
         from podium.statistics.metrics import scores
 
-        run, folder = self.runs[event.contender, event.seed], self.study.run(event)
+        run, folder = self.runs[event.cell], self.study.run(event)
         test = scores(folder.read_predictions("test"))
         closing = {
             "best_valid_accuracy": event.scores["valid_accuracy"],
@@ -162,12 +164,12 @@ class MLflowTracker:
             "test_nll": test.nll,
         }
         self._metrics(run, closing, step=int(folder.read_done()["best_epoch"]))
-        self._end(event.contender, event.seed, "FINISHED")
+        self._end(event.cell, "FINISHED")
         for path in (folder.config, folder.history, folder.model, folder.done):
             self.client.log_artifact(run, str(path))
 
-    def _end(self, contender: str, seed: int, status: str) -> None:
-        run = self.runs.pop((contender, seed), None)
+    def _end(self, cell: tuple[Any, ...], status: str) -> None:
+        run = self.runs.pop(cell, None)
         if run is not None:
             self.client.set_terminated(run, status=status)
 

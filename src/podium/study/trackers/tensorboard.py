@@ -27,7 +27,7 @@ class TensorBoardTracker:
                 "--tracker tensorboard needs the package tensorboard: "
                 "pip install 'podium[tensorboard]'."
             )
-        self.writers: dict[tuple[str, int], Any] = {}
+        self.writers: dict[tuple[Any, ...], Any] = {}  # by cell
 
     def start(self, study: StudyInfo) -> None:
         self.study = study
@@ -36,13 +36,13 @@ class TensorBoardTracker:
         if isinstance(event, TrainingStarted):
             self._open(event)
         elif isinstance(event, EpochDone):
-            self._write(self.writers[event.contender, event.seed], event.row)
+            self._write(self.writers[event.cell], event.row)
         elif isinstance(event, RunDone | RunFailed):
-            self._close(event.contender, event.seed)
+            self._close(event.cell)
 
     def close(self) -> None:
         for cell in list(self.writers):
-            self._close(*cell)
+            self._close(cell)
 
     def _open(self, event: TrainingStarted) -> None:
         """Open a run's event files at its saved state, wherever a kill may have left them.
@@ -53,19 +53,19 @@ class TensorBoardTracker:
         """
         from torch.utils.tensorboard import SummaryWriter
 
-        self._close(event.contender, event.seed)
+        self._close(event.cell)
         folder = self.study.run(event).path / "tensorboard"
         known = _wait_for_a_later_name(folder)
         again = event.rows[-1:] if known else event.rows
         first = len(event.rows) - len(again) + 1
         make: Any = SummaryWriter
         writer = make(str(folder), purge_step=first if known else None)
-        self.writers[event.contender, event.seed] = writer
+        self.writers[event.cell] = writer
         for row in again:
             self._write(writer, row)
 
-    def _close(self, contender: str, seed: int) -> None:
-        writer = self.writers.pop((contender, seed), None)
+    def _close(self, cell: tuple[Any, ...]) -> None:
+        writer = self.writers.pop(cell, None)
         if writer is not None:
             writer.close()
 

@@ -38,12 +38,12 @@ class StudyInfo:
     fingerprint: str
 
     def run(self, event: RunEvent) -> RunFolder:
-        """The folder of the run that an event belongs to.
+        """The folder of the run, or of the fold of a run, that an event belongs to.
 
         Args:
             event: any event of a run of this study.
         """
-        return self.folder.run(event.contender, event.seed)
+        return self.folder.run(event.contender, event.seed, event.fold)
 
 
 @runtime_checkable
