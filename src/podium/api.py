@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from podium.data.index import DataIndex
     from podium.data.source import Source
     from podium.statistics.power import Plan
-    from podium.statistics.table import PredictionTable
     from podium.statistics.verdicts import Verdicts
 
 
@@ -275,6 +274,7 @@ def compare(
     split: str = "test",
     shared: bool = False,
     resamples: int = 2000,
+    margin: float | None = None,
 ) -> Verdicts:
     r"""Compare finished runs, or predictions of other tools, on the same images.
 
@@ -286,6 +286,9 @@ def compare(
         shared: compare on the images that all sources have in common, if they differ.
         resamples: number of bootstrap resamples of the images for the intervals of macro F1;
             0: no intervals.
+        margin: contenders that differ by less count as equivalent: in points for accuracy and
+            other shares, else in units of the metric; None: the studies' own, or what these images
+            can show.
 
     Raises:
         RunFolderError: a folder holds no finished run.
@@ -304,37 +307,11 @@ def compare(
         >>> [(one.name, one.accuracy.value) for one in verdicts.standings]
         [('good', 1.0), ('poor', 0.5)]
     """
-    return compare_sheet(sources, split=split, shared=shared, resamples=resamples)[1]
+    from podium.statistics.comparison import compare_sources
 
-
-def compare_sheet(
-    sources: Iterable[str | Path], *, split: str, shared: bool, resamples: int
-) -> tuple[PredictionTable, Verdicts]:
-    """Compare finished runs or predictions, and return the predictions as well.
-
-    Args:
-        sources: folders of studies, contenders or runs, or CSV files of predictions.
-        split: split of the runs to compare on, `test` or `valid`.
-        shared: compare on the images that all sources have in common, if they differ.
-        resamples: number of bootstrap resamples for the intervals of macro F1; 0: no intervals.
-
-    Returns:
-        `(table, verdicts)`: the predictions that were compared, and the result.
-
-    Raises:
-        RunFolderError: a folder holds no finished run.
-        DataError: images or labels do not agree, or a CSV file is not as described.
-        ConfigError: `split` or `resamples` is invalid.
-    """
-    from podium.statistics.comparison import compare_table
-    from podium.statistics.table import read_table
-
-    if split not in ("test", "valid"):
-        raise ConfigError(f"--split {split!r}: expected test or valid.")
-    if not 0 <= resamples <= 1_000_000 or resamples == 1:
-        raise ConfigError(f"--resamples {resamples}: expected 0, or 2 to 1,000,000.")
-    table = read_table(sources, split=cast(SplitName, split), shared=shared)
-    return table, compare_table(table, resamples=resamples)
+    return compare_sources(sources, split=split, shared=shared, resamples=resamples, margin=margin)[
+        1
+    ]
 
 
 def power(

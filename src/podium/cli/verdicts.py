@@ -45,6 +45,14 @@ def compare(
     resamples: Annotated[
         int, typer.Option(help="Resamples for the intervals of macro F1; 0: none.")
     ] = 2000,
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            help="Contenders that differ by less are equivalent: points of accuracy and other "
+            "shares, else units of the metric.",
+            show_default="the studies' own, or what the images can show",
+        ),
+    ] = None,
     save: Annotated[
         Path | None, typer.Option(help="Also write the pairs to this .csv, .md or .json.")
     ] = None,
@@ -57,16 +65,18 @@ def compare(
     (NAME@3: model NAME, trained with seed 3), or one column of scores per class (NAME_CLASS).
     A column group states which images belong together, such as the frames of a patient.
     """
-    from podium.api import compare_sheet
     from podium.reporting.words.labels import labels
     from podium.reporting.words.metric_words import metric_title
     from podium.reporting.words.verdict_words import claim_sentence, groups_sentence, headline
+    from podium.statistics.comparison import compare_sources
 
     say = labels(lang)
     if save is not None and save.suffix not in (".csv", ".md", ".json"):
         raise ConfigError(f"--save {save}: expected a name that ends in .csv, .md or .json.")
     with err.status("Comparing"):
-        sheet, verdicts = compare_sheet(sources, split=split, shared=shared, resamples=resamples)
+        sheet, verdicts = compare_sources(
+            sources, split=split, shared=shared, resamples=resamples, margin=margin
+        )
     _standings(verdicts, say)
     if verdicts.pairs:
         _pairs(verdicts, say)

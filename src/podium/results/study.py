@@ -174,7 +174,7 @@ def gather(folder: StudyFolder) -> StudyResults:
         data,
         tuple(contenders),
         tuple(unfinished),
-        _judge(contenders, groups),
+        _judge(contenders, groups, spec.margin),
         _audit(folder, data),
         tuple(read_scorings(folder.path, str(data.get("test_fingerprint")))),
     )
@@ -187,7 +187,9 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return sum(known) / len(known) if len(known) == len(found) else None
 
 
-def _judge(contenders: list[Contender], groups: Mapping[str, str]) -> Verdicts | None:
+def _judge(
+    contenders: list[Contender], groups: Mapping[str, str], margin: float | None
+) -> Verdicts | None:
     by_name = [
         (
             one.name,
@@ -207,7 +209,8 @@ def _judge(contenders: list[Contender], groups: Mapping[str, str]) -> Verdicts |
     }
     try:
         metric = contenders[0].runs[0].noted.metric
-        return compare_table(table_of(by_name, metric, groups, folds))
+        table = table_of(by_name, metric, groups, folds)
+        return compare_table(table, margin=metric.in_units(margin))
     except DataError:  # the folder was assembled by hand
         return None
 

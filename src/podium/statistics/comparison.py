@@ -2,22 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import cast
 
 import numpy as np
 
-from podium.errors import DataError
+from podium.errors import ConfigError, DataError
+from podium.runs.predictions import SplitName
 from podium.statistics.fold_tests import FoldScores
 from podium.statistics.grouping import grouping_of
+from podium.statistics.margins import judge_margin
 from podium.statistics.paired import holm
 from podium.statistics.resample import macro_f1
 from podium.statistics.scoring import ACCURACY
-from podium.statistics.table import ContenderPredictions, PredictionTable, matched_seeds
+from podium.statistics.table import (
+    ContenderPredictions,
+    PredictionTable,
+    matched_seeds,
+    read_table,
+)
 from podium.statistics.verdicts import Pair, Standing, Verdicts, compare_contenders
 
 
-def compare_table(table: PredictionTable, *, resamples: int = 2000) -> Verdicts:
+def compare_sources(
+    sources: Iterable[str | Path],
+    *,
+    split: str,
+    shared: bool,
+    resamples: int,
+    margin: float | None = None,
+) -> tuple[PredictionTable, Verdicts]:
+    """Compare finished runs or predictions, and return the predictions as well.
+
+    Args:
+        sources: folders of studies, contenders or runs, or CSV files of predictions.
+        split: split of the runs to compare on, `test` or `valid`.
+        shared: compare on the images that all sources have in common, if they differ.
+        resamples: number of bootstrap resamples for the intervals of macro F1; 0: no intervals.
+        margin: of equivalence, in points or units of the metric; None: chosen.
+
+    Returns:
+        `(table, verdicts)`: the predictions that were compared, and the result.
+
+    Raises:
+        RunFolderError: a folder holds no finished run.
+        DataError: images or labels do not agree, or a CSV file is not as described.
+        ConfigError: `split` or `resamples` is invalid.
+    """
+    if split not in ("test", "valid"):
+        raise ConfigError(f"--split {split!r}: expected test or valid.")
+    if not 0 <= resamples <= 1_000_000 or resamples == 1:
+        raise ConfigError(f"--resamples {resamples}: expected 0, or 2 to 1,000,000.")
+    table = read_table(sources, split=cast(SplitName, split), shared=shared)
+    size = table.metric.in_units(margin)
+    return table, compare_table(table, resamples=resamples, margin=size)
+
+
+def compare_table(
+    table: PredictionTable, *, resamples: int = 2000, margin: float | None = None
+) -> Verdicts:
     """Compare every pair of contenders of a table.
 
     On a test split: see `podium.statistics.verdicts.compare_contenders`. With folds the verdicts
@@ -28,18 +73,22 @@ def compare_table(table: PredictionTable, *, resamples: int = 2000) -> Verdicts:
     Args:
         table: the predictions of all contenders, as returned by `read_table`.
         resamples: of the images, for intervals of macro F1 on a test split; 0: none.
+        margin: difference below which two contenders are equivalent, in units of the metric (a
+            share in 0..1); None: the table's, or what these images can show.
 
     Raises:
         DataError: there are no images, or the contenders have not the same folds.
     """
+    margin = table.margin if margin is None else margin
     if all(one.folds is None for one in table.contenders):
-        return compare_contenders(table, resamples=resamples)
+        return compare_contenders(table, resamples=resamples, margin=margin)
     if not len(table):
         raise DataError("Expected predictions of at least one image, got none: nothing to compare.")
     scores = FoldScores(table)
     metric = ACCURACY if scores.scores is None else table.metric
     pairs = []
-    for test in scores.tests():
+    tests = scores.tests()
+    for test in tests:
         first, second = (table.contenders[number] for number in test.at)
         rows = matched_seeds(first, second)
         pairs.append(
@@ -55,7 +104,7 @@ def compare_table(table: PredictionTable, *, resamples: int = 2000) -> Verdicts:
                 only_second=test.only_second,
                 p=test.p,
                 p_holm=test.p,
-                score=test.score,
+                score=test.interval() if test.by_metric else None,
                 metric=metric,
             )
         )
@@ -64,6 +113,17 @@ def compare_table(table: PredictionTable, *, resamples: int = 2000) -> Verdicts:
     standings = [
         _standing(one, table, scores, at, pairs) for at, one in enumerate(table.contenders)
     ]
+    said = judge_margin(
+        margin if metric == table.metric else None,  # it is in units of the table's metric
+        [(pair.first, pair.second) for pair in pairs],
+        [test.interval for test in tests],
+        [one.name for one in standings],
+        metric,
+    )
+    pairs = [
+        replace(pair, p_equivalent=p) for pair, p in zip(pairs, said.p_equivalent, strict=True)
+    ]
+    standings = [replace(one, behind=said.behind[one.name]) for one in standings]
     standings.sort(key=lambda one: -metric.merit(one.judged.value))  # stable: ties keep the order
     return Verdicts(
         n=len(table),
@@ -74,6 +134,7 @@ def compare_table(table: PredictionTable, *, resamples: int = 2000) -> Verdicts:
         why_accuracy=scores.why_accuracy,
         grouping=grouping_of(table.groups, scores.right),
         folds=scores.design,
+        margin=said.margin,
     )
 
 

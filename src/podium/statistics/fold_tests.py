@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from podium.errors import ConfigError
 from podium.statistics.folds import Folds, common_folds, fold_effect
-from podium.statistics.intervals import Interval, accuracy_interval, bounded
+from podium.statistics.intervals import CONFIDENCE, Interval, accuracy_interval, bounded
 from podium.statistics.paired import (
     SeedEffect,
     design_effect,
@@ -43,13 +43,26 @@ class FoldTest:
     at: tuple[int, int]
     """Their numbers."""
     accuracy: Interval
-    score: Interval | None
-    """In the table's metric; None: it is accuracy, or cannot be computed."""
+    effect: SeedEffect
+    """The difference in the metric that is judged."""
+    least_variance: float
+    most: float
+    """The largest possible difference."""
+    by_metric: bool
+    """Whether it is judged by another metric than accuracy."""
     only_first: float
     only_second: float
     """Images that only one of them gets right: a mean over repeats and seeds."""
     p: float
     """Of the metric's difference: corrected resampled t-test, never below sign flips of images."""
+
+    def interval(self, confidence: float = CONFIDENCE) -> Interval:
+        """The interval of the difference in the metric that is judged.
+
+        Args:
+            confidence: confidence level, 0..1.
+        """
+        return bounded(self.effect, self.least_variance, self.most, confidence)
 
 
 class FoldScores:
@@ -146,22 +159,24 @@ class FoldScores:
         a, b = self.right[i], self.right[j]
         repeats, n = self.folds.repeats, len(self.table)
         alike = design_effect((a - b).mean(axis=0), self.table.groups)
-        effect = self.effect_of_images(a - b)
-        accuracy, score = bounded(effect, 2 * alike**2 / n**2), None
+        effect, least, most = self.effect_of_images(a - b), 2 * alike**2 / n**2, 1.0
+        accuracy = bounded(effect, least)
         if self.scores is not None:
-            effect = self.effect(self.scores[i] - self.scores[j])
-            low, high = self.table.metric.bounds
-            score = bounded(effect, 0.0, high - low)
+            effect, least = self.effect(self.scores[i] - self.scores[j]), 0.0
+            most = self.table.metric.bounds[1] - self.table.metric.bounds[0]
         # as with seeds, p is never below that of the very models
         seeds = len(self.rows[i][0]) * len(self.rows[j][0])
         fixed = _flips(seeds * (a - b).sum(axis=0), self.table.groups)
         return FoldTest(
             (i, j),
             accuracy,
-            score,
+            effect,
+            least,
+            most,
+            self.scores is not None,
             float((a * (1 - b)).sum() / repeats),
             float((b * (1 - a)).sum() / repeats),
-            max(effect.p_value(), fixed if score is None else 0.0),
+            max(effect.p_value(), fixed if self.scores is None else 0.0),
         )
 
 

@@ -53,6 +53,9 @@ class PredictionTable:
     """Group index of each image, from 0, such as its patient; None: images are independent."""
     metric: Metric = ACCURACY
     """The metric of the contenders' studies, where it is the same for all; else accuracy."""
+    margin: float | None = None
+    """The margin of the contenders' studies, where it is the same for all; in units of the metric,
+    a share in 0..1."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -188,8 +191,17 @@ def _align(columns: Sequence[Column], shared: bool) -> PredictionTable:
     contenders = _contenders(members, paths, answers, logits)
     labels = np.asarray([number[truth[path]] for path in paths], dtype=np.int64)
     notices += _never_right(contenders, labels)
-    groups = _groups(columns, paths)
-    return PredictionTable(names, paths, labels, tuple(contenders), tuple(notices), groups, metric)
+    margins = {column.margin for column in columns}
+    return PredictionTable(
+        class_names=names,
+        paths=paths,
+        labels=labels,
+        contenders=tuple(contenders),
+        notices=tuple(notices),
+        groups=_groups(columns, paths),
+        metric=metric,
+        margin=metric.in_units(margins.pop()) if len(margins) == 1 else None,
+    )
 
 
 def _class_names(columns: Sequence[Column]) -> tuple[str, ...]:

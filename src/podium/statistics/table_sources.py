@@ -42,6 +42,8 @@ class Column:
     """Name of the fold in which each image was tested; None: a test split."""
     notices: tuple[str, ...] = ()
     metric: Metric = ACCURACY
+    margin: float | None = None
+    """The margin of its study, in points for shares."""
     logits: Logits | None = None
 
 
@@ -104,8 +106,9 @@ def from_folder(path: Path, split: SplitName) -> list[Column]:
             "runs/sports100/simple_resnet/seed-0, with a done.json."
         )
     known = {study.path: study.read_groups() for study in {run.study for run in done}}
+    margin = found.spec.margin if found.spec is not None else None
     return [
-        column
+        replace(column, margin=margin)
         for run in done
         for column in _from_run(run, split, found.spec, known[run.study.path])
     ]

@@ -24,6 +24,7 @@ from podium.statistics.intervals import (
     bounded,
     score_interval,
 )
+from podium.statistics.margins import Margin, judge_margin
 from podium.statistics.metrics import wilson_interval
 from podium.statistics.paired import (
     SeedEffect,
@@ -70,6 +71,16 @@ class Pair:
     """The difference in the metric being tested; None: the metric is accuracy."""
     metric: Metric = ACCURACY
     """The metric that p and the verdict are about."""
+    p_equivalent: float = 1.0
+    """p of "they differ by the margin or more", adjusted for all pairs; see `Verdicts.margin`."""
+
+    @property
+    def verdict(self) -> Literal["better", "equivalent", "undecided"]:
+        """`better`: one is, see `winner`; `equivalent`: within the margin; `undecided`: these
+        images show neither."""
+        if self.winner is not None:
+            return "better"
+        return "equivalent" if self.p_equivalent < LEVEL else "undecided"
 
     @property
     def seed_counts(self) -> tuple[int, int]:
@@ -107,6 +118,9 @@ class Standing:
     """Names of the contenders that do not differ significantly from it."""
     score: Interval | None = None
     """The score that places are based on; None: it is accuracy."""
+    behind: float = math.inf
+    """How much worse than the best it is at most, whichever that is, in units of the metric: in
+    95 % of studies this holds of all contenders."""
 
     @property
     def judged(self) -> Interval:
@@ -157,6 +171,8 @@ class Verdicts:
     """The groups of images that are the sampling units; None: single images are."""
     folds: FoldDesign | None = None
     """The cross-validation that the contenders were scored in; None: a test split."""
+    margin: Margin = Margin(math.inf, False)
+    """The difference below which two contenders are equivalent."""
 
     def pair(self, first: str, second: str) -> Pair:
         """The pair of two contenders, seen from `first`.
@@ -186,7 +202,9 @@ class Verdicts:
         return tuple(standing for standing in self.standings if standing.best == 1)
 
 
-def compare_contenders(table: PredictionTable, *, resamples: int = 2000, seed: int = 0) -> Verdicts:
+def compare_contenders(
+    table: PredictionTable, *, resamples: int = 2000, seed: int = 0, margin: float | None = None
+) -> Verdicts:
     """Compare every pair of contenders on the images of a table.
 
     Where either contender has a single seed, the pair compares trained models: exact McNemar test,
@@ -203,6 +221,8 @@ def compare_contenders(table: PredictionTable, *, resamples: int = 2000, seed: i
         table: the predictions of all contenders, as returned by `read_table`.
         resamples: of the images, for macro F1; 0: no intervals of macro F1.
         seed: of the resamples.
+        margin: difference below which two contenders are equivalent, in units of the metric (a
+            share in 0..1); None: what these images can show, see `podium.statistics.margins`.
 
     Raises:
         DataError: there are no images.
@@ -241,10 +261,26 @@ def compare_contenders(table: PredictionTable, *, resamples: int = 2000, seed: i
         ]
     metric = ACCURACY if scored is None else scored.metric
     standings.sort(key=lambda one: -metric.merit(one.judged.value))  # stable: ties keep the order
+    said = judge_margin(
+        margin if metric == table.metric else None,  # it is in units of the table's metric
+        [(one.first, one.second) for one in pairs],
+        [one.interval for one in made],
+        [one.name for one in standings],
+        metric,
+    )
+    pairs = [replace(one, p_equivalent=p) for one, p in zip(pairs, said.p_equivalent, strict=True)]
+    standings = [replace(one, behind=said.behind[one.name]) for one in standings]
     why = found if isinstance(found, str) else ""
     grouping = grouping_of(table.groups, right)
     return Verdicts(
-        len(table), tuple(standings), tuple(pairs), table.notices, metric, why, grouping
+        len(table),
+        tuple(standings),
+        tuple(pairs),
+        table.notices,
+        metric,
+        why,
+        grouping,
+        margin=said.margin,
     )
 
 
@@ -257,6 +293,19 @@ class _Made:
     """None where the two have different seeds."""
     unpaired: SeedEffect | None
     """None where one of the two has a single seed."""
+    effect: SeedEffect
+    """What the interval is of, with the least variance of it and the largest possible value."""
+    least: float
+    most: float
+    only: tuple[int, int] | None
+    """Images that only one of two models gets right, where the interval is Tango's."""
+
+    def interval(self, confidence: float) -> Interval:
+        """The interval of the difference that the verdict is about, at a confidence of 0..1."""
+        if self.only is not None:
+            low, high = paired_interval(*self.only, self.pair.n, confidence)
+            return Interval(self.effect.mean, low, high)
+        return bounded(self.effect, self.least, self.most, confidence)
 
 
 def _p_values(made: Sequence[_Made]) -> list[float]:
@@ -304,12 +353,13 @@ def _pair(
     paired = seed_effect(a - b, table.groups) if same else None
     unpaired = None if single else unpaired_effect(*alone, fixed)
     alike = design_effect((a - b).mean(axis=0), table.groups)
+    effect, counts = paired or unpaired or fixed, None
     if len(a) == 1 and table.groups is None:
         counts = round(only[0]), round(only[1])
         accuracy = Interval(fixed.mean, *paired_interval(*counts, n, CONFIDENCE))
         p = mcnemar_exact(*counts)
     else:
-        accuracy = bounded(paired or unpaired or fixed, alike**2 * drawn.least)
+        accuracy = bounded(effect, alike**2 * drawn.least)
         totals = np.rint((a - b).sum(axis=0)).astype(np.int64)
         if table.groups is not None:
             totals = np.rint(np.bincount(table.groups, totals)).astype(np.int64)
@@ -328,7 +378,7 @@ def _pair(
         p=p,
         p_holm=p,
     )
-    return _Made(pair, paired, unpaired)
+    return _Made(pair, paired, unpaired, effect, alike**2 * drawn.least, 1.0, counts)
 
 
 def _scored(
@@ -356,7 +406,7 @@ def _scored(
         metric=found.metric,
         p=_flips(apart.sum(axis=0), found.groups),
     )
-    return _Made(pair, paired, unpaired)
+    return _Made(pair, paired, unpaired, effect, alike**2 * least, high - low, None)
 
 
 def _flips(totals: Shares, groups: npt.NDArray[np.int64] | None) -> float:
