@@ -39,15 +39,18 @@ def score_interval(found: Influence, values: npt.NDArray[np.float64], n: int) ->
     return Interval(effect.mean, max(least, low), min(most, high))
 
 
-def bounded(effect: SeedEffect, least_variance: float, most: float = 1.0) -> Interval:
+def bounded(
+    effect: SeedEffect, least_variance: float, most: float = 1.0, confidence: float = CONFIDENCE
+) -> Interval:
     """The effect's confidence interval, clipped to its possible range.
 
     Args:
         effect: a difference.
         least_variance: added to the variance over images.
         most: largest possible difference; the range is -`most`..`most`.
+        confidence: confidence level, 0..1.
     """
-    low, high = effect.interval(CONFIDENCE, least_variance=least_variance)
+    low, high = effect.interval(confidence, least_variance=least_variance)
     return Interval(effect.mean, max(-most, low), min(most, high))
 
 

@@ -1,12 +1,13 @@
 """Statistical power: detectable differences, and the images or seeds needed to detect one.
 
-With one seed: the exact power of the exact McNemar test, summed over all outcomes. With several:
+With one seed: the exact power of McNemar's test, summed over all outcomes. With several:
 the power of the test over seeds and images, on random draws of its mean squares. The tests check
 both against simulated studies.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
@@ -41,7 +42,7 @@ def independent_disagreement(first: float, second: float) -> float:
 
 
 def power_models(n: int, difference: float, disagreement: float, level: float = 0.05) -> float:
-    """Power of the exact McNemar test between two trained models.
+    """Power of McNemar's test (mid-p) between two trained models.
 
     Args:
         n: number of test images.
@@ -60,9 +61,10 @@ def power_models(n: int, difference: float, disagreement: float, level: float = 
     share = (disagreement + abs(difference)) / (2 * disagreement)
     low, high = binom.ppf((TAIL, 1 - TAIL), n, disagreement)
     discordant = np.arange(max(1, int(low)), int(high) + 1)
-    # two-sided p = 2 P(X <= k): reject at k or fewer on either side
+    # two-sided p = P(X <= k) + P(X < k): reject at k or fewer on either side
     critical = binom.ppf(level / 2, discordant, 0.5)
-    critical -= 2 * binom.cdf(critical, discordant, 0.5) >= level
+    below = binom.cdf(critical - 1, discordant, 0.5)
+    critical -= below + binom.cdf(critical, discordant, 0.5) >= level
     reject = binom.cdf(critical, discordant, share)
     reject += binom.sf(discordant - critical - 1, discordant, share)
     reject[critical < 0] = 0.0
@@ -191,7 +193,7 @@ class Plan:
     disagreement: float
     """Share of images that exactly one of the two gets right, as given or assumed."""
     level: float
-    """Significance level: 0.05 divided by the number of pairs."""
+    """Significance level of a single pair: all pairs together keep 0.05."""
     power: float
     """Probability that a study detects the difference."""
     smallest: float | None
@@ -214,7 +216,7 @@ class Assumptions:
     accuracy: float = 0.85
     """Mean accuracy of the two."""
     contenders: int = 2
-    """All pairs of them are compared; the level is that of Holm's first step."""
+    """All pairs of them are compared."""
     target: float = 0.8
     """The target power."""
     seed_sd: float = 0.01
@@ -224,8 +226,18 @@ class Assumptions:
 
     @property
     def level(self) -> float:
-        """Significance level: 5 % divided by the number of pairs."""
-        return 0.05 / (self.contenders * (self.contenders - 1) / 2)
+        """Significance level of a single pair, the first to be declared of all.
+
+        Tukey's range of so many equally accurate contenders (`podium.statistics.together` measures
+        how similar the comparisons are; here nothing has been measured).
+        """
+        from scipy.special import ndtr
+        from scipy.stats import studentized_range
+
+        if self.contenders == 2:
+            return 0.05
+        range_ = float(studentized_range.ppf(0.95, self.contenders, math.inf))
+        return float(2 * ndtr(-range_ / math.sqrt(2)))
 
     def disagreement_at(self, difference: float) -> float:
         """The share of images that exactly one of two models gets right.
