@@ -8,6 +8,7 @@ one recipe than for another, and unevenly; images may come in groups.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -15,9 +16,13 @@ import numpy.typing as npt
 from scipy.optimize import brentq
 from scipy.stats import norm
 
+from podium.statistics.scoring import find_metric
 from podium.statistics.table import ContenderPredictions, PredictionTable
 
-__all__ = ["SHARED", "Luck", "accuracy_at", "right_answers", "sheet_from", "skill_for"]
+__all__ = [
+    "SHARED", "Luck", "Setting", "accuracy_at", "judged_by", "right_answers", "sheet_from",
+    "sheets", "skill_for",
+]  # fmt: skip
 
 SHARED, OWN, NOISE = 1.0, 0.5, 0.5
 """Standard deviations: an image's difficulty for all, for one recipe, for one training run."""
@@ -173,3 +178,51 @@ def _accuracy_of_lda(random: np.random.Generator, trained: int, draws: int = 100
         )
         found.append((_lda(x, classes, test) == truth).mean())
     return float(np.mean(found))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the studies of a simulation have in common; the truth is in `accuracies`."""
+
+    accuracies: tuple[float, ...]
+    n: int = 500
+    seeds: int | tuple[int, ...] = 1
+    """Of every contender, or of each."""
+    seed_sd: float | tuple[float, ...] = 0.0
+    """Of the skill over seeds, likewise."""
+    groups: int = 0
+    """Number of groups of images, of equal size; 0: images are independent."""
+    alike: float = 0.0
+    """Share of an image's variance that its group has in common."""
+    classes: int = 10
+    metric: str = "accuracy"
+
+
+def sheets(setting: Setting, count: int, seed: int = 1) -> Iterator[PredictionTable]:
+    """The answer sheets of so many studies, always the same ones."""
+    random, k = np.random.default_rng(seed), len(setting.accuracies)
+    seeds = [setting.seeds] * k if isinstance(setting.seeds, int) else setting.seeds
+    spreads = [setting.seed_sd] * k if isinstance(setting.seed_sd, float) else setting.seed_sd
+    skills = [skill_for(one, sd) for one, sd in zip(setting.accuracies, spreads, strict=True)]
+    groups = None
+    if setting.groups:
+        groups = np.arange(setting.n) * setting.groups // setting.n
+    for _ in range(count):
+        right = right_answers(
+            random, skills, setting.n, seeds=max(seeds), seed_sd=spreads, groups=groups,
+            alike=setting.alike,
+        )  # fmt: skip
+        kept = [one[:number] for one, number in zip(right, seeds, strict=True)]
+        yield judged_by(setting.metric, sheet_from(kept, setting.classes, random, groups))
+
+
+def judged_by(metric: str, sheet: PredictionTable) -> PredictionTable:
+    """The same sheet in a study of another metric, whose logits are 1 for the answer, else 0."""
+    if metric == "accuracy":
+        return sheet
+    sure = np.eye(len(sheet.class_names), dtype=np.float32)
+    contenders = tuple(
+        replace(one, logits=tuple(sure[answers] for answers in one.predicted))
+        for one in sheet.contenders
+    )
+    return replace(sheet, contenders=contenders, metric=find_metric(metric))

@@ -290,7 +290,7 @@ def _plan_lines(found: Plan, given: Assumptions) -> list[str]:
     lines = [
         f"{images}, {who}, a true difference of {gap} points:",
         f"  power {100 * found.power:.0f} %: chance that a study finds it (5 % level"
-        + (f" over {pairs} pairs, Holm)" if pairs > 1 else ")"),
+        + (f" over {pairs} pairs)" if pairs > 1 else ")"),
     ]
     lines.append(
         f"  smallest difference found with {wanted} % power: {100 * found.smallest:.1f} points"

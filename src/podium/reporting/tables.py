@@ -39,10 +39,10 @@ CALIBRATION_COLUMNS = words(
 )
 PAIR_COLUMNS = words(
     "first second claim seeds n difference low high only_first only_second macro_f1_difference "
-    "macro_f1_low macro_f1_high p p_holm winner"
+    "macro_f1_low macro_f1_high p p_adjusted winner joint_low joint_high"
 )
 PLACE_COLUMNS = words(
-    "contender best_place worst_place accuracy low high macro_f1 n seeds tied_with"
+    "contender best_place worst_place accuracy low high macro_f1 n seeds tied_with may_be_best"
 )
 
 METRIC_COLUMNS = ("metric", "valid_metric", "test_metric")  # only for metrics other than accuracy
@@ -259,12 +259,13 @@ def _pair_row(pair: Pair) -> tuple[object, ...]:
     macro = ("", "", "") if f1 is None else (f1.value, f1.low, f1.high)
     right, winner = (pair.only_first, pair.only_second), pair.winner or ""
     metric = _metric_cells(pair.metric, pair.score)
-    return *who, *accuracy, *right, *macro, pair.p, pair.p_holm, winner, *metric
+    joint = pair.joint.low, pair.joint.high
+    return *who, *accuracy, *right, *macro, pair.p, pair.p_adjusted, winner, *joint, *metric
 
 
 def _place_row(one: Standing, metric: Metric) -> tuple[object, ...]:
     accuracy = one.accuracy.value, one.accuracy.low, one.accuracy.high
-    more = one.macro_f1, one.n, one.seeds, " ".join(one.tied)
+    more = one.macro_f1, one.n, one.seeds, " ".join(one.tied), "yes" if one.may_be_best else "no"
     return one.name, one.best, one.worst, *accuracy, *more, *_metric_cells(metric, one.score)
 
 

@@ -14,7 +14,6 @@ from podium.runs.predictions import SplitName
 from podium.statistics.fold_tests import FoldScores
 from podium.statistics.grouping import grouping_of
 from podium.statistics.margins import judge_margin
-from podium.statistics.paired import holm
 from podium.statistics.resample import macro_f1
 from podium.statistics.scoring import ACCURACY
 from podium.statistics.table import (
@@ -23,6 +22,7 @@ from podium.statistics.table import (
     matched_seeds,
     read_table,
 )
+from podium.statistics.together import Together
 from podium.statistics.verdicts import Pair, Standing, Verdicts, compare_contenders
 
 
@@ -88,7 +88,11 @@ def compare_table(
     metric = ACCURACY if scores.scores is None else table.metric
     pairs = []
     tests = scores.tests()
-    for test in tests:
+    found_p = [test.p for test in tests]
+    together = Together(scores.covariance, [one.name for one in table.contenders])
+    level = together.level
+    for test, p in zip(tests, together.adjusted(found_p), strict=True):
+        joint = test.interval(1 - level)
         first, second = (table.contenders[number] for number in test.at)
         rows = matched_seeds(first, second)
         pairs.append(
@@ -103,16 +107,18 @@ def compare_table(
                 only_first=test.only_first,
                 only_second=test.only_second,
                 p=test.p,
-                p_holm=test.p,
+                p_adjusted=p,
+                joint=joint,
                 score=test.interval() if test.by_metric else None,
                 metric=metric,
             )
         )
-    adjusted = holm([pair.p for pair in pairs])
-    pairs = [replace(pair, p_holm=p) for pair, p in zip(pairs, adjusted, strict=True)]
     standings = [
         _standing(one, table, scores, at, pairs) for at, one in enumerate(table.contenders)
     ]
+    merits = np.array([metric.merit(one.judged.value) for one in standings])
+    best = together.possibly_best(found_p, merits, [one.best > 1 for one in standings])
+    standings = [replace(one, may_be_best=may) for one, may in zip(standings, best, strict=True)]
     said = judge_margin(
         margin if metric == table.metric else None,  # it is in units of the table's metric
         [(pair.first, pair.second) for pair in pairs],
@@ -159,6 +165,7 @@ def _standing(
         seeds=len(contender.seeds) // scores.folds.repeats,
         best=1 + len(own) - won - len(tied),
         worst=1 + len(own) - won,
+        may_be_best=len(own) == won + len(tied),
         tied=tuple(pair.second if pair.first == contender.name else pair.first for pair in tied),
         score=scores.score(at),
     )

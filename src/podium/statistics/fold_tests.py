@@ -106,6 +106,14 @@ class FoldScores:
         trained = round(images - images / per_repeat)
         return FoldDesign(round(per_repeat), self.folds.repeats, trained)
 
+    @property
+    def covariance(self) -> Numbers:
+        """Covariance of the contenders' mean scores over folds, shape (contenders, contenders)."""
+        scores = self.scores or [self.folds.means(one) for one in self.right]
+        units = np.stack([self.folds.units(one) for one in scores])
+        inflation = 1 / self.folds.count + self.folds.overlap
+        return np.asarray(np.atleast_2d(np.cov(units)) * inflation)
+
     def effect(self, scores: Numbers) -> SeedEffect:
         """The mean of fold scores, or of their differences, with its variance.
 

@@ -36,6 +36,10 @@ class Margin:
     """Whether the user chose it; False: it is what these test images can show."""
 
 
+NO_MARGIN = Margin(math.inf, False)
+"""Where there is nothing to compare."""
+
+
 def margin_of(given: float | None, intervals: Sequence[Interval], metric: Metric) -> Margin:
     """The margin that was asked for, or the smallest round one that these images can show.
 
@@ -52,7 +56,7 @@ def margin_of(given: float | None, intervals: Sequence[Interval], metric: Metric
         return Margin(given, True)
     wanted = SHOWN * median(one.high - one.low for one in intervals)
     if not math.isfinite(wanted) or wanted <= 0:
-        return Margin(math.inf, False)
+        return NO_MARGIN
     step = 0.005 if metric.percent else 10 ** math.floor(math.log10(wanted))
     return Margin(round(step * math.ceil(wanted / step - 1e-9), 12), False)
 

@@ -1,6 +1,6 @@
 """Statistical power: detectable differences, and the images or seeds needed to detect one.
 
-With one seed: the exact power of the exact McNemar test, summed over all outcomes. With several:
+With one seed: the exact power of McNemar's test, summed over all outcomes. With several:
 the power of the test over seeds and images, on random draws of its mean squares. The tests check
 both against simulated studies.
 """
@@ -31,7 +31,7 @@ DRAWS = 40_000
 
 
 def power_models(n: int, difference: float, disagreement: float, level: float = 0.05) -> float:
-    """Power of the exact McNemar test between two trained models.
+    """Power of McNemar's test (mid-p) between two trained models.
 
     Args:
         n: number of test images.
@@ -50,9 +50,10 @@ def power_models(n: int, difference: float, disagreement: float, level: float = 
     share = (disagreement + abs(difference)) / (2 * disagreement)
     low, high = binom.ppf((TAIL, 1 - TAIL), n, disagreement)
     discordant = np.arange(max(1, int(low)), int(high) + 1)
-    # two-sided p = 2 P(X <= k): reject at k or fewer on either side
+    # two-sided p = P(X <= k) + P(X < k): reject at k or fewer on either side
     critical = binom.ppf(level / 2, discordant, 0.5)
-    critical -= 2 * binom.cdf(critical, discordant, 0.5) >= level
+    below = binom.cdf(critical - 1, discordant, 0.5)
+    critical -= below + binom.cdf(critical, discordant, 0.5) >= level
     reject = binom.cdf(critical, discordant, share)
     reject += binom.sf(discordant - critical - 1, discordant, share)
     reject[critical < 0] = 0.0
@@ -231,7 +232,7 @@ class Plan:
     effective: float
     """Independent images that say as much as these."""
     level: float
-    """Significance level: 0.05 divided by the number of pairs."""
+    """Significance level of a single pair: all pairs together keep 0.05."""
     power: float
     """Probability that a study detects the difference."""
     smallest: float | None

@@ -42,5 +42,5 @@ def verdict_section(results: StudyResults, say: Labels) -> dict[str, Any] | None
 def _keys(pair: Pair) -> list[Any]:
     """Sort keys of the columns; None: sorted by their text."""
     f1 = pair.macro_f1.value if pair.macro_f1 is not None else -1.0
-    judged = pair.judged.value, pair.judged.low
-    return [None, None, *judged, pair.only_first, f1, pair.p, pair.p_holm, None]
+    judged = pair.joint.value, pair.joint.low
+    return [None, None, *judged, pair.only_first, f1, pair.p, pair.p_adjusted, None]

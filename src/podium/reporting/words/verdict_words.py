@@ -107,7 +107,7 @@ def tied_words(standing: Standing, labels: Mapping[str, str], say: Labels) -> st
 
 
 def headline(verdicts: Verdicts, say: Labels) -> str:
-    """The winner, or the contenders tied for first place.
+    """The winner, or the contenders that may be the best.
 
     Args:
         verdicts: of the contenders.
@@ -124,8 +124,19 @@ def headline(verdicts: Verdicts, say: Labels) -> str:
     return say(key, names=names, n=n)
 
 
+def ruled_out(verdicts: Verdicts, say: Labels) -> str:
+    """Who is not the best although no pair shows it; empty where there is nobody.
+
+    Args:
+        verdicts: of the contenders.
+        say: the language.
+    """
+    names = [one.label for one in verdicts.standings if one.best == 1 and not one.may_be_best]
+    return say("v_ruled_out", names=_listed(names, say)) if names else ""
+
+
 def claim_sentence(verdicts: Verdicts, say: Labels) -> str:
-    """What the verdicts are about: trained models, or the recipes behind them.
+    """What the verdicts are about, trained models or the recipes behind them, and how to read them.
 
     Args:
         verdicts: of the contenders.
@@ -134,11 +145,15 @@ def claim_sentence(verdicts: Verdicts, say: Labels) -> str:
     pairs = verdicts.pairs
     if not pairs:
         return ""
-    holm = say("v_holm", count=len(pairs)) if len(pairs) > 1 else ""
+    shared = [
+        say("v_together", count=len(pairs)) if len(pairs) > 1 else "",
+        ruled_out(verdicts, say),
+        say("v_curse") if any(pair.winner for pair in pairs) else "",
+    ]
     if verdicts.folds is not None:
-        return " ".join(filter(None, [_folds_claim(verdicts.folds, say), holm]))
+        return " ".join(filter(None, [_folds_claim(verdicts.folds, say), *shared]))
     if all(pair.seed_counts == (1, 1) for pair in pairs):
-        return " ".join(filter(None, [say("v_claim_models"), holm]))
+        return " ".join(filter(None, [say("v_claim_models"), *shared]))
     parts = []
     counts = [count for pair in pairs if pair.claim == "methods" for count in pair.seed_counts]
     if counts:
@@ -151,7 +166,7 @@ def claim_sentence(verdicts: Verdicts, say: Labels) -> str:
             parts.append(say("v_even_seeds"))
     if any(pair.claim == "models" for pair in pairs):
         parts.append(say("v_claim_mixed"))
-    return " ".join(filter(None, [*parts, holm]))
+    return " ".join(filter(None, [*parts, *shared]))
 
 
 def _folds_claim(folds: FoldDesign, say: Labels) -> str:
@@ -237,7 +252,7 @@ def pair_sentence(pair: Pair, labels: Mapping[str, str], say: Labels) -> str:
         labels: display names by name.
         say: the language.
     """
-    metric, judged = pair.metric, pair.judged
+    metric, judged = pair.metric, pair.joint
     better = (judged.value > 0) == metric.greater_is_better
     key = "v_tied" if pair.winner is None else "v_better" if better else "v_worse"
     interval = signed_interval(metric, judged, say)
@@ -257,7 +272,7 @@ def pair_sentence(pair: Pair, labels: Mapping[str, str], say: Labels) -> str:
         size=sized(metric, judged.value, say),
         difference=signed(metric, judged.value, say),
         interval=interval,
-        p=p_words(pair.p_holm, say),
+        p=p_words(pair.p_adjusted, say),
         n=say.count(pair.n),
     )
 
@@ -300,7 +315,7 @@ def pair_headings(say: Labels, metric: Metric = ACCURACY) -> list[str]:
         say: the language.
         metric: of the verdicts.
     """
-    keys = ("interval", "only", "f1", "p", "p_holm", "verdict")
+    keys = ("interval", "only", "f1", "p", "p_adjusted", "verdict")
     return [
         say("v_col_first"),
         say("v_col_second"),
@@ -327,11 +342,11 @@ def pair_cells(pair: Pair, labels: Mapping[str, str], say: Labels) -> list[str]:
         first,
         second,
         signed(pair.metric, pair.judged.value, say),
-        signed_interval(pair.metric, pair.judged, say),
+        signed_interval(pair.metric, pair.joint, say),
         f"{say.number(pair.only_first, digits)} / {say.number(pair.only_second, digits)}",
         f1,
         p_words(pair.p, say).removeprefix("p = ").removeprefix("p "),
-        p_words(pair.p_holm, say).removeprefix("p = ").removeprefix("p "),
+        p_words(pair.p_adjusted, say).removeprefix("p = ").removeprefix("p "),
         say("v_verdict_tied") if winner is None else say("v_verdict_wins", name=labels[winner]),
     ]
 
