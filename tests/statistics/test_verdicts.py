@@ -11,8 +11,8 @@ from hypothesis import given, settings, strategies as st
 from scipy.stats import binomtest, fisher_exact, norm
 
 from podium.errors import DataError
+from podium.reporting.words.design_words import groups_sentence
 from podium.reporting.words.labels import labels
-from podium.reporting.words.verdict_words import groups_sentence
 from podium.statistics.classes import significant_classes
 from podium.statistics.metrics import ClassScores, wilson_interval
 from podium.statistics.paired import (

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from podium.cli.options import (
     GroupOption,
@@ -17,12 +16,10 @@ from podium.cli.options import (
     SourceSettings,
     data_spec,
 )
-from podium.cli.terminal import bars, err, out, plain
+from podium.cli.terminal import bars, err, out
 from podium.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
     from podium.reporting.words.labels import Labels
     from podium.statistics.assumptions import Assumptions
     from podium.statistics.power import Plan
@@ -65,9 +62,12 @@ def compare(
     (NAME@3: model NAME, trained with seed 3), or one column of scores per class (NAME_CLASS).
     A column group states which images belong together, such as the frames of a patient.
     """
+    from podium.cli.verdict_tables import print_costs, print_pairs, print_standings
+    from podium.reporting.words.cost_words import margin_sentence, trade_offs
+    from podium.reporting.words.design_words import groups_sentence
     from podium.reporting.words.labels import labels
     from podium.reporting.words.metric_words import metric_title
-    from podium.reporting.words.verdict_words import claim_sentence, groups_sentence, headline
+    from podium.reporting.words.verdict_words import claim_sentence, headline
     from podium.statistics.comparison import compare_sources
 
     say = labels(lang)
@@ -77,14 +77,18 @@ def compare(
         sheet, verdicts = compare_sources(
             sources, split=split, shared=shared, resamples=resamples, margin=margin
         )
-    _standings(verdicts, say)
+    print_standings(verdicts, say)
     if verdicts.pairs:
-        _pairs(verdicts, say)
+        print_pairs(verdicts, say)
         if not sheet.metric.is_accuracy:
             out.tell(say("v_judged", metric=metric_title(verdicts.metric, say)))
-        for line in (headline(verdicts, say), *_answers(sheet, verdicts, say)):
+        costs = {one.name: one.cost for one in sheet.contenders}
+        gains = trade_offs(verdicts, costs, say)
+        for line in (headline(verdicts, say), *gains, *_answers(sheet, verdicts, say)):
             out.tell(line)
-        out.tell(claim_sentence(verdicts, say), style="dim")
+        print_costs(verdicts, costs, say)
+        for line in (claim_sentence(verdicts, say), margin_sentence(verdicts, say)):
+            out.tell(line, style="dim")
     if verdicts.grouping is not None:
         out.tell(groups_sentence(verdicts, say), style="dim")
     if verdicts.why_accuracy:
@@ -93,68 +97,6 @@ def compare(
         err.tell(notice)
     if save is not None:
         _save(verdicts, save, say)
-
-
-def _standings(verdicts: Verdicts, say: Labels) -> None:
-    """The contenders, numbered for the table of pairs, since names are long."""
-    from podium.reporting.words.metric_words import metric_interval, metric_title, metric_value
-    from podium.reporting.words.verdict_words import place_words
-
-    numbers = {one.name: str(at) for at, one in enumerate(verdicts.standings, start=1)}
-    table = Table("#", box=None)
-    table.add_column(say("col_contender"), overflow="fold", min_width=16)
-    heads = ("v_col_place", "t_tied", "t_accuracy", "t_interval", "t_f1")
-    for head in (*heads, "col_n"):
-        table.add_column(say(head), justify="right", no_wrap=True)
-    metric = verdicts.metric
-    if not metric.is_accuracy:
-        for head in (metric_title(metric, say), say("t_interval")):
-            table.add_column(head, justify="right", no_wrap=True)
-    several = any(one.seeds > 1 for one in verdicts.standings)
-    if several:
-        table.add_column(say("t_seeds"), justify="right", no_wrap=True)
-    for one in verdicts.standings:
-        cells: list[str | Text] = [
-            numbers[one.name],
-            plain(one.label),
-            place_words(one, say),
-            ", ".join(sorted(numbers[name] for name in one.tied)) or "–",
-            say.number(100 * one.accuracy.value),
-            say.interval((one.accuracy.low, one.accuracy.high)).removesuffix(" %"),
-            say.number(100 * one.macro_f1),
-            say.count(one.n),
-            *(
-                []
-                if metric.is_accuracy
-                else [
-                    metric_value(metric, one.judged.value, say),
-                    metric_interval(metric, one.judged, say),
-                ]
-            ),
-            *([str(one.seeds)] if several else []),
-        ]
-        table.add_row(*cells)
-    out.print(table)
-
-
-def _pairs(verdicts: Verdicts, say: Labels) -> None:
-    from podium.reporting.words.verdict_words import ordered_pairs, pair_cells
-
-    numbers = {one.name: str(at) for at, one in enumerate(verdicts.standings, start=1)}
-    table = Table(box=None)
-    table.add_column(say("v_col_pair"), no_wrap=True)
-    heads = ("t_difference", "t_interval", "t_only", "t_f1_difference", "t_p")
-    for head in heads:
-        table.add_column(say(head), justify="right", no_wrap=True)
-    table.add_column(say("v_col_verdict"), no_wrap=True)
-    for pair in ordered_pairs(verdicts):
-        first, second, *cells = pair_cells(pair, numbers, say)
-        cells[3] = cells[3].partition(" (")[0]  # --save has the interval of macro F1, and
-        del cells[4]  # the unadjusted p: not enough room in 80 columns
-        table.add_row(f"{first} − {second}", *cells, style="dim" if pair.winner is None else "")
-    out.print()
-    out.print(table)
-    out.print()
 
 
 def _answers(sheet: PredictionTable, verdicts: Verdicts, say: Labels) -> list[str]:

@@ -18,6 +18,7 @@ from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.ledger import Scoring, read_scorings
 from podium.runtime.files import read_json
 from podium.statistics.comparison import compare_table
+from podium.statistics.costs import Cost, cost_of, mean_cost
 from podium.statistics.questions import Question, questions
 from podium.statistics.scoring import Metric
 from podium.statistics.table import table_of
@@ -110,6 +111,14 @@ class StudyResults:
         return {
             recipe.model: contender.runs[0].model
             for recipe, contender in zip(self.recipes.values(), self.contenders, strict=True)
+        }
+
+    @property
+    def costs(self) -> dict[str, Cost]:
+        """What each finished contender costs to run and to train, by name."""
+        return {
+            one.name: mean_cost([cost_of(run.done, run.folder.weights_size) for run in one.runs])
+            for one in self.contenders
         }
 
     @property

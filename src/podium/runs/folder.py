@@ -164,6 +164,11 @@ class RunFolder:
     def is_done(self) -> bool:
         return self.done.is_file()
 
+    @property
+    def weights_size(self) -> int | None:
+        """Size of the weights in bytes; None: they are not there."""
+        return self.best.stat().st_size if self.best.is_file() else None
+
     def read_predictions(self, split: SplitName, repeat: int = 0) -> Predictions:
         return Predictions.read(self.predictions(split, repeat))
 

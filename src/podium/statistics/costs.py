@@ -27,6 +27,9 @@ class Cost:
     """What the times were measured on; None: unknown, or not the same for all runs."""
 
 
+NO_COST = Cost()
+"""Of predictions of other tools."""
+
 AXES = tuple(field.name for field in fields(Cost) if field.name != "device")
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from podium.config.settings import RunSpec
 from podium.errors import DataError, RunFolderError
 from podium.runs.predictions import Predictions, SplitName
+from podium.statistics.costs import NO_COST, Cost, mean_cost
 from podium.statistics.scoring import ACCURACY, Metric
 from podium.statistics.table_sources import Column, column_of, from_csv, from_folder
 from podium.statistics.vocabulary import same_classes, same_paths, some
@@ -35,6 +36,8 @@ class ContenderPredictions:
     is unknown."""
     logits: tuple[Logits, ...] = ()
     """One array per seed, shape (images, classes); only where the table's metric needs them."""
+    cost: Cost = NO_COST
+    """What it costs to run and to train, where that is known."""
     folds: Indices | None = None
     """Fold in which each image was tested, from 0, shape (seeds, images): a row's model had not
     seen the images of the fold. Rows of further repeats have other folds. None: a test split."""
@@ -255,6 +258,7 @@ def _contenders(
                 recipe=theirs[0].recipe,
                 valid_merit=sum(known) / len(known) if known else None,
                 logits=tuple(logits[id(one)] for one in theirs if id(one) in logits),
+                cost=mean_cost([one.cost for one in theirs]),
                 folds=_folds(theirs, paths),
             )
         )

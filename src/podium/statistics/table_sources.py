@@ -15,6 +15,7 @@ from podium.runs.find import find_runs
 from podium.runs.folder import RunFolder
 from podium.runs.predictions import Predictions, SplitName
 from podium.statistics.columns import OWN_COLUMNS, answers_in, filled_columns
+from podium.statistics.costs import NO_COST, Cost, cost_of
 from podium.statistics.scoring import ACCURACY, Metric, noted
 
 Indices = npt.NDArray[np.int64]
@@ -42,6 +43,7 @@ class Column:
     """Name of the fold in which each image was tested; None: a test split."""
     notices: tuple[str, ...] = ()
     metric: Metric = ACCURACY
+    cost: Cost = NO_COST
     margin: float | None = None
     """The margin of its study, in points for shares."""
     logits: Logits | None = None
@@ -126,7 +128,7 @@ def _from_run(
         label = f"{label} [{done['model']}]"  # the bare label would name a different model
     known, home = noted(done), run.study.path
     by = known.valid_merit, known.metric
-    source = str(run.path)
+    source, cost = str(run.path), cost_of(done, run.weights_size)
     if done.get("folds") and split != "test":
         raise DataError(
             f"{run.path} is cross-validated: an image serves for validation in several folds, so "
@@ -135,12 +137,13 @@ def _from_run(
     if not done.get("folds"):
         predictions = run.read_predictions(split)
         own = run.contender, label, run.seed, source, predictions, recipe
-        return [column_of(home, *own, *by, groups)]
+        return [replace(column_of(home, *own, *by, groups), cost=cost)]
     repeats = zip(run.read_repeats(), run.read_folds(), strict=True)
     return [
         replace(
             column_of(home, run.contender, label, number, source, one, recipe, *by, groups),
             folds=tuple(str(of[path]) for path in one.paths),
+            cost=cost,
         )
         for (number, one), of in repeats
     ]

@@ -24,6 +24,7 @@ from podium.reporting.page.panel import run_panel
 from podium.reporting.page.templating import fill_in
 from podium.reporting.page.verdict_section import verdict_section
 from podium.reporting.words.cautions import at_chance, cross_validated, majority, may_be_known
+from podium.reporting.words.design_words import groups_sentence
 from podium.reporting.words.labels import Labels
 from podium.reporting.words.metric_words import (
     metric_interval,
@@ -32,7 +33,7 @@ from podium.reporting.words.metric_words import (
     say_by,
 )
 from podium.reporting.words.recipes import run_title
-from podium.reporting.words.verdict_words import groups_sentence, headline, leaks, looks
+from podium.reporting.words.verdict_words import headline, leaks, looks
 from podium.results.study import StudyResults, Unfinished
 from podium.runs.pictures import read_pictures
 

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from podium.reporting.words.cost_words import (
+    cost_headings,
+    cost_rows,
+    margin_sentence,
+    trade_offs,
+)
 from podium.reporting.words.labels import Labels
 from podium.reporting.words.metric_words import say_by
 from podium.reporting.words.verdict_words import (
@@ -31,6 +37,10 @@ def verdict_section(results: StudyResults, say: Labels) -> dict[str, Any] | None
         "claim": claim_sentence(verdicts, say),
         "answers": answers(verdicts, results.questions, results.recipes, say, results.model_titles),
         "headings": pair_headings(say, verdicts.metric),
+        "margin": margin_sentence(verdicts, say),
+        "trade_offs": trade_offs(verdicts, results.costs, say),
+        "cost_headings": cost_headings(verdicts, say),
+        "costs": cost_rows(verdicts, results.costs, say),
         "hint": say_by("v_pairs_hint", verdicts.metric, say),
         "rows": [
             (pair_cells(pair, verdicts.labels, say), _keys(pair), pair.winner is not None)

@@ -10,13 +10,12 @@ import numpy as np
 
 from podium.config.settings import RunSpec
 from podium.models.ours import model_title
+from podium.reporting.words.design_words import folds_claim
 from podium.reporting.words.labels import Labels
 from podium.reporting.words.metric_words import say_by, signed, signed_interval, sized
 from podium.reporting.words.recipes import run_title
 from podium.results.study import StudyResults
 from podium.runs.ledger import rescorings
-from podium.statistics.fold_tests import FoldDesign
-from podium.statistics.grouping import FEW_GROUPS
 from podium.statistics.intervals import Interval, share_interval
 from podium.statistics.paired import FEW_SEEDS
 from podium.statistics.questions import Question
@@ -151,7 +150,7 @@ def claim_sentence(verdicts: Verdicts, say: Labels) -> str:
         say("v_curse") if any(pair.winner for pair in pairs) else "",
     ]
     if verdicts.folds is not None:
-        return " ".join(filter(None, [_folds_claim(verdicts.folds, say), *shared]))
+        return " ".join(filter(None, [folds_claim(verdicts.folds, say), *shared]))
     if all(pair.seed_counts == (1, 1) for pair in pairs):
         return " ".join(filter(None, [say("v_claim_models"), *shared]))
     parts = []
@@ -167,40 +166,6 @@ def claim_sentence(verdicts: Verdicts, say: Labels) -> str:
     if any(pair.claim == "models" for pair in pairs):
         parts.append(say("v_claim_mixed"))
     return " ".join(filter(None, [*parts, *shared]))
-
-
-def _folds_claim(folds: FoldDesign, say: Labels) -> str:
-    design = say("v_folds_once", folds=folds.folds)
-    if folds.repeats > 1:
-        design = say("v_folds_repeated", folds=folds.folds, repeats=folds.repeats)
-    claim = say("v_claim_folds", design=design, trained=say.count(folds.training_images))
-    few = say("v_folds_few") if folds.repeats == 1 else ""
-    return " ".join(filter(None, [claim, few]))
-
-
-def groups_sentence(verdicts: Verdicts, say: Labels) -> str:
-    """What groups of test images do to the figures; empty where images are independent.
-
-    Args:
-        verdicts: of the contenders.
-        say: the language.
-    """
-    found = verdicts.grouping
-    if found is None:
-        return ""
-    told = say(
-        "v_groups",
-        n=say.count(found.images),
-        groups=say.count(found.groups),
-        effect=say.number(found.design_effect, 1),
-        effective=say.count(round(found.effective)),
-    )
-    few = ""
-    if not found.can_claim:
-        few = say("v_groups_none", p=say.number(found.least_p, 2))
-    elif found.groups < FEW_GROUPS:
-        few = say("v_groups_few", few=FEW_GROUPS)
-    return f"{told} {few}".strip()
 
 
 def answers(
@@ -347,7 +312,9 @@ def pair_cells(pair: Pair, labels: Mapping[str, str], say: Labels) -> list[str]:
         f1,
         p_words(pair.p, say).removeprefix("p = ").removeprefix("p "),
         p_words(pair.p_adjusted, say).removeprefix("p = ").removeprefix("p "),
-        say("v_verdict_tied") if winner is None else say("v_verdict_wins", name=labels[winner]),
+        say("v_verdict_wins", name=labels[winner])
+        if winner is not None
+        else say(f"v_verdict_{pair.verdict}"),
     ]
 
 
