@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from podium.errors import DataError
+from podium.statistics.best_chance import chances_of_being_best
 from podium.statistics.f1_difference import MacroF1, SamplingUnits, f1_difference
 from podium.statistics.fold_tests import FoldDesign
 from podium.statistics.grouping import Grouping, grouping_of
@@ -123,6 +124,9 @@ class Standing:
     behind: float = math.inf
     """How much worse than the best it is at most, whichever that is, in units of the metric: in
     95 % of studies this holds of all contenders."""
+    chance_of_best: float | None = None
+    """Share of random weightings of the images in which it is first; None: too few images, or
+    folds. See `podium.statistics.best_chance`."""
 
     @property
     def judged(self) -> Interval:
@@ -281,7 +285,16 @@ def compare_contenders(
         metric,
     )
     pairs = [replace(one, p_equivalent=p) for one, p in zip(pairs, said.p_equivalent, strict=True)]
-    standings = [replace(one, behind=said.behind[one.name]) for one in standings]
+    chances = chances_of_being_best(
+        right if scored is None else scored.values,
+        table.groups if scored is None else scored.groups,
+        greater_is_better=metric.greater_is_better,
+    )
+    by_name = dict(zip([one.name for one in table.contenders], chances or [], strict=False))
+    standings = [
+        replace(one, behind=said.behind[one.name], chance_of_best=by_name.get(one.name))
+        for one in standings
+    ]
     why = found if isinstance(found, str) else ""
     grouping = grouping_of(table.groups, right)
     return Verdicts(

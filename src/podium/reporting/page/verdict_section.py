@@ -6,6 +6,7 @@ from typing import Any
 
 from podium.reporting.words.cost_words import (
     cost_headings,
+    cost_hint,
     cost_rows,
     margin_sentence,
     trade_offs,
@@ -40,6 +41,7 @@ def verdict_section(results: StudyResults, say: Labels) -> dict[str, Any] | None
         "margin": margin_sentence(verdicts, say),
         "trade_offs": trade_offs(verdicts, results.costs, say),
         "cost_headings": cost_headings(verdicts, say),
+        "cost_hint": cost_hint(verdicts, say),
         "costs": cost_rows(verdicts, results.costs, say),
         "hint": say_by("v_pairs_hint", verdicts.metric, say),
         "rows": [

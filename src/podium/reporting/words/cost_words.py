@@ -53,7 +53,8 @@ def trade_offs(verdicts: Verdicts, costs: Mapping[str, Cost], say: Labels) -> li
     by_name = {one.name: one for one in verdicts.standings}
     first = verdicts.standings[0]
     told = []
-    for name in pareto_front(_merits(verdicts), times)[1 : 1 + MOST_TRADED]:
+    front = [name for name in pareto_front(_merits(verdicts), times) if name != first.name]
+    for name in front[:MOST_TRADED]:
         slow, fast = times[first.name], times[name]
         if slow is None or fast is None or slow / fast < LEAST_GAIN:
             continue
@@ -83,8 +84,20 @@ def cost_headings(verdicts: Verdicts, say: Labels) -> list[str]:
         say("col_contender"),
         title[:1].upper() + title[1:],
         say("cost_behind"),
+        *([say("cost_chance")] if _chances(verdicts) else []),
         *(say(f"cost_{key}") for key in keys),
     ]
+
+
+def cost_hint(verdicts: Verdicts, say: Labels) -> str:
+    """What the columns of the table of costs mean.
+
+    Args:
+        verdicts: of the contenders.
+        say: the language.
+    """
+    chance = say("cost_chance_hint") if _chances(verdicts) else ""
+    return f"{say('cost_hint')} {chance}".strip()
 
 
 def cost_rows(verdicts: Verdicts, costs: Mapping[str, Cost], say: Labels) -> list[Cells]:
@@ -109,12 +122,21 @@ def _row(one: Standing, verdicts: Verdicts, cost: Cost, front: bool, say: Labels
         (one.label, None),
         (metric_value(metric, one.judged.value, say), one.judged.value),
         (_difference(metric, one.behind, say), one.behind),
+        *(
+            [(say.percent(one.chance_of_best or 0.0), one.chance_of_best)]
+            if _chances(verdicts)
+            else []
+        ),
         (say.number(cost.latency, 1), cost.latency),
         (NOTHING if millions is None else f"{say.number(millions, 2)} M", parameters),
         (say.number(cost.megabytes, 1), cost.megabytes),
         (say.duration(cost.seconds), cost.seconds),
         ("✓" if front else "", float(front)),
     ]
+
+
+def _chances(verdicts: Verdicts) -> bool:
+    return all(one.chance_of_best is not None for one in verdicts.standings)
 
 
 def _merits(verdicts: Verdicts) -> dict[str, float]:
