@@ -37,18 +37,26 @@ from podium.study.cells import cells_of, chosen
 from podium.study.closing import mean_history
 from podium.study.study import Study
 from podium.training.refit import Refit, refit_after
-from tests.conftest import StopAfter, write_pictures
+from tests.conftest import StopAfter, reports_undrawn, write_pictures
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
 DEFAULTS = {"epochs": 2, "image_size": 32, "batch_size": 16, "lr": 1e-3}
-PROBE = {"model": "simple_resnet", "freeze": "backbone", "linear_probe": True, "epochs": 1}
 
 
 @pytest.fixture(scope="module")
 def flat(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """16 pictures a class of three classes, in no splits."""
     return write_pictures(tmp_path_factory.mktemp("flat"), {"": 16})
+
+
+@pytest.fixture(scope="module")
+def probe(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A linear probe on the features of a network that has not learned anything."""
+    file = tmp_path_factory.mktemp("weights") / "weights.pth"
+    torch.save(podium.build_model("resnet18", 3, seed=5).module.state_dict(), file)
+    frozen = {"model": "resnet18", "weights": str(file), "freeze": "backbone"}
+    return {**frozen, "linear_probe": True, "epochs": 1}
 
 
 def a_study(folder: Path, images: Path, **changes: Any) -> Path:
@@ -74,7 +82,8 @@ def run(study: Path, *words: str) -> int:
 def trained(tmp_path_factory: pytest.TempPathFactory, flat: Path) -> Path:
     """A whole study that the command ran; tests that change it take a copy."""
     study = a_study(tmp_path_factory.mktemp("trained"), flat)
-    assert run(study) == 0
+    with reports_undrawn():
+        assert run(study) == 0
     return study
 
 
@@ -89,7 +98,8 @@ def averaged(tmp_path_factory: pytest.TempPathFactory, flat: Path) -> StudyFolde
         final_model="ensemble",
         contenders={"plain": recipe},
     )
-    assert run(study) == 0
+    with reports_undrawn():
+        assert run(study) == 0
     return StudyFolder(study.parent / "runs" / "crossed")
 
 
@@ -282,11 +292,11 @@ def test_a_stop_anywhere_costs_no_bit(trained: Path, flat: Path, tmp_path: Path)
     stops = 0
     while True:
         try:
-            assert not study.run(stop=StopAfter(5)).failed
+            assert not study.run(stop=StopAfter(9)).failed
             break
         except KeyboardInterrupt:
             stops += 1
-    assert stops > 2
+    assert stops > 1
     for name in ("", "fold-0", "fold-1"):
         one = folder_of(trained).run("plain", 0).path / name
         other = study.folder.run("plain", 0).path / name
@@ -295,9 +305,9 @@ def test_a_stop_anywhere_costs_no_bit(trained: Path, flat: Path, tmp_path: Path)
 
 
 def test_one_fold_alone_and_then_the_rest(
-    flat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    flat: Path, probe: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    study = a_study(tmp_path, flat, contenders={"probe": PROBE})
+    study = a_study(tmp_path, flat, contenders={"probe": probe})
     assert run(study, "--only", "probe/seed-0/fold-1") == 0
     assert "1 of 3 cells" in capsys.readouterr().err
     folder = folder_of(study)
@@ -311,7 +321,7 @@ def test_one_fold_alone_and_then_the_rest(
 
 
 def test_a_failed_fold_leaves_the_others_and_the_run_open(
-    trained: Path, flat: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    flat: Path, probe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from podium.study import contender
 
@@ -324,7 +334,7 @@ def test_a_failed_fold_leaves_the_others_and_the_run_open(
 
     monkeypatch.setattr(contender, "train_and_score", fails)
     study = Study.load(
-        a_study(tmp_path, flat, contenders={"probe": PROBE}),
+        a_study(tmp_path, flat, contenders={"probe": probe}),
         runs=tmp_path / "runs", workers=0, audit=False,
     )  # fmt: skip
     result = study.run()
@@ -336,14 +346,16 @@ def test_a_failed_fold_leaves_the_others_and_the_run_open(
     assert not study.run().failed
 
 
-def test_another_executor_runs_folds_before_the_whole(flat: Path, tmp_path: Path) -> None:
+def test_another_executor_runs_folds_before_the_whole(
+    flat: Path, probe: dict[str, Any], tmp_path: Path
+) -> None:
     class Backwards:
         def map(self, cells: Any, work: Any) -> Any:
             for cell in reversed(cells):
                 yield work.train(cell)
 
     podium.register_executor("backwards_folds")(Backwards)
-    study = a_study(tmp_path, flat, contenders={"probe": PROBE})
+    study = a_study(tmp_path, flat, contenders={"probe": probe})
     events: list[Event] = []
     made = Study.load(
         study, runs=tmp_path / "runs", workers=0, audit=False, executor="backwards_folds"
@@ -352,14 +364,16 @@ def test_another_executor_runs_folds_before_the_whole(flat: Path, tmp_path: Path
     assert [one.fold for one in events if isinstance(one, RunStarted)] == [1, 0, None]
 
 
-def test_a_probe_of_a_fold_is_scikit_learns(flat: Path, tmp_path: Path) -> None:
+def test_a_probe_of_a_fold_is_scikit_learns(
+    flat: Path, probe: dict[str, Any], tmp_path: Path
+) -> None:
     """The oracle sees features of the network itself, image by image, and sklearn's own folds."""
-    study = a_study(tmp_path, flat, contenders={"probe": PROBE})
+    study = a_study(tmp_path, flat, contenders={"probe": probe})
     assert run(study) == 0
     fold = folder_of(study).run("probe", 0, 1)
     index = fold_index(build_index(flat, folds=2), 1)
     model = load_run(fold)
-    classifier = podium.build_model("simple_resnet", 3).classifier
+    classifier = podium.build_model("resnet18", 3).classifier
     head = model.module.get_submodule(classifier)
     seen: list[torch.Tensor] = []
     head.register_forward_hook(lambda layer, given, output: seen.append(given[0]))
@@ -378,7 +392,8 @@ def test_a_probe_of_a_fold_is_scikit_learns(flat: Path, tmp_path: Path) -> None:
         return torch.cat(seen).double().numpy()
 
     x, test = features("train"), features("test")
-    deviation = np.maximum(x.std(axis=0), 1e-12)
+    spread = x.std(axis=0)
+    deviation = np.maximum(spread, 1e-3 * np.sqrt((spread**2).mean()))
     penalty = next(
         float(line.split(",")[0])
         for line in fold.probe.read_text().splitlines()
@@ -387,15 +402,19 @@ def test_a_probe_of_a_fold_is_scikit_learns(flat: Path, tmp_path: Path) -> None:
     oracle = LogisticRegression(C=1 / (len(x) * penalty), max_iter=20_000, tol=1e-10)
     oracle.fit((x - x.mean(axis=0)) / deviation, index.splits["train"].labels)
     expected = oracle.predict_proba((test - x.mean(axis=0)) / deviation)
-    assert np.abs(fold.read_predictions("test").probabilities - expected).max() < 0.02
+    found = fold.read_predictions("test")
+    np.testing.assert_array_equal(found.predicted, expected.argmax(axis=1))
+    # the penalty is weak, and the optimum flat: sklearn's own moves by 0.1 with its tolerance
+    assert np.abs(found.probabilities - expected).mean() < 0.005
+    assert np.abs(found.probabilities - expected).max() < 0.05
 
 
 def test_features_and_pixels_are_computed_once_for_all_folds(
-    flat: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    flat: Path, probe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PODIUM_CACHE", str(tmp_path / "cache"))
     plain = {"model": "simple_resnet", "epochs": 1}
-    both = {"probe": PROBE, "plain": plain}
+    both = {"probe": probe, "plain": plain}
     study = a_study(tmp_path, flat, data={"folds": 4}, contenders=both)
     assert run(study) == 0
     assert len([*(tmp_path / "cache" / "features").rglob("part-*.npz")]) == 1
@@ -435,14 +454,14 @@ def test_an_ensemble_is_the_mean_of_its_members(averaged: StudyFolder, tmp_path:
     copy = RunFolder(tmp_path / "plain" / "seed-0", "plain", 0)
     shutil.copytree(whole.path, copy.path)
     copy.model.write_text(json.dumps({**described, "members": 9}))
-    with pytest.raises(RunFolderError, match="holds no ensemble of 9 models"):
+    with pytest.raises(RunFolderError, match="does not hold an ensemble of 9 models"):
         load_run(copy)
 
 
 def test_an_exported_ensemble_computes_the_same(averaged: StudyFolder, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     whole = averaged.run("plain", 0)
-    assert main(["export", str(whole.path), "--format", "onnx", "--out", str(tmp_path)]) == 0
+    assert main(["export", str(whole.path), "--format", "onnx", "--to", str(tmp_path)]) == 0
     exported = podium.load_exported(tmp_path)
     predictor = load_predictor(whole)[0]
     pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)

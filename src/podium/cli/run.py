@@ -276,9 +276,9 @@ def _finish(
 
 
 def _how_far(study: Study) -> str:
-    runs = study.folder.runs(study.spec)
-    done = sum(run.is_done() for run in runs)
-    progress = f"{done} of {len(runs)} cells of the study are done."
-    if done < len(runs):
+    cells = study.folder.cells(study.spec)
+    done = sum(cell.is_done() for cell in cells)
+    progress = f"{done} of {len(cells)} cells of the study are done."
+    if done < len(cells):
         return f"{progress} Once all are, `podium report {study.folder.path}` writes the report."
     return f"{progress} `podium report {study.folder.path}` writes the report."

@@ -20,8 +20,7 @@ class Event:
     """Base class of all events; the class tells what happened.
 
     Attributes:
-        contender: contender of the run that the event belongs to; None: it belongs to no run, or
-            to a function that was called outside a study.
+        contender: of the run that the event belongs to; None: no run, or not within a study.
         seed: seed of that run; None: it belongs to no run.
         fold: of that run with cross-validation, from 0; None: as a whole.
 

@@ -93,7 +93,10 @@ def _audit(subject: Subject, say: Labels) -> list[str]:
 def protocol(subject: Subject, say: Labels) -> list[str]:
     """How it was trained and scored, in words and as a recipe."""
     parts, run = [f"## {say('card_protocol')}"], subject.result
-    if subject.recipe.is_probe_alone:
+    if run is not None and run.folds is not None:
+        told = (say("note_folds", folds=run.folds), final_model_words(run, say))
+        parts.append(escape_markdown(" ".join(told)))
+    elif subject.recipe.is_probe_alone:
         parts.append(escape_markdown(say("card_protocol_probe")))
     elif subject.done:
         best, epochs = (say.count(subject.done.get(key)) for key in ("best_epoch", "epochs"))
@@ -101,9 +104,6 @@ def protocol(subject: Subject, say: Labels) -> list[str]:
             "card_protocol_text", noted(subject.done).metric, say, best=best, epochs=epochs
         )
         parts.append(escape_markdown(text))
-    if run is not None and run.folds is not None:
-        told = (say("note_folds", folds=run.folds), final_model_words(run, say))
-        parts.append(escape_markdown(" ".join(told)))
     if subject.study is not None:
         seen = looks(subject.study, say)
         parts.append(escape_markdown(f"{seen['text']} {seen['total']}".strip()))
