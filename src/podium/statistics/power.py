@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from numbers import Integral
 
@@ -179,9 +180,9 @@ class Plan:
         >>> import podium
         >>> plan = podium.power(500, 0.03)
         >>> round(plan.power, 2)
-        0.32
+        0.35
         >>> plan.images
-        1615
+        1552
     """
 
     n: int
@@ -231,13 +232,7 @@ class Assumptions:
         Tukey's range of so many equally accurate contenders (`podium.statistics.together` measures
         how similar the comparisons are; here nothing has been measured).
         """
-        from scipy.special import ndtr
-        from scipy.stats import studentized_range
-
-        if self.contenders == 2:
-            return 0.05
-        range_ = float(studentized_range.ppf(0.95, self.contenders, math.inf))
-        return float(2 * ndtr(-range_ / math.sqrt(2)))
+        return 0.05 if self.contenders == 2 else _level_of_all(self.contenders)
 
     def disagreement_at(self, difference: float) -> float:
         """The share of images that exactly one of two models gets right.
@@ -251,6 +246,14 @@ class Assumptions:
         second = max(0.0, first - abs(difference))
         share = TYPICAL_SHARE * independent_disagreement(first, second)
         return max(share, abs(difference))
+
+
+@lru_cache(maxsize=64)
+def _level_of_all(contenders: int) -> float:
+    from scipy.special import ndtr
+    from scipy.stats import studentized_range
+
+    return float(2 * ndtr(-studentized_range.ppf(0.95, contenders, math.inf) / math.sqrt(2)))
 
 
 def observed(table: PredictionTable) -> Assumptions:

@@ -89,7 +89,9 @@ class Together:
         highest, adjusted = 0.0, np.ones(len(order))
         for at, chance in zip(order, chances(reach, order), strict=False):
             highest = max(highest, chance, p_values[at])
-            adjusted[at] = min(1.0, highest)
+            if highest >= 1:
+                break  # so are all that follow
+            adjusted[at] = highest
         return [float(p) for p in adjusted]
 
     def possibly_best(
