@@ -12,7 +12,7 @@ CHANCE, COVER = 8.1, 91.9
 
 
 @pytest.mark.parametrize(
-    "name", ["equal-3-85-500", "equal-5-95-500", "equal-5-groups-30", "equal-3-seeds-5-3-2"]
+    "name", ["equal-3-85-500", "equal-5-95-500", "equal-5-groups-30-50", "equal-3-seeds-5-3-2"]
 )
 def test_of_equal_contenders_nothing_is_claimed_in_95_percent(name: str) -> None:
     found = counted(SETTINGS[name], 200)

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-LEVEL = 0.05
+from podium.statistics.intervals import LEVEL
+
 DRAWS = 2**14  # of quasi-random normal numbers: a p of 0.05 is off by about 0.0005
 MOST_PARTITIONED = 10
 """With more contenders, partitions of them are too many to go through."""
