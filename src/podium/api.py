@@ -352,7 +352,7 @@ def power(
         >>> import podium
         >>> plan = podium.power(2000, 0.02)
         >>> f"power {plan.power:.2f}, {plan.images} images for 0.80"
-        'power 0.54, 3594 images for 0.80'
+        'power 0.56, 3499 images for 0.80'
     """
     from podium.statistics.assumptions import Assumptions
     from podium.statistics.power import plan

@@ -16,6 +16,20 @@ from podium.statistics.intervals import Interval
 from podium.statistics.verdicts import Pair, Verdicts, compare_contenders
 from tests.statistics.studies_simulated import Setting, sheets
 
+STEADY = (0.03,) * 4  # standard deviations of the skill over seeds
+
+SEEDS: list[tuple[int, float, tuple[int, ...], float | tuple[float, ...], str]] = [
+    (2, 0.85, (3,), 0.05, ""), (2, 0.85, (3,), 0.3, "-varied"),
+    (5, 0.85, (3,), 0.05, ""), (5, 0.85, (3,), 0.3, "-varied"),
+    (2, 0.995, (2,), 0.05, "-high"), (2, 0.995, (3,), 0.05, "-high"),
+    (2, 0.85, (5, 2), 0.05, ""), (2, 0.85, (5, 3), 0.05, ""),
+    (3, 0.85, (5, 3, 2), 0.05, ""), (3, 0.85, (3, 3, 1), 0.0, ""),
+    (5, 0.85, (2,), (0.3, *STEADY), "-one-varies"),
+    (5, 0.85, (3,), (0.3, *STEADY), "-one-varies"),
+    (5, 0.85, (2,), (0.3, 0.3, *STEADY[1:]), "-two-vary"),
+    (5, 0.85, (3,), (0.3, 0.3, *STEADY[1:]), "-two-vary"),
+]  # fmt: skip
+
 SETTINGS = {
     # equal contenders: whatever is claimed is false
     **{
@@ -27,23 +41,43 @@ SETTINGS = {
             (10, 0.95, 100),
         ]
     },
-    "equal-5-groups-30": Setting((0.85,) * 5, 300, groups=30, alike=0.5),
-    "equal-5-groups-30-alike": Setting((0.85,) * 5, 300, groups=30, alike=0.9),
-    "equal-5-groups-10": Setting((0.85,) * 5, 500, groups=10, alike=0.5),
-    "equal-5-seeds-3": Setting((0.85,) * 5, seeds=3, seed_sd=0.05),
-    "equal-5-seeds-3-varied": Setting((0.85,) * 5, seeds=3, seed_sd=0.3),
-    "equal-3-seeds-5-3-2": Setting((0.85,) * 3, seeds=(5, 3, 2), seed_sd=0.05),
-    "equal-3-seeds-3-3-1": Setting((0.85,) * 3, seeds=(3, 3, 1)),
-    "equal-5-one-varies": Setting((0.85,) * 5, seeds=3, seed_sd=(0.3, 0.03, 0.03, 0.03, 0.03)),
+    **{
+        f"equal-{k}-groups-{groups}-{round(100 * alike)}": Setting(
+            (0.85,) * k, n, groups=groups, alike=alike
+        )
+        for k, groups, n, alike in [
+            (2, 30, 300, 0.0), (2, 30, 300, 0.5), (2, 30, 300, 0.9), (5, 30, 300, 0.5),
+            (5, 30, 300, 0.9), (5, 10, 500, 0.5),
+        ]
+    },
+    **{
+        f"equal-{k}-seeds-{'-'.join(map(str, seeds))}{name}": Setting(
+            (accuracy,) * k, seeds=seeds * (k // len(seeds)), seed_sd=sd
+        )
+        for k, accuracy, seeds, sd, name in SEEDS
+    },
+    # where no test helps: one recipe in two or five fails in one training of ten
+    **{
+        f"failing-{k}-seeds-{seeds}": Setting(
+            (0.85,) * k, seeds=seeds, seed_sd=(0.3, *STEADY)[:k], luck="failing"
+        )
+        for k in (2, 5)
+        for seeds in (2, 3, 5, 10)
+    },
+    "skewed-2-seeds-3": Setting((0.85,) * 2, seeds=3, seed_sd=(0.3, 0.03), luck="skewed"),
     "equal-3-f1-2": Setting((0.85,) * 3, 200, classes=2, metric="macro_f1"),
     "equal-3-f1-10": Setting((0.85,) * 3, 200, classes=10, metric="macro_f1"),
     "equal-3-f1-100": Setting((0.85,) * 3, 200, classes=100, metric="macro_f1"),
     # true differences: power, and whether claims are true
+    "planned-500": Setting((0.874, 0.846)),
+    "planned-2000": Setting((0.874, 0.846), 2000),
     "ahead-2": Setting((0.88, 0.85)),
     "ahead-3": Setting((0.87, 0.84, 0.84)),
     "ahead-5": Setting((0.87, 0.84, 0.84, 0.84, 0.84)),
     "ahead-5-1000": Setting((0.87, 0.84, 0.84, 0.84, 0.84), 1000),
     "two-ahead-5": Setting((0.87, 0.87, 0.84, 0.84, 0.84)),
+    "near-5": Setting((0.86, 0.86, 0.855, 0.85, 0.84)),
+    "clusters-5": Setting((0.9, 0.9, 0.8, 0.8, 0.8)),
     "stairs-5": Setting((0.89, 0.87, 0.85, 0.83, 0.81)),
     "stairs-5-1000": Setting((0.87, 0.85, 0.85, 0.82, 0.82), 1000),
     "stairs-5-high": Setting((0.99, 0.98, 0.97, 0.96, 0.95)),

@@ -190,6 +190,7 @@ class Setting:
     """Of every contender, or of each."""
     seed_sd: float | tuple[float, ...] = 0.0
     """Of the skill over seeds, likewise."""
+    luck: Luck = "normal"
     groups: int = 0
     """Number of groups of images, of equal size; 0: images are independent."""
     alike: float = 0.0
@@ -203,14 +204,17 @@ def sheets(setting: Setting, count: int, seed: int = 1) -> Iterator[PredictionTa
     random, k = np.random.default_rng(seed), len(setting.accuracies)
     seeds = [setting.seeds] * k if isinstance(setting.seeds, int) else setting.seeds
     spreads = [setting.seed_sd] * k if isinstance(setting.seed_sd, float) else setting.seed_sd
-    skills = [skill_for(one, sd) for one, sd in zip(setting.accuracies, spreads, strict=True)]
+    skills = [
+        skill_for(one, sd, setting.luck)
+        for one, sd in zip(setting.accuracies, spreads, strict=True)
+    ]
     groups = None
     if setting.groups:
         groups = np.arange(setting.n) * setting.groups // setting.n
     for _ in range(count):
         right = right_answers(
-            random, skills, setting.n, seeds=max(seeds), seed_sd=spreads, groups=groups,
-            alike=setting.alike,
+            random, skills, setting.n, seeds=max(seeds), seed_sd=spreads, luck=setting.luck,
+            groups=groups, alike=setting.alike,
         )  # fmt: skip
         kept = [one[:number] for one, number in zip(right, seeds, strict=True)]
         yield judged_by(setting.metric, sheet_from(kept, setting.classes, random, groups))

@@ -225,8 +225,9 @@ def studies(count: int) -> Iterator[PredictionTable]:
         n = int(random.integers(40, 250))
         groups = int(random.integers(4, 20)) if random.random() < 0.3 else 0
         metric = "macro_f1" if k < 5 and n < 80 else "accuracy"
+        classes = int(random.integers(2, 9))
         setting = Setting(
-            accuracies, n, seeds, 0.1, groups, 0.5, int(random.integers(2, 9)), metric
+            accuracies, n, seeds, 0.1, groups=groups, alike=0.5, classes=classes, metric=metric
         )
         yield next(sheets(setting, 1, study))
 

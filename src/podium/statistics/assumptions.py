@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import combinations
 from numbers import Integral
 
@@ -61,13 +62,7 @@ class Assumptions:
         Tukey's range of so many equally accurate contenders (`podium.statistics.together` measures
         how similar the comparisons are; here nothing has been measured).
         """
-        from scipy.special import ndtr
-        from scipy.stats import studentized_range
-
-        if self.contenders == 2:
-            return 0.05
-        range_ = float(studentized_range.ppf(0.95, self.contenders, math.inf))
-        return float(2 * ndtr(-range_ / math.sqrt(2)))
+        return 0.05 if self.contenders == 2 else _level_of_all(self.contenders)
 
     def disagreement_at(self, difference: float) -> float:
         """The share of images that exactly one of two models gets right.
@@ -107,6 +102,14 @@ class Assumptions:
             alike = (self.design_effect - 1) / (self.group_size - 1)
             design_effect = min(size, 1 + (size - 1) * alike)
         return replace(self, group_size=size, design_effect=design_effect)
+
+
+@lru_cache(maxsize=64)
+def _level_of_all(contenders: int) -> float:
+    from scipy.special import ndtr
+    from scipy.stats import studentized_range
+
+    return float(2 * ndtr(-studentized_range.ppf(0.95, contenders, math.inf) / math.sqrt(2)))
 
 
 def observed(table: PredictionTable) -> Assumptions:

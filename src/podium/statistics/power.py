@@ -214,9 +214,9 @@ class Plan:
         >>> import podium
         >>> plan = podium.power(500, 0.03)
         >>> round(plan.power, 2)
-        0.32
+        0.35
         >>> plan.images
-        1615
+        1552
     """
 
     n: int

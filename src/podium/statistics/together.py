@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-LEVEL = 0.05
+from podium.statistics.intervals import LEVEL
+
 DRAWS = 2**14  # of quasi-random normal numbers: a p of 0.05 is off by about 0.0005
 MOST_PARTITIONED = 10
 """With more contenders, partitions of them are too many to go through."""
@@ -89,7 +90,9 @@ class Together:
         highest, adjusted = 0.0, np.ones(len(order))
         for at, chance in zip(order, chances(reach, order), strict=False):
             highest = max(highest, chance, p_values[at])
-            adjusted[at] = min(1.0, highest)
+            if highest >= 1:
+                break  # so are all that follow
+            adjusted[at] = highest
         return [float(p) for p in adjusted]
 
     def possibly_best(
