@@ -497,6 +497,10 @@ def test_repeats_are_compared_fold_by_fold_and_never_averaged(averaged: StudyFol
     assert found.verdicts is not None
     assert found.verdicts.standings[0].seeds == 1
     assert found.verdicts.folds is not None
+    low, high = found.runs[0].interval
+    assert low < right[0] < high
+    members = [averaged.run("plain", 0, fold).read_done()["latency_ms"] for fold in range(4)]
+    assert whole.read_done()["latency_ms"] == pytest.approx(sum(members), abs=0.01)
     assert (found.verdicts.folds.folds, found.verdicts.folds.repeats) == (2, 2)
     with pytest.raises(DataError, match="cannot be compared"):
         read_table([averaged.path], split="valid")

@@ -17,6 +17,8 @@ from podium.runs.pictures import read_pictures
 from podium.runs.predictions import Predictions
 from podium.statistics.calibration import Calibration, calibration, fit_temperature
 from podium.statistics.classes import per_class_by_groups, significant_class_names
+from podium.statistics.fold_tests import recipe_interval
+from podium.statistics.folds import Folds
 from podium.statistics.intervals import share_interval
 from podium.statistics.likeliest import TopClasses, top_classes
 from podium.statistics.metrics import ClassScores, Scores, scores
@@ -107,9 +109,16 @@ class RunResult:
         rows = {int(row["epoch"]): row["train_accuracy"] for row in self.history}
         return rows.get(self.best_epoch or 0)
 
-    @property
+    @cached_property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of the test accuracy, 0..1: Wilson's, or cluster-robust with groups."""
+        """95 % interval of the test accuracy, 0..1: Wilson's, or cluster-robust with groups; of a
+        cross-validated run, that of the recipe from the scores of its folds."""
+        if self.folds is not None:
+            of = self.folder.read_folds()[0]
+            folds = Folds(np.array([[of[path] for path in self.test.paths]], np.int64))
+            right = (self.test.predicted == self.test.labels).astype(np.float64)
+            found = recipe_interval(right[None], folds, self.groups)
+            return found.low, found.high
         return share_interval(self.test.predicted == self.test.labels, self.groups)
 
 

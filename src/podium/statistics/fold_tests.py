@@ -65,6 +65,40 @@ class FoldTest:
         return bounded(self.effect, self.least_variance, self.most, confidence)
 
 
+def mean_effect(
+    values: Numbers, folds: Folds, groups: npt.NDArray[np.int64] | None = None
+) -> SeedEffect:
+    """A mean over images of a cross-validation, with its variance as that of a recipe.
+
+    A claim about recipes is never more certain than one about the very models: where all folds
+    have the same score, their variance is 0.
+
+    Args:
+        values: of each image, a mean over seeds; shape (repeats, images).
+        folds: of the cross-validation.
+        groups: group index of each image, from 0; None: images are independent.
+    """
+    over_folds = fold_effect(folds.units(folds.means(values)), folds.overlap)
+    fixed = seed_effect(values.mean(axis=0, keepdims=True), groups)
+    variance = max(over_folds.image_square, fixed.image_square / fixed.count)
+    return replace(over_folds, image_square=variance)
+
+
+def recipe_interval(
+    right: Numbers, folds: Folds, groups: npt.NDArray[np.int64] | None = None
+) -> Interval:
+    """The accuracy of a cross-validated recipe, with its 95 % interval.
+
+    Args:
+        right: 1 for correct and 0 for wrong predictions, a mean over seeds; shape (repeats,
+            images).
+        folds: of the cross-validation.
+        groups: group index of each image, from 0; None: images are independent.
+    """
+    units = right.shape[1] / design_effect(right.mean(axis=0), groups)
+    return accuracy_interval(mean_effect(right, folds, groups), units)
+
+
 class FoldScores:
     """The contenders of a table on the folds of its cross-validation."""
 
@@ -122,29 +156,13 @@ class FoldScores:
         """
         return fold_effect(self.folds.units(scores), self.folds.overlap)
 
-    def effect_of_images(self, values: Numbers) -> SeedEffect:
-        """The same for a mean over images.
-
-        A claim about recipes is never more certain than one about the very models: where all folds
-        have the same score, their variance is 0.
-
-        Args:
-            values: of each image, a mean over seeds; shape (repeats, images).
-        """
-        over_folds = self.effect(self.folds.means(values))
-        fixed = seed_effect(values.mean(axis=0, keepdims=True), self.table.groups)
-        variance = max(over_folds.image_square, fixed.image_square / fixed.count)
-        return replace(over_folds, image_square=variance)
-
     def accuracy(self, at: int) -> Interval:
         """A contender's accuracy as a recipe, with its interval.
 
         Args:
             at: number of the contender.
         """
-        right = self.right[at]
-        units = len(self.table) / design_effect(right.mean(axis=0), self.table.groups)
-        return accuracy_interval(self.effect_of_images(right), units)
+        return recipe_interval(self.right[at], self.folds, self.table.groups)
 
     def score(self, at: int) -> Interval | None:
         """A contender's score in the table's metric, with its interval; None: it is accuracy.
@@ -167,7 +185,8 @@ class FoldScores:
         a, b = self.right[i], self.right[j]
         repeats, n = self.folds.repeats, len(self.table)
         alike = design_effect((a - b).mean(axis=0), self.table.groups)
-        effect, least, most = self.effect_of_images(a - b), 2 * alike**2 / n**2, 1.0
+        effect = mean_effect(a - b, self.folds, self.table.groups)
+        least, most = 2 * alike**2 / n**2, 1.0
         accuracy = bounded(effect, least)
         if self.scores is not None:
             effect, least = self.effect(self.scores[i] - self.scores[j]), 0.0
