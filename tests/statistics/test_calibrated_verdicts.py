@@ -118,7 +118,7 @@ def test_where_one_recipe_fails_now_and_then_the_promise_is_broken_as_documented
     (verdicts,) = studies(1, [0.85, 0.85], 500, seeds=5, seed_sd=SEED_SD)
     said = claim_sentence(verdicts, labels("en"))
     assert "one training in ten of a single recipe fails" in said
-    assert "30 %" in said
+    assert "27 %" in said
 
 
 @pytest.mark.parametrize(

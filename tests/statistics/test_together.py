@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import given, settings, strategies as st
-from scipy.stats import multivariate_normal, norm, studentized_range, tukey_hsd
+from scipy.stats import multivariate_normal, norm, studentized_range, t as student, tukey_hsd
 
 from podium.statistics.paired import holm
 from podium.statistics.table import PredictionTable
@@ -159,6 +159,18 @@ def test_many_contenders_are_adjusted_for_all_pairs_that_are_left() -> None:
     range_ = studentized_range.sf(6.0, count, np.inf)
     assert adjusted[:10] == pytest.approx([range_] * 10, abs=0.002)
     assert adjusted[10:] == pytest.approx([1.0] * 45)
+
+
+def test_steps_are_those_of_a_published_example(monkeypatch: pytest.MonkeyPatch) -> None:
+    # R's warpbreaks by multcomp's simtest: Tukey's contrasts of three tensions, 50 degrees of
+    # freedom, a standard error of 3.87 each; p of 0.000 and 0.013, adjusted 0.001 and 0.024
+    p = [2 * float(student.sf(gap / 3.87, 50)) for gap in (10.00, 14.72, 4.72)]
+    together = Together(np.eye(3), named(3))
+    with monkeypatch.context() as patch:
+        patch.setattr("podium.statistics.together.MOST_PARTITIONED", 0)
+        assert together.adjusted(p) == pytest.approx([0.024, 0.001, p[2]], abs=5e-4)
+    # if low differs from high tension, medium cannot equal both
+    assert together.adjusted(p) == pytest.approx([0.013, 0.001, p[2]], abs=5e-4)
 
 
 def test_contenders_that_never_differ_take_nothing_from_the_others() -> None:

@@ -112,6 +112,7 @@ def _pair_test(
     rows = matched_seeds(first, second)
     a, b = (judged.values[number][own] for number, own in zip(at, rows, strict=True))
     several = min(len(first.seeds), len(second.seeds)) > 1
+    same = several and len(a) == len(first.seeds)
     together = (a - b).mean(axis=0)
     fixed = seed_effect(together[None], judged.groups)
     alike = design_effect(together, table.groups)
@@ -124,9 +125,7 @@ def _pair_test(
         seeds=tuple((first.seeds[i], second.seeds[j]) for i, j in zip(*rows, strict=True)),
         fixed_p=mcnemar(*only[:2]) if only else _flips((a - b).sum(axis=0), judged.groups),
         fixed=fixed,
-        paired=seed_effect(a - b, judged.groups)
-        if several and len(a) == len(first.seeds)
-        else None,
+        paired=seed_effect(a - b, judged.groups) if same else None,
         unpaired=unpaired_effect(*alone, fixed) if several else None,
         alike=alike,
         least_variance=alike**2 * judged.least,

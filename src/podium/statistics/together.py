@@ -188,10 +188,9 @@ class Together:
             for among in combinations(range(self.count), size):
                 mask = sum(1 << at for at in among)
                 step = steps[among[0], among[1]]
-                for left_out in (
-                    among[:2] if size > 2 else ()
-                ):  # any other pair lacks one of the two
-                    step = np.minimum(step, smaller[mask & ~(1 << left_out)])
+                if size > 2:  # every other pair lacks one of these two
+                    for left_out in among[:2]:
+                        step = np.minimum(step, smaller[mask & ~(1 << left_out)])
                 first[mask] = step
                 hits = np.cumsum(np.bincount(step, minlength=len(reach) + 1)[: len(reach)])
                 chances[mask] = _chance(hits, size * (size - 1) // 2, reach)
