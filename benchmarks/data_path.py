@@ -27,7 +27,8 @@ from podium.config.settings import Machine
 from podium.data.cache import cache_pixels
 from podium.data.dataset import EpochSampler, ImageDataset
 from podium.data.fetch import resolve_data
-from podium.data.index import DataIndex, build_index
+from podium.data.index import DataIndex
+from podium.data.indexing import build_index
 from podium.data.loader import Batch, batches, make_loader
 from podium.data.pixels import CachedPixels
 from podium.data.transforms import eval_transform, prepare, source_size, train_transform

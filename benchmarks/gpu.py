@@ -41,7 +41,8 @@ from podium.config.studyfile import load_study
 from podium.data.cache import cache_pixels
 from podium.data.dataset import EpochSampler, ImageDataset
 from podium.data.images import load_rgb
-from podium.data.index import DataIndex, build_index
+from podium.data.index import DataIndex
+from podium.data.indexing import build_index
 from podium.data.loader import Batch, batches, make_loader
 from podium.data.synthetic import make_demo
 from podium.data.transforms import eval_transform, prepare, source_size, train_transform

@@ -44,7 +44,7 @@ def measure_once(way: str, model: str, given: argparse.Namespace) -> dict[str, f
     import torch
 
     from podium.data.fetch import resolve_data
-    from podium.data.index import build_index
+    from podium.data.indexing import build_index
 
     torch.manual_seed(0)
     root = resolve_data(given.data)

@@ -156,7 +156,7 @@ def _peak_mib() -> float:
 
 
 def _index(size: int, given: argparse.Namespace) -> Callable[[], object]:
-    from podium.data.index import build_index
+    from podium.data.indexing import build_index
 
     def work() -> object:
         index = build_index(given.place / "images", cache_folder=given.place / "cache")

@@ -9,6 +9,7 @@ marked in the page by `<!-- no-test: reason -->`; its `podium` lines are parsed 
 from __future__ import annotations
 
 import contextlib
+import csv
 import importlib.util
 import io
 import json
@@ -36,7 +37,6 @@ from podium.config.data_settings import DataSpec, SplitSpec
 from podium.config.schema import study_schema
 from podium.config.settings import Machine, RunSpec, StudySpec
 from podium.config.studyfile import built_in_studies, load_study, study_text
-from podium.data.index import build_index
 from podium.runs.folder import HISTORY_COLUMNS, StudyFolder
 from tests.conftest import reports_undrawn, write_pictures
 from tests.users_code import SEAMS, forgotten
@@ -269,7 +269,7 @@ def _folder(folder: Path) -> Path:
     shutil.copytree(folder / "my-images", folder / "other-images")
     for number in range(24):  # pictures of twelve patients, two each
         for label in ("ill", "well"):
-            place = folder / "unsplit" / label / f"patient{number // 2:02}_{number:03}.jpg"
+            place = folder / "patients" / label / f"patient{number // 2:02}_{number:03}.jpg"
             place.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (40, 40), (10 * number, 90, 90)).save(place)
         flat = folder / "flat" / "train" / f"{('cat', 'dog')[number % 2]}.{number}.jpg"
@@ -396,26 +396,22 @@ def test_a_page_can_be_followed(page: str, followed: Path) -> None:
 
 def test_pictures_of_a_group_stay_together(followed: Path) -> None:
     """The code of own-data.md, on what it wrote."""
-    if not (followed / "by-group").is_dir():
+    if not (followed / "split.csv").is_file():
         follow("docs/own-data.md", followed)
     found: dict[str, set[str]] = {}
-    for path in (followed / "by-group").rglob("*.jpg"):
-        split = path.relative_to(followed / "by-group").parts[0]
-        found.setdefault(path.stem.split("_")[0], set()).add(split)
-    assert len(found) == 12
+    with open(followed / "split.csv", encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            found.setdefault(row["group"], set()).add(row["split"])
+    assert sorted(found) == [f"patient{number:02}" for number in range(12)]
     assert all(len(splits) == 1 for splits in found.values())
     assert set().union(*found.values()) == {"train", "valid", "test"}
 
 
-def test_pictures_with_the_class_in_their_names_get_folders(followed: Path) -> None:
-    """The code of own-data.md, on what `podium data check` refuses."""
-    if not (followed / "by-class").is_dir():
-        follow("docs/own-data.md", followed)
+def test_pictures_with_the_class_in_their_names_need_a_pattern(followed: Path) -> None:
+    """What own-data.md gives for what `podium data check` refuses."""
     assert main(["data", "check", str(followed / "flat")]) == 2
-    assert main(["data", "check", str(followed / "by-class")]) == 0
-    found = build_index(followed / "by-class")
-    assert found.classes == ("cat", "dog")
-    assert sum(map(len, found.splits.values())) == 24
+    label = ["--label", "(?P<label>cat|dog)"]
+    assert main(["data", "check", str(followed / "flat"), *label]) == 0
 
 
 def test_no_page_is_left_out_unseen() -> None:

@@ -20,8 +20,10 @@ from .data.augmentation import (
     Augmentation as Augmentation,
     register_augmentation as register_augmentation,
 )
-from .data.index import DataIndex as DataIndex, build_index as build_index
+from .data.index import DataIndex as DataIndex
+from .data.indexing import build_index as build_index
 from .data.source import Item as Item, Source as Source, register_source as register_source
+from .data.table import TableSource as TableSource
 from .deploy.export.load import load_exported as load_exported
 from .deploy.export.run import Export as Export, Exports as Exports, export as export
 from .deploy.find.hub import fetch_run as fetch_run

@@ -181,7 +181,7 @@ def _index_to_score(run: RunFolder, source: Source, split: str) -> DataIndex:
     with the others would overstate the accuracy.
     """
     from podium.auditing import index_data
-    from podium.data.index import build_scored_index
+    from podium.data.indexing import build_scored_index
 
     own = None
     try:

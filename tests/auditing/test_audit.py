@@ -37,7 +37,7 @@ from podium.auditing.duplicates import (
 from podium.auditing.evidence import Evidence
 from podium.auditing.similarity import THUMB, is_blank, similarity, small_rgb
 from podium.data.images import load_rgb
-from podium.data.index import build_index
+from podium.data.indexing import build_index
 from podium.errors import ConfigError, DataError
 from podium.reporting.figures.audit_figure import audit_figure
 from podium.reporting.figures.style import figure_style

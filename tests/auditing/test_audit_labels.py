@@ -27,7 +27,8 @@ from podium.auditing.labels import (
     standardised,
 )
 from podium.auditing.record import LEAST_ACCURACY
-from podium.data.index import DataIndex, build_index
+from podium.data.index import DataIndex
+from podium.data.indexing import build_index
 from podium.errors import UnreadableImageError
 from podium.features.folding import fold_batch_norms
 from podium.features.frozen import compute_features

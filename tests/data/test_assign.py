@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from podium.config.data_settings import DataSpec, SplitSpec
-from podium.data.index import DataIndex, build_index, index_of
+from podium.data.index import DataIndex
+from podium.data.indexing import build_index, index_of
 from podium.data.source import Item
 from podium.errors import ConfigError, DataError
 from tests.conftest import write_pictures

@@ -24,7 +24,7 @@ from podium.config.registry import AUGMENTATION_TITLES, AUGMENTATIONS, allow
 from podium.config.settings import RunSpec
 from podium.data.augmentation import Augmentation, register_augmentation
 from podium.data.dataset import EpochSampler, ImageDataset
-from podium.data.index import build_index
+from podium.data.indexing import build_index
 from podium.data.loader import make_loader
 from podium.data.transforms import Draw, Flip, source_size, train_transform, try_augmentation
 from podium.errors import ConfigError, TrainingError

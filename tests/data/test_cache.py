@@ -23,7 +23,8 @@ from podium.data.cache import cache_pixels
 from podium.data.checking import load_checked
 from podium.data.dataset import EpochSampler, ImageDataset
 from podium.data.images import squeeze
-from podium.data.index import DataIndex, build_index
+from podium.data.index import DataIndex
+from podium.data.indexing import build_index
 from podium.data.loader import batches, make_loader
 from podium.data.pixels import CachedPixels, PixelFile, PixelWriter, file_bytes
 from podium.data.transforms import Flip, eval_transform, source_size, train_transform
@@ -178,7 +179,7 @@ KILLED = """
     import os, signal, sys
     from pathlib import Path
     from podium.data.cache import cache_pixels
-    from podium.data.index import build_index
+    from podium.data.indexing import build_index
     from podium.runtime.events import CacheProgress
 
     def notify(event):

@@ -10,9 +10,8 @@ import pytest
 from PIL import ExifTags, Image
 
 from podium.data.capture import Shot, bursts, pause_of, read_shots
-from podium.data.index import build_index
-from podium.data.listing import list_images
-from podium.data.source import Item
+from podium.data.indexing import build_index
+from podium.data.source import Item, Reader
 from podium.errors import ConfigError, DataError
 from tests.data.test_source import Given, picture
 
@@ -47,7 +46,7 @@ def test_what_the_camera_wrote_is_read_and_the_rest_stands_alone() -> None:
         "a/10.jpg": photograph(0).replace(b"2024:05:01", b"0000:00:00"),
     }
     source = Given([Item(path, path[0]) for path in contents], contents.__getitem__)
-    shots = read_shots(list_images(source))
+    shots = read_shots(Reader(source), [*contents])
     assert {one.path[2:-4] for one in shots} == {"1", "2", "3", "4", "5", "6"}
     assert sorted(bursts(shots, 10)) == [["a/1.jpg", "a/2.jpg", "b/3.jpg"], ["a/6.jpg", "b/5.jpg"]]
     index = build_index(source, group="capture", valid_fraction=0.2, test_fraction=0.2)

@@ -26,7 +26,7 @@ from huggingface_hub import file_download
 from huggingface_hub.hf_api import BlobLfsInfo, DatasetInfo, RepoSibling
 
 from podium.data.fetch import DATASETS, KnownDataset, fetch, resolve_data
-from podium.data.index import build_index
+from podium.data.indexing import build_index
 from podium.errors import ConfigError, DataError
 from podium.runtime.cache import cache_root
 from podium.runtime.events import Event, Progress
@@ -542,7 +542,7 @@ def test_kagglehub_takes_what_we_give() -> None:
 
 
 def test_unknown_names_and_sources() -> None:
-    with pytest.raises(ConfigError, match=r"no data set 'mnist': expected one of sports100, demo"):
+    with pytest.raises(ConfigError, match=r"no data set 'mnist': expected sports100, demo, .*hf:"):
         fetch("mnist")
     with pytest.raises(ConfigError, match="--source 'ftp': expected one of auto"):
         fetch("small", source="ftp")

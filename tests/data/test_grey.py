@@ -26,7 +26,8 @@ from podium.data.grey import (
     to_8_bit,
 )
 from podium.data.images import decode_rgb, decode_with_mode
-from podium.data.index import DataIndex, build_index
+from podium.data.index import DataIndex
+from podium.data.indexing import build_index
 from podium.data.transforms import eval_transform
 from podium.deploy.predictor import load_predictor
 from podium.errors import RunFolderError

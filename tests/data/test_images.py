@@ -238,9 +238,10 @@ def jpeg() -> bytes:
         (png_of(100, 100), "damaged"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", "not an image"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git lfs pull"),
     ],
     ids=["0 bytes", "text", "half a JPEG", "start of one", "part of a PNG", "bomb", "large",
-         "PNG without pixels", "PostScript", "SVG"],
+         "PNG without pixels", "PostScript", "SVG", "Git LFS"],
 )  # fmt: skip
 def test_what_is_no_picture_is_named(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "a b.jpg"

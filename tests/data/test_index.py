@@ -16,7 +16,8 @@ from PIL import Image
 
 from podium.data import checking
 from podium.data.images import Stored, decode_with_mode
-from podium.data.index import DataIndex, build_index
+from podium.data.index import DataIndex
+from podium.data.indexing import build_index
 from podium.data.listing import SPLITS
 from podium.errors import ConfigError, DataError
 from podium.runtime.events import Event

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from podium.cli.app import main
-from podium.data.index import DataIndex, build_index
+from podium.data.index import DataIndex
+from podium.data.indexing import build_index
 from podium.data.layout import find_images
 from podium.data.walk import why_skipped
 from podium.errors import DataError
@@ -157,7 +158,7 @@ def test_a_valid_split_of_one_class_is_not_taken_for_a_wrapper(tmp_path: Path) -
     assert index.class_counts("test") == {"a": 4, "b": 0}
 
 
-@pytest.mark.parametrize("ending", [".dcm", ".cr2", ".jxl", ".mp4", "", ".jpg_large"])
+@pytest.mark.parametrize("ending", [".nrrd", ".cr2", ".jxl", ".mp4", "", ".jpg_large"])
 @pytest.mark.parametrize("split", ["", "train", "test"])
 def test_a_class_of_files_that_are_not_read_stops_the_study(
     tmp_path: Path, ending: str, split: str

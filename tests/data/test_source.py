@@ -29,7 +29,8 @@ from podium.config.settings import Machine, StudySpec
 from podium.config.studyfile import load_study
 from podium.data import folder, source
 from podium.data.dataset import ImageDataset
-from podium.data.index import DataIndex, build_index, build_scored_index
+from podium.data.index import DataIndex
+from podium.data.indexing import build_index, build_scored_index
 from podium.data.listing import open_source
 from podium.data.loader import make_loader
 from podium.data.source import Item, Reader, Source
@@ -491,14 +492,14 @@ def test_an_installed_package(
 
 
 def test_a_registered_class_and_function(zipped: Path, tmp_path: Path) -> None:
-    assert podium.register_source("archive", Zip) is Zip
+    assert podium.register_source("zipped", Zip) is Zip
 
     @podium.register_source("everything")
     def _everything(path: str, *, twice: bool = False) -> Source:
         assert twice is True
         return Zip(Path(path))
 
-    for name, options in (("archive", {}), ("everything", {"twice": "true"})):
+    for name, options in (("zipped", {}), ("everything", {"twice": "true"})):
         data = {"source": name, "path": str(zipped), "options": options}
         done = train(tmp_path, study(data, name))
         assert done.read_spec().data.options == options
@@ -561,10 +562,10 @@ def test_options_become_what_the_signature_says() -> None:
 
 
 def test_a_source_that_cannot_be_opened_or_listed_is_told(tmp_path: Path) -> None:
-    podium.register_source("archive", Zip)
+    podium.register_source("zipped", Zip)
     (tmp_path / "no.zip").write_bytes(b"nothing")
-    with pytest.raises(DataError, match=r"archive cannot be opened from .*no\.zip \(BadZipFile"):
-        open_source(DataSpec(source="archive", path=str(tmp_path / "no.zip")))
+    with pytest.raises(DataError, match=r"zipped cannot be opened from .*no\.zip \(BadZipFile"):
+        open_source(DataSpec(source="zipped", path=str(tmp_path / "no.zip")))
     podium.register_source("nobody", lambda path: path)
     with pytest.raises(ConfigError, match=r"expected a podium\.Source, got str"):
         open_source(DataSpec(source="nobody", path="p"))

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 
-from podium.data.index import build_index
+from podium.data.indexing import build_index
 from podium.data.synthetic import CLASSES, draw_picture, make_demo
 from podium.errors import DataError
 from podium.runtime.events import Event, Progress

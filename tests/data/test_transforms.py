@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 import torchvision
 from hypothesis import given, strategies as st
 from PIL import Image
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, WeightedRandomSampler
 
 from podium.cli.app import main
 from podium.config.registry import AUGMENTATIONS
 from podium.data.dataset import EpochSampler, ImageDataset
-from podium.data.index import DataIndex, build_index
+from podium.data.index import DataIndex
+from podium.data.indexing import build_index
 from podium.data.transforms import eval_transform, mix_batch, prepare, train_transform
 from podium.runtime.random import sample_seed, seeded
 
@@ -172,6 +175,60 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     assert len(sampler) == 4
 
 
+def balanced(labels: npt.NDArray[np.int64], epoch: int = 1, **values: Any) -> list[list[Any]]:
+    sampler = EpochSampler(len(labels), balance=labels, **{"seed": 3, "batch_size": 10, **values})
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.integers(0, 5))
+def test_a_balanced_epoch_has_equally_many_of_each_class(counts: list[int], epoch: int) -> None:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    keys = [key for batch in balanced(labels, epoch) for key in batch]
+    assert len(keys) == len(set(keys)) == len(labels)  # repeats tell equal images apart
+    numbers = np.array([key[0] for key in keys])
+    drawn = np.bincount(labels[numbers], minlength=len(counts))
+    assert drawn.max() - drawn.min() <= 1
+    often = np.bincount(numbers, minlength=len(labels))
+    for label in range(len(counts)):  # no image again before all of its class were drawn
+        assert np.ptp(often[labels == label]) <= 1
+    for number, repeats in enumerate(often):
+        assert sorted(key[3] for key in keys if key[0] == number) == list(range(repeats))
+
+
+def test_a_balanced_sampler_draws_as_often_as_pytorchs_weighted_one() -> None:
+    counts = np.array([40, 12, 3])
+    labels, epochs = np.repeat(np.arange(3), counts), 400
+    ours = np.zeros(len(labels))
+    for epoch in range(1, epochs + 1):
+        for batch in balanced(labels, epoch):
+            np.add.at(ours, [key[0] for key in batch], 1)
+    theirs = WeightedRandomSampler(
+        (1 / counts)[labels].tolist(),
+        epochs * len(labels),
+        generator=torch.Generator().manual_seed(0),
+    )
+    expected = np.bincount(list(theirs), minlength=len(labels))
+    for label in range(3):  # of each class, and of each image
+        own = labels == label
+        assert ours[own].sum() == pytest.approx(expected[own].sum(), rel=0.03)
+        assert ours[own] == pytest.approx(epochs * len(labels) / 3 / counts[label], rel=0.2)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_a_balanced_order_is_one_for_any_world_and_any_start(world: int) -> None:
+    labels = np.repeat(np.arange(3), [33, 12, 4])
+    alone = balanced(labels, 2)
+    parts = [balanced(labels, 2, rank=rank, world=world) for rank in range(world)]
+    for step, batch in enumerate(alone):
+        assert [parts[r][step] for r in range(world)] == [batch[r::world] for r in range(world)]
+    sampler = EpochSampler(49, seed=3, batch_size=10, balance=labels)
+    sampler.set_epoch(2, start_batch=3, size=16)
+    assert list(sampler) == [[(n, 2, 16, again) for n, _, _, again in part] for part in alone[3:]]
+    assert balanced(labels, 3) != alone
+    assert balanced(labels, 2, seed=4) != alone
+
+
 @pytest.fixture(scope="module")
 def index(pictures: Path) -> DataIndex:
     return build_index(pictures)
@@ -186,6 +243,16 @@ def test_workers_see_the_same_pictures(index: DataIndex) -> None:
         loader = DataLoader(dataset, batch_sampler=sampler, num_workers=workers)
         found.append([images for images, _, _ in loader])
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_each_repeat_of_an_image_is_augmented_differently(index: DataIndex) -> None:
+    dataset = ImageDataset(index, "train", train_transform("crop_flip", 32), 4)
+    first, again, once = dataset[5, 1, 0, 0], dataset[5, 1, 0, 1], dataset[5, 1]
+    assert torch.equal(first[0], once[0])
+    assert not torch.equal(first[0], again[0])
+    assert torch.equal(again[0], dataset[5, 1, 0, 1][0])
+    assert first[1:] == again[1:]
+    assert dataset[5, 1, 16, 1][0].shape == (3, 16, 16)
 
 
 def test_the_sheet_is_drawn(tmp_path: Path, picture: Image.Image) -> None:

@@ -24,7 +24,7 @@ import podium
 from podium.cli.app import main
 from podium.data.dataset import ImageDataset
 from podium.data.images import load_rgb
-from podium.data.index import build_index
+from podium.data.indexing import build_index
 from podium.data.transforms import eval_transform, prepare
 from podium.deploy.export import load, module as deployed, quantize, runtimes
 from podium.deploy.export.images import calibration_images
@@ -506,8 +506,8 @@ def test_the_command(
         (["--precision", "bf16"], "for --format openvino"),
         (["--format", "openvino", "--precision", "fp16"], "fp32 or bf16"),
         (["--format", "openvino", "--precision", "bf16", "--int8"], "one of them"),
-        (["--data", "nowhere"], "is not a folder"),
-        (["--int8", "--calibration", "nowhere"], "is not a folder"),
+        (["--data", "nowhere"], "There is no folder 'nowhere'"),
+        (["--int8", "--calibration", "nowhere"], "There is no folder 'nowhere'"),
     ],
 )
 def test_mistakes(

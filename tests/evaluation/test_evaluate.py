@@ -40,7 +40,7 @@ def test_a_folder_of_others_is_read_once(
     def refuse(*arguments: Any, **more: Any) -> None:
         raise AssertionError("read to be compared with the study's")
 
-    monkeypatch.setattr("podium.data.index.build_index", refuse)
+    monkeypatch.setattr("podium.data.indexing.build_index", refuse)
     assert len(scored(small_run, write_pictures(tmp_path, {"": 4}))) == 12
 
 

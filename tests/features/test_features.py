@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from podium.data.dataset import ImageDataset
-from podium.data.index import DataIndex, build_index
+from podium.data.index import DataIndex
+from podium.data.indexing import build_index
 from podium.data.transforms import eval_transform, prepare
 from podium.errors import UnreadableImageError
 from podium.features import extract

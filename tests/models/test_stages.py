@@ -14,7 +14,8 @@ from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from podium.config.settings import RunSpec
-from podium.data.index import DataIndex, build_index
+from podium.data.index import DataIndex
+from podium.data.indexing import build_index
 from podium.errors import ConfigError, UserError
 from podium.evaluation.trained import load_run, predict_split
 from podium.models import build_model, check_weights

@@ -14,15 +14,19 @@ from scipy.stats import binom, binomtest, fisher_exact
 from statsmodels.stats.multitest import multipletests
 
 from podium.auditing import Audit, DuplicatePair, write_audit
+from podium.config.settings import RunSpec
 from podium.reporting.build import ReportResult, build_report
 from podium.reporting.words.labels import labels
-from podium.reporting.words.verdict_words import p_words, points, tied_words
+from podium.reporting.words.verdict_words import answers, p_words, points, tied_words
 from podium.runs.folder import StudyFolder
 from podium.runtime.files import write_json
 from podium.statistics.classes import significant_classes
 from podium.statistics.intervals import Interval
 from podium.statistics.metrics import per_class
-from podium.statistics.verdicts import Standing
+from podium.statistics.questions import questions
+from podium.statistics.scoring import find_metric
+from podium.statistics.table import ContenderPredictions, PredictionTable
+from podium.statistics.verdicts import Standing, Verdicts, compare_contenders
 from tests.conftest import reports_undrawn
 from tests.fake_study import fake_study
 
@@ -230,3 +234,43 @@ def test_sixty_tied_contenders_make_a_sentence_of_eight_names() -> None:
 )
 def test_p_values_are_written_as_readers_expect(p: float, words: str) -> None:
     assert p_words(p, labels("en")) == words
+
+
+def balancing(metric: str, test: list[int]) -> tuple[str, Verdicts]:
+    """The answer where balancing finds the rare class at the price of some of the common one."""
+    truth = np.repeat([0, 1], test)
+    plain, weighted = np.zeros_like(truth), truth.copy()
+    weighted[: test[0] // 4] = 1
+    contenders = tuple(
+        ContenderPredictions(
+            name, name, (0,), one[None], logits=(np.eye(2, dtype=np.float32)[one],)
+        )
+        for name, one in (("plain", plain), ("weighted", weighted))
+    )
+    paths = tuple(f"{number}.jpg" for number in range(len(truth)))
+    table = PredictionTable(
+        ("common", "rare"), paths, truth, contenders, metric=find_metric(metric)
+    )
+    recipes = {
+        "plain": RunSpec(model="simple_resnet", epochs=1),
+        "weighted": RunSpec(model="simple_resnet", epochs=1, class_weights="balanced"),
+    }
+    verdicts = compare_contenders(table, resamples=0)
+    (answer,) = answers(verdicts, questions(recipes), recipes, labels("en"))
+    assert answer.topic == "What balancing the classes adds to SimpleResNet"
+    return answer.text, verdicts
+
+
+def test_the_answer_on_balancing_has_what_the_metric_hides() -> None:
+    text, _ = balancing("accuracy", [160, 20])
+    assert "weighted is less accurate than plain, by 11.1 points" in text
+    assert "a rare class counts as much as a common one, the difference is +37.5 points" in text
+    text, _ = balancing("balanced_accuracy", [160, 20])
+    assert "in balanced accuracy, by 37.5 points" in text
+    assert "In accuracy, the difference is −11.1 points (95 % interval −" in text
+    text, _ = balancing("macro_f1", [160, 20])
+    assert "In accuracy," in text
+    assert "In balanced accuracy," in text
+    text, verdicts = balancing("accuracy", [80, 80])  # the same number twice is no news
+    assert "In balanced accuracy" not in text
+    assert verdicts.pairs[0].macro_recall.value == pytest.approx(verdicts.pairs[0].accuracy.value)

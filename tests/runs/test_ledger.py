@@ -12,7 +12,7 @@ import pytest
 
 from podium.cli.app import main
 from podium.config.settings import RunSpec
-from podium.data.index import build_index
+from podium.data.indexing import build_index
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.ledger import LEDGER, keep_copy, read_scorings, record, rescorings
 from tests.conftest import write_pictures

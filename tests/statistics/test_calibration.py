@@ -432,7 +432,7 @@ def test_the_temperature_ships_with_the_model(pictures: Path, tmp_path: Path) ->
     import torch
 
     from podium.config.settings import Machine, RunSpec
-    from podium.data.index import build_index
+    from podium.data.indexing import build_index
     from podium.errors import RunFolderError
     from podium.evaluation.trained import load_run
     from podium.runs.folder import RunFolder

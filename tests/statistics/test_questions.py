@@ -128,6 +128,39 @@ def test_settings_are_asked_for_only_where_nothing_else_differs() -> None:
     assert questions(twins) == []
 
 
+def test_every_remedy_for_unequal_classes_is_set_against_none_whatever_the_order() -> None:
+    recipes = {
+        "weighted": recipe("simple_resnet", class_weights="balanced"),
+        "plain": recipe("simple_resnet"),
+        "own": recipe("simple_resnet", class_weights={"cat": 3}),
+        "drawn": recipe("simple_resnet", sampler="balanced", lr=1e-3),
+        "adjusted": recipe("simple_resnet", loss="logit_adjusted", logit_tau=0.5),
+        "gentle": recipe("simple_resnet", class_weights="effective", effective_beta=0.9),
+    }
+    assert questions(recipes) == [
+        Question("imbalance", "weighted", "plain", ()),
+        Question("imbalance", "own", "plain", ()),
+        Question("imbalance", "drawn", "plain", ("lr",)),
+        Question("imbalance", "adjusted", "plain", ()),
+        Question("imbalance", "gentle", "plain", ()),
+    ]
+
+
+def test_another_loss_beside_the_remedy_is_named() -> None:
+    recipes = {
+        "focal": recipe("simple_resnet", loss="focal"),
+        "adjusted": recipe("simple_resnet", loss="logit_adjusted"),
+    }
+    assert questions(recipes) == [Question("imbalance", "adjusted", "focal", ("loss",))]
+    recipes = {name: recipe("simple_resnet", loss=name) for name in ("cross_entropy", "focal")}
+    assert questions(recipes) == [Question("settings", "focal", "cross_entropy", ("loss",))]
+    both = {
+        name: recipe("simple_resnet", class_weights="balanced", lr=lr)
+        for name, lr in (("slow", 1e-4), ("fast", 1e-3))
+    }
+    assert questions(both) == [Question("settings", "fast", "slow", ("lr",))]
+
+
 def test_names_and_stand_ins_are_no_settings() -> None:
     recipes = {
         "a": recipe("resnet18", pretrained=True, label="A", if_unavailable="efficientnet_lite0"),

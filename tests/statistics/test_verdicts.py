@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from scipy.stats import binomtest, fisher_exact, norm
+from sklearn.metrics import balanced_accuracy_score
 
 from podium.errors import DataError
 from podium.reporting.words.design_words import groups_sentence
@@ -22,6 +23,7 @@ from podium.statistics.paired import (
     sign_flip,
     unpaired_effect,
 )
+from podium.statistics.recall_difference import by_class
 from podium.statistics.resample import macro_f1, resampled_macro_f1
 from podium.statistics.table import ContenderPredictions, PredictionTable
 from podium.statistics.verdicts import compare_contenders
@@ -402,3 +404,40 @@ def test_of_classes_with_five_images_few_are_told_apart() -> None:
     assert significant_classes([*classes, of_recall(0, 5)]) == [False] * 99 + [True]
     assert significant_classes([of_recall(0, 0), of_recall(3, 3)]) == [False, False]
     assert significant_classes([]) == []
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_the_difference_in_mean_recall_is_scikit_learns(seeds: int) -> None:
+    random = np.random.default_rng(seeds)
+    labels = np.repeat(np.arange(4), [120, 40, 9, 1])
+    answers = [
+        np.where(random.random((seeds, 170)) < right, labels, random.integers(0, 4, (seeds, 170)))
+        for right in (0.9, 0.6)
+    ]
+    sheet = replace(
+        sheet_from([one == labels for one in answers], classes=4),
+        labels=labels,
+        contenders=tuple(
+            ContenderPredictions(name, name, tuple(range(seeds)), one)
+            for name, one in zip("ab", answers, strict=True)
+        ),
+    )
+    verdicts = compare_contenders(sheet, resamples=0)
+    a, b = (np.mean([balanced_accuracy_score(labels, seed) for seed in one]) for one in answers)
+    found = verdicts.pair("a", "b").macro_recall
+    assert found.value == pytest.approx(a - b)
+    assert found.low < found.value < found.high
+    back = verdicts.pair("b", "a").macro_recall
+    assert (back.value, back.low, back.high) == (-found.value, -found.high, -found.low)
+
+
+def test_the_mean_recall_varies_as_the_mean_of_its_classes() -> None:
+    random = np.random.default_rng(0)
+    sizes = [400, 90, 30, 5]
+    labels = np.repeat(np.arange(4), sizes)
+    values = random.normal(labels, 1 + labels)[None]
+    found = by_class(values, labels)
+    means = [values[0, labels == k].mean() for k in range(4)]
+    squares = [values[0, labels == k].var(ddof=1) / n for k, n in enumerate(sizes)]
+    assert found.mean() == pytest.approx(np.mean(means))
+    assert found.var(ddof=0) / len(labels) == pytest.approx(np.sum(squares) / 16)

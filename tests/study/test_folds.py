@@ -19,7 +19,7 @@ import podium
 from podium.cli.app import main
 from podium.config.settings import RunSpec
 from podium.data.cache import cache_pixels
-from podium.data.index import build_index, index_of
+from podium.data.indexing import build_index, index_of
 from podium.data.parts import each_index, fold_index
 from podium.deploy.predictor import load_predictor
 from podium.errors import ConfigError, DataError, RunFolderError

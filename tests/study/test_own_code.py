@@ -25,7 +25,8 @@ from podium.config.code import allow_named, code_of, named
 from podium.config.registry import MODELS, allow
 from podium.config.settings import RunSpec, StudySpec
 from podium.config.studyfile import load_study
-from podium.data.index import DataIndex, build_index
+from podium.data.index import DataIndex
+from podium.data.indexing import build_index
 from podium.errors import ConfigError, RunFolderError
 from podium.results.study import gather
 from podium.runs.folder import StudyFolder

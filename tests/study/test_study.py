@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from podium.cli.app import main
-from podium.data.index import build_index
+from podium.data.indexing import build_index
 from podium.runs.folder import StudyFolder
 from podium.runtime.events import BatchDone, Event
 from podium.statistics.metrics import scores

@@ -15,7 +15,8 @@ from torch.utils._pytree import tree_leaves
 
 from podium.config.settings import RunSpec
 from podium.data.dataset import ImageDataset
-from podium.data.index import DataIndex, build_index
+from podium.data.index import DataIndex
+from podium.data.indexing import build_index
 from podium.data.transforms import eval_transform, prepare
 from podium.evaluation.trained import load_run, predict_split
 from podium.models import build_model, freeze_backbone

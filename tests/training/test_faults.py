@@ -17,7 +17,8 @@ import torch
 
 import podium.training.state
 from podium.config.settings import Machine
-from podium.data.index import DataIndex, build_index
+from podium.data.index import DataIndex
+from podium.data.indexing import build_index
 from podium.errors import ConfigError, StorageError, TrainingError, UnreadableImageError
 from podium.runtime.events import (
     BatchDone,

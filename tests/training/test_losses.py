@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,8 @@ import podium
 from podium.config import registry
 from podium.config.registry import LOSSES, allow
 from podium.config.settings import Machine, RunSpec
-from podium.data.index import DataIndex, build_index
+from podium.data.index import DataIndex
+from podium.data.indexing import build_index
 from podium.errors import ConfigError
 from podium.models import build_model
 from podium.reporting.words.labels import labels
@@ -35,11 +37,12 @@ from podium.training.checkpoint import read_checkpoint
 from podium.training.fit import fit
 from podium.training.job import Job
 from podium.training.losses import bind_loss, class_weights, focal, register_loss
-from tests.conftest import write_pictures
+from tests.conftest import StopAfter, write_pictures
 
 CPU = torch.device("cpu")
 COUNTS = (40, 12, 3, 25)
 LABELS = np.repeat(np.arange(4), COUNTS)
+NAMES = ("bike", "bus", "car", "tram")
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +78,7 @@ def batch(seed: int = 0, *, soft: bool = False) -> tuple[torch.Tensor, torch.Ten
 
 
 def bound(**settings: Any) -> losses.BoundLoss:
-    return bind_loss(recipe(**settings), LABELS, 4, CPU)
+    return bind_loss(recipe(**settings), LABELS, NAMES, CPU)
 
 
 def test_ours_are_those_of_the_settings() -> None:
@@ -110,6 +113,35 @@ def test_effective_weights_end_at_none_and_at_balanced() -> None:
     np.testing.assert_allclose(
         class_weights(n, "effective", 1 - 1e-12), class_weights(n, "balanced"), rtol=1e-4
     )
+
+
+def test_your_own_weights_keep_their_ratios_and_have_a_mean_of_one() -> None:
+    given = {"car": 6.0, "tram": 0.5}
+    found = bound(class_weights=given).weights
+    assert found is not None
+    np.testing.assert_allclose(found / found[0], [1, 1, 6, 0.5], rtol=1e-6)
+    assert float(found[LABELS].mean()) == pytest.approx(1)
+    by_number = recipe(class_weights={7: 2})  # as YAML reads a class named 7
+    assert by_number.class_weights == {"7": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("trma", "no class 'trma'. Did you mean tram"),
+        ("zeppelin", "There are bike, bus, car, tram."),
+    ],
+)
+def test_a_weight_of_no_class_is_refused(name: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        bound(class_weights={name: 2})
+
+
+def test_a_class_without_an_image_makes_no_weight_infinite() -> None:
+    for kind in ("balanced", "effective"):
+        found = class_weights(np.array([8, 0, 2]), kind)
+        assert np.isfinite(found).all()
+        np.testing.assert_allclose(found[[0, 2]], class_weights(np.array([8, 2]), kind))
 
 
 @pytest.mark.parametrize("soft", [False, True])
@@ -179,7 +211,8 @@ def test_focal_has_a_gradient_where_the_model_is_sure(gamma: float, far: float) 
 
 
 def test_logit_adjustment_by_hand() -> None:
-    loss = bind_loss(recipe(loss="logit_adjusted", logit_tau=2.0), np.array([0, 0, 0, 1]), 2, CPU)
+    settings = recipe(loss="logit_adjusted", logit_tau=2.0)
+    loss = bind_loss(settings, np.array([0, 0, 0, 1]), NAMES[:2], CPU)
     found = float(loss(torch.tensor([[1.0, 0.5]]), torch.tensor([1])))
     common, rare = math.exp(1.0) * 0.75**2, math.exp(0.5) * 0.25**2
     assert found == pytest.approx(-math.log(rare / (common + rare)), rel=1e-6)
@@ -191,7 +224,7 @@ def test_with_equal_priors_logit_adjustment_is_cross_entropy(
 ) -> None:
     logits, targets = batch(seed, soft=soft)
     settings = recipe(loss="logit_adjusted", logit_tau=tau, label_smoothing=0.1)
-    loss = bind_loss(settings, np.repeat(np.arange(4), 7), 4, CPU)
+    loss = bind_loss(settings, np.repeat(np.arange(4), 7), NAMES, CPU)
     oracle = torchs(logits, targets, reduction="sum", label_smoothing=0.1)
     torch.testing.assert_close(loss(logits, targets), oracle, rtol=1e-4, atol=1e-4)
 
@@ -203,6 +236,11 @@ def test_with_equal_priors_logit_adjustment_is_cross_entropy(
         ({"logit_tau": 0.5, "loss": "focal"}, "logit_tau needs loss: logit_adjusted"),
         ({"effective_beta": 0.9}, "effective_beta needs class_weights: effective"),
         ({"loss": "logit_adjusted", "class_weights": "balanced"}, "exclude each other"),
+        ({"loss": "logit_adjusted", "sampler": "balanced"}, "both fix imbalance"),
+        ({"sampler": "balanced", "class_weights": {"car": 3}}, "class_weights and sampler: bal"),
+        ({"class_weights": {"car": 0}}, "greater than 0"),
+        ({"class_weights": {"car": float("inf")}}, "finite"),
+        ({"class_weights": {}}, "at least 1 item"),
         ({"loss": "focl"}, "there is no loss 'focl'. Did you mean focal?"),
         ({"class_weights": "balance"}, "'none', 'balanced' or 'effective'"),
     ],
@@ -212,9 +250,12 @@ def test_settings_that_would_do_nothing_are_refused(settings: dict[str, Any], to
         recipe(**settings)
     probe = {"model": "efficientnet_lite0", "pretrained": True, "linear_probe": True}
     assert recipe(**probe, loss="focal").loss == "focal"  # of the epochs after the probe
-    for name, value in (("loss", "focal"), ("class_weights", "balanced")):
+    for name, value in (("loss", "focal"), ("label_smoothing", 0.1)):
         with pytest.raises(ValueError, match=f"{name} has no effect if linear_probe"):
             recipe(**probe, freeze="backbone", **{name: value})
+    with pytest.raises(ValueError, match=r"all images at once\. Set class_weights: balanced"):
+        recipe(**probe, freeze="backbone", sampler="balanced")
+    assert recipe(**probe, freeze="backbone", class_weights="balanced").is_probe_alone
 
 
 # ---------------------------------------------------------------- in a training
@@ -344,6 +385,21 @@ def test_ours_train_with_mixed_targets(
     assert row["valid_loss"] > 0
 
 
+def test_a_balanced_sampler_goes_on_in_mid_epoch_as_if_nothing_had_been(
+    unequal: DataIndex, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"sampler": "balanced", "augmentation": "crop_flip"}
+    whole = job(tmp_path / "whole", unequal, **settings)
+    fit(whole, silent)
+    cut = job(tmp_path / "cut", unequal, **settings)
+    with pytest.raises(KeyboardInterrupt):
+        fit(cut, silent, StopAfter(1))
+    assert read_checkpoint(cut.folder.last)["epoch_under_way"][0] == 1
+    fit(cut, silent)
+    a, b = (read_checkpoint(one.folder.last)["model"] for one in (whole, cut))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
 @pytest.mark.slow
 def test_two_processes_train_with_weights(unequal: DataIndex, tmp_path: Path) -> None:
     done = job(tmp_path / "run", unequal, 2, class_weights="balanced", loss="focal")
@@ -461,6 +517,11 @@ def test_the_report_says_the_loss() -> None:
     }
     assert said(loss="logit_adjusted")["Loss"] == "logit-adjusted (τ = 1)"
     assert said(loss="own:mine")["Loss"] == "own:mine"
+    assert said(class_weights={"b": 0.5, "a": 3})["Class weights"] == "a: 3, b: 0.5"
+    many = said(class_weights={f"class {number}": number for number in range(1, 12)})
+    assert many["Class weights"].startswith("class 11: 11, class 10: 10, ")
+    assert many["Class weights"].endswith("class 4: 4, 3 others")
+    assert said(sampler="balanced")["Images per epoch"] == "equally many of each class"
     found = said("pt", class_weights="effective", effective_beta=0.99)
     assert found["Pesos das classes"] == "número efetivo (β = 0,99)"
     assert not {"Loss", "Class weights"} & said().keys()

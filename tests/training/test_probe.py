@@ -19,7 +19,8 @@ from torch import nn
 
 from podium.cli.app import main
 from podium.config.settings import RunSpec
-from podium.data.index import DataIndex, build_index
+from podium.data.index import DataIndex
+from podium.data.indexing import build_index
 from podium.errors import ConfigError
 from podium.evaluation.trained import load_run, predict_split
 from podium.features.frozen import Features
@@ -29,6 +30,7 @@ from podium.runtime.events import Event, Message, silent
 from podium.training import logistic, probe
 from podium.training.fit import fit
 from podium.training.logistic import Logistic, mean_loss_and_accuracy
+from podium.training.losses import class_weights
 from podium.training.probe import solve_probe, write_head
 from tests.conftest import StopAfter, device
 from tests.training.test_training import job, weights
@@ -79,6 +81,29 @@ def test_scikit_learn_finds_the_same_optimum(penalty: float) -> None:
     for scores in (logits, expected):
         scores -= scores.mean(axis=1, keepdims=True)
     np.testing.assert_allclose(logits, expected, atol=2e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1e-3])
+def test_scikit_learn_finds_the_same_weighted_optimum(
+    penalty: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logistic, "_CHUNK", 300)  # weights go with the images of each chunk
+    x, y = points()
+    kept = torch.cat([torch.nonzero(y == k)[: 90 >> k, 0] for k in range(4)])  # 90, 45, 22, 11
+    x, y = x[kept], y[kept]
+    weights = class_weights(np.bincount(y.numpy()), "balanced")
+    mine = Logistic(x, y, 4, torch.from_numpy(weights)).solve(penalty, tolerance=1e-8)
+    z = StandardScaler().fit_transform(x.double().numpy())
+    theirs = LogisticRegression(
+        C=1 / (len(x) * penalty), class_weight="balanced", tol=1e-9, max_iter=5000
+    )
+    expected = theirs.fit(z, y.numpy()).decision_function(z)
+    logits = (x.double() @ mine.weight.T + mine.bias).numpy()
+    for scores in (logits, expected):
+        scores -= scores.mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(logits, expected, atol=2e-5 * np.abs(expected).max())
+    plain = Logistic(x, y, 4).solve(penalty, tolerance=1e-8)
+    assert float((plain.bias - mine.bias).abs().max()) > 0.1
 
 
 def test_single_precision_and_chunks_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

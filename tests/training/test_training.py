@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from podium.config.settings import Machine, RunSpec
-from podium.data.index import DataIndex, build_index
+from podium.data.index import DataIndex
+from podium.data.indexing import build_index
 from podium.errors import RunFolderError, TrainingError, UnreadableImageError
 from podium.evaluation.trained import load_run, predict_split
 from podium.models import build_model

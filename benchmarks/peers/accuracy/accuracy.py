@@ -1,6 +1,6 @@
 """Stands in for the `accuracy` metric that Hugging Face's example would download; never called."""
 
-import datasets  # type: ignore[import-not-found]
+import datasets
 import evaluate  # type: ignore[import-not-found]
 
 

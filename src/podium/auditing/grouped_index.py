@@ -8,8 +8,9 @@ from typing import Any
 from podium.auditing.run import audit_images
 from podium.config.data_settings import DataSpec
 from podium.data.assign import together
-from podium.data.groups import DUPLICATES
-from podium.data.index import DataIndex, build_scored_index, index_of
+from podium.data.groups import DUPLICATES, grouped
+from podium.data.index import DataIndex
+from podium.data.indexing import build_scored_index, index_of
 from podium.data.listing import Listing, list_images, open_source
 from podium.data.source import Source
 from podium.data.words import counted
@@ -31,11 +32,35 @@ def index_data(
         ConfigError: a setting does not fit the source.
         DataError: the images cannot be used.
     """
-    if data.group != DUPLICATES:
+    if data.group != DUPLICATES:  # the index applies the rule itself
         return index_of(data, source, notify=notify, **options)
-    found = list_images(open_source(data) if source is None else source)
-    found = grouped_by_duplicates(found, notify=notify, **options)
+    found = list_data(data, source, notify=notify, **options)
     return index_of(data.model_copy(update={"group": None}), found, notify=notify, **options)
+
+
+def list_data(
+    data: DataSpec, source: Source | None = None, *, notify: Notify = silent, **options: Any
+) -> Listing:
+    """List the images that a study's `data` describes, with their groups; no file is checked.
+
+    Files are read only where the rule for groups asks for it: `capture` and `duplicates`.
+
+    Args:
+        data: where the images are, and what belongs together.
+        source: the images instead of those at `data.path`; None: open that.
+        notify: receives the progress.
+        options: `cache_folder` and `workers` of `build_index`.
+
+    Raises:
+        ConfigError: a setting does not fit the source.
+        DataError: the images cannot be used.
+    """
+    found = list_images(open_source(data) if source is None else source)
+    if data.group is None:
+        return found
+    if data.group == DUPLICATES:
+        return grouped_by_duplicates(found, notify=notify, **options)
+    return grouped(found, data.group)
 
 
 def grouped_by_duplicates(found: Listing, *, notify: Notify = silent, **options: Any) -> Listing:

@@ -99,6 +99,48 @@ class LabelFindings:
 
 
 @dataclass(frozen=True)
+class GroupHint:
+    """What looks as if it belonged together, although no group was stated.
+
+    `kind`: `names`, `folders`, `copies`, `frames` or `bursts`. `rule`: what to write as
+    `data.group`. `groups`, `images`: how many groups there would be, and of how many images.
+    `examples`: paths of images of one group.
+    """
+
+    kind: str
+    rule: str
+    groups: int
+    images: int
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LeakagePrice:
+    """By how much a split that tears groups apart flatters a classifier.
+
+    `classifier`: `linear` (a linear probe) or `neighbours` (the nearest neighbours), both on the
+    bundled network's features. `random`, `grouped`: share of the images that it classifies
+    correctly in a random split, and with groups kept together, 0..1. `low`, `high`: 95 % interval
+    of `random - grouped`, with groups as units. `groups`, `images`: that were compared; `left_out`:
+    images of classes with a single group, which no grouped split can both learn and score.
+    """
+
+    classifier: str
+    random: float
+    grouped: float
+    low: float
+    high: float
+    groups: int
+    images: int
+    left_out: int
+
+    @property
+    def difference(self) -> float:
+        """How much higher the accuracy is in the random split, -1..1."""
+        return self.random - self.grouped
+
+
+@dataclass(frozen=True)
 class Balance:
     """Image counts of a split's smallest and largest class.
 
@@ -131,6 +173,8 @@ class Audit:
             kind.
         groups: paths of images that are linked by pairs; largest group first.
         labels: None if labels were not checked.
+        hints: what looks as if it belonged together; not in records of earlier versions.
+        price: by how much a random split flatters, if that was asked for.
         seconds: `images` (reading and decoding), `pairs`, `labels`, `total`.
         settings: thresholds and options that the audit was made with.
 
@@ -155,6 +199,8 @@ class Audit:
     pairs: tuple[DuplicatePair, ...] = ()
     groups: tuple[tuple[str, ...], ...] = ()
     labels: LabelFindings | None = None
+    hints: tuple[GroupHint, ...] = ()
+    price: tuple[LeakagePrice, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -214,6 +260,8 @@ class Audit:
             "pairs": [asdict(pair) for pair in self.pairs],
             "groups": [list(group) for group in self.groups],
             "labels": None if self.labels is None else asdict(self.labels),
+            "hints": [asdict(one) for one in self.hints],
+            "price": [asdict(one) for one in self.price],
             "seconds": dict(self.seconds),
             "settings": dict(self.settings),
         }
@@ -231,6 +279,7 @@ class Audit:
         if not isinstance(value, dict) or value.get("format") != FORMAT:
             raise ValueError(f"not an audit of format {FORMAT}")
         try:
+            value = {"hints": (), "price": (), **value}  # earlier versions have neither
             plain = {one.name: value[one.name] for one in fields(cls)}
             labels = plain["labels"]
             if labels is not None:
@@ -241,6 +290,11 @@ class Audit:
                 "pairs": tuple(DuplicatePair(**one) for one in plain["pairs"]),
                 "groups": tuple(tuple(map(str, group)) for group in plain["groups"]),
                 "labels": labels,
+                "hints": tuple(
+                    GroupHint(**{**one, "examples": tuple(one["examples"])})
+                    for one in plain["hints"]
+                ),
+                "price": tuple(LeakagePrice(**one) for one in plain["price"]),
             }
             return cls(**{**plain, **parts})
         except (KeyError, TypeError, AttributeError) as error:

@@ -15,6 +15,7 @@ from podium.auditing import duplicates
 from podium.auditing.duplicates import components, near_pairs, same_pairs
 from podium.auditing.evidence import FALSE_SHARE
 from podium.auditing.files import EXTREME, TINY, PictureFacts, inspect_all, odd_files
+from podium.auditing.grouping import suggest_groups
 from podium.auditing.record import (
     FORMAT,
     Audit,
@@ -23,7 +24,8 @@ from podium.auditing.record import (
     PairKind,
     write_audit,
 )
-from podium.data.index import DataIndex, build_index
+from podium.data.index import DataIndex
+from podium.data.indexing import build_index
 from podium.data.source import Source
 from podium.runtime.cache import cache_root
 from podium.runtime.events import Notify, silent
@@ -83,6 +85,7 @@ def audit_images(
         "tiny": TINY,
         "extreme_shape": EXTREME,
         "labels": "stages" if labels else False,  # the features that they are checked with
+        "hints": True,
         **({"grey_windows": index.windows.to_json()} if index.deep else {}),
     }
     place = _place(index, settings, cache_folder)
@@ -99,6 +102,7 @@ def audit_images(
     seconds["pairs"] = time.perf_counter() - began - sum(seconds.values())
     findings = _labels(index, looks, groups, notify) if labels else None
     seconds["labels"] = time.perf_counter() - began - sum(seconds.values())
+    hints = suggest_groups(index)
     seconds["total"] = time.perf_counter() - began
     audit = Audit(
         fingerprint=index.fingerprint,
@@ -116,6 +120,7 @@ def audit_images(
         pairs=tuple(sorted((_named(looks, *pair) for pair in pairs), key=_seriousness)),
         groups=tuple(tuple(looks.paths[at] for at in group) for group in groups),
         labels=findings,
+        hints=hints,
         seconds={name: round(value, 3) for name, value in seconds.items()},
         settings=settings,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,7 +28,7 @@ app = typer.Typer(help="Fetch, check and import images.", no_args_is_help=True)
 
 @app.command("fetch")
 def data_fetch(
-    name: Annotated[str, typer.Argument(help="sports100 or demo.")],
+    name: Annotated[str, typer.Argument(help="sports100, demo, torchvision:NAME, hf:OWNER/NAME.")],
     source: Annotated[str, typer.Option(help="auto, huggingface or kaggle.")] = "auto",
     into: Annotated[Path | None, typer.Option(help="Folder to use instead of the cache.")] = None,
 ) -> None:
@@ -55,14 +56,14 @@ def data_check(
 
     The last lines are what to write into the study.
     """
-    from podium.data.index import index_of
+    from podium.auditing import index_data
     from podium.data.listing import open_source, source_name
     from podium.data.understood import first_rows, spelled_out
 
     spec = data_spec(data, label, group, source, option)
     opened = open_source(spec)
     with err.status("Checking images"):
-        index = index_of(spec, opened, workers=workers)
+        index = index_data(spec, opened, workers=workers)
     given = spelled_out(spec, opened)
     out.tell(f"source: {source_name(spec)}, {shown(opened.place)}")
     _show_rows(first_rows(index, rows))
@@ -91,12 +92,12 @@ def data_import(
 
     A study reads the table like any other, with the same splits: data: images.parquet.
     """
-    from podium.data.index import index_of
+    from podium.auditing import index_data
     from podium.data.record import check_name, index_table, write_table
 
     check_name(to)
     with err.status("Reading images"):
-        index = index_of(data_spec(data, label, group, source, option), workers=workers)
+        index = index_data(data_spec(data, label, group, source, option), workers=workers)
     _tell_problems(index)
     write_table(index_table(index), to)
     images = sum(map(len, index.splits.values()))
@@ -133,3 +134,72 @@ def _tell_problems(index: DataIndex) -> None:
         err.tell(f"unreadable: {path} ({reason})")
     for notice in index.notices:
         err.tell(notice)
+
+
+class By(StrEnum):
+    """What a split keeps whole."""
+
+    group = "group"
+    image = "image"
+
+
+class Stratify(StrEnum):
+    """What is shared out in proportion."""
+
+    label = "label"
+    none = "none"
+
+
+@app.command("split")
+def data_split(
+    data: ImagesArgument,
+    to: Annotated[Path, typer.Option(help="Table to write: .csv or .parquet.")],
+    label: LabelOption = None,
+    group: GroupOption = None,
+    source: SourceOption = "auto",
+    option: SourceSettings = None,
+    by: Annotated[
+        By | None,
+        typer.Option(
+            help="Split all images anew: by group, or by image.",
+            show_default="the source's splits; those missing are held out",
+        ),
+    ] = None,
+    stratify: Annotated[
+        Stratify, typer.Option(help="With --by: keep each class's share in each split, or not.")
+    ] = Stratify.label,
+    valid_fraction: Annotated[float, typer.Option(help="Share held out for validation.")] = 0.1,
+    test_fraction: Annotated[float, typer.Option(help="Share held out for the test.")] = 0.1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random split.")] = 0,
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Also deal all images into this many folds.")
+    ] = None,
+) -> None:
+    """Write which image belongs to which split: path, label, split, fold, group; for any program.
+
+    The splits are those of a study with the same settings. No image is read, unless the groups
+    are found in the images (--group duplicates or capture).
+    """
+    from podium.auditing import list_data
+    from podium.config.data_settings import SplitSpec
+    from podium.data.record import check_name, write_table
+    from podium.data.split_table import split_table
+
+    check_name(to)
+    spec = data_spec(
+        data,
+        label,
+        group,
+        source,
+        option,
+        split=None if by is None else SplitSpec(by=by.value, stratify=stratify.value),
+        split_seed=seed,
+        valid_fraction=valid_fraction,
+        test_fraction=test_fraction,
+    )
+    with bars() as tell:
+        found = split_table(list_data(spec, notify=tell), spec, folds)
+    for notice in found.notices:
+        err.tell(notice)
+    write_table(found.table, to)
+    out.tell(f"{to}: {', '.join(f'{name} {count:,}' for name, count in found.counts.items())}")

@@ -33,11 +33,11 @@ def export(
         bool, typer.Option("--int8", help="Quantise to 8 bits (onnx and openvino).")
     ] = False,
     calibration: Annotated[
-        Path | None,
+        str | None,
         typer.Option(help="Images for --int8.", show_default="the study's training images"),
     ] = None,
     data: Annotated[
-        Path | None,
+        str | None,
         typer.Option(help="Images for the check.", show_default="the study's validation images"),
     ] = None,
     to: Annotated[

@@ -32,7 +32,7 @@ DataOption = Annotated[
 
 
 ImagesArgument = Annotated[
-    str, typer.Argument(help="A folder or a table of images (or sports100, demo).")
+    str, typer.Argument(help="A folder, table, archive or set of images, such as hf:OWNER/NAME.")
 ]
 
 
@@ -40,7 +40,7 @@ LabelOption = Annotated[
     str | None,
     typer.Option(
         metavar="COLUMN|REGEX",
-        help="Column of the labels, or a regular expression on the path: '(?P<label>[a-z]+)'.",
+        help="Column of the labels, or a regular expression on the path, `'(?P<label>[a-z]+)'`.",
         show_default="chosen by the source",
     ),
 ]
@@ -49,9 +49,10 @@ LabelOption = Annotated[
 GroupOption = Annotated[
     str | None,
     typer.Option(
-        metavar="COLUMN|REGEX|parent",
-        help="What images belong to, such as a patient: a column, or a regular expression with "
-        "(?P<group>...), or their folder.",
+        metavar="COLUMN|REGEX|RULE",
+        help="What images belong to, such as a patient: a column; a regular expression on the "
+        "path, `'(?P<group>...)'`; or `parent` (their folder), `capture` (bursts of one camera), "
+        "`duplicates` (near-duplicates).",
         show_default="the source's",
     ),
 ]
@@ -191,6 +192,7 @@ def data_spec(
     group: str | None = None,
     source: str = "auto",
     options: list[str] | None = None,
+    **settings: Any,
 ) -> DataSpec:
     """The images that a command's options describe; code that `source` names is imported.
 
@@ -200,6 +202,7 @@ def data_spec(
         group: `--group`.
         source: `--source`.
         options: `--option`, each `key=value`; values are YAML.
+        settings: further settings of `DataSpec`.
 
     Raises:
         ConfigError: an option is not `key=value`, or there is no such source.
@@ -221,10 +224,13 @@ def data_spec(
         if not sign or not key.strip():
             raise ConfigError(f"--option {option!r}: expected KEY=VALUE, such as extension=.jpg.")
     try:
-        spec = DataSpec(path=path, label=label, group=group, source=source, options=further)
+        given = {"path": path, "label": label, "group": group, "source": source}
+        spec = DataSpec.model_validate({**given, "options": further, **settings})
     except ValidationError as error:
         first = error.errors()[0]
-        where = "--option" if first["loc"][0] == "options" else f"--{first['loc'][0]}"
+        where = (
+            "--option" if first["loc"][0] == "options" else f"--{first['loc'][0]}".replace("_", "-")
+        )
         raise ConfigError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
     allow_named((spec,))
     return spec

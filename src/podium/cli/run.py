@@ -31,6 +31,8 @@ from podium.cli.options import (
     SeedOption,
     SetOption,
     SizeOption,
+    SourceOption,
+    SourceSettings,
     TensorBoardOption,
     TrackerOption,
     WorkersOption,
@@ -124,6 +126,15 @@ def train(
     ],
     label: LabelOption = None,
     group: GroupOption = None,
+    source: SourceOption = "auto",
+    option: SourceSettings = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            help="Cross-validation: test every image once, each fold by a model of its own.",
+            show_default="one split",
+        ),
+    ] = None,
     epochs: Annotated[int, typer.Option(help="Epochs.")] = 30,
     augmentation: Annotated[str, typer.Option(help="none, autoaugment, randaugment...")] = "none",
     pretrained: Annotated[bool, typer.Option("--pretrained", help="ImageNet weights.")] = False,
@@ -159,7 +170,9 @@ def train(
 
     spec = single_contender(
         model,
-        data_spec(data, label, group).model_dump(exclude_defaults=True),
+        data_spec(data, label, group, source, option, folds=folds).model_dump(
+            exclude_defaults=True
+        ),
         name=name,
         seeds=tuple(seed or [0]),
         overrides=overrides or [],
@@ -190,7 +203,12 @@ def train(
 @app.command()
 def evaluate(
     run_path: Annotated[Path, typer.Argument(metavar="RUN", help="runs/STUDY/CONTENDER/seed-N.")],
-    data: Annotated[str, typer.Option("--data", help="Folder of images (or sports100, demo).")],
+    data: Annotated[
+        str, typer.Option("--data", help="Folder or table of images (or sports100, demo).")
+    ],
+    label: LabelOption = None,
+    source: SourceOption = "auto",
+    option: SourceSettings = None,
     split: Annotated[str, typer.Option(help="test or valid.")] = "test",
     save: Annotated[Path | None, typer.Option(help="File for the predictions.")] = None,
     device: DeviceOption = "auto",
@@ -201,10 +219,12 @@ def evaluate(
     In a folder with split folders it scores one split; with only class folders, all images.
     """
     from podium.api import evaluate as evaluate_run
+    from podium.data.listing import open_source
     from podium.statistics.metrics import per_class, scores
 
+    images = open_source(data_spec(data, label, None, source, option))
     predictions = evaluate_run(
-        run_path, data, split=split, device=device, workers=workers, notify=say
+        run_path, images, split=split, device=device, workers=workers, notify=say
     )
     if save is not None:
         predictions.write(save)

@@ -288,6 +288,13 @@ def audit(
     labels: Annotated[
         bool, typer.Option("--labels/--no-labels", help="Look for labels that are probably wrong.")
     ] = True,
+    price: Annotated[
+        bool,
+        typer.Option(
+            "--price-of-leakage",
+            help="With --group: measure by how much a random split of the images flatters.",
+        ),
+    ] = False,
     to: Annotated[Path, typer.Option(help="Folder for the page and the tables.")] = Path("audit"),
     lang: Annotated[str, typer.Option(help="Language of the page: en or pt.")] = "en",
     workers: Annotated[
@@ -298,8 +305,7 @@ def audit(
 
     Writes a page that shows the images side by side, tables, and audit.json.
     """
-    from podium.auditing import audit_images, write_audit
-    from podium.data.index import index_of
+    from podium.auditing import audit_images, index_data, leakage_price, write_audit
     from podium.reporting.page.audit_page import (
         audit_sections,
         write_audit_page,
@@ -316,8 +322,10 @@ def audit(
         )
     spec = data_spec(data, label, group, source, option)
     with bars() as tell:
-        index = index_of(spec, workers=workers, notify=tell)
+        index = index_data(spec, workers=workers, notify=tell)
         found = audit_images(index, labels=labels, workers=workers, notify=tell)
+        if price:
+            found = replace(found, price=leakage_price(index, notify=tell))
     name = index.root.name
     sections = audit_sections(found, {}, say)
     out.tell(sections["headline"])

@@ -23,11 +23,11 @@ class DataSpec(Strict):
     """Where the images are, what belongs together, and how they are split."""
 
     path: str
-    """A folder, a table, an archive, or a built-in name: `sports100`, `demo`. A `source` of your
-    own interprets it itself."""
+    """A folder, a table, an archive, COCO's JSON, `torchvision:NAME`, `hf:OWNER/NAME`, or a
+    built-in name: `sports100`, `demo`. A `source` of your own interprets it itself."""
     source: SourceName = "auto"
-    """What lists and reads the images: `auto` chooses by the path; your own by its name or as
-    `module:name`."""
+    """What lists and reads the images: `auto` chooses among the others by the path; your own by
+    its name or as `module:name`."""
     label: str | None = None
     """What gives the class of an image: a column of a table, or a regular expression on the
     image's path with a named group `(?P<label>...)`; None: the source's own rule."""

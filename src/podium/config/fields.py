@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
+    Field,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     WithJsonSchema,
@@ -45,6 +47,20 @@ MetricName = Annotated[str, *_names(METRICS)]
 ModelName = Annotated[str, *_names(MODELS)]
 SourceName = Annotated[str, *_names(SOURCES)]
 TrackerName = Annotated[str, *_names(TRACKERS)]
+
+
+def _classes_as_text(value: Any) -> Any:
+    """YAML reads a class named 3 as a number."""
+    if not isinstance(value, dict):
+        return value
+    return {str(name) if type(name) is int else name: weight for name, weight in value.items()}
+
+
+Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+ClassWeights = Annotated[
+    Literal["none", "balanced", "effective"] | Annotated[dict[str, Weight], Field(min_length=1)],
+    BeforeValidator(_classes_as_text),
+]
 
 
 class Strict(BaseModel):

@@ -349,6 +349,8 @@ METRICS: Registry[Any] = Registry(
         "top5_accuracy",
     ),
 )
-SOURCES: Registry[Any] = Registry("source", ("auto", "folder", "table"))
+SOURCES: Registry[Any] = Registry(
+    "source", ("auto", "folder", "table", "archive", "coco", "torchvision", "hf")
+)
 EXECUTORS: Registry[Any] = Registry("executor", ("serial",))
 TRACKERS: Registry[Any] = Registry("tracker", ("tensorboard", "mlflow"))

@@ -18,6 +18,7 @@ from pydantic import Field, field_serializer, field_validator, model_validator
 from podium.config.data_settings import DataSpec
 from podium.config.fields import (
     AugmentationName,
+    ClassWeights,
     ExecutorName,
     LossName,
     MetricName,
@@ -104,12 +105,16 @@ class RunSpec(Strict):
     """Training loss. `focal` gives less weight to images already classified well (Lin et al.,
     2017), `logit_adjusted` demands a larger margin for rare classes (Menon et al., 2021); your
     own: `module:name`, or its registered name. `valid_loss` is always plain cross entropy."""
-    class_weights: Literal["none", "balanced", "effective"] = "none"
+    class_weights: ClassWeights = "none"
     """Weight of an image by its class: `balanced` is inversely proportional to the class's
-    number of training images, `effective` to their effective number (Cui et al., 2019). A batch's
-    loss is the weighted mean, as in PyTorch."""
+    number of training images, `effective` to their effective number (Cui et al., 2019); or your
+    own, class: weight, and 1 for a class that you leave out. A batch's loss is the weighted mean,
+    as in PyTorch; a linear probe is fitted with the same weights."""
     effective_beta: float = Field(default=0.999, gt=0, lt=1)
     """`class_weights: effective`: effective number of n images, (1 - beta^n) / (1 - beta)."""
+    sampler: Literal["shuffle", "balanced"] = "shuffle"
+    """`balanced`: an epoch has its usual number of images, but equally many of each class: those
+    of a rare class are repeated, of a common one some are left for other epochs."""
     focal_gamma: float = Field(default=2.0, ge=0, le=10)
     """`loss: focal`: exponent of the factor (1 - p)^gamma; 0 is cross entropy."""
     logit_tau: float = Field(default=1.0, ge=0, le=10)
@@ -167,10 +172,17 @@ class RunSpec(Strict):
         ):
             if getattr(self, name) != off and getattr(self, other) != needed:
                 raise ValueError(f"{name} needs {other}: {needed}")
-        if self.loss == "logit_adjusted" and self.class_weights != "none":
-            raise ValueError(
-                "class_weights and loss: logit_adjusted exclude each other: both fix imbalance"
+        fixes = [
+            setting
+            for setting, is_set in (
+                ("class_weights", self.class_weights != "none"),
+                ("sampler: balanced", self.sampler == "balanced"),
+                ("loss: logit_adjusted", self.loss == "logit_adjusted"),
             )
+            if is_set
+        ]
+        if len(fixes) > 1:
+            raise ValueError(f"{' and '.join(fixes)} exclude each other: both fix imbalance")
 
     def _refuse_probe_conflicts(self, starts_pretrained: bool) -> None:
         if self.layer_decay < 1 and self.freeze == "backbone":
@@ -185,12 +197,16 @@ class RunSpec(Strict):
             )
         if self.freeze == "none":
             return
+        if self.sampler == "balanced":
+            raise ValueError(
+                "sampler: balanced has no effect if linear_probe is the whole run (freeze: "
+                "backbone): it is fitted to all images at once. Set class_weights: balanced"
+            )
         for name, off in (
             ("augmentation", "none"),
             ("mixup", 0),
             ("cutmix", 0),
             ("loss", "cross_entropy"),
-            ("class_weights", "none"),
             ("label_smoothing", 0),
             ("weight_decay", 0),
         ):
@@ -284,6 +300,12 @@ class StudySpec(Strict):
     @field_validator("data", mode="before")
     @classmethod
     def _data_may_be_a_path(cls, value: Any) -> Any:
+        if not isinstance(value, str | Path | Mapping | DataSpec | list | int | float | None):
+            raise ValueError(
+                f"expected a path, a name or a mapping, got {type(value).__name__}. A study must "
+                "find its images again, in other processes too: write a data frame to a file; "
+                "register a source of your own, and name it"
+            )
         return {"path": str(value)} if isinstance(value, str | Path) else value
 
     @model_validator(mode="after")

@@ -103,13 +103,9 @@ def load_study(
     for override in overrides:
         for key in _apply_override(values, override, below):
             lines[key] = 0  # an override has no line in the file
-    if not (data is None or isinstance(data, str | Path)):
-        raise ConfigError(
-            f"data: expected a path or a name, got {type(data).__name__}. A study must find its "
-            "images again, in other processes too: write a data frame to a file, or register a "
-            "source of yours and name it."
-        )
-    if data is not None:
+    if data is not None and not isinstance(data, str | Path):
+        values["data"] = data  # refused below, as what it is
+    elif data is not None:
         base = values.get("data")
         values["data"] = {**(base if isinstance(base, dict) else {}), "path": str(data)}
     return _validate(values, source, lines, stored)
@@ -348,6 +344,8 @@ def _expected(problem: Any, parts: list[str]) -> str:
     }.get(kind)
     if parts[-1:] == ["lr_drop"]:
         wanted = "expected an epoch of 1 or more, 'plateau', or nothing"
+    if "class_weights" in parts:
+        wanted = "expected none, balanced, effective, or a weight above 0 for each class: {cat: 3}"
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if wanted is None:
         wanted = f"expected {message}" if problem["msg"].startswith("Input") else message
@@ -355,6 +353,8 @@ def _expected(problem: Any, parts: list[str]) -> str:
         return f"{wanted}."
     if isinstance(got, str) and repr(got) in message:  # a name that is not registered
         return wanted
+    if f"got {type(got).__name__}" in message:  # an object of Python's, of many lines perhaps
+        return f"{wanted}."
     is_number = isinstance(got, str) and _NUMBER.fullmatch(got)
     return f"{wanted}; got {got if is_number else _SHORT.repr(got)}."
 

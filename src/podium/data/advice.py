@@ -40,6 +40,6 @@ ITEMS = Advice(
     "a split.",
     one_class="A classifier needs images of at least two labels.",
     no_split="Choose one of those splits.",
-    own_split="let the source assign each image to a split",
+    own_split="let the source assign each image to a split (a table: a column split)",
     other_classes="Give a class the same label in every split.",
 )

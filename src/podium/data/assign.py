@@ -57,8 +57,8 @@ def together(found: Listing) -> Listing:
     return replace(found, splits={"train": pooled}, is_split=False)
 
 
-def held_out(
-    train: ByClass,
+def completed(
+    given: dict[str, ByClass],
     groups: Mapping[str, str],
     fractions: Mapping[str, float],
     *,
@@ -66,38 +66,43 @@ def held_out(
     seed: int = 0,
     advice: Advice = FOLDERS,
 ) -> tuple[dict[str, ByClass], list[str]]:
-    """Divide the training images into training images and those of the missing splits.
+    """Hold out the images of missing splits from the training images.
 
     Whole groups are held out where images have groups, unless the split is to be by image.
 
     Args:
-        train: class -> sorted paths.
+        given: split -> class -> sorted paths, with `train`.
         groups: path -> group, of the images that have one.
-        fractions: missing split -> share of the images that is held out for it, 0..1.
+        fractions: split -> share of the training images to hold out for it if it is missing, 0..1.
         split: how to split; None: by group if there are groups, stratified by class.
         seed: of the random split.
         advice: remedies for error messages.
 
     Returns:
-        `(parts, notices)`: split -> class -> paths, and sentences for the user.
+        `(splits, notices)`: split -> class -> paths, and sentences for the user.
 
     Raises:
         DataError: a class has too few images, or there are too few groups.
     """
+    missing = {name: share for name, share in fractions.items() if not given.get(name)}
+    if not missing:
+        return given, []
+    train = given["train"]
     by_label = split is None or split.stratify == "label"
     each = " of each class" if by_label else ""
-    shares = " and ".join(f"{100 * share:g} % for {name}" for name, share in fractions.items())
-    lead = f"No images for {' and '.join(fractions)} were found: " if split is None else ""
+    shares = " and ".join(f"{100 * share:g} % for {name}" for name, share in missing.items())
+    lead = f"No images for {' and '.join(missing)} were found: " if split is None else ""
     if groups and (split is None or split.by == "group"):
-        parts, told = _whole_groups(train, groups, fractions, seed, by_label)
+        parts, told = _whole_groups(train, groups, missing, seed, by_label)
         first = f"{lead}held out {shares}{each}, by whole groups with seed {seed}"
-        return parts, [_sentence(f"{first}: {told[0]}"), *told[1:]]
+        return given | parts, [_sentence(f"{first}: {told[0]}"), *told[1:]]
     pooled = train if by_label else {"": sorted(path for paths in train.values() for path in paths)}
-    drawn = hold_out(pooled, {**fractions}, seed, advice)
+    parts = hold_out(pooled, missing, seed, advice)
     if not by_label:
         label_of = {path: label for label, paths in train.items() for path in paths}
-        drawn = {name: _by_class(one[""], label_of) for name, one in drawn.items()}
-    return drawn, [_sentence(f"{lead}held out {shares}{each}, at random with seed {seed}.")]
+        parts = {name: _by_class(one[""], label_of) for name, one in parts.items()}
+    told = [_sentence(f"{lead}held out {shares}{each}, at random with seed {seed}.")]
+    return given | parts, told
 
 
 def _sentence(text: str) -> str:

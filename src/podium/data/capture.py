@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from PIL import ExifTags, Image
 
 from podium.data.listing import Listing
+from podium.data.source import Reader
 from podium.data.words import counted
 from podium.errors import ConfigError, DataError, UnreadableImageError
 from podium.runtime.threads import in_order
@@ -79,7 +80,7 @@ def grouped_by_capture(found: Listing, pause: float) -> Listing:
     Raises:
         DataError: no image says when it was taken.
     """
-    shots = read_shots(found)
+    shots = read_shots(found.reader, found.paths)
     if not shots:
         raise DataError(
             f"data.group: no image of {found.place} says when it was taken (EXIF), so there are "
@@ -98,20 +99,21 @@ def grouped_by_capture(found: Listing, pause: float) -> Listing:
     return replace(found, groups=groups, notices=(*found.notices, f"{told}."))
 
 
-def read_shots(found: Listing) -> list[Shot]:
+def read_shots(reader: Reader, paths: Sequence[str]) -> list[Shot]:
     """Read when and with what each image was taken, of those that say so.
 
     Args:
-        found: the images.
+        reader: of their source.
+        paths: of the images.
     """
 
     def shot(path: str) -> Shot | None:
         try:
-            return _shot(path, found.reader.read(path))
+            return _shot(path, reader.read(path))
         except UnreadableImageError:  # reported where all files are checked
             return None
 
-    with contextlib.closing(in_order(shot, sorted(found.paths))) as shots:
+    with contextlib.closing(in_order(shot, sorted(paths))) as shots:
         return [one for one in shots if one is not None]
 
 

@@ -14,7 +14,7 @@ from podium.data.grey import OWN_WINDOWS, GreyWindows
 from podium.data.images import GREY_MODES, decode_rgb, decode_with_mode
 from podium.data.listing import Listing
 from podium.data.source import Reader
-from podium.data.words import counted, named, shown
+from podium.data.words import counted, in_study, listed, named, shown
 from podium.errors import DataError, UnreadableImageError
 from podium.runtime.events import IndexProgress, Notify
 from podium.runtime.threads import in_order
@@ -108,6 +108,7 @@ def inspect_image(reader: Reader, path: str, known: Mapping[str, Verdict]) -> Ve
         grey,
         values=stored.values,
         deep_colour=stored.deep_colour,
+        more_frames=stored.more_frames,
     )
 
 
@@ -145,6 +146,12 @@ def readable_images(
                 "Repair the files, or remove the class."
             )
     notices = list(found.notices)
+    if found.likely_groups and not found.groups:
+        notices.append(
+            f"{listed([*map(repr, found.likely_groups)])} may name what images belong to. If so, "
+            "keep those of a group together in every split: "
+            f"{in_study({'group': found.likely_groups[0]})}."
+        )
     unreadable = sum(bool(verdict.error) for verdict in verdicts.values())
     if unreadable:
         verb = "is" if unreadable == 1 else "are"

@@ -15,8 +15,8 @@ from podium.data.pixels import CachedPixels
 from podium.data.transforms import Draw, Transform
 from podium.runtime.random import sample_seed
 
-EpochKey = tuple[int, int] | tuple[int, int, int]
-"""A dataset key in training: number, epoch and optionally size."""
+EpochKey = tuple[int, int] | tuple[int, int, int] | tuple[int, int, int, int]
+"""A dataset key in training: number and epoch, then optionally size, then optionally repeat."""
 
 Key = int | EpochKey
 """A dataset key: a number in evaluation, an `EpochKey` in training."""
@@ -28,7 +28,8 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
     `image` is uint8 of shape (3, S, S). The key is a number in evaluation. In training it is a
     pair `(number, epoch)`: the transform's generator is seeded with the run's seed, the epoch and
     the number, in whichever process it runs; or a triple `(number, epoch, size)`, for another size
-    than the transform's.
+    than the transform's; or `(number, epoch, size or 0, repeat)`, where an epoch has an image
+    several times: each repeat, from 0, is augmented differently.
 
     Args:
         index: the images.
@@ -67,8 +68,11 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
 
     def __getitem__(self, key: Key) -> tuple[torch.Tensor, int, int]:
         number, *rest = key if isinstance(key, tuple) else (key,)
-        size = rest[1] if len(rest) > 1 else None
-        draw = Draw(self.seed, rest[0], number) if rest and self.seed is not None else None
+        size = (rest[1] or None) if len(rest) > 1 else None
+        repeat = rest[2] if len(rest) > 2 else 0
+        draw = None
+        if rest and self.seed is not None:
+            draw = Draw(self.seed, rest[0], number + repeat * len(self))
         tensor = self.transform.vary(self._source(number), draw, size)
         return tensor, int(self.labels[number]), number
 
@@ -85,7 +89,11 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
 class EpochSampler(Sampler[list[EpochKey]]):
     """Batches of `(number, epoch)`, shuffled depending only on (seed, epoch).
 
-    If `set_epoch` sets a size, the keys are `(number, epoch, size)`.
+    If `set_epoch` sets a size, the keys are `(number, epoch, size)`. With `balance`, they are
+    `(number, epoch, size or 0, repeat)`: the epoch has n images again, but equally many of
+    every class. Where n is no multiple of the classes, those with one image more are drawn. A
+    class goes through all of its images before it repeats one, so an image's expected number of
+    draws is that of `torch.utils.data.WeightedRandomSampler`, with less variance.
 
     With several processes, all of them see the same global batches, and each takes its part:
     `batch[rank::world]`. The last global batch contains the remaining images; if these are fewer
@@ -97,12 +105,29 @@ class EpochSampler(Sampler[list[EpochKey]]):
         batch_size: images per step, over all processes.
         rank: of this process.
         world: number of processes.
+        balance: label of each image, shape (n,), to draw equally many of each; None: every image
+            once.
+
+    Examples:
+        >>> import numpy as np
+        >>> labels = np.array([0, 0, 0, 0, 0, 1])
+        >>> sampler = EpochSampler(6, seed=0, batch_size=6, balance=labels)
+        >>> (batch,) = sampler
+        >>> sorted(int(labels[number]) for number, *_ in batch)
+        [0, 0, 0, 1, 1, 1]
     """
 
     def __init__(
-        self, n: int, *, seed: int, batch_size: int, rank: int = 0, world: int = 1
+        self,
+        n: int,
+        *,
+        seed: int,
+        batch_size: int,
+        rank: int = 0,
+        world: int = 1,
+        balance: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        self.n, self.seed, self.batch_size = n, seed, batch_size
+        self.n, self.seed, self.batch_size, self.balance = n, seed, batch_size, balance
         self.rank, self.world = rank, world
         self.epoch, self.start_batch = 1, 0
         self.size: int | None = None
@@ -135,8 +160,40 @@ class EpochSampler(Sampler[list[EpochKey]]):
         return self.steps - self.start_batch
 
     def __iter__(self) -> Iterator[list[EpochKey]]:
-        random = np.random.default_rng(sample_seed(self.seed, self.epoch, -1))
-        order = random.permutation(self.n)
-        rest = (self.epoch,) if self.size is None else (self.epoch, self.size)
+        keys = self._keys()
         for first, last in self.bounds[self.start_batch :]:
-            yield [(int(i), *rest) for i in order[first:last][self.rank :: self.world]]
+            yield keys[first:last][self.rank :: self.world]
+
+    def _keys(self) -> list[EpochKey]:
+        """The keys of the whole epoch, in order."""
+        random = np.random.default_rng(sample_seed(self.seed, self.epoch, -1))
+        if self.balance is None:
+            rest = (self.epoch,) if self.size is None else (self.epoch, self.size)
+            return [(number, *rest) for number in random.permutation(self.n).tolist()]
+        numbers, repeats = _equally_many(self.balance, random)
+        drawn = zip(numbers.tolist(), repeats.tolist(), strict=True)
+        return [(number, self.epoch, self.size or 0, repeat) for number, repeat in drawn]
+
+
+def _equally_many(
+    labels: npt.NDArray[np.int64], random: np.random.Generator
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """As many images as there are, equally many of each class, in random order.
+
+    Args:
+        labels: class index of each image.
+        random: makes every choice.
+
+    Returns:
+        `(numbers, repeats)`: of each draw its image, and how often that was drawn before.
+    """
+    members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    quota, left_over = divmod(len(labels), len(members))
+    extra = random.permutation(len(members)) < left_over
+    numbers, repeats = [], []
+    for own, one_more in zip(members, extra, strict=True):
+        turns = np.arange(quota + one_more)
+        numbers.append(random.permutation(own)[turns % len(own)])
+        repeats.append(turns // len(own))
+    order = random.permutation(len(labels))
+    return np.concatenate(numbers)[order], np.concatenate(repeats)[order]

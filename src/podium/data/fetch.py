@@ -14,6 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from podium.data import hf_source, torchvision_source
 from podium.data.archive import unpack
 from podium.data.images import IMAGE_SUFFIXES
 from podium.errors import ConfigError, DataError
@@ -102,7 +103,8 @@ def fetch(
     standard error.
 
     Args:
-        name: a key of `DATASETS`.
+        name: a key of `DATASETS`, or a set of another library: `torchvision:NAME`,
+            `hf:OWNER/NAME`, which that library downloads.
         source: `huggingface`, `kaggle` (needs `podium[kaggle]`), or `auto`: the first that works.
         into: target folder, which must be new or empty; None: Podium's cache.
         notify: receives the progress of checking, unpacking and generating.
@@ -115,9 +117,20 @@ def fetch(
         ConfigError: there is no such data set or source.
         DataError: the data set cannot be downloaded, or its content is not as expected.
     """
+    if source != "auto" and name.startswith((torchvision_source.PREFIX, hf_source.PREFIX)):
+        raise ConfigError(f"--source {source}: {name} has a source of its own. Leave it out.")
+    if name.startswith(torchvision_source.PREFIX):
+        return torchvision_source.fetch_torchvision(name, into)
+    if name.startswith(hf_source.PREFIX):
+        if into is not None:
+            raise ConfigError("--into: hf: sets go to the cache of Hugging Face; set HF_HOME.")
+        return hf_source.fetch_hf(name)
     known = DATASETS.get(name)
     if known is None:
-        raise ConfigError(f"There is no data set {name!r}: expected one of {', '.join(DATASETS)}.")
+        raise ConfigError(
+            f"There is no data set {name!r}: expected {', '.join(DATASETS)}, torchvision:NAME or "
+            "hf:OWNER/NAME."
+        )
     if source not in SOURCES:
         raise ConfigError(f"--source {source!r}: expected one of {', '.join(SOURCES)}.")
     target = _place(known) if into is None else into.expanduser()

@@ -15,7 +15,7 @@ from podium.data.grey import GreyValues
 from podium.runtime.cache import cache_root
 from podium.runtime.files import write_text
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """Increase it whenever verdicts change: formats that are read, properties that are measured."""
 
 
@@ -31,6 +31,7 @@ class Verdict:
         error: why it cannot be read, or ''.
         values: range of grey values deeper than 8 bits; None for other images.
         deep_colour: whether its colour channels have 16 bits, of which the upper 8 are used.
+        more_frames: whether it has more frames, pages or slices than the first, which is used.
     """
 
     digest: str = ""
@@ -40,10 +41,11 @@ class Verdict:
     error: str = ""
     values: GreyValues | None = None
     deep_colour: bool = False
+    more_frames: bool = False
 
 
 class _File(BaseModel):
-    format: Literal[3]
+    format: Literal[4]
     files: dict[str, Verdict]
 
 

@@ -53,9 +53,9 @@ def _by_pattern(place: str, paths: list[str], rule: str) -> dict[str, str]:
     try:
         pattern = re.compile(rule)
     except re.error as error:
-        raise ConfigError(f"data.group: {rule!r} is not a regular expression ({error}).") from None
+        raise ConfigError(f"data.group: '{rule}' is not a regular expression ({error}).") from None
     if "group" not in pattern.groupindex:
-        raise ConfigError(f"data.group: {rule!r} has no named group. Expected (?P<group>...).")
+        raise ConfigError(f"data.group: '{rule}' has no named group. Expected (?P<group>...).")
     groups = {path: match["group"] for path in paths if (match := pattern.search(path))}
     _refuse_without(place, rule, [path for path in paths if not groups.get(path)], len(paths))
     return groups
@@ -66,7 +66,7 @@ def _by_column(found: Listing, paths: list[str], rule: str) -> dict[str, str]:
     if rule not in known:
         raise ConfigError(
             "data.group: expected parent, duplicates, capture, a regular expression with "
-            f"(?P<group>...), or a column; got {rule!r}. {found.place} has "
+            f"(?P<group>...), or a column; got '{rule}'. {found.place} has "
             f"{f'the columns {listed(known)}' if known else 'no columns'}."
         )
     groups = {
@@ -82,7 +82,7 @@ def _refuse_without(place: str, rule: str, without: list[str], total: int) -> No
     """An image without a group could belong to any: guessing would hide a leak."""
     if without:
         raise DataError(
-            f"data.group: {rule!r} gives no group for {len(without):,} of "
+            f"data.group: '{rule}' gives no group for {len(without):,} of "
             f"{counted(total, 'image')} of {place}: {listed(without)}. Mend the rule or the data; "
             "an image that belongs to no other needs a group of its own."
         )

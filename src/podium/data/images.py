@@ -16,14 +16,16 @@ from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from podium.data import dicom
 from podium.data.grey import OWN_WINDOWS, GreyValues, GreyWindows, describe_grey, to_8_bit
 from podium.errors import UnreadableImageError
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
     | {".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif"}
+    | (dicom.SUFFIXES if dicom.IS_INSTALLED else frozenset())
 )
-"""File extensions, in lower case, that are treated as images."""
+"""File extensions, in lower case, that are treated as images; of DICOM if pydicom is installed."""
 
 MAX_PIXELS = 100_000_000
 """Maximum number of pixels: 300 MB as RGB. Larger images are refused from the header."""
@@ -47,11 +49,13 @@ class Stored:
         mode: Pillow's mode, such as `RGB`, `L`, `CMYK`, `I;16`.
         values: range of grey values deeper than 8 bits; None for other images.
         deep_colour: whether colour channels have 16 bits, of which Pillow reads the upper 8.
+        more_frames: whether there are more frames, pages or slices than the first, which is used.
     """
 
     mode: str
     values: GreyValues | None = None
     deep_colour: bool = False
+    more_frames: bool = False
 
 
 def load_rgb(
@@ -140,31 +144,44 @@ def decode_with_mode(content: bytes, name: str) -> tuple[Image.Image, Stored]:
     Raises:
         UnreadableImageError: the content is empty, not an image, truncated or too large.
     """
-    with _decoded(content, name, MAX_PIXELS) as (image, stored):
+    with _decoded(content, name, MAX_PIXELS, frames=True) as (image, stored):
         return _to_rgb(image, OWN_WINDOWS), replace(stored, values=describe_grey(image))
 
 
 @contextmanager
-def _decoded(content: bytes, name: str, max_pixels: int) -> Iterator[tuple[Image.Image, Stored]]:
+def _decoded(
+    content: bytes, name: str, max_pixels: int, *, frames: bool = False
+) -> Iterator[tuple[Image.Image, Stored]]:
     """Open an image, upright and in its own mode, with how it is stored except for its values.
 
-    Any error, including in the caller's block, is raised as `UnreadableImageError`.
+    Whether there are more frames is found out only if `frames` says so, since it takes time. Any
+    error, including in the caller's block, is raised as `UnreadableImageError`.
     """
     max_pixels = min(max_pixels, MAX_PIXELS)
     if not content:
         raise UnreadableImageError(name, "the file is empty (0 bytes)")
+    if content.startswith(b"version https://git-lfs"):
+        raise UnreadableImageError(name, "a pointer of Git LFS, not the image: run git lfs pull")
     if content[4:8] == b"ftyp":
         _know_heif()
     try:
-        with _pillow_is_quiet(), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            width, height = image.size
-            if width * height > max_pixels:
-                raise UnreadableImageError(name, _too_large(f"{width:,} x {height:,}", max_pixels))
+        if dicom.is_dicom(content):
+            with _libraries_are_quiet():
+                found = dicom.read_dicom(content)
+                _refuse_large(name, found.Columns, found.Rows, max_pixels)
+                with _in_flight.of(found.Columns * found.Rows):
+                    image = dicom.decode_dicom(found)
+                    more = dicom.has_more_frames(found)
+                    yield image, Stored(image.mode, None, dicom.is_deep_colour(found), more)
+            return
+        with _libraries_are_quiet(), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            _refuse_large(name, image.width, image.height, max_pixels)
             # a decoder's raw mode, such as RGB;16B, is gone once the picture is loaded
             stored = Stored(image.mode, None, image.mode[0] != "I" and ";16" in str(image.tile))
             with _in_flight.of(image.width * image.height):
                 image.load()
-                yield _upright(image), stored
+                upright = _upright(image)
+                yield upright, replace(stored, more_frames=frames and _has_more_frames(image))
     except UnreadableImageError:
         raise
     except UnidentifiedImageError:
@@ -201,6 +218,22 @@ TOO_MANY_PIXELS = "pixels exceed the limit of"
 
 def _too_large(pixels: str, limit: int) -> str:
     return f"{pixels} {TOO_MANY_PIXELS} {limit:,}"
+
+
+def _refuse_large(name: str, width: int, height: int, most: int) -> None:
+    if width * height > most:
+        raise UnreadableImageError(name, _too_large(f"{width:,} x {height:,}", most))
+
+
+def _has_more_frames(image: Image.Image) -> bool:
+    """Whether there is a second frame; not for JPEG, where phones hide previews and depth."""
+    if image.format not in ("GIF", "PNG", "TIFF", "WEBP"):
+        return False
+    try:
+        image.seek(1)
+    except Exception:  # there is none, or it is damaged: the first is not
+        return False
+    return True
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -275,8 +308,8 @@ _quiet_filter = warnings.catch_warnings()
 
 
 @contextmanager
-def _pillow_is_quiet() -> Iterator[None]:
-    """Silence Pillow's warnings (odd EXIF, large images), safely with many threads.
+def _libraries_are_quiet() -> Iterator[None]:
+    """Silence the warnings of Pillow and pydicom (odd metadata...), safely with many threads.
 
     Python's warning filters are global to the process: threads that each save and restore them
     would restore each other's. So the first thread in sets the filter, and the last one out
@@ -287,7 +320,7 @@ def _pillow_is_quiet() -> Iterator[None]:
         if _quiet_users == 0:
             _quiet_filter = warnings.catch_warnings()
             _quiet_filter.__enter__()
-            warnings.filterwarnings("ignore", module=r"PIL\.")
+            warnings.filterwarnings("ignore", module=r"(PIL|pydicom)\.")
         _quiet_users += 1
     try:
         yield

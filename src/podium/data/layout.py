@@ -13,8 +13,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from podium.data.dicom import REMEDY, SUFFIXES
 from podium.data.walk import HIDDEN, Folder, read_folder, unread_pictures
-from podium.data.words import counted, listed
+from podium.data.words import counted, in_study, listed
 from podium.errors import DataError
 
 SPLIT_NAMES = {
@@ -35,6 +36,9 @@ LAYOUT = (
     "Expected train/CLASS/*.jpg, valid/CLASS/*.jpg and test/CLASS/*.jpg, or CLASS/*.jpg "
     "without splits."
 )
+
+BEFORE_NUMBER = r"(?P<label>[^/]+?)[\W_]*\d+\W*\.\w+$"
+"""The label in names such as `cat.123.jpg`, `cat_123.jpg` and `cat (123).jpg`."""
 
 LOOSE = "images outside of a class folder"
 
@@ -74,7 +78,18 @@ def find_images(root: Path) -> Found:
         DataError: it is missing, not a folder, empty or partly unreadable; or its layout is not
             recognised, or ambiguous.
     """
-    whole = _read(root)
+    return interpret(_read(root))
+
+
+def interpret(whole: Folder) -> Found:
+    """Tell splits and classes of a folder, or of an archive's files arranged as folders.
+
+    Args:
+        whole: the folder, as it was read.
+
+    Raises:
+        DataError: it is empty, or its layout is not recognised, or ambiguous.
+    """
     *around, top = _unwrapped(whole, into_splits=False)
     skipped = whole.all_passed()
     notices: list[str] = []
@@ -100,9 +115,8 @@ def find_images(root: Path) -> Found:
         around.append(top)
     if not any(paths for classes in splits.values() for paths in classes.values()):
         passed = ", ".join(f"{count} {what}" for what, count in sorted(skipped.items()))
-        raise DataError(
-            f"There are no images in {root}{f' (skipped: {passed})' if passed else ''}. {LAYOUT}"
-        )
+        passed = f" (skipped: {passed})" if passed else ""
+        raise DataError(f"There are no images in {whole.path}{passed}. {LAYOUT}")
     _tell_loose(whole, around, skipped, notices)
     _tell_unread(whole, notices)
     return Found(top.path, splits, skipped, notices, bool(by_split or within))
@@ -303,22 +317,26 @@ def _refuse_lost(folders: list[Folder], where: Folder, *, in_split: bool = False
             raise DataError(
                 f"{folder.path} has no image that Podium can read, but {contents}: the class "
                 f"{folder.name!r} would be lost. Convert them to PNG or JPEG (or add the file "
-                "extension), or move the folder away."
+                f"extension), or move the folder away.{_dicom_remedy(meant)}"
             )
 
 
 def _refuse_flat(folder: Folder) -> None:
     """Refuse training images that are all in one folder: only their names could tell the class."""
-    names = [Path(name).stem for name in folder.images]
-    prefixes = Counter(re.sub(r"[\s._()-]*\d+$", "", name) for name in names)
-    guess = ""
-    if 2 <= len(prefixes) <= len(names) // 2 and all(prefixes):
-        likely = [f"{name!r} ({count:,})" for name, count in sorted(prefixes.items())]
-        guess = f" Their names start with {listed(likely)}, which may be classes."
+    names = folder.images
+    matches = [re.search(BEFORE_NUMBER, name) for name in names]
+    prefixes = Counter(match["label"] if match else "" for match in matches)
+    guess = "a regular expression on their names, label: '(?P<label>...)'"
+    likely = ""
+    worded = all(re.search(r"[^\W\d_]", prefix) for prefix in prefixes)  # not the 0 of 001.jpg
+    if 2 <= len(prefixes) <= len(names) // 2 and worded:
+        found = [f"{name!r} ({count:,})" for name, count in sorted(prefixes.items())]
+        likely = f" Their names start with {listed(found)}, which may be classes."
+        guess = f"{in_study({'path': '...', 'label': BEFORE_NUMBER})}"
     raise DataError(
         f"{counted(len(names), 'image')} in {folder.path} outside of class folders, and there are "
-        f"no class folders next to them.{guess} Make a folder for each class there, and move each "
-        f"image to the folder of its class; docs/own-data.md shows how. {LAYOUT}"
+        f"no class folders next to them.{likely} If the names tell the classes, say how: {guess}. "
+        f"If a table does, give the table. Else make a folder for each class. {LAYOUT}"
     )
 
 
@@ -349,8 +367,12 @@ def _tell_unread(whole: Folder, notices: list[str]) -> None:
     if meant:
         notices.append(
             f"Possibly images, but in formats that Podium does not read: {listed(meant)}. Convert "
-            "them to PNG or JPEG to use them."
+            f"them to PNG or JPEG to use them.{_dicom_remedy(unread_pictures(whole))}"
         )
+
+
+def _dicom_remedy(kinds: Iterable[str]) -> str:
+    return f" Or, {REMEDY}." if any(one.removeprefix("*") in SUFFIXES for one in kinds) else ""
 
 
 def tell_lookalikes(splits: dict[str, Classes]) -> list[str]:

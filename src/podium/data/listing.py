@@ -19,7 +19,7 @@ from podium.config.data_settings import DataSpec
 from podium.config.registry import SOURCES
 from podium.data.advice import FOLDERS, ITEMS, Advice
 from podium.data.choose import source_for
-from podium.data.folder import FolderSource
+from podium.data.folder import FolderSource, LayoutSource
 from podium.data.layout import tell_lookalikes
 from podium.data.source import Item, Reader, Source
 from podium.data.words import counted, listed, shown
@@ -41,6 +41,7 @@ class Listing:
         advice: remedies for error messages.
         groups: path -> group, of the images that have one.
         columns: path -> columns, of the images that have any.
+        likely_groups: columns that may name what images belong to.
     """
 
     reader: Reader
@@ -51,6 +52,7 @@ class Listing:
     advice: Advice
     groups: dict[str, str] = field(default_factory=dict)
     columns: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    likely_groups: tuple[str, ...] = ()
 
     @property
     def paths(self) -> list[str]:
@@ -84,7 +86,7 @@ def named_source(data: str | Path | Source) -> Source:
 
 def source_name(data: DataSpec) -> str:
     """Name of the source that reads a study's images."""
-    return source_for(data.path) if data.source == "auto" else data.source
+    return source_for(data.path, data.label) if data.source == "auto" else data.source
 
 
 def open_source(data: DataSpec) -> Source:
@@ -138,7 +140,7 @@ def list_images(source: Source) -> Listing:
             f"{source.place} cannot be listed ({type(error).__name__}: {one_line(error)})."
         ) from error
     _refuse(source.place, items)
-    folders = source.split_folders if isinstance(source, FolderSource) else ()
+    folders = source.split_folders if isinstance(source, LayoutSource) else ()
     splits: dict[str, dict[str, list[str]]] = {split: {} for split in folders}
     for item in items:
         # one class if two Unicode spellings look the same
@@ -150,9 +152,10 @@ def list_images(source: Source) -> Listing:
         skipped,
         (*notices, *tell_lookalikes(splits)),
         is_split=any(item.split is not None for item in items),
-        advice=FOLDERS if isinstance(source, FolderSource) else ITEMS,
+        advice=FOLDERS if isinstance(source, LayoutSource) else ITEMS,
         groups={item.path: item.group for item in items if item.group is not None},
         columns={item.path: item.columns for item in items if item.columns},
+        likely_groups=tuple(source.likely_groups),
     )
 
 
@@ -217,9 +220,11 @@ def _typed(
         inspect.signature(call).bind(*given, **options)
     except TypeError as error:
         known = [*inspect.signature(call).parameters][len(given) - 1 :]
+        further = ", ".join(name for name in known[1:] if name != "label")
         raise ConfigError(
-            f"source {source}: {error}. It takes data.path, and as data.options: "
-            f"{', '.join(known[1:]) or 'none'}."
+            f"source {source}: {error}. It takes data.path"
+            f"{', data.label' if 'label' in known else ''}, and as data.options: "
+            f"{further or 'none'}."
         ) from None
     except ValueError:  # written in C: it has no signature, and checks its arguments itself
         return dict(options)

@@ -33,10 +33,10 @@ def label_pattern(label: str) -> re.Pattern[str]:
     try:
         pattern = re.compile(label)
     except re.error as error:
-        raise ConfigError(f"data.label: {label!r} is not a regular expression ({error}).") from None
+        raise ConfigError(f"data.label: '{label}' is not a regular expression ({error}).") from None
     if "label" not in pattern.groupindex:
         raise ConfigError(
-            f"data.label: {label!r} has no named group. Expected (?P<label>...), a regular "
+            f"data.label: '{label}' has no named group. Expected (?P<label>...), a regular "
             "expression that is searched in each image's path; only a table has columns."
         )
     return pattern
@@ -63,13 +63,13 @@ def labels_in(
     without = [path for path, label in zip(paths, labels, strict=True) if label is None]
     if len(without) == len(paths):
         raise DataError(
-            f"data.label: {pattern.pattern!r} fits none of {counted(len(paths), 'image')} of "
+            f"data.label: '{pattern.pattern}' fits none of {counted(len(paths), 'image')} of "
             f"{place}, such as {shown(listed([*map(repr, paths[:3])], most=3))}."
         )
     if not without:
         return labels, []
     return labels, [
-        f"{counted(len(without), 'image')} without a label by {pattern.pattern!r}, left out: "
+        f"{counted(len(without), 'image')} without a label by '{pattern.pattern}', left out: "
         f"{shown(listed(without))}."
     ]
 
@@ -105,9 +105,26 @@ def find_named_images(root: Path, pattern: re.Pattern[str]) -> Found:
             f"({failed[0].strerror or failed[0]}): "
             f"{shown(listed([str(error.filename) for error in failed]))}. Make them readable."
         )
+    return named_images(root, paths, skipped, pattern)
+
+
+def named_images(
+    root: Path, paths: Sequence[str], skipped: Counter[str], pattern: re.Pattern[str]
+) -> Found:
+    """Sort images by the labels in their paths, and by splits as `find_named_images` does.
+
+    Args:
+        root: what holds the images.
+        paths: of all images, relative to `root`, with '/'.
+        skipped: kind -> number of files and folders that were skipped; extended.
+        pattern: from `label_pattern`.
+
+    Raises:
+        DataError: there are no images, or none has a label.
+    """
     if not paths:
         raise DataError(f"There are no images in {root}.")
-    paths.sort()
+    paths = sorted(paths)
     labels, notices = labels_in(paths, pattern, str(root))
     if without := labels.count(None):
         skipped[NO_LABEL] += without

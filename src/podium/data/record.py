@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from podium.data.table_file import FORMAT, KEY, OWN
 from podium.errors import ConfigError
 from podium.runtime.files import atomic_write
 
@@ -14,11 +14,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from podium.data.index import DataIndex
-
-KEY = b"podium"
-FORMAT = 1
-OWN = ("path", "label", "split", "group", "sha256")
-"""Podium's columns; those of the metadata follow them."""
 
 
 def index_table(index: DataIndex) -> pa.Table:
@@ -59,7 +54,9 @@ def index_table(index: DataIndex) -> pa.Table:
         cells = [cell for split in splits for cell in split.columns.get(name, (None,) * len(split))]
         key = f"{name} (source)" if name in OWN else name
         columns[key] = _array(cells)
-    about = {"format": FORMAT, "root": str(index.root), "fingerprint": index.fingerprint}
+    # absolute: the table may be read from any folder
+    root = str(index.root.resolve()) if index.root.is_dir() else index.reader.root_text
+    about = {"format": FORMAT, "root": root, "fingerprint": index.fingerprint}
     return pa.table(columns, metadata={KEY: json.dumps(about)})
 
 
@@ -93,20 +90,6 @@ def check_name(path: Path) -> None:
     """
     if path.suffix.lower() not in (".parquet", ".csv"):
         raise ConfigError(f"{path}: expected a name that ends in .parquet or .csv.")
-
-
-def about(table: pa.Table) -> Mapping[str, Any]:
-    """What a table says of itself: `format`, `root`, `fingerprint`; empty: it is not Podium's.
-
-    Args:
-        table: any table.
-    """
-    try:
-        found = json.loads((table.schema.metadata or {})[KEY])
-    except (KeyError, ValueError):
-        return {}
-    own = isinstance(found, dict) and set(OWN) <= set(table.column_names)
-    return found if own and isinstance(found.get("root"), str) else {}
 
 
 def _array(cells: list[Any]) -> pa.Array:

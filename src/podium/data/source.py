@@ -62,6 +62,8 @@ class Source(ABC):
         notices: sentences for the user; set it before `list` ends.
         chosen: what `list` guessed, as settings of a study's `data`: dotted key -> value, such as
             `{"label": "species"}`; set it before `list` ends.
+        likely_groups: columns that may name what images belong to; reported if the images of a
+            study have no groups. Set it before `list` ends.
 
     Examples:
         >>> class Memory(Source):
@@ -81,6 +83,7 @@ class Source(ABC):
     skipped: Mapping[str, int] = {}
     notices: Sequence[str] = ()
     chosen: Mapping[str, str] = {}
+    likely_groups: Sequence[str] = ()
     place: str
     _made_with: tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -191,13 +194,15 @@ class Reader:
 
     Attributes:
         place: the source's name in messages.
-        root: the folder that paths are relative to, if the source states one; else its place.
+        root_text: the folder that paths are relative to, if the source states it as its `root`;
+            else its place.
     """
 
     def __init__(self, source: Source) -> None:
         self.place = source.place
         root = getattr(source, "root", None)
-        self.root = root if isinstance(root, Path) else Path(source.place)
+        # not always the text of a path: an address would lose a slash
+        self.root_text = str(root) if isinstance(root, Path) else source.place
         self._source, self._process = copy.copy(source), os.getpid()
 
     def __reduce__(self) -> tuple[type[Reader], tuple[Source]]:

@@ -11,7 +11,6 @@ from podium.config.registry import SOURCES
 from podium.data.folder import FolderSource
 from podium.data.images import read_image_file
 from podium.data.names import NO_LABEL, label_pattern, labels_in, splits_in_paths
-from podium.data.record import OWN, about
 from podium.data.source import Item, Source, Value
 from podium.data.table_columns import (
     Roles,
@@ -23,7 +22,10 @@ from podium.data.table_columns import (
     values,
 )
 from podium.data.table_file import (
+    OWN,
+    SHORT,
     SUFFIXES,
+    about,
     as_table,
     column_names,
     metadata_files,
@@ -38,7 +40,7 @@ from podium.errors import ConfigError, DataError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MISSING, REPEATED = "missing files", "repeated rows"
+MISSING, NO_PATH, REPEATED = "missing files", "rows without a path", "repeated rows"
 
 
 class TableSource(Source):
@@ -167,8 +169,15 @@ class TableSource(Source):
 
     def _table(self) -> pa.Table:
         if self._metadata:
-            return read_metadata(self._metadata)
-        return self._frame if self._path is None else read_table(self._path)
+            table = read_metadata(self._metadata)
+        else:
+            table = self._frame if self._path is None else read_table(self._path)
+        if short := int((table.schema.metadata or {}).get(SHORT, 0)):
+            self.notices.append(
+                f"{counted(short, 'row')} with fewer cells than the first line has columns: the "
+                "last columns are taken as empty there."
+            )
+        return table
 
     def _cells(self, table: pa.Table, name: str) -> Sequence[str | None]:
         try:
@@ -210,14 +219,22 @@ class TableSource(Source):
 
     def _located(self, cells: dict[int, str | None], own: Mapping[str, Any]) -> dict[int, str]:
         """Row -> path relative to the root, of the rows whose file exists."""
+        cells = self._with_path(cells)
         if not cells:
             return {}
         folder = self._folder / Path(self._images or "").expanduser()
         first = next(iter(cells.values()))
         if own and self._images is None and not (folder / str(first)).is_file():
             folder = Path(own["root"])
+        if folder.is_file():
+            raise DataError(
+                f"{self.place}: its images are in {folder}, and a table can only name files of a "
+                "folder. Unpack them and give the folder: data: {options: {images: FOLDER}}."
+            )
         if not folder.is_dir():
-            raise DataError(f"{self.place}: the folder of its images, {folder}, does not exist.")
+            raise DataError(
+                f"{self.place}: expected its images in {folder}, which is not a folder."
+            )
         found = locate([*cells.values()], folder, self._extension, self.place)
         self.root, absent = found.root, set(found.missing)
         if absent:
@@ -235,14 +252,31 @@ class TableSource(Source):
         names = enumerate(zip(cells, found.names, strict=True))
         return {row: name for at, (row, name) in names if at not in absent}
 
+    def _with_path(self, cells: dict[int, str | None]) -> dict[int, str | None]:
+        """The rows that name an image; the others count like those whose file is missing."""
+        empty = [f"row {row + 1:,}" for row, cell in cells.items() if not cell]
+        if not empty:
+            return cells
+        told = f"{len(empty):,} of {counted(len(cells), 'row')} of {self.place} without a path"
+        if len(empty) > self._missing * len(cells):
+            raise DataError(
+                f"{told} ({listed(empty)}), more than {100 * self._missing:g} %. Give every row "
+                "its path, name another column (data: {options: {path_column: ...}}), or allow "
+                "more: data: {options: {missing: 1}}."
+            )
+        self.skipped[NO_PATH] += len(empty)
+        self.notices.append(f"{told}, left out: {listed(empty)}.")
+        return {row: cell for row, cell in cells.items() if cell}
+
     def _tell_missing(self, absent: Sequence[str], total: int, folder: Path) -> None:
         named = f"{len(absent):,} of {counted(total, 'image')} of {self.place}"
         some = shown(listed(absent))
         if len(absent) > self._missing * total:
+            elsewhere = where_else(absent[:: 1 + len(absent) // 100], folder)
             raise DataError(
                 f"{named} do not exist in {self.root} ({some}), more than "
-                f"{100 * self._missing:g} %.{where_else(absent[:20], folder)} Mend the paths, add "
-                "the files, or allow more: data: {options: {missing: 1}}."
+                f"{100 * self._missing:g} %.{elsewhere} Mend the paths, add the files, or allow "
+                "more: data: {options: {missing: 1}}."
             )
         self.skipped[MISSING] += len(absent)
         self.notices.append(f"{named} do not exist, left out: {some}.")
@@ -277,11 +311,7 @@ class TableSource(Source):
                 f"Columns guessed by their names; to state them in the study: "
                 f"{in_study(roles.guessed)}."
             )
-        if likely := group_like(table, used):
-            self.notices.append(
-                f"{listed([*map(repr, likely)], ' and ')} may name what images belong to. If so, "
-                f"keep it together in every split: {in_study({'group': likely[0]})}."
-            )
+        self.likely_groups = group_like(table, used)
 
     def _once(
         self, paths: dict[int, str], labels: dict[int, str], splits: dict[int, str]
@@ -312,17 +342,20 @@ class TableSource(Source):
         return iter(first.values())
 
 
-def is_table(path: Path) -> bool:
+def is_table(path: Path, label: str | None = None) -> bool:
     """Whether a path is read as a table unless a study says otherwise.
 
     Args:
         path: a file with the extension of a table; or a folder with `metadata.csv`, `.jsonl` or
             `.parquet` that has a column of labels: without one, its folders are its classes.
+        label: column of the labels, if the study names it.
     """
     if path.suffix.lower() in SUFFIXES and not path.is_dir():
         return True
     tables = metadata_files(path) if path.is_dir() else {}
-    return bool(tables) and all(has_label(column_names(file)) for file in tables.values())
+    return bool(tables) and all(
+        has_label(names) or label in names for names in map(column_names, tables.values())
+    )
 
 
 SOURCES.register("table", TableSource)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +30,20 @@ METADATA = tuple(f"metadata{suffix}" for suffix in (".csv", ".jsonl", ".parquet"
 FILE_NAME = "file_name"
 """The column that such a table must have: the path of an image, relative to the table's folder."""
 
+KEY, FORMAT = b"podium", 1
+"""Where the schema of a table that Podium wrote describes it, and the version of its format."""
+
+OWN = ("path", "label", "split", "group", "sha256")
+"""The columns of such a table; those of the metadata follow them."""
+
+SHORT = b"rows that end early"
+"""Where the schema of a table that was read tells their number."""
+
 _BLOCK = 1 << 24  # bytes of a CSV parsed at a time: a row must fit
 
 
 def read_table(path: Path) -> pa.Table:
-    """Read a table file. The cells of CSV and TSV stay text: `007` is not the number 7.
+    r"""Read a table file. The cells of CSV and TSV stay text: `007` is not the number 7.
 
     Args:
         path: a file with one of `SUFFIXES`; with any other, it is read as delimited text.
@@ -146,7 +158,8 @@ def metadata_files(folder: Path) -> dict[str, Path]:
     places |= {one.name: one for one in inner if one.is_dir()}
     found = {}
     for name, place in places.items():
-        tables = [file for file in map(place.joinpath, METADATA) if file.is_file()]
+        # Path.is_file raises where it may not look
+        tables = [file for file in map(place.joinpath, METADATA) if os.path.isfile(file)]  # noqa: PTH113
         if tables and FILE_NAME in column_names(tables[0]):
             found[name] = tables[0]
     return {"": found[""]} if "" in found else found
@@ -171,12 +184,28 @@ def read_metadata(tables: dict[str, Path]) -> pa.Table:
             at = part.column_names.index(FILE_NAME)
             inside = pc.binary_join_element_wise(name, part.column(FILE_NAME).cast("string"), "/")
             part = part.set_column(at, FILE_NAME, inside)
-        parts.append(part.replace_schema_metadata())
+        parts.append(part)
+    short = sum(int((part.schema.metadata or {}).get(SHORT, 0)) for part in parts)
+    parts = [part.replace_schema_metadata({SHORT: str(short)} if short else None) for part in parts]
     try:
         return pa.concat_tables(parts, promote_options="permissive")
     except pa.ArrowException as error:
         files = " and ".join(map(str, tables.values()))
         raise DataError(f"{files} cannot be read as one table ({one_line(error)}).") from None
+
+
+def about(table: pa.Table) -> Mapping[str, Any]:
+    """What a table says of itself: `format`, `root`, `fingerprint`; empty: it is not Podium's.
+
+    Args:
+        table: any table.
+    """
+    try:
+        found = json.loads((table.schema.metadata or {})[KEY])
+    except (KeyError, ValueError):
+        return {}
+    own = isinstance(found, dict) and set(OWN) <= set(table.column_names)
+    return found if own and isinstance(found.get("root"), str) else {}
 
 
 def _from_text(content: bytes) -> pa.Table:
@@ -194,14 +223,41 @@ def _from_text(content: bytes) -> pa.Table:
     if len(set(names)) < len(names):
         twice = [name for name, times in Counter(names).items() if times > 1]
         raise ValueError(f"several columns are named {listed([*map(repr, twice)])}")
-    return pv.read_csv(
-        pa.BufferReader(text.encode()),
-        read_options=pv.ReadOptions(column_names=names, skip_rows=1, block_size=_BLOCK),
-        parse_options=pv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-        convert_options=pv.ConvertOptions(
-            column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
-        ),
-    )
+    try:
+        return pv.read_csv(
+            pa.BufferReader(text.encode()),
+            read_options=pv.ReadOptions(column_names=names, skip_rows=1, block_size=_BLOCK),
+            parse_options=pv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+            convert_options=pv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
+            ),
+        )
+    except pa.ArrowInvalid:  # Arrow takes no row that ends early, as other readers do
+        return _from_uneven(text, names, delimiter)
+
+
+def _from_uneven(text: str, names: list[str], delimiter: str) -> pa.Table:
+    """Delimited text with rows that end early; what they lack is empty, and `SHORT` counts them."""
+    import pyarrow as pa
+
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    next(rows)
+    columns: list[list[str]] = [[] for _ in names]
+    short = 0
+    try:
+        for row in filter(None, rows):
+            if len(row) > len(names):
+                raise ValueError(
+                    f"line {rows.line_num} has {len(row)} cells, and the first line names "
+                    f"{len(names)} columns; a cell that contains {delimiter!r} needs quotes"
+                )
+            short += len(row) < len(names)
+            for column, cell in zip_longest(columns, row, fillvalue=""):
+                column.append(cell)  # type: ignore[union-attr]
+    except csv.Error as error:
+        raise ValueError(f"line {rows.line_num}: {error}") from None
+    table = pa.table(dict(zip(names, columns, strict=True)))
+    return table.replace_schema_metadata({SHORT: str(short)})
 
 
 def _head(text: str) -> tuple[list[str], str]:

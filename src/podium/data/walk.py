@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,7 +32,8 @@ UNREAD_SUFFIXES = frozenset(
         ".mp4 .mov .avi .mkv .webm .m4v .mpg .mpeg .wmv"
     )
 )
-"""Extensions of images and videos that Podium does not read; a folder of them is likely a class."""
+"""Extensions of images and videos that Podium does not read; a folder of them is likely a class.
+Those of DICOM are read if pydicom is installed."""
 
 _Identity = tuple[int, int]  # device and inode
 NO_ENDING, HIDDEN, NOT_FETCHED = "without an ending", "hidden", "iCloud files not downloaded"
@@ -126,6 +127,42 @@ def read_folder(root: Path) -> tuple[Folder, list[OSError]]:
         return found
 
     return read(root, ()) or Folder(root), failed
+
+
+def folder_of_names(root: Path, names: Iterable[str]) -> Folder:
+    """Arrange the files of an archive as folders, by the same rules as `read_folder`.
+
+    Args:
+        root: what the names are relative to.
+        names: of the files, with '/', each once.
+    """
+    top = Folder(root)
+    known: dict[tuple[str, ...], Folder | None] = {(): top}  # None: a folder that is passed over
+
+    def find(parts: tuple[str, ...]) -> Folder | None:
+        if parts not in known:
+            above = find(parts[:-1])
+            kind = _passed_folder(parts[-1])
+            if above is not None and kind is not None:
+                above.passed[kind] += 1
+            elif above is not None:
+                above.folders.append(Folder(above.path / parts[-1]))
+            known[parts] = above.folders[-1] if above is not None and kind is None else None
+        return known[parts]
+
+    for name in sorted(names):
+        *parts, last = name.split("/")
+        folder = find(tuple(parts))
+        if folder is None:
+            continue
+        kind = why_skipped(last)
+        if kind is None:
+            folder.images.append(last)
+        else:
+            folder.passed[kind] += 1
+    for folder in top.everything():
+        folder.folders.sort(key=lambda one: one.path.name)
+    return top
 
 
 def walk_images(

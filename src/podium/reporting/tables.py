@@ -39,7 +39,8 @@ CALIBRATION_COLUMNS = words(
 )
 PAIR_COLUMNS = words(
     "first second claim seeds n difference low high only_first only_second macro_f1_difference "
-    "macro_f1_low macro_f1_high p p_adjusted winner joint_low joint_high"
+    "macro_f1_low macro_f1_high macro_recall_difference macro_recall_low macro_recall_high "
+    "p p_adjusted winner joint_low joint_high"
 )
 PLACE_COLUMNS = words(
     "contender best_place worst_place accuracy low high macro_f1 n seeds tied_with may_be_best"
@@ -257,10 +258,12 @@ def _pair_row(pair: Pair) -> tuple[object, ...]:
     who = pair.first, pair.second, pair.claim, min(pair.seed_counts), pair.n
     accuracy = pair.accuracy.value, pair.accuracy.low, pair.accuracy.high
     macro = ("", "", "") if f1 is None else (f1.value, f1.low, f1.high)
+    recall = pair.macro_recall.value, pair.macro_recall.low, pair.macro_recall.high
     right, winner = (pair.only_first, pair.only_second), pair.winner or ""
     metric = _metric_cells(pair.metric, pair.score)
     joint = pair.joint.low, pair.joint.high
-    return *who, *accuracy, *right, *macro, pair.p, pair.p_adjusted, winner, *joint, *metric
+    tested = pair.p, pair.p_adjusted, winner, *joint
+    return *who, *accuracy, *right, *macro, *recall, *tested, *metric
 
 
 def _place_row(one: Standing, metric: Metric) -> tuple[object, ...]:

@@ -325,27 +325,42 @@ class StudyFolder:
     def read_data(self) -> dict[str, Any]:
         return dict(read_json(self.data))
 
-    def read_groups(self) -> dict[str, str]:
-        """The group of each image that has one, by its path; studies of earlier versions have none.
+    def read_training_images(self) -> dict[str, list[str]]:
+        """Class -> paths of the training images; empty: a study of an earlier version.
 
         Raises:
-            RunFolderError: the table of the images cannot be read.
+            RunFolderError: the table of images is damaged.
         """
+        found: dict[str, list[str]] = {}
+        for path, label, split in self._image_rows("path", "label", "split"):
+            if split == "train":
+                found.setdefault(label, []).append(path)
+        return found
+
+    def read_groups(self) -> dict[str, str]:
+        """Path -> group, of the images that have one; empty: a study of an earlier version.
+
+        Raises:
+            RunFolderError: the table of images is damaged.
+        """
+        rows = self._image_rows("path", "group")
+        return {path: group for path, group in rows if group is not None}
+
+    def _image_rows(self, *names: str) -> Iterable[tuple[Any, ...]]:
+        """These columns of the table of images, row by row; nothing if there is no table."""
+        if not self.images.is_file():
+            return []
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        if not self.images.is_file():
-            return {}
         try:
-            if "group" not in pq.read_schema(self.images).names:
-                return {}
-            table = pq.read_table(self.images, columns=["path", "group"])
-            pairs = zip(
-                *(table.column(name).to_pylist() for name in table.column_names), strict=True
-            )
-            return {path: group for path, group in pairs if group is not None}
-        except (OSError, pa.ArrowException, ValueError) as error:
-            raise RunFolderError(f"{self.images} is not a table of images ({error}).") from None
+            table = pq.read_table(self.images, columns=[*names])
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise RunFolderError(
+                f"{self.images} is not a table of images ({one_line(error)}). Remove it: the next "
+                "`podium run` writes it again."
+            ) from None
+        return zip(*map(pa.ChunkedArray.to_pylist, table.columns), strict=True)
 
     def runs(self, spec: StudySpec) -> list[RunFolder]:
         """Every run of a study, finished or not, contender by contender.

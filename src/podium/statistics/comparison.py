@@ -104,6 +104,7 @@ def compare_table(
                 seeds=tuple((first.seeds[i], second.seeds[j]) for i, j in zip(*rows, strict=True)),
                 accuracy=test.accuracy,
                 macro_f1=None,
+                macro_recall=test.macro_recall,
                 only_first=test.only_first,
                 only_second=test.only_second,
                 p=test.p,

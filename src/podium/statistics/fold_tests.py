@@ -19,6 +19,7 @@ from podium.statistics.paired import (
     seed_effect,
     sign_flip,
 )
+from podium.statistics.recall_difference import by_class
 from podium.statistics.scoring import Metric
 from podium.statistics.table import ContenderPredictions, PredictionTable
 
@@ -50,6 +51,7 @@ class FoldTest:
     """The largest possible difference."""
     by_metric: bool
     """Whether it is judged by another metric than accuracy."""
+    macro_recall: Interval
     only_first: float
     only_second: float
     """Images that only one of them gets right: a mean over repeats and seeds."""
@@ -186,6 +188,7 @@ class FoldScores:
         repeats, n = self.folds.repeats, len(self.table)
         alike = design_effect((a - b).mean(axis=0), self.table.groups)
         effect = mean_effect(a - b, self.folds, self.table.groups)
+        recall = by_class(a - b, self.table.labels)
         least, most = 2 * alike**2 / n**2, 1.0
         accuracy = bounded(effect, least)
         if self.scores is not None:
@@ -201,6 +204,7 @@ class FoldScores:
             least,
             most,
             self.scores is not None,
+            bounded(mean_effect(recall, self.folds, self.table.groups), least),
             float((a * (1 - b)).sum() / repeats),
             float((b * (1 - a)).sum() / repeats),
             max(effect.p_value(), fixed if self.scores is None else 0.0),

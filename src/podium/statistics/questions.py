@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from podium.config.settings import RunSpec
 
-Kind = Literal["augmentation", "architecture", "transfer", "settings"]
+Kind = Literal["augmentation", "architecture", "transfer", "imbalance", "settings"]
 
 AUGMENTATION = ("augmentation", "mixup", "cutmix")
 START = ("pretrained", "weights")
+IMBALANCE = ("class_weights", "effective_beta", "sampler", "logit_tau")
 IGNORED = ("label", "if_unavailable", "model", *AUGMENTATION, *START)
 
 
@@ -39,7 +40,9 @@ def questions(
     - transfer: each pre-trained contender versus the closest one trained from scratch: the same
       model, else the same augmentation, and of several the best on the validation images (never
       on the test images: that would select the difference);
-    - settings: same model, augmentation and initialisation, different settings.
+    - imbalance: same model, augmentation and initialisation, with class weights, a balanced sampler
+      or logit adjustment versus without;
+    - settings: the same three, with other settings that differ.
 
     Args:
         recipes: of every contender by name, in the study's order.
@@ -60,7 +63,7 @@ def questions(
         partner = _from_scratch(name, recipes, valid_merit or {})
         if partner is not None:
             found.append(Question("transfer", name, partner, _also(name, partner, recipes, True)))
-    order: tuple[Kind, ...] = ("augmentation", "architecture", "transfer", "settings")
+    order: tuple[Kind, ...] = get_args(Kind)
     return sorted(found, key=lambda question: order.index(question.kind))
 
 
@@ -70,6 +73,8 @@ def _question(first: str, second: str, recipes: Mapping[str, RunSpec]) -> Questi
         return None
     model, varied = a.model == b.model, _augmentation(a) == _augmentation(b)
     if model and varied:
+        if _imbalance(a) != _imbalance(b):
+            return _weighting(first, second, recipes)
         also = _also(first, second, recipes, False)
         return Question("settings", first, second, also) if also else None
     if model and _augmentation(a) != _augmentation(b):
@@ -82,6 +87,18 @@ def _question(first: str, second: str, recipes: Mapping[str, RunSpec]) -> Questi
     if varied:
         return Question("architecture", first, second, _also(first, second, recipes, False))
     return None
+
+
+def _weighting(first: str, second: str, recipes: Mapping[str, RunSpec]) -> Question | None:
+    plain = [_imbalance(recipes[name]) == _imbalance(None) for name in (first, second)]
+    if plain == [False, False]:
+        return None  # one remedy versus another: covered by the table of pairs
+    if plain == [True, False]:
+        first, second = second, first
+    losses = {recipes[first].loss, recipes[second].loss}
+    asked = {*IMBALANCE, *(("loss",) if losses == {"logit_adjusted", "cross_entropy"} else ())}
+    also = _also(first, second, recipes, False)
+    return Question("imbalance", first, second, tuple(key for key in also if key not in asked))
 
 
 def _against_the_first_model(
@@ -137,3 +154,15 @@ def _is_pretrained(recipe: RunSpec) -> bool:
 
 def _augmentation(recipe: RunSpec) -> tuple[str, float, float]:
     return recipe.augmentation, recipe.mixup, recipe.cutmix
+
+
+def _imbalance(recipe: RunSpec | None) -> tuple[Any, ...]:
+    """How a recipe treats classes of unequal size; None: as one that does not."""
+    if recipe is None:
+        return "none", None, "shuffle", None
+    return (
+        recipe.class_weights,
+        recipe.effective_beta if recipe.class_weights == "effective" else None,
+        recipe.sampler,
+        recipe.logit_tau if recipe.loss == "logit_adjusted" else None,
+    )

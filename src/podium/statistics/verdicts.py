@@ -33,6 +33,7 @@ from podium.statistics.paired import (
     design_effect,
     seed_effect,
 )
+from podium.statistics.recall_difference import recall_difference
 from podium.statistics.scoring import ACCURACY, Metric
 from podium.statistics.table import ContenderPredictions, PredictionTable
 from podium.statistics.together import Together
@@ -55,6 +56,8 @@ class Pair:
     accuracy: Interval
     macro_f1: Interval | None
     """None without resamples."""
+    macro_recall: Interval
+    """The difference in mean recall over the classes (balanced accuracy)."""
     only_first: float
     """Images that only the first gets right; a mean over `seeds`."""
     only_second: float
@@ -261,7 +264,7 @@ def compare_contenders(
         joint_intervals(tests, together.level),
     )
     pairs = [
-        _pair(right, (f1[i], f1[j]), drawn, metric, (i, j), *one)
+        _pair(table.labels, right, (f1[i], f1[j]), drawn, metric, (i, j), *one)
         for (i, j), *one in zip(combinations(range(len(right)), 2), *values, strict=True)
     ]
     standings = [
@@ -316,6 +319,7 @@ def _judged(scored: Influence, drawn: SamplingUnits) -> Judged:
 
 
 def _pair(
+    labels: npt.NDArray[np.int64],
     right: Sequence[Shares],
     f1: tuple[MacroF1, MacroF1],
     drawn: SamplingUnits,
@@ -329,9 +333,8 @@ def _pair(
 ) -> Pair:
     rows, single = accuracy.rows, accuracy.unpaired is None
     a, b = (right[number][own] for number, own in zip(at, rows, strict=True))
-    f1_effect = f1_difference(
-        f1, rows, drawn, accuracy.alike, same=accuracy.paired is not None, single=single
-    )
+    same, both = accuracy.paired is not None, (right[at[0]], right[at[1]])
+    f1_effect = f1_difference(f1, rows, drawn, accuracy.alike, same=same, single=single)
     return Pair(
         first=accuracy.names[0],
         second=accuracy.names[1],
@@ -340,6 +343,9 @@ def _pair(
         seeds=accuracy.seeds,
         accuracy=accuracy.interval(),
         macro_f1=None if f1_effect is None else bounded(*f1_effect),
+        macro_recall=recall_difference(
+            both, rows, labels, drawn, accuracy.alike, same=same, single=single
+        ),
         only_first=float((a * (1 - b)).sum() / len(a)),
         only_second=float((b * (1 - a)).sum() / len(a)),
         p=p,
@@ -396,6 +402,7 @@ def _turned(pair: Pair) -> Pair:
         seeds=tuple((j, i) for i, j in pair.seeds),
         accuracy=minus(pair.accuracy),
         macro_f1=None if pair.macro_f1 is None else minus(pair.macro_f1),
+        macro_recall=minus(pair.macro_recall),
         joint=minus(pair.joint),
         score=None if pair.score is None else minus(pair.score),
         only_first=pair.only_second,

@@ -19,13 +19,9 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from podium.config.data_settings import DataSpec
 from podium.config.settings import Machine
-from podium.data.fetch import resolve_data
-from podium.data.folder import FolderSource
 from podium.data.images import decode_rgb, thumbnail_jpeg
-from podium.data.layout import find_images
-from podium.data.listing import open_source, source_name
+from podium.data.recorded import study_source
 from podium.data.source import Reader
 from podium.data.transforms import eval_transform
 from podium.errors import DataError, RunFolderError, StorageError, one_line
@@ -63,7 +59,7 @@ def explain(
 
     Args:
         study: folder of the study.
-        data: folder of its images; None: their location when the study was run.
+        data: its images, as `data.path` of a study; None: their location when it was run.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         notify: called with a warning for everything that could not be explained.
 
@@ -93,7 +89,7 @@ def explain(
     for run in todo:
         if not run.best.is_file():
             notify(WarningMessage(f"{run.path} no longer holds weights: it is left out."))
-    images = _images_of(folder, None if data is None else str(data), spec.data)
+    images = Reader(study_source(folder, data))
     explained = []
     for run in todo:
         with sole_owner(run.path):
@@ -230,30 +226,3 @@ def _maps(
         yield task.path, thumbnail_jpeg(overlay(picture, heat[at]), SIDE)
         if wrong[at]:
             yield f"{task.path}#label", thumbnail_jpeg(overlay(picture, true_heat[at]), SIDE)
-
-
-def _images_of(folder: StudyFolder, given: str | None, named: DataSpec) -> Reader:
-    """A study's images: from `given`, else from their last location, else from what `named` says.
-
-    Args:
-        folder: the study's folder.
-        given: folder of the images; None: not given.
-        named: the study's own setting.
-    """
-    is_folder = source_name(named) == "folder"
-    if given is None and is_folder:
-        root = folder.read_data().get("root")
-        if isinstance(root, str) and Path(root).is_dir():
-            return Reader(FolderSource(Path(root)))
-    try:
-        if not is_folder:
-            path = named.path if given is None else given
-            return Reader(open_source(named.model_copy(update={"path": path})))
-        return Reader(FolderSource(find_images(resolve_data(given or named.path)).root))
-    except DataError as error:
-        if given is not None:
-            raise
-        raise DataError(
-            f"The images of {folder.path} are not where they were. {error} "
-            "Give their folder with --data FOLDER."
-        ) from None

@@ -71,6 +71,8 @@ def audit_study(folder: StudyFolder, index: DataIndex, notify: Notify) -> None:
         notify: called with progress, and with a warning for leaks between splits.
     """
     from podium.auditing import audit_images, write_audit
+    from podium.reporting.page.audit_page import hint_sentence
+    from podium.reporting.words.labels import labels
 
     try:
         audit = audit_images(index, notify=notify)
@@ -81,6 +83,9 @@ def audit_study(folder: StudyFolder, index: DataIndex, notify: Notify) -> None:
     write_audit(audit, folder.audit)
     if before != folder.audit.read_bytes():
         folder.audit_pictures.unlink(missing_ok=True)  # they belong to an earlier audit
+    say = labels("en")
+    for hint in audit.hints:
+        notify(WarningMessage(hint_sentence(hint, say)))
     if index.folds is not None and (torn := _torn_by_folds(audit.groups, index)):
         notify(
             WarningMessage(

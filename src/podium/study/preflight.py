@@ -186,7 +186,7 @@ def code_of_study(spec: StudySpec) -> dict[str, dict[str, str]]:
 
 
 def try_out(spec: StudySpec, contenders: Iterable[str], index: DataIndex) -> None:
-    """Try the metric and the user's augmentations and losses, so that no mistake costs a training.
+    """Try the metric and the user's augmentations, losses and class weights before a training.
 
     Args:
         spec: the study.
@@ -205,7 +205,8 @@ def try_out(spec: StudySpec, contenders: Iterable[str], index: DataIndex) -> Non
             refuse_metric(metric, part.splits[split].labels, len(index.classes), split)
     for name in dict.fromkeys(contenders):
         recipe = spec.contenders[name]
-        if recipe.augmentation in AUGMENTATIONS.built_in and recipe.loss in LOSSES.built_in:
+        built_in = recipe.augmentation in AUGMENTATIONS.built_in and recipe.loss in LOSSES.built_in
+        if built_in and isinstance(recipe.class_weights, str):
             continue
         from podium.training.job import try_code
 

@@ -60,12 +60,14 @@ def make_loaders(
         process's share of the validation images, in order.
     """
     recipe, seed = job.recipe, job.folder.seed
+    labels = job.index.splits["train"].labels
     sampler = EpochSampler(
-        len(job.index.splits["train"]),
+        len(labels),
         seed=seed,
         rank=rank,
         world=world,
         batch_size=recipe.batch_size,
+        balance=labels if recipe.sampler == "balanced" else None,
     )
     varied = train_transform(
         recipe.augmentation, image_size, flip=recipe.flip, crop_scale=recipe.crop_scale
@@ -88,7 +90,7 @@ def make_loaders(
 
 
 def try_code(recipe: RunSpec, index: DataIndex) -> None:
-    """Try the user's augmentation and loss of a recipe, before anything is trained.
+    """Try the user's augmentation, loss and class weights, before anything is trained.
 
     Args:
         recipe: of the training.
@@ -98,5 +100,4 @@ def try_code(recipe: RunSpec, index: DataIndex) -> None:
         ConfigError: one of them does not exist, fails, or returns an unusable result.
     """
     try_augmentation(recipe.augmentation)
-    labels, classes = index.splits["train"].labels, len(index.classes)
-    bind_loss(recipe, labels, classes, torch.device("cpu"))
+    bind_loss(recipe, index.splits["train"].labels, index.classes, torch.device("cpu"))

@@ -4,8 +4,9 @@ The objective, over standardised features z (mean 0, standard deviation 1 on the
 
     mean over images of -log softmax(W z + b)[label]  +  penalty / 2 * ||W||^2
 
-It is convex, so there is one optimum, found by full-batch L-BFGS (Liu and Nocedal, 1989).
-scikit-learn's `LogisticRegression(C=1 / (images * penalty))` minimises the same objective. A
+where a class may have a weight, by which the loss of its images is multiplied. It is convex, so
+there is one optimum, found by full-batch L-BFGS (Liu and Nocedal, 1989). scikit-learn's
+`LogisticRegression(C=1 / (images * penalty), class_weight=...)` minimises the same objective. A
 solution for a similar penalty is a good starting point (Friedman et al., 2010).
 """
 
@@ -50,9 +51,16 @@ class Logistic:
         features: float of shape (n, d), on any device; a standardised copy is kept.
         labels: int64 of shape (n,), 0 to classes - 1.
         classes: number of classes.
+        class_weights: of shape (classes,), with a mean of 1 over the images; None: all weigh 1.
     """
 
-    def __init__(self, features: torch.Tensor, labels: torch.Tensor, classes: int) -> None:
+    def __init__(
+        self,
+        features: torch.Tensor,
+        labels: torch.Tensor,
+        classes: int,
+        class_weights: torch.Tensor | None = None,
+    ) -> None:
         self.images, self.width = features.shape
         self.classes = classes
         few = self.images * self.width * classes <= _DOUBLE_BELOW
@@ -61,6 +69,7 @@ class Logistic:
         z = (features - self.mean.to(features)) / self.deviation.to(features)
         self.z = z.double() if self.double else z.float()
         self.labels = labels.to(features.device)
+        self.weights = None if class_weights is None else class_weights.to(self.z)[self.labels]
 
     def solve(
         self,
@@ -107,8 +116,12 @@ class Logistic:
         for at in range(0, self.images, rows):
             part, target = z[at : at + rows], self.labels[at : at + rows, None]
             log_p = torch.log_softmax(torch.addmm(bias, part, weight), 1)
-            loss -= float(log_p.gather(1, target).sum(dtype=_wide(z)))
-            excess = log_p.exp_().scatter_add_(1, target, torch.full_like(log_p[:, :1], -1))
+            own = log_p.gather(1, target)
+            excess = log_p.exp_().scatter_add_(1, target, torch.full_like(own, -1))
+            if self.weights is not None:
+                weights = self.weights[at : at + rows, None]
+                own, excess = own * weights, excess * weights
+            loss -= float(own.sum(dtype=_wide(z)))
             slope[:-1] += (part.T @ excess).cpu()
             slope[-1] += excess.sum(0, dtype=_wide(z)).cpu()
         slope /= self.images

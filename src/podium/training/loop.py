@@ -256,6 +256,7 @@ def _fit_probe(state: State) -> dict[str, float]:
         state.notify,
         state.stop,
         state.metric,
+        state.loss.weights,
         state.job.refit.penalty if state.job.refit else None,
     )
 

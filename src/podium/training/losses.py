@@ -6,8 +6,9 @@ It gets, as keyword arguments, those of `podium.training.losses.SETTINGS` in its
 
 from __future__ import annotations
 
+import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -136,25 +137,50 @@ for _loss in (cross_entropy, focal, logit_adjusted):
 
 
 def class_weights(
-    counts: npt.NDArray[np.int64], kind: str, beta: float = 0.999
+    counts: npt.NDArray[np.int64],
+    kind: str | Mapping[str, float],
+    beta: float = 0.999,
+    names: Sequence[str] = (),
 ) -> npt.NDArray[np.float64]:
     """Compute class weights whose mean over the training images is 1.
 
     Args:
-        counts: training images per class, 1 or more; shape (classes,).
-        kind: `balanced`: n / (classes * count) for n images, as in scikit-learn; or
-            `effective`: inversely proportional to (1 - beta^count) / (1 - beta) (Cui et al., 2019).
+        counts: training images per class; shape (classes,).
+        kind: `balanced`: n / (classes * count) for n images, as in scikit-learn; `effective`:
+            inversely proportional to (1 - beta^count) / (1 - beta) (Cui et al., 2019); or the
+            weights themselves, class: weight, which keep their ratios; other classes weigh 1.
         beta: for `effective`, above 0 and below 1: near 0 all classes weigh the same, near 1 it is
             `balanced`.
+        names: of the classes, in order, for weights by name.
 
     Returns:
         Shape (classes,).
+
+    Raises:
+        ConfigError: a weight is for a class that does not exist; the message names the nearest.
     """
-    worth = counts.astype(np.float64)
-    if kind == "effective":
-        worth = -np.expm1(worth * np.log(beta)) / (1 - beta)
+    if isinstance(kind, Mapping):
+        _refuse_unknown_classes(kind, names)
+        worth = np.array([1 / kind.get(name, 1.0) for name in names])
+    else:
+        worth = np.maximum(counts, 1).astype(np.float64)  # a fold may hold no image of a class
+        if kind == "effective":
+            worth = -np.expm1(worth * np.log(beta)) / (1 - beta)
     weights: npt.NDArray[np.float64] = counts.sum() / (worth * (counts / worth).sum())
     return weights
+
+
+def _refuse_unknown_classes(weights: Mapping[str, float], names: Sequence[str]) -> None:
+    for name in weights:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+            told = f"Did you mean {' or '.join(near)}?" if near else f"There are {_few(names)}."
+            raise ConfigError(f"class_weights: the images have no class {name!r}. {told}")
+
+
+def _few(names: Sequence[str], most: int = 10) -> str:
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 class BoundLoss:
@@ -192,25 +218,25 @@ class BoundLoss:
 
 
 def bind_loss(
-    recipe: RunSpec, labels: npt.NDArray[np.int64], classes: int, device: torch.device
+    recipe: RunSpec, labels: npt.NDArray[np.int64], names: Sequence[str], device: torch.device
 ) -> BoundLoss:
     """Make the loss of a recipe.
 
     Args:
         recipe: names the loss, and has its settings.
         labels: of the training images, int64 of shape (n,).
-        classes: number of classes.
+        names: of the classes, in order.
         device: where logits will be.
 
     Raises:
-        ConfigError: there is no such loss; or a user's loss does not accept a setting of the
-            recipe, fails, or does not return a sum.
+        ConfigError: there is no such loss; class weights name a class that does not exist; or a
+            user's loss does not accept a setting of the recipe, fails, or does not return a sum.
     """
     loss = LOSSES[recipe.loss]
-    counts = np.bincount(labels, minlength=classes)
+    counts = np.bincount(labels, minlength=len(names))
     weights = None
     if recipe.class_weights != "none":
-        found = class_weights(counts, recipe.class_weights, recipe.effective_beta)
+        found = class_weights(counts, recipe.class_weights, recipe.effective_beta, names)
         weights = torch.tensor(found, dtype=torch.float32, device=device)
     values = {
         "class_weights": weights,
@@ -234,7 +260,7 @@ def bind_loss(
     bound = BoundLoss(loss, {key: values[key] for key in SETTINGS if key in takes}, weights)
     if recipe.loss not in LOSSES.built_in:
         mixed = bool(recipe.mixup or recipe.cutmix)
-        _try(bound, f"loss {recipe.loss}", classes, device, mixed=mixed)
+        _try(bound, f"loss {recipe.loss}", len(names), device, mixed=mixed)
     return bound
 
 

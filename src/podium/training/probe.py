@@ -79,6 +79,7 @@ def probe_epoch(
     notify: Notify,
     stop: StopRequest | None,
     metric: Metric = ACCURACY,
+    class_weights: torch.Tensor | None = None,
     penalty: float | None = None,
 ) -> dict[str, float]:
     """Run the probe's epoch, which has no steps: solve, write and score the classifier.
@@ -91,6 +92,7 @@ def probe_epoch(
         notify: receives the progress, and the chosen penalty.
         stop: checked after every penalty.
         metric: of the study; recorded only: the penalty is chosen by the calibrated loss.
+        class_weights: of the training images, shape (classes,); None: all classes weigh 1.
         penalty: to use where there are no images to choose it on; None: choose it.
 
     Returns:
@@ -105,9 +107,9 @@ def probe_epoch(
     if fabric.is_global_zero:
         features = compute()
         if penalty is None:
-            found = solve_probe(built, features, fabric.device, notify, stop)
+            found = solve_probe(built, features, fabric.device, notify, stop, class_weights)
         else:
-            found = refit_probe(built, features, fabric.device, penalty)
+            found = refit_probe(built, features, fabric.device, penalty, class_weights)
         images = len(features["train"].labels)
         write_trials(folder, found)
         if not metric.is_accuracy and penalty is None:
@@ -139,6 +141,7 @@ def solve_probe(
     device: torch.device,
     notify: Notify,
     stop: StopRequest | None = None,
+    class_weights: torch.Tensor | None = None,
 ) -> Probe:
     """Solve for one penalty after another; keep the best on valid.
 
@@ -155,12 +158,14 @@ def solve_probe(
         device: where to compute.
         notify: receives the progress, and the chosen penalty.
         stop: checked after every penalty.
+        class_weights: of the training images, shape (classes,); None: all classes weigh 1. The
+            loss on valid is never weighted.
 
     Raises:
         ConfigError: the classifier is not linear, or there are no features.
         KeyboardInterrupt: `stop` was set.
     """
-    problem, x, y = _problem(built, features, device)
+    problem, x, y = _problem(built, features, device, class_weights)
     valid = features["valid"]
     v, u = valid.values.flatten(1).to(device), valid.labels.to(device)
     trials: dict[float, tuple[Trial, Solution]] = {}
@@ -199,7 +204,11 @@ def solve_probe(
 
 
 def refit_probe(
-    built: BuiltModel, features: Mapping[str, Features], device: torch.device, penalty: float
+    built: BuiltModel,
+    features: Mapping[str, Features],
+    device: torch.device,
+    penalty: float,
+    class_weights: torch.Tensor | None = None,
 ) -> Probe:
     """Solve for a penalty that was chosen elsewhere, with no images to validate on.
 
@@ -208,11 +217,12 @@ def refit_probe(
         features: of `train`.
         device: where to compute.
         penalty: to solve for.
+        class_weights: of the training images, shape (classes,); None: all classes weigh 1.
 
     Raises:
         ConfigError: the classifier is not linear, or there are no features.
     """
-    problem, x, y = _problem(built, features, device)
+    problem, x, y = _problem(built, features, device, class_weights)
     solution = problem.solve(penalty, None, tolerance=CLOSE * penalty)
     weight, bias = solution.weight.float(), solution.bias.float()
     fit = mean_loss_and_accuracy(x, y, weight.to(x.device), bias.to(x.device))
@@ -221,14 +231,17 @@ def refit_probe(
 
 
 def _problem(
-    built: BuiltModel, features: Mapping[str, Features], device: torch.device
+    built: BuiltModel,
+    features: Mapping[str, Features],
+    device: torch.device,
+    class_weights: torch.Tensor | None,
 ) -> tuple[Logistic, torch.Tensor, torch.Tensor]:
     """The regression on the training features, those features, and their labels."""
     head = built.module.get_submodule(built.classifier)
     _refuse_head(built.name, head, features)
     train = features["train"]
     x, y = train.values.flatten(1).to(device), train.labels.to(device)
-    return Logistic(x, y, _layers(head)[-1].out_features), x, y
+    return Logistic(x, y, _layers(head)[-1].out_features, class_weights), x, y
 
 
 def _score(

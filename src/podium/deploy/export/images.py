@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -12,13 +12,15 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from podium.data.folder import FolderSource
 from podium.data.grey import OWN_WINDOWS, GreyWindows
-from podium.data.images import load_rgb
-from podium.data.layout import find_images
-from podium.data.listing import source_name
+from podium.data.images import decode_rgb
+from podium.data.listing import list_images, named_source
+from podium.data.recorded import study_source
+from podium.data.source import Reader, Source
 from podium.data.transforms import eval_transform
 from podium.data.walk import walk_images
-from podium.errors import ConfigError, DataError, PodiumError, RunFolderError
+from podium.errors import ConfigError, DataError, RunFolderError
 from podium.runs.folder import RunFolder
 from podium.runs.predictions import Predictions
 from podium.runtime.threads import in_order
@@ -50,70 +52,73 @@ class Sample:
     told: str
 
 
-def study_data(run: RunFolder) -> Path | None:
-    """The folder of images that the run's study used; None: it is missing, or none was used."""
-    with contextlib.suppress(RunFolderError, KeyError, TypeError, ValueError):
-        root, is_folder = Path(run.study.read_data()["root"]), True
-        with contextlib.suppress(PodiumError):
-            is_folder = source_name(run.study.read_spec().data) == "folder"
-        if root.is_dir() and is_folder:
-            return root
-    return None
+def _source_of(run: RunFolder, given: str | Path | None) -> Source | None:
+    """The images of the run's study, or those given instead; None: the study's are missing."""
+    try:
+        return study_source(run.study, given)
+    except RunFolderError:  # a run that was copied out of its study
+        return None if given is None else named_source(given)
+    except DataError:
+        if given is None:
+            return None
+        if not Path(given).is_dir():
+            raise
+        return FolderSource(Path(given))  # images in any layout
 
 
 def check_images(
     run: RunFolder,
     class_names: Sequence[str],
     image_size: int,
-    data: Path | None,
+    data: str | Path | None,
     *,
     windows: GreyWindows = OWN_WINDOWS,
 ) -> Sample:
-    """The run's validation images, or those of another folder; evenly spaced, at most `CHECKED`.
+    """The run's validation images, or those of another source; evenly spaced, at most `CHECKED`.
 
     Args:
         run: the run to export.
         class_names: names of the model's classes.
         image_size: side of the model's input, pixels.
-        data: folder of the images; None: the study's. If it holds the validation images under
-            their own paths, those are used; otherwise all its images, labelled by the names of
-            their folders.
+        data: the images, as `study_source` takes them; None: the study's. If they include the
+            validation images under their own paths, those are used; otherwise all, and those of
+            a folder in any layout are labelled by the names of their folders.
         windows: the model's windows for grey values deeper than 8 bit.
 
     Raises:
         DataError: there are no images there.
         ConfigError: the study's images are missing, and no others are given.
     """
-    root = data or study_data(run)
-    if root is None:
+    source = _source_of(run, data)
+    if source is None:
         raise ConfigError(
             f"The images that {run.path} was validated on are missing. An export is "
             "checked on real images before it is kept: give a folder of images with --data DIR."
         )
-    if not root.is_dir():
-        raise DataError(f"--data {root} is not a folder: expected a folder of images.")
+    known = _all_images(source)
+    reader = Reader(source)
     with contextlib.suppress(RunFolderError):
         valid = run.read_predictions("valid")
         if list(valid.class_names) == list(class_names):
-            found = _recorded(root, valid, image_size, windows)
+            found = _recorded(reader, known, valid, image_size, windows)
             if found is not None:
                 return found
     numbers = {name: number for number, name in enumerate(class_names)}
-    paths = _spread(_all_images(root), CHECKED)
-    labels = [numbers.get(path.parent.name, -1) for path in paths]
+    paths = _spread([*known], CHECKED)
+    labels = [numbers.get(known[path], -1) for path in paths]
     return Sample(
-        _pixels(paths, image_size, windows),
+        _pixels(reader, paths, image_size, windows),
         np.asarray(labels, dtype=np.int64),
         None,
-        f"images of {root.name or root}",
+        f"images of {Path(source.place).name or source.place}",
     )
 
 
 def calibration_images(
     run: RunFolder,
     image_size: int,
-    folder: Path | None,
-    data: Path | None,
+    folder: str | Path | None,
+    data: str | Path | None,
     *,
     windows: GreyWindows = OWN_WINDOWS,
 ) -> Pixels:
@@ -122,8 +127,8 @@ def calibration_images(
     Args:
         run: the run to export.
         image_size: side of the model's input, pixels.
-        folder: folder to take them from; None: the training images in `data`, or the study's.
-        data: folder of the study's images; None: their location when the study was run.
+        folder: images to take them from; None: the training images in `data`, or the study's.
+        data: the study's images, as `study_source` takes them; None: their last location.
         windows: the model's windows for grey values deeper than 8 bit.
 
     Returns:
@@ -133,53 +138,67 @@ def calibration_images(
         DataError: there are no images there.
         ConfigError: the study's images are missing, and no others are given.
     """
-    root = folder or data or study_data(run)
-    if root is None:
+    source = _source_of(run, folder or data)
+    if source is None:
         raise ConfigError(
             "--int8 needs training images for calibration, and those of the study are "
             "missing: give a folder of images with --calibration DIR."
         )
-    if not root.is_dir():
-        raise DataError(f"{root} is not a folder: expected a folder of images for calibration.")
     held_out: set[str] = set()
     for split in ("valid", "test"):
         with contextlib.suppress(RunFolderError):
             held_out |= set(run.read_predictions(split).paths)
-    top, by_class = root, {}
-    with contextlib.suppress(DataError):
-        found = find_images(root)
-        top, by_class = found.root, found.splits.get("train", {})
+    by_class: dict[str, list[str]] = {}
+    if folder is data is None:  # as the study split them, whatever the source
+        by_class = run.study.read_training_images()
+    if not by_class:
+        with contextlib.suppress(DataError):
+            by_class = list_images(source).splits.get("train", {})
     groups = [
-        [top / path for path in sorted(paths) if path not in held_out]
+        [path for path in sorted(paths) if path not in held_out]
         for _, paths in sorted(by_class.items())
     ]
-    groups = [group for group in groups if group] or [_all_images(root)]
+    groups = [group for group in groups if group] or [[*_all_images(source)]]
     least, most = CALIBRATION
     wanted = min(most, max(least, 2 * len(groups)))
-    return _pixels(_balanced(groups, wanted), image_size, windows)
+    return _pixels(Reader(source), _balanced(groups, wanted), image_size, windows)
 
 
 def _recorded(
-    root: Path, valid: Predictions, image_size: int, windows: GreyWindows
+    reader: Reader,
+    known: Collection[str],
+    valid: Predictions,
+    image_size: int,
+    windows: GreyWindows,
 ) -> Sample | None:
     """The available validation images, with the logits that the study recorded of them."""
-    there = [at for at, path in enumerate(valid.paths) if (root / path).is_file()]
+    there = [at for at, path in enumerate(valid.paths) if path in known]
     if not there:
         return None
     kept = np.asarray(_spread(there, CHECKED))
     return Sample(
-        _pixels([root / valid.paths[at] for at in kept], image_size, windows),
+        _pixels(reader, [valid.paths[at] for at in kept], image_size, windows),
         valid.labels[kept],
         valid.logits[kept],
         "the study's validation images",
     )
 
 
-def _all_images(root: Path) -> list[Path]:
-    found = sorted(place / name for place, names in walk_images(root, Counter()) for name in names)
+def _all_images(source: Source) -> dict[str, str]:
+    """Path -> label of the images of a source; of a folder, by the folder that holds each."""
+    if isinstance(source, FolderSource):
+        root = source.root
+        walked = walk_images(root, Counter())
+        paths = [(place / name).relative_to(root) for place, names in walked for name in names]
+        found = {path.as_posix(): path.parent.name for path in paths}
+    else:
+        splits = list_images(source).splits.values()
+        found = {
+            path: label for classes in splits for label, few in classes.items() for path in few
+        }
     if not found:
-        raise DataError(f"There are no images in {root}.")
-    return found
+        raise DataError(f"There are no images in {source.place}.")
+    return dict(sorted(found.items()))
 
 
 def _spread(items: Sequence[Item], most: int) -> list[Item]:
@@ -188,7 +207,7 @@ def _spread(items: Sequence[Item], most: int) -> list[Item]:
     return [items[int(at)] for at in np.linspace(0, len(items) - 1, most)]
 
 
-def _balanced(groups: list[list[Path]], wanted: int) -> list[Path]:
+def _balanced(groups: list[list[str]], wanted: int) -> list[str]:
     """Images of each group in turn, in a fixed random order."""
     random = np.random.default_rng(0)
     shuffled = [[group[at] for at in random.permutation(len(group))] for group in groups]
@@ -197,10 +216,10 @@ def _balanced(groups: list[list[Path]], wanted: int) -> list[Path]:
     return every[:wanted]
 
 
-def _pixels(paths: Sequence[Path], image_size: int, windows: GreyWindows) -> Pixels:
+def _pixels(reader: Reader, paths: Sequence[str], image_size: int, windows: GreyWindows) -> Pixels:
     transform = eval_transform(image_size)
 
-    def look(path: Path) -> Pixels:
-        return transform.source(load_rgb(path, windows=windows))
+    def look(path: str) -> Pixels:
+        return transform.source(decode_rgb(reader.read(path), path, windows=windows))
 
     return np.stack(list(in_order(look, paths)))

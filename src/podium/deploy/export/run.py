@@ -153,16 +153,12 @@ def export(
             raise ConfigError("--precision bf16: this processor does not multiply bf16.")
     say("Reading images")
     predictor, model = load_predictor(folder, device="cpu")
-    sample = check_images(
-        folder, model.class_names, model.image_size, _path(data), windows=model.windows
-    )
+    sample = check_images(folder, model.class_names, model.image_size, data, windows=model.windows)
     job = _Job(folder, predictor, model, sample, notify)
-    place = _path(to) or folder.path / "export"
+    place = folder.path / "export" if to is None else Path(to)
     make_folder(place)
     calibrated = (
-        calibration_images(
-            folder, model.image_size, _path(calibration), _path(data), windows=model.windows
-        )
+        calibration_images(folder, model.image_size, calibration, data, windows=model.windows)
         if int8
         else None
     )
@@ -411,7 +407,3 @@ def _put(candidate: Path, end: Path, temporary: Path) -> None:
 def _size(path: Path) -> int:
     files = path.iterdir() if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files)
-
-
-def _path(given: str | Path | None) -> Path | None:
-    return None if given is None else Path(given)

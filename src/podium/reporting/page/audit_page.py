@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from podium.__about__ import __version__
-from podium.auditing.record import LEAST_ACCURACY, Audit, DuplicatePair, LabelFindings
+from podium.auditing.record import (
+    LEAST_ACCURACY,
+    Audit,
+    DuplicatePair,
+    GroupHint,
+    LabelFindings,
+    LeakagePrice,
+)
 from podium.config.text import listed, words
 from podium.reporting.page.templating import fill_in
 from podium.reporting.words.labels import Labels, labels
@@ -82,7 +89,9 @@ def audit_sections(audit: Audit, thumbnails: Mapping[str, bytes], say: Labels) -
     """
     findings = _findings(audit, say)
     size = {"images": say.count(audit.totals["images"]), "classes": say.count(_classes(audit))}
-    clean = not (audit.pairs or audit.oddities or (audit.labels and audit.labels.issues))
+    clean = not (
+        audit.pairs or audit.oddities or audit.hints or (audit.labels and audit.labels.issues)
+    )
     odd = audit.oddities[:MOST_ODD]
     settings = audit.settings
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -167,6 +176,8 @@ def _findings(audit: Audit, say: Labels) -> list[tuple[str, bool]]:
             told.append((say(f"audit_leak_{split}", **values, share=share), True))
         elif split == "test":
             told.append((say("audit_no_leak"), False))
+    told += [(hint_sentence(one, say), True) for one in audit.hints]
+    told += [(_price(one, say), one.low > 0) for one in audit.price]
     conflicts = len(audit.conflicting)
     if conflicts:
         key = "audit_conflicts_one" if conflicts == 1 else "audit_conflicts"
@@ -198,6 +209,38 @@ def _findings(audit: Audit, say: Labels) -> list[tuple[str, bool]]:
             split_name = _split(split, say).lower()
             told.append((say("audit_unbalanced", split=split_name, ratio=ratio, **values), False))
     return sorted(told, key=lambda one: not one[1])
+
+
+def hint_sentence(hint: GroupHint, say: Labels) -> str:
+    """Say what looks as if it belonged together, and what to write into the study.
+
+    Args:
+        hint: from the audit.
+        say: the language.
+    """
+    return say(
+        f"audit_hint_{hint.kind}",
+        groups=say.count(hint.groups),
+        images=say.count(hint.images),
+        example=listed(hint.examples),
+        rule=hint.rule,
+    )
+
+
+def _price(price: LeakagePrice, say: Labels) -> str:
+    values = {
+        "classifier": say(f"audit_classifier_{price.classifier}"),
+        "points": say.number(100 * price.difference, 1),
+        "low": say.number(100 * price.low, 1),
+        "high": say.number(100 * price.high, 1),
+        "random": say.percent(price.random, 1),
+        "grouped": say.percent(price.grouped, 1),
+        "groups": say.count(price.groups),
+    }
+    told = say("audit_price" if price.low > 0 else "audit_price_unclear", **values)
+    if price.left_out:
+        told += " " + say("audit_price_left_out", count=say.count(price.left_out))
+    return told
 
 
 def _repeats(audit: Audit, say: Labels) -> str:

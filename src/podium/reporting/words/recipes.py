@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from podium.config.registry import AUGMENTATION_TITLES
 from podium.config.settings import RunSpec
 from podium.reporting.words.labels import NOTHING, Labels
@@ -10,6 +12,8 @@ from podium.results.study import Unfinished
 from podium.statistics.calibration import Calibration
 from podium.statistics.calibration_error import Estimate
 from podium.statistics.metrics import ClassScores
+
+MOST_NAMED = 8  # classes in a line; the rest is counted
 
 
 def run_title(run: RunResult | Unfinished, say: Labels) -> str:
@@ -111,8 +115,11 @@ def _fitting(recipe: RunSpec, say: Labels) -> list[tuple[str, str]]:
     if recipe.pooling == "stages":
         head.append(say("fact_stages"))
     facts = [(say("fact_head"), "; ".join(head))] if head else []
+    weights = []
+    if recipe.class_weights != "none":
+        weights.append((say("fact_class_weights"), _class_weighting(recipe, say)))
     if recipe.is_probe_alone:  # no optimizer is used
-        return facts
+        return facts + weights
     facts += [
         (say("fact_optimizer"), recipe.optimizer),
         (say("fact_lr"), _learning_rate(recipe, say)),
@@ -124,13 +131,33 @@ def _fitting(recipe: RunSpec, say: Labels) -> list[tuple[str, str]]:
         facts.append((say("fact_weight_decay"), f"{recipe.weight_decay:g}{spared}"))
     if recipe.loss != "cross_entropy":
         facts.append((say("fact_loss"), _loss(recipe, say)))
-    if recipe.class_weights != "none":
-        beta = say.short(recipe.effective_beta)
-        named = say(f"fact_class_weights_{recipe.class_weights}", beta=beta)
-        facts.append((say("fact_class_weights"), named))
+    facts += weights
+    if recipe.sampler != "shuffle":
+        facts.append((say("fact_sampler"), say(f"fact_sampler_{recipe.sampler}")))
     if recipe.label_smoothing:
         facts.append((say("fact_label_smoothing"), say.number(recipe.label_smoothing, 2)))
     return facts
+
+
+def class_weights(weights: Mapping[str, float], say: Labels) -> str:
+    """Weights by class, the heaviest first: 'cat: 3, dog: 0.5'; of many, the first are named.
+
+    Args:
+        weights: by class.
+        say: the language.
+    """
+    ordered = sorted(weights.items(), key=lambda item: -item[1])
+    told = [f"{name}: {say.short(weight)}" for name, weight in ordered[:MOST_NAMED]]
+    if len(ordered) > MOST_NAMED:
+        told.append(say("v_others", count=say.count(len(ordered) - MOST_NAMED)))
+    return ", ".join(told)
+
+
+def _class_weighting(recipe: RunSpec, say: Labels) -> str:
+    if isinstance(recipe.class_weights, Mapping):
+        return class_weights(recipe.class_weights, say)
+    beta = say.short(recipe.effective_beta)
+    return say(f"fact_class_weights_{recipe.class_weights}", beta=beta)
 
 
 def _loss(recipe: RunSpec, say: Labels) -> str:

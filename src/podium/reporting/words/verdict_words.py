@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from podium.models.ours import model_title
 from podium.reporting.words.design_words import folds_claim
 from podium.reporting.words.labels import Labels
 from podium.reporting.words.metric_words import say_by, signed, signed_interval, sized
-from podium.reporting.words.recipes import run_title
+from podium.reporting.words.recipes import class_weights, run_title
 from podium.results.study import StudyResults
 from podium.runs.ledger import rescorings
 from podium.statistics.intervals import Interval, share_interval
@@ -201,7 +202,7 @@ def answers(
             Answer(
                 question,
                 topic,
-                pair_sentence(pair, labels, say),
+                " ".join([pair_sentence(pair, labels, say), *_besides(question, pair, say)]),
                 say("v_also", settings=also) if also else "",
                 pair.winner is not None,
             )
@@ -242,6 +243,25 @@ def pair_sentence(pair: Pair, labels: Mapping[str, str], say: Labels) -> str:
     )
 
 
+def _besides(question: Question, pair: Pair, say: Labels) -> list[str]:
+    """What one number would hide of a remedy for unequal classes: accuracy counts common classes
+    more, balanced accuracy all the same."""
+    if question.kind != "imbalance" or math.isclose(
+        pair.accuracy.value, pair.macro_recall.value, abs_tol=1e-9
+    ):
+        return []  # with equally many test images of every class, they are the same
+    others = {"accuracy": pair.accuracy, "balanced_accuracy": pair.macro_recall}
+    others.pop(pair.metric.name, None)
+    return [
+        say(
+            f"v_besides_{name}",
+            difference=points(found.value, say),
+            interval=points_interval(found, say),
+        )
+        for name, found in others.items()
+    ]
+
+
 def _differences(
     question: Question, first: RunSpec, second: RunSpec, say: Labels, titles: Mapping[str, str]
 ) -> str:
@@ -253,7 +273,7 @@ def _differences(
             return titles.get(str(found)) or model_title(str(found))
         if isinstance(found, float):
             return say.short(found)
-        return str(found)
+        return class_weights(found, say) if isinstance(found, Mapping) else str(found)
 
     parts = [f"{key} ({value(first, key)} / {value(second, key)})" for key in question.also]
     return ", ".join(parts)

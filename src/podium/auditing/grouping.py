@@ -1,0 +1,182 @@
+"""Suggests what belongs together where nobody said so: from file names, folders and EXIF data."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+
+from podium.auditing.record import GroupHint
+from podium.data.capture import BURST, CAPTURE, bursts, read_shots
+from podium.data.groups import DUPLICATES, PARENT
+from podium.data.index import DataIndex
+
+LEAST_IMAGES = 10  # fewer show no pattern
+COVERED = 0.8  # share of the images whose names must follow a pattern
+TOGETHER = 0.6  # share of the images that must not be alone in their group
+REPEATED = 0.5  # most that different endings may be, per image: within a group, numbering restarts
+BURSTS = 0.1  # share of the images in bursts from which they are worth a hint
+
+PEOPLE = "patient|subject|person|participant|donor|animal|user|case"
+SERIES = "video|vid|clip|movie|track|seq|sequence|scene|session|series|burst|scan|slide|plot|group"
+_WORD = re.compile(rf"(?<![a-z])({PEOPLE}|{SERIES})\d+$", re.IGNORECASE)
+_PERSON = re.compile(rf"(?<![a-z])({PEOPLE})\d+$", re.IGNORECASE)
+_FRAME = re.compile(r"(frame|frm|video|vid)[-_. ]?\d+$", re.IGNORECASE)
+_COPY = re.compile(r"(.+?)( \(\d+\)| ?- ?copy.*)$", re.IGNORECASE)
+_SEPARATOR = r"[-_. ]"
+_TOKEN = r"[^-_. /]+"
+
+
+def suggest_groups(index: DataIndex) -> tuple[GroupHint, ...]:
+    """Suggest groups where the index has none and a split tears what looks like one.
+
+    Args:
+        index: the images.
+
+    Returns:
+        At most one suggestion from names and folders, and one from EXIF data.
+    """
+    if any(split.groups for split in index.splits.values()):
+        return ()
+    split_of = {path: name for name, split in index.splits.items() for path in split.paths}
+    label_of = {
+        path: index.classes[label]
+        for split in index.splits.values()
+        for path, label in zip(split.paths, split.labels, strict=True)
+    }
+    found = [hint_from_names(label_of, split_of), _from_bursts(index, split_of)]
+    return tuple(hint for hint in found if hint is not None)
+
+
+def hint_from_names(
+    label_of: Mapping[str, str], split_of: Mapping[str, str] | None = None
+) -> GroupHint | None:
+    """Suggest groups by the names of the images and their folders.
+
+    A name such as `00012_00003` has a beginning that several images of a class share, and an
+    ending whose numbers begin anew with each beginning. Plain numbers (`cat.123`, `IMG_0012`),
+    hashes and times have no such beginning.
+
+    Args:
+        label_of: path -> class.
+        split_of: path -> split; None: no split is known. Groups that no split tears are fine.
+
+    Examples:
+        >>> names = [f"stop/{track:05d}_{n:05d}.png" for track in range(9) for n in range(30)]
+        >>> hint_from_names({name: name.split("/")[0] for name in names}).rule
+        '(?P<group>[^/]+/[^-_. /]+)[-_. ][^/]*$'
+        >>> hint_from_names({f"cat/cat.{n}.jpg": "cat" for n in range(300)}) is None
+        True
+    """
+    paths = list(label_of)
+    if len(paths) < LEAST_IMAGES:
+        return None
+    for hint in (_from_beginnings(paths, label_of), _from_folders(paths, label_of)):
+        if hint is not None:
+            group_of, made = hint
+            return made if _torn(group_of, split_of) else None
+    return _from_copies(paths) or _from_frames(paths)
+
+
+def _torn(group_of: Mapping[str, str], split_of: Mapping[str, str] | None) -> bool:
+    if split_of is None:
+        return True
+    pairs = {(group, split_of[path]) for path, group in group_of.items()}
+    return len(pairs) > len(set(group_of.values()))
+
+
+def _stem(path: str) -> str:
+    return path.rpartition("/")[2].rpartition(".")[0]
+
+
+Suggestion = tuple[dict[str, str], GroupHint]
+
+
+def _from_beginnings(paths: Sequence[str], label_of: Mapping[str, str]) -> Suggestion | None:
+    """The shortest beginning of the names that divides each class into several groups."""
+    tokens = {path: re.findall(_TOKEN, _stem(path)) for path in paths}
+    longest = max(map(len, tokens.values()))
+    for length in range(1, longest):
+        fitting = [
+            path
+            for path, parts in tokens.items()
+            if len(parts) > length and any(map(str.isdigit, parts[length - 1]))
+        ]
+        if len(fitting) < COVERED * len(paths):
+            continue
+        # such as patient07, or subject-9 in two tokens
+        ends = ["".join(tokens[path][max(0, length - 2) : length]) for path in fitting]
+        named = sum(bool(_WORD.search(end)) for end in ends) > len(fitting) / 2
+        people = sum(bool(_PERSON.search(end)) for end in ends) > len(fitting) / 2
+        body = rf"{_TOKEN}(?:{_SEPARATOR}+{_TOKEN}){{{length - 1}}}" if length > 1 else _TOKEN
+        # a person may be in several classes; a track belongs to one, and each numbers its own
+        alone = people or not all("/" in path for path in fitting)
+        start = rf"(?:^|/)(?P<group>{body})" if alone else rf"(?P<group>[^/]+/{body})"
+        rule = rf"{start}{_SEPARATOR}[^/]*$"
+        pattern = re.compile(rule)
+        group_of = {path: match["group"] for path in fitting if (match := pattern.search(path))}
+        endings = {(label_of[path], *tokens[path][length:]) for path in fitting}
+        restarts = len(endings) <= REPEATED * len(fitting)
+        if (named or restarts) and _divides(group_of, label_of, len(paths)):
+            return group_of, _hint("names", rule, group_of)
+    return None
+
+
+def _from_folders(paths: Sequence[str], label_of: Mapping[str, str]) -> Suggestion | None:
+    """Folders below those of the classes, such as one per patient or video."""
+    group_of = {
+        path: folder
+        for path in paths
+        if (folder := path.rpartition("/")[0]).rpartition("/")[2] != label_of[path] and folder
+    }
+    below = {path: group for path, group in group_of.items() if label_of[path] in group.split("/")}
+    if len(below) >= COVERED * len(paths) and _divides(below, label_of, len(paths)):
+        return below, _hint("folders", PARENT, below)
+    return None
+
+
+def _divides(group_of: Mapping[str, str], label_of: Mapping[str, str], images: int) -> bool:
+    """Whether most images share their group with others, and most classes have several groups."""
+    sizes = Counter(group_of.values())
+    shared = sum(size for size in sizes.values() if size > 1)
+    in_class: defaultdict[str, set[str]] = defaultdict(set)
+    for path, group in group_of.items():
+        in_class[label_of[path]].add(group)
+    several = sum(len(groups) > 1 for groups in in_class.values())
+    return shared >= TOGETHER * images and several > len(in_class) / 2
+
+
+def _from_copies(paths: Sequence[str]) -> GroupHint | None:
+    """`IMG_1234 (2)` beside `IMG_1234`; but `cat (1)` to `cat (500)` is plain numbering."""
+    there = {path.rpartition(".")[0] for path in paths}
+    group_of = {
+        path: match[1]
+        for path in paths
+        if (match := _COPY.match(path.rpartition(".")[0])) and match[1] in there
+    }
+    if len(group_of) < BURSTS * len(paths) or len(set(group_of.values())) < len(group_of) / 2:
+        return None
+    return _hint("copies", DUPLICATES, group_of)
+
+
+def _from_frames(paths: Sequence[str]) -> GroupHint | None:
+    """`frame_0012`: frames of one video, and no name says where one scene ends."""
+    group_of = {path: path.rpartition("/")[0] for path in paths if _FRAME.match(_stem(path))}
+    if len(group_of) < COVERED * len(paths):
+        return None
+    return _hint("frames", DUPLICATES, group_of)
+
+
+def _from_bursts(index: DataIndex, split_of: Mapping[str, str]) -> GroupHint | None:
+    series = bursts(read_shots(index.reader, sorted(split_of)), BURST)
+    group_of = {path: burst[0] for burst in series for path in burst}
+    if len(group_of) < BURSTS * len(split_of) or not _torn(group_of, split_of):
+        return None
+    return _hint("bursts", CAPTURE, group_of)
+
+
+def _hint(kind: str, rule: str, group_of: Mapping[str, str]) -> GroupHint:
+    sizes = Counter(group_of.values())
+    largest = max(sizes, key=lambda group: (sizes[group], group))
+    examples = [path for path, group in sorted(group_of.items()) if group == largest]
+    return GroupHint(kind, rule, len(sizes), len(group_of), tuple(examples[:2]))
