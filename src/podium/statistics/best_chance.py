@@ -12,8 +12,7 @@ from podium.statistics.paired import by_group
 Values = npt.NDArray[np.float64]
 
 LEAST_UNITS = 500
-"""Images, or groups of images, from which the shares are shown: with fewer they are off (`docs/
-statistics.md`)."""
+"""Images, or groups of images, from which the shares are shown: fewer say too little of it."""
 
 DRAWS = 4_000
 MOST_WEIGHTS = 4_000_000  # numbers in memory at a time
