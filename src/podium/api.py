@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from podium.data.index import DataIndex
     from podium.data.source import Source
     from podium.statistics.power import Plan
-    from podium.statistics.table import PredictionTable
     from podium.statistics.verdicts import Verdicts
 
 
@@ -275,6 +274,7 @@ def compare(
     split: str = "test",
     shared: bool = False,
     resamples: int = 2000,
+    margin: float | None = None,
 ) -> Verdicts:
     r"""Compare finished runs, or predictions of other tools, on the same images.
 
@@ -286,6 +286,9 @@ def compare(
         shared: compare on the images that all sources have in common, if they differ.
         resamples: number of bootstrap resamples of the images for the intervals of macro F1;
             0: no intervals.
+        margin: contenders that differ by less count as equivalent: in points for accuracy and
+            other shares, else in units of the metric; None: the studies' own, or what these images
+            can show.
 
     Raises:
         RunFolderError: a folder holds no finished run.
@@ -304,37 +307,11 @@ def compare(
         >>> [(one.name, one.accuracy.value) for one in verdicts.standings]
         [('good', 1.0), ('poor', 0.5)]
     """
-    return compare_sheet(sources, split=split, shared=shared, resamples=resamples)[1]
+    from podium.statistics.comparison import compare_sources
 
-
-def compare_sheet(
-    sources: Iterable[str | Path], *, split: str, shared: bool, resamples: int
-) -> tuple[PredictionTable, Verdicts]:
-    """Compare finished runs or predictions, and return the predictions as well.
-
-    Args:
-        sources: folders of studies, contenders or runs, or CSV files of predictions.
-        split: split of the runs to compare on, `test` or `valid`.
-        shared: compare on the images that all sources have in common, if they differ.
-        resamples: number of bootstrap resamples for the intervals of macro F1; 0: no intervals.
-
-    Returns:
-        `(table, verdicts)`: the predictions that were compared, and the result.
-
-    Raises:
-        RunFolderError: a folder holds no finished run.
-        DataError: images or labels do not agree, or a CSV file is not as described.
-        ConfigError: `split` or `resamples` is invalid.
-    """
-    from podium.statistics.table import read_table
-    from podium.statistics.verdicts import compare_contenders
-
-    if split not in ("test", "valid"):
-        raise ConfigError(f"--split {split!r}: expected test or valid.")
-    if not 0 <= resamples <= 1_000_000 or resamples == 1:
-        raise ConfigError(f"--resamples {resamples}: expected 0, or 2 to 1,000,000.")
-    table = read_table(sources, split=cast(SplitName, split), shared=shared)
-    return table, compare_contenders(table, resamples=resamples)
+    return compare_sources(sources, split=split, shared=shared, resamples=resamples, margin=margin)[
+        1
+    ]
 
 
 def power(
@@ -348,6 +325,8 @@ def power(
     target: float = 0.8,
     seed_sd: float = 0.01,
     image_share: float = 0.5,
+    groups: int | None = None,
+    design_effect: float = 1.0,
 ) -> Plan:
     """Compute what a test set of `n` images can show; shares and differences are in 0..1.
 
@@ -362,6 +341,9 @@ def power(
         target: desired power.
         seed_sd: standard deviation over seeds of the difference between two trained models.
         image_share: share of the variance over images that stays the same across seeds.
+        groups: number of groups of images that belong together, such as patients; None: images are
+            independent.
+        design_effect: how many images of a group count as one, 1 to `n / groups`.
 
     Raises:
         ConfigError: a value is out of range.
@@ -370,11 +352,16 @@ def power(
         >>> import podium
         >>> plan = podium.power(2000, 0.02)
         >>> f"power {plan.power:.2f}, {plan.images} images for 0.80"
-        'power 0.54, 3594 images for 0.80'
+        'power 0.56, 3499 images for 0.80'
     """
-    from podium.statistics.power import Assumptions, plan
+    from podium.statistics.assumptions import Assumptions
+    from podium.statistics.power import plan
 
     given = Assumptions(disagreement, accuracy, contenders, target, seed_sd, image_share)
+    if groups is not None:
+        given = given.in_groups(n, groups, design_effect)
+    elif design_effect != 1:
+        raise ConfigError("design_effect: it says how alike images of a group are; give groups.")
     return plan(n, difference, seeds, given)
 
 
