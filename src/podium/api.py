@@ -157,7 +157,8 @@ def evaluate(
     machine = machine_settings(device=device, workers=workers)
     place = choose_device(machine)
     model = load_run(folder, place.torch)
-    index = _index_to_score(folder, named_source(data), split)
+    channels = model.windows.channels
+    index = _index_to_score(folder, named_source(data, channels), split, channels)
     for notice in index.notices:
         notify(Message(notice))
     for path, reason in index.unreadable:
@@ -175,7 +176,7 @@ def evaluate(
     return predictions
 
 
-def _index_to_score(run: RunFolder, source: Source, split: str) -> DataIndex:
+def _index_to_score(run: RunFolder, source: Source, split: str, channels: int | None) -> DataIndex:
     """All labelled images for a split; of the run's own data, those held out for that split.
 
     If the study itself split the folder, the folder also holds training images. Scoring those
@@ -193,7 +194,7 @@ def _index_to_score(run: RunFolder, source: Source, split: str) -> DataIndex:
         pass
     if own is not None and own.fingerprint == known.get("fingerprint"):
         return own if own.folds is None else _fold_to_score(run, own)
-    return build_scored_index(source, split)
+    return build_scored_index(source, split, channels=channels)
 
 
 def _fold_to_score(run: RunFolder, index: DataIndex) -> DataIndex:

@@ -78,6 +78,7 @@ def audit_images(
             workers=workers,
             notify=notify,
         )
+    labels = labels and index.windows.channels is None  # the network that checks them takes RGB
     settings: dict[str, Any] = {
         "max_distance": duplicates.MAX_DISTANCE,
         "min_similarity": duplicates.MIN_SIMILARITY,
@@ -86,7 +87,7 @@ def audit_images(
         "extreme_shape": EXTREME,
         "labels": "stages" if labels else False,  # the features that they are checked with
         "hints": True,
-        **({"grey_windows": index.windows.to_json()} if index.deep else {}),
+        **index.decoding,
     }
     place = _place(index, settings, cache_folder)
     known = _known(place, index)

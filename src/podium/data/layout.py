@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from podium.data.dicom import REMEDY, SUFFIXES
+from podium.data.images import IMAGE_SUFFIXES
 from podium.data.walk import HIDDEN, Folder, read_folder, unread_pictures
 from podium.data.words import counted, in_study, listed
 from podium.errors import DataError
@@ -64,7 +65,7 @@ class Found:
     is_split: bool
 
 
-def find_images(root: Path) -> Found:
+def find_images(root: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> Found:
     """List the image files of a folder.
 
     A folder without splits gives a single split, `train`. If it contains only one other folder, as
@@ -73,12 +74,13 @@ def find_images(root: Path) -> Found:
 
     Args:
         root: the folder.
+        suffixes: file extensions, in lower case, of images.
 
     Raises:
         DataError: it is missing, not a folder, empty or partly unreadable; or its layout is not
             recognised, or ambiguous.
     """
-    return interpret(_read(root))
+    return interpret(_read(root, suffixes))
 
 
 def interpret(whole: Folder) -> Found:
@@ -122,12 +124,12 @@ def interpret(whole: Folder) -> Found:
     return Found(top.path, splits, skipped, notices, bool(by_split or within))
 
 
-def _read(root: Path) -> Folder:
+def _read(root: Path, suffixes: frozenset[str]) -> Folder:
     """Read a folder; an unreadable folder inside it is an error, since it could be a class."""
     if not os.path.isdir(root):  # noqa: PTH112 - Path.is_dir raises where it may not look
         what = "is a file" if os.path.exists(root) else "does not exist"  # noqa: PTH110
         raise DataError(f"{root} {what}: expected a folder of images. {LAYOUT}")
-    top, failed = read_folder(root)
+    top, failed = read_folder(root, suffixes)
     if failed:
         paths = [_inside(root, Path(str(error.filename))) for error in failed]
         raise DataError(
