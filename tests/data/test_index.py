@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from podium.data import checking
+from podium.data.bands import Picture
 from podium.data.images import Stored, decode_with_mode
 from podium.data.index import DataIndex
 from podium.data.indexing import build_index
@@ -393,9 +394,9 @@ class Counter:
         self.names: list[str] = []
         monkeypatch.setattr(checking, "decode_with_mode", self)
 
-    def __call__(self, content: bytes, name: str) -> tuple[Image.Image, Stored]:
+    def __call__(self, content: bytes, name: str, channels: int | None) -> tuple[Picture, Stored]:
         self.names.append(name)
-        return decode_with_mode(content, name)
+        return decode_with_mode(content, name, channels)
 
 
 def test_only_what_changed_is_looked_at_again(
