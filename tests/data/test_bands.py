@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 from pathlib import Path
@@ -17,7 +18,6 @@ import podium
 from podium.cli.app import main
 from podium.config.data_settings import DataSpec
 from podium.config.settings import StudySpec
-from podium.data import bands
 from podium.data.bands import Bands
 from podium.data.cache import cache_pixels
 from podium.data.grey import OWN_WINDOWS, GreyWindows
@@ -127,7 +127,7 @@ def test_a_small_file_that_claims_to_be_huge_is_refused_before_it_is_allocated()
 
 
 def test_without_tifffile_the_reason_is_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bands.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UnreadableImageError, match=r"pip install 'podium\[multispectral\]'"):
         decode_picture(tiff(drawn(0)), "a", FIVE)
     assert decode_picture(npy(drawn(0)), "a", FIVE)
@@ -135,9 +135,10 @@ def test_without_tifffile_the_reason_is_how_to_install_it(monkeypatch: pytest.Mo
 
 def test_three_channels_are_squeezed_and_augmented_to_the_bits_of_rgb() -> None:
     rgb = drawn(3, shape=(50, 70, 3))
-    assert np.array_equal(squeeze(Bands(rgb), 32), squeeze(Image.fromarray(rgb), 32))
+    wanted = np.asarray(squeeze(Image.fromarray(rgb), 32))
+    assert np.array_equal(np.asarray(squeeze(Bands(rgb), 32)), wanted)
     more = np.concatenate([rgb, drawn(4, shape=(50, 70, 2))], axis=2)
-    assert np.array_equal(np.asarray(squeeze(Bands(more), 32))[..., :3], squeeze(Bands(rgb), 32))
+    assert np.array_equal(np.asarray(squeeze(Bands(more), 32))[..., :3], wanted)
     for name in ("none", "crop_flip"):
         transform: Transform = train_transform(name, 32)
         plain = transform(Image.fromarray(rgb), Draw(0, 1, 2))
@@ -152,7 +153,7 @@ def test_three_channels_are_squeezed_and_augmented_to_the_bits_of_rgb() -> None:
 
 def test_people_are_shown_the_first_three_channels_or_the_first() -> None:
     five, two = drawn(5), drawn(6, shape=(7, 9, 2))
-    assert np.array_equal(decode_rgb(npy(five), "a", windows=FIVE), five[..., :3])
+    assert np.array_equal(np.asarray(decode_rgb(npy(five), "a", windows=FIVE)), five[..., :3])
     shown = np.asarray(decode_rgb(npy(two), "a", windows=GreyWindows(channels=2)))
     assert np.array_equal(shown, np.repeat(two[..., :1], 3, axis=2))
 
@@ -220,7 +221,7 @@ def test_the_cache_of_pixels_holds_all_channels(index: DataIndex, tmp_path: Path
     cached = cache_pixels(index, {"train": 32}, limit=1, folder=tmp_path)["train"]
     source = eval_transform(32).source
     for number, path in enumerate(index.splits["train"].paths):
-        assert np.array_equal(cached.get(number), source(index.load(path)))
+        np.testing.assert_array_equal(cached.get(number), source(index.load(path)))
     (file,) = tmp_path.glob("32px-5ch-*.pixels")
     opened = PixelFile.open(file)
     assert opened is not None
@@ -239,7 +240,8 @@ def test_weights_of_rgb_are_adapted_as_timm_adapts_them() -> None:
             channels, rgb.module.get_parameter("conv_stem.weight").detach().clone()
         )
         assert torch.equal(stem, wanted)
-        assert stem.shape == timm.create_model(name, in_chans=channels).conv_stem.weight.shape
+        theirs = timm.create_model(name, in_chans=channels).get_parameter("conv_stem.weight")
+        assert stem.shape == theirs.shape
         assert built.mean == (0.5,) * channels
         assert built.module(torch.rand(2, channels, 64, 64)).shape == (2, 2)
     for model in ("simple_resnet", "inception_resnet", "resnet10t"):

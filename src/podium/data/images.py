@@ -208,6 +208,16 @@ def _stored_bands(content: bytes, name: str, channels: int) -> Iterator[npt.NDAr
         raise UnreadableImageError(name, str(error) or type(error).__name__) from None
 
 
+@overload
+def decode_with_mode(
+    content: bytes, name: str, channels: None = None
+) -> tuple[Image.Image, Stored]: ...
+
+
+@overload
+def decode_with_mode(content: bytes, name: str, channels: int | None) -> tuple[Picture, Stored]: ...
+
+
 def decode_with_mode(
     content: bytes, name: str, channels: int | None = None
 ) -> tuple[Picture, Stored]:
