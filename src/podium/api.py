@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from podium.config.data_settings import DataSpec
 from podium.config.settings import StudySpec
 from podium.config.studyfile import load_study, machine_settings
 from podium.errors import ConfigError, DataError, PodiumError, RunFolderError
@@ -112,7 +113,7 @@ def train(
 
 def evaluate(
     run: RunFolder | str | Path,
-    data: str | Path | Source,
+    data: str | Path | DataSpec | Source,
     *,
     split: str = "test",
     device: str = "auto",
@@ -124,9 +125,9 @@ def evaluate(
     Args:
         run: folder of a run, or of a contender or study: the run with the best validation score.
         data: folder of images of classes that the run knows, or `sports100`, `demo`, or a
-            `Source`. If it has split folders, the images of `split` are scored. If it has only
-            class folders, all images are scored; for the run's own images, only those that the
-            study held out for `split`.
+            `DataSpec` or `Source`. If it has split folders, the images of `split` are scored. If it
+            has only class folders, all images are scored; for the run's own images, only those that
+            the study held out for `split`.
         split: `test` or `valid`.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         workers: number of decoding processes; None: chosen from the number of cores.

@@ -207,6 +207,14 @@ def test_the_number_of_channels_is_in_the_fingerprint_and_in_the_keys(tmp_path: 
     assert three.decoded_for(OWN_WINDOWS).pixel_digest(path) == three.digests[path]
 
 
+def test_the_check_says_what_to_write_into_the_study(
+    scenes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "check", str(scenes), "--channels", "5", "--rows", "0"]) == 0
+    assert "channels: 5" in capsys.readouterr().out
+    assert main(["data", "check", str(scenes), "--channels", "65"]) == 2
+
+
 def test_files_of_other_kinds_are_counted_and_of_other_channels_left_out(tmp_path: Path) -> None:
     root = write_scenes(tmp_path / "scenes")
     Image.new("RGB", (8, 8)).save(root / "train/dry/photo.jpg")
@@ -349,6 +357,8 @@ def test_prediction_and_evaluation_give_the_logits_of_the_study(
     ]
     pixels = np.stack([predictor.pixels(picture) for picture in pictures])
     np.testing.assert_allclose(predictor.compute(pixels), recorded.logits, rtol=1e-3, atol=1e-3)
+    assert main(["evaluate", str(run.path), "--data", str(scenes), "--device", "cpu"]) == 0
+    assert "accuracy 100.00 % of 20 images" in capsys.readouterr().out
     again: Predictions = podium.evaluate(run.path, scenes, device="cpu")
     np.testing.assert_allclose(again.logits, recorded.logits, rtol=1e-5, atol=1e-5)
 

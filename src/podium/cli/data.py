@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from podium.cli.options import (
+    ChannelsOption,
     GroupOption,
     ImagesArgument,
     LabelOption,
@@ -47,6 +48,7 @@ def data_check(
     group: GroupOption = None,
     source: SourceOption = "auto",
     option: SourceSettings = None,
+    channels: ChannelsOption = None,
     rows: Annotated[int, typer.Option(min=0, help="Images to show from the beginning.")] = 3,
     workers: Annotated[
         int | None, typer.Option(help="Threads that read images.", show_default="from the cores")
@@ -60,7 +62,7 @@ def data_check(
     from podium.data.listing import open_source, source_name
     from podium.data.understood import first_rows, spelled_out
 
-    spec = data_spec(data, label, group, source, option)
+    spec = data_spec(data, label, group, source, option, channels=channels)
     opened = open_source(spec)
     with err.status("Checking images"):
         index = index_data(spec, opened, workers=workers)

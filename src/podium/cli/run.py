@@ -219,10 +219,9 @@ def evaluate(
     In a folder with split folders it scores one split; with only class folders, all images.
     """
     from podium.api import evaluate as evaluate_run
-    from podium.data.listing import open_source
     from podium.statistics.metrics import per_class, scores
 
-    images = open_source(data_spec(data, label, None, source, option))
+    images = data_spec(data, label, None, source, option)
     predictions = evaluate_run(
         run_path, images, split=split, device=device, workers=workers, notify=say
     )

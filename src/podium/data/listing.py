@@ -82,21 +82,20 @@ def listed_images(data: str | Path | Source | Listing, channels: int | None = No
     return found if channels is None else replace(found, channels=channels)
 
 
-def named_source(data: str | Path | Source, channels: int | None = None) -> Source:
+def named_source(data: str | Path | DataSpec | Source, channels: int | None = None) -> Source:
     """Return a source unchanged, or the source that reads a path or a known data set.
 
     Args:
-        data: a source, whatever `data.path` of a study takes, or the name of a known data set.
-        channels: of each image; None: RGB.
+        data: a source, a study's `data`, whatever its `path` takes, or the name of a known set.
+        channels: of each image; None: what `data` says, or RGB.
 
     Raises:
         DataError: there is no such path, or the data set is not on this machine.
     """
-    return (
-        data
-        if isinstance(data, Source)
-        else open_source(DataSpec(path=str(data), channels=channels))
-    )
+    if isinstance(data, Source):
+        return data
+    spec = data if isinstance(data, DataSpec) else DataSpec(path=str(data))
+    return open_source(spec if channels is None else spec.model_copy(update={"channels": channels}))
 
 
 def source_name(data: DataSpec) -> str:
