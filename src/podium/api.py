@@ -18,9 +18,9 @@ from podium.runtime.files import utc_now
 if TYPE_CHECKING:
     from podium.auditing import Audit
     from podium.data.index import DataIndex
+    from podium.data.listing import Listing
     from podium.data.source import Source
     from podium.statistics.power import Plan
-    from podium.statistics.table import PredictionTable
     from podium.statistics.verdicts import Verdicts
 
 
@@ -126,8 +126,8 @@ def evaluate(
         run: folder of a run, or of a contender or study: the run with the best validation score.
         data: folder of images of classes that the run knows, or `sports100`, `demo`, or a
             `DataSpec` or `Source`. If it has split folders, the images of `split` are scored. If it
-            has only class folders, all images are scored; for the run's own images, only those that
-            the study held out for `split`.
+            has only class folders, all images are scored but those that the study trained or (for
+            `test`) validated on.
         split: `test` or `valid`.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         workers: number of decoding processes; None: chosen from the number of cores.
@@ -159,7 +159,7 @@ def evaluate(
     place = choose_device(machine)
     model = load_run(folder, place.torch)
     channels = model.windows.channels
-    index = _index_to_score(folder, named_source(data, channels), split, channels)
+    index = _index_to_score(folder, named_source(data, channels), split, channels, notify)
     for notice in index.notices:
         notify(Message(notice))
     for path, reason in index.unreadable:
@@ -177,25 +177,46 @@ def evaluate(
     return predictions
 
 
-def _index_to_score(run: RunFolder, source: Source, split: str, channels: int | None) -> DataIndex:
+def _index_to_score(
+    run: RunFolder, source: Source, split: str, channels: int | None, notify: Notify
+) -> DataIndex:
     """All labelled images for a split; of the run's own data, those held out for that split.
 
-    If the study itself split the folder, the folder also holds training images. Scoring those
-    with the others would overstate the accuracy.
+    If the study itself split the images, their folder or table also holds training images. Scoring
+    those with the others would overstate the accuracy, so those of a source without splits are
+    left out, and those of a source's own split are told.
     """
     from podium.auditing import index_data
     from podium.data.indexing import build_scored_index
+    from podium.data.listing import list_images
+    from podium.data.parts import without_images
 
-    own = None
+    own, found, seen = None, list_images(source), set[str]()
     try:
         spec, known = run.study.read_spec().data, run.study.read_data()
-        if _may_be_own(run, source, split):
+        seen = run.study.read_seen(cast(SplitName, split))
+        if _may_be_own(run, found, split):
             own = index_data(spec, source)
     except (PodiumError, OSError):  # a run copied out of its study, or other images
         pass
     if own is not None and own.fingerprint == known.get("fingerprint"):
         return own if own.folds is None else _fold_to_score(run, own)
-    return build_scored_index(source, split, channels=channels)
+    every = build_scored_index(found, split)
+    unseen = without_images(every, split, seen)
+    total, left = len(every.splits[split]), len(unseen.splits[split])
+    why = "that the study trained on, or chose by"
+    if left == total:
+        return every
+    if found.is_split:
+        notify(WarningMessage(f"{total - left:,} of {total:,} images of {split} are images {why}"))
+        return every
+    if not left:
+        raise DataError(
+            f"All images of {every.root} are images {why}: scoring {run.path} on them says "
+            "nothing. Give other images."
+        )
+    notify(WarningMessage(f"left out: {total - left:,} images {why}"))
+    return unseen
 
 
 def _fold_to_score(run: RunFolder, index: DataIndex) -> DataIndex:
@@ -211,16 +232,10 @@ def _fold_to_score(run: RunFolder, index: DataIndex) -> DataIndex:
     return fold_index(index, run.fold)
 
 
-def _may_be_own(run: RunFolder, source: Source, split: str) -> bool:
-    """Whether a source has the images that the run was scored on; if not, none need be read."""
-    from podium.data.listing import list_images
-
+def _may_be_own(run: RunFolder, found: Listing, split: str) -> bool:
+    """Whether these may be the images that the run was scored on; if not, none need be read."""
     scored = run.predictions(cast(SplitName, split))
-    if not scored.is_file():
-        return True
-    splits = list_images(source).splits.values()
-    there = {path for classes in splits for paths in classes.values() for path in paths}
-    return there.issuperset(Predictions.read(scored).paths)
+    return not scored.is_file() or set(found.paths).issuperset(Predictions.read(scored).paths)
 
 
 def _write_down(run: RunFolder, index: DataIndex, predictions: Predictions) -> None:
@@ -277,6 +292,7 @@ def compare(
     split: str = "test",
     shared: bool = False,
     resamples: int = 2000,
+    margin: float | None = None,
 ) -> Verdicts:
     r"""Compare finished runs, or predictions of other tools, on the same images.
 
@@ -288,6 +304,9 @@ def compare(
         shared: compare on the images that all sources have in common, if they differ.
         resamples: number of bootstrap resamples of the images for the intervals of macro F1;
             0: no intervals.
+        margin: contenders that differ by less count as equivalent: in points for accuracy and
+            other shares, else in units of the metric; None: the studies' own, or what these images
+            can show.
 
     Raises:
         RunFolderError: a folder holds no finished run.
@@ -306,37 +325,11 @@ def compare(
         >>> [(one.name, one.accuracy.value) for one in verdicts.standings]
         [('good', 1.0), ('poor', 0.5)]
     """
-    return compare_sheet(sources, split=split, shared=shared, resamples=resamples)[1]
+    from podium.statistics.comparison import compare_sources
 
-
-def compare_sheet(
-    sources: Iterable[str | Path], *, split: str, shared: bool, resamples: int
-) -> tuple[PredictionTable, Verdicts]:
-    """Compare finished runs or predictions, and return the predictions as well.
-
-    Args:
-        sources: folders of studies, contenders or runs, or CSV files of predictions.
-        split: split of the runs to compare on, `test` or `valid`.
-        shared: compare on the images that all sources have in common, if they differ.
-        resamples: number of bootstrap resamples for the intervals of macro F1; 0: no intervals.
-
-    Returns:
-        `(table, verdicts)`: the predictions that were compared, and the result.
-
-    Raises:
-        RunFolderError: a folder holds no finished run.
-        DataError: images or labels do not agree, or a CSV file is not as described.
-        ConfigError: `split` or `resamples` is invalid.
-    """
-    from podium.statistics.table import read_table
-    from podium.statistics.verdicts import compare_contenders
-
-    if split not in ("test", "valid"):
-        raise ConfigError(f"--split {split!r}: expected test or valid.")
-    if not 0 <= resamples <= 1_000_000 or resamples == 1:
-        raise ConfigError(f"--resamples {resamples}: expected 0, or 2 to 1,000,000.")
-    table = read_table(sources, split=cast(SplitName, split), shared=shared)
-    return table, compare_contenders(table, resamples=resamples)
+    return compare_sources(sources, split=split, shared=shared, resamples=resamples, margin=margin)[
+        1
+    ]
 
 
 def power(
@@ -350,6 +343,8 @@ def power(
     target: float = 0.8,
     seed_sd: float = 0.01,
     image_share: float = 0.5,
+    groups: int | None = None,
+    design_effect: float = 1.0,
 ) -> Plan:
     """Compute what a test set of `n` images can show; shares and differences are in 0..1.
 
@@ -364,6 +359,9 @@ def power(
         target: desired power.
         seed_sd: standard deviation over seeds of the difference between two trained models.
         image_share: share of the variance over images that stays the same across seeds.
+        groups: number of groups of images that belong together, such as patients; None: images are
+            independent.
+        design_effect: how many images of a group count as one, 1 to `n / groups`.
 
     Raises:
         ConfigError: a value is out of range.
@@ -372,11 +370,16 @@ def power(
         >>> import podium
         >>> plan = podium.power(2000, 0.02)
         >>> f"power {plan.power:.2f}, {plan.images} images for 0.80"
-        'power 0.54, 3594 images for 0.80'
+        'power 0.56, 3499 images for 0.80'
     """
-    from podium.statistics.power import Assumptions, plan
+    from podium.statistics.assumptions import Assumptions
+    from podium.statistics.power import plan
 
     given = Assumptions(disagreement, accuracy, contenders, target, seed_sd, image_share)
+    if groups is not None:
+        given = given.in_groups(n, groups, design_effect)
+    elif design_effect != 1:
+        raise ConfigError("design_effect: it says how alike images of a group are; give groups.")
     return plan(n, difference, seeds, given)
 
 

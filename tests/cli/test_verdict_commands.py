@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from scipy.stats import binom, binomtest
 
 import podium
 from podium.cli.app import main
@@ -32,7 +33,7 @@ def test_compare_says_who_is_better(runs: Path, capsys: pytest.CaptureFixture[st
     out = " ".join(capsys.readouterr().out.split())
     assert "What augmentation adds to SimpleResNet" in out
     assert "these trained models, not about the recipes" in out
-    assert "3 comparisons (Holm)" in out
+    assert "adjusted for all 3 comparisons" in out
 
 
 def test_compare_takes_single_runs_and_contenders(
@@ -106,10 +107,11 @@ def test_a_table_with_groups_counts_patients_not_frames(
         source = table(tmp_path / f"{frames}.csv", columns)
         assert main(["compare", str(source), "--save", str(saved), "--resamples", "50"]) == 0
         found[frames] = json.loads(saved.read_text(encoding="utf-8"))["pairs"][0]["p"]
-        said = " ".join(capsys.readouterr().err.split())
-        assert ("The 500 images belong to 100 groups" in said) == (frames == 5)
-    assert found[5] == pytest.approx(found[1])
-    assert found[1] == pytest.approx(podium.compare(tmp_path / "1.csv").pairs[0].p)
+        said = " ".join(capsys.readouterr().out.split())
+        assert ("The 500 test images belong to 100 groups" in said) == (frames == 5)
+    assert found[5] == pytest.approx(binomtest(3, 11).pvalue)
+    # a group of each image is none: half of the outcomes like the observed one count
+    assert found[1] == pytest.approx(found[5] - binom.pmf(3, 11, 0.5))
 
 
 def test_the_same_difference_with_every_seed_is_no_certainty(
@@ -196,6 +198,50 @@ def test_power_prints_what_the_function_says(
     assert main(["power", "--n", "160", "--difference", "5", "--like", str(runs / "many"),
                  "--seeds", "3"]) == 0  # fmt: skip
     assert "3 seeds each" in capsys.readouterr().out
+
+
+def grouped_answers(path: Path, groups: int) -> Path:
+    """200 images in groups; `good` makes its mistakes in few groups, `poor` in many."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path", "label", "group", "good", "poor"])
+        for at in range(200):
+            group = at * groups // 200
+            wrong = group in (0, 1), at % 4 == 0
+            rows.writerow([f"{at}.jpg", "cat", f"patient {group}",
+                           *("dog" if one else "cat" for one in wrong)])  # fmt: skip
+    return path
+
+
+def test_groups_are_told_with_what_they_are_worth(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = grouped_answers(tmp_path / "answers.csv", 20)
+    saved = tmp_path / "pairs.json"
+    assert main(["compare", str(answers), "--save", str(saved)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "200 test images belong to 20 groups" in told
+    assert "(design effect)" in told
+    stored = json.loads(saved.read_text())["grouping"]
+    assert (stored["images"], stored["groups"]) == (200, 20)
+    assert 1 < stored["design_effect"] <= 10
+    few = grouped_answers(tmp_path / "few.csv", 4)
+    assert main(["compare", str(few)]) == 0
+    assert "so there can be no winner" in " ".join(capsys.readouterr().out.split())
+
+    plan = ["power", "--n", "500", "--difference", "5"]
+    assert main([*plan, "--groups", "50", "--like", str(answers)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "500 test images in 50 groups" in told
+    assert "independent images" in told
+    assert main([*plan, "--like", str(answers)]) == 0  # groups of ten images, as there
+    assert "500 test images in 50 groups" in capsys.readouterr().out
+    assert main([*plan, "--groups", "8", "--design-effect", "3"]) == 0
+    assert "fewer than 10 groups" in capsys.readouterr().out
+    for wrong, said in ((["--groups", "50"], "how alike the images of a group are"),
+                        (["--design-effect", "3"], "give --groups as well")):  # fmt: skip
+        assert main([*plan, *wrong]) == 2
+        assert said in " ".join(capsys.readouterr().err.split())
 
 
 def leaky(folder: Path) -> tuple[Path, Path]:

@@ -174,12 +174,12 @@ def test_rivals_are_judged_as_compare_judges_them(
     for standing in verdicts.standings:
         if standing.name != own:
             pair = verdicts.pair(own, standing.name)
-            size = f"{abs(100 * pair.accuracy.value):.1f} points"
+            size = f"{abs(100 * pair.joint.value):.1f} points"
             words = {None: "do not differ significantly", own: "is more accurate than"}
             assert words.get(pair.winner, "is less accurate than") in told
             assert size in told
     assert "One seed each: the verdicts are about these trained models" in told
-    assert f"{len(verdicts.pairs)} comparisons (Holm)" in told
+    assert f"adjusted for all {len(verdicts.pairs)} comparisons" in told
 
 
 def test_the_audit_is_told_and_leaks_are_a_limit(

@@ -52,7 +52,13 @@ def test_groups_of_the_images_are_the_units_of_the_verdicts(tmp_path: Path) -> N
     assert found.standings[0].accuracy == expected.standings[0].accuracy
     assert found.standings[0].accuracy != alone.standings[0].accuracy
     assert found.standings[0].accuracy.value == alone.standings[0].accuracy.value
-    assert any("24 groups" in one for one in found.notices)
+    assert found.grouping is not None
+    assert found.grouping.groups == 24
+    runs = gather(folder).runs
+    shown = next(one.accuracy for one in found.standings if one.name == runs[0].folder.contender)
+    assert runs[0].interval == (shown.low, shown.high)
+    assert runs[0].interval != gather(StudyFolder(tmp_path / "alone")).runs[0].interval
+    assert runs[0].classes[0].by_groups is not None
     assert compare_contenders(replace(table, groups=None)).pairs == alone.pairs
 
 

@@ -7,7 +7,8 @@ one recipe than for another, and unevenly; images may come in groups.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -15,9 +16,13 @@ import numpy.typing as npt
 from scipy.optimize import brentq
 from scipy.stats import norm
 
+from podium.statistics.scoring import find_metric
 from podium.statistics.table import ContenderPredictions, PredictionTable
 
-__all__ = ["SHARED", "Luck", "accuracy_at", "right_answers", "sheet_from", "skill_for"]
+__all__ = [
+    "SHARED", "Luck", "Setting", "accuracy_at", "judged_by", "right_answers", "sheet_from",
+    "sheets", "skill_for",
+]  # fmt: skip
 
 SHARED, OWN, NOISE = 1.0, 0.5, 0.5
 """Standard deviations: an image's difficulty for all, for one recipe, for one training run."""
@@ -118,3 +123,110 @@ def sheet_from(
         ),
         groups=groups,
     )
+
+
+def cross_validated(
+    studies: int, *, n: int, folds: int, repeats: int, gap: float = 0.0, start: int = 7
+) -> Iterator[tuple[PredictionTable, float]]:
+    """Cross-validated studies of two recipes, and the true accuracy of the first.
+
+    Linear discriminant analysis on two common features and four of the recipe's own, which carry
+    as much information unless there is a `gap`: with none, the recipes are exactly equal.
+    """
+    random = np.random.default_rng(start)
+    truth = _accuracy_of_lda(random, round(n * (1 - 1 / folds)))
+    for _ in range(studies):
+        classes, features = _drawn_features(random, n, gap)
+        number = np.stack([random.permutation(np.arange(n) % folds) for _ in range(repeats)])
+        answers = np.empty((2, repeats, n), np.int64)
+        for repeat, fold in ((at, fold) for at in range(repeats) for fold in range(folds)):
+            test = number[repeat] == fold
+            for recipe, x in enumerate(features):
+                answers[recipe, repeat, test] = _lda(x[~test], classes[~test], x[test])
+        contenders = tuple(
+            ContenderPredictions(f"c{at}", f"c{at}", tuple(range(repeats)), one, folds=number)
+            for at, one in enumerate(answers)
+        )
+        yield PredictionTable(("0", "1"), tuple(map(str, range(n))), classes, contenders), truth
+
+
+def _drawn_features(
+    random: np.random.Generator, n: int, gap: float = 0.0
+) -> tuple[npt.NDArray[np.int64], list[npt.NDArray[np.float64]]]:
+    classes = random.permutation(np.arange(n) % 2)
+    side = (2 * classes - 1)[:, None]
+    common = random.normal(size=(n, 2)) + 0.35 * side
+    own = [random.normal(size=(n, 4)) + (0.45 - less) * side for less in (0.0, gap)]
+    return classes, [np.hstack([common, one]) for one in own]
+
+
+def _lda(
+    x: npt.NDArray[np.float64], classes: npt.NDArray[np.int64], test: npt.NDArray[np.float64]
+) -> npt.NDArray[np.int64]:
+    means = [x[classes == number].mean(axis=0) for number in (0, 1)]
+    apart = x - np.where(classes[:, None] == 1, means[1], means[0])
+    weights = np.linalg.solve(apart.T @ apart / (len(x) - 2), means[1] - means[0])
+    return np.asarray((test - (means[0] + means[1]) / 2) @ weights > 0, np.int64)
+
+
+def _accuracy_of_lda(random: np.random.Generator, trained: int, draws: int = 1000) -> float:
+    found = []
+    for _ in range(draws):
+        (classes, (x, _)), (truth, (test, _)) = (
+            _drawn_features(random, trained),
+            _drawn_features(random, 1000),
+        )
+        found.append((_lda(x, classes, test) == truth).mean())
+    return float(np.mean(found))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the studies of a simulation have in common; the truth is in `accuracies`."""
+
+    accuracies: tuple[float, ...]
+    n: int = 500
+    seeds: int | tuple[int, ...] = 1
+    """Of every contender, or of each."""
+    seed_sd: float | tuple[float, ...] = 0.0
+    """Of the skill over seeds, likewise."""
+    luck: Luck = "normal"
+    groups: int = 0
+    """Number of groups of images, of equal size; 0: images are independent."""
+    alike: float = 0.0
+    """Share of an image's variance that its group has in common."""
+    classes: int = 10
+    metric: str = "accuracy"
+
+
+def sheets(setting: Setting, count: int, seed: int = 1) -> Iterator[PredictionTable]:
+    """The answer sheets of so many studies, always the same ones."""
+    random, k = np.random.default_rng(seed), len(setting.accuracies)
+    seeds = [setting.seeds] * k if isinstance(setting.seeds, int) else setting.seeds
+    spreads = [setting.seed_sd] * k if isinstance(setting.seed_sd, float) else setting.seed_sd
+    skills = [
+        skill_for(one, sd, setting.luck)
+        for one, sd in zip(setting.accuracies, spreads, strict=True)
+    ]
+    groups = None
+    if setting.groups:
+        groups = np.arange(setting.n) * setting.groups // setting.n
+    for _ in range(count):
+        right = right_answers(
+            random, skills, setting.n, seeds=max(seeds), seed_sd=spreads, luck=setting.luck,
+            groups=groups, alike=setting.alike,
+        )  # fmt: skip
+        kept = [one[:number] for one, number in zip(right, seeds, strict=True)]
+        yield judged_by(setting.metric, sheet_from(kept, setting.classes, random, groups))
+
+
+def judged_by(metric: str, sheet: PredictionTable) -> PredictionTable:
+    """The same sheet in a study of another metric, whose logits are 1 for the answer, else 0."""
+    if metric == "accuracy":
+        return sheet
+    sure = np.eye(len(sheet.class_names), dtype=np.float32)
+    contenders = tuple(
+        replace(one, logits=tuple(sure[answers] for answers in one.predicted))
+        for one in sheet.contenders
+    )
+    return replace(sheet, contenders=contenders, metric=find_metric(metric))

@@ -24,17 +24,15 @@ from podium.reporting.words.labels import labels
 from podium.runs.predictions import Predictions
 from podium.statistics.calibration import (
     TEMPERATURES,
-    _losses,
-    brier,
     calibrated_probabilities,
     calibration,
     ece,
     expected_if_perfect,
     fit_temperature,
-    nll,
     reliability_bins,
 )
 from podium.statistics.calibration_error import error_interval
+from podium.statistics.losses import brier, mean_losses, nll
 from podium.statistics.metrics import negative_log_likelihood, wilson_interval
 
 Floats = npt.NDArray[np.float64]
@@ -266,7 +264,7 @@ def test_intervals_of_nll_brier_and_overconfidence_cover(
     for _ in range(tries):
         at = random.integers(0, len(logits), n)
         labels = (random.random((n, 1)) > chances[at].cumsum(axis=1)).sum(axis=1).clip(0, 9)
-        found = _losses(predictions(labels.astype(np.int64), logits[at]), 1.0)
+        found = mean_losses(predictions(labels.astype(np.int64), logits[at]), 1.0)
         held += [one.low <= true <= one.high for one, true in zip(found, truth, strict=True)]
     # 95 %, less three standard deviations of the count; before, 50 images at 98 % gave 40 to 80 %
     assert held.min() / tries >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / tries), held
@@ -311,7 +309,7 @@ def test_one_class_cannot_be_mistaken() -> None:
 def test_a_chunk_at_a_time_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     made = drawn(5, n=300)
     whole = calibration(made)
-    monkeypatch.setattr("podium.statistics.calibration._CHUNK", 700)
+    monkeypatch.setattr("podium.statistics.losses._CHUNK", 700)
     assert calibration(made) == whole
 
 

@@ -472,7 +472,7 @@ def test_an_exported_ensemble_computes_the_same(averaged: StudyFolder, tmp_path:
     )
 
 
-def test_repeats_count_as_seeds_and_are_never_averaged(averaged: StudyFolder) -> None:
+def test_repeats_are_compared_fold_by_fold_and_never_averaged(averaged: StudyFolder) -> None:
     whole = averaged.run("plain", 0)
     again = whole.read_predictions("test", repeat=1)
     first = whole.read_predictions("test")
@@ -481,12 +481,29 @@ def test_repeats_count_as_seeds_and_are_never_averaged(averaged: StudyFolder) ->
     table = read_table([averaged.path])
     assert table.contenders[0].seeds == (0, 1)
     np.testing.assert_array_equal(table.contenders[0].predicted, [first.predicted, again.predicted])
-    assert "each of 2 repeats, which count as seeds" in table.notices[0]
+    of = table.contenders[0].folds
+    assert of is not None
+    for fold in range(4):  # two folds in each of two repeats
+        paths = averaged.run("plain", 0, fold).read_predictions("test").paths
+        row = of[fold // 2]
+        assert len({int(row[table.paths.index(path)]) for path in paths}) == 1
+        assert set(paths) == {
+            path for path, number in zip(table.paths, row, strict=True)
+            if number == row[table.paths.index(paths[0])]
+        }  # fmt: skip
     found = gather(averaged)
     right = [(one.predicted == one.labels).mean() for one in (first, again)]
     assert found.contenders[0].accuracy == pytest.approx(np.mean(right))
     assert found.verdicts is not None
-    assert found.verdicts.standings[0].seeds == 2
+    assert found.verdicts.standings[0].seeds == 1
+    assert found.verdicts.folds is not None
+    low, high = found.runs[0].interval
+    assert low < right[0] < high
+    members = [averaged.run("plain", 0, fold).read_done()["latency_ms"] for fold in range(4)]
+    assert whole.read_done()["latency_ms"] == pytest.approx(sum(members), abs=0.01)
+    assert (found.verdicts.folds.folds, found.verdicts.folds.repeats) == (2, 2)
+    with pytest.raises(DataError, match="cannot be compared"):
+        read_table([averaged.path], split="valid")
 
 
 def test_a_change_of_folds_or_of_the_final_model_is_refused(

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from podium.cli.options import (
     GroupOption,
@@ -17,14 +16,13 @@ from podium.cli.options import (
     SourceSettings,
     data_spec,
 )
-from podium.cli.terminal import bars, err, out, plain
+from podium.cli.terminal import bars, err, out
 from podium.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
     from podium.reporting.words.labels import Labels
-    from podium.statistics.power import Assumptions, Plan
+    from podium.statistics.assumptions import Assumptions
+    from podium.statistics.power import Plan
     from podium.statistics.table import PredictionTable
     from podium.statistics.verdicts import Verdicts
 
@@ -44,6 +42,14 @@ def compare(
     resamples: Annotated[
         int, typer.Option(help="Resamples for the intervals of macro F1; 0: none.")
     ] = 2000,
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            help="Contenders that differ by less are equivalent: points of accuracy and other "
+            "shares, else units of the metric.",
+            show_default="the studies' own, or what the images can show",
+        ),
+    ] = None,
     save: Annotated[
         Path | None, typer.Option(help="Also write the pairs to this .csv, .md or .json.")
     ] = None,
@@ -56,92 +62,41 @@ def compare(
     (NAME@3: model NAME, trained with seed 3), or one column of scores per class (NAME_CLASS).
     A column group states which images belong together, such as the frames of a patient.
     """
-    from podium.api import compare_sheet
+    from podium.cli.verdict_tables import print_costs, print_pairs, print_standings
+    from podium.reporting.words.cost_words import margin_sentence, trade_offs
+    from podium.reporting.words.design_words import groups_sentence
     from podium.reporting.words.labels import labels
     from podium.reporting.words.metric_words import metric_title
     from podium.reporting.words.verdict_words import claim_sentence, headline
+    from podium.statistics.comparison import compare_sources
 
     say = labels(lang)
     if save is not None and save.suffix not in (".csv", ".md", ".json"):
         raise ConfigError(f"--save {save}: expected a name that ends in .csv, .md or .json.")
     with err.status("Comparing"):
-        sheet, verdicts = compare_sheet(sources, split=split, shared=shared, resamples=resamples)
-    _standings(verdicts, say)
+        sheet, verdicts = compare_sources(
+            sources, split=split, shared=shared, resamples=resamples, margin=margin
+        )
+    print_standings(verdicts, say)
     if verdicts.pairs:
-        _pairs(verdicts, say)
+        print_pairs(verdicts, say)
         if not sheet.metric.is_accuracy:
             out.tell(say("v_judged", metric=metric_title(verdicts.metric, say)))
-        for line in (headline(verdicts, say), *_answers(sheet, verdicts, say)):
+        costs = {one.name: one.cost for one in sheet.contenders}
+        gains = trade_offs(verdicts, costs, say)
+        for line in (headline(verdicts, say), *gains, *_answers(sheet, verdicts, say)):
             out.tell(line)
-        out.tell(claim_sentence(verdicts, say), style="dim")
+        print_costs(verdicts, costs, say)
+        for line in (claim_sentence(verdicts, say), margin_sentence(verdicts, say)):
+            out.tell(line, style="dim")
+    if verdicts.grouping is not None:
+        out.tell(groups_sentence(verdicts, say), style="dim")
     if verdicts.why_accuracy:
         err.tell(f"Compared by accuracy: {verdicts.why_accuracy}")
     for notice in verdicts.notices:
         err.tell(notice)
     if save is not None:
         _save(verdicts, save, say)
-
-
-def _standings(verdicts: Verdicts, say: Labels) -> None:
-    """The contenders, numbered for the table of pairs, since names are long."""
-    from podium.reporting.words.metric_words import metric_interval, metric_title, metric_value
-    from podium.reporting.words.verdict_words import place_words
-
-    numbers = {one.name: str(at) for at, one in enumerate(verdicts.standings, start=1)}
-    table = Table("#", box=None)
-    table.add_column(say("col_contender"), overflow="fold", min_width=16)
-    heads = ("v_col_place", "t_tied", "t_accuracy", "t_interval", "t_f1")
-    for head in (*heads, "col_n"):
-        table.add_column(say(head), justify="right", no_wrap=True)
-    metric = verdicts.metric
-    if not metric.is_accuracy:
-        for head in (metric_title(metric, say), say("t_interval")):
-            table.add_column(head, justify="right", no_wrap=True)
-    several = any(one.seeds > 1 for one in verdicts.standings)
-    if several:
-        table.add_column(say("t_seeds"), justify="right", no_wrap=True)
-    for one in verdicts.standings:
-        cells: list[str | Text] = [
-            numbers[one.name],
-            plain(one.label),
-            place_words(one, say),
-            ", ".join(sorted(numbers[name] for name in one.tied)) or "–",
-            say.number(100 * one.accuracy.value),
-            say.interval((one.accuracy.low, one.accuracy.high)).removesuffix(" %"),
-            say.number(100 * one.macro_f1),
-            say.count(one.n),
-            *(
-                []
-                if metric.is_accuracy
-                else [
-                    metric_value(metric, one.judged.value, say),
-                    metric_interval(metric, one.judged, say),
-                ]
-            ),
-            *([str(one.seeds)] if several else []),
-        ]
-        table.add_row(*cells)
-    out.print(table)
-
-
-def _pairs(verdicts: Verdicts, say: Labels) -> None:
-    from podium.reporting.words.verdict_words import ordered_pairs, pair_cells
-
-    numbers = {one.name: str(at) for at, one in enumerate(verdicts.standings, start=1)}
-    table = Table(box=None)
-    table.add_column(say("v_col_pair"), no_wrap=True)
-    heads = ("t_difference", "t_interval", "t_only", "t_f1_difference", "t_p")
-    for head in heads:
-        table.add_column(say(head), justify="right", no_wrap=True)
-    table.add_column(say("v_col_verdict"), no_wrap=True)
-    for pair in ordered_pairs(verdicts):
-        first, second, *cells = pair_cells(pair, numbers, say)
-        cells[3] = cells[3].partition(" (")[0]  # --save has the interval of macro F1, and
-        del cells[4]  # the unadjusted p: not enough room in 80 columns
-        table.add_row(f"{first} − {second}", *cells, style="dim" if pair.winner is None else "")
-    out.print()
-    out.print(table)
-    out.print()
 
 
 def _answers(sheet: PredictionTable, verdicts: Verdicts, say: Labels) -> list[str]:
@@ -210,13 +165,28 @@ def power(
             show_default="0.5",
         ),
     ] = None,
+    groups: Annotated[
+        int | None,
+        typer.Option(
+            help="Groups of images that belong together, such as patients.",
+            show_default="images are independent",
+        ),
+    ] = None,
+    design_effect: Annotated[
+        float | None,
+        typer.Option(
+            help="How many images of a group count as one: 1 to the images per group.",
+            show_default="from --like",
+        ),
+    ] = None,
     like: Annotated[
         list[Path] | None,
         typer.Option(help="Runs to take missing values from (as for compare); repeatable."),
     ] = None,
 ) -> None:
     """Compute what difference a test set can show, and how many images or seeds it takes."""
-    from podium.statistics.power import Assumptions, observed, plan
+    from podium.statistics.assumptions import Assumptions, observed
+    from podium.statistics.power import plan
     from podium.statistics.table import read_table
 
     measured = Assumptions()
@@ -229,7 +199,8 @@ def power(
         apart: float | None = disagreement / 100
     else:  # the runs' disagreement belongs to their accuracy
         apart = measured.disagreement if accuracy is None else None
-    given = Assumptions(
+    given = replace(
+        measured,
         disagreement=apart,
         accuracy=measured.accuracy if accuracy is None else accuracy / 100,
         contenders=contenders,
@@ -237,6 +208,12 @@ def power(
         seed_sd=measured.seed_sd if seed_sd is None else seed_sd / 100,
         image_share=measured.image_share if image_share is None else image_share,
     )
+    if groups is not None:
+        given = given.in_groups(n, groups, design_effect)
+    elif design_effect is not None:
+        raise ConfigError("--design-effect: it is about images in groups; give --groups as well.")
+    elif given.group_size > 1:  # as in the runs
+        given = given.in_groups(n, max(2, round(n / given.group_size)))
     with err.status("Counting outcomes"):
         found = plan(n, difference / 100, seeds, given)
     for line in _plan_lines(found, given):
@@ -244,13 +221,18 @@ def power(
 
 
 def _plan_lines(found: Plan, given: Assumptions) -> list[str]:
+    from podium.statistics.grouping import FEW_GROUPS
+
     gap, wanted = f"{100 * found.difference:g}", f"{100 * given.target:g}"
     who = "two trained models" if found.seeds == 1 else f"two recipes, {found.seeds} seeds each"
     pairs = given.contenders * (given.contenders - 1) // 2
+    images = f"{found.n:,} test images"
+    if found.groups is not None:
+        images += f" in {found.groups:,} groups"
     lines = [
-        f"{found.n:,} test images, {who}, a true difference of {gap} points:",
+        f"{images}, {who}, a true difference of {gap} points:",
         f"  power {100 * found.power:.0f} %: chance that a study finds it (5 % level"
-        + (f" over {pairs} pairs, Holm)" if pairs > 1 else ")"),
+        + (f" over {pairs} pairs)" if pairs > 1 else ")"),
     ]
     lines.append(
         f"  smallest difference found with {wanted} % power: {100 * found.smallest:.1f} points"
@@ -258,8 +240,7 @@ def _plan_lines(found: Plan, given: Assumptions) -> list[str]:
         else f"  no difference is found with {wanted} % power"
     )
     if found.images is not None:
-        more = f" ({found.images_90:,} for 90 %)" if found.images_90 is not None else ""
-        lines.append(f"  test images for {gap} points: {found.images:,}{more}")
+        lines.append(f"  test images for {gap} points: {_needed(found, given)}")
     else:
         lines.append(
             f"  no number of test images finds {gap} points with {wanted} % power and "
@@ -272,12 +253,29 @@ def _plan_lines(found: Plan, given: Assumptions) -> list[str]:
             f"  no number of seeds up to 100 finds it on {found.n:,} images: the images alone "
             "vary too much"
         )
+    if found.groups is not None:
+        lines.append(
+            f"Images of a group are alike: {given.design_effect:.1f} of them count as one (design "
+            f"effect), so these are worth {found.effective:,.0f} independent images."
+        )
+        if found.groups < FEW_GROUPS:
+            lines.append(f"With fewer than {FEW_GROUPS} groups hardly anything can be claimed.")
     lines.append(
         f"Assumed: exactly one of the two is right on {100 * found.disagreement:.1f} % of the "
         f"images; over seeds the difference varies by {100 * given.seed_sd:.1f} points; "
         f"{100 * given.image_share:.0f} % of the image variance persists across seeds."
     )
     return lines
+
+
+def _needed(found: Plan, given: Assumptions) -> str:
+    def told(images: int) -> str:
+        groups = f" in {max(2, round(images / given.group_size)):,} groups"
+        return f"{images:,}{groups if found.groups is not None else ''}"
+
+    assert found.images is not None
+    more = f" ({told(found.images_90)} for 90 %)" if found.images_90 is not None else ""
+    return f"{told(found.images)}{more}"
 
 
 @app.command()

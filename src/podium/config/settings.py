@@ -289,6 +289,10 @@ class StudySpec(Strict):
     metric: MetricName = "accuracy"
     """What chooses the best epoch on the validation images and ranks the contenders on the test
     images: a built-in metric, a package's, or your own as `module:name`."""
+    margin: float | None = Field(default=None, gt=0)
+    """Two contenders that differ by less count as equivalent: in points for a metric that is a
+    share (1.0: one point of accuracy), else in units of the metric. None: what the test images can
+    show."""
     final_model: Literal["refit", "ensemble"] = "refit"
     """With `data.folds`, the model of a contender that is used afterwards. `refit`: trained anew
     on all images, for the epochs that the folds chose; `ensemble`: the mean of the folds' models'

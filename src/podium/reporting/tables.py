@@ -13,7 +13,8 @@ from podium.reporting.words.labels import NOTHING, Labels
 from podium.reporting.words.metric_words import metric_title, metric_value, say_by
 from podium.reporting.words.recipes import augmentation, pretraining
 from podium.reporting.words.verdict_words import ordered_pairs, pair_cells, pair_headings
-from podium.results.study import Contender, RunResult, StudyResults
+from podium.results.run import RunResult
+from podium.results.study import Contender, StudyResults
 from podium.runtime.csv_text import csv_text
 from podium.runtime.files import write_text
 from podium.statistics.intervals import Interval
@@ -39,10 +40,10 @@ CALIBRATION_COLUMNS = words(
 PAIR_COLUMNS = words(
     "first second claim seeds n difference low high only_first only_second macro_f1_difference "
     "macro_f1_low macro_f1_high macro_recall_difference macro_recall_low macro_recall_high "
-    "p p_holm winner"
+    "p p_adjusted winner joint_low joint_high"
 )
 PLACE_COLUMNS = words(
-    "contender best_place worst_place accuracy low high macro_f1 n seeds tied_with"
+    "contender best_place worst_place accuracy low high macro_f1 n seeds tied_with may_be_best"
 )
 
 METRIC_COLUMNS = ("metric", "valid_metric", "test_metric")  # only for metrics other than accuracy
@@ -260,12 +261,14 @@ def _pair_row(pair: Pair) -> tuple[object, ...]:
     recall = pair.macro_recall.value, pair.macro_recall.low, pair.macro_recall.high
     right, winner = (pair.only_first, pair.only_second), pair.winner or ""
     metric = _metric_cells(pair.metric, pair.score)
-    return *who, *accuracy, *right, *macro, *recall, pair.p, pair.p_holm, winner, *metric
+    joint = pair.joint.low, pair.joint.high
+    tested = pair.p, pair.p_adjusted, winner, *joint
+    return *who, *accuracy, *right, *macro, *recall, *tested, *metric
 
 
 def _place_row(one: Standing, metric: Metric) -> tuple[object, ...]:
     accuracy = one.accuracy.value, one.accuracy.low, one.accuracy.high
-    more = one.macro_f1, one.n, one.seeds, " ".join(one.tied)
+    more = one.macro_f1, one.n, one.seeds, " ".join(one.tied), "yes" if one.may_be_best else "no"
     return one.name, one.best, one.worst, *accuracy, *more, *_metric_cells(metric, one.score)
 
 

@@ -13,107 +13,18 @@ from typing import Any, Literal
 from podium.auditing import Audit, read_audit
 from podium.config.settings import RunSpec, StudySpec
 from podium.errors import DataError, RunFolderError
-from podium.models.ours import model_title
+from podium.results.run import RunResult, read_run
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.ledger import Scoring, read_scorings
-from podium.runs.pictures import read_pictures
-from podium.runs.predictions import Predictions
 from podium.runtime.files import read_json
-from podium.statistics.calibration import Calibration, calibration, fit_temperature
-from podium.statistics.classes import significant_class_names
-from podium.statistics.likeliest import TopClasses, top_classes
-from podium.statistics.metrics import ClassScores, Scores, per_class, scores, wilson_interval
+from podium.statistics.comparison import compare_table
+from podium.statistics.costs import Cost, cost_of, mean_cost
 from podium.statistics.questions import Question, questions
-from podium.statistics.scoring import Metric, Noted, noted
+from podium.statistics.scoring import Metric
 from podium.statistics.table import table_of
-from podium.statistics.verdicts import Verdicts, compare_contenders
+from podium.statistics.verdicts import Verdicts
 
 State = Literal["failed", "unfinished", "not_started", "damaged"]
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """A finished run: its records, its test predictions and what follows from them."""
-
-    folder: RunFolder
-    label: str  # the contender's, followed by the substitute model, if one was used
-    named_seed: int | None  # its seed where the study has several; None: a single seed
-    recipe: RunSpec
-    done: Mapping[str, Any]
-    history: list[dict[str, float]]
-    test: Predictions
-    scores: Scores
-    classes: tuple[ClassScores, ...]
-    valid_accuracy: float | None
-    temperature: float  # fitted on the validation images; 1 where that was not possible
-    valid_n: int = 0  # images the temperature was fitted on
-    valid_mistakes: int = 0  # among them; without any, no temperature can be fitted
-    replicates: tuple[tuple[int, Predictions], ...] = ()
-    """Number and test predictions of each repeat of its folds; without folds, seed and `test`."""
-
-    @cached_property
-    def noted(self) -> Noted:
-        """The study's metric and its values; accuracy is computed from the predictions."""
-        found = noted(self.done)
-        if found.metric.is_accuracy:
-            return Noted(found.metric, self.valid_accuracy, self.scores.accuracy)
-        return found
-
-    @cached_property
-    def calibration(self) -> tuple[Calibration, Calibration]:
-        """Calibration on the test images: as trained, and with the temperature."""
-        return calibration(self.test), calibration(self.test, self.temperature)
-
-    @cached_property
-    def top_classes(self) -> TopClasses:
-        """The likeliest classes of every test image."""
-        return top_classes(self.test)
-
-    @cached_property
-    def explanations(self) -> dict[str, bytes]:
-        """Grad-CAM maps of test images by key; empty where none were made."""
-        return read_pictures(self.folder.explanations)
-
-    @cached_property
-    def told(self) -> frozenset[str]:
-        """Names of the classes whose recall differs significantly from that of the others."""
-        return significant_class_names(self.classes)
-
-    @property
-    def slug(self) -> str:
-        """Prefix of the names of this run's files."""
-        return f"{self.folder.contender}-seed-{self.folder.seed}"
-
-    @property
-    def folds(self) -> int | None:
-        """Number of folds; None: it was scored on a test split."""
-        return self.done.get("folds")
-
-    @property
-    def model(self) -> str:
-        """Display name of the trained model."""
-        return _title(self.done, self.recipe.model)
-
-    @property
-    def stood_in_for(self) -> str | None:
-        wanted = self.done.get("stood_in_for")
-        return model_title(str(wanted)) if wanted else None
-
-    @property
-    def best_epoch(self) -> int | None:
-        best = self.done.get("best_epoch")
-        return int(best) if best else None
-
-    @property
-    def train_accuracy(self) -> float | None:
-        """Training accuracy in the best epoch, 0..1."""
-        rows = {int(row["epoch"]): row["train_accuracy"] for row in self.history}
-        return rows.get(self.best_epoch or 0)
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Wilson's 95 % interval of the test accuracy, 0..1."""
-        return wilson_interval(self.scores.correct, self.scores.n)
 
 
 @dataclass(frozen=True)
@@ -203,6 +114,14 @@ class StudyResults:
         }
 
     @property
+    def costs(self) -> dict[str, Cost]:
+        """What each finished contender costs to run and to train, by name."""
+        return {
+            one.name: mean_cost([cost_of(run.done, run.folder.weights_size) for run in one.runs])
+            for one in self.contenders
+        }
+
+    @property
     def title(self) -> str:
         return self.spec.title or self.spec.name
 
@@ -235,6 +154,7 @@ def gather(folder: StudyFolder) -> StudyResults:
     """
     spec = folder.read_spec()
     labels = _distinct_labels(spec)
+    groups = folder.read_groups()
     contenders, unfinished = [], []
     for name, recipe in spec.contenders.items():
         runs = []
@@ -247,7 +167,7 @@ def gather(folder: StudyFolder) -> StudyResults:
                 unfinished.append(_why_unfinished(failed, labels[name], named, recipe))
                 continue
             try:
-                runs.append(read_run(run, labels[name], recipe, named))
+                runs.append(read_run(run, labels[name], recipe, named, groups))
             except (RunFolderError, DataError, TypeError, ValueError) as error:
                 unfinished.append(
                     Unfinished(labels[name], named, "damaged", str(error), 0, recipe.most_epochs)
@@ -263,7 +183,7 @@ def gather(folder: StudyFolder) -> StudyResults:
         data,
         tuple(contenders),
         tuple(unfinished),
-        _judge(contenders, folder.read_groups()),
+        _judge(contenders, groups, spec.margin),
         _audit(folder, data),
         tuple(read_scorings(folder.path, str(data.get("test_fingerprint")))),
     )
@@ -276,7 +196,9 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return sum(known) / len(known) if len(known) == len(found) else None
 
 
-def _judge(contenders: list[Contender], groups: Mapping[str, str]) -> Verdicts | None:
+def _judge(
+    contenders: list[Contender], groups: Mapping[str, str], margin: float | None
+) -> Verdicts | None:
     by_name = [
         (
             one.name,
@@ -287,9 +209,17 @@ def _judge(contenders: list[Contender], groups: Mapping[str, str]) -> Verdicts |
         )
         for one in contenders
     ]
+    folds = {
+        (one.name, number): of
+        for one in contenders
+        for run in one.runs
+        if run.folds is not None
+        for (number, _), of in zip(run.replicates, run.folder.read_folds(), strict=True)
+    }
     try:
         metric = contenders[0].runs[0].noted.metric
-        return compare_contenders(table_of(by_name, metric, groups))
+        table = table_of(by_name, metric, groups, folds)
+        return compare_table(table, margin=metric.in_units(margin))
     except DataError:  # the folder was assembled by hand
         return None
 
@@ -312,59 +242,6 @@ def _distinct_labels(spec: StudySpec) -> dict[str, str]:
     return {
         name: f"{label} ({name})" if often[label] > 1 else label for name, label in labels.items()
     }
-
-
-def read_run(
-    run: RunFolder, label: str, recipe: RunSpec, named_seed: int | None = None
-) -> RunResult:
-    """Read one finished run.
-
-    Args:
-        run: the run folder.
-        label: the contender's label.
-        recipe: the contender's recipe.
-        named_seed: the run's seed where the study has several.
-
-    Raises:
-        RunFolderError, DataError: a file of the run is missing or damaged.
-    """
-    done = run.read_done()
-    noted(done)  # a damaged record is reported here
-    if done.get("stood_in_for"):
-        # in every figure and table: the bare label would name a model that was not used
-        label = f"{label} [{_title(done, recipe.model)}]"
-    replicates = tuple(run.read_repeats())
-    test = replicates[0][1]
-    valid, temperature = None, float(done.get("temperature") or 0.0)
-    valid_n = mistakes = 0
-    if run.predictions("valid").is_file():
-        held_out = run.read_predictions("valid")
-        found = scores(held_out)
-        valid, valid_n, mistakes = found.accuracy, found.n, found.n - found.correct
-        temperature = temperature or fit_temperature(held_out)  # an earlier version's run
-    return RunResult(
-        folder=run,
-        label=label,
-        named_seed=named_seed,
-        recipe=recipe,
-        done=done,
-        history=run.read_history() if run.history.is_file() else [],
-        test=test,
-        scores=scores(test),
-        classes=tuple(per_class(test)),
-        valid_accuracy=valid,
-        temperature=temperature or 1.0,
-        valid_n=valid_n,
-        valid_mistakes=mistakes,
-        replicates=replicates,
-    )
-
-
-def _title(done: Mapping[str, Any], wanted: str) -> str:
-    """Display name of a run's model: user models record theirs, built-in ones have a table."""
-    about = done.get("about_model")
-    told = about.get("title") if isinstance(about, Mapping) else None
-    return str(told) if told else model_title(str(done.get("model") or wanted))
 
 
 def _why_unfinished(

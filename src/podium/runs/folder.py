@@ -164,13 +164,19 @@ class RunFolder:
     def is_done(self) -> bool:
         return self.done.is_file()
 
+    @property
+    def weights_size(self) -> int | None:
+        """Size of the weights in bytes; None: they are not there."""
+        return self.best.stat().st_size if self.best.is_file() else None
+
     def read_predictions(self, split: SplitName, repeat: int = 0) -> Predictions:
         return Predictions.read(self.predictions(split, repeat))
 
     def read_repeats(self) -> list[tuple[int, Predictions]]:
         """The test predictions as replicates for comparisons, each with its number.
 
-        Without repeats of the folds that is the seed; with them, every repeat counts like a seed.
+        Without repeats of the folds that is the seed; with them, the repeats of all seeds are
+        numbered through.
 
         Raises:
             RunFolderError: a file is missing or damaged.
@@ -180,6 +186,30 @@ class RunFolder:
             (self.seed * repeats + repeat, self.read_predictions("test", repeat))
             for repeat in range(repeats)
         ]
+
+    def read_folds(self) -> list[dict[str, int]]:
+        """The fold that each image was tested in, by its path, for each repeat.
+
+        Raises:
+            RunFolderError: the predictions of a fold are missing or damaged.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        done = self.read_done()
+        count, repeats = int(done["folds"]), int(done.get("repeats") or 1)
+        found: list[dict[str, int]] = [{} for _ in range(repeats)]
+        for fold in range(count * repeats):
+            file = self.study.run(self.contender, self.seed, fold).predictions("test")
+            try:
+                paths = pq.read_table(file, columns=["path"]).column("path").to_pylist()
+            except (OSError, ValueError, pa.ArrowException) as error:
+                raise RunFolderError(
+                    f"{file} cannot be read ({error}). Which image was tested in which fold is "
+                    "needed to compare cross-validated contenders."
+                ) from None
+            found[fold // count] |= dict.fromkeys(paths, fold % count)
+        return found
 
     def read_done(self) -> dict[str, Any]:
         """The closing record: `best_epoch`, `seconds`, `parameters`, `precision`, `device`...
@@ -315,6 +345,17 @@ class StudyFolder:
         """
         rows = self._image_rows("path", "group")
         return {path: group for path, group in rows if group is not None}
+
+    def read_seen(self, split: SplitName) -> set[str]:
+        """SHA-256 of the images that runs were trained on, or for `test` also validated on.
+
+        Empty: a study of an earlier version. Raises `RunFolderError`: the table is damaged.
+
+        Args:
+            split: what is scored.
+        """
+        seen = ("train", "valid") if split == "test" else ("train",)
+        return {one for one, where in self._image_rows("sha256", "split") if where in seen}
 
     def _image_rows(self, *names: str) -> Iterable[tuple[Any, ...]]:
         """These columns of the table of images, row by row; nothing if there is no table."""

@@ -20,9 +20,11 @@ import numpy as np
 import numpy.typing as npt
 import scipy  # its parts load when they are first used
 
-from podium.errors import ConfigError, DataError
+from podium.errors import ConfigError
 from podium.statistics.calibration_error import REPLICATES, Estimate, error_interval
-from podium.statistics.metrics import wilson_interval
+from podium.statistics.intervals import share_interval
+from podium.statistics.losses import mean_losses, scaled_logits
+from podium.statistics.paired import design_effect
 
 if TYPE_CHECKING:
     from podium.runs.predictions import Predictions
@@ -31,7 +33,6 @@ BINS = 15  # as in Guo et al. (2017)
 IMAGES_A_BIN = 20  # fewer are uninformative: 20 of 20 correct still leaves 84 to 100 %
 TEMPERATURES = (0.05, 20.0)
 FEWEST_TO_FIT = 20
-_CHUNK = 4_000_000  # probabilities processed at a time
 
 LEAST_TO_PROMISE = 100
 """Images a temperature must be fitted on before its probabilities are called calibrated; see
@@ -39,6 +40,7 @@ LEAST_TO_PROMISE = 100
 
 
 Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class ReliabilityBin:
     accuracy: float
     """Share of correct predictions, 0..1."""
     low: float
-    """Lower bound of the 95 % Wilson interval of the accuracy."""
+    """Lower bound of the 95 % interval of the accuracy: Wilson's, or cluster-robust with groups."""
     high: float
     """Upper bound of the same interval."""
     n: int
@@ -101,97 +103,7 @@ def calibrated_probabilities(predictions: Predictions, temperature: float = 1.0)
         DataError: there are no images, or a logit is not finite.
         ConfigError: the temperature is not a positive number.
     """
-    return np.asarray(scipy.special.softmax(_scaled(predictions, temperature), axis=1))
-
-
-def nll(predictions: Predictions, temperature: float = 1.0) -> Estimate:
-    """Mean of -log p(label), in nats, with a 95 % interval of the population mean.
-
-    Args:
-        predictions: of n images.
-        temperature: what to divide the logits by.
-
-    Raises:
-        DataError: there are no images, or a logit is not finite.
-        ConfigError: the temperature is not a positive number.
-    """
-    return _losses(predictions, temperature)[0]
-
-
-def brier(predictions: Predictions, temperature: float = 1.0) -> Estimate:
-    """Mean of the sum over classes of (p - one-hot label)^2 (Brier, 1950): 0 at best, 2 at worst.
-
-    Args:
-        predictions: of n images.
-        temperature: what to divide the logits by.
-
-    Raises:
-        DataError: there are no images, or a logit is not finite.
-        ConfigError: the temperature is not a positive number.
-    """
-    return _losses(predictions, temperature)[1]
-
-
-def _losses(predictions: Predictions, temperature: float) -> tuple[Estimate, Estimate, Estimate]:
-    """NLL, Brier score and overconfidence, each a mean over the images with its interval."""
-    logs = scipy.special.log_softmax(_scaled(predictions, temperature), axis=1)
-    parts = np.array_split(np.arange(len(logs)), max(1, logs.size // _CHUNK))
-    made = [_losses_of(logs[at], predictions.labels[at], predictions.predicted[at]) for at in parts]
-    nlls, briers, excesses = np.concatenate(made, axis=2)
-    return (
-        _mean(nlls, 0.0, math.inf),
-        _mean(briers, 0.0, 2.0),
-        _mean(excesses, -1.0, 1.0),
-    )
-
-
-def _losses_of(
-    logs: Floats, labels: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64]
-) -> Floats:
-    """Each image's NLL, Brier score and overconfidence; shape (3, 3, images).
-
-    The second axis: as observed; if the prediction were correct; the expectation if it were wrong,
-    with the label drawn from the other classes by the model's probabilities.
-    """
-    rows = np.arange(len(logs))
-    shares = np.exp(logs)
-    squares, confidence = np.square(shares).sum(axis=1), shares[rows, predicted]
-    found = np.empty((3, 3, len(logs)))
-    for at, label in enumerate((labels, predicted)):
-        found[0, at] = -logs[rows, label]
-        found[1, at] = squares - 2 * shares[rows, label] + 1
-        found[2, at] = confidence - (predicted == label)
-    if logs.shape[1] == 1:
-        found[:, 2] = found[:, 1]  # there is no other class
-        return found
-    others = logs.copy()
-    others[rows, predicted] = -np.inf
-    chances = scipy.special.softmax(others, axis=1)
-    others[rows, predicted] = 0.0
-    found[0, 2] = -(chances * others).sum(axis=1)
-    found[1, 2] = squares - 2 * (chances * shares).sum(axis=1) + 1
-    found[2, 2] = confidence
-    return found
-
-
-def _mean(values: Floats, least: float, most: float) -> Estimate:
-    """Mean with a Student t interval that adds two pseudo-images.
-
-    A few confident mistakes dominate such a mean, and a sample without them varies too little: with
-    50 images at 97 to 99 % accuracy, plain intervals covered the truth in only 36 to 83 % of cases.
-    One correct and one wrong pseudo-image, each with the value that the model expects, fix that, as
-    two of each do for a proportion (Agresti & Coull, 1998).
-
-    Args:
-        values: shape (3, n): as observed, if correct, if wrong.
-        least: smallest possible value.
-        most: largest possible value.
-    """
-    mean = float(np.clip(values[0].mean(), least, most))
-    added = np.append(values[0], values[1:].mean(axis=1))
-    reach = float(scipy.special.stdtrit(len(added) - 1, 0.975)) / math.sqrt(len(added))
-    middle, half = float(added.mean()), reach * float(added.std(ddof=1))
-    return Estimate(mean, max(least, min(mean, middle - half)), min(most, max(mean, middle + half)))
+    return np.asarray(scipy.special.softmax(scaled_logits(predictions, temperature), axis=1))
 
 
 def reliability_bins(
@@ -211,17 +123,17 @@ def reliability_bins(
         ConfigError: the temperature is not a positive number, or `bins` is less than 1.
     """
     confidence, right = _confidence(predictions, temperature)
-    return _bins(confidence, right, bins)
+    return _bins(confidence, right, bins, None)
 
 
 def _bins(
-    confidence: Floats, right: npt.NDArray[np.bool_], most: int
+    confidence: Floats, right: npt.NDArray[np.bool_], most: int, groups: Indices | None
 ) -> tuple[ReliabilityBin, ...]:
     found = []
     for part in _cut(confidence, most):
-        hits, n = int(right[part].sum()), len(part)
-        low, high = wilson_interval(hits, n)
-        found.append(ReliabilityBin(float(confidence[part].mean()), hits / n, low, high, n))
+        low, high = share_interval(right[part], None if groups is None else groups[part])
+        mean = float(confidence[part].mean()), float(right[part].mean())
+        found.append(ReliabilityBin(*mean, low, high, len(part)))
     return tuple(found)
 
 
@@ -250,21 +162,6 @@ def _confidence(
     return probabilities.max(axis=1), predictions.predicted == predictions.labels
 
 
-def _scaled(predictions: Predictions, temperature: float) -> Floats:
-    if not len(predictions):
-        raise DataError("Expected predictions of at least one image, got none: nothing to score.")
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise ConfigError(f"temperature: expected a positive number, got {temperature}.")
-    finite = np.asarray(np.isfinite(predictions.logits).all(axis=1))
-    if not finite.all():
-        raise DataError(
-            f"Expected finite logits, got NaN or infinite ones for {int((~finite).sum())} of "
-            f"{len(finite)} images, such as {predictions.paths[int(finite.argmin())]}. "
-            "The model's weights are probably damaged: train it again."
-        )
-    return predictions.logits.astype(np.float64) / temperature
-
-
 def ece(predictions: Predictions, temperature: float = 1.0, *, bins: int = BINS) -> Estimate:
     """Expected calibration error of the top label, with equal-mass bins (Naeini et al., 2015).
 
@@ -289,11 +186,12 @@ def ece(predictions: Predictions, temperature: float = 1.0, *, bins: int = BINS)
     return _error(reliability_bins(predictions, temperature, bins=bins))
 
 
-def _error(bins: tuple[ReliabilityBin, ...]) -> Estimate:
+def _error(bins: tuple[ReliabilityBin, ...], alike: float = 1.0) -> Estimate:
     return error_interval(
         np.array([part.confidence for part in bins]),
         np.array([part.accuracy for part in bins]),
         np.array([part.n for part in bins]),
+        alike=alike,
     )
 
 
@@ -321,7 +219,7 @@ def expected_if_perfect(
     return _perfect(confidence, bins)
 
 
-def _perfect(confidence: Floats, most: int) -> Estimate:
+def _perfect(confidence: Floats, most: int, alike: float = 1.0) -> Estimate:
     random = np.random.default_rng(0)
     errors = np.zeros(REPLICATES)
     for part in _cut(confidence, most):
@@ -329,7 +227,7 @@ def _perfect(confidence: Floats, most: int) -> Estimate:
         gap = np.zeros(REPLICATES)
         for some in np.array_split(inside, max(1, len(inside) // 2000)):  # 32 MB at a time
             gap += (random.random((REPLICATES, len(some))) < some).sum(axis=1) - some.sum()
-        errors += np.abs(gap) / len(confidence)
+        errors += np.abs(gap) * math.sqrt(alike) / len(confidence)
     low, high = np.quantile(errors, (0.025, 0.975))
     return Estimate(float(errors.mean()), float(low), float(high))
 
@@ -352,7 +250,7 @@ def fit_temperature(predictions: Predictions) -> float:
     Raises:
         DataError: there are no images, or a logit is not finite.
     """
-    logits = _scaled(predictions, 1.0)
+    logits = scaled_logits(predictions, 1.0)
     rows = np.arange(len(predictions))
     own = logits[rows, predictions.labels]
     if len(predictions) < FEWEST_TO_FIT or (own >= logits.max(axis=1)).all():
@@ -376,7 +274,11 @@ def fit_temperature(predictions: Predictions) -> float:
 
 
 def calibration(
-    predictions: Predictions, temperature: float = 1.0, *, bins: int = BINS
+    predictions: Predictions,
+    temperature: float = 1.0,
+    *,
+    bins: int = BINS,
+    groups: Indices | None = None,
 ) -> Calibration:
     """Compute all calibration measures of one model on one split.
 
@@ -384,14 +286,18 @@ def calibration(
         predictions: of n images.
         temperature: what to divide the logits by, such as the one fitted on validation images.
         bins: how many at most; fewer where a bin would hold fewer than 20 images.
+        groups: shape (n,), group index of each image, from 0: intervals are cluster-robust, and
+            calibration errors are simulated with the effective number of images; None: images are
+            independent.
 
     Raises:
         DataError: there are no images, or a logit is not finite.
         ConfigError: the temperature is not a positive number, or `bins` is less than 1.
     """
     confidence, right = _confidence(predictions, temperature)
-    found = _bins(confidence, right, bins)
-    likelihood, score, overconfidence = _losses(predictions, temperature)
+    found = _bins(confidence, right, bins, groups)
+    alike = design_effect(right - confidence, groups)
+    likelihood, score, overconfidence = mean_losses(predictions, temperature, groups)
     return Calibration(
         n=len(predictions),
         temperature=temperature,
@@ -400,8 +306,8 @@ def calibration(
         overconfidence=overconfidence,
         nll=likelihood,
         brier=score,
-        ece=_error(found),
-        expected_if_perfect=_perfect(confidence, bins),
+        ece=_error(found, alike),
+        expected_if_perfect=_perfect(confidence, bins, alike),
         bins=found,
         histogram=tuple(np.histogram(confidence, bins=20, range=(0.0, 1.0))[0].tolist()),
     )

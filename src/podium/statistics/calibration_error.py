@@ -37,6 +37,7 @@ def error_interval(
     accuracy: Floats,
     size: npt.NDArray[np.int_],
     *,
+    alike: float = 1.0,
     replicates: int = REPLICATES,
 ) -> Estimate:
     """Calibration error of bins, and the 95 % interval of their true calibration error.
@@ -47,6 +48,7 @@ def error_interval(
         confidence: mean confidence of each bin, shape (bins,), 0..1.
         accuracy: accuracy of each bin, shape (bins,), 0..1.
         size: images in each bin, shape (bins,), 1 or more.
+        alike: design effect of groups of images: as many of them vary like one image.
         replicates: simulations per candidate true error.
 
     Returns:
@@ -54,10 +56,12 @@ def error_interval(
     """
     measured = float(np.abs(accuracy - confidence) @ size / size.sum())
     start = scipy.special.logit(np.clip(confidence, 1e-9, 1 - 1e-9))
-    most = min(1.0, measured + 1.35 / math.sqrt(size.sum()))  # standard deviation <= 0.5 / sqrt(n)
+    most = min(
+        1.0, measured + 1.35 / math.sqrt(size.sum() / alike)
+    )  # standard deviation <= 0.5 / sqrt(n)
 
     def invert(direction: Floats) -> tuple[float, float, float]:
-        return _invert(measured, confidence, start, direction, size, most, replicates)
+        return _invert(measured, confidence, start, direction, size, most, replicates, alike)
 
     low, high, reached = invert(_direction(start, accuracy, size))
     if reached < most:
@@ -90,6 +94,7 @@ def _invert(
     size: npt.NDArray[np.int_],
     most: float,
     replicates: int,
+    alike: float,
 ) -> tuple[float, float, float]:
     """The interval of the true error along one direction, and the largest error along it."""
     share = size / size.sum()
@@ -100,7 +105,8 @@ def _invert(
     truth = scipy.special.expit(start + np.interp(wanted, errors, steps)[:, None] * direction)
     truth[0] = confidence
     random = np.random.default_rng(0)  # the same predictions give the same interval
-    drawn = random.binomial(size, truth[:, None, :], (len(truth), replicates, len(size))) / size
+    tried = np.maximum(1, np.rint(size / alike).astype(np.int64))
+    drawn = random.binomial(tried, truth[:, None, :], (len(truth), replicates, len(size))) / tried
     simulated = np.abs(drawn - confidence) @ share
     # "weibull": a new draw falls below with exactly that probability, however few the replicates
     ends = np.quantile(simulated, (0.025, 0.5, 0.975), axis=1, method="weibull")

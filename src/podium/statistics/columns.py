@@ -253,7 +253,7 @@ def _not_used(name: str, values: Numbers, labels: Cells) -> str:
     )
 
 
-OWN_COLUMNS = ("path", "label", "group")
+OWN_COLUMNS = ("path", "label", "group", "fold")
 
 
 def filled_columns(path: Path) -> dict[str, tuple[str, ...]]:
@@ -267,7 +267,8 @@ def filled_columns(path: Path) -> dict[str, tuple[str, ...]]:
     """
     expected = (
         "Expected a header with `path`, `label` and one column of predicted class names per "
-        "model, in UTF-8; an optional `group` holds the group of each image."
+        "model, in UTF-8; an optional `group` holds the group of each image, an optional `fold` "
+        "the fold of a cross-validation in which it was tested."
     )
     try:
         rows = read_rows(path)

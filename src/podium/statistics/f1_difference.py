@@ -36,8 +36,10 @@ class SamplingUnits:
         self.widening = len(classes) / (len(classes) - float(absent.sum()))
         """Number of classes over the mean number in a resample. A class that is not drawn is
         missing from the mean, so resamples vary too little by this factor: by a third with one
-        image per class.
+        image per class. Few groups resampled from as few vary too little, too.
         """
+        if groups is not None and count > 1:
+            self.widening *= count / (count - 1)
 
 
 class MacroF1:

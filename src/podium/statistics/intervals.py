@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from podium.statistics.influence import Influence
+from podium.statistics.metrics import wilson_interval
 from podium.statistics.paired import SeedEffect, design_effect, seed_effect
 
 LEVEL = 0.05
@@ -39,15 +40,18 @@ def score_interval(found: Influence, values: npt.NDArray[np.float64], n: int) ->
     return Interval(effect.mean, max(least, low), min(most, high))
 
 
-def bounded(effect: SeedEffect, least_variance: float, most: float = 1.0) -> Interval:
+def bounded(
+    effect: SeedEffect, least_variance: float, most: float = 1.0, confidence: float = CONFIDENCE
+) -> Interval:
     """The effect's confidence interval, clipped to its possible range.
 
     Args:
         effect: a difference.
         least_variance: added to the variance over images.
         most: largest possible difference; the range is -`most`..`most`.
+        confidence: confidence level, 0..1.
     """
-    low, high = effect.interval(CONFIDENCE, least_variance=least_variance)
+    low, high = effect.interval(confidence, least_variance=least_variance)
     return Interval(effect.mean, max(-most, low), min(most, high))
 
 
@@ -75,21 +79,35 @@ def accuracy_interval(effect: SeedEffect, units: float) -> Interval:
     return Interval(effect.mean, max(0.0, low), min(1.0, high))
 
 
-def group_notices(groups: npt.NDArray[np.int64] | None, images: int) -> list[str]:
-    """What to say of groups of images; nothing where there are none.
+def share_interval(
+    right: npt.NDArray[np.bool_], groups: npt.NDArray[np.int64] | None = None
+) -> tuple[float, float]:
+    """95 % interval of a share of images, such as an accuracy or the recall of a class.
 
     Args:
-        groups: number of each image's group, from 0, shape (images,).
-        images: how many there are.
+        right: whether each image counts, shape (images,), one image or more.
+        groups: group of each image, any numbers, shape (images,): the interval is cluster-robust;
+            None: images are independent, and the interval is Wilson's.
+
+    Returns:
+        Lower and upper bound, 0..1.
+
+    Examples:
+        >>> import numpy as np
+        >>> from podium.statistics.intervals import share_interval
+        >>> right = np.arange(100) >= 10  # ten mistakes, all of them in the first of 20 groups
+        >>> low, high = share_interval(right)
+        >>> round(low, 3), round(high, 3)
+        (0.826, 0.945)
+        >>> low, high = share_interval(right, np.arange(100) // 5)
+        >>> round(low, 3), round(high, 3)
+        (0.672, 0.995)
     """
+    n = len(right)
     if groups is None:
-        return []
-    count = int(groups.max()) + 1
-    words = (
-        f"The {images:,} images belong to {count:,} groups: p and all intervals treat the "
-        "groups, not the images, as the random sample."
-    )
-    least = 0.5 ** (count - 1)  # if all groups fall to one side
-    if least >= LEVEL:
-        words += f" With so few groups p is at least {least:.2g}, so there can be no winner."
-    return [words]
+        return wilson_interval(int(right.sum()), n, CONFIDENCE)
+    values = right.astype(np.float64)
+    units = np.unique(groups, return_inverse=True)[1].astype(np.int64)
+    effect = seed_effect(values[None], units)
+    found = accuracy_interval(effect, n / design_effect(values, units))
+    return found.low, found.high

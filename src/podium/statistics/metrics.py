@@ -59,11 +59,21 @@ class ClassScores:
     """Images of this class."""
     predicted: int
     """Images that were predicted as this class."""
+    by_groups: tuple[float, float] | None = None
+    """95 % interval of the recall that counts groups; None: images are independent."""
 
     @property
     def undefined(self) -> bool:
         """Whether a value is 0 only because its denominator is 0."""
         return self.support == 0 or self.predicted == 0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the recall, 0..1: cluster-robust with groups of images, else Wilson's.
+
+        Needs a support of 1 or more.
+        """
+        return self.by_groups or wilson_interval(round(self.recall * self.support), self.support)
 
 
 class Confusion(NamedTuple):

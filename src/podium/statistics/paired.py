@@ -15,28 +15,31 @@ import numpy.typing as npt
 
 FEW_SEEDS = 3
 """The fewest seeds with which the interval over seeds has its nominal coverage."""
+LEAST_P = 1e-12  # smaller p are returned as this
 
 
 @lru_cache(maxsize=65_536)
-def mcnemar_exact(only_first: int, only_second: int) -> float:
-    """Exact McNemar test (McNemar, 1947): two-sided p of equal accuracy.
+def mcnemar(only_first: int, only_second: int) -> float:
+    """McNemar's test (1947) with mid-p (Lancaster, 1961): two-sided p of equal accuracy.
 
     Only discordant images are informative: under the null hypothesis, either model is equally
-    likely to be the correct one.
+    likely to be the correct one. Of the outcomes that are exactly as uneven as the observed one,
+    half count: if all do, the false claim rate stays needlessly far below the level.
 
     Args:
         only_first: number of images that only the first model gets right.
         only_second: number of images that only the second model gets right.
 
     Returns:
-        p in 0..1; 1 where the models never differ.
+        p in 0..1; 1 where both numbers are equal.
     """
-    from statsmodels.stats.contingency_tables import mcnemar
+    from scipy.special import bdtr
 
-    if only_first + only_second == 0:
+    fewer, discordant = min(only_first, only_second), only_first + only_second
+    if only_first == only_second:
         return 1.0
-    table = [[0, only_first], [only_second, 0]]  # concordant counts are not used
-    return min(1.0, float(mcnemar(table, exact=True).pvalue))
+    below = bdtr(fewer - 1, discordant, 0.5) if fewer else 0.0
+    return max(LEAST_P, float(below + bdtr(fewer, discordant, 0.5)))
 
 
 @lru_cache(maxsize=65_536)
@@ -79,21 +82,22 @@ def paired_interval(
     return float(low), float(high)
 
 
-LEAST_P = 1e-12  # smaller p are returned as this
 MOST_WORK = 10_000_000  # numbers convolved by the exact sign-flip test: a second or two
 FLIPS = 20_000
 
 
-def sign_flip(totals: npt.NDArray[np.int64]) -> float:
+def sign_flip(totals: npt.NDArray[np.int64], *, mid: bool = False) -> float:
     """Sign-flip test: two-sided p of "each total is equally likely to have the opposite sign".
 
     Fisher's randomisation test of paired differences, with the sum as statistic. For totals of
-    -1, 0 and 1 it is the exact McNemar test; it extends that to images with several seeds and to
-    groups of images.
+    -1, 0 and 1 it is McNemar's test; it extends that to images with several seeds and to groups of
+    images.
 
     Args:
         totals: shape (units,), an integer per image or group of images, such as how often only the
             first model was correct on it minus how often only the second was.
+        mid: count half of the outcomes that are exactly as extreme as the observed one, as
+            `mcnemar` does; not with few units, where those are many.
 
     Returns:
         p in 0..1: exact, by enumeration; where that is too expensive (groups of very many sizes),
@@ -122,7 +126,8 @@ def sign_flip(totals: npt.NDArray[np.int64]) -> float:
             from scipy.signal import fftconvolve  # slow to import
 
             chances = fftconvolve(chances, flips)
-    p = 2 * float(chances[: (most - reached) // 2 + 1].sum())
+    ties = (most - reached) // 2
+    p = 2 * float(chances[: ties + 1].sum()) - (float(chances[ties]) if mid else 0.0)
     return min(1.0, max(LEAST_P, p))
 
 
@@ -240,19 +245,30 @@ class SeedEffect:
         """
         from scipy.optimize import brentq
 
-        freedom = self.freedom if freedom is None else freedom
-        seeds = max(self.seed_square, pooled)
-        images = max(self.image_square - self.rest_square, 0.0)
-        squared = self.mean * self.mean * self.count
-
         def reach(log_p: float) -> float:
-            t, z = self._quantiles(freedom, math.exp(log_p))
-            return max(t * t * seeds + z * z * images, z * z * self.image_square) - squared
+            return self.margin(math.exp(log_p), pooled, freedom) - abs(self.mean)
 
         least = math.log(LEAST_P)
         if reach(-1e-9) >= 0:
             return 1.0
         return LEAST_P if reach(least) <= 0 else math.exp(brentq(reach, least, -1e-9))
+
+    def margin(
+        self,
+        level: float,
+        pooled: float = 0.0,
+        freedom: float | None = None,
+        least_variance: float = 0.0,
+    ) -> float:
+        """How far from 0 the mean has to be for `p_value` to be `level`, 0..1.
+
+        `pooled` and `freedom` are those of `p_value`, `least_variance` that of `interval`.
+        """
+        t, z = self._quantiles(self.freedom if freedom is None else freedom, level)
+        seeds = max(self.seed_square, pooled)
+        images = max(self.image_square - self.rest_square, 0.0)
+        squared = max(t * t * seeds + z * z * images, z * z * self.image_square)
+        return math.sqrt(squared / self.count + z * z * least_variance)
 
     def _quantiles(self, freedom: float, p: float) -> tuple[float, float]:
         t, z = quantiles(freedom, p)

@@ -1,47 +1,37 @@
 """Statistical power: detectable differences, and the images or seeds needed to detect one.
 
-With one seed: the exact power of the exact McNemar test, summed over all outcomes. With several:
+With one seed: the exact power of McNemar's test, summed over all outcomes. With several:
 the power of the test over seeds and images, on random draws of its mean squares. The tests check
 both against simulated studies.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import combinations
-from numbers import Integral
 
 import numpy as np
 import numpy.typing as npt
 
 from podium.errors import ConfigError
-from podium.statistics.paired import quantiles, seed_effect
-from podium.statistics.table import PredictionTable, matched_seeds
+from podium.statistics.assumptions import (
+    MOST_IMAGES,
+    Assumptions,
+    check_assumptions,
+    check_chance,
+    check_count,
+    check_share,
+)
+from podium.statistics.paired import quantiles
 
 TAIL = 1e-10
-MOST_IMAGES = 10_000_000
 MOST_SEEDS = 100
 DRAWS = 40_000
-TYPICAL_SHARE = 0.7
-"""Assumed disagreement of two models, relative to independent errors: models fail on the same hard
-images, so they disagree less often. Networks of 37 to 88 % accuracy, trained by Podium on the same
-images, disagreed 0.3 to 1.0 times as often; 0.7 is about the middle.
-"""
-
-
-def independent_disagreement(first: float, second: float) -> float:
-    """Share of images that exactly one of two models gets right if their errors are independent.
-
-    Args:
-        first: accuracy of the first model, 0..1.
-        second: accuracy of the second model, 0..1.
-    """
-    return first * (1 - second) + second * (1 - first)
 
 
 def power_models(n: int, difference: float, disagreement: float, level: float = 0.05) -> float:
-    """Power of the exact McNemar test between two trained models.
+    """Power of McNemar's test (mid-p) between two trained models.
 
     Args:
         n: number of test images.
@@ -54,19 +44,60 @@ def power_models(n: int, difference: float, disagreement: float, level: float = 
     """
     from scipy.stats import binom
 
-    _check(n, difference, disagreement)
+    check_share(n, difference, disagreement)
     if disagreement == 0:
         return 0.0
     share = (disagreement + abs(difference)) / (2 * disagreement)
     low, high = binom.ppf((TAIL, 1 - TAIL), n, disagreement)
     discordant = np.arange(max(1, int(low)), int(high) + 1)
-    # two-sided p = 2 P(X <= k): reject at k or fewer on either side
+    # two-sided p = P(X <= k) + P(X < k): reject at k or fewer on either side
     critical = binom.ppf(level / 2, discordant, 0.5)
-    critical -= 2 * binom.cdf(critical, discordant, 0.5) >= level
+    below = binom.cdf(critical - 1, discordant, 0.5)
+    critical -= below + binom.cdf(critical, discordant, 0.5) >= level
     reject = binom.cdf(critical, discordant, share)
     reject += binom.sf(discordant - critical - 1, discordant, share)
     reject[critical < 0] = 0.0
     return float((binom.pmf(discordant, n, disagreement) * reject).sum())
+
+
+def power_groups(
+    n: int,
+    groups: int,
+    difference: float,
+    disagreement: float,
+    *,
+    alike: float,
+    level: float = 0.05,
+) -> float:
+    """Power of the sign-flip test of groups of images between two trained models.
+
+    The power of Student's t-test with groups - 1 degrees of freedom on the effective number of
+    images, which that test matches; none where even a unanimous result would not suffice.
+
+    Args:
+        n: number of test images.
+        groups: number of groups that they belong to, 2 or more.
+        difference: between the accuracies, -1..1.
+        disagreement: share of images that exactly one model gets right, |difference|..1.
+        alike: design effect: how many images of a group count as one, 1 or more.
+        level: significance level, 0..1.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+    from scipy.special import nctdtr
+
+    check_share(n, difference, disagreement)
+    check_count("groups", groups, 2, "2 groups or more")
+    variance = disagreement - difference**2
+    if 0.5 ** (groups - 1) >= level or disagreement == 0:
+        return 0.0
+    if variance <= 0:
+        return 1.0
+    away = abs(difference) / math.sqrt(variance * alike / n)
+    t, _ = quantiles(groups - 1, level)
+    lost = float(nctdtr(groups - 1, away, t) - nctdtr(groups - 1, away, -t))
+    return min(1.0, max(0.0, 1 - lost)) if math.isfinite(lost) else 1.0
 
 
 def power_recipes(
@@ -79,8 +110,10 @@ def power_recipes(
     image_share: float,
     contenders: int = 2,
     level: float = 0.05,
+    groups: int | None = None,
+    alike: float = 1.0,
 ) -> float:
-    """Power of the test over seeds and images between two recipes.
+    """Power of the test over seeds and images, or groups of images, between two recipes.
 
     Args:
         n: number of test images.
@@ -93,29 +126,33 @@ def power_recipes(
             0..1; the rest averages out over seeds.
         contenders: number of contenders in the study; the seed variance is pooled over them.
         level: significance level, 0..1.
+        groups: number of groups that the images belong to; None: images are independent.
+        alike: design effect: how many images of a group count as one, 1 or more.
 
     Raises:
         ConfigError: a value is out of range.
     """
-    _check(n, difference, disagreement)
-    _check_count("seeds", seeds, 2, "2 or more for a test over seeds")
-    _check_count("contenders", contenders, 2)
-    _check_chance(seed_sd, image_share)
+    check_share(n, difference, disagreement)
+    check_count("seeds", seeds, 2, "2 or more for a test over seeds")
+    check_count("contenders", contenders, 2)
+    check_chance(seed_sd, image_share)
     total = max(0.0, disagreement - difference**2)  # variance of an image's outcome
     image, rest, seed = image_share * total, (1 - image_share) * total, seed_sd**2
     random = np.random.default_rng(0)
-    count = seeds * n
+    size, units = n / alike, n if groups is None else groups
+    count = seeds * size
     freedom = (contenders - 1) * (seeds - 1)
 
     def square(expected: float, freedom: int) -> npt.NDArray[np.float64]:
         return np.asarray(expected * random.chisquare(freedom, DRAWS) / freedom)
 
-    own, each, pooled = _seed_squares(random, (n * seed + rest) / 2, contenders, seeds)
-    image_square = square(seeds * image + rest, n - 1)
-    rest_square = square(rest, (seeds - 1) * (n - 1))
-    spread = np.sqrt(seed / seeds + image / n + rest / count)
+    own, each, pooled = _seed_squares(random, (size * seed + rest) / 2, contenders, seeds)
+    image_square = square(seeds * image + rest, units - 1)
+    rest_square = square(rest, (seeds - 1) * (units - 1))
+    spread = np.sqrt(seed / seeds + image / size + rest / count)
     means = random.normal(difference, spread, DRAWS)
     t, z = quantiles(freedom, level)
+    z = z if groups is None else quantiles(groups - 1, level)[0]
     images = z * z * np.maximum(image_square - rest_square, 0)
     # like `podium.statistics.verdicts`, take the largest p: pooled, with fixed seeds...
     reach = np.maximum(t * t * np.maximum(own, pooled) + images, z * z * image_square)
@@ -177,9 +214,9 @@ class Plan:
         >>> import podium
         >>> plan = podium.power(500, 0.03)
         >>> round(plan.power, 2)
-        0.32
+        0.35
         >>> plan.images
-        1615
+        1552
     """
 
     n: int
@@ -190,95 +227,23 @@ class Plan:
     """The difference between two accuracies to detect."""
     disagreement: float
     """Share of images that exactly one of the two gets right, as given or assumed."""
+    groups: int | None
+    """Groups that the images belong to; None: images are independent."""
+    effective: float
+    """Independent images that say as much as these."""
     level: float
-    """Significance level: 0.05 divided by the number of pairs."""
+    """Significance level of a single pair: all pairs together keep 0.05."""
     power: float
     """Probability that a study detects the difference."""
     smallest: float | None
     """The smallest difference that is detected with the target power; None: there is none."""
     images: int | None
-    """Test images that detect `difference` with the target power; None: more than 10 million."""
+    """Test images, in groups of the same size, that detect `difference` with the target power;
+    None: more than 10 million."""
     images_90: int | None
     """Test images that detect `difference` with a power of 90 %; None: more than 10 million."""
     needed_seeds: int | None
     """Seeds per recipe that detect it on `n` images; None: more than 100."""
-
-
-@dataclass(frozen=True)
-class Assumptions:
-    """What power depends on besides n and the difference; shares in 0..1."""
-
-    disagreement: float | None = None
-    """Share of images that exactly one of two models gets right; None: derived from the accuracy.
-    """
-    accuracy: float = 0.85
-    """Mean accuracy of the two."""
-    contenders: int = 2
-    """All pairs of them are compared; the level is that of Holm's first step."""
-    target: float = 0.8
-    """The target power."""
-    seed_sd: float = 0.01
-    """Standard deviation over seeds of the difference between two trained models' accuracies."""
-    image_share: float = 0.5
-    """Share of an image's variance that does not depend on the seed."""
-
-    @property
-    def level(self) -> float:
-        """Significance level: 5 % divided by the number of pairs."""
-        return 0.05 / (self.contenders * (self.contenders - 1) / 2)
-
-    def disagreement_at(self, difference: float) -> float:
-        """The share of images that exactly one of two models gets right.
-
-        Args:
-            difference: between their accuracies, -1..1.
-        """
-        if self.disagreement is not None:
-            return max(self.disagreement, abs(difference))
-        first = min(1.0, self.accuracy + abs(difference) / 2)
-        second = max(0.0, first - abs(difference))
-        share = TYPICAL_SHARE * independent_disagreement(first, second)
-        return max(share, abs(difference))
-
-
-def observed(table: PredictionTable) -> Assumptions:
-    """Estimate what power depends on from the contenders of a table.
-
-    The estimates are means over pairs; the variance over seeds is from pairs with the same seeds,
-    two or more.
-
-    Args:
-        table: the predictions of all contenders.
-
-    Raises:
-        ConfigError: there are fewer than two contenders, or no images.
-    """
-    count = len(table.contenders)
-    if count < 2 or not len(table):
-        raise ConfigError(
-            f"--like: expected runs of at least 2 contenders on the same images, got {count}."
-        )
-    right = [answers.predicted == table.labels for answers in table.contenders]
-    apart, seed, image, rest = [], [], [], []
-    for i, j in combinations(range(count), 2):
-        rows = matched_seeds(table.contenders[i], table.contenders[j])
-        a, b = right[i][rows[0]], right[j][rows[1]]
-        apart.append(float((a != b).mean()))
-        if 1 < len(a) == len(right[i]):  # the same seeds
-            effect = seed_effect(a.astype(np.float64) - b)
-            seed.append(max(0.0, effect.seed_square - effect.rest_square) / len(table))
-            image.append(max(0.0, effect.image_square - effect.rest_square) / len(a))
-            rest.append(effect.rest_square)
-    accuracy = float(np.mean([one.mean() for one in right]))
-    disagreement = max(float(np.mean(apart)), 1 / len(table))
-    if not seed or not sum(image) + sum(rest):
-        return Assumptions(disagreement, accuracy)
-    return Assumptions(
-        disagreement,
-        accuracy,
-        seed_sd=float(np.mean(seed)) ** 0.5,
-        image_share=sum(image) / (sum(image) + sum(rest)),
-    )
 
 
 def plan(n: int, difference: float, seeds: int = 1, given: Assumptions | None = None) -> Plan:
@@ -294,18 +259,22 @@ def plan(n: int, difference: float, seeds: int = 1, given: Assumptions | None = 
         ConfigError: a value is out of range.
     """
     given = given or Assumptions()
-    _check_assumptions(given)
+    check_assumptions(given)
     if not 0 < difference <= 1:
         raise ConfigError(
             f"difference: expected more than 0 and at most 100 points, got {100 * difference:g}."
         )
-    _check_count("seeds", seeds, 1)
-    _check(n, difference, given.disagreement_at(difference))
+    check_count("seeds", seeds, 1)
+    check_share(n, difference, given.disagreement_at(difference))
 
     def power(images: int, wanted: float, count: int) -> float:
         disagreement = given.disagreement_at(wanted)
-        if count == 1:
-            return power_models(images, wanted, disagreement, given.level)
+        alike, level = given.design_effect, given.level
+        groups = None if given.group_size == 1 else max(2, round(images / given.group_size))
+        if count == 1 and groups is None:
+            return power_models(images, wanted, disagreement, level)
+        if count == 1 and groups is not None:
+            return power_groups(images, groups, wanted, disagreement, alike=alike, level=level)
         return power_recipes(
             images,
             count,
@@ -314,7 +283,9 @@ def plan(n: int, difference: float, seeds: int = 1, given: Assumptions | None = 
             seed_sd=given.seed_sd,
             image_share=given.image_share,
             contenders=given.contenders,
-            level=given.level,
+            level=level,
+            groups=groups,
+            alike=alike,
         )
 
     def images(target: float) -> int | None:
@@ -325,6 +296,8 @@ def plan(n: int, difference: float, seeds: int = 1, given: Assumptions | None = 
         seeds=seeds,
         difference=difference,
         disagreement=given.disagreement_at(difference),
+        groups=None if given.group_size == 1 else round(n / given.group_size),
+        effective=n / given.design_effect,
         level=given.level,
         power=power(n, difference, seeds),
         smallest=_smallest(lambda d: power(n, d, seeds) >= given.target),
@@ -358,44 +331,3 @@ def _smallest_whole(enough: Callable[[int], bool], low: int, high: int) -> int |
         middle = (low + top) // 2
         low, top = (low, middle) if enough(middle) else (middle, top)
     return top
-
-
-def _check_count(name: str, value: object, least: int, wanted: str = "", most: int = 0) -> None:
-    """Require an integer from `least` to `most` (0: no upper limit)."""
-    if not isinstance(value, Integral):
-        raise ConfigError(f"{name}: expected a whole number, got {value!r}.")
-    if int(value) < least or (most and int(value) > most):
-        raise ConfigError(f"{name}: expected {wanted or f'{least} or more'}, got {value}.")
-
-
-def _check(n: int, difference: float, disagreement: float) -> None:
-    _check_count("n", n, 2, f"2 test images or more, at most {MOST_IMAGES:,}", MOST_IMAGES)
-    if not abs(difference) <= disagreement <= 1:
-        raise ConfigError(
-            f"disagreement: expected {100 * abs(difference):g} to 100 % of the images (models that "
-            f"differ by {100 * abs(difference):g} points disagree on at least as many), got "
-            f"{100 * disagreement:g} %."
-        )
-
-
-def _check_assumptions(given: Assumptions) -> None:
-    if not 0 < given.accuracy < 1:
-        wanted = "expected more than 0 and less than 100 %"
-        raise ConfigError(f"accuracy: {wanted}, got {100 * given.accuracy:g} %.")
-    _check_count("contenders", given.contenders, 2)
-    if not 0 < given.target < 1:
-        raise ConfigError(f"power: expected more than 0 and less than 1, got {given.target:g}.")
-    if given.disagreement is not None and not 0 < given.disagreement <= 1:
-        raise ConfigError(
-            f"disagreement: expected more than 0 and at most 100 %, got "
-            f"{100 * given.disagreement:g} %."
-        )
-    _check_chance(given.seed_sd, given.image_share)
-
-
-def _check_chance(seed_sd: float, image_share: float) -> None:
-    if not 0 <= seed_sd <= 1 or not 0 <= image_share <= 1:
-        raise ConfigError(
-            f"Expected a seed_sd of 0 or more, up to 100 points, and an image_share of 0 to 1; got "
-            f"{100 * seed_sd:g} points and {image_share:g}."
-        )

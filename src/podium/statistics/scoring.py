@@ -93,6 +93,22 @@ class Metric:
         """
         return f"{100 * value:.1f} %" if self.percent else f"{value:.4g}"
 
+    def in_units(self, margin: float | None) -> float | None:
+        """A margin as users give it, in units of the metric: points become shares.
+
+        Args:
+            margin: in points for a metric that is shown in %; None: none is given.
+
+        Raises:
+            ConfigError: it is not above 0, or is 100 points or more.
+        """
+        if margin is None:
+            return None
+        if not 0 < margin < (100.0 if self.percent else math.inf):
+            wanted = "points above 0 and below 100" if self.percent else "a number above 0"
+            raise ConfigError(f"margin: expected {wanted} of {self.title}, got {margin:g}.")
+        return margin / 100 if self.percent else margin
+
     def score(self, logits: Logits, labels: Labels) -> float:
         """Compute the metric of a split.
 

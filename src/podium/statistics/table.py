@@ -13,6 +13,7 @@ import numpy.typing as npt
 from podium.config.settings import RunSpec
 from podium.errors import DataError, RunFolderError
 from podium.runs.predictions import Predictions, SplitName
+from podium.statistics.costs import NO_COST, Cost, mean_cost
 from podium.statistics.scoring import ACCURACY, Metric
 from podium.statistics.table_sources import Column, column_of, from_csv, from_folder
 from podium.statistics.vocabulary import same_classes, same_paths, some
@@ -35,6 +36,11 @@ class ContenderPredictions:
     is unknown."""
     logits: tuple[Logits, ...] = ()
     """One array per seed, shape (images, classes); only where the table's metric needs them."""
+    cost: Cost = NO_COST
+    """What it costs to run and to train, where that is known."""
+    folds: Indices | None = None
+    """Fold in which each image was tested, from 0, shape (seeds, images): a row's model had not
+    seen the images of the fold. Rows of further repeats have other folds. None: a test split."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +56,9 @@ class PredictionTable:
     """Group index of each image, from 0, such as its patient; None: images are independent."""
     metric: Metric = ACCURACY
     """The metric of the contenders' studies, where it is the same for all; else accuracy."""
+    margin: float | None = None
+    """The margin of the contenders' studies, where it is the same for all; in units of the metric,
+    a share in 0..1."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -86,6 +95,7 @@ def table_of(
     contenders: Sequence[tuple[str, str, RunSpec | None, float | None, dict[int, Predictions]]],
     metric: Metric = ACCURACY,
     groups: Mapping[str, str] | None = None,
+    folds: Mapping[tuple[str, int], Mapping[str, int]] | None = None,
 ) -> PredictionTable:
     """Build a table from predictions in memory.
 
@@ -94,29 +104,23 @@ def table_of(
             validation score is better.
         metric: to judge them by.
         groups: path -> group, of the images that have one; None: images are independent.
+        folds: (name, seed) -> path -> fold in which the image was tested; None: a test split.
 
     Raises:
         DataError: the images or labels do not agree.
     """
-    return _align(
-        [
-            column_of(
-                Path(),
-                name,
-                label,
-                seed,
-                f"{name}, seed {seed}",
-                predictions,
-                recipe,
-                valid,
-                metric,
-                groups,
-            )
-            for name, label, recipe, valid, by_seed in contenders
-            for seed, predictions in by_seed.items()
-        ],
-        shared=False,
-    )
+    columns = []
+    for name, label, recipe, valid, by_seed in contenders:
+        for seed, predictions in by_seed.items():
+            who = name, label, seed, f"{name}, seed {seed}"
+            of = (folds or {}).get((name, seed))
+            column = column_of(Path(), *who, predictions, recipe, valid, metric, groups)
+            columns.append(replace(column, folds=_named_folds(predictions.paths, of)))
+    return _align(columns, shared=False)
+
+
+def _named_folds(paths: tuple[str, ...], folds: Mapping[str, int] | None) -> tuple[str, ...] | None:
+    return None if folds is None else tuple(str(folds[path]) for path in paths)
 
 
 def _in_one_vocabulary(columns: Sequence[Column]) -> tuple[list[Column], list[str]]:
@@ -187,11 +191,20 @@ def _align(columns: Sequence[Column], shared: bool) -> PredictionTable:
         if not metric.is_accuracy and column.logits is not None:
             same = order == list(range(len(column.paths)))  # avoids copying a large array
             logits[id(column)] = column.logits if same else column.logits[order]
-    contenders = _contenders(members, answers, logits)
+    contenders = _contenders(members, paths, answers, logits)
     labels = np.asarray([number[truth[path]] for path in paths], dtype=np.int64)
     notices += _never_right(contenders, labels)
-    groups = _groups(columns, paths)
-    return PredictionTable(names, paths, labels, tuple(contenders), tuple(notices), groups, metric)
+    margins = {column.margin for column in columns}
+    return PredictionTable(
+        class_names=names,
+        paths=paths,
+        labels=labels,
+        contenders=tuple(contenders),
+        notices=tuple(notices),
+        groups=_groups(columns, paths),
+        metric=metric,
+        margin=metric.in_units(margins.pop()) if len(margins) == 1 else None,
+    )
 
 
 def _class_names(columns: Sequence[Column]) -> tuple[str, ...]:
@@ -222,6 +235,7 @@ def _metric_of(columns: Sequence[Column], names: tuple[str, ...]) -> tuple[Metri
 
 def _contenders(
     members: Mapping[tuple[Path, str], Sequence[Column]],
+    paths: tuple[str, ...],
     answers: Mapping[int, Indices],
     logits: Mapping[int, Logits],
 ) -> list[ContenderPredictions]:
@@ -244,9 +258,25 @@ def _contenders(
                 recipe=theirs[0].recipe,
                 valid_merit=sum(known) / len(known) if known else None,
                 logits=tuple(logits[id(one)] for one in theirs if id(one) in logits),
+                cost=mean_cost([one.cost for one in theirs]),
+                folds=_folds(theirs, paths),
             )
         )
     return found
+
+
+def _folds(columns: Sequence[Column], paths: tuple[str, ...]) -> Indices | None:
+    """The fold of each image in each column, numbered in the order of the images; None: a split."""
+    if all(one.folds is None for one in columns):
+        return None
+    rows = []
+    for one in columns:
+        if one.folds is None:
+            raise DataError(f"{one.source} has no folds, but other predictions of {one.name} have.")
+        of = dict(zip(one.paths, one.folds, strict=True))
+        number: dict[str, int] = {}
+        rows.append([number.setdefault(of[path], len(number)) for path in paths])
+    return np.asarray(rows, np.int64)
 
 
 def _groups(columns: Sequence[Column], paths: tuple[str, ...]) -> Indices | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +15,7 @@ from podium.runs.find import find_runs
 from podium.runs.folder import RunFolder
 from podium.runs.predictions import Predictions, SplitName
 from podium.statistics.columns import OWN_COLUMNS, answers_in, filled_columns
+from podium.statistics.costs import NO_COST, Cost, cost_of
 from podium.statistics.scoring import ACCURACY, Metric, noted
 
 Indices = npt.NDArray[np.int64]
@@ -39,8 +39,13 @@ class Column:
     recipe: RunSpec | None = None
     valid_merit: float | None = None
     groups: tuple[str, ...] | None = None
+    folds: tuple[str, ...] | None = None
+    """Name of the fold in which each image was tested; None: a test split."""
     notices: tuple[str, ...] = ()
     metric: Metric = ACCURACY
+    cost: Cost = NO_COST
+    margin: float | None = None
+    """The margin of its study, in points for shares."""
     logits: Logits | None = None
 
 
@@ -103,8 +108,9 @@ def from_folder(path: Path, split: SplitName) -> list[Column]:
             "runs/sports100/simple_resnet/seed-0, with a done.json."
         )
     known = {study.path: study.read_groups() for study in {run.study for run in done}}
+    margin = found.spec.margin if found.spec is not None else None
     return [
-        column
+        replace(column, margin=margin)
         for run in done
         for column in _from_run(run, split, found.spec, known[run.study.path])
     ]
@@ -122,27 +128,28 @@ def _from_run(
         label = f"{label} [{done['model']}]"  # the bare label would name a different model
     known, home = noted(done), run.study.path
     by = known.valid_merit, known.metric
-    columns = [
-        column_of(
-            home, run.contender, label, number, str(run.path), predictions, recipe, *by, groups
+    source, cost = str(run.path), cost_of(done, run.weights_size)
+    if done.get("folds") and split != "test":
+        raise DataError(
+            f"{run.path} is cross-validated: an image serves for validation in several folds, so "
+            "its validation predictions cannot be compared. Compare the test predictions."
         )
-        for number, predictions in (
-            run.read_repeats() if split == "test" else [(run.seed, run.read_predictions(split))]
-        )
-    ]
-    return [replace(column, notices=_of_folds(done)) for column in columns]
-
-
-def _of_folds(done: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a reader of a comparison should know of a cross-validated run."""
     if not done.get("folds"):
-        return ()
-    repeats = int(done.get("repeats") or 1)
-    again = f" in each of {repeats} repeats, which count as seeds" if repeats > 1 else ""
-    return (
-        f"Cross-validation, {done['folds']} folds: every image was tested once{again}, by a model "
-        "that had not seen it. The scores are of recipes, not of single models on a test split.",
-    )
+        predictions = run.read_predictions(split)
+        own = run.contender, label, run.seed, source, predictions, recipe
+        return [replace(column_of(home, *own, *by, groups), cost=cost)]
+    repeats = zip(run.read_repeats(), run.read_folds(), strict=True)
+    once = "once in each repeat" if int(done.get("repeats") or 1) > 1 else "once"
+    told = f"{done['folds']} folds: every image was tested {once}, by a model that had not seen it."
+    return [
+        replace(
+            column_of(home, run.contender, label, number, source, one, recipe, *by, groups),
+            folds=tuple(str(of[path]) for path in one.paths),
+            cost=cost,
+            notices=(told,),
+        )
+        for (number, one), of in repeats
+    ]
 
 
 def _stored_recipe(run: RunFolder) -> RunSpec | None:
@@ -158,7 +165,7 @@ def from_csv(path: Path) -> list[Column]:
 
     Args:
         path: a CSV with the columns `path`, `label` and, for each model, one column of predicted
-            class names or one column of scores per class; `group` is optional.
+            class names or one column of scores per class; `group` and `fold` are optional.
 
     Raises:
         DataError: the file is not as described.
@@ -174,11 +181,12 @@ def from_csv(path: Path) -> list[Column]:
         answers, told = answers_in(models, labels, path.stem)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
-    groups, notices = lower.get("group"), tuple(f"{path}: {one}" for one in told)
+    groups, folds = lower.get("group"), lower.get("fold")
+    notices = tuple(f"{path}: {one}" for one in told)
     found = []
     for name, predicted in answers.items():
         stem, at, seed = name.rpartition("@")
         own, number = (stem, int(seed)) if at and seed.isdecimal() and stem else (name, 0)
         column = Column(path.resolve(), own, own, number, str(path), paths, labels, predicted)
-        found.append(replace(column, groups=groups, notices=notices))
+        found.append(replace(column, groups=groups, folds=folds, notices=notices))
     return found

@@ -12,7 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from podium.errors import DataError
+from podium.statistics.best_chance import chances_of_being_best
 from podium.statistics.f1_difference import MacroF1, SamplingUnits, f1_difference
+from podium.statistics.fold_tests import FoldDesign
+from podium.statistics.grouping import Grouping, grouping_of
 from podium.statistics.influence import Influence, influences
 from podium.statistics.intervals import (
     CONFIDENCE,
@@ -20,24 +23,20 @@ from podium.statistics.intervals import (
     Interval,
     accuracy_interval,
     bounded,
-    group_notices,
     score_interval,
 )
+from podium.statistics.margins import NO_MARGIN, Margin, judge_margin
 from podium.statistics.metrics import wilson_interval
+from podium.statistics.pair_tests import Judged, PairTest, joint_intervals, p_values, pair_tests
 from podium.statistics.paired import (
     SeedEffect,
     design_effect,
-    flipped_at_random,
-    holm,
-    mcnemar_exact,
-    paired_interval,
     seed_effect,
-    sign_flip,
-    unpaired_effect,
 )
 from podium.statistics.recall_difference import recall_difference
 from podium.statistics.scoring import ACCURACY, Metric
-from podium.statistics.table import ContenderPredictions, PredictionTable, matched_seeds
+from podium.statistics.table import ContenderPredictions, PredictionTable
+from podium.statistics.together import Together
 
 Shares = npt.NDArray[np.float64]
 
@@ -64,14 +63,27 @@ class Pair:
     only_second: float
     """Images that only the second gets right; a mean over `seeds`."""
     p: float
-    """Exact McNemar test for models (sign-flip test of the totals with groups, or with several
+    """McNemar's mid-p test for models (sign-flip test of the totals with groups, or with several
     seeds of one of the two); for methods a t-like test over seeds and images, never below that."""
-    p_holm: float
+    p_adjusted: float
     """`p` adjusted for all compared pairs."""
+    joint: Interval
+    """The difference in the metric being tested, with an interval that holds together with those
+    of all other pairs: in 95 % of studies, every one contains its true difference."""
     score: Interval | None = None
-    """The difference in the metric being tested; None: the metric is accuracy."""
+    """The same, with the interval of this pair by itself; None: the metric is accuracy."""
     metric: Metric = ACCURACY
     """The metric that p and the verdict are about."""
+    p_equivalent: float = 1.0
+    """p of "they differ by the margin or more", adjusted for all pairs; see `Verdicts.margin`."""
+
+    @property
+    def verdict(self) -> Literal["better", "equivalent", "undecided"]:
+        """`better`: one is, see `winner`; `equivalent`: within the margin; `undecided`: these
+        images show neither."""
+        if self.winner is not None:
+            return "better"
+        return "equivalent" if self.p_equivalent < LEVEL else "undecided"
 
     @property
     def seed_counts(self) -> tuple[int, int]:
@@ -82,7 +94,7 @@ class Pair:
     @property
     def winner(self) -> str | None:
         """The significantly better contender, at 5 % over all pairs; None: they are tied."""
-        if self.p_holm >= LEVEL or self.judged.value == 0:
+        if self.p_adjusted >= LEVEL or self.judged.value == 0:
             return None
         ahead = (self.judged.value > 0) == self.metric.greater_is_better
         return self.first if ahead else self.second
@@ -107,8 +119,17 @@ class Standing:
     worst: int
     tied: tuple[str, ...]
     """Names of the contenders that do not differ significantly from it."""
+    may_be_best: bool
+    """Whether it belongs to those that may be the best: in 95 % of studies, every contender that
+    truly is the best belongs to them."""
     score: Interval | None = None
     """The score that places are based on; None: it is accuracy."""
+    behind: float = math.inf
+    """How much worse than the best it is at most, whichever that is, in units of the metric: in
+    95 % of studies this holds of all contenders."""
+    chance_of_best: float | None = None
+    """Share of random weightings of the images in which it is first; None: too few images, or
+    folds. See `podium.statistics.best_chance`."""
 
     @property
     def judged(self) -> Interval:
@@ -155,6 +176,12 @@ class Verdicts:
     """The metric that places, p and verdicts are based on."""
     why_accuracy: str = ""
     """Why they are based on accuracy where the study has another metric."""
+    grouping: Grouping | None = None
+    """The groups of images that are the sampling units; None: single images are."""
+    folds: FoldDesign | None = None
+    """The cross-validation that the contenders were scored in; None: a test split."""
+    margin: Margin = NO_MARGIN
+    """The difference below which two contenders are equivalent."""
 
     def pair(self, first: str, second: str) -> Pair:
         """The pair of two contenders, seen from `first`.
@@ -180,18 +207,24 @@ class Verdicts:
 
     @property
     def leaders(self) -> tuple[Standing, ...]:
-        """The contenders that none beats: the winner, or all that are tied for first place."""
-        return tuple(standing for standing in self.standings if standing.best == 1)
+        """The contenders that may be the best: the winner, or all that may share first place.
+
+        No pair's verdict goes against them. They can be fewer than those with 1 as best place:
+        which contender is the best takes fewer comparisons than how all pairs compare.
+        """
+        return tuple(standing for standing in self.standings if standing.may_be_best)
 
 
-def compare_contenders(table: PredictionTable, *, resamples: int = 2000, seed: int = 0) -> Verdicts:
+def compare_contenders(
+    table: PredictionTable, *, resamples: int = 2000, seed: int = 0, margin: float | None = None
+) -> Verdicts:
     """Compare every pair of contenders on the images of a table.
 
-    Where either contender has a single seed, the pair compares trained models: exact McNemar test,
+    Where either contender has a single seed, the pair compares trained models: McNemar's test,
     Tango's interval. With several seeds of both it compares recipes: seeds and images are both
     random samples, see `podium.statistics.paired.SeedEffect`. Every pair uses all seeds of both, as
-    the standings do. With groups, groups instead of images are the sampling units. p is adjusted
-    by Holm over all pairs.
+    the standings do. With groups, groups instead of images are the sampling units. What is said of
+    all pairs together is adjusted for their number, see `podium.statistics.together`.
 
     Where the table has a metric other than accuracy, places, p and verdicts are about that metric:
     each image's contribution to it (`podium.statistics.influence`) replaces correct or wrong, and
@@ -201,10 +234,13 @@ def compare_contenders(table: PredictionTable, *, resamples: int = 2000, seed: i
         table: the predictions of all contenders, as returned by `read_table`.
         resamples: of the images, for macro F1; 0: no intervals of macro F1.
         seed: of the resamples.
+        margin: difference below which two contenders are equivalent, in units of the metric (a
+            share in 0..1); None: what these images can show, see `podium.statistics.margins`.
 
     Raises:
         DataError: there are no images.
     """
+    assert all(one.folds is None for one in table.contenders)  # never pool the answers of folds
     if not len(table):
         raise DataError("Expected predictions of at least one image, got none: nothing to compare.")
     right = [(answers.predicted == table.labels).astype(np.float64) for answers in table.contenders]
@@ -212,20 +248,24 @@ def compare_contenders(table: PredictionTable, *, resamples: int = 2000, seed: i
     alone = [seed_effect(one, table.groups) for one in right]
     found = influences(table)
     scored = found if isinstance(found, Influence) else None
+    metric = ACCURACY if scored is None else scored.metric
     f1 = [MacroF1(table, answers, resamples, seed) for answers in table.contenders]
-    made = [
-        _pair(table, drawn, (i, j), (right[i], right[j]), (alone[i], alone[j]), (f1[i], f1[j]))
-        for i, j in combinations(range(len(right)), 2)
-    ]
+    accuracy, covariance = pair_tests(table, Judged(right, table.groups, drawn.least, counted=True))
+    tests = accuracy
     if scored is not None:
-        made = [
-            _scored(one, scored, at, table, drawn)
-            for one, at in zip(made, combinations(range(len(right)), 2), strict=True)
-        ]
-    p_values = _p_values(made)
+        tests, covariance = pair_tests(table, _judged(scored, drawn))
+    found_p = p_values(tests)
+    together = Together(covariance, [answers.name for answers in table.contenders])
+    values = (
+        accuracy,
+        tests,
+        found_p,
+        together.adjusted(found_p),
+        joint_intervals(tests, together.level),
+    )
     pairs = [
-        replace(one.pair, p=p, p_holm=adjusted)
-        for one, p, adjusted in zip(made, p_values, holm(p_values), strict=True)
+        _pair(table.labels, right, (f1[i], f1[j]), drawn, metric, (i, j), *one)
+        for (i, j), *one in zip(combinations(range(len(right)), 2), *values, strict=True)
     ]
     standings = [
         _standing(answers, hits, effect, scores, drawn, pairs)
@@ -236,132 +276,84 @@ def compare_contenders(table: PredictionTable, *, resamples: int = 2000, seed: i
             replace(one, score=score_interval(scored, values, len(table)))
             for one, values in zip(standings, scored.values, strict=True)
         ]
-    metric = ACCURACY if scored is None else scored.metric
+    merits = np.array([metric.merit(one.judged.value) for one in standings])
+    best = together.possibly_best(found_p, merits, [one.best > 1 for one in standings])
+    standings = [replace(one, may_be_best=may) for one, may in zip(standings, best, strict=True)]
     standings.sort(key=lambda one: -metric.merit(one.judged.value))  # stable: ties keep the order
-    notices = (*table.notices, *group_notices(table.groups, len(table)))
+    said = judge_margin(
+        margin if metric == table.metric else None,  # it is in units of the table's metric
+        [(one.first, one.second) for one in pairs],
+        [one.interval for one in tests],
+        [one.name for one in standings],
+        metric,
+    )
+    pairs = [replace(one, p_equivalent=p) for one, p in zip(pairs, said.p_equivalent, strict=True)]
+    chances = chances_of_being_best(
+        right if scored is None else scored.values,
+        table.groups if scored is None else scored.groups,
+        greater_is_better=metric.greater_is_better,
+    )
+    by_name = dict(zip([one.name for one in table.contenders], chances or [], strict=False))
+    standings = [
+        replace(one, behind=said.behind[one.name], chance_of_best=by_name.get(one.name))
+        for one in standings
+    ]
     why = found if isinstance(found, str) else ""
-    return Verdicts(len(table), tuple(standings), tuple(pairs), notices, metric, why)
+    grouping = grouping_of(table.groups, right)
+    return Verdicts(
+        len(table),
+        tuple(standings),
+        tuple(pairs),
+        table.notices,
+        metric,
+        why,
+        grouping,
+        margin=said.margin,
+    )
 
 
-@dataclass(frozen=True)
-class _Made:
-    """A pair with its p for fixed seeds, and the effects from which p over seeds is computed."""
-
-    pair: Pair
-    paired: SeedEffect | None
-    """None where the two have different seeds."""
-    unpaired: SeedEffect | None
-    """None where one of the two has a single seed."""
-
-
-def _p_values(made: Sequence[_Made]) -> list[float]:
-    """p of each pair; for two recipes, the largest of three.
-
-    - seeds fixed: a claim about recipes is never more certain than one about their models;
-    - seed variance pooled over all pairs with the same seeds;
-    - each contender's own seed variance, where it was pooled: the pairs of a contender that varies
-      far more than the others would otherwise look too certain.
-    """
-    over: dict[tuple[tuple[int, int], ...], list[_Made]] = {}
-    for one in made:
-        over.setdefault(tuple(sorted(one.pair.seeds)), []).append(one)
-    found = []
-    for one in made:
-        p = one.pair.p
-        alike = over[tuple(sorted(one.pair.seeds))]
-        if one.paired is not None:
-            names = {name for other in alike for name in (other.pair.first, other.pair.second)}
-            squares = [other.paired.seed_square for other in alike if other.paired is not None]
-            freedom = (len(names) - 1) * (one.paired.seeds - 1)
-            p = max(p, one.paired.p_value(sum(squares) / len(squares), freedom))
-        if one.unpaired is not None and (one.paired is None or len(alike) > 1):
-            p = max(p, one.unpaired.p_value())
-        found.append(p)
-    return found
+def _judged(scored: Influence, drawn: SamplingUnits) -> Judged:
+    low, high = scored.metric.bounds
+    least = drawn.least_f1 * (high - low) ** 2 if math.isfinite(high - low) else 0.0
+    return Judged(scored.values, scored.groups, least, high - low)
 
 
 def _pair(
-    table: PredictionTable,
-    drawn: SamplingUnits,
-    at: tuple[int, int],
-    right: tuple[Shares, Shares],
-    alone: tuple[SeedEffect, SeedEffect],
+    labels: npt.NDArray[np.int64],
+    right: Sequence[Shares],
     f1: tuple[MacroF1, MacroF1],
-) -> _Made:
-    """The pair with its p for fixed seeds, and the effects from which p over seeds is computed."""
-    first, second = (table.contenders[number] for number in at)
-    rows = matched_seeds(first, second)
-    a, b = right[0][rows[0]], right[1][rows[1]]
-    n, single = len(table), min(len(first.seeds), len(second.seeds)) == 1
-    same = not single and len(a) == len(first.seeds)
-    only = float((a * (1 - b)).sum() / len(a)), float((b * (1 - a)).sum() / len(a))
-    fixed = seed_effect((a - b).mean(axis=0, keepdims=True), table.groups)
-    paired = seed_effect(a - b, table.groups) if same else None
-    unpaired = None if single else unpaired_effect(*alone, fixed)
-    alike = design_effect((a - b).mean(axis=0), table.groups)
-    if len(a) == 1 and table.groups is None:
-        counts = round(only[0]), round(only[1])
-        accuracy = Interval(fixed.mean, *paired_interval(*counts, n, CONFIDENCE))
-        p = mcnemar_exact(*counts)
-    else:
-        accuracy = bounded(paired or unpaired or fixed, alike**2 * drawn.least)
-        totals = np.rint((a - b).sum(axis=0)).astype(np.int64)
-        if table.groups is not None:
-            totals = np.rint(np.bincount(table.groups, totals)).astype(np.int64)
-        p = sign_flip(totals)
-    f1_effect = f1_difference(f1, rows, drawn, alike, same=same, single=single)
-    recall = recall_difference(right, rows, table.labels, drawn, alike, same=same, single=single)
-    pair = Pair(
-        first=first.name,
-        second=second.name,
+    drawn: SamplingUnits,
+    metric: Metric,
+    at: tuple[int, int],
+    accuracy: PairTest,
+    test: PairTest,
+    p: float,
+    p_adjusted: float,
+    joint: Interval,
+) -> Pair:
+    rows, single = accuracy.rows, accuracy.unpaired is None
+    a, b = (right[number][own] for number, own in zip(at, rows, strict=True))
+    same, both = accuracy.paired is not None, (right[at[0]], right[at[1]])
+    f1_effect = f1_difference(f1, rows, drawn, accuracy.alike, same=same, single=single)
+    return Pair(
+        first=accuracy.names[0],
+        second=accuracy.names[1],
         claim="models" if single else "methods",
-        n=n,
-        seeds=tuple((first.seeds[i], second.seeds[j]) for i, j in zip(*rows, strict=True)),
-        accuracy=accuracy,
+        n=a.shape[1],
+        seeds=accuracy.seeds,
+        accuracy=accuracy.interval(),
         macro_f1=None if f1_effect is None else bounded(*f1_effect),
-        macro_recall=recall,
-        only_first=only[0],
-        only_second=only[1],
+        macro_recall=recall_difference(
+            both, rows, labels, drawn, accuracy.alike, same=same, single=single
+        ),
+        only_first=float((a * (1 - b)).sum() / len(a)),
+        only_second=float((b * (1 - a)).sum() / len(a)),
         p=p,
-        p_holm=p,
+        p_adjusted=p_adjusted,
+        joint=joint,
+        score=None if test is accuracy else test.interval(),
+        metric=metric,
     )
-    return _Made(pair, paired, unpaired)
-
-
-def _scored(
-    made: _Made, found: Influence, at: tuple[int, int], table: PredictionTable, drawn: SamplingUnits
-) -> _Made:
-    """The same pair judged by the table's metric: the images' contributions to it replace correct
-    and wrong predictions."""
-    rows = matched_seeds(*(table.contenders[number] for number in at))
-    ours = [found.values[number] for number in at]
-    apart = ours[0][rows[0]] - ours[1][rows[1]]
-    together = apart.mean(axis=0, keepdims=True)
-    fixed = seed_effect(together, found.groups)
-    paired = None if made.paired is None else seed_effect(apart, found.groups)
-    unpaired = made.unpaired
-    if unpaired is not None:
-        alone = [seed_effect(one, found.groups) for one in ours]
-        unpaired = unpaired_effect(alone[0], alone[1], fixed)
-    low, high = found.metric.bounds
-    least = drawn.least_f1 * (high - low) ** 2 if math.isfinite(high - low) else 0.0
-    alike = design_effect(together[0], table.groups)
-    effect = paired or unpaired or fixed
-    pair = replace(
-        made.pair,
-        score=bounded(effect, alike**2 * least, high - low),
-        metric=found.metric,
-        p=_flips(apart.sum(axis=0), found.groups),
-    )
-    return _Made(pair, paired, unpaired)
-
-
-def _flips(totals: Shares, groups: npt.NDArray[np.int64] | None) -> float:
-    if groups is not None:
-        totals = np.bincount(groups, totals).astype(np.float64)
-    if (totals == np.rint(totals)).all():  # exact where possible, as for top-k accuracy
-        return sign_flip(totals.astype(np.int64))
-    return flipped_at_random(totals)
 
 
 def _standing(
@@ -395,6 +387,7 @@ def _standing(
         best=1 + lost,
         worst=1 + len(own) - won,
         tied=tuple(tied),
+        may_be_best=lost == 0,
     )
 
 
@@ -410,6 +403,7 @@ def _turned(pair: Pair) -> Pair:
         accuracy=minus(pair.accuracy),
         macro_f1=None if pair.macro_f1 is None else minus(pair.macro_f1),
         macro_recall=minus(pair.macro_recall),
+        joint=minus(pair.joint),
         score=None if pair.score is None else minus(pair.score),
         only_first=pair.only_second,
         only_second=pair.only_first,

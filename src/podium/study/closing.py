@@ -191,9 +191,11 @@ def _ensemble(closing: Closing, notify: Notify) -> dict[str, Any]:
         module,
         {**kept, "trained_by": "ensemble", "members": len(folds), "temperature": 1.0},
     )
+    done = [fold.read_done() for fold in folds]
     return {
         "parameters": sum(p.numel() for p in module.parameters()),
-        "seconds": round(sum(fold.read_done()["seconds"] for fold in folds), 3),
+        "latency_ms": round(sum(one["latency_ms"] for one in done), 3),  # one after the other
+        "seconds": round(sum(one["seconds"] for one in done), 3),
         "final_model": {"kind": "ensemble", "members": len(folds)},
     }
 

@@ -14,6 +14,7 @@ from podium.data.cache import cache_pixels
 from podium.data.index import DataIndex
 from podium.data.pixels import CachedPixels
 from podium.data.transforms import source_size
+from podium.evaluation.latency import latency
 from podium.evaluation.trained import TrainedModel, load_run, predict_split
 from podium.features.frozen import Features, compute_features, features_are_fixed, views_of
 from podium.models import BuiltModel, about_model, build_model
@@ -224,6 +225,7 @@ def _known_at_the_end(
         "pretrained_source": read_json(run.model).get("pretrained_source"),
         "image_size": model.image_size,
         "parameters": sum(p.numel() for p in model.module.parameters()),
+        "latency_ms": round(latency(model), 3),
         "trainable_parameters": state["trainable_parameters"],
         "epochs": len(rows),
         "best_epoch": best_epoch(rows, find_metric(given.metric)),

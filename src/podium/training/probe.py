@@ -24,7 +24,8 @@ from podium.runs.folder import RunFolder
 from podium.runs.predictions import Predictions
 from podium.runtime.events import Message, Notify, StopRequest
 from podium.runtime.files import write_text
-from podium.statistics.calibration import fit_temperature, nll
+from podium.statistics.calibration import fit_temperature
+from podium.statistics.losses import nll
 from podium.statistics.scoring import ACCURACY, Metric
 from podium.training.logistic import Logistic, Solution, mean_loss_and_accuracy
 

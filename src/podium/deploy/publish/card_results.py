@@ -15,7 +15,8 @@ from podium.reporting.words.labels import NOTHING, Labels
 from podium.reporting.words.metric_words import metric_title, metric_value
 from podium.reporting.words.recipes import calibration_rows, recall_interval
 from podium.reporting.words.verdict_words import claim_sentence, pair_sentence, place_words
-from podium.results.study import RunResult, StudyResults
+from podium.results.run import RunResult
+from podium.results.study import StudyResults
 from podium.statistics.metrics import ClassScores, most_confused, wilson_interval
 
 WEAKEST = 10

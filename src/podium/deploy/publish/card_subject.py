@@ -11,7 +11,8 @@ from podium.errors import RunFolderError
 from podium.models.ours import OURS
 from podium.reporting.words.labels import Labels
 from podium.reporting.words.recipes import run_title
-from podium.results.study import RunResult, StudyResults, gather, read_run
+from podium.results.run import RunResult, read_run
+from podium.results.study import StudyResults, gather
 from podium.runs.folder import RunFolder
 
 
@@ -89,7 +90,8 @@ def read_subject(run: RunFolder, say: Labels) -> Subject:
     recipe = _recipe(run) if result is None else result.recipe
     done = run.read_done() if run.is_done() else {}
     if result is None and done and run.predictions("test").is_file():
-        result = read_run(run, recipe.label or run.contender, recipe)
+        known = run.study.read_groups()
+        result = read_run(run, recipe.label or run.contender, recipe, groups=known)
     missing = [
         key
         for key, there in (

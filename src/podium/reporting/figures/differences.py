@@ -17,9 +17,9 @@ MOST_PAIRS = 21  # more would not fit a page: then only pairs with the leader ar
 
 
 def difference_figure(verdicts: Verdicts, say: Labels) -> Figure:
-    """Draw a dot and interval per pair, the better contender first.
+    """Draw a dot and joint interval per pair, the better contender first.
 
-    Filled dots are significant after Holm's adjustment.
+    Filled dots are significant after adjustment for all pairs.
 
     Args:
         verdicts: of two contenders or more.
@@ -37,9 +37,9 @@ def difference_figure(verdicts: Verdicts, say: Labels) -> Figure:
     scale = 100 if metric.percent else 1
     for place, pair in enumerate(pairs):
         colour = GREY if pair.winner is None else ACCENT
-        low, high = scale * pair.judged.low, scale * pair.judged.high
+        low, high = scale * pair.joint.low, scale * pair.joint.high
         axes.plot([low, high], [place, place], color=colour, linewidth=1.6, solid_capstyle="butt")
-        value, fill = scale * pair.judged.value, "white" if pair.winner is None else colour
+        value, fill = scale * pair.joint.value, "white" if pair.winner is None else colour
         axes.plot([value], [place], "o", color=colour, markersize=6, markerfacecolor=fill)
     names = [
         say("v_vs", first=_short(labels[pair.first]), second=_short(labels[pair.second]))

@@ -36,10 +36,11 @@ from podium.reporting.figures.style import inline_svg, save_pages
 from podium.reporting.words.labels import Labels
 from podium.reporting.words.metric_words import metric_title, metric_value, say_by
 from podium.results.pictures import Picture, confident_mistakes, random_pictures
-from podium.results.study import RunResult
+from podium.results.run import RunResult
 
 if TYPE_CHECKING:
-    from podium.results.study import RunResult, StudyResults
+    from podium.results.run import RunResult
+    from podium.results.study import StudyResults
 from podium.reporting.words.recipes import run_title
 
 LONGEST = ("matrix", "classes", "mistakes", "gallery")

@@ -20,7 +20,8 @@ from podium.reporting.figures.explanations import LABEL_MARK
 from podium.reporting.page.image_store import ImageStore, storage_order
 from podium.reporting.words.labels import Labels
 from podium.reporting.words.recipes import run_title
-from podium.results.study import RunResult, StudyResults
+from podium.results.run import RunResult
+from podium.results.study import StudyResults
 
 MOST_ANSWERS = 200_000
 """Maximum images times runs that the page lists: 2.6 MB or less."""

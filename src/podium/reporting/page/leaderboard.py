@@ -12,7 +12,8 @@ from podium.reporting.words.labels import NOTHING, Labels
 from podium.reporting.words.metric_words import metric_interval, metric_title, metric_value
 from podium.reporting.words.recipes import augmentation, pretraining, recipe_in_words
 from podium.reporting.words.verdict_words import place_words, tied_words
-from podium.results.study import Contender, RunResult, StudyResults
+from podium.results.run import RunResult
+from podium.results.study import Contender, StudyResults
 from podium.statistics.verdicts import Standing
 
 

@@ -24,6 +24,7 @@ from podium.reporting.page.panel import run_panel
 from podium.reporting.page.templating import fill_in
 from podium.reporting.page.verdict_section import verdict_section
 from podium.reporting.words.cautions import at_chance, cross_validated, majority, may_be_known
+from podium.reporting.words.design_words import groups_sentence
 from podium.reporting.words.labels import Labels
 from podium.reporting.words.metric_words import (
     metric_interval,
@@ -217,6 +218,8 @@ def _notes(results: StudyResults, rescored: str, say: Labels) -> list[str]:
     if results.verdicts is not None and results.verdicts.why_accuracy:
         title = metric_title(results.metric, say)
         notes[say("note_metric", metric=title, why=results.verdicts.why_accuracy)] = None
+    if results.verdicts is not None and results.verdicts.grouping is not None:
+        notes[groups_sentence(results.verdicts, say)] = None
     told = [*notes, *cross_validated(results, say)]
     told += [*at_chance(results, say), *may_be_known(results, say)]
     if rescored:

@@ -24,7 +24,7 @@ from podium.reporting.words.recipes import (
     run_title,
 )
 from podium.results.pictures import Picture
-from podium.results.study import RunResult
+from podium.results.run import RunResult
 from podium.statistics.calibration import LEAST_TO_PROMISE
 from podium.statistics.metrics import ClassScores, most_confused, wilson_interval
 

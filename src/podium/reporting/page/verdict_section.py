@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from podium.reporting.words.cost_words import (
+    cost_headings,
+    cost_hint,
+    cost_rows,
+    margin_sentence,
+    trade_offs,
+)
 from podium.reporting.words.labels import Labels
 from podium.reporting.words.metric_words import say_by
 from podium.reporting.words.verdict_words import (
@@ -31,6 +38,11 @@ def verdict_section(results: StudyResults, say: Labels) -> dict[str, Any] | None
         "claim": claim_sentence(verdicts, say),
         "answers": answers(verdicts, results.questions, results.recipes, say, results.model_titles),
         "headings": pair_headings(say, verdicts.metric),
+        "margin": margin_sentence(verdicts, say),
+        "trade_offs": trade_offs(verdicts, results.costs, say),
+        "cost_headings": cost_headings(verdicts, say),
+        "cost_hint": cost_hint(verdicts, say),
+        "costs": cost_rows(verdicts, results.costs, say),
         "hint": say_by("v_pairs_hint", verdicts.metric, say),
         "rows": [
             (pair_cells(pair, verdicts.labels, say), _keys(pair), pair.winner is not None)
@@ -42,5 +54,5 @@ def verdict_section(results: StudyResults, say: Labels) -> dict[str, Any] | None
 def _keys(pair: Pair) -> list[Any]:
     """Sort keys of the columns; None: sorted by their text."""
     f1 = pair.macro_f1.value if pair.macro_f1 is not None else -1.0
-    judged = pair.judged.value, pair.judged.low
-    return [None, None, *judged, pair.only_first, f1, pair.p, pair.p_holm, None]
+    judged = pair.joint.value, pair.joint.low
+    return [None, None, *judged, pair.only_first, f1, pair.p, pair.p_adjusted, None]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from podium.reporting.words.labels import Labels
 from podium.reporting.words.recipes import run_title
-from podium.results.study import RunResult, StudyResults
+from podium.results.run import RunResult
+from podium.results.study import StudyResults
 from podium.runs.predictions import Predictions
-from podium.statistics.metrics import wilson_interval
 
 LEAST_SHARE = 0.2
 """The share of class names that must be ImageNet classes for a caution: a few match by chance."""
@@ -39,7 +39,7 @@ def at_chance(results: StudyResults, say: Labels) -> list[str]:
     told = []
     for run in results.runs:
         label, share = majority(run.test)
-        low, _ = wilson_interval(run.scores.correct, run.scores.n)
+        low, _ = run.interval
         if low <= share:
             told.append(
                 say(

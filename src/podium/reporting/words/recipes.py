@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from podium.config.registry import AUGMENTATION_TITLES
 from podium.config.settings import RunSpec
 from podium.reporting.words.labels import NOTHING, Labels
-from podium.results.study import RunResult, Unfinished
+from podium.results.run import RunResult
+from podium.results.study import Unfinished
 from podium.statistics.calibration import Calibration
 from podium.statistics.calibration_error import Estimate
-from podium.statistics.metrics import ClassScores, wilson_interval
+from podium.statistics.metrics import ClassScores
 
 MOST_NAMED = 8  # classes in a line; the rest is counted
 
@@ -80,7 +81,7 @@ def recall_interval(one: ClassScores, say: Labels) -> tuple[str, float]:
     """
     if not one.support:
         return NOTHING, -1.0
-    bounds = wilson_interval(round(one.recall * one.support), one.support)
+    bounds = one.interval
     return say.interval(bounds, 0).removesuffix(" %"), bounds[0]
 
 

@@ -7,15 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from podium.config.settings import RunSpec
 from podium.models.ours import model_title
+from podium.reporting.words.design_words import folds_claim
 from podium.reporting.words.labels import Labels
 from podium.reporting.words.metric_words import say_by, signed, signed_interval, sized
 from podium.reporting.words.recipes import class_weights, run_title
 from podium.results.study import StudyResults
 from podium.runs.ledger import rescorings
-from podium.statistics.intervals import Interval
-from podium.statistics.metrics import wilson_interval
+from podium.statistics.intervals import Interval, share_interval
 from podium.statistics.paired import FEW_SEEDS
 from podium.statistics.questions import Question
 from podium.statistics.scoring import ACCURACY, Metric
@@ -105,7 +107,7 @@ def tied_words(standing: Standing, labels: Mapping[str, str], say: Labels) -> st
 
 
 def headline(verdicts: Verdicts, say: Labels) -> str:
-    """The winner, or the contenders tied for first place.
+    """The winner, or the contenders that may be the best.
 
     Args:
         verdicts: of the contenders.
@@ -122,8 +124,19 @@ def headline(verdicts: Verdicts, say: Labels) -> str:
     return say(key, names=names, n=n)
 
 
+def ruled_out(verdicts: Verdicts, say: Labels) -> str:
+    """Who is not the best although no pair shows it; empty where there is nobody.
+
+    Args:
+        verdicts: of the contenders.
+        say: the language.
+    """
+    names = [one.label for one in verdicts.standings if one.best == 1 and not one.may_be_best]
+    return say("v_ruled_out", names=_listed(names, say)) if names else ""
+
+
 def claim_sentence(verdicts: Verdicts, say: Labels) -> str:
-    """What the verdicts are about: trained models, or the recipes behind them.
+    """What the verdicts are about, trained models or the recipes behind them, and how to read them.
 
     Args:
         verdicts: of the contenders.
@@ -132,9 +145,15 @@ def claim_sentence(verdicts: Verdicts, say: Labels) -> str:
     pairs = verdicts.pairs
     if not pairs:
         return ""
-    holm = say("v_holm", count=len(pairs)) if len(pairs) > 1 else ""
+    shared = [
+        say("v_together", count=len(pairs)) if len(pairs) > 1 else "",
+        ruled_out(verdicts, say),
+        say("v_curse") if any(pair.winner for pair in pairs) else "",
+    ]
+    if verdicts.folds is not None:
+        return " ".join(filter(None, [folds_claim(verdicts.folds, say), *shared]))
     if all(pair.seed_counts == (1, 1) for pair in pairs):
-        return " ".join(filter(None, [say("v_claim_models"), holm]))
+        return " ".join(filter(None, [say("v_claim_models"), *shared]))
     parts = []
     counts = [count for pair in pairs if pair.claim == "methods" for count in pair.seed_counts]
     if counts:
@@ -147,7 +166,7 @@ def claim_sentence(verdicts: Verdicts, say: Labels) -> str:
             parts.append(say("v_even_seeds"))
     if any(pair.claim == "models" for pair in pairs):
         parts.append(say("v_claim_mixed"))
-    return " ".join(filter(None, [*parts, holm]))
+    return " ".join(filter(None, [*parts, *shared]))
 
 
 def answers(
@@ -199,7 +218,7 @@ def pair_sentence(pair: Pair, labels: Mapping[str, str], say: Labels) -> str:
         labels: display names by name.
         say: the language.
     """
-    metric, judged = pair.metric, pair.judged
+    metric, judged = pair.metric, pair.joint
     better = (judged.value > 0) == metric.greater_is_better
     key = "v_tied" if pair.winner is None else "v_better" if better else "v_worse"
     interval = signed_interval(metric, judged, say)
@@ -219,7 +238,7 @@ def pair_sentence(pair: Pair, labels: Mapping[str, str], say: Labels) -> str:
         size=sized(metric, judged.value, say),
         difference=signed(metric, judged.value, say),
         interval=interval,
-        p=p_words(pair.p_holm, say),
+        p=p_words(pair.p_adjusted, say),
         n=say.count(pair.n),
     )
 
@@ -281,7 +300,7 @@ def pair_headings(say: Labels, metric: Metric = ACCURACY) -> list[str]:
         say: the language.
         metric: of the verdicts.
     """
-    keys = ("interval", "only", "f1", "p", "p_holm", "verdict")
+    keys = ("interval", "only", "f1", "p", "p_adjusted", "verdict")
     return [
         say("v_col_first"),
         say("v_col_second"),
@@ -308,12 +327,14 @@ def pair_cells(pair: Pair, labels: Mapping[str, str], say: Labels) -> list[str]:
         first,
         second,
         signed(pair.metric, pair.judged.value, say),
-        signed_interval(pair.metric, pair.judged, say),
+        signed_interval(pair.metric, pair.joint, say),
         f"{say.number(pair.only_first, digits)} / {say.number(pair.only_second, digits)}",
         f1,
         p_words(pair.p, say).removeprefix("p = ").removeprefix("p "),
-        p_words(pair.p_holm, say).removeprefix("p = ").removeprefix("p "),
-        say("v_verdict_tied") if winner is None else say("v_verdict_wins", name=labels[winner]),
+        p_words(pair.p_adjusted, say).removeprefix("p = ").removeprefix("p "),
+        say("v_verdict_wins", name=labels[winner])
+        if winner is not None
+        else say(f"v_verdict_{pair.verdict}"),
     ]
 
 
@@ -378,8 +399,10 @@ def leaks(results: StudyResults, say: Labels) -> dict[str, Any] | None:
     for run in results.runs:
         right = run.test.predicted == run.test.labels
         inside = [at for at, path in enumerate(run.test.paths) if path in leaked]
-        kept, n = int(right.sum()) - int(right[inside].sum()), len(right) - len(inside)
-        low_high = wilson_interval(kept, n) if n else (0.0, 1.0)
+        apart = np.isin(np.arange(len(right)), inside, invert=True)
+        kept, n = int(right[apart].sum()), int(apart.sum())
+        own = None if run.groups is None else run.groups[apart]
+        low_high = share_interval(right[apart], own) if n else (0.0, 1.0)
         rows.append(
             (
                 run_title(run, say),

@@ -1,0 +1,100 @@
+"""Margins, costs and groups in the report and in `podium compare`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from podium.cli.app import main
+from podium.reporting.build import build_report
+from podium.reporting.words.cost_words import cost_rows, margin_sentence, trade_offs
+from podium.reporting.words.labels import labels
+from podium.results.study import gather
+from podium.runs.folder import StudyFolder
+from podium.statistics.costs import NO_COST
+from tests.conftest import reports_undrawn
+from tests.fake_study import fake_study
+
+CLASSES = tuple(f"sport {number}" for number in range(8))
+SLOW, FAST = 55.0, 5.0  # ms
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
+    """Two contenders of almost the same accuracy, the worse one eleven times as fast."""
+    root = tmp_path_factory.mktemp("runs") / "priced"
+    folder = fake_study(root, CLASSES, per_class=80, epochs=1, contenders=2, skill=(0.92, 0.91))
+    order = [one.name for one in gather(folder).ranking]
+    for run in folder.runs(folder.read_spec()):
+        done = json.loads(run.done.read_text())
+        done["latency_ms"] = SLOW if run.contender == order[0] else FAST
+        done["device"] = "cpu"
+        run.done.write_text(json.dumps(done))
+    paths = next(iter(folder.runs(folder.read_spec()))).read_predictions("test").paths
+    groups = [f"day {at // 4}" for at in range(len(paths))]
+    pq.write_table(pa.table({"path": list(paths), "group": groups}), folder.images)
+    spec = folder.spec.read_text()
+    folder.spec.write_text(f"{spec}\nmargin: 6\n")
+    return folder
+
+
+def text_of(page: Path) -> str:
+    html = re.sub(r"<style>.*?</style>|<script>.*?</script>", "", page.read_text("utf-8"),
+                  flags=re.DOTALL)  # fmt: skip
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html))
+
+
+def test_the_report_says_what_accuracy_costs(study: StudyFolder) -> None:
+    results = gather(study)
+    assert results.verdicts is not None
+    best, other = results.verdicts.standings
+    (told,) = trade_offs(results.verdicts, results.costs, labels("en"))
+    behind = f"{100 * other.behind:.1f}"
+    assert told == (
+        f"{other.label} is at most {behind} points worse than the best, and 11 times as fast as "
+        f"{best.label}."
+    )
+    (portuguese,) = trade_offs(results.verdicts, results.costs, labels("pt"))
+    assert behind.replace(".", ",") in portuguese
+    with reports_undrawn():
+        page = text_of(build_report(study).index)
+    assert told in page
+    assert "Accuracy and what it costs" in page
+    assert "differ by less than 6.0 points count as equivalent" in page
+    assert "640 test images belong to 160 groups" in page
+
+
+def test_compare_prints_costs_and_takes_another_margin(
+    study: StudyFolder, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["compare", str(study.path)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "11 times as fast" in told
+    assert "55.0" in told
+    assert "less than 6.0 points count as equivalent" in told
+    saved = tmp_path / "pairs.json"
+    assert main(["compare", str(study.path), "--margin", "0.1", "--save", str(saved)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "less than 0.1 points" in told
+    stored = json.loads(saved.read_text())
+    assert stored["margin"] == {"size": 0.001, "chosen": True}
+    assert stored["pairs"][0]["p_equivalent"] > 0.05
+    assert main(["compare", str(study.path), "--margin", "0"]) == 2
+    assert "margin: expected points above 0" in " ".join(capsys.readouterr().err.split())
+
+
+def test_times_of_two_machines_are_not_compared(study: StudyFolder) -> None:
+    results = gather(study)
+    assert results.verdicts is not None
+    costs = dict(results.costs)
+    name = results.verdicts.standings[1].name
+    costs[name] = type(costs[name])(latency=1.0, parameters=10, device="cuda")
+    assert trade_offs(results.verdicts, costs, labels("en")) == []
+    unknown = dict.fromkeys(costs, NO_COST)
+    assert cost_rows(results.verdicts, unknown, labels("en")) == []
+    assert "count as equivalent" in margin_sentence(results.verdicts, labels("en"))
