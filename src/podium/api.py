@@ -188,10 +188,10 @@ def _index_to_score(
     """
     from podium.auditing import index_data
     from podium.data.indexing import build_scored_index
-    from podium.data.listing import list_images
+    from podium.data.listing import listed_images
     from podium.data.parts import without_images
 
-    own, found, seen = None, list_images(source), set[str]()
+    own, found, seen = None, listed_images(source, channels), set[str]()
     try:
         spec, known = run.study.read_spec().data, run.study.read_data()
         seen = run.study.read_seen(cast(SplitName, split))
