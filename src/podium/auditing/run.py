@@ -31,7 +31,7 @@ from podium.data.index import DataIndex
 from podium.data.indexing import build_index
 from podium.data.source import Source
 from podium.runtime.cache import cache_root
-from podium.runtime.events import Notify, silent
+from podium.runtime.events import Message, Notify, silent
 from podium.runtime.files import read_json
 
 Features = npt.NDArray[np.float32]
@@ -83,7 +83,9 @@ def audit_images(
             workers=workers,
             notify=notify,
         )
-    labels = labels and index.windows.channels is None  # the network that checks them takes RGB
+    if labels and index.windows.channels is not None:
+        notify(Message("Labels are not checked: the network that does it takes RGB images."))
+        labels = False
     settings: dict[str, Any] = {
         "max_distance": duplicates.MAX_DISTANCE,
         "min_similarity": duplicates.MIN_SIMILARITY,

@@ -13,6 +13,7 @@ from podium.cli.options import (
     AuditOption,
     BatchOption,
     CacheOption,
+    ChannelsOption,
     CheckpointOption,
     DataOption,
     DeviceOption,
@@ -128,6 +129,7 @@ def train(
     group: GroupOption = None,
     source: SourceOption = "auto",
     option: SourceSettings = None,
+    channels: ChannelsOption = None,
     folds: Annotated[
         int | None,
         typer.Option(
@@ -170,7 +172,7 @@ def train(
 
     spec = single_contender(
         model,
-        data_spec(data, label, group, source, option, folds=folds).model_dump(
+        data_spec(data, label, group, source, option, folds=folds, channels=channels).model_dump(
             exclude_defaults=True
         ),
         name=name,

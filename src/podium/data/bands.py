@@ -6,6 +6,7 @@ import importlib.util
 import io
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +63,8 @@ class Bands:
         return np.array(self.pixels, dtype=dtype, copy=copy)
 
 
+Values = npt.NDArray[Any]
+
 Picture = Image.Image | Bands
 """A decoded image: RGB, or of as many channels as the study says."""
 
@@ -80,8 +83,13 @@ def as_picture(pixels: npt.NDArray[np.uint8]) -> Picture:
     return Image.fromarray(pixels) if pixels.shape[2] == 3 else Bands(pixels)
 
 
-def read_bands(content: bytes, channels: int, most: int) -> npt.NDArray[Any]:
-    """Read a TIFF or `.npy` file; of a TIFF, the first series of pages.
+def is_tiff(content: bytes) -> bool:
+    """Whether a file's content is TIFF or BigTIFF."""
+    return content.startswith(_TIFF)
+
+
+def open_bands(content: bytes, channels: int, most: int) -> tuple[int, Callable[[], Values]]:
+    """Open a TIFF or `.npy` file; of a TIFF, the first series of pages. Nothing is decoded yet.
 
     Args:
         content: bytes of the file.
@@ -89,8 +97,9 @@ def read_bands(content: bytes, channels: int, most: int) -> npt.NDArray[Any]:
         most: number of values (height x width x channels) that it may have.
 
     Returns:
-        The stored values, integers or floats of shape (h, w, channels). Of an array that could be
-        read both ways, the last axis is taken for the channels.
+        `(count, read)`: the number of values, and a function that returns the stored ones, integers
+        or floats of shape (h, w, channels). Of an array that could be read both ways, the last axis
+        is taken for the channels.
 
     Raises:
         ValueError: it is neither, has another shape or type, is too large, or tifffile is missing.
@@ -98,12 +107,12 @@ def read_bands(content: bytes, channels: int, most: int) -> npt.NDArray[Any]:
     """
     if content.startswith(_NPY):
         return _of_npy(content, channels, most)
-    if content.startswith(_TIFF):
+    if is_tiff(content):
         return _of_tiff(content, channels, most)
     raise ValueError(f"expected a TIFF or .npy file, since the study has channels: {channels}")
 
 
-def _of_npy(content: bytes, channels: int, most: int) -> npt.NDArray[Any]:
+def _of_npy(content: bytes, channels: int, most: int) -> tuple[int, Callable[[], Values]]:
     file = io.BytesIO(content)
     version = np.lib.format.read_magic(file)
     if version == (1, 0):
@@ -113,30 +122,34 @@ def _of_npy(content: bytes, channels: int, most: int) -> npt.NDArray[Any]:
     else:
         raise ValueError(f"version {version} of the .npy format; save it with numpy.save")
     axis = _channel_axis(shape, kind, channels, most)
-    # a view of the file's bytes: nothing is unpickled, and no more is allocated than was read
-    flat = np.frombuffer(content, kind, math.prod(shape), file.tell())
-    return _channels_last(flat.reshape(shape, order="F" if by_column else "C"), axis)
+    count, start = math.prod(shape), file.tell()
+
+    def read() -> Values:
+        # a view of the file's bytes: nothing is unpickled, and no more is allocated than was read
+        flat = np.frombuffer(content, kind, count, start)
+        return _channels_last(flat.reshape(shape, order="F" if by_column else "C"), axis)
+
+    return count, read
 
 
-def _of_tiff(content: bytes, channels: int, most: int) -> npt.NDArray[Any]:
+def _of_tiff(content: bytes, channels: int, most: int) -> tuple[int, Callable[[], Values]]:
     if importlib.util.find_spec("tifffile") is None:
         raise ValueError(REMEDY)
     import tifffile
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters is raised
-    with tifffile.TiffFile(io.BytesIO(content)) as file:
-        series = file.series[0]
-        shape = tuple(size for size in series.shape if size != 1 or len(series.shape) <= 3)
-        axis = _channel_axis(shape, series.dtype, channels, most)
-        ends = [
-            start + count
-            for page in series.pages
-            if page is not None
-            for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)
-        ]
-        if max(ends, default=0) > len(content):  # tifffile would fill what is missing with zeros
-            raise ValueError("damaged (it ends before its pixels do)")
-        return _channels_last(np.asarray(series.asarray()).reshape(shape), axis)
+    series = tifffile.TiffFile(io.BytesIO(content)).series[0]  # in memory: nothing to close
+    shape = tuple(size for size in series.shape if size != 1 or len(series.shape) <= 3)
+    axis = _channel_axis(shape, series.dtype, channels, most)
+    ends = [
+        start + count
+        for page in series.pages
+        if page is not None
+        for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)
+    ]
+    if max(ends, default=0) > len(content):  # tifffile would fill what is missing with zeros
+        raise ValueError("damaged (it ends before its pixels do)")
+    return math.prod(shape), lambda: _channels_last(series.asarray().reshape(shape), axis)
 
 
 def _channel_axis(shape: tuple[int, ...], kind: Any, channels: int, most: int) -> int | None:
@@ -161,5 +174,5 @@ def _channel_axis(shape: tuple[int, ...], kind: Any, channels: int, most: int) -
     return axis
 
 
-def _channels_last(values: npt.NDArray[Any], axis: int | None) -> npt.NDArray[Any]:
+def _channels_last(values: Values, axis: int | None) -> Values:
     return values[..., None] if axis is None else np.moveaxis(values, axis, 2)

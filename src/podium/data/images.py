@@ -200,8 +200,9 @@ def _stored_bands(content: bytes, name: str, channels: int) -> Iterator[npt.NDAr
     if not content:
         raise UnreadableImageError(name, "the file is empty (0 bytes)")
     try:
-        with _in_flight.of(len(content)):
-            yield bands.read_bands(content, channels, 3 * MAX_PIXELS)
+        count, read = bands.open_bands(content, channels, 3 * MAX_PIXELS)
+        with _in_flight.of(count):  # up to 13 bytes for a value, as for a pixel of RGB
+            yield read()
     except MemoryError:
         raise UnreadableImageError(name, "not enough memory to decode it") from None
     except Exception as error:  # what was expected, or any exception of a damaged file
@@ -280,7 +281,10 @@ def _decoded(
     except UnreadableImageError:
         raise
     except UnidentifiedImageError:
-        raise UnreadableImageError(name, "not an image that Pillow can identify") from None
+        reason = "not an image that Pillow can identify"
+        if bands.is_tiff(content):
+            reason += " (a TIFF of several channels? Then set data.channels)"
+        raise UnreadableImageError(name, reason) from None
     except Image.DecompressionBombError as error:  # at twice Pillow's own limit, before ours
         pixels = re.search(r"\d+", str(error))
         count = f"{int(pixels[0]):,}" if pixels else "its"  # "its pixels exceed ..."

@@ -263,8 +263,7 @@ def _index(
     if found.channels is not None:
         notices.append(
             f"Images are read with {counted(found.channels, 'channel')}, from TIFF and .npy files. "
-            f"Reports and the audit show the first {'three' if found.channels >= 3 else 'one'}, "
-            "and labels are not checked."
+            f"Reports and the audit show the first {'three' if found.channels >= 3 else 'one'}."
         )
     if several := sum(one.more_frames for one in kept.values()):
         notices.append(
