@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import io
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +19,18 @@ import torch
 from PIL import Image
 
 import podium
+from podium.auditing.record import read_audit
 from podium.cli.app import main
 from podium.config.data_settings import DataSpec
-from podium.config.settings import StudySpec
+from podium.config.settings import Machine, RunSpec, StudySpec
+from podium.data import images
 from podium.data.bands import Bands
 from podium.data.cache import cache_pixels
 from podium.data.grey import OWN_WINDOWS, GreyWindows
 from podium.data.images import decode_picture, decode_rgb, squeeze
 from podium.data.index import DataIndex
 from podium.data.indexing import build_index, index_of
+from podium.data.listing import open_source
 from podium.data.pixels import PixelFile
 from podium.data.transforms import Draw, Transform, eval_transform, train_transform
 from podium.deploy.export.load import load_exported
@@ -31,11 +38,17 @@ from podium.deploy.predictor import load_predictor
 from podium.errors import ConfigError, RunFolderError, UnreadableImageError
 from podium.evaluation.description import read_description
 from podium.models import build_model
+from podium.results.pictures import audit_thumbnails
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.predictions import Predictions
+from podium.runtime.device import choose_device
+from podium.runtime.events import silent
 from podium.runtime.files import read_json, write_json
 from podium.statistics.metrics import scores
-from tests.conftest import reports_undrawn
+from podium.training.checkpoint import read_checkpoint
+from podium.training.fit import fit
+from podium.training.job import Job
+from tests.conftest import StopAfter, reports_undrawn
 
 Values = np.ndarray[Any, Any]
 FIVE = GreyWindows(channels=5)
@@ -158,6 +171,32 @@ def test_people_are_shown_the_first_three_channels_or_the_first() -> None:
     assert np.array_equal(shown, np.repeat(two[..., :1], 3, axis=2))
 
 
+def write_netpbm(root: Path) -> Path:
+    """Colour images, and grey ones of 16 bits, in formats without compression: their bytes last."""
+    random = np.random.default_rng(0)
+    for split in ("train", "valid", "test"):
+        for label in ("a", "b"):
+            folder = root / split / label
+            folder.mkdir(parents=True)
+            colour = random.integers(0, 256, (20, 24, 3), dtype=np.uint8)
+            (folder / "colour.ppm").write_bytes(b"P6 24 20 255\n" + colour.tobytes())
+            deep = random.integers(0, 4096, (20, 24), dtype=np.uint16)
+            (folder / "deep.pgm").write_bytes(b"P5 24 20 65535\n" + deep.astype(">u2").tobytes())
+    return root
+
+
+def test_rgb_is_kept_to_the_bit_as_before_there_were_channels(tmp_path: Path) -> None:
+    """The values come from the last version without `data.channels`."""
+    index = build_index(write_netpbm(tmp_path / "images"))
+    assert index.fingerprint == "ad0ca364a31306525c8a2073e7469da317a6a10db95213903ffa2121f70e3253"
+    assert index.summary()["grey_windows"] == {"integers": [0, 4095], "floats": None}
+    cache_pixels(index, {"train": 16}, limit=1, folder=tmp_path / "cache")
+    (file,) = (tmp_path / "cache").glob("*.pixels")
+    assert file.name == "16px-v1-d6e56a6413aa57dc1ee708f9401f8d9b.pixels"
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert digest == "b92f264b41ecf08ba898424cdd80feebb878723f9ef69c7e91a924ac8a3efe82"
+
+
 def write_scenes(root: Path) -> Path:
     """Two classes that only the fifth channel tells apart."""
     random = np.random.default_rng(0)
@@ -221,8 +260,57 @@ def test_files_of_other_kinds_are_counted_and_of_other_channels_left_out(tmp_pat
     (root / "train/dry/four.npy").write_bytes(npy(drawn(0, shape=(8, 9, 4))))
     index = build_index(root, channels=5)
     assert index.skipped == {"*.jpg": 1}
+    assert any("Convert them to TIFF or .npy" in notice for notice in index.notices)
     assert [path for path, _ in index.unreadable] == ["train/dry/four.npy"]
     assert "expected (height, width, 5)" in index.unreadable[0][1]
+
+
+def test_files_that_only_channels_read_are_told_to_who_forgot_them(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "check", str(scenes)]) == 2
+    assert "a TIFF of several channels? Then set data.channels" in capsys.readouterr().err
+    for path in scenes.rglob("*.npy"):
+        place = tmp_path / path.relative_to(scenes)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(path.read_bytes())
+    assert main(["data", "check", str(tmp_path)]) == 2
+    assert "say how many: data: {channels: N}" in capsys.readouterr().err
+    for path in tmp_path.rglob("*.npy"):
+        Image.new("RGB", (8, 8)).save(path.with_suffix(".png"))
+        path.unlink()
+    assert main(["data", "check", str(tmp_path), "--channels", "5"]) == 2
+    assert "Convert them to TIFF or .npy" in capsys.readouterr().err
+
+
+def test_the_table_and_the_split_that_are_written_have_the_files_of_channels(
+    scenes: Path, tmp_path: Path
+) -> None:
+    for command in ("import", "split"):
+        to = tmp_path / f"{command}.csv"
+        assert main(["data", command, str(scenes), "--channels", "5", "--to", str(to)]) == 0
+        assert len(to.read_text().splitlines()) == 1 + 56
+    again = build_index(
+        open_source(DataSpec(path=str(tmp_path / "import.csv"), options={"images": str(scenes)})),
+        channels=5,
+    )
+    assert [len(again.splits[split]) for split in again.splits] == [24, 12, 20]
+
+
+def test_memory_is_reserved_for_what_a_tiff_unpacks_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    flat = np.zeros((400, 300, 5), np.uint8)
+    content = tiff(flat, planarconfig="contig", compression="zlib")
+    assert len(content) < flat.size / 100
+    reserved: list[int] = []
+
+    @contextmanager
+    def of(pixels: int) -> Iterator[None]:
+        reserved.append(pixels)
+        yield
+
+    monkeypatch.setattr(images._in_flight, "of", of)
+    decode_picture(content, "a", FIVE)
+    assert reserved == [flat.size]
 
 
 def test_the_cache_of_pixels_holds_all_channels(index: DataIndex, tmp_path: Path) -> None:
@@ -329,6 +417,52 @@ def test_a_class_that_only_the_fifth_channel_tells_is_learned(
     assert main(["run", str(file), *options]) == 0
     blind = StudyFolder(tmp_path / "scenes").run("probe", 0).read_predictions("test")
     assert 0.2 <= scores(blind).accuracy <= 0.8  # 20 images: chance is 50 %
+
+
+def test_training_that_was_stopped_ends_with_the_same_bits(
+    index: DataIndex, tmp_path: Path
+) -> None:
+    recipe = RunSpec(model="simple_resnet", augmentation="crop_flip", epochs=2, image_size=32)
+    machine = Machine(device="cpu")
+    whole, stopped = (
+        Job(
+            recipe,
+            index,
+            RunFolder(tmp_path / name, "contender", 0),
+            machine,
+            choose_device(machine),
+            "fp32",
+            0,
+        )
+        for name in ("whole", "stopped")
+    )
+    fit(whole, silent)
+    with pytest.raises(KeyboardInterrupt):
+        fit(stopped, silent, StopAfter(2))
+    fit(stopped, silent)
+    ends = [read_checkpoint(one.folder.last)["model"] for one in (whole, stopped)]
+    assert ends[0].keys() == ends[1].keys()
+    assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
+
+
+def test_the_audit_compares_what_is_shown_and_says_what_it_leaves_out(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "scenes"
+    shutil.copytree(scenes, root)
+    shutil.copy(root / "train/dry/0.tif", root / "test/dry/leak.tif")
+    command = ["audit", str(root), "--channels", "5", "--group", "parent"]
+    assert main([*command, "--to", str(tmp_path / "audit")]) == 0
+    told = " ".join("".join(capsys.readouterr()).split())
+    assert "Labels are not checked: the network that does it takes RGB images." in told
+    found = read_audit(tmp_path / "audit/audit.json")
+    assert [(pair.first, pair.second) for pair in found.pairs if pair.kind == "same_file"] == [
+        ("train/dry/0.tif", "test/dry/leak.tif")
+    ]
+    assert found.labels is None
+    assert len(audit_thumbnails(found, root)) == 2
+    assert main([*command, "--price-of-leakage", "--to", str(tmp_path / "price")]) == 2
+    assert "takes RGB images, not those of data.channels" in capsys.readouterr().err
 
 
 def test_the_model_says_how_many_channels_it_takes(run: RunFolder, tmp_path: Path) -> None:
