@@ -23,7 +23,7 @@ from podium.auditing.record import read_audit
 from podium.cli.app import main
 from podium.config.data_settings import DataSpec
 from podium.config.settings import Machine, RunSpec, StudySpec
-from podium.data import images
+from podium.data import bands, images
 from podium.data.bands import Bands
 from podium.data.cache import cache_pixels
 from podium.data.grey import OWN_WINDOWS, GreyWindows
@@ -72,6 +72,9 @@ def drawn(seed: int, kind: Any = np.uint8, shape: tuple[int, ...] = (7, 9, 5)) -
 
 
 FIRST = np.moveaxis(drawn(0), 2, 0)
+LZW = tiff(drawn(0), planarconfig="contig")
+# the tag for the compression (0x103), a short: from 1, none, to 5
+LZW = LZW.replace(b"\x03\x01\x03\0\1\0\0\0\1", b"\x03\x01\x03\0\1\0\0\0\5")
 
 
 @pytest.mark.parametrize(
@@ -125,6 +128,7 @@ def test_deep_values_go_through_the_window_of_the_data_set(kind: Any) -> None:
         (b"\x93NUMPY\x09\x00", "version"),
         (tiff(FIRST, planarconfig="separate")[:-20], "ends before its pixels"),
         (tiff(FIRST, planarconfig="separate")[:12], "corrupted"),
+        (LZW, "requires the 'imagecodecs' package: pip install imagecodecs"),
         (b"\x89PNG...", "expected a TIFF or .npy file, since the study has channels: 5"),
     ],
 )
@@ -144,6 +148,14 @@ def test_without_tifffile_the_reason_is_how_to_install_it(monkeypatch: pytest.Mo
     with pytest.raises(UnreadableImageError, match=r"pip install 'podium\[multispectral\]'"):
         decode_picture(tiff(drawn(0)), "a", FIVE)
     assert decode_picture(npy(drawn(0)), "a", FIVE)
+
+
+def test_without_tifffile_a_folder_of_tiff_files_is_refused_as_a_whole(
+    scenes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bands, "can_read_tiff", lambda: False)
+    with pytest.raises(ConfigError, match=r"28 TIFF files .*: to read TIFF.*multispectral"):
+        build_index(scenes, channels=5)
 
 
 def test_three_channels_are_squeezed_and_augmented_to_the_bits_of_rgb() -> None:

@@ -18,6 +18,7 @@ SUFFIXES = frozenset({".tif", ".tiff", ".npy"})
 """File extensions, in lower case, of the images that a study with `channels` reads."""
 
 REMEDY = "to read TIFF of several channels: pip install 'podium[multispectral]'"
+"""What to do if tifffile is missing."""
 
 _NPY = b"\x93NUMPY"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two: BigTIFF
@@ -83,6 +84,11 @@ def as_picture(pixels: npt.NDArray[np.uint8]) -> Picture:
     return Image.fromarray(pixels) if pixels.shape[2] == 3 else Bands(pixels)
 
 
+def can_read_tiff() -> bool:
+    """Whether tifffile, an optional library, is installed."""
+    return importlib.util.find_spec("tifffile") is not None
+
+
 def is_tiff(content: bytes) -> bool:
     """Whether a file's content is TIFF or BigTIFF."""
     return content.startswith(_TIFF)
@@ -133,7 +139,7 @@ def _of_npy(content: bytes, channels: int, most: int) -> tuple[int, Callable[[],
 
 
 def _of_tiff(content: bytes, channels: int, most: int) -> tuple[int, Callable[[], Values]]:
-    if importlib.util.find_spec("tifffile") is None:
+    if not can_read_tiff():
         raise ValueError(REMEDY)
     import tifffile
 

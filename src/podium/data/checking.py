@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from podium.data import bands
 from podium.data.bands import Picture
 from podium.data.file_checks import Verdict, VerdictCache
 from podium.data.grey import OWN_WINDOWS, GreyWindows
@@ -14,7 +15,7 @@ from podium.data.images import GREY_MODES, decode_picture, decode_with_mode
 from podium.data.listing import Listing
 from podium.data.source import Reader
 from podium.data.words import counted, in_study, listed, named, shown
-from podium.errors import DataError, UnreadableImageError
+from podium.errors import ConfigError, DataError, UnreadableImageError
 from podium.runtime.events import IndexProgress, Notify
 from podium.runtime.threads import in_order
 
@@ -35,7 +36,11 @@ def check_files(
 
     Returns:
         Path -> verdict.
+
+    Raises:
+        ConfigError: there are TIFF files of several channels, and the library for them is missing.
     """
+    _need_tifffile(found)
     cache = VerdictCache(Path(found.place), cache_folder, found.channels)
     before = set(cache.known)
     paths = sorted(found.paths)
@@ -57,6 +62,14 @@ def check_files(
         if set(cache.known) != before:
             cache.save()
     return verdicts
+
+
+def _need_tifffile(found: Listing) -> None:
+    """Refuse at once what would leave out every TIFF file, and only those."""
+    if found.channels is None or bands.can_read_tiff():
+        return
+    if those := [path for path in found.paths if path.lower().endswith((".tif", ".tiff"))]:
+        raise ConfigError(f"{counted(len(those), 'TIFF file')} in {found.place}: {bands.REMEDY}.")
 
 
 def load_checked(

@@ -206,7 +206,10 @@ def _stored_bands(content: bytes, name: str, channels: int) -> Iterator[npt.NDAr
     except MemoryError:
         raise UnreadableImageError(name, "not enough memory to decode it") from None
     except Exception as error:  # what was expected, or any exception of a damaged file
-        raise UnreadableImageError(name, str(error) or type(error).__name__) from None
+        reason = str(error) or type(error).__name__
+        if "'imagecodecs'" in reason:  # for rarer compressions; 20 MB, so not in the extra
+            reason += ": pip install imagecodecs"
+        raise UnreadableImageError(name, reason) from None
 
 
 @overload
