@@ -25,8 +25,8 @@ Key = int | EpochKey
 class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
     """One split of an index. Items are `(image, label, number)`.
 
-    `image` is uint8 of shape (3, S, S). The key is a number in evaluation. In training it is a
-    pair `(number, epoch)`: the transform's generator is seeded with the run's seed, the epoch and
+    `image` is uint8 of shape (channels, S, S). The key is a number in evaluation. In training it is
+    a pair `(number, epoch)`: the transform's generator is seeded with the run's seed, the epoch and
     the number, in whichever process it runs; or a triple `(number, epoch, size)`, for another size
     than the transform's; or `(number, epoch, size or 0, repeat)`, where an epoch has an image
     several times: each repeat, from 0, is augmented differently.

@@ -4,8 +4,8 @@ Each has two parts. The first resizes the image to a square, deterministically: 
 `podium.data.cache` stores. The second augments that square at random and depends only on it and
 (seed, epoch, number): the pixels are the same whether the square is cached or decoded.
 
-The result is a uint8 tensor of shape (3, S, S). Scaling to [0, 1] and normalisation happen in
-`prepare`, one batch at a time on the device: the same numbers for a quarter of the traffic.
+The result is a uint8 tensor of shape (channels, S, S). Scaling to [0, 1] and normalisation happen
+in `prepare`, one batch at a time on the device: the same numbers for a quarter of the traffic.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.nn.functional import interpolate
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from podium.config.registry import AUGMENTATION_TITLES, AUGMENTATIONS
 from podium.data.augmentation import Augmentation, OfUser, Pixels, as_tensor
+from podium.data.bands import Picture, as_picture
 from podium.data.images import squeeze
 from podium.errors import ConfigError, TrainingError
 from podium.runtime.random import sample_seed, seeded
@@ -43,7 +43,7 @@ class Draw(NamedTuple):
 
 
 class Transform:
-    """Transforms an image to uint8 of shape (3, image_size, image_size), in two parts.
+    """Transforms an image to uint8 of shape (channels, image_size, image_size), in two parts.
 
     `source` is deterministic and returns a square of `source_size` pixels; `vary` turns it into
     the model's input. A class, not a closure: loaders send transforms to other processes.
@@ -57,8 +57,8 @@ class Transform:
     def __init__(self, image_size: int, source_size: int, change: _Change) -> None:
         self.image_size, self.source_size, self.change = image_size, source_size, change
 
-    def source(self, picture: Image.Image) -> Pixels:
-        """Resize an RGB image: uint8 of shape (source_size, source_size, 3)."""
+    def source(self, picture: Picture) -> Pixels:
+        """Resize an image: uint8 of shape (source_size, source_size, channels)."""
         return np.asarray(squeeze(picture, self.source_size))
 
     def vary(
@@ -73,7 +73,7 @@ class Transform:
                 with small images; None: `image_size`.
 
         Returns:
-            uint8 of shape (3, size, size).
+            uint8 of shape (channels, size, size).
         """
         size = size or self.image_size
         if draw is None:
@@ -81,11 +81,11 @@ class Transform:
         with seeded(sample_seed(*draw)):
             return self.change(pixels, size, draw)
 
-    def __call__(self, picture: Image.Image, draw: Draw | None = None) -> torch.Tensor:
+    def __call__(self, picture: Picture, draw: Draw | None = None) -> torch.Tensor:
         """Apply both parts.
 
         Args:
-            picture: an image of mode RGB.
+            picture: an image of mode RGB, or of several channels.
             draw: fixes the random choices; None: they come from torch's global generator.
         """
         return self.vary(self.source(picture), draw)
@@ -103,7 +103,7 @@ class _Policy:
     def __call__(self, pixels: Pixels, size: int, draw: Draw | None) -> torch.Tensor:
         if self.policy is None and pixels.shape[0] == size:
             return as_tensor(pixels.copy())
-        picture = squeeze(Image.fromarray(pixels), size)
+        picture = squeeze(as_picture(pixels), size)
         varied = picture if self.policy is None else self.policy(picture)
         return as_tensor(np.array(varied))
 
@@ -173,7 +173,7 @@ def eval_transform(image_size: int) -> Transform:
             the paper's resize, so that nothing at their borders is lost.
 
     Returns:
-        From an RGB image to uint8 of shape (3, image_size, image_size).
+        From an image to uint8 of shape (channels, image_size, image_size).
     """
     return Transform(image_size, image_size, _Policy())
 
@@ -203,7 +203,7 @@ def train_transform(
         crop_scale: for `crop_flip`: minimum share of the area in a crop, above 0, at most 1.
 
     Returns:
-        From an RGB image to uint8 of shape (3, image_size, image_size).
+        From an image to uint8 of shape (channels, image_size, image_size).
 
     Raises:
         ConfigError: there is no such augmentation, or a user's cannot be created.
@@ -255,7 +255,7 @@ def prepare(
     """Scale uint8 images to [0, 1] and normalise them.
 
     Args:
-        images: uint8 of shape (n, 3, h, w).
+        images: uint8 of shape (n, channels, h, w).
         mean: per channel, subtracted; None: not normalised.
         std: per channel, divided by; None: not normalised.
 
@@ -280,7 +280,7 @@ def mix_batch(
     """Mix every image with another one of the batch (Zhang et al., 2018; Yun et al., 2019).
 
     Args:
-        images: float of shape (n, 3, h, w).
+        images: float of shape (n, channels, h, w).
         labels: int64 of shape (n,).
         classes: number of classes.
         mixup: alpha of mixup; 0 disables it.

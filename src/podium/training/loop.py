@@ -141,7 +141,7 @@ def take_step(
     Args:
         state: of the training, after `state.at.step` steps of the epoch.
         epoch: from 1.
-        inputs: float32 of shape (n, 3, size, size).
+        inputs: float32 of shape (n, channels, size, size).
         labels: int64 of shape (n,).
         rate: the learning rate.
 

@@ -115,6 +115,7 @@ def prepare(fabric: Fabric, job: Job, notify: Notify, stop: StopRequest | None =
         pretrained=recipe.pretrained,
         weights=recipe.weights,
         pooling=recipe.pooling,
+        channels=job.index.windows.inputs,
         seed=seed,
     )
     frozen = freeze_backbone(built) if recipe.freeze == "backbone" else ()
