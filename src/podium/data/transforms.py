@@ -10,9 +10,10 @@ in `prepare`, one batch at a time on the device: the same numbers for a quarter 
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from torchvision.transforms.v2 import functional
 from podium.config.registry import AUGMENTATION_TITLES, AUGMENTATIONS
 from podium.data.augmentation import Augmentation, OfUser, Pixels, as_tensor
 from podium.data.bands import Picture, as_picture
+from podium.data.batch_augment import Recorder, Step, apply_step, resized_crops
 from podium.data.images import squeeze
 from podium.errors import ConfigError, TrainingError
 from podium.runtime.random import sample_seed, seeded
@@ -81,6 +83,40 @@ class Transform:
         with seeded(sample_seed(*draw)):
             return self.change(pixels, size, draw)
 
+    @property
+    def takes_batches(self) -> bool:
+        """Whether `plan` and `vary_batch` can take the place of `vary`."""
+        return isinstance(self.change, _OfBatches) and self.change.takes_batches
+
+    def plan(self, draw: Draw | None, size: int | None = None) -> torch.Tensor:
+        """Make the random choices of `vary`, with the same random numbers, without an image.
+
+        Args:
+            draw: fixes them; None: they come from torch's global generator.
+            size: side of the result; None: `image_size`.
+
+        Returns:
+            What `vary_batch` needs of one image: float64 of shape (k,).
+        """
+        size = size or self.image_size
+        assert isinstance(self.change, _OfBatches)
+        with contextlib.nullcontext() if draw is None else seeded(sample_seed(*draw)):
+            return torch.tensor([size, *self.change.plan(self.source_size, size, draw)]).double()
+
+    def vary_batch(self, images: torch.Tensor, plans: torch.Tensor) -> torch.Tensor:
+        """Augment a batch as `vary` does each image, on the device on which it lies.
+
+        Args:
+            images: uint8 of shape (n, channels, source_size, source_size).
+            plans: from `plan`, all with one size; shape (n, k).
+
+        Returns:
+            uint8 of shape (n, channels, size, size). The bytes are those of `vary` if nothing is
+            resized, else they differ by at most 2 of 255 before an augmentation's operations.
+        """
+        assert isinstance(self.change, _OfBatches)
+        return self.change.on_batch(images, plans[:, 1:], int(plans[0, 0]))
+
     def __call__(self, picture: Picture, draw: Draw | None = None) -> torch.Tensor:
         """Apply both parts.
 
@@ -94,11 +130,43 @@ class Transform:
 _Change = Callable[[Pixels, int, Draw | None], torch.Tensor]
 
 
+@runtime_checkable
+class _OfBatches(Protocol):
+    """A change that can also be made to whole batches, from random choices drawn before."""
+
+    takes_batches: bool
+
+    def plan(self, source: int, size: int, draw: Draw | None) -> list[float]: ...
+
+    def on_batch(self, images: torch.Tensor, plans: torch.Tensor, size: int) -> torch.Tensor: ...
+
+
 class _Policy:
     """Resize to the requested size, then apply a torchvision policy."""
 
-    def __init__(self, policy: v2.Transform | None = None) -> None:
-        self.policy = policy
+    STEPS = 2  # operations that a policy applies at most
+
+    def __init__(self, policy: v2.Transform | None = None, *, takes_batches: bool = True) -> None:
+        self.policy, self.takes_batches = policy, takes_batches
+        self.recorder = Recorder(policy) if takes_batches and policy is not None else None
+
+    def plan(self, source: int, size: int, draw: Draw | None) -> list[float]:
+        if self.recorder is None:
+            return []
+        steps = self.recorder.draw(size)
+        return [
+            value for step in [*steps, *[Step(0, 0.0)] * self.STEPS][: self.STEPS] for value in step
+        ]
+
+    def on_batch(self, images: torch.Tensor, plans: torch.Tensor, size: int) -> torch.Tensor:
+        if images.shape[-1] != size:
+            whole = torch.tensor([[0, 0, images.shape[-1], images.shape[-1]]])
+            images = resized_crops(images, whole, size)
+        for operations, magnitudes in zip(
+            plans.T[::2].tolist(), plans.T[1::2].tolist(), strict=True
+        ):
+            images = apply_step(images, [int(one) for one in operations], magnitudes)
+        return images
 
     def __call__(self, pixels: Pixels, size: int, draw: Draw | None) -> torch.Tensor:
         if self.policy is None and pixels.shape[0] == size:
@@ -126,6 +194,16 @@ class _CropFlip:
         crop = as_tensor(pixels[top : top + height, left : left + width].copy())
         small = interpolate(crop[None], (size, size), mode="bilinear", antialias=True)[0]
         return small.flip(-1) if self.mirrored(draw) else small
+
+    takes_batches = True
+
+    def plan(self, source: int, size: int, draw: Draw | None) -> list[float]:
+        return [*self.box(source), self.mirrored(draw)]
+
+    def on_batch(self, images: torch.Tensor, plans: torch.Tensor, size: int) -> torch.Tensor:
+        crops = resized_crops(images, plans[:, :4], size)
+        mirrored = plans[:, 4].bool().to(images.device)[:, None, None, None]
+        return torch.where(mirrored, crops.flip(-1), crops)
 
     def box(self, side: int) -> tuple[int, int, int, int]:
         """Draw the top, left, height and width of a crop of a square."""
@@ -157,7 +235,7 @@ _OURS: dict[str, tuple[Callable[..., _Change], float]] = {
     # 1 random operation, the wide space (Mueller and Hutter, 2021)
     "trivialaugment": (lambda: _Policy(v2.TrivialAugmentWide()), 1),
     # mixed chains of operations (Hendrycks et al., 2020)
-    "augmix": (lambda: _Policy(v2.AugMix()), 1),
+    "augmix": (lambda: _Policy(v2.AugMix(), takes_batches=False), 1),
     # from a larger square: a crop of the small one would be blurred
     "crop_flip": (_CropFlip, 1.25),
 }

@@ -235,4 +235,5 @@ def _known_at_the_end(
         "precision_reason": reason,
         "device": job.device.describe(),
         "devices": job.device.count,
+        "augmented_on": state.get("augmented_on", "cpu"),
     }
