@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -148,6 +149,24 @@ def test_images_stay_where_the_device_cannot_augment_or_hold_them(
         cached_job(tmp_path / "run", index, **settings), 32, torch.device("cpu")
     ).kept
     assert kept is None
+
+
+def test_a_step_of_slurm_is_not_taken_for_the_training(
+    straight: Job, index: DataIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the second of two tasks, on a machine that has `srun`."""
+    srun = tmp_path / "bin" / "srun"
+    srun.parent.mkdir()
+    srun.write_text("#!/bin/sh\n")
+    srun.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{srun.parent}{os.pathsep}{os.environ['PATH']}")
+    fit(job(tmp_path / "outside", index, epochs=1), silent)
+    step = {"NTASKS": 2, "PROCID": 1, "LOCALID": 1, "NODEID": 0, "JOB_ID": 7, "JOB_NAME": "podium"}
+    for name, value in step.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    inside = job(tmp_path / "inside", index)
+    fit(inside, silent)
+    assert weights(inside) == weights(straight)
 
 
 def test_history_is_the_true_mean_over_validation_images(straight: Job, index: DataIndex) -> None:

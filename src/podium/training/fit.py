@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
 
 from podium.config.code import refuse_unreachable
 from podium.config.registry import allow
@@ -75,6 +76,8 @@ def _fit(job: Job, notify: Notify, stop: StopRequest | None) -> None:
         # spawned, not re-executed: the caller may be a notebook's cell or another program
         strategy="auto" if device.count == 1 else "ddp_spawn",
         precision=FABRIC_PRECISION[job.precision],  # type: ignore[arg-type]
+        # else, in a step of Slurm, that step's processes would count as those of this training
+        plugins=[LightningEnvironment()],
     )
     if device.count == 1:
         fabric.launch()
