@@ -83,9 +83,11 @@ def read(browser: Browser, report: Report) -> Iterator[Open]:
     """Opens the report; in the end nothing was said to the console, asked for, or alerted."""
     readers = []
 
-    def open_(hash_: str = "", width: int = 1280, scheme: Any = "light") -> Reader:
+    def open_(
+        hash_: str = "", width: int = 1280, scheme: Any = "light", motion: Any = "reduce"
+    ) -> Reader:
         context = browser.new_context(
-            viewport={"width": width, "height": 844}, color_scheme=scheme, reduced_motion="reduce"
+            viewport={"width": width, "height": 844}, color_scheme=scheme, reduced_motion=motion
         )
         page = context.new_page()
         reader = Reader(page, [], [])
@@ -292,6 +294,40 @@ def test_deep_links_back_and_focus(read: Open) -> None:
     assert title(page) == "golf"
     page.locator("dialog .close").click()
     wait_closed(page)
+
+
+def wait_landed(page: Page, id_: str) -> None:
+    """The target is just below the menu, or as near as the end of the page allows."""
+    top = f"document.getElementById({json.dumps(id_)}).getBoundingClientRect().top"
+    least = "document.querySelector('nav.main').getBoundingClientRect().height"
+    ended = "scrollY + innerHeight >= document.documentElement.scrollHeight - 2"
+    wait_until(page, f"{top} >= {least} && ({top} <= {least} + 24 || {ended})")
+    page.wait_for_timeout(300)
+    assert page.evaluate(f"{top} >= {least} && ({top} <= {least} + 24 || {ended})"), id_
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_links_land_on_their_targets(read: Open, width: int) -> None:
+    page = read("#contenders", width=width, motion="no-preference").page
+    wait_landed(page, "contenders")
+    for link in ("nav.main a[href='#files']", "nav.main a[href='#contenders']",
+                 ".leader a[href='#run-inception_resnet-seed-1']"):  # fmt: skip
+        page.evaluate("link => document.querySelector(link).click()", link)
+        wait_landed(page, link.split("#")[1].rstrip("']"))
+    assert page.locator(".run.shown").get_attribute("data-run") == "inception_resnet-seed-1"
+    # another tab was chosen by keyboard: the same link leads back
+    page.locator(".tabs a[aria-selected=true]").focus()
+    page.keyboard.press("Home")
+    page.evaluate("link => document.querySelector(link).click()", link)
+    wait_landed(page, "run-inception_resnet-seed-1")
+    # a target in a folded part, also when it was folded again
+    page.evaluate("document.querySelector('#files details li').id = 'folded'")
+    for _ in range(2):
+        page.evaluate("location.hash = '#folded'")
+        wait_landed(page, "folded")
+        page.evaluate("document.querySelector('#files details').open = false")
+        page.evaluate("location.hash = '#results'")
+        wait_landed(page, "results")
 
 
 @pytest.mark.parametrize(
