@@ -321,11 +321,11 @@ def test_links_land_on_their_targets(read: Open, width: int) -> None:
     page.evaluate("link => document.querySelector(link).click()", link)
     wait_landed(page, "run-inception_resnet-seed-1")
     # a target in a folded part, also when it was folded again
-    page.evaluate("document.querySelector('#files details li').id = 'folded'")
+    page.evaluate("document.querySelector('#data details tbody tr').id = 'folded'")
     for _ in range(2):
         page.evaluate("location.hash = '#folded'")
         wait_landed(page, "folded")
-        page.evaluate("document.querySelector('#files details').open = false")
+        page.evaluate("document.querySelector('#data details').open = false")
         page.evaluate("location.hash = '#results'")
         wait_landed(page, "results")
 
