@@ -18,6 +18,7 @@ from podium.reporting.figures.tasks import FigureWriter
 from podium.runs.folder import StudyFolder
 from podium.runs.pictures import read_pictures
 from podium.runs.predictions import Predictions
+from podium.statistics.calibration import calibrated_probabilities, fit_temperature
 from podium.statistics.metrics import per_class, wilson_interval
 from tests.conftest import reports_undrawn
 from tests.fake_study import ODD_NAMES, fake_study
@@ -35,6 +36,7 @@ class Report:
     folder: StudyFolder
     index: Path
     tests: dict[str, Predictions] = field(default_factory=dict)
+    temperatures: dict[str, float] = field(default_factory=dict)
 
     def url(self, hash_: str = "") -> str:
         return self.index.as_uri() + hash_
@@ -59,11 +61,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
         # the figures in the page are drawn; those beside it have their own tests, and take long
         patch.setattr(FigureWriter, "save", lambda *_: [])
         made = build_report(folder, dpi=20, formats=("svg",), helpers=0)
-    tests = {
-        f"{run.contender}-seed-{run.seed}": run.read_predictions("test")
-        for run in folder.runs(folder.read_spec())
-    }
-    return Report(folder, made.index, tests)
+    runs = {f"{run.contender}-seed-{run.seed}": run for run in folder.runs(folder.read_spec())}
+    tests = {slug: run.read_predictions("test") for slug, run in runs.items()}
+    fitted = {slug: fit_temperature(run.read_predictions("valid")) for slug, run in runs.items()}
+    return Report(folder, made.index, tests, fitted)
 
 
 @dataclass
@@ -235,7 +236,8 @@ def test_confusion_cell_shows_exactly_its_pictures(read: Open, report: Report) -
     own = (test.labels == label) & (test.predicted == predicted)
     paths = {path for path, one in zip(test.paths, own, strict=True) if one}
     assert {link.removeprefix("#picture=").replace("%2F", "/") for link in links} == paths
-    sure = [float(test.probabilities[test.paths.index(path), predicted]) for path in
+    shares = calibrated_probabilities(test, report.temperatures["simple_resnet-seed-0"])
+    sure = [float(shares[test.paths.index(path), predicted]) for path in
             (link.removeprefix("#picture=").replace("%2F", "/") for link in links)]  # fmt: skip
     assert sure == sorted(sure, reverse=True)
     page.keyboard.press("ArrowRight")
@@ -255,9 +257,10 @@ def test_picture_shows_all_answers_and_where_the_model_looked(read: Open, report
     path = page.locator("dialog code").inner_text()
     rows = page.locator("dialog .told tbody tr")
     assert rows.count() == 6
-    for row, test in zip(rows.all(), report.tests.values(), strict=True):
+    for row, (slug, test) in zip(rows.all(), report.tests.items(), strict=True):
         number = test.paths.index(path)
-        shares = test.probabilities[number]
+        assert abs(report.temperatures[slug] - 1) > 0.1
+        shares = calibrated_probabilities(test, report.temperatures[slug])[number]
         order = np.argsort(-shares)[:3]
         found = [text.replace("\u00a0", " ") for text in row.locator("li").all_inner_texts()]
         for place, text in zip(order, found, strict=True):

@@ -21,6 +21,7 @@ from podium.reporting.words.labels import labels
 from podium.results.pictures import Picture, confident_mistakes, random_pictures
 from podium.runs.predictions import Predictions
 from podium.runtime.csv_text import guard_cell
+from podium.statistics.likeliest import top_classes
 from podium.statistics.metrics import ClassScores, confusion
 from tests.statistics.test_metrics import voted
 
@@ -267,16 +268,17 @@ def test_captions_keep_to_their_picture() -> None:
 
 def test_galleries_choose_by_path_and_by_confidence() -> None:
     made = _predictions()
+    said = top_classes(made, temperature=1.0)
     stored = {path: b"jpeg" for path in made.paths if path != "test/29.jpg"}
-    chosen = [one.path for one in random_pictures(made, stored)]
+    chosen = [one.path for one in random_pictures(made, stored, said)]
     assert len(set(chosen)) == 12
     other = Predictions(made.class_names, made.paths, made.labels, -made.logits)
-    assert [one.path for one in random_pictures(other, stored)] == chosen
-    mistakes = confident_mistakes(made, stored)
+    assert [one.path for one in random_pictures(other, stored, said)] == chosen
+    mistakes = confident_mistakes(made, stored, said)
     assert len(mistakes) == 12
     assert not any(one.right for one in mistakes)
     assert mistakes[0].path == "test/28.jpg"  # 29 has no picture
     certainty = [one.probability for one in mistakes]
     assert certainty == sorted(certainty, reverse=True)
     assert certainty[0] == pytest.approx(np.exp(2.8) / (np.exp(2.8) + 2))
-    assert random_pictures(made, {}) == []
+    assert random_pictures(made, {}, said) == []
