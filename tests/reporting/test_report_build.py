@@ -438,6 +438,8 @@ def test_impossible_options_are_refused(tmp_path: Path) -> None:
         build_report(folder, formats=("bmp",))
     with pytest.raises(ConfigError, match="dpi"):
         build_report(folder, dpi=1)
+    with pytest.raises(ConfigError, match=r"class_scale: .* lower value first"):
+        build_report(folder, class_scale=(1, 0.6))
 
 
 def test_callers_style_is_left_as_it_was_and_figures_do_not_depend_on_it(tmp_path: Path) -> None:

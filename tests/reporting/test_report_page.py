@@ -18,6 +18,7 @@ from podium.reporting.figures.tasks import FigureWriter
 from podium.runs.folder import StudyFolder
 from podium.runs.pictures import read_pictures
 from podium.runs.predictions import Predictions
+from podium.statistics.calibration import calibrated_probabilities, fit_temperature
 from podium.statistics.metrics import per_class, wilson_interval
 from tests.conftest import reports_undrawn
 from tests.fake_study import ODD_NAMES, fake_study
@@ -35,6 +36,7 @@ class Report:
     folder: StudyFolder
     index: Path
     tests: dict[str, Predictions] = field(default_factory=dict)
+    temperatures: dict[str, float] = field(default_factory=dict)
 
     def url(self, hash_: str = "") -> str:
         return self.index.as_uri() + hash_
@@ -59,11 +61,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
         # the figures in the page are drawn; those beside it have their own tests, and take long
         patch.setattr(FigureWriter, "save", lambda *_: [])
         made = build_report(folder, dpi=20, formats=("svg",), helpers=0)
-    tests = {
-        f"{run.contender}-seed-{run.seed}": run.read_predictions("test")
-        for run in folder.runs(folder.read_spec())
-    }
-    return Report(folder, made.index, tests)
+    runs = {f"{run.contender}-seed-{run.seed}": run for run in folder.runs(folder.read_spec())}
+    tests = {slug: run.read_predictions("test") for slug, run in runs.items()}
+    fitted = {slug: fit_temperature(run.read_predictions("valid")) for slug, run in runs.items()}
+    return Report(folder, made.index, tests, fitted)
 
 
 @dataclass
@@ -83,9 +84,11 @@ def read(browser: Browser, report: Report) -> Iterator[Open]:
     """Opens the report; in the end nothing was said to the console, asked for, or alerted."""
     readers = []
 
-    def open_(hash_: str = "", width: int = 1280, scheme: Any = "light") -> Reader:
+    def open_(
+        hash_: str = "", width: int = 1280, scheme: Any = "light", motion: Any = "reduce"
+    ) -> Reader:
         context = browser.new_context(
-            viewport={"width": width, "height": 844}, color_scheme=scheme, reduced_motion="reduce"
+            viewport={"width": width, "height": 844}, color_scheme=scheme, reduced_motion=motion
         )
         page = context.new_page()
         reader = Reader(page, [], [])
@@ -233,7 +236,8 @@ def test_confusion_cell_shows_exactly_its_pictures(read: Open, report: Report) -
     own = (test.labels == label) & (test.predicted == predicted)
     paths = {path for path, one in zip(test.paths, own, strict=True) if one}
     assert {link.removeprefix("#picture=").replace("%2F", "/") for link in links} == paths
-    sure = [float(test.probabilities[test.paths.index(path), predicted]) for path in
+    shares = calibrated_probabilities(test, report.temperatures["simple_resnet-seed-0"])
+    sure = [float(shares[test.paths.index(path), predicted]) for path in
             (link.removeprefix("#picture=").replace("%2F", "/") for link in links)]  # fmt: skip
     assert sure == sorted(sure, reverse=True)
     page.keyboard.press("ArrowRight")
@@ -253,9 +257,10 @@ def test_picture_shows_all_answers_and_where_the_model_looked(read: Open, report
     path = page.locator("dialog code").inner_text()
     rows = page.locator("dialog .told tbody tr")
     assert rows.count() == 6
-    for row, test in zip(rows.all(), report.tests.values(), strict=True):
+    for row, (slug, test) in zip(rows.all(), report.tests.items(), strict=True):
         number = test.paths.index(path)
-        shares = test.probabilities[number]
+        assert abs(report.temperatures[slug] - 1) > 0.1
+        shares = calibrated_probabilities(test, report.temperatures[slug])[number]
         order = np.argsort(-shares)[:3]
         found = [text.replace("\u00a0", " ") for text in row.locator("li").all_inner_texts()]
         for place, text in zip(order, found, strict=True):
@@ -292,6 +297,40 @@ def test_deep_links_back_and_focus(read: Open) -> None:
     assert title(page) == "golf"
     page.locator("dialog .close").click()
     wait_closed(page)
+
+
+def wait_landed(page: Page, id_: str) -> None:
+    """The target is just below the menu, or as near as the end of the page allows."""
+    top = f"document.getElementById({json.dumps(id_)}).getBoundingClientRect().top"
+    least = "document.querySelector('nav.main').getBoundingClientRect().height"
+    ended = "scrollY + innerHeight >= document.documentElement.scrollHeight - 2"
+    wait_until(page, f"{top} >= {least} && ({top} <= {least} + 24 || {ended})")
+    page.wait_for_timeout(300)
+    assert page.evaluate(f"{top} >= {least} && ({top} <= {least} + 24 || {ended})"), id_
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_links_land_on_their_targets(read: Open, width: int) -> None:
+    page = read("#contenders", width=width, motion="no-preference").page
+    wait_landed(page, "contenders")
+    for link in ("nav.main a[href='#files']", "nav.main a[href='#contenders']",
+                 ".leader a[href='#run-inception_resnet-seed-1']"):  # fmt: skip
+        page.evaluate("link => document.querySelector(link).click()", link)
+        wait_landed(page, link.split("#")[1].rstrip("']"))
+    assert page.locator(".run.shown").get_attribute("data-run") == "inception_resnet-seed-1"
+    # another tab was chosen by keyboard: the same link leads back
+    page.locator(".tabs a[aria-selected=true]").focus()
+    page.keyboard.press("Home")
+    page.evaluate("link => document.querySelector(link).click()", link)
+    wait_landed(page, "run-inception_resnet-seed-1")
+    # a target in a folded part, also when it was folded again
+    page.evaluate("document.querySelector('#data details tbody tr').id = 'folded'")
+    for _ in range(2):
+        page.evaluate("location.hash = '#folded'")
+        wait_landed(page, "folded")
+        page.evaluate("document.querySelector('#data details').open = false")
+        page.evaluate("location.hash = '#results'")
+        wait_landed(page, "results")
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ CHUNK = 4_000_000  # logits processed at a time
 class TopClasses:
     """The `k` likeliest classes of each of n images, likeliest first.
 
-    `top` has shape (n, k): indices into the class names. `share` (n, k) holds their softmax
-    probabilities as trained (no temperature), 0..1; `own` (n,) that of the true class.
+    `top` has shape (n, k): indices into the class names. `share` (n, k) holds their probabilities,
+    0..1; `own` (n,) that of the true class.
     """
 
     top: npt.NDArray[np.int64]
@@ -31,12 +31,14 @@ class TopClasses:
     own: npt.NDArray[np.float64]
 
 
-def top_classes(predictions: Predictions, k: int = 3) -> TopClasses:
+def top_classes(predictions: Predictions, k: int = 3, *, temperature: float) -> TopClasses:
     """The `k` likeliest classes of every image; ties go to the first class.
 
     Args:
         predictions: of a run.
         k: how many; at most the number of classes.
+        temperature: divides the logits before softmax, above 0. The run's own: a reader compares
+            these probabilities with those of `podium predict`.
     """
     n, classes = predictions.logits.shape
     k = max(1, min(k, classes))
@@ -46,7 +48,7 @@ def top_classes(predictions: Predictions, k: int = 3) -> TopClasses:
     for at in range(0, n, rows):
         part = slice(at, at + rows)
         logits = predictions.logits[part].astype(np.float64)
-        logits -= logits.max(axis=1, keepdims=True)
+        logits = (logits - logits.max(axis=1, keepdims=True)) / temperature
         total = np.exp(logits).sum(axis=1)
         every = np.arange(len(logits))
         own[part] = np.exp(logits[every, predictions.labels[part]]) / total

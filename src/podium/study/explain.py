@@ -29,12 +29,14 @@ from podium.errors import DataError, RunFolderError, StorageError, one_line
 from podium.evaluation.gradcam import grad_cam, overlay
 from podium.evaluation.trained import TrainedModel, load_run
 from podium.results.pictures import confident_mistakes, random_pictures
+from podium.results.run import run_temperature
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.pictures import write_pictures
 from podium.runs.predictions import Predictions
 from podium.runtime.device import choose_device
 from podium.runtime.events import Notify, WarningMessage, silent
 from podium.runtime.lock import sole_owner
+from podium.statistics.likeliest import top_classes
 
 SIDE = 160  # longest side in pixels, as of the images shown beside the maps
 BATCH = 8
@@ -154,9 +156,10 @@ def _pictures(
 ) -> Iterator[tuple[str, bytes]]:
     """Key and JPEG of each map: `path` of the predicted class, `path#label` of the true one."""
     predictions = run.read_predictions("test")
+    said = top_classes(predictions, 1, temperature=run_temperature(run))
     shown = (
-        *random_pictures(predictions, thumbnails),
-        *confident_mistakes(predictions, thumbnails),
+        *random_pictures(predictions, thumbnails, said),
+        *confident_mistakes(predictions, thumbnails, said),
     )
     numbers = {path: number for number, path in enumerate(predictions.paths)}
     tasks = [_Task(numbers[path], path) for path in dict.fromkeys(one.path for one in shown)]

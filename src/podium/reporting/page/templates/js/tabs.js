@@ -16,13 +16,21 @@ function startTabs(prepare) {
       panels[i].classList.toggle("shown", i === chosen);
     });
   };
-  const fromAddress = () => {
+  // the address follows: a link to the tab of an old address would do nothing
+  const choose = (chosen) => {
+    select(chosen);
+    history.replaceState(null, "", tabs[chosen].getAttribute("href"));
+  };
+  // Show what the address names, in its tab and unfolded. The sections above must be complete.
+  const fromAddress = (behavior) => {
     let id = location.hash.slice(1);
     try { id = decodeURIComponent(id); } catch { /* not one of our ids */ }
-    const chosen = panels.findIndex((panel) => panel.id === id);
-    if (chosen < 0) return;
-    select(chosen);
-    panels[chosen].scrollIntoView();
+    const target = document.getElementById(id);
+    if (!target) return;
+    const chosen = panels.indexOf(target.closest(".run"));
+    if (chosen >= 0) select(chosen);
+    for (let one = target; one; one = one.parentElement) if (one.matches("details")) one.open = true;
+    target.scrollIntoView({ behavior });
   };
   list.setAttribute("role", "tablist");
   tabs.forEach((tab, i) => {
@@ -32,8 +40,7 @@ function startTabs(prepare) {
     panels[i].setAttribute("role", "tabpanel");
     tab.addEventListener("click", (event) => {
       event.preventDefault();
-      select(i);
-      history.replaceState(null, "", tab.getAttribute("href"));
+      choose(i);
     });
     tab.addEventListener("keydown", (event) => {
       const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
@@ -41,14 +48,14 @@ function startTabs(prepare) {
         : step ? (i + step + tabs.length) % tabs.length : -1;
       if (next < 0) return;
       event.preventDefault();
-      select(next);
+      choose(next);
       tabs[next].focus();
     });
   });
   select(0);
   addEventListener("hashchange", (event) => {
     // back from a dialog: keep the scroll position
-    if (!isRoute(new URL(event.oldURL).hash)) fromAddress();
+    if (!isRoute(new URL(event.oldURL).hash)) fromAddress("auto");
   });
-  fromAddress();
+  fromAddress("instant");
 }
