@@ -164,7 +164,7 @@ class Bench:
         dataset = ImageDataset(self.index, "train", eval_transform(size), None)
         rows = min(rows, len(dataset))
         images = torch.stack([dataset[i][0].permute(1, 2, 0) for i in range(rows)])
-        labels = torch.tensor([dataset.labels[i] for i in range(rows)])
+        labels = torch.tensor([dataset.entries.labels[i] for i in range(rows)])
 
         def feed() -> Iterator[Batch]:
             for keys in itertools.cycle(self.sampler()):

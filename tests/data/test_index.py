@@ -19,7 +19,8 @@ from podium.data.bands import Picture, as_rgb
 from podium.data.images import Stored, decode_with_mode
 from podium.data.index import DataIndex
 from podium.data.indexing import build_index
-from podium.data.listing import SPLITS
+from podium.data.mapped import read_mapped
+from podium.data.splits import SPLITS
 from podium.errors import ConfigError, DataError
 from podium.runtime.events import Event
 from tests.conftest import Steps, write_pictures
@@ -423,7 +424,7 @@ def test_a_damaged_cache_costs_time_alone(tmp_path: Path, damage: bytes) -> None
     file.write_bytes(damage)
     assert build_index(root, cache_folder=cache).summary() == first.summary()
     (file,) = cache.iterdir()
-    assert json.loads(file.read_text(encoding="utf-8"))["files"]
+    assert read_mapped(file).num_rows == 24
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
@@ -534,7 +535,7 @@ def test_what_is_gone_is_not_remembered_for_ever(tmp_path: Path) -> None:
     (root / "train/circle/0.png").unlink()
     build_index(root, cache_folder=cache)
     (file,) = cache.iterdir()
-    assert len(json.loads(file.read_text(encoding="utf-8"))["files"]) == 23
+    assert read_mapped(file).num_rows == 23
 
 
 def test_a_faulty_file_is_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -188,7 +188,7 @@ def test_a_group_in_two_splits_is_told(tmp_path: Path) -> None:
         if sum(group in split.groups for split in index.splits.values()) > 1
     }
     assert told.startswith(f"{len(torn)} of 9 groups have images in more than one split (patient ")
-    assert None in index.splits["train"].groups + index.splits["test"].groups
+    assert None in [*index.splits["train"].groups, *index.splits["test"].groups]
 
 
 def test_a_columns_gap_is_none() -> None:

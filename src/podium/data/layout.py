@@ -392,13 +392,12 @@ def _remedy(kinds: Iterable[str]) -> str:
     return f" Or, {REMEDY}." if endings & SUFFIXES else ""
 
 
-def tell_lookalikes(splits: dict[str, Classes]) -> list[str]:
+def tell_lookalikes(names: Iterable[str]) -> list[str]:
     """Report classes whose names differ so little that it may be a mistake, one sentence each.
 
     Args:
-        splits: split -> class -> paths.
+        names: of the classes.
     """
-    names = {name for classes in splits.values() for name in classes}
     by_fold: dict[str, list[str]] = {}
     for name in sorted(names):
         by_fold.setdefault(name.casefold().strip(), []).append(name)

@@ -168,7 +168,7 @@ def _look(
     if kept:
         part = job.index.splits[split]
         logits = kept[split].logits(model.module.get_submodule(classifier))
-        return Predictions(model.class_names, part.paths, part.labels, logits)
+        return Predictions(model.class_names, tuple(part.paths), part.labels, logits)
     return despite_lost_workers(
         lambda workers: predict_split(
             model,
