@@ -374,7 +374,10 @@ def test_a_failure_that_is_no_mistake_ends_with_one(
 
 
 def test_a_stand_in_stands_in_for_every_seed(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Seeds of one contender must not be of two models, though weights turn up in between."""
     import torch
@@ -393,6 +396,7 @@ def test_a_stand_in_stands_in_for_every_seed(
     study = write_study(tmp_path, pictures, contenders={"helped": helped})
     command = ["run", str(study), "--runs", str(tmp_path / "runs"), "--workers", "0", "--no-audit"]
     assert main(command) == 0
+    assert "\nhelped [EfficientNet-Lite0]\n" in capsys.readouterr().err  # the log's heading
     monkeypatch.setattr("podium.models.check_weights", lambda *_, **__: None)
     assert main([*command, "--seed", "0", "--seed", "1"]) == 0
     folder = StudyFolder(tmp_path / "runs" / "tiny")

@@ -13,6 +13,7 @@ from podium.errors import RunFolderError
 from podium.runs.folder import StudyFolder
 from podium.runtime.events import Message, Notify, WarningMessage
 from podium.runtime.lock import is_in_use
+from podium.runtime.threads import usable_cores
 
 
 @contextmanager
@@ -56,6 +57,12 @@ def find_images(data: DataSpec, notify: Notify) -> DataIndex:
     if len(index.unreadable) > 20:
         more = len(index.unreadable) - 20
         notify(WarningMessage(f"... and {more} more unreadable files, named in data.json"))
+    counts = [f"{len(part):,} {split}" for split, part in index.splits.items() if len(part)]
+    notify(
+        Message(
+            f"{len(index.classes)} classes, images: {', '.join(counts)}; {usable_cores()} cores"
+        )
+    )
     return index
 
 
