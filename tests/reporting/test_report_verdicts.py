@@ -280,8 +280,8 @@ def test_the_answer_on_balancing_has_what_the_metric_hides() -> None:
 @pytest.mark.parametrize(
     ("lang", "told"),
     [
-        ("en", "trained layers (all / the classifier only), pre-training (no / yes), epochs (1 / 2)"),
-        ("pt", "camadas treinadas (todas / só o classificador), pré-treino (não / sim), epochs (1 / 2)"),
+        ("en", "trained layers (all / the classifier only), pre-training (no / yes)"),
+        ("pt", "camadas treinadas (todas / só o classificador), pré-treino (não / sim)"),
     ],
 )  # fmt: skip
 def test_settings_that_differ_are_told_in_words(lang: str, told: str) -> None:
@@ -291,6 +291,6 @@ def test_settings_that_differ_are_told_in_words(lang: str, told: str) -> None:
     words = [
         f"{setting_words(key, say)} ({setting_value(first, key, say, {})} / "
         f"{setting_value(second, key, say, {})})"
-        for key in ("freeze", "pretrained", "epochs")
+        for key in ("freeze", "pretrained")
     ]
     assert ", ".join(words) == told
