@@ -256,7 +256,7 @@ def test_several_seeds_make_several_runs(pictures: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["run", "nothing.yaml"], "expected the path of a YAML file"),
+        (["run", "nothing.yaml"], "the path of a YAML file"),
         (["run", "quick", "--data", "nowhere"], "There is no folder"),
         (["run", "quick", "--precision", "fp16", "--device", "cpu"], "needs a CUDA GPU"),
         (["run", "quick", "--device", "tpu"], "expected auto, cpu, cuda"),
