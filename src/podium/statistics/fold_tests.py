@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from podium.errors import ConfigError
+from podium.statistics.contributions import by_class
 from podium.statistics.folds import Folds, common_folds, fold_effect
 from podium.statistics.intervals import CONFIDENCE, Interval, accuracy_interval, bounded
 from podium.statistics.paired import (
@@ -19,7 +20,6 @@ from podium.statistics.paired import (
     seed_effect,
     sign_flip,
 )
-from podium.statistics.recall_difference import by_class
 from podium.statistics.scoring import Metric
 from podium.statistics.table import ContenderPredictions, PredictionTable
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from podium.errors import ConfigError
+from podium.statistics.contributions import by_class, class_weights
 from podium.statistics.scoring import Metric
 from podium.statistics.table import PredictionTable
 
@@ -32,6 +33,11 @@ class Influence:
     """One array per contender, shape (seeds, images); the mean of a row is that seed's score."""
     groups: Indices | None
     """The group or block of each image that was left out together; None: single images."""
+    labels: Indices
+    """Class index of each image."""
+    swapped: tuple[Values, ...] | None = None
+    """For a mean over classes: the images' values times the weight of their class. If two models
+    are equivalent, an image's could just as well be swapped. None: `values`."""
 
 
 def influences(table: PredictionTable) -> Influence | str | None:
@@ -47,7 +53,7 @@ def influences(table: PredictionTable) -> Influence | str | None:
     metric = table.metric
     if metric.is_accuracy:
         return None
-    groups = table.groups if metric.per_image is not None else _blocks(table)
+    groups = table.groups if _in_closed_form(metric) else _blocks(table)
     try:
         values = tuple(
             np.stack([image_values(metric, one, table.labels, groups) for one in contender.logits])
@@ -55,7 +61,24 @@ def influences(table: PredictionTable) -> Influence | str | None:
         )
     except ConfigError as error:
         return str(error)
-    return Influence(metric, values, groups)
+    return Influence(metric, values, groups, table.labels, _swapped(table))
+
+
+def _in_closed_form(metric: Metric) -> bool:
+    known = metric.per_image, metric.per_image_of_class, metric.contributions
+    return any(one is not None for one in known)
+
+
+def _swapped(table: PredictionTable) -> tuple[Values, ...] | None:
+    found = table.metric.per_image_of_class
+    if found is None:
+        return None
+    weights = class_weights(table.labels)
+    return tuple(
+        np.stack([np.asarray(found(one, table.labels), np.float64) for one in contender.logits])
+        * weights
+        for contender in table.contenders
+    )
 
 
 def image_values(
@@ -78,6 +101,10 @@ def image_values(
     n, whole = len(labels), metric.score(logits, labels)
     if metric.per_image is not None:
         return np.asarray(metric.per_image(logits, labels), np.float64)
+    if metric.per_image_of_class is not None:
+        return by_class(metric.per_image_of_class(logits, labels)[None], labels)[0]
+    if metric.contributions is not None:
+        return np.asarray(metric.contributions(logits, labels), np.float64)
     units = np.arange(n) if groups is None else groups
     sizes = np.bincount(units)
     if len(sizes) < 2:

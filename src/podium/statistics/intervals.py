@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from podium.statistics.contributions import effective_images
 from podium.statistics.influence import Influence
 from podium.statistics.metrics import wilson_interval
 from podium.statistics.paired import SeedEffect, design_effect, seed_effect
@@ -33,11 +35,38 @@ def score_interval(found: Influence, values: npt.NDArray[np.float64], n: int) ->
         n: number of images.
     """
     effect = seed_effect(values, found.groups)
+    alike = design_effect(values.mean(axis=0), found.groups)
+    if found.metric.contributions is not None:
+        return _area_interval(effect, found.labels, alike)
     if found.metric.bounds == (0.0, 1.0):
-        return accuracy_interval(effect, n / design_effect(values.mean(axis=0), found.groups))
+        within = found.metric.per_image_of_class is not None
+        return accuracy_interval(effect, (effective_images(found.labels) if within else n) / alike)
     low, high = effect.interval(CONFIDENCE)
     least, most = found.metric.bounds
     return Interval(effect.mean, max(least, low), min(most, high))
+
+
+def _area_interval(effect: SeedEffect, labels: npt.NDArray[np.int64], alike: float) -> Interval:
+    """AUROC with its interval on the logit scale, where its distribution is less skewed.
+
+    Adds pseudo-images as everywhere: to the mean as many as to an accuracy, but half of them; to
+    the variance one of each class that ranks like a random guess.
+    """
+    units = effective_images(labels) / alike
+    middle = (units * effect.mean + 1) / (units + 2)
+    support = np.unique(labels, return_counts=True)[1] / alike
+    least = (middle - 0.5) ** 2 * float((1 / (len(support) * support) ** 2).sum())
+    slope = 1 / (middle * (1 - middle))
+    scaled = replace(
+        effect,
+        mean=math.log(middle / (1 - middle)),
+        seed_square=effect.seed_square * slope**2,
+        image_square=effect.image_square * slope**2,
+        rest_square=effect.rest_square * slope**2,
+    )
+    low, high = scaled.interval(CONFIDENCE, least_variance=least * slope**2)
+    low, high = (1 / (1 + math.exp(-bound)) for bound in (low, high))
+    return Interval(effect.mean, min(effect.mean, low), max(effect.mean, high))
 
 
 def bounded(

@@ -81,6 +81,8 @@ class Judged(NamedTuple):
     """The largest possible difference."""
     counted: bool = False
     """Whether the values are 1 for correct and 0 for wrong."""
+    swapped: Sequence[Values] | None = None
+    """What sign flips swap between two contenders, shape as `values`; None: the values."""
 
 
 def pair_tests(table: PredictionTable, judged: Judged) -> tuple[list[PairTest], Values]:
@@ -111,6 +113,8 @@ def _pair_test(
     first, second = (table.contenders[number] for number in at)
     rows = matched_seeds(first, second)
     a, b = (judged.values[number][own] for number, own in zip(at, rows, strict=True))
+    swapped = judged.values if judged.swapped is None else judged.swapped
+    flipped = np.subtract(*(swapped[number][own] for number, own in zip(at, rows, strict=True)))
     several = min(len(first.seeds), len(second.seeds)) > 1
     same = several and len(a) == len(first.seeds)
     together = (a - b).mean(axis=0)
@@ -123,7 +127,7 @@ def _pair_test(
         names=(first.name, second.name),
         rows=rows,
         seeds=tuple((first.seeds[i], second.seeds[j]) for i, j in zip(*rows, strict=True)),
-        fixed_p=mcnemar(*only[:2]) if only else _flips((a - b).sum(axis=0), judged.groups),
+        fixed_p=mcnemar(*only[:2]) if only else _flips(flipped.sum(axis=0), judged.groups),
         fixed=fixed,
         paired=seed_effect(a - b, judged.groups) if same else None,
         unpaired=unpaired_effect(*alone, fixed) if several else None,
