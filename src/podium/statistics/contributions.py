@@ -66,7 +66,8 @@ def auroc_contributions(shares: Values, labels: Labels) -> Values:
         labels: class index of each image.
 
     Returns:
-        Shape (images,); the variance is a little larger, for few images in a class. A class with no images, or with all of them, has no curve and is left out.
+        Shape (images,); with few images in a class the variance is a little larger. A class with no
+        images, or with all of them, has no curve and is left out.
     """
     n, areas = len(labels), []
     apart = np.zeros(n)
@@ -82,8 +83,8 @@ def auroc_contributions(shares: Values, labels: Labels) -> Values:
         placed[~positive] = 1 - placed[~positive]  # a negative image should rank low
         areas.append(float(placed[positive].mean()))
         apart += np.where(positive, n / count, n / (n - count)) * (placed - areas[-1])
-    # DeLong's n / (n - 1) within each class, times the variance of Student's t with n - 1 degrees of
-    # freedom, (n - 1) / (n - 3): with it normal quantiles and sign flips keep their level
+    # DeLong's n / (n - 1) within each class, times the variance of Student's t with n - 1 degrees
+    # of freedom, (n - 1) / (n - 3): with it normal quantiles and sign flips keep their level
     support = np.bincount(labels)[labels]
     apart *= np.sqrt(support / np.maximum(1, support - 3)) / max(1, len(areas))
     mean = float(np.mean(areas)) if areas else np.nan

@@ -102,7 +102,8 @@ def image_values(
     if metric.per_image is not None:
         return np.asarray(metric.per_image(logits, labels), np.float64)
     if metric.per_image_of_class is not None:
-        return by_class(metric.per_image_of_class(logits, labels)[None], labels)[0]
+        values = np.asarray(metric.per_image_of_class(logits, labels), np.float64)
+        return np.asarray(by_class(values[None], labels)[0])
     if metric.contributions is not None:
         return np.asarray(metric.contributions(logits, labels), np.float64)
     units = np.arange(n) if groups is None else groups

@@ -314,11 +314,11 @@ def compare_contenders(
 
 def _judged(scored: Influence, drawn: SamplingUnits) -> Judged:
     low, high = scored.metric.bounds
-    if scored.metric.contributions is not None:
-        # a pseudo-image is right or wrong for accuracy; here, ranked perfectly or like a guess
-        low, high = low, (low + high) / 2
-    least = drawn.least_f1 * (high - low) ** 2 if math.isfinite(high - low) else 0.0
-    return Judged(scored.values, scored.groups, least, high - low, swapped=scored.swapped)
+    most = high - low
+    # a pseudo-image is right or wrong; for an area under a curve, ranked perfectly or as by a guess
+    swing = most if scored.metric.contributions is None else most / 2
+    least = drawn.least_f1 * swing**2 if math.isfinite(swing) else 0.0
+    return Judged(scored.values, scored.groups, least, most, swapped=scored.swapped)
 
 
 def _pair(
