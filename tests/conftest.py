@@ -86,9 +86,10 @@ def write_pictures(
     counts: dict[str, int],
     classes: tuple[str, ...] = ("circle", "stripes", "noise"),
     side: int = 40,
+    seed: int = 7,
 ) -> Path:
     """Pictures of three textures in `root/split/class/n.png`; easy, yet not solved by colour."""
-    random = np.random.default_rng(7)
+    random = np.random.default_rng(seed)
     y, x = np.mgrid[:side, :side] / side - 0.5
     for split, count in counts.items():
         for kind, name in enumerate(classes):

@@ -108,7 +108,14 @@ def write_images(root: Path, each: int = 8, side: int = 40) -> None:
                 Image.fromarray(pixels).save(folder / f"{number}.png")
 
 
-_CLOCK = {"seconds", "images_per_second", "finished_at", "test_scored_at", "total_seconds"}
+_CLOCK = {
+    "seconds",
+    "images_per_second",
+    "latency_ms",
+    "finished_at",
+    "test_scored_at",
+    "total_seconds",
+}
 
 
 def digests(study: Path) -> dict[str, str]:

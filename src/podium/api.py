@@ -17,6 +17,7 @@ from podium.runtime.files import utc_now
 if TYPE_CHECKING:
     from podium.auditing import Audit
     from podium.data.index import DataIndex
+    from podium.data.listing import Listing
     from podium.data.source import Source
     from podium.statistics.power import Plan
     from podium.statistics.verdicts import Verdicts
@@ -124,8 +125,8 @@ def evaluate(
         run: folder of a run, or of a contender or study: the run with the best validation score.
         data: folder of images of classes that the run knows, or `sports100`, `demo`, or a
             `Source`. If it has split folders, the images of `split` are scored. If it has only
-            class folders, all images are scored; for the run's own images, only those that the
-            study held out for `split`.
+            class folders, all images are scored but those that the study trained or (for `test`)
+            validated on.
         split: `test` or `valid`.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         workers: number of decoding processes; None: chosen from the number of cores.
@@ -156,7 +157,7 @@ def evaluate(
     machine = machine_settings(device=device, workers=workers)
     place = choose_device(machine)
     model = load_run(folder, place.torch)
-    index = _index_to_score(folder, named_source(data), split)
+    index = _index_to_score(folder, named_source(data), split, notify)
     for notice in index.notices:
         notify(Message(notice))
     for path, reason in index.unreadable:
@@ -174,25 +175,44 @@ def evaluate(
     return predictions
 
 
-def _index_to_score(run: RunFolder, source: Source, split: str) -> DataIndex:
+def _index_to_score(run: RunFolder, source: Source, split: str, notify: Notify) -> DataIndex:
     """All labelled images for a split; of the run's own data, those held out for that split.
 
-    If the study itself split the folder, the folder also holds training images. Scoring those
-    with the others would overstate the accuracy.
+    If the study itself split the images, their folder or table also holds training images. Scoring
+    those with the others would overstate the accuracy, so those of a source without splits are
+    left out, and those of a source's own split are told.
     """
     from podium.auditing import index_data
     from podium.data.indexing import build_scored_index
+    from podium.data.listing import list_images
+    from podium.data.parts import without_images
 
-    own = None
+    own, found, seen = None, list_images(source), set[str]()
     try:
         spec, known = run.study.read_spec().data, run.study.read_data()
-        if _may_be_own(run, source, split):
+        seen = run.study.read_seen(cast(SplitName, split))
+        if _may_be_own(run, found, split):
             own = index_data(spec, source)
     except (PodiumError, OSError):  # a run copied out of its study, or other images
         pass
     if own is not None and own.fingerprint == known.get("fingerprint"):
         return own if own.folds is None else _fold_to_score(run, own)
-    return build_scored_index(source, split)
+    every = build_scored_index(found, split)
+    unseen = without_images(every, split, seen)
+    total, left = len(every.splits[split]), len(unseen.splits[split])
+    why = "that the study trained on, or chose by"
+    if left == total:
+        return every
+    if found.is_split:
+        notify(WarningMessage(f"{total - left:,} of {total:,} images of {split} are images {why}"))
+        return every
+    if not left:
+        raise DataError(
+            f"All images of {every.root} are images {why}: scoring {run.path} on them says "
+            "nothing. Give other images."
+        )
+    notify(WarningMessage(f"left out: {total - left:,} images {why}"))
+    return unseen
 
 
 def _fold_to_score(run: RunFolder, index: DataIndex) -> DataIndex:
@@ -208,16 +228,10 @@ def _fold_to_score(run: RunFolder, index: DataIndex) -> DataIndex:
     return fold_index(index, run.fold)
 
 
-def _may_be_own(run: RunFolder, source: Source, split: str) -> bool:
-    """Whether a source has the images that the run was scored on; if not, none need be read."""
-    from podium.data.listing import list_images
-
+def _may_be_own(run: RunFolder, found: Listing, split: str) -> bool:
+    """Whether these may be the images that the run was scored on; if not, none need be read."""
     scored = run.predictions(cast(SplitName, split))
-    if not scored.is_file():
-        return True
-    splits = list_images(source).splits.values()
-    there = {path for classes in splits for paths in classes.values() for path in paths}
-    return there.issuperset(Predictions.read(scored).paths)
+    return not scored.is_file() or set(found.paths).issuperset(Predictions.read(scored).paths)
 
 
 def _write_down(run: RunFolder, index: DataIndex, predictions: Predictions) -> None:

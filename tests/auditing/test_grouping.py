@@ -105,6 +105,21 @@ def test_the_rule_makes_the_groups_that_were_counted(name: str) -> None:
         assert one["group"] == other["group"]
 
 
+def test_a_patient_is_one_group_in_all_photographs_and_classes() -> None:
+    """The malaria cells of the NIH: patient, photograph, and a number for each cell of it."""
+    label_of = {
+        f"{label}/C{patient}P{patient + 7}ThinF_IMG_20150918_14{photo:02d}04_cell_{cell}.png": label
+        for patient in range(100, 112)
+        for photo in range(4)
+        for cell, label in enumerate(["Parasitized"] * 3 + ["Uninfected"] * 5)
+    }
+    made = hint_from_names(label_of)
+    assert made is not None
+    assert (made.kind, made.groups, made.images) == ("names", 12, len(label_of))
+    groups = {match["group"] for path in label_of if (match := re.search(made.rule, path))}
+    assert groups == {f"C{patient}P{patient + 7}ThinF" for patient in range(100, 112)}
+
+
 def test_copies_and_frames_without_a_boundary() -> None:
     copies = hint(lambda _, n: f"IMG_{n // 2}{' (2)' if n % 2 else ''}.jpg")
     assert copies is not None

@@ -80,6 +80,24 @@ def test_check_ends_with_the_lines_that_a_study_takes(photos: Path, run: Run) ->
     assert sum(map(len, stated.splits.values())) == 24
 
 
+def test_check_says_what_the_names_look_like_and_the_line_that_keeps_it_together(
+    tmp_path: Path, run: Run
+) -> None:
+    write_pictures(tmp_path, {"all": 20})
+    for one in sorted(tmp_path.rglob("*.png")):
+        number = int(one.stem)
+        one.rename(one.parent / f"video{number // 5}_{number % 5}.png")
+    code, _, err = run("data", "check", tmp_path / "all")
+    told = " ".join(err.split())
+    assert code == 0
+    assert "The names look like 12 groups" in told
+    rule = told.split("data: {group: '")[1].split("'}")[0]
+    code, out, err = run("data", "check", tmp_path / "all", "--group", rule)
+    assert code == 0
+    assert "12 groups" in out
+    assert "look like" not in err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -525,6 +525,9 @@ def test_images_that_are_gone_and_weights_that_changed(
     run = RunFolder(study / "simple_resnet" / "seed-0", "simple_resnet", 0)
     told = json.loads((study / "data.json").read_text(encoding="utf-8"))
     (study / "data.json").write_text(json.dumps({**told, "root": str(tmp_path / "gone")}))
+    asked = (study / "study.yaml").read_text(encoding="utf-8")
+    assert str(pictures) in asked
+    (study / "study.yaml").write_text(asked.replace(str(pictures), str(tmp_path / "gone")))
     with pytest.raises(ConfigError, match="--data DIR"):
         export_run(run, rounds=0)
     valid = run.read_predictions("valid")

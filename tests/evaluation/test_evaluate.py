@@ -13,7 +13,7 @@ import podium
 from podium.cli.app import main
 from podium.errors import DataError
 from podium.runs.folder import RunFolder
-from podium.runtime.events import Event, Message
+from podium.runtime.events import Event, Message, WarningMessage
 from tests.conftest import write_pictures
 
 
@@ -25,7 +25,7 @@ def scored(run: RunFolder, data: Path, split: str = "test") -> list[str]:
 
 
 def test_all_of_an_unsplit_folder_is_scored(small_run: RunFolder, tmp_path: Path) -> None:
-    root = write_pictures(tmp_path, {"": 20})
+    root = write_pictures(tmp_path, {"": 20}, seed=1)
     assert scored(small_run, root) == sorted(
         path.relative_to(root).as_posix() for path in root.rglob("*.png")
     )
@@ -41,11 +41,11 @@ def test_a_folder_of_others_is_read_once(
         raise AssertionError("read to be compared with the study's")
 
     monkeypatch.setattr("podium.data.indexing.build_index", refuse)
-    assert len(scored(small_run, write_pictures(tmp_path, {"": 4}))) == 12
+    assert len(scored(small_run, write_pictures(tmp_path, {"": 4}, seed=1))) == 12
 
 
 def test_a_test_folder_alone_is_scored(small_run: RunFolder, tmp_path: Path) -> None:
-    root = write_pictures(tmp_path, {"test": 20})
+    root = write_pictures(tmp_path, {"test": 20}, seed=1)
     assert len(scored(small_run, root)) == 60
     with pytest.raises(DataError, match="has test images, but none for valid"):
         scored(small_run, root, "valid")
@@ -54,7 +54,7 @@ def test_a_test_folder_alone_is_scored(small_run: RunFolder, tmp_path: Path) -> 
 def test_one_class_and_classes_of_one_picture_are_enough(
     small_run: RunFolder, tmp_path: Path
 ) -> None:
-    root = write_pictures(tmp_path, {"": 1})
+    root = write_pictures(tmp_path, {"": 1}, seed=1)
     assert len(scored(small_run, root)) == 3
     shutil.rmtree(root / "noise")
     shutil.rmtree(root / "stripes")
@@ -74,7 +74,7 @@ def test_the_split_that_is_there_is_scored(
 
 
 def test_what_is_left_out_is_told(small_run: RunFolder, tmp_path: Path) -> None:
-    root = write_pictures(tmp_path, {"": 4})
+    root = write_pictures(tmp_path, {"": 4}, seed=1)
     (root / "circle" / "torn.png").write_bytes(b"words")
     (root / "circle" / "raw.nef").write_bytes(b"words")
     told: list[Event] = []
@@ -83,6 +83,29 @@ def test_what_is_left_out_is_told(small_run: RunFolder, tmp_path: Path) -> None:
     assert "left out, unreadable: circle/torn.png" in said
     assert "1 file cannot be read and is left out" in said
     assert "1 *.nef" in said
+
+
+def test_images_that_were_trained_on_are_left_out_unless_they_come_as_a_split(
+    small_run: RunFolder, pictures: Path, tmp_path: Path
+) -> None:
+    """Whoever gives a test split may mean all of it; class folders alone may hold anything."""
+    shutil.copytree(pictures / "train", tmp_path / "mixed")
+    shutil.copy(pictures / "test" / "circle" / "0.png", tmp_path / "mixed" / "circle" / "new.png")
+    told: list[Event] = []
+    found = podium.evaluate(
+        small_run, tmp_path / "mixed", device="cpu", workers=0, notify=told.append
+    )
+    assert found.paths == ("circle/new.png",)
+    said = " ".join(event.text for event in told if isinstance(event, WarningMessage))
+    assert "left out: 72 images" in said
+    shutil.copytree(tmp_path / "mixed", tmp_path / "split" / "test")
+    told.clear()
+    found = podium.evaluate(
+        small_run, tmp_path / "split", device="cpu", workers=0, notify=told.append
+    )
+    assert len(found.paths) == 73
+    said = " ".join(event.text for event in told if isinstance(event, WarningMessage))
+    assert "72 of 73 images of test" in said
 
 
 def test_strange_classes_are_refused(small_run: RunFolder, tmp_path: Path) -> None:
@@ -110,14 +133,18 @@ def test_of_the_images_that_a_study_split_itself_the_held_out_ones_are_scored(
     assert scored(run, root) == held_out
     copied = shutil.copytree(root, tmp_path / "elsewhere")
     assert scored(run, copied) == held_out
-    (copied / "circle" / "0.png").unlink()  # other images: whoever gives them knows them
-    assert len(scored(run, copied)) == 29
+    (copied / "circle" / "0.png").unlink()  # another set, but of images that were trained on
+    assert scored(run, copied) == [path for path in held_out if path != "circle/0.png"]
+    for name in held_out:
+        (copied / name).unlink(missing_ok=True)
+    with pytest.raises(DataError, match="All images of"):
+        podium.evaluate(run, copied, workers=0)
 
 
 def test_the_command_says_how_many_were_scored_and_what_was_not(
     small_run: RunFolder, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    root = write_pictures(tmp_path, {"test": 20})
+    root = write_pictures(tmp_path, {"test": 20}, seed=1)
     (root / "test" / "circle" / "torn.png").write_bytes(b"words")
     line = ["evaluate", str(small_run.path), "--data", str(root), "--device", "cpu"]
     assert main([*line, "--workers", "0"]) == 0

@@ -309,7 +309,7 @@ def test_one_class_cannot_be_mistaken() -> None:
 def test_a_chunk_at_a_time_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     made = drawn(5, n=300)
     whole = calibration(made)
-    monkeypatch.setattr("podium.statistics.calibration._CHUNK", 700)
+    monkeypatch.setattr("podium.statistics.losses._CHUNK", 700)
     assert calibration(made) == whole
 
 

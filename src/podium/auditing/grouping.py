@@ -36,16 +36,38 @@ def suggest_groups(index: DataIndex) -> tuple[GroupHint, ...]:
     Returns:
         At most one suggestion from names and folders, and one from EXIF data.
     """
-    if any(split.groups for split in index.splits.values()):
+    if _grouped(index):
         return ()
-    split_of = {path: name for name, split in index.splits.items() for path in split.paths}
+    burst = _from_bursts(index, _split_of(index))
+    return hints_from_names(index) + (() if burst is None else (burst,))
+
+
+def hints_from_names(index: DataIndex) -> tuple[GroupHint, ...]:
+    """Suggest groups as `suggest_groups`, from names and folders alone; no file is read.
+
+    Args:
+        index: the images.
+
+    Returns:
+        At most one suggestion.
+    """
+    if _grouped(index):
+        return ()
     label_of = {
         path: index.classes[label]
         for split in index.splits.values()
         for path, label in zip(split.paths, split.labels, strict=True)
     }
-    found = [hint_from_names(label_of, split_of), _from_bursts(index, split_of)]
-    return tuple(hint for hint in found if hint is not None)
+    hint = hint_from_names(label_of, _split_of(index))
+    return () if hint is None else (hint,)
+
+
+def _grouped(index: DataIndex) -> bool:
+    return any(split.groups for split in index.splits.values())
+
+
+def _split_of(index: DataIndex) -> dict[str, str]:
+    return {path: name for name, split in index.splits.items() for path in split.paths}
 
 
 def hint_from_names(
@@ -93,7 +115,12 @@ Suggestion = tuple[dict[str, str], GroupHint]
 
 
 def _from_beginnings(paths: Sequence[str], label_of: Mapping[str, str]) -> Suggestion | None:
-    """The shortest beginning of the names that divides each class into several groups."""
+    """The shortest beginning of the names that divides each class into several groups.
+
+    If the numbering begins anew only with a longer one, such as a patient's photograph, the shorter
+    one still keeps together what belongs together: all photographs of the patient.
+    """
+    shortest: Suggestion | None = None
     tokens = {path: re.findall(_TOKEN, _stem(path)) for path in paths}
     longest = max(map(len, tokens.values()))
     for length in range(1, longest):
@@ -110,16 +137,35 @@ def _from_beginnings(paths: Sequence[str], label_of: Mapping[str, str]) -> Sugge
         people = sum(bool(_PERSON.search(end)) for end in ends) > len(fitting) / 2
         body = rf"{_TOKEN}(?:{_SEPARATOR}+{_TOKEN}){{{length - 1}}}" if length > 1 else _TOKEN
         # a person may be in several classes; a track belongs to one, and each numbers its own
-        alone = people or not all("/" in path for path in fitting)
+        alone = (
+            people
+            or not all("/" in path for path in fitting)
+            or _spans_classes({path: tokens[path][:length] for path in fitting}, label_of)
+        )
         start = rf"(?:^|/)(?P<group>{body})" if alone else rf"(?P<group>[^/]+/{body})"
         rule = rf"{start}{_SEPARATOR}[^/]*$"
         pattern = re.compile(rule)
         group_of = {path: match["group"] for path in fitting if (match := pattern.search(path))}
         endings = {(label_of[path], *tokens[path][length:]) for path in fitting}
         restarts = len(endings) <= REPEATED * len(fitting)
-        if (named or restarts) and _divides(group_of, label_of, len(paths)):
-            return group_of, _hint("names", rule, group_of)
+        if not _divides(group_of, label_of, len(paths)):
+            continue
+        if shortest is None:
+            shortest = group_of, _hint("names", rule, group_of)
+        if named or restarts:
+            return shortest
     return None
+
+
+def _spans_classes(start_of: Mapping[str, list[str]], label_of: Mapping[str, str]) -> bool:
+    """Whether classes share beginnings but no whole name: an identifier, not a class's counter."""
+    classes_of: defaultdict[str, set[str]] = defaultdict(set)
+    named: defaultdict[str, set[str]] = defaultdict(set)
+    for path, start in start_of.items():
+        classes_of["/".join(start)].add(label_of[path])
+        named[_stem(path)].add(label_of[path])
+    shared = any(len(classes) > 1 for classes in classes_of.values())
+    return shared and all(len(classes) == 1 for classes in named.values())
 
 
 def _from_folders(paths: Sequence[str], label_of: Mapping[str, str]) -> Suggestion | None:

@@ -73,6 +73,7 @@ def find_label_issues(
     index: DataIndex,
     *,
     groups: Sequence[int] | None = None,
+    features: npt.NDArray[np.float32] | None = None,
     notify: Notify = silent,
     device: str = "auto",
 ) -> LabelFindings:
@@ -82,6 +83,8 @@ def find_label_issues(
         index: the images.
         groups: a number for each image, split after split; images with the same number are
             duplicates and never in different folds. None: no image has a duplicate.
+        features: of the images, float32 of shape (n, d), split after split, standardised. None:
+            computed by `podium.auditing.embed`.
         notify: receives the progress: number of images done.
         device: where the network runs: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
 
@@ -110,14 +113,8 @@ def find_label_issues(
             f"Labels were not checked: that needs at least two classes with {FOLDS} different "
             f"images each, and there is {'one' if len(judged) else 'none'}.",
         )
-    from podium.auditing.embed import embed  # loads torch
-
-    def report(event: Event) -> None:
-        if isinstance(event, Progress):
-            event = AuditProgress("labels", event.done, event.total)
-        notify(event)
-
-    features = standardised(embed(index, device=device, notify=report))
+    if features is None:
+        features = image_features(index, device=device, notify=notify)
     rows = np.flatnonzero(np.isin(labels, judged))
     suspects = find_suspects(
         features[rows], np.searchsorted(judged, labels[rows]).astype(np.int64), units[rows]
@@ -145,6 +142,29 @@ def find_label_issues(
         suspects.accuracy,
         _method(left_out),
     )
+
+
+def image_features(
+    index: DataIndex, *, device: str = "auto", notify: Notify = silent
+) -> npt.NDArray[np.float32]:
+    """Compute the standardised features of every image; progress is told as that of `labels`.
+
+    Args:
+        index: the images.
+        device: where the network runs: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        notify: receives the progress: number of images done.
+
+    Returns:
+        float32 of shape (n, d), split after split.
+    """
+    from podium.auditing.embed import embed  # loads torch
+
+    def report(event: Event) -> None:
+        if isinstance(event, Progress):
+            event = AuditProgress("labels", event.done, event.total)
+        notify(event)
+
+    return standardised(embed(index, device=device, notify=report))
 
 
 def standardised(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -102,9 +102,11 @@ class LabelFindings:
 class GroupHint:
     """What looks as if it belonged together, although no group was stated.
 
-    `kind`: `names`, `folders`, `copies`, `frames` or `bursts`. `rule`: what to write as
-    `data.group`. `groups`, `images`: how many groups there would be, and of how many images.
-    `examples`: paths of images of one group.
+    `kind`: `names`, `folders`, `copies`, `frames`, `bursts` or `features`. `rule`: what to write
+    as `data.group`. `groups`, `images`: how many groups there would be, and of how many images.
+    `examples`: paths of images of one group. With `features`, nobody knows the groups: `images`
+    have a neighbour far too close for independent images, `groups` is an order of magnitude for
+    the whole set, and `rule` keeps only the most alike together.
     """
 
     kind: str

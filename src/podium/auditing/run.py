@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from podium.auditing import duplicates
+from podium.auditing.closeness import hint_from_features
 from podium.auditing.duplicates import components, near_pairs, same_pairs
 from podium.auditing.evidence import FALSE_SHARE
 from podium.auditing.files import EXTREME, TINY, PictureFacts, inspect_all, odd_files
@@ -20,6 +22,7 @@ from podium.auditing.record import (
     FORMAT,
     Audit,
     DuplicatePair,
+    GroupHint,
     LabelFindings,
     PairKind,
     write_audit,
@@ -30,6 +33,8 @@ from podium.data.source import Source
 from podium.runtime.cache import cache_root
 from podium.runtime.events import Notify, silent
 from podium.runtime.files import read_json
+
+Features = npt.NDArray[np.float32]
 
 KINDS: tuple[PairKind, ...] = ("same_file", "same_pixels", "near", "mirrored")
 
@@ -85,7 +90,7 @@ def audit_images(
         "tiny": TINY,
         "extreme_shape": EXTREME,
         "labels": "stages" if labels else False,  # the features that they are checked with
-        "hints": True,
+        "hints": 2,  # raise it whenever other hints are given
         **({"grey_windows": index.windows.to_json()} if index.deep else {}),
     }
     place = _place(index, settings, cache_folder)
@@ -100,9 +105,17 @@ def audit_images(
     groups = components(len(looks.paths), [(i, j) for _, i, j, _, _ in pairs])
     oddities, grey = odd_files(index, looks)
     seconds["pairs"] = time.perf_counter() - began - sum(seconds.values())
-    findings = _labels(index, looks, groups, notify) if labels else None
-    seconds["labels"] = time.perf_counter() - began - sum(seconds.values())
     hints = suggest_groups(index)
+    seconds["hints"] = time.perf_counter() - began - sum(seconds.values())
+    findings = None
+    if labels:
+        from podium.auditing.labels import image_features  # loads torch
+
+        features = image_features(index, notify=notify)
+        findings = _labels(index, looks, groups, features, notify)
+        copies = [(i, j) for kind, i, j, _, _ in pairs if kind in ("same_file", "same_pixels")]
+        hints += _close(index, looks, copies, features)
+    seconds["labels"] = time.perf_counter() - began - sum(seconds.values())
     seconds["total"] = time.perf_counter() - began
     audit = Audit(
         fingerprint=index.fingerprint,
@@ -199,13 +212,33 @@ def _seriousness(pair: DuplicatePair) -> tuple[Any, ...]:
 
 
 def _labels(
-    index: DataIndex, looks: PictureFacts, groups: list[list[int]], notify: Notify
+    index: DataIndex,
+    looks: PictureFacts,
+    groups: list[list[int]],
+    features: Features,
+    notify: Notify,
 ) -> LabelFindings:
-    from podium.auditing.labels import find_label_issues  # loads torch
+    from podium.auditing.labels import find_label_issues
 
     # duplicates in two folds would confirm each other: each group is one number
     numbers = list(range(len(looks.paths)))
     for group in groups:
         for at in group:
             numbers[at] = group[0]
-    return find_label_issues(index, groups=numbers, notify=notify)
+    return find_label_issues(index, groups=numbers, features=features, notify=notify)
+
+
+def _close(
+    index: DataIndex, looks: PictureFacts, copies: list[tuple[int, int]], features: Features
+) -> tuple[GroupHint, ...]:
+    """What the features say belongs together, unless that is known."""
+    if any(split.groups for split in index.splits.values()):
+        return ()
+    kept = np.ones(len(looks.paths), dtype=np.bool_)
+    for group in components(len(looks.paths), copies):  # copies are told as such
+        kept[group[1:]] = False
+    labels = np.concatenate([split.labels for split in index.splits.values()]).astype(np.int64)
+    rows = np.flatnonzero(kept)
+    paths, splits = ([of[at] for at in rows] for of in (looks.paths, looks.splits))
+    hint = hint_from_features(features[rows], labels[rows], paths, splits)
+    return () if hint is None else (hint,)

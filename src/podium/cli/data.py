@@ -57,8 +57,11 @@ def data_check(
     The last lines are what to write into the study.
     """
     from podium.auditing import index_data
+    from podium.auditing.grouping import hints_from_names
     from podium.data.listing import open_source, source_name
     from podium.data.understood import first_rows, spelled_out
+    from podium.reporting.page.audit_page import hint_sentence
+    from podium.reporting.words.labels import labels
 
     spec = data_spec(data, label, group, source, option)
     opened = open_source(spec)
@@ -72,6 +75,8 @@ def data_check(
     if groups:
         out.tell(f"{len(groups):,} groups")
     _tell_problems(index)
+    for hint in hints_from_names(index):
+        err.tell(hint_sentence(hint, labels("en")))
     out.tell("In the study:")
     out.tell(given)
 

@@ -56,9 +56,10 @@ class DataIndex:
 
     Examples:
         >>> import pathlib, tempfile
+        >>> import podium
         >>> from podium.data.synthetic import make_demo
         >>> demo = make_demo(pathlib.Path(tempfile.mkdtemp()), size=32, per_class=(3, 1, 1))
-        >>> index = build_index(demo)
+        >>> index = podium.build_index(demo)
         >>> index.classes[:3], index.class_counts("train")["arrow"]
         (('arrow', 'crescent', 'cross'), 3)
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -49,6 +49,25 @@ def refit_index(index: DataIndex) -> DataIndex:
     none = np.empty(0, dtype=np.int64)
     rows = {"train": np.arange(len(index.splits["test"])), "valid": none, "test": none}
     return _part(index, rows, "all")
+
+
+def without_images(index: DataIndex, split: str, digests: Collection[str]) -> DataIndex:
+    """Leave images out of a split by the bytes of their files.
+
+    Args:
+        index: the images.
+        split: the split to leave them out of.
+        digests: SHA-256 of the files.
+
+    Returns:
+        The index of the others, with the same fingerprint; `index` itself if there are none.
+    """
+    part = index.splits[split]
+    kept = [at for at, path in enumerate(part.paths) if index.digests[path] not in digests]
+    if len(kept) == len(part):
+        return index
+    rows = np.asarray(kept, dtype=np.int64)
+    return replace(index, splits={**index.splits, split: _rows_of(part, split, rows)})
 
 
 def each_index(index: DataIndex) -> Iterator[DataIndex]:

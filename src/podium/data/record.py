@@ -29,7 +29,7 @@ def index_table(index: DataIndex) -> pa.Table:
 
     Examples:
         >>> import pathlib, tempfile
-        >>> from podium.data.index import build_index
+        >>> from podium.data.indexing import build_index
         >>> from podium.data.synthetic import make_demo
         >>> demo = make_demo(pathlib.Path(tempfile.mkdtemp()), size=32, per_class=(3, 1, 1))
         >>> table = index_table(build_index(demo))

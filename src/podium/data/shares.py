@@ -47,7 +47,7 @@ def fold_numbers(
     Examples:
         >>> labels = np.asarray([0, 0, 1, 1, 0, 0, 1, 1])
         >>> fold_numbers(labels, ["a", "a", "b", "b", "c", "c", "d", "d"], folds=2, seed=0).tolist()
-        [1, 1, 1, 1, 0, 0, 0, 0]
+        [1, 1, 0, 0, 0, 0, 1, 1]
     """
     if folds < 2:
         raise ConfigError(f"folds: expected 2 or more, got {folds}.")

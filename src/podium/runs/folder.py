@@ -346,6 +346,17 @@ class StudyFolder:
         rows = self._image_rows("path", "group")
         return {path: group for path, group in rows if group is not None}
 
+    def read_seen(self, split: SplitName) -> set[str]:
+        """SHA-256 of the images that runs were trained on, or for `test` also validated on.
+
+        Empty: a study of an earlier version. Raises `RunFolderError`: the table is damaged.
+
+        Args:
+            split: what is scored.
+        """
+        seen = ("train", "valid") if split == "test" else ("train",)
+        return {one for one, where in self._image_rows("sha256", "split") if where in seen}
+
     def _image_rows(self, *names: str) -> Iterable[tuple[Any, ...]]:
         """These columns of the table of images, row by row; nothing if there is no table."""
         if not self.images.is_file():

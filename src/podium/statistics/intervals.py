@@ -130,7 +130,7 @@ def share_interval(
         (0.826, 0.945)
         >>> low, high = share_interval(right, np.arange(100) // 5)
         >>> round(low, 3), round(high, 3)
-        (0.704, 1.0)
+        (0.672, 0.995)
     """
     n = len(right)
     if groups is None:

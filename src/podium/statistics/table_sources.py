@@ -139,11 +139,14 @@ def _from_run(
         own = run.contender, label, run.seed, source, predictions, recipe
         return [replace(column_of(home, *own, *by, groups), cost=cost)]
     repeats = zip(run.read_repeats(), run.read_folds(), strict=True)
+    once = "once in each repeat" if int(done.get("repeats") or 1) > 1 else "once"
+    told = f"{done['folds']} folds: every image was tested {once}, by a model that had not seen it."
     return [
         replace(
             column_of(home, run.contender, label, number, source, one, recipe, *by, groups),
             folds=tuple(str(of[path]) for path in one.paths),
             cost=cost,
+            notices=(told,),
         )
         for (number, one), of in repeats
     ]
