@@ -16,6 +16,7 @@ COMMON, OWN, NOISE = 1.2, 0.6, 0.6
 """Standard deviations of the margin: an image's for all models, for a model, for a training."""
 
 FIVE = (0.5, 0.25, 0.14, 0.08, 0.03)
+TEN = (0.4, 0.2, 0.1, 0.08, 0.06, 0.05, 0.04, 0.03, 0.02, 0.02)
 
 
 @dataclass(frozen=True)
@@ -126,11 +127,13 @@ METRIC_SETTINGS = {
         "balanced-150-5-unequal": MetricSetting("balanced_accuracy", 150, FIVE),
         "balanced-500-5-unequal-apart": MetricSetting("balanced_accuracy", 500, FIVE, APART),
         "balanced-200-10": MetricSetting("balanced_accuracy", 200, _even(10)),
+        "balanced-300-10-unequal": MetricSetting("balanced_accuracy", 300, TEN),
         "balanced-500-5-groups": MetricSetting("balanced_accuracy", 500, FIVE, groups=50),
         "balanced-200-5-seeds": MetricSetting("balanced_accuracy", 200, FIVE, seeds=3),
         "f1-150-5-unequal": MetricSetting("macro_f1", 150, FIVE),
         "f1-300-5-unequal-apart": MetricSetting("macro_f1", 300, FIVE, APART),
         "f1-200-10": MetricSetting("macro_f1", 200, _even(10)),
+        "f1-300-10-unequal": MetricSetting("macro_f1", 300, TEN),
         "mcc-150-5-unequal": MetricSetting("mcc", 150, FIVE),
         "mcc-300-5-unequal-apart": MetricSetting("mcc", 300, FIVE, APART),
         "mcc-100-2": MetricSetting("mcc", 100, _even(2)),
@@ -140,9 +143,13 @@ METRIC_SETTINGS = {
         "auroc-500-2-unequal": MetricSetting("auroc", 500, (0.9, 0.1)),
         "auroc-500-2-unequal-apart": MetricSetting("auroc", 500, (0.9, 0.1), APART),
         "auroc-300-5-unequal": MetricSetting("auroc", 300, (0.3, 0.2, 0.17, 0.17, 0.16)),
+        "auroc-150-5-very-unequal": MetricSetting("auroc", 150, FIVE),
         "auroc-500-10-apart": MetricSetting("auroc", 500, _even(10), APART),
         "auroc-200-2-few": MetricSetting("auroc", 200, (0.95, 0.05)),
-        "auroc-200-2-high": MetricSetting("auroc", 200, _even(2), (4.0, 4.0)),
+        "auroc-200-2-98": MetricSetting("auroc", 200, _even(2), (3.0, 3.0)),
+        "auroc-200-2-998": MetricSetting("auroc", 200, _even(2), (4.0, 4.0)),
+        "auroc-200-5-996": MetricSetting("auroc", 200, _even(5), (4.0, 4.0)),
+        "auroc-200-2-seeds": MetricSetting("auroc", 200, _even(2), seeds=3),
         "auroc-500-2-groups": MetricSetting("auroc", 500, _even(2), groups=50),
         "top3-200-10": MetricSetting("top3_accuracy", 200, _even(10)),
         "top3-500-10-apart": MetricSetting("top3_accuracy", 500, _even(10), APART),

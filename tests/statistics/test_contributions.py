@@ -98,8 +98,8 @@ def test_with_equal_classes_it_is_mcnemars_test_and_groups_are_flipped_whole() -
 
 def test_an_area_of_one_still_has_an_interval() -> None:
     (table,) = tables(MetricSetting("auroc", 100, (0.5, 0.5)), 1)
-    sure = (10 * np.eye(2, dtype=np.float32)[table.labels])[None]
-    found = influences(replace(table, contenders=(replace(table.contenders[0], logits=sure),)))
+    sure = 10 * np.eye(2, dtype=np.float32)[table.labels]
+    found = influences(replace(table, contenders=(replace(table.contenders[0], logits=(sure,)),)))
     assert isinstance(found, Influence)
     alone = score_interval(found, found.values[0], 100)
     assert alone.value == alone.high == 1

@@ -35,6 +35,31 @@ def effective_images(labels: Labels) -> float:
     return len(labels) / float(np.square(class_weights(labels)).mean())
 
 
+def class_freedom(labels: Labels) -> float:
+    """Degrees of freedom of the variance of a mean over classes (Satterthwaite, 1946).
+
+    That variance is a sum of the classes', each estimated from its own images: where one class of
+    five images accounts for most of it, it is known no better than from five. Values of all classes
+    are taken to vary alike.
+
+    Args:
+        labels: class index of each image, shape (images,).
+
+    Returns:
+        1 or more; images minus classes where classes are equal.
+
+    Examples:
+        >>> import numpy as np
+        >>> from podium.statistics.contributions import class_freedom
+        >>> labels = np.repeat([0, 1, 2], [90, 90, 5])
+        >>> round(class_freedom(labels), 1)
+        4.9
+    """
+    support = np.unique(labels, return_counts=True)[1].astype(np.float64)
+    squares = 1 / (support**2 * np.maximum(1, support - 1))
+    return max(1.0, float((1 / support).sum()) ** 2 / float(squares.sum()))
+
+
 def by_class(values: Values, labels: Labels) -> Values:
     """Values whose plain mean is the mean over the classes of each class's mean.
 
@@ -89,3 +114,23 @@ def auroc_contributions(shares: Values, labels: Labels) -> Values:
     apart *= np.sqrt(support / np.maximum(1, support - 3)) / max(1, len(areas))
     mean = float(np.mean(areas)) if areas else np.nan
     return np.asarray(mean + apart - apart.mean())
+
+
+def area_variance(area: float, support: Labels) -> float:
+    """Variance that a model of ranks gives to a macro one-vs-rest AUROC.
+
+    Each curve's is Hanley & McNeil's (1982) with both sides as large as their mean, as Newcombe
+    (2006) advises. Two classes have one curve between them; of more, curves are taken to be
+    correlated by 1 / (classes - 1).
+
+    Args:
+        area: of every curve, 0..1.
+        support: images in each class, shape (classes,), two classes or more.
+    """
+    n, classes = support.sum(), len(support)
+    half = n / 2 - 1
+    shape = 1 + half * ((1 - area) / (2 - area) + area / (1 + area))
+    curves = area * (1 - area) * shape / (support * (n - support))
+    alike = 1 / (classes - 1)
+    total = (1 - alike) * curves.sum() + alike * np.sqrt(curves).sum() ** 2
+    return float(total) / classes**2

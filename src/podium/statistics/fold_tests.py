@@ -188,9 +188,10 @@ class FoldScores:
         repeats, n = self.folds.repeats, len(self.table)
         alike = design_effect((a - b).mean(axis=0), self.table.groups)
         effect = mean_effect(a - b, self.folds, self.table.groups)
-        recall = by_class(a - b, self.table.labels)
         least, most = 2 * alike**2 / n**2, 1.0
         accuracy = bounded(effect, least)
+        recall = mean_effect(by_class(a - b, self.table.labels), self.folds, self.table.groups)
+        macro_recall = bounded(recall, least)
         if self.scores is not None:
             effect, least = self.effect(self.scores[i] - self.scores[j]), 0.0
             most = self.table.metric.bounds[1] - self.table.metric.bounds[0]
@@ -204,7 +205,7 @@ class FoldScores:
             least,
             most,
             self.scores is not None,
-            bounded(mean_effect(recall, self.folds, self.table.groups), least),
+            macro_recall,
             float((a * (1 - b)).sum() / repeats),
             float((b * (1 - a)).sum() / repeats),
             max(effect.p_value(), fixed if self.scores is None else 0.0),

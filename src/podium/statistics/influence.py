@@ -8,13 +8,14 @@ the metric, and their variance gives that of the metric.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from podium.errors import ConfigError
-from podium.statistics.contributions import by_class, class_weights
+from podium.statistics.contributions import by_class, class_freedom, class_weights
 from podium.statistics.scoring import Metric
 from podium.statistics.table import PredictionTable
 
@@ -35,6 +36,8 @@ class Influence:
     """The group or block of each image that was left out together; None: single images."""
     labels: Indices
     """Class index of each image."""
+    freedom: float = math.inf
+    """Degrees of freedom of variances over images: few for a mean over classes with a rare one."""
     swapped: tuple[Values, ...] | None = None
     """For a mean over classes: the images' values times the weight of their class. If two models
     are equivalent, an image's could just as well be swapped. None: `values`."""
@@ -61,7 +64,11 @@ def influences(table: PredictionTable) -> Influence | str | None:
         )
     except ConfigError as error:
         return str(error)
-    return Influence(metric, values, groups, table.labels, _swapped(table))
+    if metric.per_image_of_class is None:
+        return Influence(metric, values, groups, table.labels)
+    return Influence(
+        metric, values, groups, table.labels, class_freedom(table.labels), _swapped(table)
+    )
 
 
 def _in_closed_form(metric: Metric) -> bool:
@@ -69,10 +76,9 @@ def _in_closed_form(metric: Metric) -> bool:
     return any(one is not None for one in known)
 
 
-def _swapped(table: PredictionTable) -> tuple[Values, ...] | None:
+def _swapped(table: PredictionTable) -> tuple[Values, ...]:
     found = table.metric.per_image_of_class
-    if found is None:
-        return None
+    assert found is not None
     weights = class_weights(table.labels)
     return tuple(
         np.stack([np.asarray(found(one, table.labels), np.float64) for one in contender.logits])

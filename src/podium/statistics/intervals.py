@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+import scipy  # its parts load when they are first used
 
-from podium.statistics.contributions import effective_images
+from podium.statistics.contributions import area_variance, effective_images
 from podium.statistics.influence import Influence
 from podium.statistics.metrics import wilson_interval
 from podium.statistics.paired import SeedEffect, design_effect, seed_effect
@@ -34,7 +34,7 @@ def score_interval(found: Influence, values: npt.NDArray[np.float64], n: int) ->
         values: the contender's image values, shape (seeds, images).
         n: number of images.
     """
-    effect = seed_effect(values, found.groups)
+    effect = seed_effect(values, found.groups, found.freedom)
     alike = design_effect(values.mean(axis=0), found.groups)
     if found.metric.contributions is not None:
         return _area_interval(effect, found.labels, alike)
@@ -47,26 +47,29 @@ def score_interval(found: Influence, values: npt.NDArray[np.float64], n: int) ->
 
 
 def _area_interval(effect: SeedEffect, labels: npt.NDArray[np.int64], alike: float) -> Interval:
-    """AUROC with its interval on the logit scale, where its distribution is less skewed.
+    """AUROC with an interval of those areas that a score test would not reject.
 
-    Adds pseudo-images as everywhere: to the mean as many as to an accuracy, but half of them; to
-    the variance one of each class that ranks like a random guess.
+    DeLong's variance is 0 where all images are ranked correctly, and uncertain where few are not.
+    So it is divided by the variance that a model of ranks gives at the same area, each with one
+    pseudo-image of each class more, ranked halfway between that area and a random guess; the
+    interval has the variance of the model at its own bounds, times that ratio (as Wilson's
+    interval for a share, and Newcombe's, 2006, for an area).
     """
-    units = effective_images(labels) / alike
-    middle = (units * effect.mean + 1) / (units + 2)
-    support = np.unique(labels, return_counts=True)[1] / alike
-    least = (middle - 0.5) ** 2 * float((1 / (len(support) * support) ** 2).sum())
-    slope = 1 / (middle * (1 - middle))
-    scaled = replace(
-        effect,
-        mean=math.log(middle / (1 - middle)),
-        seed_square=effect.seed_square * slope**2,
-        image_square=effect.image_square * slope**2,
-        rest_square=effect.rest_square * slope**2,
-    )
-    low, high = scaled.interval(CONFIDENCE, least_variance=least * slope**2)
-    low, high = (1 / (1 + math.exp(-bound)) for bound in (low, high))
-    return Interval(effect.mean, min(effect.mean, low), max(effect.mean, high))
+    support = np.unique(labels, return_counts=True)[1]
+    low, high = effect.interval(CONFIDENCE)
+    z = float(scipy.special.ndtri((1 + CONFIDENCE) / 2))
+    mean = min(1.0, max(0.0, effect.mean))
+    spare = ((mean - 0.5) / 2) ** 2 * float((1 / (len(support) * support) ** 2).sum())
+    measured = ((high - low) / 2 / z) ** 2 + alike * spare
+    ratio = measured / (area_variance(mean, support) + spare)
+
+    def excess(area: float) -> float:
+        return (mean - area) ** 2 - z * z * ratio * area_variance(area, support)
+
+    # at 0 and 1 the model has no variance either
+    below = scipy.optimize.brentq(excess, 0.0, min(mean, 1 - 1e-9)) if mean > 0 else 0.0
+    above = scipy.optimize.brentq(excess, max(mean, 1e-9), 1.0) if mean < 1 else 1.0
+    return Interval(effect.mean, float(below), float(above))
 
 
 def bounded(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from podium.statistics.contributions import by_class
+from podium.statistics.contributions import by_class, class_freedom
 from podium.statistics.f1_difference import SamplingUnits
 from podium.statistics.intervals import Interval, bounded
 from podium.statistics.paired import seed_effect, unpaired_effect
@@ -35,11 +35,12 @@ def recall_difference(
         single: whether one of the two has a single seed.
     """
     apart = by_class(right[0][rows[0]] - right[1][rows[1]], labels)
+    units = drawn.groups, class_freedom(labels)
     if same:
-        effect = seed_effect(apart, drawn.groups)
+        effect = seed_effect(apart, *units)
     else:
-        effect = seed_effect(apart.mean(axis=0, keepdims=True), drawn.groups)
+        effect = seed_effect(apart.mean(axis=0, keepdims=True), *units)
         if not single:
-            alone = [seed_effect(by_class(one, labels), drawn.groups) for one in right]
+            alone = [seed_effect(by_class(one, labels), *units) for one in right]
             effect = unpaired_effect(alone[0], alone[1], effect)
     return bounded(effect, alike**2 * drawn.least_f1)

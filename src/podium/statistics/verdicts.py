@@ -318,7 +318,9 @@ def _judged(scored: Influence, drawn: SamplingUnits) -> Judged:
     # a pseudo-image is right or wrong; for an area under a curve, ranked perfectly or as by a guess
     swing = most if scored.metric.contributions is None else most / 2
     least = drawn.least_f1 * swing**2 if math.isfinite(swing) else 0.0
-    return Judged(scored.values, scored.groups, least, most, swapped=scored.swapped)
+    return Judged(
+        scored.values, scored.groups, least, most, freedom=scored.freedom, swapped=scored.swapped
+    )
 
 
 def _pair(
