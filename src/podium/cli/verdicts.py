@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from podium.cli.options import (
+    ChannelsOption,
     GroupOption,
     ImagesArgument,
     LabelOption,
@@ -133,6 +134,7 @@ def audit(
     group: GroupOption = None,
     source: SourceOption = "auto",
     option: SourceSettings = None,
+    channels: ChannelsOption = None,
     labels: Annotated[
         bool, typer.Option("--labels/--no-labels", help="Look for labels that are probably wrong.")
     ] = True,
@@ -168,7 +170,7 @@ def audit(
             f"--to {to}: it already exists and holds no earlier audit, so it is not changed. "
             "Give a new or empty folder."
         )
-    spec = data_spec(data, label, group, source, option)
+    spec = data_spec(data, label, group, source, option, channels=channels)
     with bars() as tell:
         index = index_data(spec, workers=workers, notify=tell)
         found = audit_images(index, labels=labels, workers=workers, notify=tell)

@@ -114,9 +114,12 @@ class _Wanted:
             self.rows = self.rows[part.rows[split]]
         self.size = size
         self.index, self.paths = index, [paths[i] for i in first]
-        self.bytes = file_bytes(len(self.digests), size)
+        self.channels = index.windows.inputs
+        self.bytes = file_bytes(len(self.digests), size, self.channels)
         key = hashlib.sha256(self.digests.tobytes()).hexdigest()
-        self.path = folder / f"{size}px-v{FORMAT}-{key[:32]}.pixels"
+        further = "" if self.channels == 3 else f"-{self.channels}ch"
+        self.kind = f"{size}px{further}-v{FORMAT}"
+        self.path = folder / f"{self.kind}-{key[:32]}.pixels"
         self.partial = self.path.with_suffix(".partial")
 
     def is_there(self) -> bool:
@@ -136,7 +139,7 @@ def _build(
 ) -> None:
     """Fill the partial file, continuing after a kill, and give it its final name."""
     total, side = len(one.digests), one.size
-    siblings = map(PixelFile.open, place.glob(f"{side}px-v{FORMAT}-*.pixels"))
+    siblings = map(PixelFile.open, place.glob(f"{one.kind}-*.pixels"))
     older = [file for file in siblings if file is not None]
 
     def decode(row: int) -> bytes:
@@ -150,7 +153,7 @@ def _build(
 
     try:
         # Pillow decodes without the interpreter's lock, so threads use all cores
-        with writing(one.partial, side, one.digests) as file:
+        with writing(one.partial, side, one.digests, one.channels) as file:
             chunks = (
                 [row for row in range(at, min(at + CHUNK, total)) if not file.has(row)]
                 for at in range(0, total, CHUNK)
