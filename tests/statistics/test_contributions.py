@@ -12,7 +12,6 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from podium.statistics.contributions import auroc_contributions, class_weights, effective_images
 from podium.statistics.influence import Influence, image_values, influences
-from podium.statistics.intervals import score_interval
 from podium.statistics.paired import mcnemar, sign_flip
 from podium.statistics.scoring import find_metric
 from podium.statistics.verdicts import compare_contenders
@@ -101,13 +100,13 @@ def test_an_area_of_one_still_has_an_interval() -> None:
     sure = 10 * np.eye(2, dtype=np.float32)[table.labels]
     found = influences(replace(table, contenders=(replace(table.contenders[0], logits=(sure,)),)))
     assert isinstance(found, Influence)
-    alone = score_interval(found, found.values[0], 100)
+    alone = found.score(0)
     assert alone.value == alone.high == 1
     assert 0.93 < alone.low < 0.98
     # the smaller of two classes decides how sure one can be
     labels = (np.arange(100) < 10).astype(np.int64)
     values = image_values(find_metric("auroc"), 10 * np.eye(2, dtype=np.float32)[labels], labels)
-    few = score_interval(replace(found, labels=labels), values[None], 100)
+    few = replace(found, values=(values[None],), labels=labels).score(0)
     assert few.low < alone.low
 
 

@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 from podium.errors import ConfigError
 from podium.statistics.contributions import by_class, class_freedom, class_weights
+from podium.statistics.intervals import Interval, score_interval
+from podium.statistics.paired import design_effect, seed_effect
 from podium.statistics.scoring import Metric
 from podium.statistics.table import PredictionTable
 
@@ -42,6 +44,16 @@ class Influence:
     """For a mean over classes: the images' values times the weight of their class. If two models
     are equivalent, an image's could just as well be swapped. None: `values`."""
 
+    def score(self, at: int) -> Interval:
+        """A contender's score over seeds and images, with its interval.
+
+        Args:
+            at: number of the contender.
+        """
+        effect = seed_effect(self.values[at], self.groups, self.freedom)
+        alike = design_effect(self.values[at].mean(axis=0), self.groups)
+        return score_interval(self.metric, effect, self.labels, alike)
+
 
 def influences(table: PredictionTable) -> Influence | str | None:
     """The images' contributions to the table's metric.
@@ -56,7 +68,7 @@ def influences(table: PredictionTable) -> Influence | str | None:
     metric = table.metric
     if metric.is_accuracy:
         return None
-    groups = table.groups if _in_closed_form(metric) else _blocks(table)
+    groups = units_to_leave_out(metric, len(table), table.groups)
     try:
         values = tuple(
             np.stack([image_values(metric, one, table.labels, groups) for one in contender.logits])
@@ -71,9 +83,26 @@ def influences(table: PredictionTable) -> Influence | str | None:
     )
 
 
-def _in_closed_form(metric: Metric) -> bool:
+def units_to_leave_out(
+    metric: Metric, n: int, groups: Indices | None, most: int = MOST_UNITS
+) -> Indices | None:
+    """What `image_values` leaves out together: images, groups, or random blocks of too many.
+
+    Args:
+        metric: where the values are known in closed form, nothing is left out.
+        n: number of images.
+        groups: group index of each image, from 0; None: images are independent.
+        most: evaluations of the metric.
+
+    Returns:
+        Index of each image's unit, from 0; None: single images.
+    """
     known = metric.per_image, metric.per_image_of_class, metric.contributions
-    return any(one is not None for one in known)
+    units = n if groups is None else int(groups.max()) + 1
+    if units <= most or any(one is not None for one in known):
+        return groups
+    block = np.random.default_rng(0).permutation(units) % most
+    return np.asarray(block if groups is None else block[groups], np.int64)
 
 
 def _swapped(table: PredictionTable) -> tuple[Values, ...]:
@@ -122,12 +151,3 @@ def image_values(
         lost[unit] = whole - metric.score(logits[kept], labels[kept])
     values = whole + (lost * (n - sizes) / sizes)[units]
     return np.asarray(values + (whole - values.mean()))
-
-
-def _blocks(table: PredictionTable) -> Indices | None:
-    """The units to leave out: images or groups, or random blocks of them where there are many."""
-    n = len(table) if table.groups is None else int(table.groups.max()) + 1
-    if n <= MOST_UNITS:
-        return table.groups
-    block = np.random.default_rng(0).permutation(n) % MOST_UNITS
-    return np.asarray(block if table.groups is None else block[table.groups], np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,9 +10,9 @@ import numpy.typing as npt
 import scipy  # its parts load when they are first used
 
 from podium.statistics.contributions import area_variance, effective_images
-from podium.statistics.influence import Influence
 from podium.statistics.metrics import wilson_interval
 from podium.statistics.paired import SeedEffect, design_effect, seed_effect
+from podium.statistics.scoring import Metric
 
 LEVEL = 0.05
 CONFIDENCE = 1 - LEVEL
@@ -26,24 +27,28 @@ class Interval:
     high: float
 
 
-def score_interval(found: Influence, values: npt.NDArray[np.float64], n: int) -> Interval:
-    """A contender's score over seeds and images; a share is treated like accuracy.
+def score_interval(
+    metric: Metric, effect: SeedEffect, labels: npt.NDArray[np.int64], alike: float
+) -> Interval:
+    """A contender's score with its interval; one in a finite range is treated like accuracy.
 
     Args:
-        found: the metric, and the groups of images that were resampled together.
-        values: the contender's image values, shape (seeds, images).
-        n: number of images.
+        metric: what the score is.
+        effect: the score, with its variance.
+        labels: class index of each image.
+        alike: design effect: how many images of a group count as one.
     """
-    effect = seed_effect(values, found.groups, found.freedom)
-    alike = design_effect(values.mean(axis=0), found.groups)
-    if found.metric.contributions is not None:
-        return _area_interval(effect, found.labels, alike)
-    if found.metric.bounds == (0.0, 1.0):
-        within = found.metric.per_image_of_class is not None
-        return accuracy_interval(effect, (effective_images(found.labels) if within else n) / alike)
-    low, high = effect.interval(CONFIDENCE)
-    least, most = found.metric.bounds
-    return Interval(effect.mean, max(least, low), min(most, high))
+    if metric.contributions is not None:
+        return _area_interval(effect, labels, alike)
+    low, high = metric.bounds
+    if not math.isfinite(high - low):
+        below, above = effect.interval(CONFIDENCE)
+        return Interval(effect.mean, max(low, below), min(high, above))
+    of_classes = metric.per_image_of_class is not None
+    n = effective_images(labels) if of_classes else len(labels)
+    share = accuracy_interval(_moved(effect, -low, 1 / (high - low)), n / alike)
+    width = high - low
+    return Interval(effect.mean, low + width * share.low, low + width * share.high)
 
 
 def _area_interval(effect: SeedEffect, labels: npt.NDArray[np.int64], alike: float) -> Interval:
@@ -100,15 +105,20 @@ def accuracy_interval(effect: SeedEffect, units: float) -> Interval:
     middle = (units * effect.mean + 2) / (units + 4)
     share = units / (units + 4)
     moved = units * (effect.mean - middle) ** 2 + 2 * (1 - middle) ** 2 + 2 * middle**2
-    shrunk = replace(
-        effect,
-        mean=middle,
-        seed_square=effect.seed_square * share**2,
-        image_square=effect.image_square * share**2,
-        rest_square=effect.rest_square * share**2,
-    )
+    shrunk = replace(_moved(effect, 0.0, share), mean=middle)
     low, high = shrunk.interval(CONFIDENCE, least_variance=moved / (units + 4) ** 2)
     return Interval(effect.mean, max(0.0, low), min(1.0, high))
+
+
+def _moved(effect: SeedEffect, by: float, scale: float) -> SeedEffect:
+    """The effect of values to which `by` is added and that are then scaled."""
+    return replace(
+        effect,
+        mean=(effect.mean + by) * scale,
+        seed_square=effect.seed_square * scale**2,
+        image_square=effect.image_square * scale**2,
+        rest_square=effect.rest_square * scale**2,
+    )
 
 
 def share_interval(

@@ -202,8 +202,7 @@ class SeedEffect:
     freedom: float
     """Degrees of freedom of `seed_square`."""
     image_freedom: float = math.inf
-    """Degrees of freedom of `image_square`: few for groups of images or rare classes, else
-    infinite."""
+    """Degrees of freedom of `image_square`: finite with groups of images or rare classes."""
 
     def interval(
         self, confidence: float = 0.95, *, least_variance: float = 0.0
@@ -342,8 +341,7 @@ def seed_effect(
     units = by_group(values, groups)
     seeds, n = units.shape
     mean = float(units.mean())
-    by_seed = units.mean(axis=1)
-    by_image = units.mean(axis=0)
+    by_seed, by_image = units.mean(axis=1), units.mean(axis=0)
     seed_square = n * float(((by_seed - mean) ** 2).sum()) / max(1, seeds - 1)
     image_square = seeds * float(((by_image - mean) ** 2).sum()) / max(1, n - 1)
     rest = units - by_seed[:, None] - by_image[None, :] + mean
