@@ -8,11 +8,19 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy.stats import rankdata, ttest_ind
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from podium.statistics.contributions import auroc_contributions, class_weights, effective_images
+from podium.statistics.contributions import (
+    area_variance,
+    auroc_contributions,
+    class_freedom,
+    class_weights,
+    effective_images,
+)
 from podium.statistics.influence import Influence, image_values, influences
-from podium.statistics.paired import mcnemar, sign_flip
+from podium.statistics.intervals import accuracy_interval, score_interval
+from podium.statistics.paired import SeedEffect, mcnemar, seed_effect, sign_flip
 from podium.statistics.scoring import find_metric
 from podium.statistics.verdicts import compare_contenders
 from tests.statistics.metric_studies import FIVE, MetricSetting, counted_by_metric, tables
@@ -108,6 +116,59 @@ def test_an_area_of_one_still_has_an_interval() -> None:
     values = image_values(find_metric("auroc"), 10 * np.eye(2, dtype=np.float32)[labels], labels)
     few = replace(found, values=(values[None],), labels=labels).score(0)
     assert few.low < alone.low
+
+
+def test_the_modelled_variance_is_that_of_exponential_ranks() -> None:
+    # Hanley & McNeil (1982) with equal classes, and by drawing: their model is exact there
+    n, area = 30, 0.9
+    first, second = area / (2 - area), 2 * area**2 / (1 + area)
+    told = area * (1 - area) + (n - 1) * (first - area**2) + (n - 1) * (second - area**2)
+    assert area_variance(area, np.array([n, n])) == pytest.approx(told / n**2)
+    random = np.random.default_rng(2)
+    rank = rankdata(random.exponential(np.repeat([1, 9], n), (4000, 2 * n)), axis=1)
+    areas = (rank[:, n:].sum(axis=1) - n * (n + 1) / 2) / n**2
+    assert areas.mean() == pytest.approx(area, abs=0.003)
+    assert areas.var() == pytest.approx(told / n**2, rel=0.08)
+    # of many classes it falls with their number, and it is 0 where nothing is ranked wrongly
+    assert area_variance(area, np.full(10, n)) < area_variance(area, np.array([n, n])) / 4
+    assert area_variance(1.0, np.array([n, n])) == 0
+
+
+def test_the_interval_of_an_area_has_the_variance_of_its_bounds() -> None:
+    labels = np.arange(60) % 2
+    effect = SeedEffect(1.0, 0.0, 0.0, 0.0, seeds=1, count=60, freedom=1)
+    found = score_interval(find_metric("auroc"), effect, labels, 1.0)
+    grid = np.linspace(0.5, 1, 50_001)[:-1]
+    apart = np.array([area_variance(float(one), np.array([30, 30])) for one in grid])
+    kept = grid[(1 - grid) ** 2 <= 1.959964**2 * apart]
+    assert found.low == pytest.approx(kept.min(), abs=2e-5)
+    assert found.high == 1
+    worst = score_interval(find_metric("auroc"), replace(effect, mean=0.0), labels, 1.0)
+    assert worst.low == 0
+    assert worst.high == pytest.approx(1 - kept.min(), abs=2e-5)
+
+
+@pytest.mark.parametrize("sizes", [(90, 5), (30, 30), (12, 2)])
+def test_degrees_of_freedom_are_welchs_where_classes_vary_alike(sizes: tuple[int, int]) -> None:
+    samples = []
+    for size in sizes:
+        values = np.random.default_rng(size).normal(size=size)
+        samples.append((values - values.mean()) / values.std(ddof=1))
+    expected = ttest_ind(*samples, equal_var=False).df
+    assert class_freedom(np.repeat([0, 1], sizes)) == pytest.approx(expected)
+    assert class_freedom(np.repeat([0, 1], (1, 1))) == 2  # each is one image away from the mean
+
+
+def test_a_correlation_of_one_still_has_an_interval() -> None:
+    (table,) = tables(MetricSetting("mcc", 100, (0.5, 0.5)), 1)
+    sure = 10 * np.eye(2, dtype=np.float32)[table.labels]
+    found = influences(replace(table, contenders=(replace(table.contenders[0], logits=(sure,)),)))
+    assert isinstance(found, Influence)
+    score = found.score(0)
+    # in -1..1 it is twice an accuracy: the bounds are those of 100 of 100 correct
+    low = accuracy_interval(seed_effect(np.ones((1, 100))), 100).low
+    assert score.value == score.high == 1
+    assert score.low == pytest.approx(2 * low - 1)
 
 
 @pytest.mark.parametrize(
