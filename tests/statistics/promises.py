@@ -14,6 +14,7 @@ import numpy as np
 
 from podium.statistics.intervals import Interval
 from podium.statistics.verdicts import Pair, Verdicts, compare_contenders
+from tests.statistics.metric_studies import METRIC_SETTINGS, counted_by_metric
 from tests.statistics.studies_simulated import Setting, sheets
 
 STEADY = (0.03,) * 4  # standard deviations of the skill over seeds
@@ -179,11 +180,22 @@ def counted(setting: Setting, studies: int) -> Counted:
 def main() -> None:
     """Print one line per setting."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("names", nargs="*", help=f"of {', '.join(SETTINGS)}")
+    parser.add_argument("names", nargs="*", help=f"of {', '.join([*SETTINGS, *METRIC_SETTINGS])}")
     parser.add_argument("--studies", type=int, default=2000)
     given = parser.parse_args()
+
+    def wanted(name: str) -> bool:
+        return not given.names or any(name.startswith(one) for one in given.names)
+
+    for name, metric_setting in METRIC_SETTINGS.items():
+        if wanted(name):
+            claimed, held, alone = counted_by_metric(metric_setting, given.studies)
+            print(
+                f"{name}: claimed {claimed:.1f}, held {held:.1f}, one model's {alone:.1f}",
+                flush=True,
+            )
     for name, setting in SETTINGS.items():
-        if given.names and not any(name.startswith(one) for one in given.names):
+        if not wanted(name):
             continue
         begun = time.perf_counter()
         found = counted(setting, given.studies)

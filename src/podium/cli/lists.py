@@ -69,7 +69,9 @@ def augment(
     to: Annotated[Path, typer.Option(help="PNG or PDF to write.")] = Path("augment.png"),
     policy: Annotated[
         list[str] | None,
-        typer.Option(help="Only these augmentations; your own: MODULE:NAME; repeatable."),
+        typer.Option(
+            metavar="NAME", help="Only these augmentations; your own: MODULE:NAME; repeatable."
+        ),
     ] = None,
     examples: Annotated[int, typer.Option(min=1, max=20, help="Examples per augmentation.")] = 6,
     image_size: Annotated[int, typer.Option(min=32, max=1024, help="Side in pixels.")] = 128,

@@ -153,7 +153,10 @@ MetricOption = Annotated[
 SizeOption = Annotated[int | None, typer.Option(help="Side of the images, of every contender.")]
 
 
-SeedOption = Annotated[list[int] | None, typer.Option(help="Seed; repeatable.")]
+SeedOption = Annotated[
+    list[int] | None,
+    typer.Option(metavar="N", help="Seed; repeatable.", show_default="the study's"),
+]
 
 
 SetOption = Annotated[

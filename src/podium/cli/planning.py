@@ -72,7 +72,9 @@ def power(
     ] = None,
     like: Annotated[
         list[Path] | None,
-        typer.Option(help="Runs to take missing values from (as for compare); repeatable."),
+        typer.Option(
+            metavar="RUN", help="Runs to take missing values from (as for compare); repeatable."
+        ),
     ] = None,
 ) -> None:
     """Compute what difference a test set can show, and how many images or seeds it takes."""

@@ -85,6 +85,7 @@ class StudyProgress:
         self.tasks: dict[str, TaskID] = {}
         self.runs: dict[tuple[Any, ...], _Shown] = {}
         self.total = self.spent = 0.0
+        self.planned = self.begun = 0  # runs of the study, and how many of them have begun
         self.others, self.looked, self.busy = OtherPrograms(), time.monotonic(), ""
 
     def __enter__(self) -> StudyProgress:
@@ -105,15 +106,13 @@ class StudyProgress:
             case WarningMessage() | RunFailed():
                 self._warn(event.text)
             case Message(text):
-                self.console.print(
-                    f"  {escape(text)}", style="dim", highlight=False, soft_wrap=True
-                )
+                self._tell(f"  [dim]{escape(text)}[/dim]")
             case EvaluateProgress(what):
                 self._set(self._bar("batch", event), f"Predicting {what}", event.done, event.total)
             case Progress():
                 self._step(event)
             case StudyStarted():
-                self.total = event.cost
+                self.total, self.planned, self.begun = event.cost, event.runs, 0
                 if event.cost:
                     self._set("study", "Study", 0, 100, "%")
             case RunStarted():
@@ -142,7 +141,12 @@ class StudyProgress:
         return text if len(self.runs) == 1 else f"{escape(run.title)}: {text}"
 
     def _warn(self, text: str) -> None:
-        self.console.print(f"[yellow]![/yellow] {escape(text)}", highlight=False, soft_wrap=True)
+        self._tell(f"[yellow]![/yellow] {escape(text)}")
+
+    def _tell(self, text: str) -> None:
+        """Print markup: wrapped between words on a terminal, one line in a log."""
+        wide = not self.console.is_terminal
+        self.console.print(text, highlight=False, soft_wrap=wide)
 
     def _step(self, event: Progress) -> None:
         match event:
@@ -160,7 +164,9 @@ class StudyProgress:
 
     def _run_started(self, event: RunStarted) -> None:
         self.runs[event.cell] = _Shown(event.title, event.epochs, event.cost)
-        self.console.print(f"[bold]{escape(event.title)}[/bold]")
+        self.begun += 1
+        place = f"  [dim]{self.begun} of {self.planned}[/dim]" if self.planned > 1 else ""
+        self._tell(f"[bold]{escape(event.title)}[/bold]{place}")
         self._forget(self._bar("run", event), self._bar("batch", event))
         self._set(self._bar("run", event), "Epochs", 0, event.epochs)
 
@@ -189,7 +195,7 @@ class StudyProgress:
                     f"{what}: valid {100 * scores['valid_accuracy']:.1f} %, "
                     f"test {100 * scores['test_accuracy']:.1f} %  {_metric_words(scores)}"
                 )
-                self.console.print(f"  {self._title(run, text.rstrip())}", highlight=False)
+                self._tell(f"  {self._title(run, text.rstrip())}")
         if isinstance(event, RunDone | RunFailed):
             self._forget(bar, steps)
             self.spent += run.cost
@@ -211,19 +217,16 @@ class StudyProgress:
 
     def _tell_epoch(self, event: EpochDone, run: _Shown) -> None:
         row, valid = event.row, ""
+        rate = f"lr {row['lr']:.0e}  " if row["lr"] else ""  # a linear probe has none
         if not math.isnan(row["valid_accuracy"]):  # a training on all images validates on none
             valid = f"valid {100 * row['valid_accuracy']:5.1f} %  {_metric_words(row)}"
         text = (
-            f"epoch {row['epoch']:>3.0f}/{event.epochs}  lr {row['lr']:.0e}  "
+            f"epoch {row['epoch']:>{len(str(event.epochs))}.0f}/{event.epochs}  {rate}"
             f"loss {row['train_loss']:.3f}  train {100 * row['train_accuracy']:5.1f} %  "
             f"{valid}{row['seconds']:.1f} s  {row['images_per_second']:.0f} img/s"
         )
-        self.console.print(
-            f"  {self._title(run, text)}"
-            + (f"  [yellow]({self.busy})[/yellow]" if self.busy else ""),
-            highlight=False,
-            soft_wrap=True,
-        )
+        busy = f"  [yellow]({self.busy})[/yellow]" if self.busy else ""
+        self._tell(f"  {self._title(run, text)}{busy}")
 
 
 def _metric_words(row: Mapping[str, float]) -> str:

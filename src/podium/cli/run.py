@@ -40,7 +40,7 @@ from podium.cli.options import (
     _machine,
     data_spec,
 )
-from podium.cli.terminal import err, out, plain, say
+from podium.cli.terminal import bars, err, out, plain, say
 
 if TYPE_CHECKING:
     from podium.study.study import Study
@@ -282,8 +282,8 @@ def _finish(
     if only:
         err.print(_how_far(study), highlight=False, markup=False, soft_wrap=True)
     elif done:
-        with err.status("Writing the report"):
-            index = study.report(lang=lang.value)
+        with bars() as tell:
+            index = study.report(lang=lang.value, notify=tell)
         out.print(f"Report: {index}", highlight=False, markup=False)
     if result.failed:
         for outcome in result.failed:

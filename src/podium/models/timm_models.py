@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from podium.config.text import did_you_mean
 from podium.errors import ConfigError, WeightsUnavailableError
 from podium.models import weights as w
 from podium.models.built import BuiltModel, ModelInfo
@@ -101,8 +101,7 @@ def _refuse_unknown(name: str, pretrained: bool, ours: Iterable[str]) -> None:
             "in my_networks.py: only letters, digits and '_', and dots between folders."
         )
     known = dict.fromkeys([*ours, *timm.list_models()])
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-    hint = f" Did you mean {', '.join(close)}?" if close else " `podium models` lists them."
+    hint = did_you_mean(name, known) or " `podium models` lists them."
     raise ConfigError(f"model: neither Podium nor timm has {name!r}.{hint}")
 
 

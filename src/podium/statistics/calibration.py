@@ -72,7 +72,8 @@ class Calibration:
     confidence: float
     """Mean confidence, 0..1: the probability of the predicted class."""
     overconfidence: Estimate
-    """Mean confidence minus accuracy, -1..1; above 0 the model is overconfident."""
+    """Mean confidence minus accuracy, -1..1; above 0 the model is overconfident. With fewer than
+    25 groups of images no coverage is promised for its interval: a bad group may be missing."""
     nll: Estimate
     """Mean negative log-likelihood of the labels, in nats."""
     brier: Estimate

@@ -85,7 +85,7 @@ def compare_table(
     if not len(table):
         raise DataError("Expected predictions of at least one image, got none: nothing to compare.")
     scores = FoldScores(table)
-    metric = ACCURACY if scores.scores is None else table.metric
+    metric = ACCURACY if scores.values is None else table.metric
     pairs = []
     tests = scores.tests()
     found_p = [test.p for test in tests]

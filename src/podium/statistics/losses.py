@@ -151,20 +151,18 @@ def _mean(values: Floats, least: float, most: float, groups: Indices | None) -> 
     """
     mean = float(values[0].mean())
     more = values[1:].mean(axis=1)
-    n, freedom = float(values.shape[1]), values.shape[1] + 1
+    n = float(values.shape[1])
     spread = float(((values[0] - mean) ** 2).sum())
     if groups is not None:
-        by_groups = seed_effect(values[:1], groups)
-        count = int(groups.max()) + 1
-        freedom = max(1, count - 1)
-        variance = by_groups.image_square / by_groups.count
-        alike = max(1.0, variance * n * n / spread) if spread else n / count
-        n, spread = n / alike, variance * (n / alike) ** 2
+        effect = seed_effect(values[:1], groups)
+        over_groups = effect.image_square / effect.count
+        n /= max(1.0, over_groups * n * n / spread) if spread else n / (effect.image_freedom + 1)
     middle = (n * mean + float(more.sum())) / (n + 2)
-    spread += n * (mean - middle) ** 2 + float(((more - middle) ** 2).sum())
-    # without groups the usual n - 1 of a variance; that of groups has it already
-    divisor = n + 1 if groups is None else n + 2
-    reach = float(scipy.special.stdtrit(freedom, 0.975))
-    half = reach * math.sqrt(spread / divisor / (n + 2))
+    added = n * (mean - middle) ** 2 + float(((more - middle) ** 2).sum())
+    if groups is None:
+        variance, freedom = (spread + added) / (n + 1) / (n + 2), n + 1
+    else:  # of few groups, pseudo-images must not make the variance smaller
+        variance, freedom = over_groups + added / (n + 2) ** 2, effect.image_freedom
+    half = float(scipy.special.stdtrit(freedom, 0.975)) * math.sqrt(variance)
     mean = min(most, max(least, mean))
     return Estimate(mean, max(least, min(mean, middle - half)), min(most, max(mean, middle + half)))

@@ -49,6 +49,12 @@ class Claim:
         holds_up_to: the claim that the first is better holds at the 5 % level as long as at most so
             many images are classified correctly by exactly one of the two; None: no such number is
             enough, whatever the other pairs and the rounding of the accuracies.
+
+    Examples:
+        >>> import podium
+        >>> found, = podium.claim(2000, [1880, 1800])
+        >>> found.names, found.holds
+        (('A', 'B'), True)
     """
 
     names: tuple[str, str]

@@ -23,7 +23,6 @@ from podium.statistics.intervals import (
     Interval,
     accuracy_interval,
     bounded,
-    score_interval,
 )
 from podium.statistics.margins import NO_MARGIN, Margin, judge_margin
 from podium.statistics.metrics import wilson_interval
@@ -272,10 +271,7 @@ def compare_contenders(
         for answers, hits, effect, scores in zip(table.contenders, right, alone, f1, strict=True)
     ]
     if scored is not None:
-        standings = [
-            replace(one, score=score_interval(scored, values, len(table)))
-            for one, values in zip(standings, scored.values, strict=True)
-        ]
+        standings = [replace(one, score=scored.score(at)) for at, one in enumerate(standings)]
     merits = np.array([metric.merit(one.judged.value) for one in standings])
     best = together.possibly_best(found_p, merits, [one.best > 1 for one in standings])
     standings = [replace(one, may_be_best=may) for one, may in zip(standings, best, strict=True)]
@@ -314,8 +310,13 @@ def compare_contenders(
 
 def _judged(scored: Influence, drawn: SamplingUnits) -> Judged:
     low, high = scored.metric.bounds
-    least = drawn.least_f1 * (high - low) ** 2 if math.isfinite(high - low) else 0.0
-    return Judged(scored.values, scored.groups, least, high - low)
+    most = high - low
+    # a pseudo-image is right or wrong; for an area under a curve, ranked perfectly or as by a guess
+    swing = most if scored.metric.contributions is None else most / 2
+    least = drawn.least_f1 * swing**2 if math.isfinite(swing) else 0.0
+    return Judged(
+        scored.values, scored.groups, least, most, freedom=scored.freedom, swapped=scored.swapped
+    )
 
 
 def _pair(

@@ -9,7 +9,7 @@ from statistics import median
 
 from podium.reporting.figures.class_table import by_f1, cells
 from podium.reporting.markdown import escape_markdown, markdown_table
-from podium.reporting.page.panel import calibration_caution
+from podium.reporting.page.panel import calibration_caution, groups_caution
 from podium.reporting.tables import headings, table1_rows
 from podium.reporting.words.labels import NOTHING, Labels
 from podium.reporting.words.metric_words import metric_title, metric_value
@@ -193,12 +193,12 @@ def rivals(run: RunResult, study: StudyResults, say: Labels) -> list[str]:
 def calibration(run: RunResult, pictures: Sequence[tuple[str, str]], say: Labels) -> list[str]:
     """The temperature, and whether the model's probabilities match its accuracy."""
     key = "card_calibration_none" if run.temperature == 1 else "card_calibration_text"
-    caution = calibration_caution(run, say)
+    cautions = filter(None, [calibration_caution(run, say), groups_caution(run, say)])
     names = ("cal_col_figure", "cal_col_before", "cal_col_after")
     return [
         f"## {say('card_calibration')}",
         escape_markdown(say(key, temperature=say.number(run.temperature, 3))),
-        *([escape_markdown(caution)] if caution else []),
+        *map(escape_markdown, cautions),
         markdown_table([say(name) for name in names], calibration_rows(run, say)).strip(),
         escape_markdown(say("card_calibration_ece")),
         *(f"![{escape_markdown(alt)}]({path})" for alt, path in pictures),

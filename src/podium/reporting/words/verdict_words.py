@@ -14,7 +14,7 @@ from podium.models.ours import model_title
 from podium.reporting.words.design_words import folds_claim
 from podium.reporting.words.labels import Labels
 from podium.reporting.words.metric_words import say_by, signed, signed_interval, sized
-from podium.reporting.words.recipes import class_weights, run_title
+from podium.reporting.words.recipes import run_title, setting_value, setting_words
 from podium.results.study import StudyResults
 from podium.runs.ledger import rescorings
 from podium.statistics.intervals import Interval, share_interval
@@ -257,17 +257,11 @@ def _besides(question: Question, pair: Pair, say: Labels) -> list[str]:
 def _differences(
     question: Question, first: RunSpec, second: RunSpec, say: Labels, titles: Mapping[str, str]
 ) -> str:
-    def value(recipe: RunSpec, key: str) -> str:
-        found = getattr(recipe, key)
-        if found is None:
-            return "–"
-        if key == "model":
-            return titles.get(str(found)) or model_title(str(found))
-        if isinstance(found, float):
-            return say.short(found)
-        return class_weights(found, say) if isinstance(found, Mapping) else str(found)
-
-    parts = [f"{key} ({value(first, key)} / {value(second, key)})" for key in question.also]
+    parts = [
+        f"{setting_words(key, say)} ({setting_value(first, key, say, titles)} / "
+        f"{setting_value(second, key, say, titles)})"
+        for key in question.also
+    ]
     return ", ".join(parts)
 
 
