@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from podium.data import checking, file_checks, folder as folders
+from podium.data import checking, folder as folders
 from podium.data.bands import Picture, as_rgb
 from podium.data.images import Stored, decode_with_mode, read_image_file
 from podium.data.index import DataIndex
@@ -552,7 +552,7 @@ def test_a_file_with_its_old_stamp_is_not_read_again(
     first = build_index(root, cache_folder=cache)
     build_index(root, cache_folder=cache)
     assert len(reads.names) == 48  # too young: they may be written again within a tick
-    monkeypatch.setattr(file_checks.time, "time_ns", lambda: now() + 3 * 10**9)
+    monkeypatch.setattr(time, "time_ns", lambda: now() + 3 * 10**9)
     build_index(root, cache_folder=cache)
     reads.names.clear()
     again = build_index(root, cache_folder=cache)
@@ -579,7 +579,7 @@ def test_a_file_that_changes_after_a_look_is_read_at_the_next(
 ) -> None:
     root, cache = write_pictures(tmp_path / "data", THREE), tmp_path / "cache"
     now = time.time_ns
-    monkeypatch.setattr(file_checks.time, "time_ns", lambda: now() + 3 * 10**9)
+    monkeypatch.setattr(time, "time_ns", lambda: now() + 3 * 10**9)
 
     def late(path: Path, name: str) -> bytes:
         content = read_image_file(path, name)

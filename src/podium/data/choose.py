@@ -6,6 +6,9 @@ from pathlib import Path
 
 from podium.data.archive_source import is_archive
 from podium.data.coco import ENDING
+from podium.data.pack_format import ABOUT, UNDERWAY
+from podium.data.packed_source import PackedSource as PackedSource
+from podium.data.place import is_address
 from podium.data.table import is_table
 
 
@@ -19,13 +22,19 @@ def source_for(path: str, label: str | None = None) -> str:
     Examples:
         >>> source_for("my-images"), source_for("photos.csv"), source_for("photos.tar.gz")
         ('folder', 'table', 'archive')
+        >>> source_for("s3://bucket/packed")
+        'pack'
         >>> source_for("hf:me/mine"), source_for("torchvision:CIFAR10"), source_for("traps.json")
         ('hf', 'torchvision', 'coco')
     """
     for prefix in ("torchvision", "hf"):
         if path.startswith(f"{prefix}:"):
             return prefix
+    if is_address(path):
+        return "pack"
     place = Path(path).expanduser()
+    if any((place / name).is_file() for name in (ABOUT, UNDERWAY)):
+        return "pack"
     if is_table(place, label):
         return "table"
     if place.is_dir():  # whatever its name ends with

@@ -57,7 +57,7 @@ def index_table(index: DataIndex) -> pa.Table:
     for name in sorted({name for split in splits for name in split.columns}):
         cells = [cell for split in splits for cell in split.columns[name]]
         key = f"{name} (source)" if name in OWN else name
-        columns[key] = _array(cells)
+        columns[key] = typed_array(cells)
     # absolute: the table may be read from any folder
     root = str(index.root.resolve()) if index.root.is_dir() else index.reader.root_text
     about = {"format": FORMAT, "root": root, "fingerprint": index.fingerprint}
@@ -96,7 +96,7 @@ def check_name(path: Path) -> None:
         raise ConfigError(f"{path}: expected a name that ends in .parquet or .csv.")
 
 
-def _array(cells: list[Any]) -> pa.Array:
+def typed_array(cells: list[Any]) -> pa.Array:
     """Cells of one type as that type, and else as text."""
     import pyarrow as pa
 
