@@ -80,13 +80,7 @@ def read_about(place: Place) -> About:
     try:
         about = About(**json.loads(place.read(ABOUT)))
     except FileNotFoundError:
-        if UNDERWAY in place.names():
-            raise DataError(
-                f"{place} is not packed to the end: repeat the podium data pack that began it."
-            ) from None
-        raise DataError(
-            f"{place} has no {ABOUT}: expected what podium data pack has written."
-        ) from None
+        raise DataError(f"{place} {_why_not(place)}") from None
     except OSError as error:
         raise DataError(f"{place} cannot be read: {error.strerror or error}.") from None
     except (TypeError, ValueError):
@@ -102,3 +96,11 @@ def read_about(place: Place) -> About:
 def shard_name(number: int) -> str:
     """Name of a shard."""
     return f"shard-{number:06d}.tar"
+
+
+def _why_not(place: Place) -> str:
+    try:
+        place.read(UNDERWAY)
+    except OSError:
+        return f"has no {ABOUT}: expected what podium data pack has written."
+    return "is not packed to the end: repeat the podium data pack that began it."

@@ -46,18 +46,22 @@ class Place:
         return self.path
 
     def names(self) -> list[str]:
-        """Names of the files, sorted; empty if there is no such folder."""
+        """Names of the files, sorted; empty if there is no such folder.
+
+        Raises:
+            DataError: it cannot be listed.
+        """
         try:
             if self.folder is not None:
                 there = self.folder.iterdir() if self.folder.exists() else ()
                 return sorted(one.name for one in there)
             store, root = self._store()
-            try:
-                found = store.ls(root, detail=False)
-            except FileNotFoundError:
-                return []
+            store.invalidate_cache(root)  # others may have written since
+            found = store.ls(root, detail=False)
             return sorted(one.rstrip("/").rpartition("/")[2] for one in found)
-        except OSError as error:
+        except FileNotFoundError:
+            return []
+        except Exception as error:  # each library has errors of its own
             raise DataError(f"{self} cannot be listed: {one_line(error)}.") from None
 
     def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
