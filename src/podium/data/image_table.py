@@ -139,9 +139,8 @@ class Entries:
     def mapped(cls, file: Path) -> Entries:
         """Map what `__reduce__` has written."""
         table = read_mapped(file)
-        found = cls(
-            Texts(table["path"].chunk(0)), digests_of(table["sha256"]), table["label"].to_numpy()
-        )
+        labels = table["label"].chunk(0).to_numpy()
+        found = cls(Texts(table["path"].chunk(0)), digests_of(table["sha256"]), labels)
         found._file = file
         return found
 

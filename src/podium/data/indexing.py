@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from podium.config.data_settings import DataSpec, SplitSpec
@@ -28,6 +29,8 @@ from podium.data.splits import SPLITS, Parts, Split, class_names, of_classes, wi
 from podium.data.words import counted, named, shown
 from podium.errors import ConfigError, DataError
 from podium.runtime.events import Notify, silent
+
+_BLOCK = 65_536  # names that are looked at together
 
 
 def index_of(
@@ -267,6 +270,9 @@ def _index(
             f"{counted(several, 'image')} of several frames, pages or slices: the first is used."
         )
     width, height = map(_spread, verdicts.sizes[used].T)
+    identity = fingerprint(splits, classes, windows if values or windows.channels else None)
+    formats = _formats(splits)
+    pa.default_memory_pool().release_unused()  # it would keep what listing and checking took
     return DataIndex(
         reader=found.reader,
         classes=classes,
@@ -277,12 +283,12 @@ def _index(
             (shown(found.paths[row]), error) for row, error in sorted(verdicts.errors.items())
         ),
         notices=tuple(map(shown, notices)),
-        fingerprint=fingerprint(splits, classes, windows if values or windows.channels else None),
+        fingerprint=identity,
         statistics={
             "width": width,
             "height": height,
             "greyscale": grey,
-            "formats": _formats(splits),
+            "formats": formats,
         },
         windows=windows,
         unreadable_in={
@@ -304,8 +310,10 @@ def _formats(splits: Mapping[str, Split]) -> dict[str, int]:
     """Number of images by the ending of their names, the most frequent first."""
     found: Counter[str] = Counter()
     for split in splits.values():
-        # as in pathlib, a name has no ending if it begins with its only dot
-        ends = pc.extract_regex(split.paths.text(), r"[^/](?P<end>\.[^./]+)$")
-        for one in pc.value_counts(pc.struct_field(ends, "end").fill_null("")):
-            found[one["values"].as_py().lower()] += one["counts"].as_py()
+        for first in range(0, len(split), _BLOCK):
+            names = split.paths.arrow(slice(first, first + _BLOCK)).cast(pa.large_string())
+            # as in pathlib, a name has no ending if it begins with its only dot
+            ends = pc.struct_field(pc.extract_regex(names, r"[^/](?P<end>\.[^./]+)$"), "end")
+            for one in pc.value_counts(ends.fill_null("")):
+                found[one["values"].as_py().lower()] += one["counts"].as_py()
     return dict(found.most_common())

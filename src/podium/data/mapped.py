@@ -55,9 +55,9 @@ def digests_of(column: pa.ChunkedArray) -> Digests:
     """
     if column.type != pa.binary(32):
         raise TypeError(f"expected binary values of 32 bytes, got {column.type}")
-    whole = column.combine_chunks()
-    if isinstance(whole, pa.ChunkedArray):  # no chunks
-        return np.zeros((0, 32), np.uint8)
+    if column.num_chunks != 1:
+        column = pa.chunked_array([pa.concat_arrays([pa.array([], column.type), *column.chunks])])
+    whole = column.chunk(0)  # of a file that is mapped, nothing is copied
     raw = np.frombuffer(whole.buffers()[1] or b"", np.uint8)
     return raw.reshape(-1, 32)[whole.offset : whole.offset + len(whole)]
 

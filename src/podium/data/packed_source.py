@@ -57,7 +57,8 @@ class PackedSource(Source):
         if self._table is None:
             self._table = self._opened()
             self._paths = Texts(self._table["path"].chunk(0))
-            self._where = [self._table[name].to_numpy() for name in ("shard", "offset", "length")]
+            where = ("shard", "offset", "length")
+            self._where = [self._table[name].chunk(0).to_numpy() for name in where]
         return self._table
 
     def read(self, path: str) -> bytes:
