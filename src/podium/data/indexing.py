@@ -29,6 +29,7 @@ from podium.data.splits import SPLITS, Parts, Split, class_names, of_classes, wi
 from podium.data.words import counted, named, shown
 from podium.errors import ConfigError, DataError
 from podium.runtime.events import Notify, silent
+from podium.runtime.memory import return_memory
 
 _BLOCK = 65_536  # names that are looked at together
 
@@ -272,7 +273,9 @@ def _index(
     width, height = map(_spread, verdicts.sizes[used].T)
     identity = fingerprint(splits, classes, windows if values or windows.channels else None)
     formats = _formats(splits)
-    pa.default_memory_pool().release_unused()  # it would keep what listing and checking took
+    if len(used) > _BLOCK:  # what listing and checking took would stay
+        pa.default_memory_pool().release_unused()
+        return_memory()
     return DataIndex(
         reader=found.reader,
         classes=classes,
