@@ -417,6 +417,16 @@ def test_only_what_changed_is_looked_at_again(
     assert decoded.names == ["test/circle/0.png"]  # the other one has the bytes that it had
 
 
+def test_copies_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_pictures(tmp_path / "data", THREE)
+    for number in range(20):
+        shutil.copyfile(root / "train/circle/0.png", root / f"train/circle/copy{number}.png")
+    decoded = Counter(monkeypatch)
+    index = build_index(root, cache_folder=tmp_path / "cache", workers=1)
+    assert len(index.splits["train"]) == 32
+    assert 24 <= len(decoded.names) <= 24 + 4  # while the first is decoded, others are under way
+
+
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"format": 1, "files": {"x": 3}}', b"\xff"])
 def test_a_damaged_cache_costs_time_alone(tmp_path: Path, damage: bytes) -> None:
     root, cache = write_pictures(tmp_path / "data", THREE), tmp_path / "cache"

@@ -52,6 +52,9 @@ def check_files(
     stamps = _stamps(found)
     known = cache.rows(found.paths, stamps)
     checked = known >= 0
+    if checked.all() and len(cache.verdicts) == total:  # mapped, instead of copied
+        notify(IndexProgress("files", total, total))
+        return cache.verdicts
     verdicts, same = Verdicts.empty(total), np.flatnonzero(checked)
     verdicts.copy(same, cache.verdicts, known[same])
     unknown = np.flatnonzero(~checked)
@@ -66,6 +69,7 @@ def check_files(
             pairs = zip(unknown.tolist(), results, strict=True)
             for done, (row, verdict) in enumerate(pairs, 1 + len(same)):
                 verdicts.put(row, verdict)
+                cache.note(verdict)
                 checked[row] = True
                 if done % 50 == 0 or done == total:
                     notify(IndexProgress("files", done, total))

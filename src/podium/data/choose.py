@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from podium.data.archive_source import is_archive
@@ -33,7 +34,8 @@ def source_for(path: str, label: str | None = None) -> str:
     if is_address(path):
         return "pack"
     place = Path(path).expanduser()
-    if any((place / name).is_file() for name in (ABOUT, UNDERWAY)):
+    # Path.is_file raises where it may not look
+    if any(os.path.isfile(place / name) for name in (ABOUT, UNDERWAY)):  # noqa: PTH113
         return "pack"
     if is_table(place, label):
         return "table"

@@ -41,6 +41,7 @@ FORMAT: Final = 5
 
 STAMP: Final = ("size", "modified_ns", "changed_ns", "inode")
 _SURE_NS = 2_000_000_000
+_TWINS = 200_000  # 100 MB
 _FLAGS: Final = ("grey", "deep_colour", "more_frames")
 
 
@@ -229,6 +230,7 @@ class VerdictCache:
             if table.schema.metadata == _METADATA and table.schema.names == _NOTHING.schema.names:
                 self.verdicts, self._table = Verdicts.of_columns(table), table
         self._sorted: tuple[Rows, npt.NDArray[np.uint64]] | None = None
+        self._new: dict[int, Verdict] = {}
 
     def rows(self, paths: Texts, stamps: npt.NDArray[np.int64]) -> Rows:
         """Find the files whose stamps are known.
@@ -259,6 +261,8 @@ class VerdictCache:
         Args:
             digest: SHA-256.
         """
+        if (new := self._new.get(int(digest[:16], 16))) is not None and new.digest == digest:
+            return new
         if self._sorted is None:  # threads may both do it, to the same end
             numbers = as_numbers(self.verdicts.digests)
             order = np.argsort(numbers)
@@ -269,6 +273,11 @@ class VerdictCache:
         if at == len(order) or not np.array_equal(self.verdicts.digests[order[at]], raw):
             return None
         return self.verdicts[int(order[at])]
+
+    def note(self, verdict: Verdict) -> None:
+        """Remember a file that was just decoded: of a set made even by copies, most have a twin."""
+        if not verdict.error and len(self._new) < _TWINS:
+            self._new[int(verdict.digest[:16], 16)] = verdict
 
     def save(
         self,

@@ -287,7 +287,7 @@ def _classes(top: Folder, split: Folder, notices: list[str], *, in_split: bool) 
     """Class name -> image files at any depth in its folder, as paths relative to `top`."""
     found: Classes = {}
     full = _with_images(split)
-    empty = [folder for folder in split.folders if folder not in full]
+    empty = [folder for folder in split.folders if not folder.holds_images]
     _refuse_lost(empty, split, in_split=in_split)
     for folder in full:
         found.setdefault(folder.name, []).extend(folder.paths(top.path))
