@@ -405,6 +405,8 @@ def test_a_pack_on_an_object_store(s3: str, root: Path, tmp_path: Path) -> None:
     assert index.read(path) == (root / path).read_bytes()
     with pytest.raises(ConfigError, match="has a pack already"):
         packed(root, f"{s3}/deep/packed")
+    with pytest.raises(ConfigError, match=r"s3://nowhere/x/packing.json cannot be written \(The "):
+        packed(root, "s3://nowhere/x")
     with pytest.raises(Killed):
         packed(root, f"{s3}/half", notify=killed_at(20))
     packed(root, f"{s3}/half")

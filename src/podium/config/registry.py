@@ -348,7 +348,7 @@ METRICS: Registry[Any] = Registry(
     ),
 )
 SOURCES: Registry[Any] = Registry(
-    "source", ("auto", "folder", "table", "archive", "coco", "torchvision", "hf")
+    "source", ("auto", "folder", "table", "archive", "pack", "coco", "torchvision", "hf")
 )
 EXECUTORS: Registry[Any] = Registry("executor", ("serial",))
 TRACKERS: Registry[Any] = Registry("tracker", ("tensorboard", "mlflow"))

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from podium.data.archive_source import is_archive
 from podium.data.coco import ENDING
-from podium.data.pack_format import ABOUT, UNDERWAY
-from podium.data.packed_source import PackedSource as PackedSource
-from podium.data.place import is_address
+from podium.data.packed_source import is_pack
 from podium.data.table import is_table
 
 
@@ -31,12 +28,9 @@ def source_for(path: str, label: str | None = None) -> str:
     for prefix in ("torchvision", "hf"):
         if path.startswith(f"{prefix}:"):
             return prefix
-    if is_address(path):
+    if is_pack(path):
         return "pack"
     place = Path(path).expanduser()
-    # Path.is_file raises where it may not look
-    if any(os.path.isfile(place / name) for name in (ABOUT, UNDERWAY)):  # noqa: PTH113
-        return "pack"
     if is_table(place, label):
         return "table"
     if place.is_dir():  # whatever its name ends with

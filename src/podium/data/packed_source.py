@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,8 +16,8 @@ from podium.config.registry import SOURCES
 from podium.data.columns import Texts
 from podium.data.gather import FURTHER
 from podium.data.mapped import read_mapped, write_mapped
-from podium.data.pack_format import INDEX, OWN, read_about, shard_name
-from podium.data.place import Place
+from podium.data.pack_format import ABOUT, INDEX, OWN, UNDERWAY, read_about, shard_name
+from podium.data.place import Place, is_address
 from podium.data.source import Item, Source
 from podium.errors import ConfigError, DataError, UnreadableImageError
 from podium.runtime.cache import cache_root, mark_used
@@ -117,6 +119,17 @@ class PackedSource(Source):
         if not sorted_once or pc.any(pc.match_substring_regex(paths, _CLIMBING)).as_py():
             raise DataError(f"{self.place}: {INDEX} has names that no pack has: it was changed.")
         return pa.table(columns).combine_chunks()
+
+
+def is_pack(path: str) -> bool:
+    """Whether a path is an address, or a folder with a pack or a part of one.
+
+    Args:
+        path: a folder that need not exist, or an address.
+    """
+    place = Path(path).expanduser()
+    # Path.is_file raises where it may not look
+    return is_address(path) or any(os.path.isfile(place / one) for one in (ABOUT, UNDERWAY))  # noqa: PTH113
 
 
 SOURCES.register("pack", PackedSource)

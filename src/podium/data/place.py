@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from podium.errors import ConfigError, DataError, StorageError, one_line
+from podium.errors import ConfigError, DataError, one_line
 from podium.runtime.files import atomic_write, remove_temporaries
 
 _TRIES = 3  # of a read from an address
@@ -102,7 +102,8 @@ class Place:
             write: called with the new file, open for writing and seeking.
 
         Raises:
-            StorageError: it cannot be written.
+            ConfigError: it cannot be written at an address.
+            StorageError: it cannot be written in a folder.
         """
         if self.folder is not None:
             atomic_write(self.folder / name, write)
@@ -114,9 +115,11 @@ class Place:
             store, root = self._store()
             try:
                 store.put_file(str(copy), f"{root}/{name}")
-            except Exception as error:
-                failed = error if isinstance(error, OSError) else OSError(one_line(error))
-                raise StorageError(Path(name), failed) from error
+            except Exception as error:  # each library has errors of its own
+                raise ConfigError(
+                    f"{self}/{name} cannot be written ({one_line(error)}). Check the address and "
+                    "your rights there; what is written is kept, and the same command goes on."
+                ) from error
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
