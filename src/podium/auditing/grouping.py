@@ -36,7 +36,7 @@ def suggest_groups(index: DataIndex) -> tuple[GroupHint, ...]:
     Returns:
         At most one suggestion from names and folders, and one from EXIF data.
     """
-    if _grouped(index):
+    if is_grouped(index):
         return ()
     burst = _from_bursts(index, _split_of(index))
     return hints_from_names(index) + (() if burst is None else (burst,))
@@ -51,7 +51,7 @@ def hints_from_names(index: DataIndex) -> tuple[GroupHint, ...]:
     Returns:
         At most one suggestion.
     """
-    if _grouped(index):
+    if is_grouped(index):
         return ()
     label_of = {
         path: index.classes[label]
@@ -62,7 +62,8 @@ def hints_from_names(index: DataIndex) -> tuple[GroupHint, ...]:
     return () if hint is None else (hint,)
 
 
-def _grouped(index: DataIndex) -> bool:
+def is_grouped(index: DataIndex) -> bool:
+    """Whether it is stated what belongs together, of at least one split."""
     return any(split.groups for split in index.splits.values())
 
 

@@ -17,7 +17,7 @@ from podium.auditing.closeness import hint_from_features
 from podium.auditing.duplicates import components, near_pairs, same_pairs
 from podium.auditing.evidence import FALSE_SHARE
 from podium.auditing.files import EXTREME, TINY, PictureFacts, inspect_all, odd_files
-from podium.auditing.grouping import suggest_groups
+from podium.auditing.grouping import is_grouped, suggest_groups
 from podium.auditing.record import (
     FORMAT,
     Audit,
@@ -235,7 +235,7 @@ def _close(
     index: DataIndex, looks: PictureFacts, copies: list[tuple[int, int]], features: Features
 ) -> tuple[GroupHint, ...]:
     """What the features say belongs together, unless that is known."""
-    if any(split.groups for split in index.splits.values()):
+    if is_grouped(index):
         return ()
     kept = np.ones(len(looks.paths), dtype=np.bool_)
     for group in components(len(looks.paths), copies):  # copies are told as such
