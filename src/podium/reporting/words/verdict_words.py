@@ -123,7 +123,8 @@ def headline(verdicts: Verdicts, say: Labels) -> str:
         names = _listed([one.label for one in leaders], say)
         key = "v_all_tied" if len(leaders) == len(verdicts.standings) else "v_leaders"
         told = say(key, names=names, n=n)
-    # their places, which follow from all pairs, begin with 1: say why that is no contradiction
+    # Their places, which follow from all pairs, begin with 1. The set cannot narrow these: both keep
+    # 95 % for themselves, and of two groups of equals apart, their intersection kept PLACES % only.
     out = [one.label for one in verdicts.standings if one.best == 1 and not one.may_be_best]
     return " ".join([told, *([say("v_ruled_out", names=_listed(out, say))] if out else [])])
 
@@ -212,7 +213,8 @@ def pair_sentence(pair: Pair, labels: Mapping[str, str], say: Labels) -> str:
     """
     metric, judged = pair.metric, pair.joint
     better = (judged.value > 0) == metric.greater_is_better
-    key = "v_tied" if pair.winner is None else "v_better" if better else "v_worse"
+    undecided = {"equivalent": "v_equivalent", "undecided": "v_tied"}
+    key = undecided.get(pair.verdict) or ("v_better" if better else "v_worse")
     interval = signed_interval(metric, judged, say)
     if pair.winner is not None:  # the sentence gives the direction, so the interval has no sign
         ends = sorted((abs(judged.low), abs(judged.high)))
@@ -230,6 +232,7 @@ def pair_sentence(pair: Pair, labels: Mapping[str, str], say: Labels) -> str:
         size=sized(metric, judged.value, say),
         difference=signed(metric, judged.value, say),
         interval=interval,
+        within=sized(metric, pair.within, say),
         p=p_words(pair.p_adjusted, say),
         n=say.count(pair.n),
     )
@@ -320,7 +323,7 @@ def pair_cells(pair: Pair, labels: Mapping[str, str], say: Labels) -> list[str]:
         p_words(pair.p_adjusted, say).removeprefix("p = ").removeprefix("p "),
         say("v_verdict_wins", name=labels[winner])
         if winner is not None
-        else say(f"v_verdict_{pair.verdict}"),
+        else say(f"v_verdict_{pair.verdict}", within=sized(pair.metric, pair.within, say)),
     ]
 
 
