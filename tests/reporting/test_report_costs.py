@@ -13,6 +13,7 @@ import pytest
 import podium
 from podium.cli.app import main
 from podium.reporting.build import build_report
+from podium.reporting.page.verdict_section import verdict_section
 from podium.reporting.tables import pair_table
 from podium.reporting.words.cost_words import (
     cost_headings,
@@ -22,7 +23,12 @@ from podium.reporting.words.cost_words import (
     trade_offs,
 )
 from podium.reporting.words.labels import labels
-from podium.reporting.words.verdict_words import headline, pair_cells, pair_sentence
+from podium.reporting.words.verdict_words import (
+    headline,
+    pair_cells,
+    pair_sentence,
+    places_sentence,
+)
 from podium.results.study import gather
 from podium.runs.folder import StudyFolder
 from podium.statistics.costs import NO_COST
@@ -114,7 +120,9 @@ PUBLISHED = Path(__file__).parents[2] / "benchmarks" / "results" / "sports100"
 
 
 @pytest.mark.parametrize("lang", ["en", "pt"])
-def test_what_the_published_study_says_does_not_contradict_itself(lang: str) -> None:
+def test_what_the_published_study_says_does_not_contradict_itself(
+    lang: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Real runs: a winner whose rival's place, from all pairs, begins with 1."""
     results, say = gather(StudyFolder(PUBLISHED)), labels(lang)
     verdicts = results.verdicts
@@ -122,8 +130,14 @@ def test_what_the_published_study_says_does_not_contradict_itself(lang: str) -> 
     (leader,) = verdicts.leaders
     rivals = [one.label for one in verdicts.standings if one.best == 1 and one is not leader]
     assert rivals
-    told = headline(verdicts, say)
-    assert told.endswith(say("v_ruled_out", names=" ".join(rivals)))
+    assert leader.label in headline(verdicts, say)
+    told = places_sentence(verdicts, say)
+    assert told == say("v_ruled_out", names=" ".join(rivals))
+    section = verdict_section(results, say)
+    assert section is not None
+    assert section["places"] == told
+    assert main(["compare", str(PUBLISHED), "--lang", lang]) == 0
+    assert told in " ".join(capsys.readouterr().out.split())
 
     headings = cost_headings(verdicts, results.costs, say)
     for row in cost_rows(verdicts, results.costs, say):

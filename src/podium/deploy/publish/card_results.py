@@ -19,6 +19,7 @@ from podium.reporting.words.verdict_words import (
     headline,
     pair_sentence,
     place_words,
+    places_sentence,
 )
 from podium.results.run import RunResult
 from podium.results.study import StudyResults
@@ -189,7 +190,7 @@ def rivals(run: RunResult, study: StudyResults, say: Labels) -> list[str]:
         of=len(verdicts.standings),
     )
     told = [pair_sentence(verdicts.pair(own, one.name), verdicts.labels, say) for one in others]
-    head = f"{head} {headline(verdicts, say)}"
+    head = f"{head} {headline(verdicts, say)} {places_sentence(verdicts, say)}".strip()
     parts = [title, escape_markdown(head), bullets(told[:RIVALS_SHOWN])]
     if rest := told[RIVALS_SHOWN:]:
         parts.append(folded(say("card_rivals_rest", count=len(rest)), bullets(rest)))

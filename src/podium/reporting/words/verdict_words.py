@@ -107,7 +107,7 @@ def tied_words(standing: Standing, labels: Mapping[str, str], say: Labels) -> st
 
 
 def headline(verdicts: Verdicts, say: Labels) -> str:
-    """The winner, or the contenders that may be the best, and who is ruled out by that alone.
+    """The winner, or the contenders that may be the best.
 
     Args:
         verdicts: of the contenders.
@@ -118,15 +118,21 @@ def headline(verdicts: Verdicts, say: Labels) -> str:
     leaders = verdicts.leaders
     n = say.count(verdicts.n)
     if len(leaders) == 1:
-        told = say("v_winner", name=leaders[0].label, n=n)
-    else:
-        names = _listed([one.label for one in leaders], say)
-        key = "v_all_tied" if len(leaders) == len(verdicts.standings) else "v_leaders"
-        told = say(key, names=names, n=n)
-    # Their places, which follow from all pairs, begin with 1. The set cannot narrow these: both keep
-    # 95 % for themselves, and of two groups of equals apart, their intersection kept PLACES % only.
+        return say("v_winner", name=leaders[0].label, n=n)
+    names = _listed([one.label for one in leaders], say)
+    key = "v_all_tied" if len(leaders) == len(verdicts.standings) else "v_leaders"
+    return say(key, names=names, n=n)
+
+
+def places_sentence(verdicts: Verdicts, say: Labels) -> str:
+    """Why places leave first place open that the headline closes; empty where none does.
+
+    Args:
+        verdicts: of the contenders.
+        say: the language.
+    """
     out = [one.label for one in verdicts.standings if one.best == 1 and not one.may_be_best]
-    return " ".join([told, *([say("v_ruled_out", names=_listed(out, say))] if out else [])])
+    return say("v_ruled_out", names=_listed(out, say)) if out else ""
 
 
 def claim_sentence(verdicts: Verdicts, say: Labels) -> str:
