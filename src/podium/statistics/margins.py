@@ -89,7 +89,7 @@ def bound_of(interval: Interval) -> float:
         >>> from podium.statistics.paired import paired_interval
         >>> found = Interval(0.0, *paired_interval(30, 30, 2000, 1 - EQUIVALENCE))
         >>> round(bound_of(found), 4)  # equivalent within 1 point, not within half a point
-        0.0064
+        0.0065
     """
     return max(-interval.low, interval.high)
 
