@@ -66,7 +66,7 @@ def compare(
     from podium.reporting.words.design_words import groups_sentence
     from podium.reporting.words.labels import labels
     from podium.reporting.words.metric_words import metric_title
-    from podium.reporting.words.verdict_words import claim_sentence, headline
+    from podium.reporting.words.verdict_words import claim_sentence, headline, places_sentence
     from podium.statistics.comparison import compare_sources
 
     say = labels(lang)
@@ -83,7 +83,8 @@ def compare(
             out.tell(say("v_judged", metric=metric_title(verdicts.metric, say)))
         costs = {one.name: one.cost for one in sheet.contenders}
         gains = trade_offs(verdicts, costs, say)
-        for line in (headline(verdicts, say), *gains, *_answers(sheet, verdicts, say)):
+        first = f"{headline(verdicts, say)} {places_sentence(verdicts, say)}".strip()
+        for line in (first, *gains, *_answers(sheet, verdicts, say)):
             out.tell(line)
         print_costs(verdicts, costs, say)
         for line in (claim_sentence(verdicts, say), margin_sentence(verdicts, say)):

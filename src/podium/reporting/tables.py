@@ -9,6 +9,7 @@ from pathlib import Path
 
 from podium.config.text import words
 from podium.reporting.markdown import markdown_table
+from podium.reporting.words.cost_words import margin_sentence
 from podium.reporting.words.labels import NOTHING, Labels
 from podium.reporting.words.metric_words import metric_title, metric_value, say_by
 from podium.reporting.words.recipes import augmentation, pretraining
@@ -40,7 +41,7 @@ CALIBRATION_COLUMNS = words(
 PAIR_COLUMNS = words(
     "first second claim seeds n difference low high only_first only_second macro_f1_difference "
     "macro_f1_low macro_f1_high macro_recall_difference macro_recall_low macro_recall_high "
-    "p p_adjusted winner joint_low joint_high"
+    "p p_adjusted winner joint_low joint_high verdict within"
 )
 PLACE_COLUMNS = words(
     "contender best_place worst_place accuracy low high macro_f1 n seeds tied_with may_be_best"
@@ -262,7 +263,7 @@ def _pair_row(pair: Pair) -> tuple[object, ...]:
     right, winner = (pair.only_first, pair.only_second), pair.winner or ""
     metric = _metric_cells(pair.metric, pair.score)
     joint = pair.joint.low, pair.joint.high
-    tested = pair.p, pair.p_adjusted, winner, *joint
+    tested = pair.p, pair.p_adjusted, winner, *joint, pair.verdict, pair.within
     return *who, *accuracy, *right, *macro, *recall, *tested, *metric
 
 
@@ -304,7 +305,7 @@ def pair_table(verdicts: Verdicts, say: Labels) -> str:
     """
     rows = [pair_cells(pair, verdicts.labels, say) for pair in ordered_pairs(verdicts)]
     hint = say_by("v_pairs_hint", verdicts.metric, say)
-    note = f"{hint} n = {say.count(verdicts.n)}."
+    note = f"{hint} n = {say.count(verdicts.n)}. {margin_sentence(verdicts, say)}".strip()
     return markdown_table(pair_headings(say, verdicts.metric), rows, note)
 
 
