@@ -455,6 +455,22 @@ def test_hostile_names_are_text(read: Open) -> None:
     assert page.locator("script").count() == 2  # the JSON block is read, and gone
 
 
+def test_no_two_headings_read_alike(read: Open) -> None:
+    page = read().page
+    visible = "e => e.checkVisibility() && e.textContent.trim()"
+    found = page.evaluate(
+        f"[...document.querySelectorAll('h2, h3')].map({visible}).filter(Boolean)"
+    )
+    assert len(found) > 15
+    assert len(set(found)) == len(found)
+    heads = page.evaluate(
+        "[...document.querySelectorAll('table')].map(table => "
+        "[...table.querySelectorAll('thead th')].map(head => head.textContent.trim()))"
+    )
+    assert len(heads) > 10
+    assert all(len(set(of_table)) == len(of_table) for of_table in heads)
+
+
 def test_every_picture_is_in_the_page_once(report: Report) -> None:
     text = report.index.read_text(encoding="utf-8")
     pictures = re.findall(r"base64,([^)\"]+)", text)

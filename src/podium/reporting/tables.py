@@ -174,7 +174,7 @@ def write_tables(results: StudyResults, folder: Path, say: Labels) -> list[Path]
         "per-class.csv": csv_text(
             ("contender", "seed", "class", "precision", "recall", "f1", "support"),
             (
-                (*_named(run), one.name, one.precision, one.recall, one.f1, one.support)
+                (*_named(run), one.name, *one.shown, one.support)
                 for run in results.runs
                 for one in run.classes
             ),

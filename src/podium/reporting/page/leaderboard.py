@@ -49,7 +49,8 @@ def metric_heads(results: StudyResults, say: Labels) -> list[tuple[str, str]]:
         return []
     title = metric_title(metric, say)
     first = "descending" if metric.greater_is_better else "ascending"
-    names = (f"{say('test')}: {title}", say("v_col_interval"), f"{say('valid')}: {title}")
+    interval = f"{title}: {say('v_col_interval')}"  # accuracy has one too
+    names = (f"{say('test')}: {title}", interval, f"{say('valid')}: {title}")
     return [(name, first) for name in names]
 
 
