@@ -105,7 +105,7 @@ def test_all_files_are_there(odd: tuple[StudyFolder, ReportResult]) -> None:
         "figures/test-accuracy.pdf",
         "figures/differences.png",
         "figures/differences.pdf",
-        *(f"tables/{name}" for name in ("pairs.csv", "pairs.md", "places.csv", "calibration.csv")),
+        *(f"tables/{name}" for name in ("pairs.csv", "pairs.md", "pairs.tex", "places.csv", "calibration.csv")),
         *(f"tables/table1.{kind}" for kind in ("csv", "md", "tex")),
         "tables/per-class.csv",
         "tables/confused.csv",
@@ -245,7 +245,8 @@ def test_markdown_and_latex_print_the_same_figures(odd: tuple[StudyFolder, Repor
     assert by_head["Macro rec. (%)"] == f"{100 * score.macro_recall:.2f}"
     assert by_head["Macro prec. (%)"] == f"{100 * score.macro_precision:.2f}"
     latex = (tables / "table1.tex").read_text(encoding="utf-8")
-    assert f"& {100 * score.macro_precision:.2f} &" in latex
+    assert f"{100 * score.accuracy:.2f}" in latex
+    assert f"{100 * score.macro_f1:.2f}" in latex
     assert r"\textless{}script\textgreater{}" in latex
     assert "<script" not in latex
 

@@ -17,7 +17,7 @@ from podium.reporting.figures.curves import learning_curves
 from podium.reporting.figures.gallery import gallery_figure
 from podium.reporting.figures.matrix import MatrixPart, confusion_figure, matrix_part, matrix_view
 from podium.reporting.figures.style import figure_style, shorten
-from podium.reporting.tables import escape_latex
+from podium.reporting.latex import escape_latex
 from podium.reporting.words.labels import labels
 from podium.results.pictures import Picture, confident_mistakes, random_pictures
 from podium.runs.predictions import Predictions
