@@ -477,8 +477,26 @@ def test_the_summary_says_what_matters_first(audit: Audit) -> None:
     assert any("1 pair of duplicates has different labels" in text for text in sentences)
     alarms = [alarm for _, alarm in sections["findings"]]
     assert alarms == sorted(alarms, reverse=True)
+    assert "This needs your attention" in sections["headline"]
     clean = replace(audit, pairs=(), groups=(), oddities=())
     assert "nothing needs" in audit_sections(clean, {}, say)["headline"]
+
+
+def test_what_needs_no_attention_is_not_among_what_does(audit: Audit, tmp_path: Path) -> None:
+    within = [pair for pair in full(audit).pairs if not pair.across and not pair.conflicting]
+    calm = replace(audit, pairs=tuple(within), groups=(), oddities=())
+    assert within
+    for found, alarming in ((full(audit), True), (calm, False)):
+        sections = audit_sections(found, {}, labels("en"))
+        assert ("nothing needs" in sections["headline"]) != alarming
+        html = write_audit_page(found, tmp_path, tmp_path / "page.html", thumbnails={})
+        head = html.read_text(encoding="utf-8").partition("<dl")[0]
+        before, also, after = head.partition("Also found:")
+        assert bool(also) == alarming
+        assert ('class="alarm"' in before) == alarming
+        assert 'class="alarm"' not in after
+        plain = sum(not alarm for _, alarm in sections["findings"])
+        assert (after if alarming else before).count("<li>") >= plain > 0
 
 
 def test_what_is_not_shown_is_counted(audit: Audit) -> None:

@@ -181,8 +181,13 @@ def audit(
     sections = audit_sections(found, {}, say)
     out.tell(sections["headline"])
     for text, alarm in sections["findings"]:
-        mark = "!" if alarm else "-"
-        out.tell(f"{mark} {text}", style="bold" if alarm else "")
+        if alarm:
+            out.tell(f"! {text}", style="bold")
+    if any(alarm for _, alarm in sections["findings"]):
+        out.tell(say("audit_also"))
+    for text, alarm in sections["findings"]:
+        if not alarm:
+            out.tell(f"- {text}")
     pictures = audit_thumbnails(found, index.reader)
     page = write_audit_page(
         found, index.root, to / "index.html", lang, title=name, thumbnails=pictures

@@ -63,9 +63,17 @@ class ClassScores:
     """95 % interval of the recall that counts groups; None: images are independent."""
 
     @property
-    def undefined(self) -> bool:
-        """Whether a value is 0 only because its denominator is 0."""
-        return self.support == 0 or self.predicted == 0
+    def shown(self) -> tuple[float | None, float | None, float | None]:
+        """Precision, recall and F1 as tables show them; None where the value is undefined.
+
+        The attributes are 0 there, as macro averages count them: precision without images
+        predicted as the class, recall without images of it, F1 without either.
+        """
+        return (
+            self.precision if self.predicted else None,
+            self.recall if self.support else None,
+            self.f1 if self.predicted or self.support else None,
+        )
 
     @property
     def interval(self) -> tuple[float, float]:
