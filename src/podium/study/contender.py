@@ -122,11 +122,14 @@ def job_of(
     precision, reason = choose_precision(machine, device, built.module, size)
     notify(Message(f"{device.describe()}, {precision} ({reason})"))
     cached: dict[str, CachedPixels] = {}
+    sizes: dict[str, int] = {}
     if not features_are_fixed(recipe, device.count):  # else each image is decoded only once
         sizes = {"train": source_size(recipe.augmentation, size)}
         sizes |= {} if refit else {"valid": size}
         cached = cache_pixels(index, sizes, limit=machine.cache_limit, notify=notify, stop=stop)
-    workers = choose_workers(machine, device, decoding=not cached)
+    decoding = not cached or cached.keys() != sizes.keys()
+    decoding = decoding or not all(one.complete for one in cached.values())
+    workers = choose_workers(machine, device, decoding=decoding)
     job = Job(recipe, index, given.run, machine, device, precision, workers, cached)
     return replace(job, metric=given.metric, refit=refit), reason, built
 
