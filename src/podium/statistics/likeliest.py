@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from podium.runs.predictions import TopPredictions
+
 if TYPE_CHECKING:
     from podium.runs.predictions import Predictions
 
@@ -36,10 +38,15 @@ def top_classes(predictions: Predictions, k: int = 3) -> TopClasses:
 
     Args:
         predictions: of a run.
-        k: how many; at most the number of classes.
+        k: how many; at most the number of classes, or of logits that are kept of each image.
     """
-    n, classes = predictions.logits.shape
+    n, classes = len(predictions), len(predictions.class_names)
     k = max(1, min(k, classes))
+    if isinstance(predictions, TopPredictions):
+        found = predictions.top
+        total = found.logits[:, 0] + found.moments[0].log_total
+        share = np.exp(found.logits[:, :k] - total[:, None])
+        return TopClasses(found.classes[:, :k].astype(np.int64), share, np.exp(found.label - total))
     top = np.zeros((n, k), np.int64)
     share, own = np.zeros((n, k)), np.zeros(n)
     rows = max(1, CHUNK // max(1, classes))

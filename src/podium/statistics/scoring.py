@@ -67,6 +67,9 @@ class Metric:
     per_image: Scorer | None = field(default=None, repr=False, compare=False)
     """For a mean over images: returns the value of each image, shape (images,)."""
 
+    needs_every_logit: bool = field(default=True, repr=False, compare=False)
+    """False: the largest logits, that of the label and the log-sum-exp determine it."""
+
     @property
     def is_accuracy(self) -> bool:
         """Whether it is plain accuracy, which has exact tests."""
@@ -378,4 +381,4 @@ for _one in (
         for k in (3, 5)
     ),
 ):
-    METRICS.register(_one.name, _one)
+    METRICS.register(_one.name, replace(_one, needs_every_logit=_one.name == "auroc"))
