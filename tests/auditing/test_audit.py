@@ -533,3 +533,10 @@ def test_a_picture_that_is_gone_leaves_a_gap(audit: Audit, tmp_path: Path) -> No
 def test_json_is_plain(audit: Audit) -> None:
     plain = json.loads(json.dumps(full(audit).to_json(), allow_nan=False))
     assert Audit.from_json(plain) == full(audit)
+
+
+def test_folds_have_no_splits_that_could_leak(pictures: Path) -> None:
+    index = build_index(pictures, folds=2)
+    found = audit_sections(audit_images(index, labels=False), {}, labels("en"))["findings"]
+    assert found
+    assert not any("test image" in text for text, _ in found)

@@ -19,6 +19,7 @@ from PIL import Image
 
 from podium.config.registry import AUGMENTATIONS
 from podium.config.settings import Machine, RunSpec
+from podium.data.bands import Picture
 from podium.data.cache import cache_pixels
 from podium.data.checking import load_checked
 from podium.data.dataset import EpochSampler, ImageDataset
@@ -80,7 +81,7 @@ def check(index: DataIndex, found: dict[str, CachedPixels]) -> None:
 def count_decoding(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
 
-    def load(*given: Any) -> Image.Image:
+    def load(*given: Any) -> Picture:
         names.append(given[1])
         return load_checked(*given)
 

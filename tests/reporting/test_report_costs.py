@@ -12,8 +12,15 @@ import pytest
 
 from podium.cli.app import main
 from podium.reporting.build import build_report
-from podium.reporting.words.cost_words import cost_rows, margin_sentence, trade_offs
+from podium.reporting.words.cost_words import (
+    cost_headings,
+    cost_hint,
+    cost_rows,
+    margin_sentence,
+    trade_offs,
+)
 from podium.reporting.words.labels import labels
+from podium.reporting.words.verdict_words import headline
 from podium.results.study import gather
 from podium.runs.folder import StudyFolder
 from podium.statistics.costs import NO_COST
@@ -98,3 +105,38 @@ def test_times_of_two_machines_are_not_compared(study: StudyFolder) -> None:
     unknown = dict.fromkeys(costs, NO_COST)
     assert cost_rows(results.verdicts, unknown, labels("en")) == []
     assert "count as equivalent" in margin_sentence(results.verdicts, labels("en"))
+
+
+PUBLISHED = Path(__file__).parents[2] / "benchmarks" / "results" / "sports100"
+
+
+@pytest.mark.parametrize("lang", ["en", "pt"])
+def test_what_the_published_study_says_does_not_contradict_itself(lang: str) -> None:
+    """Real runs: a winner whose rival could be placed first, and an equivalence by its own test."""
+    results, say = gather(StudyFolder(PUBLISHED)), labels(lang)
+    verdicts = results.verdicts
+    assert verdicts is not None
+    (leader,) = verdicts.leaders
+    rivals = [one for one in verdicts.standings if one.best == 1 and one is not leader]
+    told = headline(verdicts, say)
+    for one in rivals:  # named beside the winner, where their places begin with 1
+        assert one.label in told.partition(leader.label)[2]
+    assert (say("v_ruled_out", names="X").partition("X")[0] in told) == bool(rivals)
+
+    wide = [
+        pair
+        for pair in verdicts.pairs
+        if pair.verdict == "equivalent"
+        and max(-pair.joint.low, pair.joint.high) > verdicts.margin.size
+    ]
+    assert (say("v_equivalent_reach") in margin_sentence(verdicts, say)) == bool(wide)
+
+    headings = cost_headings(verdicts, results.costs, say)
+    for row in cost_rows(verdicts, results.costs, say):
+        assert len(row) == len(headings)
+    # these runs measured no time per image and kept no weights: no columns of dashes
+    assert all(one.latency is None and one.megabytes is None for one in results.costs.values())
+    for key in ("latency", "megabytes", "front"):
+        assert say(f"cost_{key}") not in headings
+    assert say("cost_parameters") in headings
+    assert say("cost_hint_times") not in cost_hint(verdicts, results.costs, say)

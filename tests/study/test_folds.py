@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import shutil
 from collections import Counter
@@ -82,8 +84,10 @@ def run(study: Path, *words: str) -> int:
 def trained(tmp_path_factory: pytest.TempPathFactory, flat: Path) -> Path:
     """A whole study that the command ran; tests that change it take a copy."""
     study = a_study(tmp_path_factory.mktemp("trained"), flat)
-    with reports_undrawn():
+    told = io.StringIO()
+    with reports_undrawn(), contextlib.redirect_stderr(told), contextlib.redirect_stdout(told):
         assert run(study) == 0
+    (study.parent / "told.txt").write_text(told.getvalue(), encoding="utf-8")
     return study
 
 
@@ -209,6 +213,16 @@ def test_cells_are_folds_and_then_the_run_as_a_whole(tmp_path: Path, flat: Path)
     assert chosen(cells, ["plain"]) == cells
     with pytest.raises(ConfigError, match=r"fold-9.*Did you mean plain/seed-./fold-"):
         chosen(cells, ["plain/seed-0/fold-9"])
+
+
+def test_what_folds_scored_is_told_of_all_together(trained: Path) -> None:
+    told = (trained.parent / "told.txt").read_text(encoding="utf-8")
+    done = folder_of(trained).run("plain", 0).read_done()
+    assert told.count("best epoch: valid") == 2
+    assert (
+        f"all 2 folds together: valid {100 * done['valid_accuracy']:.1f} %, "
+        f"test {100 * done['test_accuracy']:.1f} %"
+    ) in told
 
 
 def test_the_command_leaves_a_run_folder_as_ever(trained: Path, flat: Path) -> None:

@@ -31,7 +31,7 @@ from podium.data.index import DataIndex
 from podium.data.indexing import build_index
 from podium.data.source import Source
 from podium.runtime.cache import cache_root
-from podium.runtime.events import Notify, silent
+from podium.runtime.events import Message, Notify, silent
 from podium.runtime.files import read_json
 
 Features = npt.NDArray[np.float32]
@@ -83,6 +83,9 @@ def audit_images(
             workers=workers,
             notify=notify,
         )
+    if labels and index.windows.channels is not None:
+        notify(Message("Labels are not checked: the network that does it takes RGB images."))
+        labels = False
     settings: dict[str, Any] = {
         "max_distance": duplicates.MAX_DISTANCE,
         "min_similarity": duplicates.MIN_SIMILARITY,
@@ -91,7 +94,7 @@ def audit_images(
         "extreme_shape": EXTREME,
         "labels": "stages" if labels else False,  # the features that they are checked with
         "hints": 2,  # raise it whenever other hints are given
-        **({"grey_windows": index.windows.to_json()} if index.deep else {}),
+        **index.decoding,
     }
     place = _place(index, settings, cache_folder)
     known = _known(place, index)

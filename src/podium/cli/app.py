@@ -16,6 +16,7 @@ from podium.cli.card import app as card_app
 from podium.cli.data import app as data_app
 from podium.cli.export import app as export_app
 from podium.cli.lists import app as lists_app
+from podium.cli.planning import app as planning_app
 from podium.cli.predict import app as predict_app
 from podium.cli.report import app as report_app
 from podium.cli.run import app as run_app
@@ -38,6 +39,7 @@ app.add_typer(report_app)
 app.add_typer(data_app, name="data")
 app.add_typer(lists_app)
 app.add_typer(verdicts_app)
+app.add_typer(planning_app)
 app.add_typer(predict_app)
 app.add_typer(serve_app)
 app.add_typer(export_app)

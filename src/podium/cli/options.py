@@ -186,6 +186,12 @@ def _machine(
     }
 
 
+ChannelsOption = Annotated[
+    int | None,
+    typer.Option(min=1, max=64, help="Channels of each TIFF or .npy image.", show_default="RGB"),
+]
+
+
 def data_spec(
     path: str,
     label: str | None = None,

@@ -183,9 +183,10 @@ class StudyProgress:
                 self._set(bar, self._title(run, "Epochs"), event.row["epoch"], event.epochs)
                 self._tell_epoch(event, run)
             case RunDone():
-                scores = event.scores
+                scores, folds = event.scores, event.folds
+                what = "best epoch" if folds is None else f"all {folds} folds together"
                 text = (
-                    f"best epoch: valid {100 * scores['valid_accuracy']:.1f} %, "
+                    f"{what}: valid {100 * scores['valid_accuracy']:.1f} %, "
                     f"test {100 * scores['test_accuracy']:.1f} %  {_metric_words(scores)}"
                 )
                 self.console.print(f"  {self._title(run, text.rstrip())}", highlight=False)

@@ -13,6 +13,7 @@ from podium.cli.options import (
     AuditOption,
     BatchOption,
     CacheOption,
+    ChannelsOption,
     CheckpointOption,
     DataOption,
     DeviceOption,
@@ -128,6 +129,7 @@ def train(
     group: GroupOption = None,
     source: SourceOption = "auto",
     option: SourceSettings = None,
+    channels: ChannelsOption = None,
     folds: Annotated[
         int | None,
         typer.Option(
@@ -170,7 +172,7 @@ def train(
 
     spec = single_contender(
         model,
-        data_spec(data, label, group, source, option, folds=folds).model_dump(
+        data_spec(data, label, group, source, option, folds=folds, channels=channels).model_dump(
             exclude_defaults=True
         ),
         name=name,
@@ -219,10 +221,9 @@ def evaluate(
     In a folder with split folders it scores one split; with only class folders, all images.
     """
     from podium.api import evaluate as evaluate_run
-    from podium.data.listing import open_source
     from podium.statistics.metrics import per_class, scores
 
-    images = open_source(data_spec(data, label, None, source, option))
+    images = data_spec(data, label, None, source, option)
     predictions = evaluate_run(
         run_path, images, split=split, device=device, workers=workers, notify=say
     )

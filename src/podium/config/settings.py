@@ -28,6 +28,9 @@ from podium.config.fields import (
 )
 
 Pooling = Literal["own", "stages"]
+OF_ANY_CHANNELS = ("none", "crop_flip")
+"""The augmentations that images of any number of channels can have; the others are made for RGB."""
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -312,6 +315,17 @@ class StudySpec(Strict):
     def _ensemble_needs_folds(self) -> StudySpec:
         if self.final_model == "ensemble" and self.data.folds is None:
             raise ValueError("final_model: ensemble is made of the models of folds; set data.folds")
+        return self
+
+    @model_validator(mode="after")
+    def _augmentations_take_channels(self) -> StudySpec:
+        if self.data.channels is not None:
+            for name, recipe in self.contenders.items():
+                if recipe.augmentation not in OF_ANY_CHANNELS:
+                    raise ValueError(
+                        f"contenders.{name}.augmentation: {recipe.augmentation} is made for RGB; "
+                        f"with data.channels, use {' or '.join(OF_ANY_CHANNELS)}"
+                    )
         return self
 
     @field_validator("seeds")

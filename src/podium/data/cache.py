@@ -131,12 +131,15 @@ class _Wanted:
             self.rows = self.rows[part.rows[split]]
         self.size, self.folder = size, folder
         self.index, self.paths = index, [paths[i] for i in first]
+        self.channels = index.windows.inputs
         self._name()
 
     def _name(self) -> None:
-        self.bytes = file_bytes(len(self.digests), self.size)
+        self.bytes = file_bytes(len(self.digests), self.size, self.channels)
         key = hashlib.sha256(self.digests.tobytes()).hexdigest()
-        self.path = self.folder / f"{self.size}px-v{FORMAT}-{key[:32]}.pixels"
+        further = "" if self.channels == 3 else f"-{self.channels}ch"
+        self.kind = f"{self.size}px{further}-v{FORMAT}"
+        self.path = self.folder / f"{self.kind}-{key[:32]}.pixels"
         self.partial = self.path.with_suffix(".partial")
 
     def keep(self, count: int) -> None:
@@ -162,7 +165,7 @@ def _build(
 ) -> None:
     """Fill the partial file, continuing after a kill, and give it its final name."""
     total, side = len(one.digests), one.size
-    siblings = map(PixelFile.open, place.glob(f"{side}px-v{FORMAT}-*.pixels"))
+    siblings = map(PixelFile.open, place.glob(f"{one.kind}-*.pixels"))
     older = [file for file in siblings if file is not None]
 
     def decode(row: int) -> bytes:
@@ -176,7 +179,7 @@ def _build(
 
     try:
         # Pillow decodes without the interpreter's lock, so threads use all cores
-        with writing(one.partial, side, one.digests) as file:
+        with writing(one.partial, side, one.digests, one.channels) as file:
             chunks = (
                 [row for row in range(at, min(at + CHUNK, total)) if not file.has(row)]
                 for at in range(0, total, CHUNK)
@@ -205,7 +208,9 @@ def _keep_what_fits(wanted: Iterable[_Wanted], room: float) -> str:
         files.setdefault(one.path, []).append(one)  # two splits may share one
     for sharing in files.values():
         total += len(sharing[0].digests)
-        count = min(len(sharing[0].digests), most_images(room, sharing[0].size))
+        count = min(
+            len(sharing[0].digests), most_images(room, sharing[0].size, sharing[0].channels)
+        )
         for one in sharing:
             one.keep(count)
         kept += count

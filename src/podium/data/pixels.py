@@ -2,10 +2,11 @@
 
 It holds images of one size, independent of their names and classes. Its parts, in order:
 
-- a header of 64 bytes: `podium-pixels`, the format, the side in pixels, the number of images;
+- a header of 64 bytes: `podium-pixels`, the format, the side in pixels, the number of images, and
+  the number of channels if it is not 3;
 - the SHA-256 of every image's file, sorted: uint8 of shape (n, 32);
 - the CRC-32 of every image's pixels: uint32 of shape (n,), 0 if they are missing;
-- padding to a whole page, then the pixels: uint8 of shape (n, side, side, 3).
+- padding to a whole page, then the pixels: uint8 of shape (n, side, side, channels).
 
 The pixels of an image are written before their checksum, and verified when they are read: after a
 kill, a power cut or a disk error, every image is known to be either valid or missing.
@@ -35,15 +36,16 @@ _HEADER, _PAGE = 64, 4096
 _log = logging.getLogger(__name__)
 
 
-def file_bytes(count: int, size: int) -> int:
+def file_bytes(count: int, size: int, channels: int = 3) -> int:
     """Size in bytes of a complete file of `count` images of `size` x `size` pixels."""
-    return _pixels_at(count) + count * size * size * 3
+    return _pixels_at(count) + count * size * size * channels
 
 
-def most_images(room: float, size: int) -> int:
+def most_images(room: float, size: int, channels: int = 3) -> int:
     """Number of images of `size` x `size` pixels whose file takes at most `room` bytes."""
-    most = range(int(room // (size * size * 3)) + 1)
-    return max(0, bisect.bisect_right(most, room, key=lambda count: file_bytes(count, size)) - 1)
+    most = range(int(room // (size * size * channels)) + 1)
+    fitting = bisect.bisect_right(most, room, key=lambda count: file_bytes(count, size, channels))
+    return max(0, fitting - 1)
 
 
 def _pixels_at(count: int) -> int:
@@ -60,16 +62,16 @@ class PixelFile:
     Attributes:
         size: side of the images, pixels.
         digests: uint8 of shape (n, 32), sorted.
-        pixels: uint8 of shape (n, size, size, 3).
+        pixels: uint8 of shape (n, size, size, channels).
     """
 
-    def __init__(self, path: Path, count: int, size: int) -> None:
+    def __init__(self, path: Path, count: int, size: int, channels: int = 3) -> None:
         self.size = size
         self.digests: Pixels = np.memmap(path, np.uint8, "r", _HEADER, (count, 32))
         self.marks: npt.NDArray[np.uint32] = np.memmap(
             path, np.uint32, "r", _marks_at(count), (count,)
         )
-        shape = (count, size, size, 3)
+        shape = (count, size, size, channels)
         pixels = np.memmap(path, np.uint8, "r", _pixels_at(count), shape)
         self.pixels: Pixels = pixels.view(np.ndarray)  # the rows of a memmap are slow to make
         # the first 8 bytes of each digest, as numbers that sort like it
@@ -80,12 +82,12 @@ class PixelFile:
         """Open a file; None if it does not exist, or is not a complete file of this format."""
         try:
             with open(path, "rb") as file:
-                name, *numbers = file.read(_HEADER).split()[:4]
-            version, size, count = map(int, numbers)
+                name, *numbers = file.read(_HEADER).split()[:5]
+            version, size, count, channels = map(int, [*numbers, b"3"][:4])
             sound = name == b"podium-pixels" and version == FORMAT and count > 0
-            if not sound or path.stat().st_size != file_bytes(count, size):
+            if not sound or path.stat().st_size != file_bytes(count, size, channels):
                 return None
-            return cls(path, count, size)
+            return cls(path, count, size, channels)
         except (OSError, ValueError):
             return None
 
@@ -96,7 +98,7 @@ class PixelFile:
             digest: uint8 of shape (32,).
 
         Returns:
-            uint8 of shape (size, size, 3); None if it is missing or damaged.
+            uint8 of shape (size, size, channels); None if it is missing or damaged.
         """
         row = int(np.searchsorted(self._numbers, _as_numbers(digest[None])[0]))
         if row == len(self._numbers) or not np.array_equal(self.digests[row], digest):
@@ -104,7 +106,7 @@ class PixelFile:
         return self.row(row)
 
     def row(self, row: int) -> Pixels | None:
-        """Read an image, uint8 of shape (size, size, 3); None if it is missing or damaged."""
+        """Read an image, uint8 of shape (size, size, channels); None if missing or damaged."""
         pixels: Pixels = self.pixels[row]
         return pixels if _checksum(pixels) == self.marks[row] else None
 
@@ -140,9 +142,9 @@ class CachedPixels:
             number: of the image in the split.
 
         Returns:
-            uint8 of shape (size, size, 3), read-only; None if it is not in the file, or the file
-            was removed to make room for others, or is damaged. A damaged file is removed, so that
-            the next run rebuilds it.
+            uint8 of shape (size, size, channels), read-only; None if it is not in the file, or the
+            file was removed to make room for others, or is damaged. A damaged file is removed, so
+            that the next run rebuilds it.
         """
         row = int(self.rows[number])
         if row == NOT_KEPT:
@@ -168,8 +170,8 @@ class CachedPixels:
 class PixelWriter:
     """A file that is being written; opened by `writing`."""
 
-    def __init__(self, file: BinaryIO, size: int, count: int) -> None:
-        self.file, self.row_bytes, self.count = file, size * size * 3, count
+    def __init__(self, file: BinaryIO, row_bytes: int, count: int) -> None:
+        self.file, self.row_bytes, self.count = file, row_bytes, count
         file.seek(_marks_at(count))
         self._marks = np.frombuffer(file.read(4 * count), dtype=np.uint32)
 
@@ -197,23 +199,25 @@ class PixelWriter:
 
 
 @contextlib.contextmanager
-def writing(path: Path, size: int, digests: Pixels) -> Iterator[PixelWriter]:
+def writing(path: Path, size: int, digests: Pixels, channels: int = 3) -> Iterator[PixelWriter]:
     """Open a file for writing: the partial file if it is for these images, or a new one.
 
     Args:
         path: the file.
         size: side of the images, pixels.
         digests: SHA-256 of their files, sorted; uint8 of shape (n, 32).
+        channels: of the images.
     """
-    line = f"podium-pixels {FORMAT} {size} {len(digests)} ".encode()
+    further = "" if channels == 3 else f"{channels} "
+    line = f"podium-pixels {FORMAT} {size} {len(digests)} {further}".encode()
     head = line.ljust(_HEADER - 1) + b"\n" + digests.tobytes()
     with open(path, "r+b" if path.is_file() else "w+b") as file:
         if file.read(len(head)) != head:
             file.truncate(0)
             file.seek(0)
             file.write(head)
-        file.truncate(file_bytes(len(digests), size))  # extended with zeros
-        yield PixelWriter(file, size, len(digests))
+        file.truncate(file_bytes(len(digests), size, channels))  # extended with zeros
+        yield PixelWriter(file, size * size * channels, len(digests))
 
 
 def _as_numbers(digests: Pixels) -> npt.NDArray[np.uint64]:

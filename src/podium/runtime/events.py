@@ -237,7 +237,9 @@ class RunDone(RunEvent):
 
     Attributes:
         title: the contender's label, with the seed if the study has several.
-        scores: `valid_accuracy` and `test_accuracy` of the best epoch, 0 to 1.
+        scores: `valid_accuracy` and `test_accuracy` of the best epoch, 0 to 1; or of all folds'
+            predictions together.
+        folds: number of those folds; None: the scores are one model's.
 
     Examples:
         >>> scores = {"valid_accuracy": 0.8, "test_accuracy": 0.7}
@@ -247,6 +249,7 @@ class RunDone(RunEvent):
 
     title: str
     scores: Mapping[str, float]
+    folds: int | None = None
 
 
 @dataclass(frozen=True)

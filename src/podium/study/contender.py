@@ -122,10 +122,14 @@ def job_of(
     recipe, machine, index = given.recipe, given.machine, given.index
     device = choose_device(machine)
     built = build_model(
-        recipe.model, len(index.classes), pooling=recipe.pooling, seed=given.run.seed
+        recipe.model,
+        len(index.classes),
+        pooling=recipe.pooling,
+        channels=index.windows.inputs,
+        seed=given.run.seed,
     )
     size = recipe.image_size or built.image_size
-    precision, reason = choose_precision(machine, device, built.module, size)
+    precision, reason = choose_precision(machine, device, built.module, size, built.channels)
     notify(Message(f"{device.describe()}, {precision} ({reason})"))
     cached: dict[str, CachedPixels] = {}
     sizes: dict[str, int] = {}
@@ -240,4 +244,5 @@ def _known_at_the_end(
         "precision_reason": reason,
         "device": job.device.describe(),
         "devices": job.device.count,
+        "augmented_on": state.get("augmented_on", "cpu"),
     }

@@ -20,7 +20,8 @@ import torch
 from PIL import Image
 
 from podium.config.settings import Machine
-from podium.data.images import decode_rgb, thumbnail_jpeg
+from podium.data.bands import as_rgb
+from podium.data.images import decode_picture, thumbnail_jpeg
 from podium.data.recorded import study_source
 from podium.data.source import Reader
 from podium.data.transforms import eval_transform
@@ -202,13 +203,14 @@ def _maps(
     pixels: list[npt.NDArray[np.uint8]] = []
     for task in tasks:
         try:
-            picture = decode_rgb(images.read(task.path), task.path, windows=model.windows)
+            picture = decode_picture(images.read(task.path), task.path, model.windows)
         except DataError:
             left_out.append(task.path)
             continue
         pixels.append(source(picture))
-        picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-        found.append((task, picture))
+        small = as_rgb(picture)
+        small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+        found.append((task, small))
     if not found:
         return
     theirs = predictions.take(np.array([task.number for task, _ in found], np.int64))
@@ -218,10 +220,10 @@ def _maps(
     true_heat = heat
     if (wrong := predicted != labels).any():
         true_heat = grad_cam(model, np.stack(pixels), labels)[0]
-    for at, (task, picture) in enumerate(found):
+    for at, (task, shown) in enumerate(found):
         if not near[at]:  # the map would not explain the stored prediction
             left_out.append(task.path)
             continue
-        yield task.path, thumbnail_jpeg(overlay(picture, heat[at]), SIDE)
+        yield task.path, thumbnail_jpeg(overlay(shown, heat[at]), SIDE)
         if wrong[at]:
-            yield f"{task.path}#label", thumbnail_jpeg(overlay(picture, true_heat[at]), SIDE)
+            yield f"{task.path}#label", thumbnail_jpeg(overlay(shown, true_heat[at]), SIDE)

@@ -57,7 +57,7 @@ def preflight(
         recipe = spec.contenders[cell.contender]
         try:
             model = model_used(folder, spec, cell.contender)
-            model = model or _model_at_hand(cell.contender, recipe, notify)
+            model = model or _model_at_hand(cell.contender, recipe, spec.data.channels or 3, notify)
             settled[cell.contender] = stand_in(recipe, model)
         except WeightsUnavailableError as error:
             run = folder.run(cell.contender, cell.seed, cell.fold)
@@ -67,7 +67,7 @@ def preflight(
     return settled, outcomes
 
 
-def _model_at_hand(contender: str, recipe: RunSpec, notify: Notify) -> str:
+def _model_at_hand(contender: str, recipe: RunSpec, channels: int, notify: Notify) -> str:
     """The recipe's model, or its replacement if the weights are not available."""
     with collection_paused():
         from podium.models import check_weights
@@ -79,13 +79,20 @@ def _model_at_hand(contender: str, recipe: RunSpec, notify: Notify) -> str:
             weights=recipe.weights,
             pooling=recipe.pooling,
             image_size=recipe.image_size,
+            channels=channels,
         )
         return recipe.model
     except WeightsUnavailableError:
         other = recipe.if_unavailable
         if other is None:
             raise
-    check_weights(other, pretrained=True, pooling=recipe.pooling, image_size=recipe.image_size)
+    check_weights(
+        other,
+        pretrained=True,
+        pooling=recipe.pooling,
+        image_size=recipe.image_size,
+        channels=channels,
+    )
     notify(
         WarningMessage(
             f"{contender}: the weights of {recipe.model} are not available here, so "

@@ -229,7 +229,8 @@ class Work:
             raise  # the next run would fail in the same way, and no failure can be recorded
         except Exception as error:
             return record_failure(run, error, cell.title, self.notify)
-        self.notify(RunDone(cell.title, closing, **who))
+        pooled_folds = self.spec.data.folds if self.closes(cell) else None
+        self.notify(RunDone(cell.title, closing, pooled_folds, **who))
         return Outcome(run)
 
     def _begin(self, run: RunFolder) -> RunSpec:

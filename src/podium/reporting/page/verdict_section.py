@@ -40,8 +40,8 @@ def verdict_section(results: StudyResults, say: Labels) -> dict[str, Any] | None
         "headings": pair_headings(say, verdicts.metric),
         "margin": margin_sentence(verdicts, say),
         "trade_offs": trade_offs(verdicts, results.costs, say),
-        "cost_headings": cost_headings(verdicts, say),
-        "cost_hint": cost_hint(verdicts, say),
+        "cost_headings": cost_headings(verdicts, results.costs, say),
+        "cost_hint": cost_hint(verdicts, results.costs, say),
         "costs": cost_rows(verdicts, results.costs, say),
         "hint": say_by("v_pairs_hint", verdicts.metric, say),
         "rows": [

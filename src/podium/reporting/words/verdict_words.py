@@ -107,7 +107,7 @@ def tied_words(standing: Standing, labels: Mapping[str, str], say: Labels) -> st
 
 
 def headline(verdicts: Verdicts, say: Labels) -> str:
-    """The winner, or the contenders that may be the best.
+    """The winner, or the contenders that may be the best, and who is ruled out by that alone.
 
     Args:
         verdicts: of the contenders.
@@ -118,21 +118,14 @@ def headline(verdicts: Verdicts, say: Labels) -> str:
     leaders = verdicts.leaders
     n = say.count(verdicts.n)
     if len(leaders) == 1:
-        return say("v_winner", name=leaders[0].label, n=n)
-    names = _listed([one.label for one in leaders], say)
-    key = "v_all_tied" if len(leaders) == len(verdicts.standings) else "v_leaders"
-    return say(key, names=names, n=n)
-
-
-def ruled_out(verdicts: Verdicts, say: Labels) -> str:
-    """Who is not the best although no pair shows it; empty where there is nobody.
-
-    Args:
-        verdicts: of the contenders.
-        say: the language.
-    """
-    names = [one.label for one in verdicts.standings if one.best == 1 and not one.may_be_best]
-    return say("v_ruled_out", names=_listed(names, say)) if names else ""
+        told = say("v_winner", name=leaders[0].label, n=n)
+    else:
+        names = _listed([one.label for one in leaders], say)
+        key = "v_all_tied" if len(leaders) == len(verdicts.standings) else "v_leaders"
+        told = say(key, names=names, n=n)
+    # their places, which follow from all pairs, begin with 1: say why that is no contradiction
+    out = [one.label for one in verdicts.standings if one.best == 1 and not one.may_be_best]
+    return " ".join([told, *([say("v_ruled_out", names=_listed(out, say))] if out else [])])
 
 
 def claim_sentence(verdicts: Verdicts, say: Labels) -> str:
@@ -147,7 +140,6 @@ def claim_sentence(verdicts: Verdicts, say: Labels) -> str:
         return ""
     shared = [
         say("v_together", count=len(pairs)) if len(pairs) > 1 else "",
-        ruled_out(verdicts, say),
         say("v_curse") if any(pair.winner for pair in pairs) else "",
     ]
     if verdicts.folds is not None:
