@@ -152,6 +152,7 @@ def test_metrics_of_a_comparison_are_exact(
     assert column.logits is not None
     assert metric.score(column.logits, kept.labels) == pytest.approx(expected, rel=1e-6)
     assert not column.notices
+    assert not column_of(Path(), "a", "a", 0, "a", kept).notices  # accuracy
 
 
 def test_a_metric_that_needs_every_logit_is_told_as_approximate(

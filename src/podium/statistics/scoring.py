@@ -362,7 +362,15 @@ def _mean_of(per_image: Scorer) -> Scorer:
 
 
 def _share(name: str, title: str, function: Scorer, per_image: Scorer | None = None) -> Metric:
-    return Metric(name, title, function, bounds=(0.0, 1.0), percent=True, per_image=per_image)
+    return Metric(
+        name,
+        title,
+        function,
+        bounds=(0.0, 1.0),
+        percent=True,
+        per_image=per_image,
+        needs_every_logit=False,
+    )
 
 
 ACCURACY = _share("accuracy", "accuracy", _mean_of(is_right), is_right)
@@ -371,14 +379,20 @@ for _one in (
     ACCURACY,
     _share("balanced_accuracy", "balanced accuracy", mean_recall),
     _share("macro_f1", "macro F1", macro_f1_of),
-    Metric("mcc", "Matthews correlation", matthews, bounds=(-1.0, 1.0)),
+    Metric("mcc", "Matthews correlation", matthews, bounds=(-1.0, 1.0), needs_every_logit=False),
     Metric("auroc", "AUROC", auroc, bounds=(0.0, 1.0)),
     Metric(
-        "log_loss", "log loss", _mean_of(log_losses), False, (0.0, math.inf), per_image=log_losses
+        "log_loss",
+        "log loss",
+        _mean_of(log_losses),
+        False,
+        (0.0, math.inf),
+        per_image=log_losses,
+        needs_every_logit=False,
     ),
     *(
         _share(f"top{k}_accuracy", f"top-{k} accuracy", _mean_of(among_top(k)), among_top(k))
         for k in (3, 5)
     ),
 ):
-    METRICS.register(_one.name, replace(_one, needs_every_logit=_one.name == "auroc"))
+    METRICS.register(_one.name, _one)
