@@ -176,8 +176,9 @@ def test_a_large_set_is_audited_by_neighbours_and_says_so(messy: Path, tmp_path:
     near = audit_images(messy, labels=False, cache_folder=tmp_path, exact_up_to=10)
     assert near.pairs == exact.pairs
     assert near.settings["near_search"] == "neighbours"
-    limits = {"exact_up_to": 10, "all_pairs_up_to": 20}
-    leaks = audit_images(messy, labels=False, cache_folder=tmp_path, **limits)
+    leaks = audit_images(
+        messy, labels=False, cache_folder=tmp_path, exact_up_to=10, all_pairs_up_to=20
+    )
     assert leaks.settings["near_search"] == "train"
     same = ("same_file", "same_pixels")
     assert leaks.pairs == tuple(
