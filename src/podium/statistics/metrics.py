@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from podium.errors import DataError
+from podium.runs.predictions import TopPredictions
 
 if TYPE_CHECKING:
     from podium.runs.predictions import Predictions
@@ -236,9 +237,11 @@ def top_k_accuracy(predictions: Predictions, k: int) -> float:
         k: 1 or more.
 
     Raises:
-        DataError: there are no images.
+        DataError: there are no images, or their file holds fewer than `k` logits of each.
     """
     _refuse_empty(predictions)
+    if isinstance(predictions, TopPredictions):
+        return _top_k_of_kept(predictions, k)
     hits = 0
     for logits, labels in _in_chunks(predictions):
         own = logits[np.arange(len(labels)), labels][:, None]
@@ -246,6 +249,16 @@ def top_k_accuracy(predictions: Predictions, k: int) -> float:
         rank = (logits > own).sum(axis=1) + ((logits == own) & before).sum(axis=1)
         hits += int((rank < k).sum())
     return hits / len(predictions)
+
+
+def _top_k_of_kept(predictions: TopPredictions, k: int) -> float:
+    kept = predictions.top.classes
+    if k > kept.shape[1] and k < len(predictions.class_names):
+        raise DataError(
+            f"Top-{k} accuracy needs the {k} largest logits of each image; the file holds "
+            f"{kept.shape[1]} of {len(predictions.class_names):,}."
+        )
+    return float((kept[:, :k] == predictions.labels[:, None]).any(axis=1).mean())
 
 
 def negative_log_likelihood(predictions: Predictions) -> float:
@@ -260,6 +273,10 @@ def negative_log_likelihood(predictions: Predictions) -> float:
     from scipy.special import log_softmax
 
     _refuse_empty(predictions)
+    if isinstance(predictions, TopPredictions):
+        top = predictions.top
+        behind = top.logits[:, 0].astype(np.float64) - top.label
+        return float((top.moments[0].log_total + behind).mean())
     losses = [
         -log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(labels)), labels]
         for logits, labels in _in_chunks(predictions)

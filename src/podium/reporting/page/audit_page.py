@@ -193,6 +193,8 @@ def _findings(audit: Audit, say: Labels) -> list[tuple[str, bool]]:
         kinds = ", ".join(f"{say(f'audit_odd_{kind}')} {say.count(n)}" for kind, n in odd.items())
         told.append((say("audit_odd_found", kinds=kinds), bool(odd["unreadable"])))
     told.append((_repeats(audit, say), False))
+    if search := audit.settings.get("near_search"):
+        told.append((say(f"audit_near_{search}"), False))
     if look_alikes := audit.totals.get("look_alikes", 0):
         told.append((say("audit_look_alikes", count=say.count(look_alikes)), False))
     for split, one in audit.balance().items():
