@@ -219,6 +219,18 @@ def test_the_log_of_a_study_counts_its_runs_and_breaks_no_word(width: int) -> No
     assert "epoch 2/30 lr 1e-03 loss" in joined
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_name_of_a_model_is_cut(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    stream = opened(monkeypatch, "utf-8")
+    assert main(["models"]) == 0
+    text = stream.text()
+    assert "…" not in text
+    names = {line.split()[0] for line in text.splitlines()[1:] if line.startswith(" ") and
+             line[1:2].strip()}  # fmt: skip
+    assert {"simple_resnet", "inception_resnet", "resnet18", "efficientnet_lite0"} <= names
+
+
 def test_help_groups_the_commands_and_shows_no_type_of_python(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -375,3 +375,14 @@ def test_an_override_of_one_contender_reaches_it_whatever_its_name() -> None:
     spec = single_contender("timm/a.b", "data", epochs=1, overrides=["mixup=0.2", "label=A, b"])
     assert spec.contenders["timm-a.b"].mixup == 0.2
     assert spec.contenders["timm-a.b"].label == "A, b"
+
+
+def test_a_conflict_between_contenders_and_data_is_told_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(
+        "name: many\ndata: {path: scenes, channels: 5}\ncontenders:\n"
+        "  plain: {model: simple_resnet, epochs: 1}\n"
+        "  varied:\n    model: simple_resnet\n    epochs: 1\n    augmentation: autoaugment\n"
+    )
+    with pytest.raises(ConfigError, match=r"line 8: .*contenders\.varied\.augmentation: .*for RGB"):
+        load_study(path)

@@ -17,7 +17,7 @@ from podium.reporting.figures.curves import learning_curves
 from podium.reporting.figures.gallery import gallery_figure
 from podium.reporting.figures.matrix import MatrixPart, confusion_figure, matrix_part, matrix_view
 from podium.reporting.figures.style import figure_style, shorten
-from podium.reporting.tables import escape_latex
+from podium.reporting.latex import escape_latex
 from podium.reporting.words.labels import labels
 from podium.results.pictures import Picture, confident_mistakes, random_pictures
 from podium.runs.predictions import Predictions
@@ -126,7 +126,7 @@ def test_ink_reads_on_every_cell() -> None:
         return float(np.dot([0.2126, 0.7152, 0.0722], channels))
 
     for value in np.linspace(0, 1, 101):
-        box = cell(float(value), False, EN)
+        box = cell(float(value), EN)
         light, dark = sorted((luminance(box.fill), luminance(box.ink)), reverse=True)
         assert (light + 0.05) / (dark + 0.05) >= 4.5  # WCAG AA
 
@@ -134,26 +134,26 @@ def test_ink_reads_on_every_cell() -> None:
 def test_colours_tell_apart_all_values_and_can_be_the_papers() -> None:
     colours = colormaps["PiYG"]
     values = np.linspace(0, 1, 21).tolist()
-    fills = [cell(value, False, EN).fill for value in values]
+    fills = [cell(value, EN).fill for value in values]
     assert fills == [to_hex(colours(value)) for value in values]
     assert len(set(fills)) == len(values)
     paper = (0.6, 1.25)
     expected = to_hex(colours((1.0 - 0.6) / (1.25 - 0.6)))
-    assert cell(1.0, False, EN, paper).fill == expected
-    assert cell(0.2, False, EN, paper).fill == cell(0.6, False, EN, paper).fill
+    assert cell(1.0, EN, paper).fill == expected
+    assert cell(0.2, EN, paper).fill == cell(0.6, EN, paper).fill
     one = ClassScores("a", 0.7, 0.7, 0.7, 5, 5)
     with figure_style():
         for scale, note in (((0, 1), "0 (pink) to 1 (green)"), (paper, "0.6 (pink) to 1.25")):
             (figure,) = class_table_pages([one], "A run", EN, scale=scale)
             assert note in figure.texts[-1].get_text()
             (drawn,) = figure.axes[0].collections
-            fill = cell(0.7, False, EN, scale).fill
+            fill = cell(0.7, EN, scale).fill
             assert {to_hex(face) for face in np.atleast_2d(drawn.get_facecolor())} == {fill}
 
 
 def test_undefined_values_are_dashes() -> None:
-    assert cell(0.0, True, EN).text == "–"
-    assert cell(0.83, False, PT).text == "0,83"
+    assert cell(None, EN).text == "–"
+    assert cell(0.83, PT).text == "0,83"
 
 
 def test_weakest_class_comes_first() -> None:

@@ -232,7 +232,7 @@ def evaluate(
     total = scores(predictions)
     table = Table("class", "precision", "recall", "F1", "images", box=None)
     for one in per_class(predictions):
-        figures = [f"{value:.3f}" for value in (one.precision, one.recall, one.f1)]
+        figures = ["-" if value is None else f"{value:.3f}" for value in one.shown]
         table.add_row(plain(one.name), *figures, str(one.support))
     averages = [f"{v:.3f}" for v in (total.macro_precision, total.macro_recall, total.macro_f1)]
     table.add_section()

@@ -66,7 +66,7 @@ def compare(
     from podium.reporting.words.design_words import groups_sentence
     from podium.reporting.words.labels import labels
     from podium.reporting.words.metric_words import metric_title
-    from podium.reporting.words.verdict_words import claim_sentence, headline
+    from podium.reporting.words.verdict_words import claim_sentence, headline, places_sentence
     from podium.statistics.comparison import compare_sources
 
     say = labels(lang)
@@ -83,7 +83,8 @@ def compare(
             out.tell(say("v_judged", metric=metric_title(verdicts.metric, say)))
         costs = {one.name: one.cost for one in sheet.contenders}
         gains = trade_offs(verdicts, costs, say)
-        for line in (headline(verdicts, say), *gains, *_answers(sheet, verdicts, say)):
+        first = f"{headline(verdicts, say)} {places_sentence(verdicts, say)}".strip()
+        for line in (first, *gains, *_answers(sheet, verdicts, say)):
             out.tell(line)
         print_costs(verdicts, costs, say)
         for line in (claim_sentence(verdicts, say), margin_sentence(verdicts, say)):
@@ -180,8 +181,13 @@ def audit(
     sections = audit_sections(found, {}, say)
     out.tell(sections["headline"])
     for text, alarm in sections["findings"]:
-        mark = "!" if alarm else "-"
-        out.tell(f"{mark} {text}", style="bold" if alarm else "")
+        if alarm:
+            out.tell(f"! {text}", style="bold")
+    if any(alarm for _, alarm in sections["findings"]):
+        out.tell(say("audit_also"))
+    for text, alarm in sections["findings"]:
+        if not alarm:
+            out.tell(f"- {text}")
     pictures = audit_thumbnails(found, index.reader)
     page = write_audit_page(
         found, index.root, to / "index.html", lang, title=name, thumbnails=pictures

@@ -104,7 +104,8 @@ def mistakes_of(
             at = line
             if problem["type"] == "value_error":  # of several settings, the one that it names
                 word = text.partition(" ")[0].strip(":")
-                at = lines.get(f"{key}.{word}") or lines.get(f"defaults.{word}") or line
+                named = f"{key}.{word}" if key else word  # of the whole study, from the top
+                at = lines.get(named) or lines.get(f"defaults.{word}") or line
             found.append(Mistake(at or 0, f"{key or 'study'}: {text}"))
     return found
 

@@ -17,8 +17,6 @@ import numpy as np
 import torch
 from torchvision.transforms import v2
 
-GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
-
 
 class Step(NamedTuple):
     """One operation of a policy, with its strength as torchvision draws it."""
@@ -271,7 +269,7 @@ def _smooth(images: torch.Tensor) -> torch.Tensor:
 _Change = Callable[[torch.Tensor, _Drawn], torch.Tensor]
 _CHANGES: dict[str, _Change | None] = {
     "Identity": None,
-    **dict.fromkeys(GEOMETRIC, _move),
+    **dict.fromkeys(("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate"), _move),
     "Brightness": _with_tables(_brightness),
     "Contrast": _with_tables(_contrast),
     "Posterize": _with_tables(_posterize),

@@ -65,10 +65,11 @@ def on_device(
     """
     if cached is None or not transform.takes_batches or cached.size != transform.source_size:
         return None
-    one = cached.get(0)
-    if one is None or len(cached.rows) * one.size > memory_for_images(device):
+    room = memory_for_images(device)
+    first_image = cached.get(0) if room else None  # elsewhere, no file is opened
+    if first_image is None or len(cached.rows) * first_image.size > room:
         return None
-    count, (size, _, channels) = len(cached.rows), one.shape
+    count, (size, _, channels) = len(cached.rows), first_image.shape
     pixels = torch.empty((count, channels, size, size), dtype=torch.uint8, device=device)
     for first in range(0, count, 1024):
         part = [cached.get(number) for number in range(first, min(first + 1024, count))]

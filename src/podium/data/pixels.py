@@ -14,6 +14,7 @@ kill, a power cut or a disk error, every image is known to be either valid or mi
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import logging
 import zlib
@@ -27,6 +28,9 @@ import numpy.typing as npt
 FORMAT = 1
 """Increase it whenever the pixels change: decoding, resampling, layout."""
 
+NOT_KEPT = -1
+"""Row of an image that is in no file."""
+
 Pixels = npt.NDArray[np.uint8]
 _HEADER, _PAGE = 64, 4096
 _log = logging.getLogger(__name__)
@@ -35,6 +39,13 @@ _log = logging.getLogger(__name__)
 def file_bytes(count: int, size: int, channels: int = 3) -> int:
     """Size in bytes of a complete file of `count` images of `size` x `size` pixels."""
     return _pixels_at(count) + count * size * size * channels
+
+
+def most_images(room: float, size: int, channels: int = 3) -> int:
+    """Number of images of `size` x `size` pixels whose file takes at most `room` bytes."""
+    most = range(int(room // (size * size * channels)) + 1)
+    fitting = bisect.bisect_right(most, room, key=lambda count: file_bytes(count, size, channels))
+    return max(0, fitting - 1)
 
 
 def _pixels_at(count: int) -> int:
@@ -106,7 +117,7 @@ class CachedPixels:
     Args:
         path: the file.
         size: side of its images, pixels.
-        rows: the row in the file of each image of the split; int64 of shape (n,).
+        rows: the row in the file of each image of the split, or `NOT_KEPT`; int64 of shape (n,).
     """
 
     def __init__(self, path: Path, size: int, rows: npt.NDArray[np.int64]) -> None:
@@ -119,6 +130,11 @@ class CachedPixels:
         # a memory map would be pickled with all of its bytes
         return type(self), (self.path, self.size, self.rows)
 
+    @property
+    def complete(self) -> bool:
+        """Whether every image of the split was kept."""
+        return bool((self.rows != NOT_KEPT).all())
+
     def get(self, number: int) -> Pixels | None:
         """Read an image.
 
@@ -126,16 +142,18 @@ class CachedPixels:
             number: of the image in the split.
 
         Returns:
-            uint8 of shape (size, size, channels), read-only; None if the file was removed to make
-            room for others, or is damaged. A damaged file is removed, so that the next run
-            rebuilds it.
+            uint8 of shape (size, size, channels), read-only; None if it is not in the file, or the
+            file was removed to make room for others, or is damaged. A damaged file is removed, so
+            that the next run rebuilds it.
         """
+        row = int(self.rows[number])
+        if row == NOT_KEPT:
+            return None
         if self._file is None and not self._missing:
             self._file = PixelFile.open(self.path)
             self._missing = self._file is None
         if self._file is None:
             return None
-        row = int(self.rows[number])
         if self._sound[number]:
             pixels: Pixels = self._file.pixels[row]
             return pixels

@@ -198,10 +198,8 @@ class FoldScores:
         fixed = _flips(seeds * (a - b).sum(axis=0), groups)
         if self.values is not None:
             apart = self.values[i] - self.values[j]
-            effect, fixed = (
-                mean_effect(apart, self.folds, groups),
-                _flips(apart.sum(axis=0), groups),
-            )
+            effect = mean_effect(apart, self.folds, groups)
+            fixed = _flips(apart.sum(axis=0), groups)
             most = self.table.metric.bounds[1] - self.table.metric.bounds[0]
             least = least * most**2 if math.isfinite(most) else 0.0
         return FoldTest(

@@ -56,15 +56,15 @@ def _area_interval(effect: SeedEffect, labels: npt.NDArray[np.int64], alike: flo
 
     DeLong's variance is 0 where all images are ranked correctly, and uncertain where few are not.
     So it is divided by the variance that a model of ranks gives at the same area, each with one
-    pseudo-image of each class more, ranked halfway between that area and a random guess; the
-    interval has the variance of the model at its own bounds, times that ratio (as Wilson's
-    interval for a share, and Newcombe's, 2006, for an area).
+    pseudo-image of each class more, ranked like a random guess; the interval has the variance of
+    the model at its own bounds, times that ratio (as Wilson's interval for a share, and Newcombe's,
+    2006, for an area).
     """
     support = np.unique(labels, return_counts=True)[1]
     low, high = effect.interval(CONFIDENCE)
     z = float(scipy.special.ndtri((1 + CONFIDENCE) / 2))
     mean = min(1.0, max(0.0, effect.mean))
-    spare = ((mean - 0.5) / 2) ** 2 * float((1 / (len(support) * support) ** 2).sum())
+    spare = (mean - 0.5) ** 2 * float((1 / (len(support) * support) ** 2).sum())
     measured = ((high - low) / 2 / z) ** 2 + alike * spare
     ratio = measured / (area_variance(mean, support) + spare)
 

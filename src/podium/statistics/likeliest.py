@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from podium.runs.predictions import TopPredictions
+from podium.statistics.losses import kept_moments
+
 if TYPE_CHECKING:
     from podium.runs.predictions import Predictions
 
@@ -36,12 +39,21 @@ def top_classes(predictions: Predictions, k: int = 3, *, temperature: float) -> 
 
     Args:
         predictions: of a run.
-        k: how many; at most the number of classes.
+        k: how many; at most the number of classes, or of logits that are kept of each image.
         temperature: divides the logits before softmax, above 0. The run's own: a reader compares
             these probabilities with those of `podium predict`.
+
+    Raises:
+        DataError: sums over all classes are kept at other temperatures alone.
     """
-    n, classes = predictions.logits.shape
+    n, classes = len(predictions), len(predictions.class_names)
     k = max(1, min(k, classes))
+    if isinstance(predictions, TopPredictions):
+        found = predictions.top
+        total = found.logits[:, 0] / temperature + kept_moments(predictions, temperature).log_total
+        share = np.exp(found.logits[:, :k] / temperature - total[:, None])
+        own_share = np.exp(found.label / temperature - total)
+        return TopClasses(found.classes[:, :k].astype(np.int64), share, own_share)
     top = np.zeros((n, k), np.int64)
     share, own = np.zeros((n, k)), np.zeros(n)
     rows = max(1, CHUNK // max(1, classes))

@@ -186,25 +186,32 @@ def p_values(tests: Sequence[PairTest]) -> list[float]:
     ]
 
 
-def joint_intervals(tests: Sequence[PairTest], level: float) -> list[Interval]:
+def joint_intervals(
+    tests: Sequence[PairTest], level: float, allowed: float = LEVEL
+) -> list[Interval]:
     """Intervals of all pairs that hold together, each of the values that its test does not reject.
 
     Args:
         tests: of all pairs of the study.
-        level: significance level of a single pair at which all pairs together keep 5 %, 0..1.
+        level: significance level of a single pair at which all pairs together keep what is allowed,
+            0..1.
+        allowed: probability that any of the intervals misses its difference, 0..1.
 
     Returns:
         In the order of `tests`, none narrower than that of the pair by itself.
     """
-    if level >= LEVEL:
-        return [one.interval() for one in tests]
-    return [_joint(one, over, level) for one, over in zip(tests, _over_seeds(tests), strict=True)]
+    if level >= allowed:
+        return [one.interval(1 - allowed) for one in tests]
+    return [
+        _joint(one, over, level, allowed)
+        for one, over in zip(tests, _over_seeds(tests), strict=True)
+    ]
 
 
-def _joint(test: PairTest, over: Sequence[_OverSeeds], level: float) -> Interval:
+def _joint(test: PairTest, over: Sequence[_OverSeeds], level: float, allowed: float) -> Interval:
     if not over:
         return test.interval(1 - level)
-    alone = test.interval()
+    alone = test.interval(1 - allowed)
     half = max(
         one.effect.margin(level, one.pooled, one.freedom, test.least_variance) for one in over
     )

@@ -24,7 +24,7 @@ from podium.statistics.intervals import (
     accuracy_interval,
     bounded,
 )
-from podium.statistics.margins import NO_MARGIN, Margin, judge_margin
+from podium.statistics.margins import EQUIVALENCE, NO_MARGIN, Margin, judge_margin
 from podium.statistics.metrics import wilson_interval
 from podium.statistics.pair_tests import Judged, PairTest, joint_intervals, p_values, pair_tests
 from podium.statistics.paired import (
@@ -73,8 +73,11 @@ class Pair:
     """The same, with the interval of this pair by itself; None: the metric is accuracy."""
     metric: Metric = ACCURACY
     """The metric that p and the verdict are about."""
-    p_equivalent: float = 1.0
-    """p of "they differ by the margin or more", adjusted for all pairs; see `Verdicts.margin`."""
+    within: float = math.inf
+    """How much the two differ at most, whichever is better, in units of the metric: in 95 % of
+    studies this holds of all pairs."""
+    equivalent: bool = False
+    """Whether that is less than `Verdicts.margin`."""
 
     @property
     def verdict(self) -> Literal["better", "equivalent", "undecided"]:
@@ -82,7 +85,7 @@ class Pair:
         images show neither."""
         if self.winner is not None:
             return "better"
-        return "equivalent" if self.p_equivalent < LEVEL else "undecided"
+        return "equivalent" if self.equivalent else "undecided"
 
     @property
     def seed_counts(self) -> tuple[int, int]:
@@ -260,7 +263,7 @@ def compare_contenders(
         tests,
         found_p,
         together.adjusted(found_p),
-        joint_intervals(tests, together.level),
+        joint_intervals(tests, together.level()),
     )
     pairs = [
         _pair(table.labels, right, (f1[i], f1[j]), drawn, metric, (i, j), *one)
@@ -278,12 +281,15 @@ def compare_contenders(
     standings.sort(key=lambda one: -metric.merit(one.judged.value))  # stable: ties keep the order
     said = judge_margin(
         margin if metric == table.metric else None,  # it is in units of the table's metric
-        [(one.first, one.second) for one in pairs],
-        [one.interval for one in tests],
+        {one.names: one.interval for one in tests},
+        joint_intervals(tests, together.level(EQUIVALENCE), EQUIVALENCE),
         [one.name for one in standings],
         metric,
     )
-    pairs = [replace(one, p_equivalent=p) for one, p in zip(pairs, said.p_equivalent, strict=True)]
+    pairs = [
+        replace(one, within=within, equivalent=equivalent)
+        for one, within, equivalent in zip(pairs, said.within, said.equivalent, strict=True)
+    ]
     chances = chances_of_being_best(
         right if scored is None else scored.values,
         table.groups if scored is None else scored.groups,

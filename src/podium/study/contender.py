@@ -55,7 +55,7 @@ def train_and_score(given: Assignment, notify: Notify, stop: StopRequest) -> dic
     """Train a run to its end, predict validation and test images, write `done.json` last.
 
     The temperature that calibrates the model is fitted on the validation images and added to
-    `model.json`; the prediction files keep the model's raw logits.
+    `model.json`; the prediction files keep the model's raw logits, or the largest of many classes.
 
     Args:
         given: what to train, on which images, and where to keep it.
@@ -78,16 +78,22 @@ def train_and_score(given: Assignment, notify: Notify, stop: StopRequest) -> dic
     model = load_run(run, job.device.torch)
     kept = _kept_features(model, built, job, notify, stop)
     valid = _look(model, "valid", job, notify, stop, kept, built.classifier)
-    valid.write(run.predictions("valid"))
     # fitted before any test image is used, and shipped with the model
     temperature = fit_temperature(valid)
+
+    def write(found: Predictions, split: SplitName) -> None:
+        # a fold's file keeps every logit: the temperature of all folds is fitted on them
+        kept = found if run.fold is not None else found.for_file(temperature)
+        kept.write(run.predictions(split))
+
+    write(valid, "valid")
     write_json(run.model, {**read_json(run.model), "temperature": temperature})
     # The test images are used here and nowhere else: once, with the best epoch. The use is
     # recorded before the result is, so that a kill between the two cannot hide it.
     test, scored_at = _look(model, "test", job, notify, stop, kept, built.classifier), utc_now()
     closing = {"valid_accuracy": scores(valid).accuracy, "test_accuracy": scores(test).accuracy}
     write_down(given, len(test), scored_at, closing["test_accuracy"])
-    test.write(run.predictions("test"))
+    write(test, "test")
     metric = find_metric(given.metric)
     values = {
         split: metric.score(found.logits, found.labels)
@@ -126,11 +132,14 @@ def job_of(
     precision, reason = choose_precision(machine, device, built.module, size, built.channels)
     notify(Message(f"{device.describe()}, {precision} ({reason})"))
     cached: dict[str, CachedPixels] = {}
+    sizes: dict[str, int] = {}
     if not features_are_fixed(recipe, device.count):  # else each image is decoded only once
         sizes = {"train": source_size(recipe.augmentation, size)}
         sizes |= {} if refit else {"valid": size}
         cached = cache_pixels(index, sizes, limit=machine.cache_limit, notify=notify, stop=stop)
-    workers = choose_workers(machine, device, decoding=not cached)
+    decoding = not cached or cached.keys() != sizes.keys()
+    decoding = decoding or not all(one.complete for one in cached.values())
+    workers = choose_workers(machine, device, decoding=decoding)
     job = Job(recipe, index, given.run, machine, device, precision, workers, cached)
     return replace(job, metric=given.metric, refit=refit), reason, built
 

@@ -216,11 +216,10 @@ def _maps(
         found.append((task, small))
     if not found:
         return
-    numbers = [task.number for task, _ in found]
-    predicted, labels = predictions.predicted[numbers], predictions.labels[numbers]
+    theirs = predictions.take(np.array([task.number for task, _ in found], np.int64))
+    predicted, labels, stored = theirs.predicted, theirs.labels, theirs.logits
     heat, logits = grad_cam(model, np.stack(pixels), predicted)
-    stored = predictions.logits[numbers]
-    near = np.abs(logits - stored).max(1) <= _AWAY * np.abs(stored).max(1)
+    near = np.abs(theirs.reduced(logits) - stored).max(1) <= _AWAY * np.abs(stored).max(1)
     true_heat = heat
     if (wrong := predicted != labels).any():
         true_heat = grad_cam(model, np.stack(pixels), labels)[0]

@@ -42,13 +42,13 @@ class Sample:
     Attributes:
         pixels: uint8 of shape (n, S, S, channels).
         labels: shape (n,), indices of the model's classes; -1: class not known.
-        recorded: logits recorded by the study, shape (n, classes); None: other images.
+        recorded: predictions recorded by the study; None: other images.
         told: description of the images.
     """
 
     pixels: Pixels
     labels: npt.NDArray[np.int64]
-    recorded: npt.NDArray[np.float32] | None
+    recorded: Predictions | None
     told: str
 
 
@@ -179,7 +179,7 @@ def _recorded(
     return Sample(
         _pixels(reader, [valid.paths[at] for at in kept], image_size, windows),
         valid.labels[kept],
-        valid.logits[kept],
+        valid.take(kept),
         "the study's validation images",
     )
 

@@ -14,7 +14,13 @@ from podium.reporting.tables import headings, table1_rows
 from podium.reporting.words.labels import NOTHING, Labels
 from podium.reporting.words.metric_words import metric_title, metric_value
 from podium.reporting.words.recipes import calibration_rows, recall_interval
-from podium.reporting.words.verdict_words import claim_sentence, pair_sentence, place_words
+from podium.reporting.words.verdict_words import (
+    claim_sentence,
+    headline,
+    pair_sentence,
+    place_words,
+    places_sentence,
+)
 from podium.results.run import RunResult
 from podium.results.study import StudyResults
 from podium.statistics.metrics import ClassScores, most_confused, wilson_interval
@@ -184,6 +190,7 @@ def rivals(run: RunResult, study: StudyResults, say: Labels) -> list[str]:
         of=len(verdicts.standings),
     )
     told = [pair_sentence(verdicts.pair(own, one.name), verdicts.labels, say) for one in others]
+    head = f"{head} {headline(verdicts, say)} {places_sentence(verdicts, say)}".strip()
     parts = [title, escape_markdown(head), bullets(told[:RIVALS_SHOWN])]
     if rest := told[RIVALS_SHOWN:]:
         parts.append(folded(say("card_rivals_rest", count=len(rest)), bullets(rest)))

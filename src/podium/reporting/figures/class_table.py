@@ -34,16 +34,15 @@ class Cell:
     ink: Literal["#000000", "#ffffff"]
 
 
-def cell(value: float, undefined: bool, say: Labels, scale: Scale = WHOLE) -> Cell:
+def cell(value: float | None, say: Labels, scale: Scale = WHOLE) -> Cell:
     """The cell of one value.
 
     Args:
-        value: a share, 0..1.
-        undefined: whether to show a dash on grey instead.
+        value: a share, 0..1; None: undefined, a dash on grey.
         say: the language.
         scale: values of the two ends of the colours.
     """
-    if undefined:
+    if value is None:
         return Cell(NOTHING, "#dddddd", "#000000")
     colour = COLOURS(float(Normalize(*scale, clip=True)(value)))
     return Cell(say.number(value, 2), to_hex(colour), _ink(colour[:3]))
@@ -73,11 +72,8 @@ def cells(one: ClassScores, say: Labels, scale: Scale = WHOLE) -> tuple[Cell, Ce
         say: the language.
         scale: values of the two ends of the colours.
     """
-    return (
-        cell(one.precision, one.predicted == 0, say, scale),
-        cell(one.recall, one.support == 0, say, scale),
-        cell(one.f1, one.predicted == 0 and one.support == 0, say, scale),
-    )
+    precision, recall, f1 = (cell(value, say, scale) for value in one.shown)
+    return precision, recall, f1
 
 
 def class_table_pages(

@@ -22,6 +22,7 @@ from podium.reporting.words.recipes import (
     recall_interval,
     recipe_in_words,
     run_title,
+    seed_name,
 )
 from podium.results.pictures import Picture
 from podium.results.run import RunResult
@@ -58,6 +59,7 @@ def run_panel(
         "anchor": anchor(run),
         "slug": run.slug,
         "title": title,
+        "seed": seed_name(run, say),
         "recipe": recipe_in_words(run, say),
         "stand_in": say("stand_in", **stand_in) if run.stood_in_for else "",
         "accuracies": _accuracies(run, say),

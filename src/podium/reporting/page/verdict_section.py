@@ -19,6 +19,7 @@ from podium.reporting.words.verdict_words import (
     ordered_pairs,
     pair_cells,
     pair_headings,
+    places_sentence,
 )
 from podium.results.study import StudyResults
 from podium.statistics.verdicts import Pair
@@ -35,6 +36,7 @@ def verdict_section(results: StudyResults, say: Labels) -> dict[str, Any] | None
     if verdicts is None or not verdicts.pairs:
         return None
     return {
+        "places": places_sentence(verdicts, say),
         "claim": claim_sentence(verdicts, say),
         "answers": answers(verdicts, results.questions, results.recipes, say, results.model_titles),
         "headings": pair_headings(say, verdicts.metric),

@@ -35,12 +35,7 @@ def margin_sentence(verdicts: Verdicts, say: Labels) -> str:
         "count": say.count(count),
         "pairs": say.count(len(verdicts.pairs)),
     }
-    reach = [
-        max(-pair.joint.low, pair.joint.high) > margin.size
-        for pair in verdicts.pairs
-        if pair.verdict == "equivalent"
-    ]
-    keys = (key, "v_equivalent_count", *(["v_equivalent_reach"] if any(reach) else []))
+    keys = (key, "v_equivalent_count", *(["v_equivalent_within"] if count else []))
     return " ".join(say(one, **found) for one in keys)
 
 

@@ -24,9 +24,17 @@ def run_title(run: RunResult | Unfinished, say: Labels) -> str:
         run: finished or not.
         say: the language.
     """
-    if run.named_seed is None:
-        return run.label
-    return f"{run.label}, {say('col_seed').lower()} {run.named_seed}"
+    return ", ".join(filter(None, [run.label, seed_name(run, say)]))
+
+
+def seed_name(run: RunResult | Unfinished, say: Labels) -> str:
+    """`seed 3`; empty where the study has one seed.
+
+    Args:
+        run: finished or not.
+        say: the language.
+    """
+    return "" if run.named_seed is None else f"{say('col_seed').lower()} {run.named_seed}"
 
 
 def recipe_in_words(run: RunResult, say: Labels) -> str:

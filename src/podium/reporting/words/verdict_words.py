@@ -107,7 +107,7 @@ def tied_words(standing: Standing, labels: Mapping[str, str], say: Labels) -> st
 
 
 def headline(verdicts: Verdicts, say: Labels) -> str:
-    """The winner, or the contenders that may be the best, and who is ruled out by that alone.
+    """The winner, or the contenders that may be the best.
 
     Args:
         verdicts: of the contenders.
@@ -118,14 +118,21 @@ def headline(verdicts: Verdicts, say: Labels) -> str:
     leaders = verdicts.leaders
     n = say.count(verdicts.n)
     if len(leaders) == 1:
-        told = say("v_winner", name=leaders[0].label, n=n)
-    else:
-        names = _listed([one.label for one in leaders], say)
-        key = "v_all_tied" if len(leaders) == len(verdicts.standings) else "v_leaders"
-        told = say(key, names=names, n=n)
-    # their places, which follow from all pairs, begin with 1: say why that is no contradiction
+        return say("v_winner", name=leaders[0].label, n=n)
+    names = _listed([one.label for one in leaders], say)
+    key = "v_all_tied" if len(leaders) == len(verdicts.standings) else "v_leaders"
+    return say(key, names=names, n=n)
+
+
+def places_sentence(verdicts: Verdicts, say: Labels) -> str:
+    """Why places leave first place open that the headline closes; empty where none does.
+
+    Args:
+        verdicts: of the contenders.
+        say: the language.
+    """
     out = [one.label for one in verdicts.standings if one.best == 1 and not one.may_be_best]
-    return " ".join([told, *([say("v_ruled_out", names=_listed(out, say))] if out else [])])
+    return say("v_ruled_out", names=_listed(out, say)) if out else ""
 
 
 def claim_sentence(verdicts: Verdicts, say: Labels) -> str:
@@ -212,7 +219,8 @@ def pair_sentence(pair: Pair, labels: Mapping[str, str], say: Labels) -> str:
     """
     metric, judged = pair.metric, pair.joint
     better = (judged.value > 0) == metric.greater_is_better
-    key = "v_tied" if pair.winner is None else "v_better" if better else "v_worse"
+    undecided = {"equivalent": "v_equivalent", "undecided": "v_tied"}
+    key = undecided.get(pair.verdict) or ("v_better" if better else "v_worse")
     interval = signed_interval(metric, judged, say)
     if pair.winner is not None:  # the sentence gives the direction, so the interval has no sign
         ends = sorted((abs(judged.low), abs(judged.high)))
@@ -230,6 +238,7 @@ def pair_sentence(pair: Pair, labels: Mapping[str, str], say: Labels) -> str:
         size=sized(metric, judged.value, say),
         difference=signed(metric, judged.value, say),
         interval=interval,
+        within=sized(metric, pair.within, say),
         p=p_words(pair.p_adjusted, say),
         n=say.count(pair.n),
     )
@@ -320,7 +329,7 @@ def pair_cells(pair: Pair, labels: Mapping[str, str], say: Labels) -> list[str]:
         p_words(pair.p_adjusted, say).removeprefix("p = ").removeprefix("p "),
         say("v_verdict_wins", name=labels[winner])
         if winner is not None
-        else say(f"v_verdict_{pair.verdict}"),
+        else say(f"v_verdict_{pair.verdict}", within=sized(pair.metric, pair.within, say)),
     ]
 
 
