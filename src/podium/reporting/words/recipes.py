@@ -120,7 +120,9 @@ def _fitting(recipe: RunSpec, say: Labels) -> list[tuple[str, str]]:
     """How the weights were fitted, without settings that are off."""
     head = []
     if recipe.linear_probe:
-        head.append(say("fact_probe" if recipe.is_probe_alone else "fact_probe_first"))
+        head.append(say(f"fact_probe_{recipe.probe_kind}"))
+        if not recipe.is_probe_alone:
+            head.append(say("fact_probe_first"))
     if recipe.pooling == "stages":
         head.append(say("fact_stages"))
     facts = [(say("fact_head"), "; ".join(head))] if head else []
