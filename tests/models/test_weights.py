@@ -167,5 +167,6 @@ def test_efficientnet_lite_sees_what_imagenet_calls_these(sports10: Path, number
             right.append((ours.argmax(1) == number).float().mean().item())
             sure.append(ours[:, number].mean().item())
             less_sure.append(symmetric(inputs).softmax(1)[:, number].mean().item())
-    assert min(right) > 0.65, dict(zip(IMAGENET_CLASS, right, strict=True))
+    assert min(right) > 0.55, dict(zip(IMAGENET_CLASS, right, strict=True))
+    assert sum(right) > 3.7
     assert sum(sure) > sum(less_sure) + 0.3
