@@ -321,7 +321,7 @@ RECIPES = [
     (
         {"model": "efficientnet_lite0", "pretrained": True, "linear_probe": True,
          "pooling": "stages", "layer_decay": 0.75},
-        {"Classifier": "initialised from a linear probe; uses all stages",
+        {"Classifier": "initialised from a linear probe (logistic regression); uses all stages",
          "Layer-wise learning rate decay": "0.75", "Optimiser": "adam"},
         ("Weight decay", "Label smoothing"),
     ),

@@ -319,7 +319,14 @@ def _distribution(package: EntryPoint) -> str:
 
 MODELS: Registry[Any] = Registry(
     "model",
-    ("simple_resnet", "inception_resnet", "resnet18", "efficientnet_lite0"),
+    (
+        "simple_resnet",
+        "inception_resnet",
+        "resnet18",
+        "efficientnet_lite0",
+        "efficientnet_lite1",
+        "efficientnet_lite2",
+    ),
     open_ended=True,
 )
 AUGMENTATION_TITLES = {

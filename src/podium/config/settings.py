@@ -28,6 +28,7 @@ from podium.config.fields import (
 )
 
 Pooling = Literal["own", "stages"]
+ProbeKind = Literal["logistic", "lda"]
 OF_ANY_CHANNELS = ("none", "crop_flip")
 """The augmentations that images of any number of channels can have; the others are made for RGB."""
 
@@ -64,9 +65,11 @@ class RunSpec(Strict):
     pooling: Pooling = "own"
     """Input of the classifier: `own`, the model's own features, or `stages`, those plus the
     average of every stage's map and the maximum of the last (after Head2Toe; Evci et al., 2022)."""
-    linear_probe: bool = False
-    """Epoch 1 fits the classifier on frozen features, its penalty chosen on validation images;
-    further epochs fine-tune with fixed batch-norm statistics (LP-FT), unless `freeze: backbone`."""
+    linear_probe: bool | Literal["lda"] = False
+    """Epoch 1 fits the classifier on frozen features: logistic regression, or `lda`, linear
+    discriminant analysis with a shrunken covariance. Its penalty or shrinkage is chosen on
+    validation images. Further epochs fine-tune with fixed batch-norm statistics (LP-FT), unless
+    `freeze: backbone`."""
     augmentation: AugmentationName = "none"
     """Augmentation of training images only. Your own: `module:name`, or its registered name."""
     mixup: float = Field(default=0.0, ge=0, le=10)
@@ -230,7 +233,12 @@ class RunSpec(Strict):
     @property
     def is_probe_alone(self) -> bool:
         """Whether the linear probe is the whole run."""
-        return self.linear_probe and self.freeze == "backbone"
+        return bool(self.linear_probe) and self.freeze == "backbone"
+
+    @property
+    def probe_kind(self) -> ProbeKind:
+        """The classifier of the linear probe."""
+        return "lda" if self.linear_probe == "lda" else "logistic"
 
     @property
     def most_epochs(self) -> int:

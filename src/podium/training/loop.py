@@ -259,6 +259,7 @@ def _fit_probe(state: State) -> dict[str, float]:
         state.metric,
         state.loss.weights,
         state.job.refit.penalty if state.job.refit else None,
+        state.recipe.probe_kind,
     )
 
 

@@ -120,7 +120,8 @@ def _fitting(recipe: RunSpec, say: Labels) -> list[tuple[str, str]]:
     """How the weights were fitted, without settings that are off."""
     head = []
     if recipe.linear_probe:
-        head.append(say("fact_probe" if recipe.is_probe_alone else "fact_probe_first"))
+        probe = say(f"fact_probe_{recipe.probe_kind}")
+        head.append(probe if recipe.is_probe_alone else say("fact_probe_first", probe=probe))
     if recipe.pooling == "stages":
         head.append(say("fact_stages"))
     facts = [(say("fact_head"), "; ".join(head))] if head else []
