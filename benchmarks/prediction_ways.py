@@ -246,8 +246,10 @@ def _first(index: Any, split: str, count: int) -> Any:
     """The index with the first images of a split alone."""
     from dataclasses import replace
 
+    import numpy as np
+
     part = index.splits[split]
-    fewer = replace(part, paths=part.paths[:count], labels=part.labels[:count])
+    fewer = part.part(split, np.arange(min(count, len(part))))
     return replace(index, splits={**index.splits, split: fewer})
 
 

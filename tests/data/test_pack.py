@@ -371,28 +371,6 @@ def test_a_pack_on_a_web_server_that_fails_at_times(
         server.shutdown()
 
 
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """The address of an empty bucket of a server of moto's."""
-    pytest.importorskip("s3fs")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    given = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "any",
-        "AWS_SECRET_ACCESS_KEY": "any",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in given.items():
-            patch.setenv(name, value)
-        store, _ = fsspec.core.url_to_fs("s3://pictures")
-        store.mkdir("pictures")
-        yield "s3://pictures"
-    server.stop()
-
-
 def test_a_pack_on_an_object_store(s3: str, root: Path, tmp_path: Path) -> None:
     packed(root, f"{s3}/deep/packed")
     packed(root, tmp_path / "packed")

@@ -63,6 +63,11 @@ class PackedSource(Source):
             self._where = [self._table[name].chunk(0).to_numpy() for name in where]
         return self._table
 
+    def names(self) -> Texts:
+        """The paths of all images, sorted."""
+        self.as_table()
+        return self._paths
+
     def read(self, path: str) -> bytes:
         self.as_table()
         row = self._paths.find(path)

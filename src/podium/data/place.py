@@ -64,6 +64,35 @@ class Place:
         except Exception as error:  # each library has errors of its own
             raise DataError(f"{self} cannot be listed: {one_line(error)}.") from None
 
+    def has(self, name: str) -> bool:
+        """Whether there is such a file.
+
+        Raises:
+            DataError: the address does not answer, or only to others.
+        """
+        if self.folder is not None:
+            return (self.folder / name).is_file()
+        store, root = self._store()
+        try:
+            return bool(store.exists(f"{root}/{name}"))
+        except Exception as error:  # each library has errors of its own
+            raise DataError(f"{self} cannot be read: {one_line(error)}.") from None
+
+    def below(self) -> list[str]:
+        """Names of all files at an address, at any depth, sorted: `a/b.jpg`.
+
+        Raises:
+            DataError: it cannot be listed.
+        """
+        store, root = self._store()
+        try:
+            found = store.find(root)
+        except FileNotFoundError:
+            return []
+        except Exception as error:  # each library has errors of its own
+            raise DataError(f"{self} cannot be listed: {one_line(error)}.") from None
+        return sorted(one.removeprefix(f"{root}/") for one in found)
+
     def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
         """Read bytes of a file.
 
