@@ -419,7 +419,15 @@ def test_pictures_with_the_class_in_their_names_need_a_pattern(followed: Path) -
 
 def test_no_page_is_left_out_unseen() -> None:
     """Every page with something to run is followed, or has its figures or tests elsewhere."""
-    elsewhere = {"export", "fast", "performance", "reliability", "results", "transfer"}
+    elsewhere = {
+        "export",
+        "fast",
+        "performance",
+        "reliability",
+        "results",
+        "scale",
+        "transfer",
+    }
     with_blocks = {page for page in all_pages() for block in blocks(page)
                    if block.language in ("sh", "console", "python")}  # fmt: skip
     left = with_blocks - set(FOLLOWED) - {"docs/tutorial.md"}
