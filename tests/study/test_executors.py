@@ -15,8 +15,8 @@ import typer
 import podium
 from podium.cli.app import app, main, take_imports
 from podium.config import registry
+from podium.config.machine import Machine
 from podium.config.registry import EXECUTORS
-from podium.config.settings import Machine
 from podium.config.studyfile import machine_settings
 from podium.errors import ConfigError, StorageError
 from podium.runs.folder import StudyFolder

@@ -17,8 +17,8 @@ import pytest
 import podium
 from podium.cli.app import main
 from podium.config import registry
+from podium.config.machine import Machine
 from podium.config.registry import TRACKERS, allowed
-from podium.config.settings import Machine
 from podium.config.studyfile import machine_settings
 from podium.errors import ConfigError
 from podium.runs.folder import HISTORY_COLUMNS, RunFolder, StudyFolder

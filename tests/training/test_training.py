@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from podium.config.settings import Machine, RunSpec
+from podium.config.machine import Machine
+from podium.config.settings import RunSpec
 from podium.data.index import DataIndex
 from podium.data.indexing import build_index
 from podium.errors import RunFolderError, TrainingError, UnreadableImageError

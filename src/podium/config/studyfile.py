@@ -20,7 +20,8 @@ import yaml
 from pydantic import ValidationError
 
 from podium.config.data_settings import DataSpec
-from podium.config.settings import Machine, RunSpec, StudySpec
+from podium.config.machine import Machine
+from podium.config.settings import RunSpec, StudySpec
 from podium.config.text import decode_text
 from podium.errors import ConfigError
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from podium.config.settings import Machine
+from podium.config.machine import Machine
 from podium.errors import ConfigError, RunFolderError
 from podium.runtime.cache import cache_root
 from podium.runtime.files import read_json, write_json

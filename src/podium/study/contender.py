@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from podium.__about__ import __version__
+from podium.config.machine import Machine
 from podium.config.registry import AUGMENTATIONS
-from podium.config.settings import Machine, RunSpec
+from podium.config.settings import RunSpec
 from podium.data.cache import cache_pixels
 from podium.data.index import DataIndex
 from podium.data.pixels import CachedPixels

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from podium.config.code import changed_code, code_of, named
+from podium.config.machine import Machine
 from podium.config.registry import AUGMENTATIONS, LOSSES, METRICS
-from podium.config.settings import Machine, RunSpec, StudySpec
+from podium.config.settings import RunSpec, StudySpec
 from podium.data.index import DataIndex
 from podium.data.parts import each_index
 from podium.errors import ConfigError, RunFolderError, WeightsUnavailableError, one_line

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from podium.config.code import allow_named
-from podium.config.settings import Machine, StudySpec
+from podium.config.machine import Machine
+from podium.config.settings import StudySpec
 from podium.config.studyfile import load_study, machine_settings, study_folder
 from podium.data.record import index_table, write_table
 from podium.runs.folder import StudyFolder

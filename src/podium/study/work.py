@@ -11,8 +11,9 @@ from typing import Any
 
 import yaml
 
+from podium.config.machine import Machine
 from podium.config.registry import allowed
-from podium.config.settings import Machine, RunSpec, StudySpec
+from podium.config.settings import RunSpec, StudySpec
 from podium.config.text import listed
 from podium.data.index import DataIndex
 from podium.errors import StorageError

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from podium.config.machine import Machine
 from podium.config.registry import allowed
-from podium.config.settings import Machine, RunSpec
+from podium.config.settings import RunSpec
 from podium.data.dataset import EpochSampler, ImageDataset
 from podium.data.index import DataIndex
 from podium.data.loader import make_loader
