@@ -13,6 +13,7 @@ import typer
 
 from podium.__about__ import __version__
 from podium.cli.card import app as card_app
+from podium.cli.cell import app as cell_app
 from podium.cli.data import app as data_app
 from podium.cli.export import app as export_app
 from podium.cli.lists import app as lists_app
@@ -34,6 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(run_app)
+app.add_typer(cell_app)
 app.add_typer(report_app)
 app.add_typer(data_app, name="data")
 app.add_typer(lists_app)

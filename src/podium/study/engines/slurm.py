@@ -1,0 +1,7 @@
+"""x"""
+
+from podium.study.engines.driver import ProcessExecutor
+
+
+class Slurm(ProcessExecutor):
+    """x"""
