@@ -192,7 +192,7 @@ class _Driver:
             [*command, "--attempt", str(attempt.number)],
             Path.cwd(),
             {GRANTED: cores, "OMP_NUM_THREADS": cores, "PYTHONUNBUFFERED": "1"},
-            attempt.files.output(attempt.number),
+            attempt.files.output(attempt.number).resolve(),
             self.avoid.get(attempt.cell, frozenset()),
         )
 
@@ -201,7 +201,10 @@ class _Driver:
         for one in attempts:
             if not one.began and (place := one.files.read_place(one.number)):
                 one.began, one.since = True, time.monotonic()
-                self._log(one, f"started as process {place['pid']} on {place['node']}")
+                where = f"{place['host']}"
+                if place["node"] != place["host"]:
+                    where += f" (node {place['node'][:12]})"
+                self._log(one, f"started as process {place['pid']} on {where}")
             for event in one.reader.new():
                 self.work.notify(event)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -102,7 +103,8 @@ class _Tasks:
         try:
             return ending(self.ray.get(handle))
         except self.ray.exceptions.RayError as error:
-            return f"{type(error).__name__} of Ray: {str(error).strip().splitlines()[0]}"
+            cause = getattr(error, "cause", None) or error
+            return f"{type(cause).__name__}: {str(cause).strip().splitlines()[0]}"
 
     def kill(self, handles: Sequence[Any]) -> None:
         for handle in handles:
@@ -113,6 +115,11 @@ def _train(command: list[str], folder: str, environment: dict[str, str], output:
     """On a node: run the process of a cell to its end, and return its exit code."""
     import ray
 
+    if not (Path(folder).is_dir() and Path(output).parent.is_dir()):
+        raise OSError(
+            f"{socket.gethostname()} does not see {folder} and {Path(output).parent}: all "
+            "nodes must share the file system of the study"
+        )
     node = ray.get_runtime_context().get_node_id()
     with open(output, "wb") as file:
         process = subprocess.Popen(
