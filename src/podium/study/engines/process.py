@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 
 from podium.config.machine import Machine
 from podium.errors import ConfigError, PodiumError, StorageError
@@ -54,6 +55,8 @@ def train_cell(
     with stop_on_signals() as asked:
         if attempt is None:
             return _train(folder, cell, machine, notify, asked, None)
+        if hasattr(signal, "SIGUSR2"):  # Slurm warns each process; what started this one tells it
+            signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         ours = Attempt(files.attempts, attempt)
         ours.check()
         files.write_place(attempt)
