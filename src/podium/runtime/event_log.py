@@ -37,8 +37,7 @@ class EventWriter:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - open as long as the process
-        self._written = 0.0
+        self._path, self._written = path, 0.0
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, BatchDone | Progress):
@@ -48,7 +47,8 @@ class EventWriter:
                 return
             self._written = time.monotonic()
         line = json.dumps({"event": type(event).__name__, **asdict(event)}, default=float)
-        self._file.write(line.encode() + b"\n")  # one call: a reader sees whole lines or a part
+        with open(self._path, "ab") as file:  # closed each time: a network shows it to others then
+            file.write(line.encode() + b"\n")
 
 
 class EventReader:

@@ -147,6 +147,8 @@ def _connected(machine: Machine) -> Iterator[Any]:
     if address == "local":
         # Ray's name for "use the loopback interface": nobody else reaches this cluster
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        # by default every other program of the machine goes before Ray's workers
+        os.environ.setdefault("RAY_worker_niceness", "0")
         given |= {"num_cpus": usable_cores(), "include_dashboard": False}
         given |= {"object_store_memory": _STORE}
     try:
