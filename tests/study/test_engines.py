@@ -374,7 +374,7 @@ def test_a_job_of_submitit_runs_the_process_of_a_cell(tmp_path: Path) -> None:
     task = a_task(tmp_path, "import os; print(os.environ['GIVEN']); raise SystemExit(3)")
     job = executor.submit(CellJob(task))
     assert job.result() == 3
-    assert task.output.read_text() == "1\n"
+    assert task.output.read_text() == "1\nexit code 3\n"
 
 
 def test_a_job_that_is_preempted_saves_and_is_queued_again(tmp_path: Path) -> None:

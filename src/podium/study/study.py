@@ -161,12 +161,12 @@ class Study:
         if isinstance(executor_named(self.machine.executor), ProcessExecutor):
             with sole_owner(cells):
                 yield
-            if all(run.is_done() for run in self.folder.cells(self.spec)):
-                shutil.rmtree(cells, ignore_errors=True)
         else:
             if owner := owner_of(cells):
                 raise InUseError(self.folder.path, owner, "")
             yield
+        if cells.is_dir() and all(run.is_done() for run in self.folder.cells(self.spec)):
+            shutil.rmtree(cells, ignore_errors=True)
 
     def _prepare(
         self, cells: Sequence[Cell], code: Code, notify: Listeners, stop: StopRequest | None

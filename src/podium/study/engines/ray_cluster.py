@@ -104,7 +104,8 @@ class _Tasks:
             return ending(self.ray.get(handle))
         except self.ray.exceptions.RayError as error:
             cause = getattr(error, "cause", None) or error
-            return f"{type(cause).__name__}: {str(cause).strip().splitlines()[0]}"
+            first, _, _ = " ".join(str(cause).split()).partition(". ")  # Ray's hints follow it
+            return f"{type(cause).__name__}: {first}" if first else type(cause).__name__
 
     def kill(self, handles: Sequence[Any]) -> None:
         for handle in handles:
@@ -159,7 +160,7 @@ def _connected(machine: Machine) -> Iterator[Any]:
     try:
         ray.init(address=address, **given)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(
             f"--on ray: the cluster at {address!r} cannot be used ({reason}). Run this on one of "
             "its machines, with its token in ~/.ray/auth_token. RAY_ADDRESS=local starts a "

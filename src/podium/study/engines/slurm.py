@@ -18,7 +18,7 @@ from podium.runs.folder import StudyFolder
 from podium.study.cells import Cell
 from podium.study.engines.driver import Engine, ProcessExecutor, Task
 from podium.study.engines.files import NODE
-from podium.study.engines.local import kill_with_children
+from podium.study.engines.local import ending, kill_with_children
 from podium.study.engines.shares import share
 from podium.study.work import Work
 
@@ -111,9 +111,13 @@ class CellJob:
                 start_new_session=True,  # Slurm warns all processes of a job; we pass that on
             )
         try:
-            return self.process.wait()
+            code = self.process.wait()
         finally:
             kill_with_children([self.process])
+        if code:  # squeue says only that the job was completed
+            with open(self.task.output, "a", encoding="utf-8") as output:
+                output.write(f"{ending(code)}\n")
+        return code
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """Have the process save its state, and queue the same cell again."""
@@ -165,7 +169,7 @@ class _Jobs:
             with self.executor.batch():  # one array: one call of sbatch
                 jobs = [self.executor.submit(CellJob(task)) for task in tasks]
         except Exception as error:  # submitit wraps what sbatch says in errors of its own
-            said = str(getattr(error, "stderr", "") or error).strip().splitlines()[-1]
+            said = (str(error).strip() or type(error).__name__).splitlines()[-1]
             raise ConfigError(f"--on slurm: sbatch did not take the jobs: {said}") from None
         return [str(job.job_id) for job in jobs]
 
