@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shlex
+import socket
 import subprocess
 import sys
 import textwrap
@@ -358,6 +359,17 @@ def test_without_the_extra_the_package_is_named(
     with pytest.raises(ConfigError, match=r"pip install 'podium\[ray\]'"):
         study.run()
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+
+
+def test_an_address_where_nothing_listens_is_refused_at_once(
+    pictures: Path, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]  # nobody listens there once it is closed
+    study = write_study(tmp_path, pictures, **TWO)
+    run = Study.load(study, runs=tmp_path, audit=False, executor="ray", address=f"127.0.0.1:{port}")
+    with pytest.raises(ConfigError, match=rf"nothing answers at 127\.0\.0\.1:{port}"):
+        run.run()
 
 
 # --- Slurm

@@ -24,6 +24,7 @@ from podium.study.work import Work
 
 AUTH = "RAY_AUTH_MODE"
 _MOST = 10_000  # tasks handed over at a time: Ray queues them
+_CONNECTING = 15.0  # seconds
 _STORE = 100_000_000  # bytes of Ray's object store on this machine: cells put nothing into it
 
 
@@ -152,6 +153,8 @@ def _connected(machine: Machine) -> Iterator[Any]:
         os.environ.setdefault("RAY_worker_niceness", "0")
         given |= {"num_cpus": usable_cores(), "include_dashboard": False}
         given |= {"object_store_memory": _STORE}
+    if ":" in address:
+        _refuse_silence(address)
     try:
         import ray
     except ImportError:
@@ -181,6 +184,18 @@ def _cluster_here() -> str:
     """`auto` where `ray start` has made this machine a part of a cluster, else `local`."""
     place = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray"
     return "auto" if (place / "ray_current_cluster").is_file() else "local"
+
+
+def _refuse_silence(address: str) -> None:
+    """Refuse an address where nothing listens: Ray would try for many minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECTING).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise ConfigError(
+            f"--on ray: nothing answers at {address} ({error}). Expected the HOST:PORT that "
+            "`ray start --head` printed."
+        ) from None
 
 
 def _refuse_open_cluster(address: str) -> None:
