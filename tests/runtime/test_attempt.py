@@ -68,8 +68,10 @@ def test_a_damaged_number_lets_nobody_go_on(tmp_path: Path, text: str) -> None:
     file.write_text(text)
     with pytest.raises(RunFolderError, match=r"attempt\.json"):
         Attempt(file, 1).check()
-    with pytest.raises(RunFolderError, match="missing"):
-        Attempt(tmp_path / "none.json", 1).check()
+    late = Attempt(tmp_path / "none.json", 1)  # whose study is done
+    assert late.is_set()
+    with pytest.raises(StaleAttemptError, match="once the study is done"):
+        late.check()
 
 
 def test_a_stale_process_writes_nothing_below_the_fence(tmp_path: Path) -> None:

@@ -39,10 +39,7 @@ from typing import TYPE_CHECKING, Any
 from podium.errors import RunFolderError, one_line
 from podium.runs.pictures import read_pictures, write_pictures
 from podium.runs.predictions import Predictions, SplitName
-from podium.runtime.files import (
-    read_json,
-    write_text,
-)
+from podium.runtime.files import read_json, write_text
 
 if TYPE_CHECKING:
     from podium.config.settings import StudySpec

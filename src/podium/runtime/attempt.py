@@ -49,12 +49,17 @@ class Attempt:
         self._parent, self._looked, self._stop = os.getppid(), 0.0, False
 
     def check(self) -> None:
-        """Refuse to go on if a later attempt was begun.
+        """Refuse to go on if a later attempt was begun, or has completed the study.
 
         Raises:
-            StaleAttemptError: one was.
-            RunFolderError: the file is missing or damaged.
+            StaleAttemptError: it was, or has.
+            RunFolderError: the file is damaged.
         """
+        if not self.path.is_file():
+            raise StaleAttemptError(
+                f"Attempt {self.number} is over: {self.path} is gone, as it is once the study is "
+                "done. Nothing was written since."
+            )
         number, _ = _read(self.path)
         if number != self.number:
             raise StaleAttemptError(
@@ -70,7 +75,7 @@ class Attempt:
         """
         if not self._stop and time.monotonic() - self._looked >= _LOOK_EVERY:
             self._looked = time.monotonic()
-            number, stop = _read(self.path)
+            number, stop = _read(self.path) if self.path.is_file() else (0, True)
             self._stop = stop or number != self.number or os.getppid() != self._parent
         return self._stop
 
