@@ -49,6 +49,7 @@ FOLLOWED = [  # the pages whose blocks run, after the tutorial
     "docs/index.md",
     "docs/own-data.md",
     "docs/statistics.md",
+    "docs/cluster.md",
     "docs/how-to/add-a-model.md",
     "docs/how-to/add-a-loss.md",
     "docs/how-to/add-an-augmentation.md",
