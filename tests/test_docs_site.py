@@ -108,3 +108,15 @@ def test_a_phone_need_not_scroll_sideways(name: str, address: str, browser: Brow
     page.goto(f"{address}/{name}.html")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.close()
+
+
+def test_the_search_works_in_a_site_opened_as_files(site: Path, browser: Browser) -> None:
+    page = browser.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((site / "reference" / "cli.html").as_uri())
+    page.locator("#__search").evaluate("box => box.click()")
+    page.locator("input.md-search__input").press_sequentially("temperature")
+    page.locator(".md-search-result__item").first.wait_for(timeout=30_000)
+    page.close()
+    assert not [url for url in asked if not url.startswith(("file:", "data:", "blob:"))]

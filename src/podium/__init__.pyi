@@ -64,6 +64,7 @@ from .runtime.events import (
 )
 from .statistics.metrics import per_class as per_class, scores as scores
 from .statistics.power import Plan as Plan
+from .statistics.published import Claim as Claim, claim as claim
 from .statistics.scoring import Metric as Metric, register_metric as register_metric
 from .statistics.verdicts import Verdicts as Verdicts
 from .study.cells import Cell as Cell

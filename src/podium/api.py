@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from podium.config.data_settings import DataSpec
 from podium.config.settings import StudySpec
 from podium.config.studyfile import load_study, machine_settings
 from podium.errors import ConfigError, DataError, PodiumError, RunFolderError
@@ -112,7 +113,7 @@ def train(
 
 def evaluate(
     run: RunFolder | str | Path,
-    data: str | Path | Source,
+    data: str | Path | DataSpec | Source,
     *,
     split: str = "test",
     device: str = "auto",
@@ -124,9 +125,9 @@ def evaluate(
     Args:
         run: folder of a run, or of a contender or study: the run with the best validation score.
         data: folder of images of classes that the run knows, or `sports100`, `demo`, or a
-            `Source`. If it has split folders, the images of `split` are scored. If it has only
-            class folders, all images are scored but those that the study trained or (for `test`)
-            validated on.
+            `DataSpec` or `Source`. If it has split folders, the images of `split` are scored. If it
+            has only class folders, all images are scored but those that the study trained or (for
+            `test`) validated on.
         split: `test` or `valid`.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         workers: number of decoding processes; None: chosen from the number of cores.
@@ -157,7 +158,8 @@ def evaluate(
     machine = machine_settings(device=device, workers=workers)
     place = choose_device(machine)
     model = load_run(folder, place.torch)
-    index = _index_to_score(folder, named_source(data), split, notify)
+    channels = model.windows.channels
+    index = _index_to_score(folder, named_source(data, channels), split, channels, notify)
     for notice in index.notices:
         notify(Message(notice))
     for path, reason in index.unreadable:
@@ -175,7 +177,9 @@ def evaluate(
     return predictions
 
 
-def _index_to_score(run: RunFolder, source: Source, split: str, notify: Notify) -> DataIndex:
+def _index_to_score(
+    run: RunFolder, source: Source, split: str, channels: int | None, notify: Notify
+) -> DataIndex:
     """All labelled images for a split; of the run's own data, those held out for that split.
 
     If the study itself split the images, their folder or table also holds training images. Scoring
@@ -184,10 +188,10 @@ def _index_to_score(run: RunFolder, source: Source, split: str, notify: Notify) 
     """
     from podium.auditing import index_data
     from podium.data.indexing import build_scored_index
-    from podium.data.listing import list_images
+    from podium.data.listing import listed_images
     from podium.data.parts import without_images
 
-    own, found, seen = None, list_images(source), set[str]()
+    own, found, seen = None, listed_images(source, channels), set[str]()
     try:
         spec, known = run.study.read_spec().data, run.study.read_data()
         seen = run.study.read_seen(cast(SplitName, split))

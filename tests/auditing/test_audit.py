@@ -22,6 +22,7 @@ from podium.auditing import (
     LabelIssue,
     Oddity,
     audit_images,
+    neighbours,
     read_audit,
     write_audit,
 )
@@ -134,6 +135,57 @@ def test_changed_photographs_are_found_and_others_are_not(
     assert {pair[0] for pair in right} == {"mirrored" if name == "mirror" else "near"}
     assert len(found) == len(right)  # 40 different photographs: no other pair is alike
     assert all(pair[3] <= MAX_DISTANCE and pair[4] >= MIN_SIMILARITY for pair in found)
+
+
+def test_neighbours_have_the_near_duplicates_of_all_pairs(photographs: list[Image.Image]) -> None:
+    half = len(photographs) // 2
+    changed = [*map(crop, photographs[:half]), *map(ImageOps.mirror, photographs[half:])]
+    thumbs = thumbs_of([*photographs, *changed])
+    expected = near_pairs(thumbs)
+    assert len(expected[0]) >= 0.9 * len(photographs)
+    assert near_pairs(thumbs, exact_up_to=0) == expected
+    n = len(thumbs)
+    asked = np.arange(n) >= len(photographs)
+    found, _ = near_pairs(thumbs, exact_up_to=0, between=(asked, ~asked))
+    assert {pair[1:3] for pair in found} == {
+        pair[1:3] for pair in expected[0] if asked[pair[1]] != asked[pair[2]]
+    }
+
+
+def test_neighbours_are_found_in_their_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 3,000 directions, each with a close one, in 300 cells of which 16 are looked into."""
+    random = np.random.default_rng(0)
+    base = random.normal(size=(1500, 63))
+    both = np.concatenate([base, base + 0.1 * random.normal(size=base.shape)])
+    vectors = (both / np.linalg.norm(both, axis=1, keepdims=True)).astype(np.float16)
+    monkeypatch.setattr(neighbours, "CELL", 10)
+    found = {tuple(pair) for pair in neighbours.likely_pairs(vectors).tolist()}
+    hit = sum((at, at + 1500) in found for at in range(1500))
+    assert hit >= 0.98 * 1500
+    assert len(found) < 3000 * 4  # and not all of them
+    turned = {tuple(pair) for pair in neighbours.likely_pairs(vectors, mirrored=True).tolist()}
+    mirror = np.concatenate([vectors[:1500], vectors[:1500] * neighbours.MIRROR])
+    again = {tuple(pair) for pair in neighbours.likely_pairs(mirror, mirrored=True).tolist()}
+    assert sum((at, at + 1500) in again for at in range(1500)) >= 0.98 * 1500
+    assert not any((at, at + 1500) in turned for at in range(1500))
+
+
+def test_a_large_set_is_audited_by_neighbours_and_says_so(messy: Path, tmp_path: Path) -> None:
+    exact = audit_images(messy, labels=False, cache_folder=tmp_path)
+    assert "near_search" not in exact.settings
+    near = audit_images(messy, labels=False, cache_folder=tmp_path, exact_up_to=10)
+    assert near.pairs == exact.pairs
+    assert near.settings["near_search"] == "neighbours"
+    leaks = audit_images(
+        messy, labels=False, cache_folder=tmp_path, exact_up_to=10, all_pairs_up_to=20
+    )
+    assert leaks.settings["near_search"] == "train"
+    same = ("same_file", "same_pixels")
+    assert leaks.pairs == tuple(
+        pair
+        for pair in exact.pairs
+        if pair.kind in same or (pair.across and "train" in (pair.first_split, pair.second_split))
+    )
 
 
 def stage(colour: str, limb: int) -> Image.Image:
@@ -477,8 +529,26 @@ def test_the_summary_says_what_matters_first(audit: Audit) -> None:
     assert any("1 pair of duplicates has different labels" in text for text in sentences)
     alarms = [alarm for _, alarm in sections["findings"]]
     assert alarms == sorted(alarms, reverse=True)
+    assert "This needs your attention" in sections["headline"]
     clean = replace(audit, pairs=(), groups=(), oddities=())
     assert "nothing needs" in audit_sections(clean, {}, say)["headline"]
+
+
+def test_what_needs_no_attention_is_not_among_what_does(audit: Audit, tmp_path: Path) -> None:
+    within = [pair for pair in full(audit).pairs if not pair.across and not pair.conflicting]
+    calm = replace(audit, pairs=tuple(within), groups=(), oddities=())
+    assert within
+    for found, alarming in ((full(audit), True), (calm, False)):
+        sections = audit_sections(found, {}, labels("en"))
+        assert ("nothing needs" in sections["headline"]) != alarming
+        html = write_audit_page(found, tmp_path, tmp_path / "page.html", thumbnails={})
+        head = html.read_text(encoding="utf-8").partition("<dl")[0]
+        before, also, after = head.partition("Also found:")
+        assert bool(also) == alarming
+        assert ('class="alarm"' in before) == alarming
+        assert 'class="alarm"' not in after
+        plain = sum(not alarm for _, alarm in sections["findings"])
+        assert (after if alarming else before).count("<li>") >= plain > 0
 
 
 def test_what_is_not_shown_is_counted(audit: Audit) -> None:
@@ -533,3 +603,10 @@ def test_a_picture_that_is_gone_leaves_a_gap(audit: Audit, tmp_path: Path) -> No
 def test_json_is_plain(audit: Audit) -> None:
     plain = json.loads(json.dumps(full(audit).to_json(), allow_nan=False))
     assert Audit.from_json(plain) == full(audit)
+
+
+def test_folds_have_no_splits_that_could_leak(pictures: Path) -> None:
+    index = build_index(pictures, folds=2)
+    found = audit_sections(audit_images(index, labels=False), {}, labels("en"))["findings"]
+    assert found
+    assert not any("test image" in text for text, _ in found)

@@ -72,6 +72,7 @@ PLAIN: dict[str, Name] = {
     "EuroSAT": lambda c, n: f"{c.title()}Crop_{n}.jpg",
     "titles": lambda _, n: f"photo of the day {n}.jpg",
     "left and right": lambda _, n: f"{n}_left.jpg",
+    "split folders below classes": lambda _, n: f"{'Train' if n % 5 else 'test'}/{n}.jpg",
 }
 
 

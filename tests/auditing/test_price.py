@@ -16,10 +16,13 @@ from sklearn.neighbors import KNeighborsClassifier
 from podium.auditing import index_data, leakage_price, read_audit
 from podium.auditing.labels import standardised
 from podium.auditing.price import FOLDS, NEIGHBOURS, price_of
+from podium.auditing.record import GroupHint
 from podium.cli.app import main
 from podium.config.data_settings import DataSpec
 from podium.data.shares import fold_numbers
 from podium.errors import DataError
+from podium.reporting.page.audit_page import hint_sentence
+from podium.reporting.words.labels import labels
 from podium.runs.folder import StudyFolder
 from podium.runtime.events import Event, WarningMessage
 from podium.study.images import audit_study
@@ -144,6 +147,18 @@ def test_the_audit_hints_at_groups_in_both_languages(
         assert words in told
         assert "group: '(?P<group>[^/]+/[^-_. /]+)[-_. ][^/]*$'}" in told
         assert words in (to / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", ["names", "folders", "copies", "frames", "bursts", "features"])
+@pytest.mark.parametrize(("lang", "count"), [("en", "3,210"), ("pt", "3.210")])
+def test_every_hint_has_its_sentence_in_both_languages(kind: str, lang: str, count: str) -> None:
+    hint = GroupHint(kind, "duplicates", 3210, 3210, ("a/1.jpg", "a/2.jpg"))
+    told = hint_sentence(hint, labels(lang))
+    assert "a/1.jpg" in told
+    assert "a/2.jpg" in told
+    assert (count in told) == (kind != "frames")  # nobody knows how many scenes there are
+    left = told.replace("{group: duplicates}", "").replace("{group: 'duplicates'}", "")
+    assert "{" not in left.replace("{group: ...}", "")
 
 
 def test_a_study_warns_before_it_trains(tmp_path: Path) -> None:

@@ -12,13 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from PIL import Image
 
 import podium
 from podium.cli.app import main
 from podium.cli.options import data_spec
 from podium.config.studyfile import load_study
-from podium.data.images import decode_rgb
+from podium.data.bands import Picture
+from podium.data.grey import GreyWindows
+from podium.data.images import decode_picture
 from podium.data.indexing import build_index, index_of
 from podium.data.record import index_table
 from podium.deploy.export import images as images_of_exports
@@ -166,11 +167,11 @@ def test_a_study_on_a_table_keeps_the_table(
     assert {label: len(paths) for label, paths in trained.items()} == {"circle": 10, "stripes": 10}
     read: list[str] = []
 
-    def decode(content: bytes, name: str, **options: Any) -> Image.Image:
+    def decode(content: bytes, name: str, windows: GreyWindows) -> Picture:
         read.append(name)
-        return decode_rgb(content, name, **options)
+        return decode_picture(content, name, windows)
 
-    monkeypatch.setattr(images_of_exports, "decode_rgb", decode)
+    monkeypatch.setattr(images_of_exports, "decode_picture", decode)
     images_of_exports.calibration_images(study.run("simple_resnet", 0), 32, None, None)
     assert sorted(read) == sorted(one for paths in trained.values() for one in paths)
 

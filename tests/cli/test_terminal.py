@@ -8,18 +8,30 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 import yaml
+from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from podium.cli import terminal
-from podium.cli.app import main
+from podium.cli.app import PANELS, app, main
 from podium.cli.predict import _csv_lines, _jsonl_lines, _print_table, _write
 from podium.cli.progress import StudyProgress
 from podium.deploy.predict.files import FilePrediction
 from podium.deploy.predictor import Guess
+from podium.runtime.events import (
+    EpochDone,
+    Message,
+    RunDone,
+    RunStarted,
+    StudyStarted,
+    WarningMessage,
+)
 from tests.fake_study import fake_study
 
 ENCODINGS = ("cp1252", "latin-1", "ascii", "cp437", "utf-8", "gbk")
@@ -165,3 +177,71 @@ def test_a_built_in_study_that_was_printed_is_a_study(monkeypatch: pytest.Monkey
     stream = opened(monkeypatch, "cp1252")
     assert main(["studies", "quick"]) == 0
     assert yaml.safe_load(stream.text("utf-8"))["name"] == "quick"
+
+
+def _row(**changes: float) -> dict[str, float]:
+    usual = {"epoch": 1, "lr": 1e-3, "train_loss": 2.1, "train_accuracy": 0.2}
+    return {
+        **usual,
+        "valid_accuracy": 0.1,
+        "seconds": 5.6,
+        "images_per_second": 112.0,
+        **changes,
+    }
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_log_of_a_study_counts_its_runs_and_breaks_no_word(width: int) -> None:
+    told = "a notice of several words that is longer than a narrow terminal is wide, " * 2
+    screen = Console(file=io.StringIO(), force_terminal=True, width=width, no_color=True)
+    progress = StudyProgress(screen)  # not entered: no bars, only what stays in the scrollback
+    who: Any = {"contender": "a", "seed": 0}
+    for event in (
+        StudyStarted(2, 10),
+        Message(told),
+        WarningMessage(told),
+        RunStarted("Frozen [Other]", 30, 5, **who),
+        EpochDone(30, _row(lr=0.0), **who),
+        EpochDone(30, _row(epoch=2), **who),
+        RunDone("Frozen [Other]", {"valid_accuracy": 0.5, "test_accuracy": 0.4}, **who),
+        RunStarted("Second", 1, 5, contender="b", seed=0),
+    ):
+        progress.notify(event)
+    assert isinstance(screen.file, io.StringIO)
+    lines = Text.from_ansi(screen.file.getvalue()).plain.splitlines()
+    assert max(map(len, lines)) <= width
+    words = " ".join(lines).split()
+    assert words.count("narrow") == 4
+    assert "Frozen [Other]  1 of 2" in lines
+    assert "Second  2 of 2" in lines
+    joined = " ".join(words)
+    assert "epoch 1/30 loss 2.100 train" in joined  # a linear probe has no learning rate
+    assert "epoch 2/30 lr 1e-03 loss" in joined
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_name_of_a_model_is_cut(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    stream = opened(monkeypatch, "utf-8")
+    assert main(["models"]) == 0
+    text = stream.text()
+    assert "…" not in text
+    names = {line.split()[0] for line in text.splitlines()[1:] if line.startswith(" ") and
+             line[1:2].strip()}  # fmt: skip
+    assert {"simple_resnet", "inception_resnet", "resnet18", "efficientnet_lite0"} <= names
+
+
+def test_help_groups_the_commands_and_shows_no_type_of_python(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["--help"]) == 0
+    told = capsys.readouterr().out
+    places = [told.index(f" {panel} ─") for panel in PANELS]
+    assert places == sorted(places)
+    assert " Commands ─" not in told  # every command is in a group
+    root = typer.main.get_command(app)
+    for name, command in root.commands.items():  # type: ignore[attr-defined]
+        inner = [[name, one] for one in getattr(command, "commands", ())] or [[name]]
+        for words in inner:
+            assert main([*words, "--help"]) == 0
+            assert "list[" not in capsys.readouterr().out, words

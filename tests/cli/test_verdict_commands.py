@@ -163,6 +163,9 @@ def test_unequal_numbers_of_seeds_do_not_contradict_themselves(
         (["power", "--n", "500", "--difference", "0"], "more than 0"),
         (["power", "--n", "500", "--difference", "200"], "at most 100 points"),
         (["power", "--n", "1", "--difference", "2"], "2 test images or more"),
+        (["claim", "--n", "500", "87.4"], "2 to 50 models"),
+        (["claim", "--n", "500", "87.4", "a=84.6"], "or none of them"),
+        (["claim", "--n", "500", "87.4", "84.5"], "no number of 500 images"),
         (["power", "--n", "500", "--difference", "2", "--accuracy", "120"], "less than 100 %"),
         (["power", "--n", "500", "--difference", "2", "--disagreement", "0"], "more than 0"),
         (["power", "--n", "500", "--difference", "2", "--contenders", "1"], "2 or more"),
@@ -292,3 +295,21 @@ def test_the_study_audits_before_it_trains(
     page = (tmp_path / "runs" / "tiny" / "report" / "index.html").read_text(encoding="utf-8")
     assert "of 10 test images have an identical or nearly identical image" in page
     assert "data:image/jpeg;base64," in page
+
+
+def test_claim_says_for_which_overlap_published_accuracies_differ(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["claim", "--n", "500", "87.4", "84.6"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    (found,) = podium.claim(500, [437, 423])
+    assert "A against B: 437 against 423 of 500 test images right" in told
+    assert f"most {found.most.discordant} images (28.0 %)" in told
+    assert f"p = {found.most.p:.2f}" in told
+    assert f"right on {found.holds_up_to} images or fewer" in told
+
+    assert main(["claim", "--n", "500", "plain=80.8", "policy=87.4", "more=87.2"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert '"policy is better than plain" holds at the 5 % level, whatever the overlap.' in told
+    assert '"policy is better than more" cannot hold' in told
+    assert "adjusted by Holm over the 3 pairs" in told

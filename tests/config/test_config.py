@@ -91,7 +91,7 @@ def test_overrides_in_order_with_a_star(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (("epochs: 3", "epochs: many"), "line 4: contenders.plain.epochs: expected a whole number"),
+        (("epochs: 3", "epochs: many"), "line 4: defaults.epochs: expected a whole number"),
         (("model: simple_resnet", "modle: x"), "line 7: contenders.plain.modle: is not a setting"),
         (("    augmentation: autoaugment", "    augmentation: flip"), "line 10:"),
         (("epochs: 5", "epochs: 0"), "contenders.fancy.epochs: expected greater than or equal to"),
@@ -111,6 +111,97 @@ def test_mistakes_are_told_with_line_key_and_value(
         load_study(write(tmp_path, GOOD.replace(*change)))
     assert expected in str(caught.value)
     assert "study.yaml" in str(caught.value)
+
+
+WRONG = """\
+nam: mine
+data:
+  path: pictures
+  fold: 5
+epochs: 3
+defaults:
+  batchsize: 16
+  lr: fast
+contenders:
+  plain:
+    model: simple_resnet
+    epoch: 5
+    augmentation: autoaugmnt
+  fancy:
+    model: resnet18
+    epochs: 2
+    optimizer: adm
+    seeds: [0]
+  frozen:
+    model: resnet18
+    epochs: 1
+    lr: 1
+    batchsize: 2
+    ema: 2
+    ema: 2
+  a/b: {model: resnet18, epochs: 1, lr: 1}
+"""
+
+
+def test_all_mistakes_are_told_at_once_by_line_each_with_what_was_meant(tmp_path: Path) -> None:
+    overrides = ["contenders.*.mixp=1", "contenders.fncy.epochs=2"]
+    with pytest.raises(ConfigError) as caught:
+        load_study(write(tmp_path, WRONG), overrides=overrides)
+    title, *told = str(caught.value).splitlines()
+    assert title.endswith("study.yaml: 15 settings are wrong.")
+    expected = [
+        "line 1: nam: is not a setting. Did you mean name?",
+        "line 4: data.fold: is not a setting. Did you mean folds?",
+        "line 5: epochs: is not a setting here, but one of a contender, or of defaults.",
+        "line 7: defaults.batchsize: is not a setting. Did you mean batch_size?",
+        "line 8: defaults.lr: expected a number; got 'fast'.",
+        "line 12: contenders.plain.epoch: is not a setting. Did you mean epochs?",
+        "line 13: contenders.plain.augmentation: there is no augmentation 'autoaugmnt'. Did you "
+        "mean autoaugment? Expected none, ",
+        "line 17: contenders.fancy.optimizer: expected 'adam', 'adamw', 'sgd' or 'muon'; got "
+        "'adm'. Did you mean adam?",
+        "line 18: contenders.fancy.seeds: is not a setting here, but one of the study, at the top",
+        "line 23: contenders.frozen.batchsize: is not a setting. Did you mean batch_size?",
+        "line 25: contenders.frozen.ema is given twice, first in line 24",
+        "line 25: contenders.frozen.ema: expected less than 1; got 2.",
+        "line 26: contenders.a/b: expected letters, digits, '.', '_' and '-' (it becomes a folder)",
+        "contenders.*.mixp: is not a setting. Did you mean mixup?",
+        "--set 'contenders.fncy.epochs=2': there is no contender 'fncy'. Did you mean fancy?",
+    ]
+    assert [line.strip()[: len(start)] for line, start in zip(told, expected, strict=True)] == (
+        expected
+    )
+    assert max(map(len, told)) < 250  # no list of all settings
+
+
+def test_settings_that_exclude_each_other_are_all_told_with_their_lines(tmp_path: Path) -> None:
+    conflicts = "    freeze: backbone\n    lr_schedule: one_cycle\n    lr_drop: 3\n    ema: 0.9\n"
+    with pytest.raises(ConfigError) as caught:
+        load_study(write(tmp_path, GOOD + conflicts))
+    told = [line.strip().split(" (")[0] for line in str(caught.value).splitlines()]
+    assert told[1:] == [
+        "line 12: contenders.fancy: freeze: backbone needs pretrained: true or weights: FILE",
+        "line 14: contenders.fancy: lr_drop needs lr_schedule: steps",
+        "line 15: contenders.fancy: ema and freeze: backbone exclude each other",
+    ]
+
+
+def test_a_text_that_is_no_yaml_is_told_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_study(write(tmp_path, "name: x\ndata: [a\ncontenders: 1\n"))
+    assert "not valid YAML in line 3, column 11: expected ',' or ']'" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("quik", "quick"), ("Sports100", "sports100"), ("fsat", "fast"), ("zzz", "")],
+)
+def test_a_misspelt_study_is_told_with_the_nearest(name: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=f"no study '{name}'") as caught:
+        load_study(name)
+    assert ("Did you mean" in str(caught.value)) == bool(meant)
+    assert not meant or f"Did you mean {meant}?" in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["", "- a\n- b", "just text", "a: [", "\t", "a: &a [*a]", "1: 2"])
@@ -284,3 +375,14 @@ def test_an_override_of_one_contender_reaches_it_whatever_its_name() -> None:
     spec = single_contender("timm/a.b", "data", epochs=1, overrides=["mixup=0.2", "label=A, b"])
     assert spec.contenders["timm-a.b"].mixup == 0.2
     assert spec.contenders["timm-a.b"].label == "A, b"
+
+
+def test_a_conflict_between_contenders_and_data_is_told_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(
+        "name: many\ndata: {path: scenes, channels: 5}\ncontenders:\n"
+        "  plain: {model: simple_resnet, epochs: 1}\n"
+        "  varied:\n    model: simple_resnet\n    epochs: 1\n    augmentation: autoaugment\n"
+    )
+    with pytest.raises(ConfigError, match=r"line 8: .*contenders\.varied\.augmentation: .*for RGB"):
+        load_study(path)

@@ -213,7 +213,7 @@ def test_a_misspelt_name_is_told_with_the_nearest() -> None:
         )  # fmt: skip
     assert str(told.value).splitlines()[1] == (
         "  contenders.c.augmentation: there is no augmentation 'autoaugmnet'. Did you mean "
-        f"autoaugment or randaugment? Expected {', '.join(AUGMENTATIONS.names())}, or module:name."
+        f"autoaugment? Expected {', '.join(AUGMENTATIONS.names())}, or module:name."
     )
     with pytest.raises(ValueError, match="crop_scale needs augmentation: crop_flip"):
         RunSpec(model="m", epochs=1, augmentation="a:b", crop_scale=0.5)

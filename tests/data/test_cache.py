@@ -20,6 +20,7 @@ from PIL import Image
 from podium.config.machine import Machine
 from podium.config.registry import AUGMENTATIONS
 from podium.config.settings import RunSpec
+from podium.data.bands import Picture
 from podium.data.cache import cache_pixels
 from podium.data.checking import load_checked
 from podium.data.dataset import EpochSampler, ImageDataset
@@ -27,7 +28,7 @@ from podium.data.images import squeeze
 from podium.data.index import DataIndex
 from podium.data.indexing import build_index
 from podium.data.loader import batches, make_loader
-from podium.data.pixels import CachedPixels, PixelFile, PixelWriter, file_bytes
+from podium.data.pixels import CachedPixels, PixelFile, PixelWriter, file_bytes, most_images
 from podium.data.transforms import Flip, eval_transform, source_size, train_transform
 from podium.errors import UnreadableImageError
 from podium.runtime.device import Device, choose_workers
@@ -81,7 +82,7 @@ def check(index: DataIndex, found: dict[str, CachedPixels]) -> None:
 def count_decoding(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
 
-    def load(*given: Any) -> Image.Image:
+    def load(*given: Any) -> Picture:
         names.append(given[1])
         return load_checked(*given)
 
@@ -303,12 +304,45 @@ def test_a_file_removed_by_others_costs_time_only(index: DataIndex, tmp_path: Pa
     assert np.array_equal(dataset[0][0].permute(1, 2, 0).numpy(), decoded(index, "train")[0])
 
 
+def test_what_fits_the_limit_is_kept_and_its_share_told(
+    index: DataIndex, tmp_path: Path, count_decoding: list[str]
+) -> None:
+    sizes = {"train": 40, "valid": 32}  # smaller images first: each saves as much as a larger one
+    room = file_bytes(27, 32) + file_bytes(30, 40)
+    found, told = build(index, tmp_path, sizes=sizes, limit=room / 1e9)
+    text = told.texts(WarningMessage)
+    assert "57 of 99 (58 %) are cached, every epoch decodes the others again" in text
+    assert found["valid"].complete
+    assert not found["train"].complete
+    assert sum(path.stat().st_size for path in tmp_path.glob("*.pixels")) <= room
+    kept = [found["train"].get(number) for number in range(72)]
+    assert sum(pixels is not None for pixels in kept) == 30
+    for pixels, expected in zip(kept, decoded(index, "train", 40), strict=True):
+        assert pixels is None or np.array_equal(pixels, expected)
+    assert len(count_decoding) == 57
+    again, _ = build(index, tmp_path, sizes=sizes, limit=room / 1e9)
+    assert again["train"].path == found["train"].path
+    assert len(count_decoding) == 57
+    grown, told = build(index, tmp_path, sizes=sizes, limit=1)  # only the missing are decoded
+    assert grown["train"].complete
+    assert not told.texts(WarningMessage)
+    assert len(count_decoding) == 99
+
+
+@pytest.mark.parametrize("size", [1, 7, 32, 224])
+def test_the_most_images_of_a_limit_just_fit(size: int) -> None:
+    for room in (0, 1, 4095, 4096, 5000, 10**5, 123_456_789):
+        count = most_images(room, size)
+        assert count == 0 or file_bytes(count, size) <= room
+        assert file_bytes(count + 1, size) > room
+
+
 def test_the_limit_streams_with_a_remedy_and_zero_never_caches(
     index: DataIndex, tmp_path: Path
 ) -> None:
-    found, told = build(index, tmp_path, limit=0.0001)
+    found, told = build(index, tmp_path, limit=1e-6)
     assert not found
-    assert "--cache-limit is 0.0001 GB" in told.texts(WarningMessage)
+    assert "--cache-limit is 1e-06 GB: 0 of 99 (0 %)" in told.texts(WarningMessage)
     assert "With --cache-limit 1" in told.texts(WarningMessage)
     found, told = build(index, tmp_path, limit=0)
     assert not found
@@ -499,7 +533,9 @@ def test_a_run_is_the_same_with_and_without_a_cache(
     shutil.rmtree(tmp_path / "cache" / "pixels")
     assert RunFolder(tmp_path / "resumed", "contender", 0).last.is_file()
     resumed = run("resumed", 0, never)
-    for other in (cached, resumed):
+    part = run("part", file_bytes(50, 32) / 1e9, never)  # all of valid, some of train
+    assert len(list((tmp_path / "cache" / "pixels").glob("*.pixels"))) == 2
+    for other in (cached, resumed, part):
         assert other.best.read_bytes() == streamed.best.read_bytes()
         assert other.predictions("valid").read_bytes() == streamed.predictions("valid").read_bytes()
 

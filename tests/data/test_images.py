@@ -367,9 +367,9 @@ def test_endings_are_lower_case_with_a_dot() -> None:
 
 
 def test_huge_pictures_are_decoded_one_after_the_other() -> None:
-    from podium.data.images import _Budget
+    from podium.data.budget import Budget
 
-    budget, inside, most, lock = _Budget(100), [0], [0], threading.Lock()
+    budget, inside, most, lock = Budget(100), [0], [0], threading.Lock()
 
     def decode(pixels: int) -> None:
         with budget.of(pixels):

@@ -28,6 +28,7 @@ from podium.deploy.publish.card_subject import read_subject
 from podium.errors import ConfigError, RunFolderError
 from podium.reporting.markdown import escape_markdown
 from podium.reporting.words.labels import labels
+from podium.reporting.words.verdict_words import headline
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.runtime.files import read_json, write_json
 from podium.statistics.calibration import calibration, fit_temperature
@@ -175,9 +176,14 @@ def test_rivals_are_judged_as_compare_judges_them(
         if standing.name != own:
             pair = verdicts.pair(own, standing.name)
             size = f"{abs(100 * pair.joint.value):.1f} points"
-            words = {None: "do not differ significantly", own: "is more accurate than"}
-            assert words.get(pair.winner, "is less accurate than") in told
+            words = {
+                "equivalent": "are equivalent: they differ by less than",
+                "undecided": "do not differ significantly",
+            }
+            won = "is more accurate than" if pair.winner == own else "is less accurate than"
+            assert words.get(pair.verdict, won) in told
             assert size in told
+    assert headline(verdicts, labels("en")) in told
     assert "One seed each: the verdicts are about these trained models" in told
     assert f"adjusted for all {len(verdicts.pairs)} comparisons" in told
 

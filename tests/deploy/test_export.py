@@ -262,8 +262,8 @@ def test_bf16_is_offered_where_it_was_checked(exports: Path) -> None:
 def test_another_model_is_not_let_through(
     settled: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def disturbed(module: nn.Module, size: int, device: torch.device) -> nn.Module:
-        changed = folded_if_equal(module, size, device)
+    def disturbed(module: nn.Module, size: int, device: torch.device, channels: int) -> nn.Module:
+        changed = folded_if_equal(module, size, device, channels)
         with torch.no_grad():
             next(changed.parameters()).mul_(1.2)
         return changed

@@ -8,7 +8,8 @@ import numpy as np
 
 from podium.data.images import load_rgb
 from podium.deploy.predictor import load_predictor
-from podium.runs.folder import RunFolder
+from podium.results.study import gather
+from podium.runs.folder import RunFolder, StudyFolder
 from tests.conftest import device
 
 
@@ -29,3 +30,14 @@ def test_predictions_are_those_of_the_evaluation(small_run: RunFolder, pictures:
     ]
     assert all(len(one) == 2 and one[0].probability >= one[1].probability for one in guesses)
     assert predictor.predict([]) == []
+
+
+def test_the_report_gives_the_probabilities_of_predict(
+    small_run: RunFolder, pictures: Path
+) -> None:
+    predictor, _ = load_predictor(small_run, device=device())
+    assert predictor.temperature != 1
+    run = gather(StudyFolder(small_run.path.parent.parent)).runs[0]
+    guesses = predictor.predict([load_rgb(pictures / path) for path in run.test.paths], top=3)
+    found = [[one.probability for one in of_image] for of_image in guesses]
+    np.testing.assert_allclose(run.top_classes.share, found, atol=1e-4)

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -152,6 +153,10 @@ def test_a_picture_is_chosen_and_answered(
         # Grad-CAM, laid over the picture itself
         shown = column(page).locator(".map .over")
         assert shown.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [40, 40]
+        beside, over = (column(page).locator(one).bounding_box() for one in (".bare", ".map .over"))
+        assert beside["y"] == pytest.approx(over["y"], abs=1)
+        assert beside["width"] == pytest.approx(over["width"], abs=1)
+        assert beside["x"] + beside["width"] < over["x"]
         page.locator("#opacity").fill("30")
         assert shown.evaluate("image => getComputedStyle(image).opacity") == "0.3"
         page.locator("#original").click()
@@ -195,6 +200,10 @@ def test_what_is_no_picture_is_told_in_words(browser: Browser, server: Running) 
         page.wait_for_selector("#error:not([hidden])")
         assert "not an image that can be read" in page.locator("#error").inner_text()
         assert page.locator("#error").get_attribute("role") == "alert"
+        until(page, "document.getElementById('preview').hidden")
+        assert "not an image that can be read" in page.locator("#caption").inner_text()
+        for place in (0, 1):
+            assert "No answer for this file." in column(page, place).inner_text()
         bring(page, "drop", jpeg()[:-700])
         page.wait_for_selector("#error:has-text('cannot be decoded')")
         page.evaluate("document.body.dataset.maxBytes = 1000")
@@ -254,6 +263,26 @@ def test_contenders_side_by_side_with_names_of_all_sorts(browser: Browser, serve
         assert column(page, 0).is_hidden()
         page.locator("#chips input").nth(1).click()  # one must stay
         assert page.locator("#chips input").nth(1).is_checked()
+
+
+def test_as_many_models_are_announced_as_answer(browser: Browser) -> None:
+    models = [
+        replace(hostile_model(), name=f"m{number}", label=f"M{number}") for number in range(5)
+    ]
+    with serving(build_app(models, title="Five")) as server:
+        page = browser.new_page()
+        page.goto(server.url)
+        page.wait_for_selector("#lead:has-text('of the 5 models')")
+        assert page.locator("#lead").inner_text().startswith("Show M0 an image: it predicts")
+        bring(page, "drop", jpeg())
+        answered(page)
+        assert page.locator(".card:visible").count() == 1
+        for box in page.locator("#chips input").all()[1:]:
+            box.check()
+        assert page.locator("#lead").inner_text().startswith("Show them an image: 5 models predict")
+        assert "Choose more" not in page.locator("#lead").inner_text()
+        page.wait_for_selector("#verdict:has-text('All 5 predict')")
+        page.close()
 
 
 def test_on_a_phone(browser: Browser, server: Running) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-def shown(*paths: str | Path, **more: list[Path]) -> list[str]:
+def shown(*paths: str | Path, **more: Any) -> list[str]:
     return [one.path for one in Sources(paths, **more)]
 
 

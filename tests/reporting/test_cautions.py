@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from timm.data.imagenet_info import ImageNetInfo
 
+from podium.deploy.publish.card_results import calibration
 from podium.reporting.build import build_report
-from podium.reporting.page.panel import calibration_caution
+from podium.reporting.markdown import escape_markdown
+from podium.reporting.page.panel import calibration_caution, groups_caution
 from podium.reporting.words.cautions import at_chance, imagenet_classes, majority, may_be_known
 from podium.reporting.words.labels import labels
 from podium.reporting.words.recipes import run_title
@@ -104,3 +106,14 @@ def test_few_images_promise_nothing_of_the_probabilities(study: StudyResults) ->
     none = calibration_caution(replace(run, valid_n=5, valid_mistakes=2, temperature=1.0), say)
     assert "No temperature was fitted (5 validation images, 2 of them misclassified)" in none
     assert run.valid_n == LEAST_TO_PROMISE
+
+
+@pytest.mark.parametrize("lang", ["en", "pt"])
+def test_groups_promise_nothing_of_the_calibration_error(study: StudyResults, lang: str) -> None:
+    say, run = labels(lang), study.runs[0]
+    assert groups_caution(run, say) == ""
+    grouped = replace(run, groups=np.arange(len(run.test)) // 2)
+    told = groups_caution(grouped, say)
+    assert told == say("cal_groups")
+    assert escape_markdown(told) in "\n".join(calibration(grouped, [], say))
+    assert escape_markdown(told) not in "\n".join(calibration(run, [], say))

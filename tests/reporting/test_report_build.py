@@ -19,7 +19,9 @@ from PIL import Image
 from podium.errors import ConfigError, RunFolderError, StorageError, UserError
 from podium.reporting.build import ReportResult, build_report
 from podium.runs.folder import StudyFolder
+from podium.runs.predictions import Predictions
 from podium.statistics.metrics import per_class, scores, wilson_interval
+from tests.conftest import reports_undrawn
 from tests.fake_study import ODD_NAMES, fake_study
 
 SPORTS = tuple(f"sport {number}" for number in range(40))
@@ -103,8 +105,8 @@ def test_all_files_are_there(odd: tuple[StudyFolder, ReportResult]) -> None:
         "figures/test-accuracy.pdf",
         "figures/differences.png",
         "figures/differences.pdf",
-        *(f"tables/{name}" for name in ("pairs.csv", "pairs.md", "places.csv", "calibration.csv")),
-        *(f"tables/table1.{kind}" for kind in ("csv", "md", "tex")),
+        *(f"tables/{name}" for name in ("places.csv", "calibration.csv")),
+        *(f"tables/{name}.{kind}" for name in ("table1", "pairs") for kind in ("csv", "md", "tex")),
         "tables/per-class.csv",
         "tables/confused.csv",
     }  # fmt: skip
@@ -188,11 +190,29 @@ def test_per_class_csv_equals_the_metrics(odd: tuple[StudyFolder, ReportResult])
         assert (row["contender"], row["seed"]) == (contender, "0")
         guarded = f"'{one.name}" if one.name[0] in "=+-@" else one.name
         assert row["class"] == guarded
-        assert float(row["precision"]) == one.precision
-        assert float(row["recall"]) == one.recall
-        assert float(row["f1"]) == one.f1
+        told = [float(row[name]) if row[name] else None for name in ("precision", "recall", "f1")]
+        assert told == list(one.shown)
         assert int(row["support"]) == one.support
     assert sum(row["class"].startswith("'=") for row in rows) == 2
+
+
+def test_undefined_values_are_dashes_on_the_page_and_empty_in_the_table(tmp_path: Path) -> None:
+    folder = fake_study(tmp_path / "s", SPORTS[:4], contenders=1, epochs=1)
+    run = folder.runs(folder.read_spec())[0]
+    test = run.read_predictions("test")
+    labels, logits = test.labels.copy(), test.logits.copy()
+    logits[:, 3] = -99  # the last two classes are never predicted, the last has no image
+    logits[:, 2] = -98
+    labels[labels == 3] = 0
+    Predictions(test.class_names, test.paths, labels, logits).write(run.predictions("test"))
+    with reports_undrawn():
+        text, _ = read(build_report(folder))
+    rows = rows_of(folder.report / "tables" / "per-class.csv")
+    shown = [[row[name] for name in ("precision", "recall", "f1", "support")] for row in rows]
+    assert shown[2:] == [["", "0.0", "0.0", "5"], ["", "", "", "0"]]
+    for name, dashes in ((SPORTS[2], 1), (SPORTS[3], 4)):  # the last lacks an interval too
+        (cells,) = re.findall(rf"<th [^>]*data-class[^>]*>{name}</th>(.*?)</tr>", text)[:1]
+        assert cells.count("–</td>") == dashes
 
 
 def test_table_1_csv_equals_the_metrics(odd: tuple[StudyFolder, ReportResult]) -> None:
@@ -225,7 +245,8 @@ def test_markdown_and_latex_print_the_same_figures(odd: tuple[StudyFolder, Repor
     assert by_head["Macro rec. (%)"] == f"{100 * score.macro_recall:.2f}"
     assert by_head["Macro prec. (%)"] == f"{100 * score.macro_precision:.2f}"
     latex = (tables / "table1.tex").read_text(encoding="utf-8")
-    assert f"& {100 * score.macro_precision:.2f} &" in latex
+    assert f"{100 * score.accuracy:.2f}" in latex
+    assert f"{100 * score.macro_f1:.2f}" in latex
     assert r"\textless{}script\textgreater{}" in latex
     assert "<script" not in latex
 
@@ -438,6 +459,8 @@ def test_impossible_options_are_refused(tmp_path: Path) -> None:
         build_report(folder, formats=("bmp",))
     with pytest.raises(ConfigError, match="dpi"):
         build_report(folder, dpi=1)
+    with pytest.raises(ConfigError, match=r"class_scale: .* lower value first"):
+        build_report(folder, class_scale=(1, 0.6))
 
 
 def test_callers_style_is_left_as_it_was_and_figures_do_not_depend_on_it(tmp_path: Path) -> None:

@@ -10,10 +10,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import podium
 from podium.cli.app import main
 from podium.reporting.build import build_report
-from podium.reporting.words.cost_words import cost_rows, margin_sentence, trade_offs
+from podium.reporting.page.verdict_section import verdict_section
+from podium.reporting.tables import pair_table
+from podium.reporting.words.cost_words import (
+    cost_headings,
+    cost_hint,
+    cost_rows,
+    margin_sentence,
+    trade_offs,
+)
 from podium.reporting.words.labels import labels
+from podium.reporting.words.verdict_words import (
+    headline,
+    pair_cells,
+    pair_sentence,
+    places_sentence,
+)
 from podium.results.study import gather
 from podium.runs.folder import StudyFolder
 from podium.statistics.costs import NO_COST
@@ -83,7 +98,8 @@ def test_compare_prints_costs_and_takes_another_margin(
     assert "less than 0.1 points" in told
     stored = json.loads(saved.read_text())
     assert stored["margin"] == {"size": 0.001, "chosen": True}
-    assert stored["pairs"][0]["p_equivalent"] > 0.05
+    assert stored["pairs"][0]["within"] > 0.001
+    assert not stored["pairs"][0]["equivalent"]
     assert main(["compare", str(study.path), "--margin", "0"]) == 2
     assert "margin: expected points above 0" in " ".join(capsys.readouterr().err.split())
 
@@ -98,3 +114,58 @@ def test_times_of_two_machines_are_not_compared(study: StudyFolder) -> None:
     unknown = dict.fromkeys(costs, NO_COST)
     assert cost_rows(results.verdicts, unknown, labels("en")) == []
     assert "count as equivalent" in margin_sentence(results.verdicts, labels("en"))
+
+
+PUBLISHED = Path(__file__).parents[2] / "benchmarks" / "results" / "sports100"
+
+
+@pytest.mark.parametrize("lang", ["en", "pt"])
+def test_what_the_published_study_says_does_not_contradict_itself(
+    lang: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Real runs: a winner whose rival's place, from all pairs, begins with 1."""
+    results, say = gather(StudyFolder(PUBLISHED)), labels(lang)
+    verdicts = results.verdicts
+    assert verdicts is not None
+    (leader,) = verdicts.leaders
+    rivals = [one.label for one in verdicts.standings if one.best == 1 and one is not leader]
+    assert rivals
+    assert leader.label in headline(verdicts, say)
+    told = places_sentence(verdicts, say)
+    assert told == say("v_ruled_out", names=" ".join(rivals))
+    section = verdict_section(results, say)
+    assert section is not None
+    assert section["places"] == told
+    assert main(["compare", str(PUBLISHED), "--lang", lang]) == 0
+    assert told in " ".join(capsys.readouterr().out.split())
+
+    headings = cost_headings(verdicts, results.costs, say)
+    for row in cost_rows(verdicts, results.costs, say):
+        assert len(row) == len(headings)
+    # these runs measured no time per image and kept no weights: no columns of dashes
+    assert all(one.latency is None and one.megabytes is None for one in results.costs.values())
+    for key in ("latency", "megabytes", "front"):
+        assert say(f"cost_{key}") not in headings
+    assert say("cost_parameters") in headings
+    assert say("cost_hint_times") not in cost_hint(verdicts, results.costs, say)
+
+
+@pytest.mark.parametrize(("lang", "word"), [("en", "equivalent"), ("pt", "equivalentes")])
+def test_the_bound_beside_a_verdict_is_the_one_that_it_follows_from(lang: str, word: str) -> None:
+    verdicts, say = podium.compare(PUBLISHED, margin=12), labels(lang)
+    told = margin_sentence(verdicts, say)
+    found = [pair for pair in verdicts.pairs if pair.verdict == "equivalent"]
+    assert 0 < len(found) < len(verdicts.pairs)
+    for pair in verdicts.pairs:
+        sentence = pair_sentence(pair, verdicts.labels, say)
+        cell = pair_cells(pair, verdicts.labels, say)[-1]
+        within = say.number(100 * pair.within, 1)
+        assert (cell == f"{word} (±{within})") == (pair in found)
+        assert (word in sentence and f" {within} " in sentence) == (pair in found)
+    assert all(pair.within < 0.12 for pair in found)
+    # one of the two-sided intervals reaches beyond the margin: why is said
+    assert any(max(-pair.joint.low, pair.joint.high) > 0.12 for pair in found)
+    assert say("v_equivalent_within") in told
+    assert told in pair_table(verdicts, say)
+    strict = podium.compare(PUBLISHED, margin=1)
+    assert say("v_equivalent_within") not in margin_sentence(strict, say)

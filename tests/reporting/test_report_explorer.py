@@ -19,6 +19,7 @@ from podium.results.study import StudyResults, gather
 from podium.runs.pictures import read_pictures, write_pictures
 from podium.runs.predictions import Predictions
 from podium.statistics import likeliest as answers_module
+from podium.statistics.calibration import calibrated_probabilities
 from podium.statistics.likeliest import top_classes
 from tests.fake_study import ODD_NAMES, fake_study
 
@@ -48,14 +49,14 @@ def test_answers_are_the_softmax_a_part_at_a_time(monkeypatch: pytest.MonkeyPatc
     logits[4] = [0, 500, 0, 0, 0, 0, 0]
     made = Predictions(tuple("abcdefg"), tuple(map(str, range(50))), np.arange(50) % 7, logits)
     monkeypatch.setattr(answers_module, "CHUNK", 28)  # four images at a time
-    found = top_classes(made)
-    shares = made.probabilities
+    found = top_classes(made, temperature=1.7)
+    shares = calibrated_probabilities(made, 1.7)
     order = np.argsort(-logits, axis=1, kind="stable")[:, :3]
     assert (found.top == order).all()
     assert (found.top[:, 0] == made.predicted).all()
     assert found.share == pytest.approx(np.take_along_axis(shares, order, axis=1))
     assert found.own == pytest.approx(shares[np.arange(50), made.labels])
-    assert top_classes(made, 99).top.shape == (50, 7)
+    assert top_classes(made, 99, temperature=1.0).top.shape == (50, 7)
 
 
 def test_a_shelf_keeps_each_picture_once_and_within_its_room() -> None:
@@ -93,7 +94,9 @@ def test_the_block_says_what_the_runs_said(results: StudyResults) -> None:
         rows = [test.paths.index(path) for path in data["paths"]]
         assert told["top"][0] == test.predicted[rows].tolist()
         wrong = (test.predicted != test.labels)[rows]
-        own = np.rint(1000 * test.probabilities[rows, test.labels[rows]])
+        assert run.temperature != 1
+        shares = calibrated_probabilities(test, run.temperature)
+        own = np.rint(1000 * shares[rows, test.labels[rows]])
         assert told["own"] == own[wrong].tolist()
         assert set(map(int, told["maps"])) == {
             data["paths"].index(path) for path in run.explanations if "#" not in path

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from podium.reporting.figures.tasks import FigureWriter
 from podium.runs.folder import StudyFolder
 from podium.runs.pictures import read_pictures
 from podium.runs.predictions import Predictions
+from podium.statistics.calibration import calibrated_probabilities, fit_temperature
 from podium.statistics.metrics import per_class, wilson_interval
 from tests.conftest import reports_undrawn
 from tests.fake_study import ODD_NAMES, fake_study
@@ -35,23 +37,32 @@ class Report:
     folder: StudyFolder
     index: Path
     tests: dict[str, Predictions] = field(default_factory=dict)
+    temperatures: dict[str, float] = field(default_factory=dict)
 
     def url(self, hash_: str = "") -> str:
         return self.index.as_uri() + hash_
 
+    def seeds(self) -> list[list[Predictions]]:
+        """The test predictions of every contender's seeds."""
+        every = list(self.tests.values())
+        return [every[at : at + 2] for at in range(0, len(every), 2)]
+
+    def paths(self) -> tuple[str, ...]:
+        return next(iter(self.tests.values())).paths
+
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """Twelve classes with hostile names, three contenders, two seeds."""
+    """Twelve classes with hostile names, four contenders, two seeds."""
     folder = fake_study(
         tmp_path_factory.mktemp("runs") / "page",
         NAMES,
-        contenders=3,
+        contenders=4,
         per_class=4,
         epochs=2,
         seeds=(0, 1),
         title="<script>alert(1)</script>",
-        skill=(0.6, 0.7, 0.8),
+        skill=(0.6, 0.7, 0.8, 0.75),
         explanations=True,
     )
     inside = ("compare", "differences", "curves", "reliability")
@@ -59,11 +70,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
         # the figures in the page are drawn; those beside it have their own tests, and take long
         patch.setattr(FigureWriter, "save", lambda *_: [])
         made = build_report(folder, dpi=20, formats=("svg",), helpers=0)
-    tests = {
-        f"{run.contender}-seed-{run.seed}": run.read_predictions("test")
-        for run in folder.runs(folder.read_spec())
-    }
-    return Report(folder, made.index, tests)
+    runs = {f"{run.contender}-seed-{run.seed}": run for run in folder.runs(folder.read_spec())}
+    tests = {slug: run.read_predictions("test") for slug, run in runs.items()}
+    fitted = {slug: fit_temperature(run.read_predictions("valid")) for slug, run in runs.items()}
+    return Report(folder, made.index, tests, fitted)
 
 
 @dataclass
@@ -83,9 +93,11 @@ def read(browser: Browser, report: Report) -> Iterator[Open]:
     """Opens the report; in the end nothing was said to the console, asked for, or alerted."""
     readers = []
 
-    def open_(hash_: str = "", width: int = 1280, scheme: Any = "light") -> Reader:
+    def open_(
+        hash_: str = "", width: int = 1280, scheme: Any = "light", motion: Any = "reduce"
+    ) -> Reader:
         context = browser.new_context(
-            viewport={"width": width, "height": 844}, color_scheme=scheme, reduced_motion="reduce"
+            viewport={"width": width, "height": 844}, color_scheme=scheme, reduced_motion=motion
         )
         page = context.new_page()
         reader = Reader(page, [], [])
@@ -130,32 +142,91 @@ def wait_closed(page: Page) -> None:
     wait_until(page, "!document.querySelector('dialog').open")
 
 
+def path_of(link: Any) -> str:
+    """The path of the image that a link opens."""
+    return unquote(str(link.get_attribute("href")).removeprefix("#picture="))
+
+
 def class_link(page: Page, name: str) -> Any:
     return page.locator(".run.shown .shade th a").get_by_text(name, exact=True)
 
 
 def test_leaderboard_sorts_and_filters(read: Open) -> None:
     page = read().page
-    rows = page.locator(".leader tbody tr")
-    assert rows.count() == 9
+    rows = page.locator(".leader tbody tr:visible")
+    assert rows.count() == 4  # one per contender
     page.locator(".leader thead button").get_by_text("Parameters").click()
     heading = page.locator(".leader thead th[aria-sort]")
     assert (heading.count(), heading.get_attribute("aria-sort")) == (1, "ascending")
     column = "tr => Number(tr.querySelectorAll('td.num')[6].dataset.sort)"
     sizes = page.evaluate(f"[...document.querySelectorAll('.leader tbody tr')].map({column})")
+    assert len(sizes) == 4 * 3
     assert sizes == sorted(sizes)
+    for body in page.locator(".leader tbody").all():  # seeds follow their contender
+        assert body.locator("tr").count() == 3
+        contender = body.locator(".name").first.inner_text()
+        seeds = body.locator("tr.seed .name").all_text_contents()
+        assert seeds == [f"{contender}, seed 0", f"{contender}, seed 1"]
     bar = page.locator(".filter")
     assert not bar.locator("select[data-facet=pretraining]").is_visible()  # all are the same
     bar.locator("select[data-facet=model]").select_option("InceptionResNet")
-    assert page.locator(".leader tbody tr:visible").count() == 3
-    assert bar.locator("output").inner_text() == "3 of 9 rows"
-    bar.locator("select[data-facet=kind]").select_option("mean")
-    assert page.locator(".leader tbody tr:visible").count() == 1
+    assert rows.count() == 2
+    assert bar.locator("output").inner_text() == "2 of 4 contenders"
     bar.locator("button").click()
     bar.locator("input").fill("autoaug SIMPLE")
-    wait_until(page, "document.querySelector('.filter output').textContent.startsWith('3 ')")
+    wait_until(page, "document.querySelector('.filter output').textContent.startsWith('1 ')")
     shown = page.locator(".leader tbody tr:visible .name").all_inner_texts()
     assert set(shown) == {"SimpleResNet + AutoAugment"}
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_leaderboard_shows_accuracy_and_unfolds_seeds(
+    read: Open, report: Report, width: int
+) -> None:
+    page = read("#results", width=width).page
+    box = page.locator(".leader").bounding_box()
+    assert box is not None
+    for row in page.locator(".leader tbody tr:visible").all():
+        for cell in (row.locator(".name"), row.locator("td.main"), row.locator(".range")):
+            place = cell.bounding_box()
+            assert place is not None
+            assert place["x"] >= box["x"]
+            assert place["x"] + place["width"] <= box["x"] + box["width"]
+    if width == 1440:  # nothing is cut
+        assert page.evaluate(
+            "(e => e.scrollWidth <= e.clientWidth)(document.querySelector('.leader'))"
+        )
+    body = page.locator(".leader tbody").first
+    unfold = body.locator(".folds button")
+    assert unfold.get_attribute("aria-expanded") == "false"
+    unfold.focus()
+    page.keyboard.press("Enter")
+    assert unfold.get_attribute("aria-expanded") == "true"
+    assert body.locator("tr:visible").count() == 3
+    link = body.locator("tr.seed .name").nth(1)
+    slug = str(link.get_attribute("href")).removeprefix("#run-")
+    test = report.tests[slug]
+    accuracy = 100 * float((test.predicted == test.labels).mean())
+    assert body.locator("tr.seed td.main").nth(1).inner_text() == f"{accuracy:.2f}"
+    page.keyboard.press("Enter")
+    assert body.locator("tr:visible").count() == 1
+
+
+def test_one_tab_per_contender_and_its_seeds_within(read: Open) -> None:
+    page = read().page
+    tabs, shown = page.locator("[role=tab]"), page.locator(".run.shown")
+    assert tabs.count() == 4
+    tabs.nth(2).click()
+    assert shown.get_attribute("data-run") == "inception_resnet-seed-0"
+    shown.locator(".of-seeds a").nth(1).click()
+    assert shown.get_attribute("data-run") == "inception_resnet-seed-1"
+    assert page.url.endswith("#run-inception_resnet-seed-1")
+    assert page.evaluate("document.activeElement.textContent") == "seed 1"
+    assert shown.locator("[aria-current]").inner_text() == "seed 1"
+    assert tabs.nth(2).get_attribute("aria-selected") == "true"
+    tabs.nth(0).click()
+    tabs.nth(2).click()  # the seed that was read last
+    assert shown.get_attribute("data-run") == "inception_resnet-seed-1"
 
 
 def test_class_shows_its_images_recalls_and_confusions(read: Open, report: Report) -> None:
@@ -163,9 +234,15 @@ def test_class_shows_its_images_recalls_and_confusions(read: Open, report: Repor
     class_link(page, "golf").click()
     assert is_open(page)
     assert title(page) == "golf"
-    rows = page.locator("dialog .told tbody tr")
-    assert rows.count() == 6
+    assert page.locator("dialog .told tbody tr:visible").count() == 4
     label = NAMES.index("golf")
+    for body, tests in zip(page.locator("dialog .told tbody").all(), report.seeds(), strict=True):
+        recalls = [(one.predicted[one.labels == label] == label).mean() for one in tests]
+        text = body.locator("tr").first.inner_text().replace("\u00a0", " ")
+        assert f"{100 * np.mean(recalls):.1f} % (mean)" in text
+        body.locator(".seeds button").click()
+    rows = page.locator("dialog .told tbody tr.seed")
+    assert rows.count() == 8
     for row, test in zip(rows.all(), report.tests.values(), strict=True):
         own = test.labels == label
         right = int((test.predicted[own] == label).sum())
@@ -184,7 +261,13 @@ def test_class_shows_its_images_recalls_and_confusions(read: Open, report: Repor
             assert f"{NAMES[other]} {count}" in text
     assert page.locator("dialog .card").count() == 4
     first = page.locator("dialog .card").first
-    assert first.locator(".said").count() == 6
+    image = report.paths().index(path_of(first.locator(".thumb")))
+    told = [text.replace("\u00a0", " ") for text in first.locator("li").all_inner_texts()]
+    for text, tests in zip(told, report.seeds(), strict=True):
+        found, counts = np.unique([one.predicted[image] for one in tests], return_counts=True)
+        for number, count in zip(found, counts, strict=True):
+            name = "right" if number == label else NAMES[number]
+            assert f"{name} {count} of 2 seeds" in " ".join(text.split())
     image = first.locator(".pic").evaluate("e => getComputedStyle(e).backgroundImage")
     assert image.startswith('url("data:image/jpeg;base64,')
 
@@ -233,7 +316,8 @@ def test_confusion_cell_shows_exactly_its_pictures(read: Open, report: Report) -
     own = (test.labels == label) & (test.predicted == predicted)
     paths = {path for path, one in zip(test.paths, own, strict=True) if one}
     assert {link.removeprefix("#picture=").replace("%2F", "/") for link in links} == paths
-    sure = [float(test.probabilities[test.paths.index(path), predicted]) for path in
+    shares = calibrated_probabilities(test, report.temperatures["simple_resnet-seed-0"])
+    sure = [float(shares[test.paths.index(path), predicted]) for path in
             (link.removeprefix("#picture=").replace("%2F", "/") for link in links)]  # fmt: skip
     assert sure == sorted(sure, reverse=True)
     page.keyboard.press("ArrowRight")
@@ -251,14 +335,23 @@ def test_picture_shows_all_answers_and_where_the_model_looked(read: Open, report
     page.locator(".run.shown .looked .no [data-image] a").first.click()
     assert title(page).startswith("Test image of ")
     path = page.locator("dialog code").inner_text()
-    rows = page.locator("dialog .told tbody tr")
-    assert rows.count() == 6
-    for row, test in zip(rows.all(), report.tests.values(), strict=True):
+    image = report.paths().index(path)
+    for body, tests in zip(page.locator("dialog .told tbody").all(), report.seeds(), strict=True):
+        text = body.locator("tr").first.inner_text().replace("\u00a0", " ")
+        found, counts = np.unique([one.predicted[image] for one in tests], return_counts=True)
+        for number, count in zip(found, counts, strict=True):
+            assert NAMES[number] in text
+            assert f"{count} of 2 seeds" in text
+        body.locator(".seeds button").click()
+    rows = page.locator("dialog .told tbody tr.seed")
+    assert rows.count() == 8
+    for row, (slug, test) in zip(rows.all(), report.tests.items(), strict=True):
         number = test.paths.index(path)
-        shares = test.probabilities[number]
+        assert abs(report.temperatures[slug] - 1) > 0.1
+        shares = calibrated_probabilities(test, report.temperatures[slug])[number]
         order = np.argsort(-shares)[:3]
-        found = [text.replace("\u00a0", " ") for text in row.locator("li").all_inner_texts()]
-        for place, text in zip(order, found, strict=True):
+        texts = [text.replace("\u00a0", " ") for text in row.locator("li").all_inner_texts()]
+        for place, text in zip(order, texts, strict=True):
             assert NAMES[place] in text
             assert f"{100 * shares[place]:.1f} %" in text
         own = row.locator("td").last.inner_text().replace("\u00a0", " ")
@@ -269,6 +362,48 @@ def test_picture_shows_all_answers_and_where_the_model_looked(read: Open, report
                      for one in maps.all()[:2])  # fmt: skip
     assert first != second
     assert "url(" in second
+
+
+def test_a_picture_says_which_contenders_have_no_map(read: Open, report: Report) -> None:
+    stored = {
+        slug: set(read_pictures(run.explanations))
+        for slug, run in zip(report.tests, report.folder.runs(report.folder.read_spec()),
+                             strict=True)
+    }  # fmt: skip
+    slugs = list(stored)
+    pairs = [slugs[at : at + 2] for at in range(0, len(slugs), 2)]
+    page = read().page
+    seen = set()
+    for path in report.paths():
+        have = [any(path in stored[slug] for slug in pair) for pair in pairs]
+        if sum(have) in seen:
+            continue
+        seen.add(sum(have))
+        page.evaluate("path => { location.hash = `#picture=${encodeURIComponent(path)}`; }", path)
+        wait_until(
+            page, f"document.querySelector('dialog code').textContent === {json.dumps(path)}"
+        )
+        titles = page.locator("dialog .maps b").all_inner_texts()
+        names = [page.locator("[role=tab]").nth(at).text_content() for at in range(4)]
+        shown = {title.rpartition(", seed")[0] for title in titles}
+        assert shown == {name for name, known in zip(names, have, strict=True) if known}
+        note = page.locator("dialog .without")
+        if all(have):
+            assert note.count() == 0
+        elif any(have):
+            missing = [name for name, known in zip(names, have, strict=True) if not known]
+            assert note.inner_text().startswith(
+                f"No map of this image is stored for {', '.join(map(str, missing))}."
+            )
+        else:
+            assert note.inner_text().startswith("No map of this image is stored.")
+    assert len(seen) > 2
+    assert 0 in seen
+    every = [path for path in report.paths()
+             if all(any(path in stored[slug] for slug in pair) for pair in pairs)]  # fmt: skip
+    page.keyboard.press("Escape")
+    page.locator("#explore select").first.select_option("mapped")
+    assert page.locator("#explore output").inner_text().startswith(f"{len(every)} of ")
 
 
 def test_deep_links_back_and_focus(read: Open) -> None:
@@ -292,6 +427,40 @@ def test_deep_links_back_and_focus(read: Open) -> None:
     assert title(page) == "golf"
     page.locator("dialog .close").click()
     wait_closed(page)
+
+
+def wait_landed(page: Page, id_: str) -> None:
+    """The target is just below the menu, or as near as the end of the page allows."""
+    top = f"document.getElementById({json.dumps(id_)}).getBoundingClientRect().top"
+    least = "document.querySelector('nav.main').getBoundingClientRect().height"
+    ended = "scrollY + innerHeight >= document.documentElement.scrollHeight - 2"
+    wait_until(page, f"{top} >= {least} && ({top} <= {least} + 24 || {ended})")
+    page.wait_for_timeout(300)
+    assert page.evaluate(f"{top} >= {least} && ({top} <= {least} + 24 || {ended})"), id_
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_links_land_on_their_targets(read: Open, width: int) -> None:
+    page = read("#contenders", width=width, motion="no-preference").page
+    wait_landed(page, "contenders")
+    for link in ("nav.main a[href='#files']", "nav.main a[href='#contenders']",
+                 ".leader a[href='#run-inception_resnet-seed-1']"):  # fmt: skip
+        page.evaluate("link => document.querySelector(link).click()", link)
+        wait_landed(page, link.split("#")[1].rstrip("']"))
+    assert page.locator(".run.shown").get_attribute("data-run") == "inception_resnet-seed-1"
+    # another tab was chosen by keyboard: the same link leads back
+    page.locator(".tabs a[aria-selected=true]").focus()
+    page.keyboard.press("Home")
+    page.evaluate("link => document.querySelector(link).click()", link)
+    wait_landed(page, "run-inception_resnet-seed-1")
+    # a target in a folded part, also when it was folded again
+    page.evaluate("document.querySelector('#data details tbody tr').id = 'folded'")
+    for _ in range(2):
+        page.evaluate("location.hash = '#folded'")
+        wait_landed(page, "folded")
+        page.evaluate("document.querySelector('#data details').open = false")
+        page.evaluate("location.hash = '#results'")
+        wait_landed(page, "results")
 
 
 @pytest.mark.parametrize(
@@ -336,7 +505,8 @@ def test_everything_is_reached_by_keyboard(read: Open) -> None:
     wait_closed(page)
     page.locator(".tabs a").first.focus()
     page.keyboard.press("ArrowRight")
-    assert page.locator(".run.shown").get_attribute("data-run") == "simple_resnet-seed-1"
+    shown = page.locator(".run.shown").get_attribute("data-run")
+    assert shown == "simple_resnet-autoaugment-seed-0"
 
 
 @pytest.mark.parametrize("hash_", ["", "#explore", "#class=golf", "#cell=simple_resnet-seed-0,0,0",
@@ -382,7 +552,7 @@ def test_dark_follows_the_system_and_the_reader(read: Open) -> None:
 def test_prints_every_run_and_none_of_the_controls(read: Open, tmp_path: Path) -> None:
     page = read().page
     page.emulate_media(media="print")
-    assert page.locator(".run:visible").count() == 6
+    assert page.locator(".run:visible").count() == 8
     for control in ("nav.main", ".tabs", ".filter", "#explore", "dialog", ".links"):
         assert page.locator(control).locator("visible=true").count() == 0
     picture = page.locator(".run").last.locator(".pictures .pic").first
@@ -398,7 +568,7 @@ def test_page_without_a_script_shows_all_pictures(browser: Browser, report: Repo
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(report.url())
-    assert page.locator(".run:visible").count() == 6
+    assert page.locator(".run:visible").count() == 8
     assert page.locator("#explore").is_hidden()
     assert page.locator(".filter").is_hidden()
     for gallery in page.locator(".pictures .pic").all()[:3]:
@@ -414,6 +584,22 @@ def test_hostile_names_are_text(read: Open) -> None:
         wait_until(page, f"document.querySelector('dialog h2').textContent === {json.dumps(name)}")
     assert page.locator("dialog script, dialog b[class='x']").count() == 0
     assert page.locator("script").count() == 2  # the JSON block is read, and gone
+
+
+def test_no_two_headings_read_alike(read: Open) -> None:
+    page = read().page
+    visible = "e => e.checkVisibility() && e.textContent.trim()"
+    found = page.evaluate(
+        f"[...document.querySelectorAll('h2, h3')].map({visible}).filter(Boolean)"
+    )
+    assert len(found) > 15
+    assert len(set(found)) == len(found)
+    heads = page.evaluate(
+        "[...document.querySelectorAll('table')].map(table => "
+        "[...table.querySelectorAll('thead th')].map(head => head.textContent.trim()))"
+    )
+    assert len(heads) > 10
+    assert all(len(set(of_table)) == len(of_table) for of_table in heads)
 
 
 def test_every_picture_is_in_the_page_once(report: Report) -> None:

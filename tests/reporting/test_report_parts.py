@@ -7,7 +7,8 @@ from importlib import resources
 
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
+from matplotlib import colormaps
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from podium.errors import ConfigError
@@ -16,11 +17,12 @@ from podium.reporting.figures.curves import learning_curves
 from podium.reporting.figures.gallery import gallery_figure
 from podium.reporting.figures.matrix import MatrixPart, confusion_figure, matrix_part, matrix_view
 from podium.reporting.figures.style import figure_style, shorten
-from podium.reporting.tables import escape_latex
+from podium.reporting.latex import escape_latex
 from podium.reporting.words.labels import labels
 from podium.results.pictures import Picture, confident_mistakes, random_pictures
 from podium.runs.predictions import Predictions
 from podium.runtime.csv_text import guard_cell
+from podium.statistics.likeliest import top_classes
 from podium.statistics.metrics import ClassScores, confusion
 from tests.statistics.test_metrics import voted
 
@@ -124,19 +126,34 @@ def test_ink_reads_on_every_cell() -> None:
         return float(np.dot([0.2126, 0.7152, 0.0722], channels))
 
     for value in np.linspace(0, 1, 101):
-        box = cell(float(value), False, EN)
+        box = cell(float(value), EN)
         light, dark = sorted((luminance(box.fill), luminance(box.ink)), reverse=True)
         assert (light + 0.05) / (dark + 0.05) >= 4.5  # WCAG AA
 
 
-def test_cells_have_the_papers_colours() -> None:
-    import matplotlib
+def test_colours_tell_apart_all_values_and_can_be_the_papers() -> None:
+    colours = colormaps["PiYG"]
+    values = np.linspace(0, 1, 21).tolist()
+    fills = [cell(value, EN).fill for value in values]
+    assert fills == [to_hex(colours(value)) for value in values]
+    assert len(set(fills)) == len(values)
+    paper = (0.6, 1.25)
+    expected = to_hex(colours((1.0 - 0.6) / (1.25 - 0.6)))
+    assert cell(1.0, EN, paper).fill == expected
+    assert cell(0.2, EN, paper).fill == cell(0.6, EN, paper).fill
+    one = ClassScores("a", 0.7, 0.7, 0.7, 5, 5)
+    with figure_style():
+        for scale, note in (((0, 1), "0 (pink) to 1 (green)"), (paper, "0.6 (pink) to 1.25")):
+            (figure,) = class_table_pages([one], "A run", EN, scale=scale)
+            assert note in figure.texts[-1].get_text()
+            (drawn,) = figure.axes[0].collections
+            fill = cell(0.7, EN, scale).fill
+            assert {to_hex(face) for face in np.atleast_2d(drawn.get_facecolor())} == {fill}
 
-    expected = matplotlib.colormaps["PiYG"]((1.0 - 0.6) / (1.25 - 0.6))
-    assert cell(1.0, False, EN).fill == matplotlib.colors.to_hex(expected)
-    assert cell(0.2, False, EN).fill == cell(0.6, False, EN).fill
-    assert cell(0.0, True, EN).text == "–"
-    assert cell(0.83, False, PT).text == "0,83"
+
+def test_undefined_values_are_dashes() -> None:
+    assert cell(None, EN).text == "–"
+    assert cell(0.83, PT).text == "0,83"
 
 
 def test_weakest_class_comes_first() -> None:
@@ -267,16 +284,17 @@ def test_captions_keep_to_their_picture() -> None:
 
 def test_galleries_choose_by_path_and_by_confidence() -> None:
     made = _predictions()
+    said = top_classes(made, temperature=1.0)
     stored = {path: b"jpeg" for path in made.paths if path != "test/29.jpg"}
-    chosen = [one.path for one in random_pictures(made, stored)]
+    chosen = [one.path for one in random_pictures(made, stored, said)]
     assert len(set(chosen)) == 12
     other = Predictions(made.class_names, made.paths, made.labels, -made.logits)
-    assert [one.path for one in random_pictures(other, stored)] == chosen
-    mistakes = confident_mistakes(made, stored)
+    assert [one.path for one in random_pictures(other, stored, said)] == chosen
+    mistakes = confident_mistakes(made, stored, said)
     assert len(mistakes) == 12
     assert not any(one.right for one in mistakes)
     assert mistakes[0].path == "test/28.jpg"  # 29 has no picture
     certainty = [one.probability for one in mistakes]
     assert certainty == sorted(certainty, reverse=True)
     assert certainty[0] == pytest.approx(np.exp(2.8) / (np.exp(2.8) + 2))
-    assert random_pictures(made, {}) == []
+    assert random_pictures(made, {}, said) == []

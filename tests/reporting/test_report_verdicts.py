@@ -17,6 +17,7 @@ from podium.auditing import Audit, DuplicatePair, write_audit
 from podium.config.settings import RunSpec
 from podium.reporting.build import ReportResult, build_report
 from podium.reporting.words.labels import labels
+from podium.reporting.words.recipes import setting_value, setting_words
 from podium.reporting.words.verdict_words import answers, p_words, points, tied_words
 from podium.runs.folder import StudyFolder
 from podium.runtime.files import write_json
@@ -274,3 +275,22 @@ def test_the_answer_on_balancing_has_what_the_metric_hides() -> None:
     text, verdicts = balancing("accuracy", [80, 80])  # the same number twice is no news
     assert "In balanced accuracy" not in text
     assert verdicts.pairs[0].macro_recall.value == pytest.approx(verdicts.pairs[0].accuracy.value)
+
+
+@pytest.mark.parametrize(
+    ("lang", "told"),
+    [
+        ("en", "trained layers (all / the classifier only), pre-training (no / yes)"),
+        ("pt", "camadas treinadas (todas / só o classificador), pré-treino (não / sim)"),
+    ],
+)  # fmt: skip
+def test_settings_that_differ_are_told_in_words(lang: str, told: str) -> None:
+    first = RunSpec(model="resnet18", epochs=1)
+    second = RunSpec(model="resnet18", epochs=2, pretrained=True, freeze="backbone")
+    say = labels(lang)
+    words = [
+        f"{setting_words(key, say)} ({setting_value(first, key, say, {})} / "
+        f"{setting_value(second, key, say, {})})"
+        for key in ("freeze", "pretrained")
+    ]
+    assert ", ".join(words) == told

@@ -96,9 +96,11 @@ def checks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     made: list[str] = []
     check = podium.runtime.device.worst_bf16_error
 
-    def counted(module: nn.Module, device: torch.device, image_size: int) -> tuple[float, str]:
+    def counted(
+        module: nn.Module, device: torch.device, image_size: int, channels: int
+    ) -> tuple[float, str]:
         made.append(f"{image_size}")
-        return check(module, device, image_size)
+        return check(module, device, image_size, channels)
 
     monkeypatch.setattr(podium.runtime.device, "worst_bf16_error", counted)
     monkeypatch.setattr(podium.runtime.device, "has_fast_bf16", lambda kind: True)

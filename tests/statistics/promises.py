@@ -14,6 +14,7 @@ import numpy as np
 
 from podium.statistics.intervals import Interval
 from podium.statistics.verdicts import Pair, Verdicts, compare_contenders
+from tests.statistics.metric_studies import METRIC_SETTINGS, counted_by_metric
 from tests.statistics.studies_simulated import Setting, sheets
 
 STEADY = (0.03,) * 4  # standard deviations of the skill over seeds
@@ -84,6 +85,10 @@ SETTINGS = {
     "stairs-5-groups": Setting((0.89, 0.87, 0.85, 0.83, 0.81), 500, groups=50, alike=0.5),
     "stairs-5-seeds": Setting((0.89, 0.87, 0.85, 0.83, 0.81), seeds=3, seed_sd=0.05),
     "stairs-10": Setting((0.9, 0.89, 0.88, 0.87, 0.86, 0.85, 0.84, 0.83, 0.82, 0.81)),
+    # at the margin, where equivalence is just false
+    "margin-5-500": Setting((0.88, 0.88, 0.82, 0.82, 0.82), margin=0.06),
+    "margin-5-2000": Setting((0.865, 0.865, 0.835, 0.835, 0.835), 2000, margin=0.03),
+    "margin-5-ahead": Setting((0.87, 0.84, 0.84, 0.84, 0.84), 2000, margin=0.03),
 }  # fmt: skip
 
 
@@ -116,6 +121,12 @@ class Counted:
     true: list[float] = field(default_factory=list)
     """Of the pairs declared different: difference as shown, and true, seen from the declared
     winner."""
+    false_equivalent: float = 0
+    """Any pair that differs by the margin or more was declared equivalent."""
+    equivalent: float = 0
+    """Share of the pairs that differ by less that were; a sum over studies."""
+    bounds_held: float = 0
+    """No contender was worse than the best, and no pair differed, by more than its bound."""
     won_alone_held: float = 0
     """Pairs declared different whose own interval contained the true difference."""
     won_joint_held: float = 0
@@ -140,6 +151,14 @@ class Counted:
         ) / max(1, len(different))
         self.joint_held += all(_holds(pair.joint, gap) for pair, gap in pairs)
         self.alone_held += all(_holds(pair.judged, gap) for pair, gap in pairs)
+        size = verdicts.margin.size
+        apart = [pair.equivalent for pair, gap in pairs if abs(gap) > size - 1e-12]
+        near = [pair.equivalent for pair, gap in pairs if abs(gap) <= size - 1e-12]
+        self.false_equivalent += any(apart)
+        self.equivalent += sum(near) / max(1, len(near))
+        self.bounds_held += all(pair.within >= abs(gap) - 1e-12 for pair, gap in pairs) and all(
+            one.behind >= max(accuracies) - truth[one.name] - 1e-12 for one in verdicts.standings
+        )
         kept = {one.name for one in verdicts.leaders}
         self.all_best_kept += best <= kept
         self.a_best_kept += len(best & kept) / len(best)
@@ -172,18 +191,31 @@ def counted(setting: Setting, studies: int) -> Counted:
     """Simulate so many studies and count."""
     found = Counted()
     for sheet in sheets(setting, studies):
-        found.count(compare_contenders(sheet, resamples=0), setting.accuracies)
+        found.count(
+            compare_contenders(sheet, resamples=0, margin=setting.margin), setting.accuracies
+        )
     return found
 
 
 def main() -> None:
     """Print one line per setting."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("names", nargs="*", help=f"of {', '.join(SETTINGS)}")
+    parser.add_argument("names", nargs="*", help=f"of {', '.join([*SETTINGS, *METRIC_SETTINGS])}")
     parser.add_argument("--studies", type=int, default=2000)
     given = parser.parse_args()
+
+    def wanted(name: str) -> bool:
+        return not given.names or any(name.startswith(one) for one in given.names)
+
+    for name, metric_setting in METRIC_SETTINGS.items():
+        if wanted(name):
+            claimed, held, alone = counted_by_metric(metric_setting, given.studies)
+            print(
+                f"{name}: claimed {claimed:.1f}, held {held:.1f}, one model's {alone:.1f}",
+                flush=True,
+            )
     for name, setting in SETTINGS.items():
-        if given.names and not any(name.startswith(one) for one in given.names):
+        if not wanted(name):
             continue
         begun = time.perf_counter()
         found = counted(setting, given.studies)
@@ -191,7 +223,7 @@ def main() -> None:
             f"{key} {found.percent(key):.1f}"
             for key in ("false_claim", "found", "joint_held", "alone_held", "all_best_kept",
                         "a_best_kept", "places_held", "winner_named", "winner_by_pairs",
-                        "false_winner")
+                        "false_winner", "false_equivalent", "equivalent", "bounds_held")
         ]  # fmt: skip
         if found.shown:
             won = len(found.shown)

@@ -197,6 +197,8 @@ class Setting:
     """Share of an image's variance that its group has in common."""
     classes: int = 10
     metric: str = "accuracy"
+    margin: float | None = None
+    """Within which contenders are equivalent; None: what the images can show."""
 
 
 def sheets(setting: Setting, count: int, seed: int = 1) -> Iterator[PredictionTable]:

@@ -160,6 +160,21 @@ def test_losses_that_never_vary_are_not_certain() -> None:
     assert found.high - found.low > nll(made).high - nll(made).low
 
 
+def test_with_few_groups_pseudo_images_widen_the_interval_of_a_loss() -> None:
+    random, groups = np.random.default_rng(6), np.repeat(np.arange(10), 50)
+    labels = random.integers(0, 3, 500)
+    logits = random.normal(size=(500, 3))
+    logits[np.arange(500), labels] += 2 + random.normal(size=10)[groups]
+    made = podium.Predictions(
+        ("a", "b", "c"), tuple(map(str, range(500))), labels, logits.astype(np.float32)
+    )
+    each = -np.log(made.probabilities[np.arange(500), labels])
+    of_groups = each.reshape(10, 50).mean(axis=1)
+    plain = 2 * student.ppf(0.975, 9) * of_groups.std(ddof=1) / 10**0.5
+    found = nll(made, groups=groups)
+    assert plain < found.high - found.low < 2 * plain
+
+
 def test_standings_count_groups_and_say_what_they_are_worth() -> None:
     random, groups = np.random.default_rng(4), np.repeat(np.arange(50), 10)
     right = right_answers(random, [skill_for(0.85)] * 2, 500, groups=groups, alike=0.9)

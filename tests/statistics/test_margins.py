@@ -14,9 +14,11 @@ import podium
 from podium.errors import ConfigError
 from podium.statistics.intervals import Interval
 from podium.statistics.margins import (
+    EQUIVALENCE,
     NO_MARGIN,
+    Margin,
     behind_the_best,
-    equivalence_p,
+    bound_of,
     judge_margin,
     margin_of,
 )
@@ -49,23 +51,26 @@ def test_tangos_published_example_is_met() -> None:
     # Tango (1998), two disinfection systems for soft contact lenses: 43 right with both, 0 and 1
     # with one alone, 0 with neither of 44; the published 90 % interval begins at -0.096
     assert paired_interval(0, 1, 44, 0.90)[0] == pytest.approx(-0.096, abs=5e-4)
-    # z of non-inferiority by 0.1 is 1.709, p = 0.044
+    # z of non-inferiority by 0.1 is 1.709, p = 0.044: within 0.1, by little
     assert tango_z(0, 1, 44, -0.1) == pytest.approx(1.709, abs=5e-4)
-    p = norm.sf(tango_z(0, 1, 44, -0.1))
-    assert p == pytest.approx(0.044, abs=5e-4)
-    assert equivalence_p(tangos(0, 1, 44), 0.1) == pytest.approx(p, rel=1e-4)
+    assert norm.sf(tango_z(0, 1, 44, -0.1)) == pytest.approx(0.044, abs=5e-4)
+    bound = bound_of(tangos(0, 1, 44)(1 - EQUIVALENCE))
+    assert bound == pytest.approx(0.096, abs=5e-4)
+    assert Margin(0.1, True).contains(bound)
 
 
-@pytest.mark.parametrize(("first", "second", "n"), [(10, 12, 300), (30, 12, 500), (4, 4, 100)])
-@pytest.mark.parametrize("margin", [0.01, 0.05, 0.2])
-def test_equivalence_is_two_one_sided_score_tests(
-    first: int, second: int, n: int, margin: float
+@pytest.mark.parametrize(
+    ("first", "second", "n"), [(10, 12, 300), (30, 12, 500), (4, 4, 100), (0, 9, 80)]
+)
+def test_the_bound_is_where_two_one_sided_score_tests_reach_5_percent(
+    first: int, second: int, n: int
 ) -> None:
-    expected = max(
-        norm.sf(tango_z(first, second, n, -margin)), norm.cdf(tango_z(first, second, n, margin))
+    bound = bound_of(tangos(first, second, n)(1 - EQUIVALENCE))
+    at_the_bound = (
+        norm.sf(tango_z(first, second, n, -bound)),
+        norm.cdf(tango_z(first, second, n, bound)),
     )
-    found = equivalence_p(tangos(first, second, n), margin)
-    assert found == pytest.approx(min(0.5, expected), rel=1e-4, abs=1e-9)
+    assert max(at_the_bound) == pytest.approx(0.05, rel=1e-4)
 
 
 def test_with_groups_it_is_statsmodels_paired_tost_of_their_means() -> None:
@@ -73,9 +78,25 @@ def test_with_groups_it_is_statsmodels_paired_tost_of_their_means() -> None:
     difference = random.normal(0.01, 0.1, 200) + random.normal(0, 0.1, 40)[groups]
     effect = seed_effect(difference[None], groups)
     means = difference.reshape(40, 5).mean(axis=1)
-    expected, _, _ = ttost_paired(means, np.zeros(40), -0.06, 0.06)
-    found = equivalence_p(lambda c: Interval(effect.mean, *effect.interval(c)), 0.06)
-    assert found == pytest.approx(expected, rel=1e-4)
+    bound = bound_of(Interval(effect.mean, *effect.interval(1 - EQUIVALENCE)))
+    at_the_bound, _, _ = ttost_paired(means, np.zeros(40), -bound, bound)
+    assert at_the_bound == pytest.approx(0.05, rel=1e-4)
+
+
+def test_of_several_pairs_the_bounds_hold_together() -> None:
+    """The level of all pairs is between that of a single one and Bonferroni's."""
+    right = right_answers(np.random.default_rng(5), [skill_for(0.85)] * 4, 1000)
+    found = compare_contenders(sheet_from(right), resamples=0)
+    counts = [(int(pair.only_first), int(pair.only_second), 1000) for pair in found.pairs]
+    for pair, own in zip(found.pairs, counts, strict=True):
+        alone = bound_of(tangos(*own)(1 - EQUIVALENCE))
+        bonferroni = bound_of(tangos(*own)(1 - EQUIVALENCE / len(counts)))
+        assert alone < pair.within < bonferroni
+        # so the 95 % interval beside it, which holds together too, can reach farther
+        assert pair.within < bound_of(pair.joint)
+        assert pair.equivalent == (pair.within < found.margin.size)
+        turned = found.pair(pair.second, pair.first)
+        assert (turned.within, turned.verdict) == (pair.within, pair.verdict)
 
 
 def test_a_pair_is_better_equivalent_or_undecided() -> None:
@@ -109,8 +130,10 @@ def test_the_margin_that_is_assumed_is_what_the_images_can_show() -> None:
     assert margin_of(None, [Interval(0.0, -0.03, 0.0234)], loss).size == pytest.approx(0.05)
     assert margin_of(None, [Interval(0.0, -math.inf, math.inf)], loss) == NO_MARGIN
     assert not NO_MARGIN.chosen
-    nothing = judge_margin(None, [("a", "b")], [lambda _: Interval(0, -math.inf, 1)], "ab", loss)
-    assert nothing.p_equivalent == (1.0,)
+    endless = Interval(0.0, -math.inf, 1.0)
+    nothing = judge_margin(None, {("a", "b"): lambda _: endless}, [endless], "ab", loss)
+    assert nothing.equivalent == [False]
+    assert not NO_MARGIN.contains(0.01)  # nothing to be within
 
 
 def test_of_two_equal_contenders_the_assumed_margin_finds_four_in_five() -> None:
@@ -141,7 +164,7 @@ def test_at_the_margin_equivalence_is_claimed_in_at_most_5_percent(
     studies = 400
     for _ in range(studies):
         sheet = sheet_from(right_answers(random, skills, 2000))
-        claims += compare_contenders(sheet, resamples=0, margin=0.02).pairs[0].p_equivalent < 0.05
+        claims += compare_contenders(sheet, resamples=0, margin=0.02).pairs[0].equivalent
     assert claims / studies <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / studies)
 
 

@@ -131,18 +131,20 @@ def test_papers_table_1_has_recall_and_precision_swapped() -> None:
 def test_class_without_test_image_is_reported_but_left_out_of_the_means() -> None:
     made = voted([0, 0, 1, 1], [0, 2, 1, 1], 3)
     total, (first, second, third) = scores(made), per_class(made)
-    assert (third.support, third.predicted, third.undefined) == (0, 1, True)
+    assert (third.support, third.predicted, third.shown) == (0, 1, (0, None, 0))
     assert (third.precision, third.recall, third.f1) == (0, 0, 0)
-    assert not first.undefined
+    assert first.shown == (first.precision, first.recall, first.f1)
     assert total.macro_recall == pytest.approx((first.recall + second.recall) / 2) == 0.75
     assert total.macro_f1 == pytest.approx((2 / 3 + 1) / 2)
 
 
-def test_class_that_is_never_predicted_has_precision_zero_and_says_undefined() -> None:
+def test_class_that_is_never_predicted_counts_as_precision_zero_and_shows_none() -> None:
     made = voted([0, 1], [0, 0], 2)
     second = per_class(made)[1]
-    assert (second.precision, second.recall, second.undefined) == (0, 0, True)
+    assert (second.precision, second.recall, second.shown) == (0, 0, (None, 0, 0))
     assert scores(made).macro_precision == 0.25
+    absent = per_class(voted([0, 1], [0, 0], 3))[2]
+    assert absent.shown == (None, None, None)
 
 
 def test_most_confused_pairs_in_order() -> None:

@@ -15,6 +15,7 @@ from podium.errors import DataError
 from podium.reporting.words.design_words import groups_sentence
 from podium.reporting.words.labels import labels
 from podium.statistics.classes import significant_classes
+from podium.statistics.contributions import by_class
 from podium.statistics.metrics import ClassScores, wilson_interval
 from podium.statistics.paired import (
     mcnemar,
@@ -23,7 +24,6 @@ from podium.statistics.paired import (
     sign_flip,
     unpaired_effect,
 )
-from podium.statistics.recall_difference import by_class
 from podium.statistics.resample import macro_f1, resampled_macro_f1
 from podium.statistics.table import ContenderPredictions, PredictionTable
 from podium.statistics.verdicts import compare_contenders

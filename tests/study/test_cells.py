@@ -183,6 +183,7 @@ def test_a_cell_in_use_is_waited_for_and_not_trained_twice(
     assert (second.error, second.skipped) == ("", False)
     assert first.error == "ValueError: of the other"  # it is told, and not tried again
     here = f"process {os.getpid()} on "
+    assert order.pop(0).startswith("3 classes, images: 72 train, 27 valid, 36 test; ")
     assert order[0] == "plain, seed 1"
     assert order[1].startswith(f"plain/seed-0 is being trained by {here}")
     assert order[1].endswith("; waiting")

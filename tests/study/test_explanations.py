@@ -18,6 +18,7 @@ from podium.errors import UserError
 from podium.evaluation.gradcam import grad_cam, overlay
 from podium.evaluation.trained import load_run
 from podium.results.pictures import confident_mistakes, random_pictures
+from podium.results.study import gather
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.pictures import read_pictures
 from podium.runtime.events import Event, WarningMessage
@@ -38,10 +39,12 @@ def study(small_run: RunFolder, tmp_path: Path) -> tuple[StudyFolder, RunFolder]
 def test_a_run_explains_what_the_galleries_show(small_run: RunFolder, pictures: Path) -> None:
     stored = read_pictures(small_run.explanations)
     predictions = small_run.read_predictions("test")
-    thumbnails = StudyFolder(small_run.path.parent.parent).read_thumbnails()
+    study = StudyFolder(small_run.path.parent.parent)
+    thumbnails = study.read_thumbnails()
+    said = gather(study).runs[0].top_classes
     shown = [
-        *random_pictures(predictions, thumbnails),
-        *confident_mistakes(predictions, thumbnails),
+        *random_pictures(predictions, thumbnails, said),
+        *confident_mistakes(predictions, thumbnails, said),
     ]
     wrong = {one.path for one in shown if not one.right}
     assert wrong  # two epochs are not enough

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import shutil
 from collections import Counter
@@ -9,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -31,6 +35,8 @@ from podium.runs.find import find_runs
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.ledger import read_scorings, rescorings
 from podium.runtime.events import Event, RunDone, RunStarted
+from podium.statistics.intervals import share_interval
+from podium.statistics.losses import nll
 from podium.statistics.scoring import ACCURACY
 from podium.statistics.table import read_table
 from podium.study.cells import cells_of, chosen
@@ -82,8 +88,10 @@ def run(study: Path, *words: str) -> int:
 def trained(tmp_path_factory: pytest.TempPathFactory, flat: Path) -> Path:
     """A whole study that the command ran; tests that change it take a copy."""
     study = a_study(tmp_path_factory.mktemp("trained"), flat)
-    with reports_undrawn():
+    told = io.StringIO()
+    with reports_undrawn(), contextlib.redirect_stderr(told), contextlib.redirect_stdout(told):
         assert run(study) == 0
+    (study.parent / "told.txt").write_text(told.getvalue(), encoding="utf-8")
     return study
 
 
@@ -211,6 +219,16 @@ def test_cells_are_folds_and_then_the_run_as_a_whole(tmp_path: Path, flat: Path)
         chosen(cells, ["plain/seed-0/fold-9"])
 
 
+def test_what_folds_scored_is_told_of_all_together(trained: Path) -> None:
+    told = (trained.parent / "told.txt").read_text(encoding="utf-8")
+    done = folder_of(trained).run("plain", 0).read_done()
+    assert told.count("best epoch: valid") == 2
+    assert (
+        f"all 2 folds together: valid {100 * done['valid_accuracy']:.1f} %, "
+        f"test {100 * done['test_accuracy']:.1f} %"
+    ) in told
+
+
 def test_the_command_leaves_a_run_folder_as_ever(trained: Path, flat: Path) -> None:
     folder = folder_of(trained)
     (run_folder,) = folder.runs(folder.read_spec())
@@ -240,6 +258,27 @@ def test_the_command_leaves_a_run_folder_as_ever(trained: Path, flat: Path) -> N
     assert "Cross-validation with 2 folds" in (folder.report / "index.html").read_text()
     assert find_runs(folds[1].path).runs == [folds[1]]
     assert folds[1].study == StudyFolder(folder.path.resolve())
+
+
+def test_recall_and_calibration_of_folds_count_groups(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder_of(trained).path, tmp_path / "grouped")
+    folder = StudyFolder(tmp_path / "grouped")
+    (alone,) = gather(folder).runs
+    table = pq.read_table(folder.images)
+    names = pa.array([f"{at // 4} of {one}" for at, one in enumerate(table["label"].to_pylist())])
+    at = table.column_names.index("group")
+    pq.write_table(table.set_column(at, "group", names), folder.images)
+    (run,) = gather(folder).runs
+    assert run.groups is not None
+    assert np.bincount(run.groups).tolist() == [4] * 12
+    for one, single in zip(run.classes, alone.classes, strict=True):
+        inside = run.test.labels == run.test.class_names.index(one.name)
+        right = run.test.predicted[inside] == run.test.labels[inside]
+        assert one.interval == share_interval(right, run.groups[inside])
+        assert one.recall == single.recall
+    assert run.calibration[0].nll == nll(run.test, groups=run.groups)
+    assert run.calibration[0].nll != alone.calibration[0].nll
+    assert run.calibration[0].bins[0].low != alone.calibration[0].bins[0].low
 
 
 def test_the_final_model_is_trained_on_all_images_as_the_folds_chose(trained: Path) -> None:

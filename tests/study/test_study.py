@@ -164,6 +164,33 @@ def test_another_recipe_under_the_same_name_is_refused(
     assert "--name" in told
 
 
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("nowhere", "There is no folder"),
+        ("nowhere.csv", "There is no table"),
+        ("nowhere.zip", "nowhere.zip does not exist"),
+        ("hf:nobody/nothing", "is not on this machine"),
+        ("runs", "There are no images in"),
+    ],
+)
+def test_a_wrong_path_is_said_before_another_recipe(
+    path: str,
+    told: str,
+    finished: Path,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(finished, tmp_path / "runs" / "tiny", ignore=shutil.ignore_patterns("*.png"))
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", str(write_study(tmp_path, pictures)), "--lr", "0.5", "--data", path]) == 2
+    said = capsys.readouterr().err
+    assert told in said
+    assert "another recipe" not in said
+
+
 def test_other_images_under_the_same_name_are_refused(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -229,7 +256,7 @@ def test_several_seeds_make_several_runs(pictures: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["run", "nothing.yaml"], "expected the path of a YAML file"),
+        (["run", "nothing.yaml"], "the path of a YAML file"),
         (["run", "quick", "--data", "nowhere"], "There is no folder"),
         (["run", "quick", "--precision", "fp16", "--device", "cpu"], "needs a CUDA GPU"),
         (["run", "quick", "--device", "tpu"], "expected auto, cpu, cuda"),
@@ -347,7 +374,10 @@ def test_a_failure_that_is_no_mistake_ends_with_one(
 
 
 def test_a_stand_in_stands_in_for_every_seed(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Seeds of one contender must not be of two models, though weights turn up in between."""
     import torch
@@ -366,6 +396,7 @@ def test_a_stand_in_stands_in_for_every_seed(
     study = write_study(tmp_path, pictures, contenders={"helped": helped})
     command = ["run", str(study), "--runs", str(tmp_path / "runs"), "--workers", "0", "--no-audit"]
     assert main(command) == 0
+    assert "\nhelped [EfficientNet-Lite0]\n" in capsys.readouterr().err  # the log's heading
     monkeypatch.setattr("podium.models.check_weights", lambda *_, **__: None)
     assert main([*command, "--seed", "0", "--seed", "1"]) == 0
     folder = StudyFolder(tmp_path / "runs" / "tiny")

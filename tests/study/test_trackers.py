@@ -614,10 +614,10 @@ def test_progress_of_mixed_runs_is_shown_with_their_titles() -> None:
         told.notify(EpochDone(2, {**row, "epoch": 3.0}, **two))
         told.notify(RunFailed("Two", "Why.", **two))
     lines = shown.getvalue().splitlines()
-    assert lines[:2] == ["One", "Two"]
-    assert lines[2].startswith("  One: epoch   1/2 ")
-    assert lines[3].startswith("  Two: epoch   2/2 ")
+    assert lines[:2] == ["One  1 of 2", "Two  2 of 2"]
+    assert lines[2].startswith("  One: epoch 1/2 ")
+    assert lines[3].startswith("  Two: epoch 2/2 ")
     assert lines[4] == "  One: best epoch: valid 50.0 %, test 25.0 %"
-    assert lines[5].startswith("  Two: epoch   3/2 ")  # others may follow
+    assert lines[5].startswith("  Two: epoch 3/2 ")  # others may follow
     assert lines[6] == "! Two did not finish. Why."
     assert textwrap.dedent(lines[6]) == lines[6]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,10 @@ from sklearn.metrics import log_loss
 
 from podium.config.machine import Machine
 from podium.config.settings import RunSpec
+from podium.data.cache import cache_pixels
 from podium.data.index import DataIndex
 from podium.data.indexing import build_index
+from podium.data.transforms import source_size
 from podium.errors import RunFolderError, TrainingError, UnreadableImageError
 from podium.evaluation.trained import load_run, predict_split
 from podium.models import build_model
@@ -25,7 +29,7 @@ from podium.runtime.device import choose_device
 from podium.runtime.events import BatchDone, Event, Message, silent
 from podium.training.checkpoint import read_checkpoint
 from podium.training.fit import fit
-from podium.training.job import Job
+from podium.training.job import Job, make_loaders
 from tests.conftest import StopAfter, device
 
 RECIPE = {
@@ -84,6 +88,88 @@ def test_a_run_leaves_what_the_house_promises(straight: Job, index: DataIndex) -
         "last.ckpt",
         "model.json",
     ]
+
+
+@pytest.fixture
+def roomy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device has memory for the training images, as a GPU has."""
+    monkeypatch.setattr("podium.data.device_images.memory_for_images", lambda device: 1 << 30)
+
+
+def cached_job(folder: Path, index: DataIndex, **settings: Any) -> Job:
+    made = job(folder, index, **settings)
+    size = source_size(made.recipe.augmentation, 32)
+    return replace(made, cached=cache_pixels(index, {"train": size, "valid": 32}, limit=1))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_images_on_the_device_train_to_the_same_bits(
+    straight: Job, index: DataIndex, roomy: None, tmp_path: Path, workers: int
+) -> None:
+    there = cached_job(tmp_path / "run", index, workers=workers)
+    assert make_loaders(there, 32, there.device.torch).kept is not None
+    fit(there, silent)
+    assert weights(there) == weights(straight)
+    assert read_checkpoint(there.folder.last)["augmented_on"] == device()
+    assert read_checkpoint(straight.folder.last)["augmented_on"] == "cpu"
+
+
+def test_images_on_the_device_resume_to_the_same_bits(
+    straight: Job, index: DataIndex, roomy: None, tmp_path: Path
+) -> None:
+    cut = cached_job(tmp_path / "run", index)
+    with pytest.raises(KeyboardInterrupt):
+        fit(cut, silent, StopAfter(7))
+    fit(cut, silent)
+    assert weights(cut) == weights(straight)
+
+
+@pytest.mark.parametrize("settings", [{"augmentation": "crop_flip"}, {"sampler": "balanced"}])
+def test_resized_images_on_the_device_train_alike(
+    index: DataIndex, roomy: None, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    here = job(tmp_path / "here", index, **settings)
+    there = cached_job(tmp_path / "there", index, **settings)
+    fit(here, silent)
+    fit(there, silent)
+    rows = [one.folder.read_history()[0]["train_loss"] for one in (here, there)]
+    # crops of the two differ by at most 2 of 255; other crops would differ by tens of percent
+    assert rows[0] == pytest.approx(rows[1], rel=0.02 if "augmentation" in settings else 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "memory"), [({"augmentation": "augmix"}, 1 << 30), ({}, 72 * 3 * 32 * 32 - 1)]
+)
+def test_images_stay_where_the_device_cannot_augment_or_hold_them(
+    index: DataIndex,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, Any],
+    memory: int,
+) -> None:
+    monkeypatch.setattr("podium.data.device_images.memory_for_images", lambda device: memory)
+    kept = make_loaders(
+        cached_job(tmp_path / "run", index, **settings), 32, torch.device("cpu")
+    ).kept
+    assert kept is None
+
+
+def test_a_step_of_slurm_is_not_taken_for_the_training(
+    straight: Job, index: DataIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the second of two tasks, on a machine that has `srun`."""
+    srun = tmp_path / "bin" / "srun"
+    srun.parent.mkdir()
+    srun.write_text("#!/bin/sh\n")
+    srun.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{srun.parent}{os.pathsep}{os.environ['PATH']}")
+    fit(job(tmp_path / "outside", index, epochs=1), silent)
+    step = {"NTASKS": 2, "PROCID": 1, "LOCALID": 1, "NODEID": 0, "JOB_ID": 7, "JOB_NAME": "podium"}
+    for name, value in step.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    inside = job(tmp_path / "inside", index)
+    fit(inside, silent)
+    assert weights(inside) == weights(straight)
 
 
 def test_history_is_the_true_mean_over_validation_images(straight: Job, index: DataIndex) -> None:

@@ -111,9 +111,8 @@ def _close(
         nearest = np.concatenate([one for one, _ in found])
         apart = np.concatenate([one for _, one in found])
         ranks = np.arange(1, reach)
-        steps = ranks * np.diff(
-            np.log(apart), axis=1
-        )  # of mean 1 / m if the images are independent
+        # of mean 1 / m if the images are independent
+        steps = ranks * np.diff(np.log(apart), axis=1)
         dimension = 1 / max(float(steps[:, reach // 2 :].mean()), 1e-9)
         ratio = (apart[:, 0] / apart[:, -1]) ** dimension
         chance = 1 - (1 - ratio) ** (reach - 1)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import scipy  # its parts load when they are first used
 
 from podium.auditing.evidence import Evidence
+from podium.auditing.neighbours import directions, likely_pairs
 from podium.auditing.similarity import greys, is_blank, similarity
 from podium.runtime.events import AuditProgress, Notify, silent
 
@@ -28,9 +29,14 @@ MAX_DISTANCE = 14
 MIN_SIMILARITY = 0.9
 """Minimum similarity of two near-duplicates."""
 
+EXACT_UP_TO = 200_000
+"""Images up to which the hashes of all pairs are compared; with more, those of neighbours."""
+
 ALL_PAIRS = 30  # a larger group of identical files is reported as pairs with its first image only
 
 Bytes = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+Halves = npt.NDArray[np.float16]
 Floats = npt.NDArray[np.float32]
 
 
@@ -64,7 +70,8 @@ def close_pairs(
     """Find all i < j for which hashes[i] and others[j] differ in at most `most` bits.
 
     The search is exhaustive, in blocks of a few MB: n^2/2 XORs. 14,492 images take 0.4 s, 200,000
-    just over a minute; for a million (half an hour) an index of the hashes would pay off.
+    just over a minute; a million would take half an hour, so they are searched by
+    `podium.auditing.neighbours`.
 
     Args:
         hashes: uint64, (n,).
@@ -88,6 +95,9 @@ def near_pairs(
     thumbs: Bytes,
     labels: Sequence[str] | None = None,
     notify: Notify = silent,
+    *,
+    exact_up_to: int = EXACT_UP_TO,
+    between: tuple[Mask, Mask] | None = None,
 ) -> tuple[list[tuple[str, int, int, int, float]], int]:
     """Find the near-duplicates among images of which no two have the same pixels.
 
@@ -95,6 +105,9 @@ def near_pairs(
         thumbs: uint8, (n, THUMB, THUMB, 3).
         labels: the class of each image; None: all belong to one class.
         notify: receives the progress: number of candidates compared.
+        exact_up_to: number of images up to which all pairs are looked at.
+        between: with more images, only pairs of one of the first and one of the second; bool,
+            (n,) each. None: all pairs.
 
     Returns:
         `(pairs, look_alikes)`: (`near` or `mirrored`, i, j, bits of 64, similarity up to 1) with
@@ -102,7 +115,8 @@ def near_pairs(
         unrelated images of this set can be (see `podium.auditing.evidence`).
     """
     kinds = np.unique(labels or [""] * len(thumbs), return_inverse=True)[1].astype(np.int64)
-    found = [_alike(thumbs, mirrored, notify) for mirrored in (False, True)]
+    vectors = None if len(thumbs) <= exact_up_to else directions(thumbs)
+    found = [_alike(thumbs, vectors, between, mirrored, notify) for mirrored in (False, True)]
     if not sum(map(len, found)):
         return [], 0
     evidence = Evidence(thumbs, kinds)
@@ -124,10 +138,23 @@ def near_pairs(
     return [best[key] for key in sorted(best)], len(look_alikes - best.keys())
 
 
-def _alike(thumbs: Bytes, mirrored: bool, notify: Notify) -> npt.NDArray[np.float64]:
+def _alike(
+    thumbs: Bytes,
+    vectors: Halves | None,
+    between: tuple[Mask, Mask] | None,
+    mirrored: bool,
+    notify: Notify,
+) -> npt.NDArray[np.float64]:
     """Find pairs of close hashes that are similar enough: rows of i, j, bits, similarity."""
     hashes, turned = perceptual_hashes(thumbs)
-    pairs = close_pairs(hashes, turned if mirrored else hashes, MAX_DISTANCE)
+    others = turned if mirrored else hashes
+    if vectors is None:
+        pairs = close_pairs(hashes, others, MAX_DISTANCE)
+    else:
+        asked, among = between or (None, None)
+        i, j = likely_pairs(vectors, mirrored=mirrored, asked=asked, among=among).T
+        bits = np.bitwise_count(hashes[i] ^ others[j]).astype(np.int64)
+        pairs = np.stack([i, j, bits], axis=1)[bits <= MAX_DISTANCE]
     informative = ~is_blank(thumbs)
     pairs = pairs[informative[pairs[:, 0]] & informative[pairs[:, 1]]]
     found = [np.zeros((0, 4))]

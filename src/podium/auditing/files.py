@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from podium.auditing.record import Oddity, OddKind
 from podium.auditing.similarity import THUMB, is_blank, is_grey, small_rgb
+from podium.data.bands import as_rgb
 from podium.data.index import DataIndex
 from podium.errors import UnreadableImageError
 from podium.runtime.events import AuditProgress, Notify, silent
@@ -73,7 +74,7 @@ def inspect_all(
             return
         sizes[at] = image.size
         pixels[at] = hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
-        thumbs[at] = small_rgb(image)
+        thumbs[at] = small_rgb(as_rgb(image))
 
     with contextlib.closing(in_order(inspect, range(len(paths)), threads=workers)) as seen:
         for done, _ in enumerate(seen, 1):

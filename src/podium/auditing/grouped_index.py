@@ -11,7 +11,7 @@ from podium.data.assign import together
 from podium.data.groups import DUPLICATES, grouped
 from podium.data.index import DataIndex
 from podium.data.indexing import build_scored_index, index_of
-from podium.data.listing import Listing, list_images, open_source
+from podium.data.listing import Listing, listed_images, open_source
 from podium.data.source import Source
 from podium.data.words import counted
 from podium.runtime.events import Notify, silent
@@ -55,7 +55,7 @@ def list_data(
         ConfigError: a setting does not fit the source.
         DataError: the images cannot be used.
     """
-    found = list_images(open_source(data) if source is None else source)
+    found = listed_images(open_source(data) if source is None else source, data.channels)
     if data.group is None:
         return found
     if data.group == DUPLICATES:

@@ -10,6 +10,7 @@ from podium.auditing.record import GroupHint
 from podium.data.capture import BURST, CAPTURE, bursts, read_shots
 from podium.data.groups import DUPLICATES, PARENT
 from podium.data.index import DataIndex
+from podium.data.layout import SPLIT_NAMES
 
 LEAST_IMAGES = 10  # fewer show no pattern
 COVERED = 0.8  # share of the images whose names must follow a pattern
@@ -36,7 +37,7 @@ def suggest_groups(index: DataIndex) -> tuple[GroupHint, ...]:
     Returns:
         At most one suggestion from names and folders, and one from EXIF data.
     """
-    if _grouped(index):
+    if is_grouped(index):
         return ()
     burst = _from_bursts(index, _split_of(index))
     return hints_from_names(index) + (() if burst is None else (burst,))
@@ -51,7 +52,7 @@ def hints_from_names(index: DataIndex) -> tuple[GroupHint, ...]:
     Returns:
         At most one suggestion.
     """
-    if _grouped(index):
+    if is_grouped(index):
         return ()
     label_of = {
         path: index.classes[label]
@@ -62,7 +63,8 @@ def hints_from_names(index: DataIndex) -> tuple[GroupHint, ...]:
     return () if hint is None else (hint,)
 
 
-def _grouped(index: DataIndex) -> bool:
+def is_grouped(index: DataIndex) -> bool:
+    """Whether it is stated what belongs together, of at least one split."""
     return any(split.groups for split in index.splits.values())
 
 
@@ -170,11 +172,12 @@ def _spans_classes(start_of: Mapping[str, list[str]], label_of: Mapping[str, str
 
 def _from_folders(paths: Sequence[str], label_of: Mapping[str, str]) -> Suggestion | None:
     """Folders below those of the classes, such as one per patient or video."""
-    group_of = {
-        path: folder
-        for path in paths
-        if (folder := path.rpartition("/")[0]).rpartition("/")[2] != label_of[path] and folder
-    }
+    group_of = {}
+    for path in paths:
+        folder = path.rpartition("/")[0]
+        name = folder.rpartition("/")[2]
+        if folder and name != label_of[path] and name.lower() not in SPLIT_NAMES:
+            group_of[path] = folder
     below = {path: group for path, group in group_of.items() if label_of[path] in group.split("/")}
     if len(below) >= COVERED * len(paths) and _divides(below, label_of, len(paths)):
         return below, _hint("folders", PARENT, below)

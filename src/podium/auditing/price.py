@@ -47,7 +47,7 @@ def leakage_price(
         The price of each classifier.
 
     Raises:
-        ConfigError: no image has a group.
+        ConfigError: no image has a group, or the images are not RGB.
         DataError: there are too few groups.
         WeightsUnavailableError: the bundled weights are not installed.
     """
@@ -57,6 +57,11 @@ def leakage_price(
         raise ConfigError(
             "--price-of-leakage: expected groups, found none. State what belongs together with "
             "--group, such as --group parent, a column, or --group duplicates."
+        )
+    if index.windows.channels is not None:
+        raise ConfigError(
+            "--price-of-leakage: its network takes RGB images, not those of data.channels. Run a "
+            "study with data.group and one without it instead."
         )
     from podium.auditing.embed import embed  # loads torch
 

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from podium.auditing.closeness import hint_from_features
 from podium.auditing.duplicates import components, near_pairs, same_pairs
 from podium.auditing.evidence import FALSE_SHARE
 from podium.auditing.files import EXTREME, TINY, PictureFacts, inspect_all, odd_files
-from podium.auditing.grouping import suggest_groups
+from podium.auditing.grouping import is_grouped, suggest_groups
 from podium.auditing.record import (
     FORMAT,
     Audit,
@@ -31,7 +32,7 @@ from podium.data.index import DataIndex
 from podium.data.indexing import build_index
 from podium.data.source import Source
 from podium.runtime.cache import cache_root
-from podium.runtime.events import Notify, silent
+from podium.runtime.events import Message, Notify, silent
 from podium.runtime.files import read_json
 
 Features = npt.NDArray[np.float32]
@@ -49,6 +50,8 @@ def audit_images(
     cache_folder: Path | None = None,
     workers: int | None = None,
     notify: Notify = silent,
+    exact_up_to: int = duplicates.EXACT_UP_TO,
+    all_pairs_up_to: int = 1_000_000,
 ) -> Audit:
     """Check every image of a folder, before or after a study.
 
@@ -66,6 +69,10 @@ def audit_images(
         cache_folder: where to cache the audit; None: Podium's cache.
         workers: number of decoding threads; None: one per core.
         notify: receives the progress of `files`, `images`, `pairs` and `labels`.
+        exact_up_to: number of images up to which all pairs are looked at for near-duplicates; with
+            more, those of neighbours (`podium.auditing.neighbours`).
+        all_pairs_up_to: number of images up to which near-duplicates within a split are looked
+            for; with more, only those of validation and test images among training images.
 
     Raises:
         ConfigError: a fraction is out of range.
@@ -83,6 +90,9 @@ def audit_images(
             workers=workers,
             notify=notify,
         )
+    if labels and index.windows.channels is not None:
+        notify(Message("Labels are not checked: the network that does it takes RGB images."))
+        labels = False
     settings: dict[str, Any] = {
         "max_distance": duplicates.MAX_DISTANCE,
         "min_similarity": duplicates.MIN_SIMILARITY,
@@ -91,8 +101,11 @@ def audit_images(
         "extreme_shape": EXTREME,
         "labels": "stages" if labels else False,  # the features that they are checked with
         "hints": 2,  # raise it whenever other hints are given
-        **({"grey_windows": index.windows.to_json()} if index.deep else {}),
+        **index.decoding,
     }
+    images = sum(map(len, index.splits.values()))
+    if images > exact_up_to:  # else not in the key of the cache, for audits of earlier versions
+        settings["near_search"] = "neighbours" if images <= all_pairs_up_to else "train"
     place = _place(index, settings, cache_folder)
     known = _known(place, index)
     if known is not None:
@@ -101,7 +114,7 @@ def audit_images(
     seconds = {"files": time.perf_counter() - began}
     looks = inspect_all(index, workers=workers, notify=notify)
     seconds["images"] = time.perf_counter() - began - sum(seconds.values())
-    pairs, look_alikes = _all_pairs(index, looks, notify)
+    pairs, look_alikes = _all_pairs(index, looks, exact_up_to, settings, notify)
     groups = components(len(looks.paths), [(i, j) for _, i, j, _, _ in pairs])
     oddities, grey = odd_files(index, looks)
     seconds["pairs"] = time.perf_counter() - began - sum(seconds.values())
@@ -160,7 +173,11 @@ def _known(place: Path, index: DataIndex) -> Audit | None:
 
 
 def _all_pairs(
-    index: DataIndex, looks: PictureFacts, notify: Notify
+    index: DataIndex,
+    looks: PictureFacts,
+    exact_up_to: int,
+    settings: Mapping[str, Any],
+    notify: Notify,
 ) -> tuple[list[tuple[PairKind, int, int, int, float]], int]:
     """Find all pairs: (kind, i, j, bits, similarity), each once, as the strictest kind.
 
@@ -181,7 +198,16 @@ def _all_pairs(
     groups = list(copies.values())
     single = np.asarray([group[0] for group in groups])
     labels = [looks.labels[at] for at in single]
-    near_ones, look_alikes = near_pairs(looks.thumbs[single], labels, notify)
+    between = None
+    if settings.get("near_search") == "train":
+        train = np.asarray([one == "train" for one in looks.splits])
+        some = np.asarray([not train[group].all() for group in groups])
+        between = some, np.asarray([train[group].any() for group in groups])
+    if settings.get("near_search"):
+        exact_up_to = 0  # as the settings say, however many have the same pixels
+    near_ones, look_alikes = near_pairs(
+        looks.thumbs[single], labels, notify, exact_up_to=exact_up_to, between=between
+    )
     for near, a, b, bits, alike in near_ones:
         first, second = groups[a], groups[b]
         for i, j in {(first[0], j) for j in second} | {(i, second[0]) for i in first}:
@@ -232,7 +258,7 @@ def _close(
     index: DataIndex, looks: PictureFacts, copies: list[tuple[int, int]], features: Features
 ) -> tuple[GroupHint, ...]:
     """What the features say belongs together, unless that is known."""
-    if any(split.groups for split in index.splits.values()):
+    if is_grouped(index):
         return ()
     kept = np.ones(len(looks.paths), dtype=np.bool_)
     for group in components(len(looks.paths), copies):  # copies are told as such

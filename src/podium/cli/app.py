@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperArgument, TyperCommand
 
 from podium.__about__ import __version__
 from podium.cli.card import app as card_app
@@ -17,6 +19,7 @@ from podium.cli.cell import app as cell_app
 from podium.cli.data import app as data_app
 from podium.cli.export import app as export_app
 from podium.cli.lists import app as lists_app
+from podium.cli.planning import app as planning_app
 from podium.cli.predict import app as predict_app
 from podium.cli.report import app as report_app
 from podium.cli.run import app as run_app
@@ -34,16 +37,54 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(run_app)
-app.add_typer(cell_app)
-app.add_typer(report_app)
-app.add_typer(data_app, name="data")
-app.add_typer(lists_app)
-app.add_typer(verdicts_app)
-app.add_typer(predict_app)
-app.add_typer(serve_app)
-app.add_typer(export_app)
-app.add_typer(card_app)
+PANELS = {
+    "Study": "run cell demo train report studies models",
+    "Judge": "evaluate compare power claim",
+    "Use": "predict explain serve export card push",
+    "Data": "data audit augment",
+}
+"""Groups of the commands in `podium --help`, in the order of a project."""
+
+
+class _Command(TyperCommand):
+    """Shows no Python type beside an argument of several values: its name says what they are."""
+
+    def __init__(self, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
+        for one in self.params:
+            if isinstance(one, TyperArgument) and one.nargs == -1:
+                one.__dict__["display_type_rich"] = lambda ctx: None
+
+
+def _add_in_order(parts: Sequence[typer.Typer]) -> None:
+    """Give `app` the commands of its parts, in the panels and the order of `PANELS`."""
+    commands = {}
+    for part in parts:
+        for command in part.registered_commands:
+            assert command.callback is not None
+            commands[command.name or command.callback.__name__] = command
+    panels = {name: panel for panel, names in PANELS.items() for name in names.split()}
+    for name in sorted(commands, key=[*panels].index):
+        command = commands[name]
+        command.rich_help_panel, command.cls = panels[name], _Command
+        app.registered_commands.append(command)
+    app.add_typer(data_app, name="data", rich_help_panel=panels["data"])
+
+
+_add_in_order(
+    (
+        run_app,
+        cell_app,
+        report_app,
+        verdicts_app,
+        planning_app,
+        predict_app,
+        serve_app,
+        export_app,
+        card_app,
+        lists_app,
+    )
+)
 
 
 def _tell_version(wanted: bool) -> None:

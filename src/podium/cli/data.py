@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from podium.cli.options import (
+    ChannelsOption,
     GroupOption,
     ImagesArgument,
     LabelOption,
@@ -47,6 +48,7 @@ def data_check(
     group: GroupOption = None,
     source: SourceOption = "auto",
     option: SourceSettings = None,
+    channels: ChannelsOption = None,
     rows: Annotated[int, typer.Option(min=0, help="Images to show from the beginning.")] = 3,
     workers: Annotated[
         int | None, typer.Option(help="Threads that read images.", show_default="from the cores")
@@ -63,7 +65,7 @@ def data_check(
     from podium.reporting.page.audit_page import hint_sentence
     from podium.reporting.words.labels import labels
 
-    spec = data_spec(data, label, group, source, option)
+    spec = data_spec(data, label, group, source, option, channels=channels)
     opened = open_source(spec)
     with err.status("Checking images"):
         index = index_data(spec, opened, workers=workers)
@@ -89,6 +91,7 @@ def data_import(
     group: GroupOption = None,
     source: SourceOption = "auto",
     option: SourceSettings = None,
+    channels: ChannelsOption = None,
     workers: Annotated[
         int | None, typer.Option(help="Threads that read images.", show_default="from the cores")
     ] = None,
@@ -102,7 +105,8 @@ def data_import(
 
     check_name(to)
     with err.status("Reading images"):
-        index = index_data(data_spec(data, label, group, source, option), workers=workers)
+        spec = data_spec(data, label, group, source, option, channels=channels)
+        index = index_data(spec, workers=workers)
     _tell_problems(index)
     write_table(index_table(index), to)
     images = sum(map(len, index.splits.values()))
@@ -163,6 +167,7 @@ def data_split(
     group: GroupOption = None,
     source: SourceOption = "auto",
     option: SourceSettings = None,
+    channels: ChannelsOption = None,
     by: Annotated[
         By | None,
         typer.Option(
@@ -201,6 +206,7 @@ def data_split(
         split_seed=seed,
         valid_fraction=valid_fraction,
         test_fraction=test_fraction,
+        channels=channels,
     )
     with bars() as tell:
         found = split_table(list_data(spec, notify=tell), spec, folds)

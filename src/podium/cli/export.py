@@ -25,6 +25,7 @@ def export(
         list[str] | None,
         typer.Option(
             "--format",
+            metavar="FORMAT",
             help="onnx, torchscript, pt2 or openvino; repeat it for several.",
             show_default="onnx",
         ),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from podium.cli.terminal import out, write_data
 
@@ -51,7 +51,8 @@ def models(
     """List the models: parameters, input size, and whether their weights are available."""
     from podium.models import list_models
 
-    table = Table("model", "parameters", "input", "pre-trained weights", "description", box=None)
+    whole = [Column(name, no_wrap=True) for name in ("model", "parameters", "input", "weights")]
+    table = Table(*whole, Column("description", overflow="fold"), box=None)
     for info in list_models(classes, timm=timm):
         table.add_row(
             info.name,
@@ -69,7 +70,9 @@ def augment(
     to: Annotated[Path, typer.Option(help="PNG or PDF to write.")] = Path("augment.png"),
     policy: Annotated[
         list[str] | None,
-        typer.Option(help="Only these augmentations; your own: MODULE:NAME; repeatable."),
+        typer.Option(
+            metavar="NAME", help="Only these augmentations; your own: MODULE:NAME; repeatable."
+        ),
     ] = None,
     examples: Annotated[int, typer.Option(min=1, max=20, help="Examples per augmentation.")] = 6,
     image_size: Annotated[int, typer.Option(min=32, max=1024, help="Side in pixels.")] = 128,

@@ -187,7 +187,10 @@ MetricOption = Annotated[
 SizeOption = Annotated[int | None, typer.Option(help="Side of the images, of every contender.")]
 
 
-SeedOption = Annotated[list[int] | None, typer.Option(help="Seed; repeatable.")]
+SeedOption = Annotated[
+    list[int] | None,
+    typer.Option(metavar="N", help="Seed; repeatable.", show_default="the study's"),
+]
 
 
 SetOption = Annotated[
@@ -230,6 +233,12 @@ def _machine(
         "slurm": _pairs(slurm),
         "insecure": insecure,
     }
+
+
+ChannelsOption = Annotated[
+    int | None,
+    typer.Option(min=1, max=64, help="Channels of each TIFF or .npy image.", show_default="RGB"),
+]
 
 
 def _pairs(text: str | None) -> dict[str, str]:

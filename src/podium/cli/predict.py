@@ -158,7 +158,7 @@ def _watched(
         return
     from podium.deploy.predict.sources import Sources
 
-    total = sum(1 for _ in Sources(paths, sources.leave_out))
+    total = sum(1 for _ in Sources(paths, sources.leave_out, sources.suffixes))
     with bars() as tell:
         for done, one in enumerate(found, start=1):
             tell(Progress("images", done, total))

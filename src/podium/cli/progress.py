@@ -88,6 +88,7 @@ class StudyProgress:
         self.runs: dict[tuple[Any, ...], _Shown] = {}
         self.total = self.spent = 0.0
         self.side_by_side = False  # whether several runs have been in progress at a time
+        self.planned = self.begun = 0  # runs of the study, and how many of them have begun
         self.others, self.looked, self.busy = OtherPrograms(), time.monotonic(), ""
 
     def __enter__(self) -> StudyProgress:
@@ -108,15 +109,13 @@ class StudyProgress:
             case WarningMessage() | RunFailed():
                 self._warn(event.text)
             case Message(text) if not (self._is_crowded() and event.contender):
-                self.console.print(
-                    f"  {escape(text)}", style="dim", highlight=False, soft_wrap=True
-                )
+                self._tell(f"  [dim]{escape(text)}[/dim]")
             case EvaluateProgress(what) if not self._is_crowded():
                 self._set(self._bar("batch", event), f"Predicting {what}", event.done, event.total)
             case Progress() if not (self._is_crowded() and event.contender):
                 self._step(event)
             case StudyStarted():
-                self.total = event.cost
+                self.total, self.planned, self.begun = event.cost, event.runs, 0
                 if event.cost:
                     self._set("study", "Study", 0, 100, "%")
             case RunStarted():
@@ -152,7 +151,12 @@ class StudyProgress:
         return len(self.tasks) < max(MANY, self.console.height - 4)
 
     def _warn(self, text: str) -> None:
-        self.console.print(f"[yellow]![/yellow] {escape(text)}", highlight=False, soft_wrap=True)
+        self._tell(f"[yellow]![/yellow] {escape(text)}")
+
+    def _tell(self, text: str) -> None:
+        """Print markup: wrapped between words on a terminal, one line in a log."""
+        wide = not self.console.is_terminal
+        self.console.print(text, highlight=False, soft_wrap=wide)
 
     def _step(self, event: Progress) -> None:
         match event:
@@ -171,8 +175,10 @@ class StudyProgress:
     def _run_started(self, event: RunStarted) -> None:
         self.runs[event.cell] = _Shown(event.title, event.epochs, event.cost)
         self.side_by_side |= len(self.runs) > 1
+        self.begun += 1
         if not self._is_crowded():
-            self.console.print(f"[bold]{escape(event.title)}[/bold]")
+            place = f"  [dim]{self.begun} of {self.planned}[/dim]" if self.planned > 1 else ""
+            self._tell(f"[bold]{escape(event.title)}[/bold]{place}")
         self._forget(self._bar("run", event), self._bar("batch", event))
         if self._has_room():
             title = self._title(self.runs[event.cell], "Epochs")
@@ -203,12 +209,13 @@ class StudyProgress:
                 if not self._is_crowded():
                     self._tell_epoch(event, run)
             case RunDone():
-                scores = event.scores
+                scores, folds = event.scores, event.folds
+                what = "best epoch" if folds is None else f"all {folds} folds together"
                 text = (
-                    f"best epoch: valid {100 * scores['valid_accuracy']:.1f} %, "
+                    f"{what}: valid {100 * scores['valid_accuracy']:.1f} %, "
                     f"test {100 * scores['test_accuracy']:.1f} %  {_metric_words(scores)}"
                 )
-                self.console.print(f"  {self._title(run, text.rstrip())}", highlight=False)
+                self._tell(f"  {self._title(run, text.rstrip())}")
         if isinstance(event, RunDone | RunFailed):
             self._forget(bar, steps)
             self.spent += run.cost
@@ -231,19 +238,16 @@ class StudyProgress:
 
     def _tell_epoch(self, event: EpochDone, run: _Shown) -> None:
         row, valid = event.row, ""
+        rate = f"lr {row['lr']:.0e}  " if row["lr"] else ""  # a linear probe has none
         if not math.isnan(row["valid_accuracy"]):  # a training on all images validates on none
             valid = f"valid {100 * row['valid_accuracy']:5.1f} %  {_metric_words(row)}"
         text = (
-            f"epoch {row['epoch']:>3.0f}/{event.epochs}  lr {row['lr']:.0e}  "
+            f"epoch {row['epoch']:>{len(str(event.epochs))}.0f}/{event.epochs}  {rate}"
             f"loss {row['train_loss']:.3f}  train {100 * row['train_accuracy']:5.1f} %  "
             f"{valid}{row['seconds']:.1f} s  {row['images_per_second']:.0f} img/s"
         )
-        self.console.print(
-            f"  {self._title(run, text)}"
-            + (f"  [yellow]({self.busy})[/yellow]" if self.busy else ""),
-            highlight=False,
-            soft_wrap=True,
-        )
+        busy = f"  [yellow]({self.busy})[/yellow]" if self.busy else ""
+        self._tell(f"  {self._title(run, text)}{busy}")
 
 
 def _metric_words(row: Mapping[str, float]) -> str:

@@ -24,6 +24,13 @@ def report(
     dpi: Annotated[
         int, typer.Option(min=50, max=1200, help="Resolution of the PNG figures.")
     ] = 400,
+    class_scale: Annotated[
+        tuple[float, float],
+        typer.Option(
+            metavar="LOW HIGH",
+            help="Values at the ends of the colours of the class figures; the paper's: 0.6 1.25.",
+        ),
+    ] = (0.0, 1.0),
 ) -> None:
     """Write the figures, tables and page of a study again, from its files only."""
     from podium.reporting import build_report
@@ -40,6 +47,7 @@ def report(
             lang=lang.value,
             out=to,
             dpi=dpi,
+            class_scale=class_scale,
             notify=tell,
         )
     out.tell(f"Report: {result.index}")

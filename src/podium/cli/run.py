@@ -13,6 +13,7 @@ from podium.cli.options import (
     AuditOption,
     BatchOption,
     CacheOption,
+    ChannelsOption,
     CheckpointOption,
     CpusOption,
     DataOption,
@@ -43,7 +44,7 @@ from podium.cli.options import (
     _machine,
     data_spec,
 )
-from podium.cli.terminal import err, out, plain, say
+from podium.cli.terminal import bars, err, out, plain, say
 
 if TYPE_CHECKING:
     from podium.study.study import Study
@@ -140,6 +141,7 @@ def train(
     group: GroupOption = None,
     source: SourceOption = "auto",
     option: SourceSettings = None,
+    channels: ChannelsOption = None,
     folds: Annotated[
         int | None,
         typer.Option(
@@ -186,7 +188,7 @@ def train(
 
     spec = single_contender(
         model,
-        data_spec(data, label, group, source, option, folds=folds).model_dump(
+        data_spec(data, label, group, source, option, folds=folds, channels=channels).model_dump(
             exclude_defaults=True
         ),
         name=name,
@@ -239,10 +241,9 @@ def evaluate(
     In a folder with split folders it scores one split; with only class folders, all images.
     """
     from podium.api import evaluate as evaluate_run
-    from podium.data.listing import open_source
     from podium.statistics.metrics import per_class, scores
 
-    images = open_source(data_spec(data, label, None, source, option))
+    images = data_spec(data, label, None, source, option)
     predictions = evaluate_run(
         run_path, images, split=split, device=device, workers=workers, notify=say
     )
@@ -251,7 +252,7 @@ def evaluate(
     total = scores(predictions)
     table = Table("class", "precision", "recall", "F1", "images", box=None)
     for one in per_class(predictions):
-        figures = [f"{value:.3f}" for value in (one.precision, one.recall, one.f1)]
+        figures = ["-" if value is None else f"{value:.3f}" for value in one.shown]
         table.add_row(plain(one.name), *figures, str(one.support))
     averages = [f"{v:.3f}" for v in (total.macro_precision, total.macro_recall, total.macro_f1)]
     table.add_section()
@@ -301,8 +302,8 @@ def _finish(
     if only:
         err.print(_how_far(study), highlight=False, markup=False, soft_wrap=True)
     elif done:
-        with err.status("Writing the report"):
-            index = study.report(lang=lang.value)
+        with bars() as tell:
+            index = study.report(lang=lang.value, notify=tell)
         out.print(f"Report: {index}", highlight=False, markup=False)
     if result.failed:
         for outcome in result.failed:

@@ -56,7 +56,7 @@ def serve(
     ] = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(help="Host name of the server; repeatable."),
+        typer.Option(metavar="HOST", help="Host name of the server; repeatable."),
     ] = None,
     log: Annotated[
         bool, typer.Option("--log", help="Print one line per request: method, path, status, time.")

@@ -119,7 +119,7 @@ def say(event: Event) -> None:
 
 @contextmanager
 def bars() -> Iterator[Notify]:
-    """A listener that shows one progress bar per task on a terminal."""
+    """A listener that shows one progress bar per task on a terminal, and prints messages."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     quiet = not err.is_terminal
     with Progress(*columns, console=err, transient=True, disable=quiet) as progress:
@@ -130,5 +130,7 @@ def bars() -> Iterator[Notify]:
                 if event.what not in tasks:
                     tasks[event.what] = progress.add_task(event.what.capitalize())
                 progress.update(tasks[event.what], completed=event.done, total=event.total)
+            else:
+                say(event)
 
         yield tell

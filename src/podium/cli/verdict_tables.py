@@ -104,7 +104,7 @@ def print_costs(verdicts: Verdicts, costs: Mapping[str, Cost], say: Labels) -> N
     if not rows:
         return
     table = Table("#", box=None)
-    for name in cost_headings(verdicts, say)[2:]:
+    for name in cost_headings(verdicts, costs, say)[2:]:
         table.add_column(name, justify="right")
     for number, (_, _, *cells) in enumerate(rows, start=1):
         table.add_row(str(number), *(text for text, _ in cells))

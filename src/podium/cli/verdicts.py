@@ -1,4 +1,4 @@
-"""The commands that judge results and data: compare, power, audit. They parse, call, print."""
+"""The commands that judge results and data: compare, audit. They parse, call, print."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from podium.cli.options import (
+    ChannelsOption,
     GroupOption,
     ImagesArgument,
     LabelOption,
@@ -21,8 +22,6 @@ from podium.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
     from podium.reporting.words.labels import Labels
-    from podium.statistics.assumptions import Assumptions
-    from podium.statistics.power import Plan
     from podium.statistics.table import PredictionTable
     from podium.statistics.verdicts import Verdicts
 
@@ -67,7 +66,7 @@ def compare(
     from podium.reporting.words.design_words import groups_sentence
     from podium.reporting.words.labels import labels
     from podium.reporting.words.metric_words import metric_title
-    from podium.reporting.words.verdict_words import claim_sentence, headline
+    from podium.reporting.words.verdict_words import claim_sentence, headline, places_sentence
     from podium.statistics.comparison import compare_sources
 
     say = labels(lang)
@@ -84,7 +83,8 @@ def compare(
             out.tell(say("v_judged", metric=metric_title(verdicts.metric, say)))
         costs = {one.name: one.cost for one in sheet.contenders}
         gains = trade_offs(verdicts, costs, say)
-        for line in (headline(verdicts, say), *gains, *_answers(sheet, verdicts, say)):
+        first = f"{headline(verdicts, say)} {places_sentence(verdicts, say)}".strip()
+        for line in (first, *gains, *_answers(sheet, verdicts, say)):
             out.tell(line)
         print_costs(verdicts, costs, say)
         for line in (claim_sentence(verdicts, say), margin_sentence(verdicts, say)):
@@ -129,162 +129,13 @@ def _save(verdicts: Verdicts, path: Path, say: Labels) -> None:
 
 
 @app.command()
-def power(
-    n: Annotated[int, typer.Option("--n", help="Test images.")],
-    difference: Annotated[
-        float, typer.Option(help="Difference in accuracy to find, in percentage points.")
-    ],
-    seeds: Annotated[
-        int, typer.Option(help="Seeds per contender; 1: two trained models are compared.")
-    ] = 1,
-    accuracy: Annotated[
-        float | None,
-        typer.Option(help="Mean accuracy of the two, in %.", show_default="85"),
-    ] = None,
-    disagreement: Annotated[
-        float | None,
-        typer.Option(
-            help="Images that exactly one classifies correctly, in %.",
-            show_default="usual at that accuracy",
-        ),
-    ] = None,
-    contenders: Annotated[
-        int, typer.Option(help="Number of contenders; all pairs are compared.")
-    ] = 2,
-    wanted: Annotated[float, typer.Option("--power", help="Desired power, 0 to 1.")] = 0.8,
-    seed_sd: Annotated[
-        float | None,
-        typer.Option(
-            help="Standard deviation over seeds of the difference, in points.", show_default="1"
-        ),
-    ] = None,
-    image_share: Annotated[
-        float | None,
-        typer.Option(
-            help="Share of the image variance that persists across seeds, 0 to 1.",
-            show_default="0.5",
-        ),
-    ] = None,
-    groups: Annotated[
-        int | None,
-        typer.Option(
-            help="Groups of images that belong together, such as patients.",
-            show_default="images are independent",
-        ),
-    ] = None,
-    design_effect: Annotated[
-        float | None,
-        typer.Option(
-            help="How many images of a group count as one: 1 to the images per group.",
-            show_default="from --like",
-        ),
-    ] = None,
-    like: Annotated[
-        list[Path] | None,
-        typer.Option(help="Runs to take missing values from (as for compare); repeatable."),
-    ] = None,
-) -> None:
-    """Compute what difference a test set can show, and how many images or seeds it takes."""
-    from podium.statistics.assumptions import Assumptions, observed
-    from podium.statistics.power import plan
-    from podium.statistics.table import read_table
-
-    measured = Assumptions()
-    if like:
-        sheet = read_table(like)
-        measured = observed(sheet)
-        for notice in sheet.notices:
-            err.tell(notice)
-    if disagreement is not None:
-        apart: float | None = disagreement / 100
-    else:  # the runs' disagreement belongs to their accuracy
-        apart = measured.disagreement if accuracy is None else None
-    given = replace(
-        measured,
-        disagreement=apart,
-        accuracy=measured.accuracy if accuracy is None else accuracy / 100,
-        contenders=contenders,
-        target=wanted,
-        seed_sd=measured.seed_sd if seed_sd is None else seed_sd / 100,
-        image_share=measured.image_share if image_share is None else image_share,
-    )
-    if groups is not None:
-        given = given.in_groups(n, groups, design_effect)
-    elif design_effect is not None:
-        raise ConfigError("--design-effect: it is about images in groups; give --groups as well.")
-    elif given.group_size > 1:  # as in the runs
-        given = given.in_groups(n, max(2, round(n / given.group_size)))
-    with err.status("Counting outcomes"):
-        found = plan(n, difference / 100, seeds, given)
-    for line in _plan_lines(found, given):
-        out.tell(line)
-
-
-def _plan_lines(found: Plan, given: Assumptions) -> list[str]:
-    from podium.statistics.grouping import FEW_GROUPS
-
-    gap, wanted = f"{100 * found.difference:g}", f"{100 * given.target:g}"
-    who = "two trained models" if found.seeds == 1 else f"two recipes, {found.seeds} seeds each"
-    pairs = given.contenders * (given.contenders - 1) // 2
-    images = f"{found.n:,} test images"
-    if found.groups is not None:
-        images += f" in {found.groups:,} groups"
-    lines = [
-        f"{images}, {who}, a true difference of {gap} points:",
-        f"  power {100 * found.power:.0f} %: chance that a study finds it (5 % level"
-        + (f" over {pairs} pairs)" if pairs > 1 else ")"),
-    ]
-    lines.append(
-        f"  smallest difference found with {wanted} % power: {100 * found.smallest:.1f} points"
-        if found.smallest is not None
-        else f"  no difference is found with {wanted} % power"
-    )
-    if found.images is not None:
-        lines.append(f"  test images for {gap} points: {_needed(found, given)}")
-    else:
-        lines.append(
-            f"  no number of test images finds {gap} points with {wanted} % power and "
-            f"{found.seeds} seed{'s' * (found.seeds > 1)}: the seeds alone vary too much"
-        )
-    if found.needed_seeds is not None:
-        lines.append(f"  seeds on {found.n:,} images to compare recipes: {found.needed_seeds}")
-    else:
-        lines.append(
-            f"  no number of seeds up to 100 finds it on {found.n:,} images: the images alone "
-            "vary too much"
-        )
-    if found.groups is not None:
-        lines.append(
-            f"Images of a group are alike: {given.design_effect:.1f} of them count as one (design "
-            f"effect), so these are worth {found.effective:,.0f} independent images."
-        )
-        if found.groups < FEW_GROUPS:
-            lines.append(f"With fewer than {FEW_GROUPS} groups hardly anything can be claimed.")
-    lines.append(
-        f"Assumed: exactly one of the two is right on {100 * found.disagreement:.1f} % of the "
-        f"images; over seeds the difference varies by {100 * given.seed_sd:.1f} points; "
-        f"{100 * given.image_share:.0f} % of the image variance persists across seeds."
-    )
-    return lines
-
-
-def _needed(found: Plan, given: Assumptions) -> str:
-    def told(images: int) -> str:
-        groups = f" in {max(2, round(images / given.group_size)):,} groups"
-        return f"{images:,}{groups if found.groups is not None else ''}"
-
-    assert found.images is not None
-    more = f" ({told(found.images_90)} for 90 %)" if found.images_90 is not None else ""
-    return f"{told(found.images)}{more}"
-
-
-@app.command()
 def audit(
     data: ImagesArgument,
     label: LabelOption = None,
     group: GroupOption = None,
     source: SourceOption = "auto",
     option: SourceSettings = None,
+    channels: ChannelsOption = None,
     labels: Annotated[
         bool, typer.Option("--labels/--no-labels", help="Look for labels that are probably wrong.")
     ] = True,
@@ -320,7 +171,7 @@ def audit(
             f"--to {to}: it already exists and holds no earlier audit, so it is not changed. "
             "Give a new or empty folder."
         )
-    spec = data_spec(data, label, group, source, option)
+    spec = data_spec(data, label, group, source, option, channels=channels)
     with bars() as tell:
         index = index_data(spec, workers=workers, notify=tell)
         found = audit_images(index, labels=labels, workers=workers, notify=tell)
@@ -330,8 +181,13 @@ def audit(
     sections = audit_sections(found, {}, say)
     out.tell(sections["headline"])
     for text, alarm in sections["findings"]:
-        mark = "!" if alarm else "-"
-        out.tell(f"{mark} {text}", style="bold" if alarm else "")
+        if alarm:
+            out.tell(f"! {text}", style="bold")
+    if any(alarm for _, alarm in sections["findings"]):
+        out.tell(say("audit_also"))
+    for text, alarm in sections["findings"]:
+        if not alarm:
+            out.tell(f"- {text}")
     pictures = audit_thumbnails(found, index.reader)
     page = write_audit_page(
         found, index.root, to / "index.html", lang, title=name, thumbnails=pictures

@@ -60,6 +60,10 @@ class DataSpec(Strict):
     """Grey values of images deeper than 8 bit that become black and white, such as [-1000, 400]
     Hounsfield units; None: chosen from the training images, and reported."""
 
+    channels: int | None = Field(default=None, ge=1, le=64)
+    """Channels of each image, such as 13 of a multispectral satellite: TIFF and `.npy` files are
+    then read with all of them, by models that take them. None: every image is used as RGB."""
+
     @model_validator(mode="after")
     def _repeats_need_folds(self) -> DataSpec:
         if self.repeats > 1 and self.folds is None:

@@ -8,7 +8,6 @@ because a run's folder or a model's description does.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import re
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from podium.config.source import SCRIPTS, root_of, source_digest
+from podium.config.text import did_you_mean
 from podium.errors import ConfigError
 
 Thing = TypeVar("Thing")
@@ -207,11 +207,9 @@ class Registry(Generic[Thing]):
         names = self.names()
         if name in names:
             return name
-        close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
-        close = close or [one for one in names if name and name in one]  # f1: macro_f1
-        hint = f" Did you mean {' or '.join(close)}?" if close else ""
         raise ValueError(
-            f"there is no {self.kind} {name!r}.{hint} Expected {', '.join(names)}, or module:name."
+            f"there is no {self.kind} {name!r}.{did_you_mean(name, names)} "
+            f"Expected {', '.join(names)}, or module:name."
         )
 
     def __getitem__(self, name: str) -> Thing:

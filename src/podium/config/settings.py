@@ -7,12 +7,12 @@ it is stored with the run and compared when the run is resumed.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, field_serializer, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_serializer, field_validator, model_validator
 
 from podium.config.data_settings import DataSpec
 from podium.config.fields import (
@@ -25,7 +25,18 @@ from podium.config.fields import (
 )
 
 Pooling = Literal["own", "stages"]
+OF_ANY_CHANNELS = ("none", "crop_flip")
+"""The augmentations that images of any number of channels can have; the others are made for RGB."""
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def _check_name(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise ValueError(
+            f"expected letters, digits, '.', '_' and '-' (it becomes a folder), got {name!r}"
+        )
+    return name
 
 
 class RunSpec(Strict):
@@ -140,35 +151,37 @@ class RunSpec(Strict):
 
     @model_validator(mode="after")
     def _refuse_conflicts(self) -> RunSpec:
+        if found := list(self._conflicts()):
+            raise ValueError("\n".join(found))  # one per line
+        return self
+
+    def _conflicts(self) -> Iterator[str]:
         starts_pretrained = self.pretrained or self.weights is not None
         if self.freeze == "backbone" and not starts_pretrained:
-            raise ValueError(
-                "freeze: backbone needs pretrained: true or weights: FILE (not random weights)"
-            )
+            yield ("freeze: backbone needs pretrained: true or weights: FILE (not random weights)")
         if self.if_unavailable and not self.pretrained:
-            raise ValueError("if_unavailable needs pretrained: true (nothing else is downloaded)")
+            yield "if_unavailable needs pretrained: true (nothing else is downloaded)"
         if self.if_unavailable and self.weights is not None:
-            raise ValueError("if_unavailable and weights exclude each other: a file is local")
+            yield "if_unavailable and weights exclude each other: a file is local"
         if self.freeze == "backbone" and self.ema:
-            raise ValueError("ema and freeze: backbone exclude each other (linear heads need none)")
+            yield "ema and freeze: backbone exclude each other (linear heads need none)"
         if self.lr_schedule == "one_cycle" and self.lr_drop is not None:
-            raise ValueError("lr_drop needs lr_schedule: steps (one_cycle decays on its own)")
+            yield "lr_drop needs lr_schedule: steps (one_cycle decays on its own)"
         if self.augmentation != "crop_flip":
             changed = [("crop_scale", self.crop_scale != 0.35), ("flip", self.flip != "random")]
             for name in (name for name, is_set in changed if is_set):
-                raise ValueError(f"{name} needs augmentation: crop_flip (no other uses it)")
-        self._refuse_loss_conflicts()
-        self._refuse_probe_conflicts(starts_pretrained)
-        return self
+                yield f"{name} needs augmentation: crop_flip (no other uses it)"
+        yield from self._loss_conflicts()
+        yield from self._probe_conflicts(starts_pretrained)
 
-    def _refuse_loss_conflicts(self) -> None:
+    def _loss_conflicts(self) -> Iterator[str]:
         for name, off, other, needed in (
             ("effective_beta", 0.999, "class_weights", "effective"),
             ("focal_gamma", 2.0, "loss", "focal"),
             ("logit_tau", 1.0, "loss", "logit_adjusted"),
         ):
             if getattr(self, name) != off and getattr(self, other) != needed:
-                raise ValueError(f"{name} needs {other}: {needed}")
+                yield f"{name} needs {other}: {needed}"
         fixes = [
             setting
             for setting, is_set in (
@@ -179,23 +192,21 @@ class RunSpec(Strict):
             if is_set
         ]
         if len(fixes) > 1:
-            raise ValueError(f"{' and '.join(fixes)} exclude each other: both fix imbalance")
+            yield f"{' and '.join(fixes)} exclude each other: both fix imbalance"
 
-    def _refuse_probe_conflicts(self, starts_pretrained: bool) -> None:
+    def _probe_conflicts(self, starts_pretrained: bool) -> Iterator[str]:
         if self.layer_decay < 1 and self.freeze == "backbone":
-            raise ValueError("layer_decay needs freeze: none (only one layer is trained)")
+            yield "layer_decay needs freeze: none (only one layer is trained)"
         if self.layer_decay < 1 and self.optimizer == "muon":
-            raise ValueError("layer_decay needs optimizer: adam, adamw or sgd")
+            yield "layer_decay needs optimizer: adam, adamw or sgd"
         if not self.linear_probe:
             return
         if not starts_pretrained:
-            raise ValueError(
-                "linear_probe needs pretrained: true or weights: FILE (not random features)"
-            )
+            yield ("linear_probe needs pretrained: true or weights: FILE (not random features)")
         if self.freeze == "none":
             return
         if self.sampler == "balanced":
-            raise ValueError(
+            yield (
                 "sampler: balanced has no effect if linear_probe is the whole run (freeze: "
                 "backbone): it is fitted to all images at once. Set class_weights: balanced"
             )
@@ -208,7 +219,7 @@ class RunSpec(Strict):
             ("weight_decay", 0),
         ):
             if getattr(self, name) != off:
-                raise ValueError(
+                yield (
                     f"{name} has no effect if linear_probe is the whole run (freeze: backbone): "
                     f"leave it at {off}, or drop freeze to fine-tune from the probe"
                 )
@@ -291,7 +302,7 @@ class StudySpec(Strict):
     """With `data.folds`, the model of a contender that is used afterwards. `refit`: trained anew
     on all images, for the epochs that the folds chose; `ensemble`: the mean of the folds' models'
     probabilities."""
-    contenders: dict[str, RunSpec]
+    contenders: dict[Annotated[str, AfterValidator(_check_name)], RunSpec]
     """Name -> recipe. The name becomes a folder and appears in tables; see `label`."""
 
     @field_validator("data", mode="before")
@@ -311,6 +322,17 @@ class StudySpec(Strict):
             raise ValueError("final_model: ensemble is made of the models of folds; set data.folds")
         return self
 
+    @model_validator(mode="after")
+    def _augmentations_take_channels(self) -> StudySpec:
+        if self.data.channels is not None:
+            for name, recipe in self.contenders.items():
+                if recipe.augmentation not in OF_ANY_CHANNELS:
+                    raise ValueError(
+                        f"contenders.{name}.augmentation: {recipe.augmentation} is made for RGB; "
+                        f"with data.channels, use {' or '.join(OF_ANY_CHANNELS)}"
+                    )
+        return self
+
     @field_validator("seeds")
     @classmethod
     def _seeds_differ(cls, value: tuple[int, ...]) -> tuple[int, ...]:
@@ -320,11 +342,9 @@ class StudySpec(Strict):
 
     @field_validator("contenders")
     @classmethod
-    def _contenders_are_named(cls, value: dict[str, RunSpec]) -> dict[str, RunSpec]:
+    def _some_contender(cls, value: dict[str, RunSpec]) -> dict[str, RunSpec]:
         if not value:
             raise ValueError("expected at least one contender")
-        for name in value:
-            _check_name(name)
         return value
 
     @field_validator("name")
@@ -340,11 +360,3 @@ class StudySpec(Strict):
         """The study as YAML that `load_study` reads back to an equal spec."""
         values = self.model_dump(mode="json", exclude_defaults=True)
         return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-
-
-def _check_name(name: str) -> str:
-    if not NAME.fullmatch(name):
-        raise ValueError(
-            f"expected letters, digits, '.', '_' and '-' (it becomes a folder), got {name!r}"
-        )
-    return name

@@ -8,8 +8,6 @@ would become False, `007` 7, `1e3` text and `010` eight.
 from __future__ import annotations
 
 import copy
-import re
-import reprlib
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
 from importlib import resources
@@ -19,17 +17,13 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from podium.config.data_settings import DataSpec
 from podium.config.machine import Machine
-from podium.config.settings import RunSpec, StudySpec
-from podium.config.text import decode_text
+from podium.config.mistakes import Mistake, flag_mistakes, listing, mistakes_of
+from podium.config.settings import StudySpec
+from podium.config.text import decode_text, did_you_mean, listed
 from podium.errors import ConfigError
 
 MOST_VALUES = 100_000
-
-_NUMBER = re.compile(r"[-+.\d][-+.\deE]{0,40}")
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 100
 
 
 class _Loader(yaml.SafeLoader):
@@ -91,25 +85,40 @@ def load_study(
         ((0, 1), 5)
     """
     lines: dict[str, int]
+    mistakes: list[Mistake] = []
     if isinstance(study, Mapping):
         values, lines, source = copy.deepcopy(dict(study)), {}, "study"
     else:
         text, source = _read_study(study)
-        values, lines = _parse(text, source)
+        values, lines, mistakes = _parse(text, source)
         if not isinstance(values, dict):
             raise ConfigError(
                 f"{source}: expected a mapping with 'name', 'data' and 'contenders', "
                 f"got {_kind(values)}."
             )
+    said: dict[str, str] = {}
+    refused: list[str] = []
     for override in overrides:
-        for key in _apply_override(values, override, below):
-            lines[key] = 0  # an override has no line in the file
+        try:
+            said |= _apply_override(values, override, below)
+        except ConfigError as error:
+            refused.append(str(error))
     if data is not None and not isinstance(data, str | Path):
         values["data"] = data  # refused below, as what it is
     elif data is not None:
         base = values.get("data")
         values["data"] = {**(base if isinstance(base, dict) else {}), "path": str(data)}
-    return _validate(values, source, lines, stored)
+    defaulted = _merge_defaults(values, source)
+    try:
+        found = StudySpec.model_validate(values, context={"stored": stored})
+    except ValidationError as error:
+        mistakes += mistakes_of(error, lines, defaulted, said)
+    if mistakes:
+        mistakes += [Mistake(0, text) for text in refused]
+        raise ConfigError(listing(mistakes, source))
+    if refused:
+        raise ConfigError("\n".join(refused))
+    return found
 
 
 def study_text(name: str) -> str:
@@ -123,7 +132,8 @@ def study_text(name: str) -> str:
     """
     ours = built_in_studies()
     if name not in ours:
-        raise ConfigError(f"There is no study {name!r}. Expected one of {', '.join(ours)}.")
+        hint = did_you_mean(name, ours)
+        raise ConfigError(f"There is no study {name!r}.{hint} Expected one of {', '.join(ours)}.")
     return (resources.files(__package__) / "studies" / f"{name}.yaml").read_text(encoding="utf-8")
 
 
@@ -149,26 +159,34 @@ def machine_settings(**values: Any) -> Machine:
     try:
         return Machine(**values)
     except ValidationError as error:
-        flags = {"trackers": "tracker"}  # one flag per value, so its name is singular
-        problems = [
-            f"--{flags.get(name := str(problem['loc'][0]), name).replace('_', '-')}: "
-            f"{_expected(problem, [])}"
-            for problem in error.errors()
-        ]
-        raise ConfigError("\n".join(problems)) from None
+        names = {"trackers": "tracker"}  # one flag per value, so its name is singular
+        raise ConfigError(flag_mistakes(error, names)) from None
 
 
-def _parse(text: str, source: str) -> tuple[Any, dict[str, int]]:
-    """The values of a YAML text, and the line of every dotted key."""
+def _parse(text: str, source: str) -> tuple[Any, dict[str, int], list[Mistake]]:
+    """The values of a YAML text, the line of every dotted key, and the keys that are repeated."""
     try:
         node = yaml.compose(text, Loader=_Loader)
         _refuse_endless(node, source)
-        _refuse_repeated(node, source)
+        repeated = _repeated(node)
         # a safe loader, checked above
         values = yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        raise ConfigError(f"{source}: {_syntax(error)}") from None
     except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
         raise ConfigError(f"{source}: not valid YAML. {error}") from None
-    return values, _line_numbers(node)
+    return values, _line_numbers(node), repeated
+
+
+def _syntax(error: yaml.MarkedYAMLError) -> str:
+    """Where a text stops to be YAML, and why."""
+    mark, begun = error.problem_mark, error.context_mark
+    where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    told = f"not valid YAML{where}: {error.problem or 'it cannot be read'}"
+    if error.context:
+        since = f", begun in line {begun.line + 1}" if begun else ""
+        told += f" ({error.context}{since})"
+    return f"{told}."
 
 
 def _key_text(key: yaml.Node) -> str:
@@ -179,23 +197,22 @@ def _key_text(key: yaml.Node) -> str:
     return str(key.value)
 
 
-def _refuse_repeated(node: yaml.Node | None, source: str, prefix: str = "") -> None:
-    """Refuse a repeated key at any level: YAML would silently keep the last."""
+def _repeated(node: yaml.Node | None, prefix: str = "") -> list[Mistake]:
+    """Keys given twice, at any level: YAML would silently keep the last."""
     if isinstance(node, yaml.SequenceNode):
-        for one in node.value:
-            _refuse_repeated(one, source, prefix)
+        return [found for one in node.value for found in _repeated(one, prefix)]
     if not isinstance(node, yaml.MappingNode):
-        return
+        return []
     lines: dict[str, int] = {}
+    found: list[Mistake] = []
     for key, value in node.value:
         name, line = _key_text(key), key.start_mark.line + 1
         if name in lines and not key.tag.endswith(":merge"):
-            raise ConfigError(
-                f"{source}: line {line}: {prefix}{name} is given twice, first in line "
-                f"{lines[name]}; one of the two would be lost. Remove one or rename it."
-            )
-        lines[name] = line
-        _refuse_repeated(value, source, f"{prefix}{name}.")
+            told = f"{prefix}{name} is given twice, first in line {lines[name]}"
+            found.append(Mistake(line, f"{told}; one of the two would be lost. Remove or rename."))
+        lines.setdefault(name, line)
+        found += _repeated(value, f"{prefix}{name}.")
+    return found
 
 
 def _refuse_endless(node: yaml.Node | None, source: str) -> None:
@@ -231,22 +248,24 @@ def _read_study(study: str | Path) -> tuple[str, str]:
         return decode_text(path.read_bytes()), str(study)
     except FileNotFoundError:
         raise ConfigError(
-            f"There is no study {str(study)!r}: expected the path of a YAML file, "
-            f"or one of {', '.join(ours)}."
+            f"There is no study {str(study)!r}.{did_you_mean(str(study), ours)} "
+            f"Expected the path of a YAML file, or one of {', '.join(ours)}."
         ) from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{study}: cannot be read as a YAML file ({error}).") from None
 
 
-def _apply_override(values: dict[str, Any], override: str, below: str) -> list[str]:
-    """Set one value in place; return the dotted keys that were set."""
+def _apply_override(values: dict[str, Any], override: str, below: str) -> dict[str, str]:
+    """Set one value in place; return the dotted keys that were set, each with the key as given."""
     key, sign, text = override.partition("=")
     parts = [*below.split(".")[:-1], *key.strip().split(".")]
     if not sign or not all(parts):
         usual = "mixup=0.2" if below else "contenders.*.epochs=2 or seeds=[0,1]"
         raise ConfigError(f"--set {override!r}: expected KEY=VALUE, such as {usual}.")
-    value = _parse(text, f"--set {override!r}")[0]
-    done: list[str] = []
+    value, _, repeated = _parse(text, f"--set {override!r}")
+    if repeated:
+        raise ConfigError(f"--set {override!r}: line {repeated[0].line}: {repeated[0].text}")
+    done: dict[str, str] = {}
 
     def put(level: Any, at: int, above: tuple[str, ...] = ()) -> None:
         if not isinstance(level, dict):
@@ -256,17 +275,16 @@ def _apply_override(values: dict[str, Any], override: str, below: str) -> list[s
             )
         if at == len(parts) - 1 and parts[at] != "*":
             level[parts[at]] = value
-            done.append(".".join((*above, parts[at])))
+            done[".".join((*above, parts[at]))] = key.strip()
         elif parts[at] == "*":
             if at == len(parts) - 1 or not level:
                 raise ConfigError(f"--set {override!r}: '*' must stand for existing keys.")
             for name in level:
                 put(level[name], at + 1, (*above, str(name)))
         elif at and parts[at - 1] == "contenders" and parts[at] not in level:
-            known = ", ".join(map(str, level)) or "none"
-            raise ConfigError(
-                f"--set {override!r}: there is no contender {parts[at]!r}. There are: {known}."
-            )
+            known = [str(name) for name in level]
+            hint = did_you_mean(parts[at], known) or f" There are: {listed(known) or 'none'}."
+            raise ConfigError(f"--set {override!r}: there is no contender {parts[at]!r}.{hint}")
         else:
             put(level.setdefault(parts[at], {}), at + 1, (*above, parts[at]))
 
@@ -274,9 +292,8 @@ def _apply_override(values: dict[str, Any], override: str, below: str) -> list[s
     return done
 
 
-def _validate(
-    values: dict[str, Any], source: str, lines: Mapping[str, int], stored: bool
-) -> StudySpec:
+def _merge_defaults(values: dict[str, Any], source: str) -> set[str]:
+    """Put `defaults:` under every contender, in place; return the keys that it has."""
     defaults = values.pop("defaults", None) or {}
     contenders = values.get("contenders")
     if not isinstance(defaults, dict):
@@ -289,75 +306,7 @@ def _validate(
             str(name): {**defaults, **recipe} if isinstance(recipe, dict) else recipe
             for name, recipe in contenders.items()
         }
-    try:
-        return StudySpec.model_validate(values, context={"stored": stored})
-    except ValidationError as error:
-        raise ConfigError(_explain(error, source, lines, set(defaults))) from None
-
-
-def _explain(
-    error: ValidationError, source: str, lines: Mapping[str, int], defaulted: set[str]
-) -> str:
-    problems = []
-    seen = set()
-    for problem in error.errors():
-        # pydantic adds the union member that it tried to the path; show only our own keys
-        parts = [str(part) for part in problem["loc"] if not str(part).startswith("literal[")]
-        if len(parts) > 3 and parts[0] == "contenders":
-            parts = parts[:3]
-        key = ".".join(parts)
-        if key in seen:
-            continue
-        seen.add(key)
-        line = lines.get(key)
-        if line is None and parts and parts[-1] in defaulted:
-            line = lines.get(f"defaults.{parts[-1]}")
-        if line is None and problem["type"] == "missing":
-            line = lines.get(".".join(parts[:-1]))
-        where = f"line {line}: " if line else ""
-        problems.append(f"  {where}{key or 'study'}: {_expected(problem, parts)}")
-    things = "1 setting is" if len(problems) == 1 else f"{len(problems)} settings are"
-    return f"{source}: {things} wrong.\n" + "\n".join(problems)
-
-
-def _expected(problem: Any, parts: list[str]) -> str:
-    got = problem.get("input")
-    kind = problem["type"]
-    if kind == "missing":
-        return "is missing; it has no default."
-    if kind == "extra_forbidden":
-        known = RunSpec.model_fields if parts[:1] == ["contenders"] else StudySpec.model_fields
-        if parts[:1] == ["data"]:
-            known = DataSpec.model_fields
-        return f"is not a setting. There are: {', '.join(known)}."
-    wanted = {
-        "int_parsing": "expected a whole number",
-        "int_type": "expected a whole number",
-        "int_from_float": "expected a whole number",
-        "float_parsing": "expected a number",
-        "float_type": "expected a number",
-        "bool_parsing": "expected true or false",
-        "bool_type": "expected true or false",
-        "string_type": "expected text",
-        "dict_type": "expected a mapping",
-        "model_type": "expected a mapping",
-        "tuple_type": "expected a list",
-    }.get(kind)
-    if parts[-1:] == ["lr_drop"]:
-        wanted = "expected an epoch of 1 or more, 'plateau', or nothing"
-    if "class_weights" in parts:
-        wanted = "expected none, balanced, effective, or a weight above 0 for each class: {cat: 3}"
-    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    if wanted is None:
-        wanted = f"expected {message}" if problem["msg"].startswith("Input") else message
-    if isinstance(got, dict):
-        return f"{wanted}."
-    if isinstance(got, str) and repr(got) in message:  # a name that is not registered
-        return wanted
-    if f"got {type(got).__name__}" in message:  # an object of Python's, of many lines perhaps
-        return f"{wanted}."
-    is_number = isinstance(got, str) and _NUMBER.fullmatch(got)
-    return f"{wanted}; got {got if is_number else _SHORT.repr(got)}."
+    return set(defaults)
 
 
 def _kind(value: Any) -> str:

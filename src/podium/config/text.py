@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """Control characters that move the cursor, ring, recolour or change the direction of text; not
@@ -78,3 +79,49 @@ def listed(
     """
     rest = len(names) - most
     return between.join(names[:most]) + (more.format(rest) if rest > 0 else "")
+
+
+def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """The known names that a misspelt name is closest to, best first.
+
+    Args:
+        name: what was given; upper and lower case are the same.
+        known: the names that there are.
+        most: number of names to return.
+
+    Returns:
+        Those nearly as close as the closest, or those that contain the name; perhaps none.
+
+    Examples:
+        >>> nearest("autoaugmnt", ["none", "autoaugment", "randaugment"])
+        ['autoaugment']
+        >>> nearest("f1", ["accuracy", "macro_f1"])
+        ['macro_f1']
+    """
+    names = list(dict.fromkeys(known))
+    shares = {
+        one: difflib.SequenceMatcher(None, one.lower(), name.lower()).ratio() for one in names
+    }
+    best = max(shares.values(), default=0.0)
+    near = [one for one in names if shares[one] >= max(0.6, best - 0.1)]
+    near = near or [one for one in names if name and name.lower() in one.lower()]
+    return sorted(near, key=lambda one: -shares[one])[:most]
+
+
+def did_you_mean(name: str, known: Iterable[str], most: int = 3) -> str:
+    """A sentence that suggests what a misspelt name may mean; empty if nothing is close.
+
+    Args:
+        name: what was given.
+        known: the names that there are.
+        most: number of names to suggest.
+
+    Returns:
+        The sentence with a space before it, to follow another one.
+
+    Examples:
+        >>> did_you_mean("epoch", ["epochs", "model"])
+        ' Did you mean epochs?'
+    """
+    found = nearest(name, known, most)
+    return f" Did you mean {' or '.join(found)}?" if found else ""

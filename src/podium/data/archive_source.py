@@ -20,7 +20,7 @@ from filelock import FileLock
 from podium.config.registry import SOURCES
 from podium.data.archive import MOST_BYTES, MOST_FILES
 from podium.data.folder import LayoutSource
-from podium.data.images import MAX_BYTES
+from podium.data.images import MAX_BYTES, image_suffixes
 from podium.data.layout import Found, interpret
 from podium.data.names import label_pattern, named_images
 from podium.data.walk import folder_of_names
@@ -52,6 +52,7 @@ class ArchiveSource(LayoutSource):
         members: where each file is; None: read from the archive.
         label: regular expression with a named group `(?P<label>...)`, searched in the path of
             each image at any depth; None: folders are the classes.
+        channels: of each image, for which files are images; None: RGB.
 
     Raises:
         DataError: it is missing, damaged, encrypted or too large, or contains links or paths that
@@ -64,7 +65,9 @@ class ArchiveSource(LayoutSource):
         root: str | None = None,
         members: Members | None = None,
         label: str | None = None,
+        channels: int | None = None,
     ) -> None:
+        self._suffixes = image_suffixes(channels)
         self._pattern = None if label is None else label_pattern(label)
         self.path, self.root = Path(path).expanduser(), root
         self.replaced = 0
@@ -90,7 +93,7 @@ class ArchiveSource(LayoutSource):
     def find(self) -> Found:
         inside = f"{self.root.strip('/')}/" if self.root else ""
         names = [name.removeprefix(inside) for name in self._members if name.startswith(inside)]
-        top = folder_of_names(self.path / inside, names)
+        top = folder_of_names(self.path / inside, names, self._suffixes)
         if self._pattern is None:
             found = interpret(top)
         else:
@@ -224,8 +227,10 @@ def is_archive(path: str) -> bool:
     return path.lower().endswith(ENDINGS)
 
 
-def _named(path: str, root: str | None = None, label: str | None = None) -> ArchiveSource:
-    return ArchiveSource(path, root, label=label)
+def _named(
+    path: str, root: str | None = None, label: str | None = None, channels: int | None = None
+) -> ArchiveSource:
+    return ArchiveSource(path, root, label=label, channels=channels)
 
 
 SOURCES.register("archive", _named)

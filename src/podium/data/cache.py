@@ -5,6 +5,11 @@ so that all folds share it. Its name depends only on their bytes, so that
 it is found under other class names, folders or studies. If a few images are new, the others are
 copied from the older file. `podium.data.pixels` describes the format.
 
+If the limit is too low for all images, as many as fit are kept. Files that no split asks for go
+first; then the images that take most bytes, since each saves one decoding an epoch. Among images
+of one size, those with the lowest digests are kept: a random share that stays the same from run
+to run, whatever the order of the files.
+
 A file gets its final name when it is complete; a file left by a kill is continued. A full disk or
 a read-only folder costs time, never correctness or the run: images are then decoded from their
 own files in every epoch.
@@ -16,7 +21,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import filelock
@@ -24,7 +29,15 @@ import numpy as np
 
 from podium.data.images import squeeze
 from podium.data.index import DataIndex
-from podium.data.pixels import FORMAT, CachedPixels, PixelFile, file_bytes, writing
+from podium.data.pixels import (
+    FORMAT,
+    NOT_KEPT,
+    CachedPixels,
+    PixelFile,
+    file_bytes,
+    most_images,
+    writing,
+)
 from podium.runtime.cache import cache_root, entries, mark_used, prune
 from podium.runtime.events import (
     CacheProgress,
@@ -55,15 +68,16 @@ def cache_pixels(
         index: the images.
         sizes: split -> side of the square images, pixels.
         limit: maximum GB of all files in the folder together; the least recently used are removed
-            to stay below it. 0: nothing is cached.
+            to stay below it, and images beyond it are not cached. 0: nothing is cached.
         notify: receives the progress, and warnings if the cache cannot be used.
         stop: checked regularly; images decoded so far are kept.
         folder: folder of the files; None: `pixels` in Podium's cache.
         workers: number of decoding threads; None: one per core.
 
     Returns:
-        Images by split; empty if they must be decoded in every epoch, because they exceed the
-        limit or the disk, or the folder cannot be used. `notify` receives the reason.
+        Images by split, without the splits of which nothing is cached; empty if the disk is full
+        or the folder cannot be used. Images that are not in it must be decoded in every epoch.
+        `notify` receives the share that is cached, or the reason why none is.
 
     Raises:
         UnreadableImageError: an image vanished or changed since it was checked.
@@ -77,8 +91,11 @@ def cache_pixels(
     try:
         if not all(one.is_there() for one in wanted.values()):
             if needed > limit * 1e9:
-                notify(WarningMessage(_too_large(sizes, needed, limit)))
-                return {}
+                told = _keep_what_fits(wanted.values(), limit * 1e9)
+                notify(WarningMessage(_too_large(sizes, needed, limit, told)))
+                wanted = {split: one for split, one in wanted.items() if len(one.digests)}
+                if not wanted:
+                    return {}
             place.mkdir(parents=True, exist_ok=True)
             with _locked(place, notify, stop):
                 for one in wanted.values():
@@ -112,12 +129,24 @@ class _Wanted:
         self.rows = rows.reshape(-1).astype(np.int64)
         if part is not None:
             self.rows = self.rows[part.rows[split]]
-        self.size = size
+        self.size, self.folder = size, folder
         self.index, self.paths = index, [paths[i] for i in first]
-        self.bytes = file_bytes(len(self.digests), size)
+        self.channels = index.windows.inputs
+        self._name()
+
+    def _name(self) -> None:
+        self.bytes = file_bytes(len(self.digests), self.size, self.channels)
         key = hashlib.sha256(self.digests.tobytes()).hexdigest()
-        self.path = folder / f"{size}px-v{FORMAT}-{key[:32]}.pixels"
+        further = "" if self.channels == 3 else f"-{self.channels}ch"
+        self.kind = f"{self.size}px{further}-v{FORMAT}"
+        self.path = self.folder / f"{self.kind}-{key[:32]}.pixels"
         self.partial = self.path.with_suffix(".partial")
+
+    def keep(self, count: int) -> None:
+        """Leave all but the first `count` images to be decoded in every epoch."""
+        self.digests, self.paths = self.digests[:count], self.paths[:count]
+        self.rows = np.where(self.rows < count, self.rows, NOT_KEPT)
+        self._name()
 
     def is_there(self) -> bool:
         """Whether the file is complete."""
@@ -136,7 +165,7 @@ def _build(
 ) -> None:
     """Fill the partial file, continuing after a kill, and give it its final name."""
     total, side = len(one.digests), one.size
-    siblings = map(PixelFile.open, place.glob(f"{side}px-v{FORMAT}-*.pixels"))
+    siblings = map(PixelFile.open, place.glob(f"{one.kind}-*.pixels"))
     older = [file for file in siblings if file is not None]
 
     def decode(row: int) -> bytes:
@@ -150,7 +179,7 @@ def _build(
 
     try:
         # Pillow decodes without the interpreter's lock, so threads use all cores
-        with writing(one.partial, side, one.digests) as file:
+        with writing(one.partial, side, one.digests, one.channels) as file:
             chunks = (
                 [row for row in range(at, min(at + CHUNK, total)) if not file.has(row)]
                 for at in range(0, total, CHUNK)
@@ -169,6 +198,24 @@ def _build(
     os.replace(one.partial, one.path)
     kept = f"{total:,} decoded images of {side} px, {_gb(one.bytes)}"
     notify(Message(f"caches {kept}, in {place}"))
+
+
+def _keep_what_fits(wanted: Iterable[_Wanted], room: float) -> str:
+    """Cut files down to `room` bytes together, those of small images last; says what is kept."""
+    kept, total = 0, 0
+    files: dict[Path, list[_Wanted]] = {}
+    for one in sorted(wanted, key=lambda one: one.size):
+        files.setdefault(one.path, []).append(one)  # two splits may share one
+    for sharing in files.values():
+        total += len(sharing[0].digests)
+        count = min(
+            len(sharing[0].digests), most_images(room, sharing[0].size, sharing[0].channels)
+        )
+        for one in sharing:
+            one.keep(count)
+        kept += count
+        room -= sharing[0].bytes if count else 0
+    return f"{kept:,} of {total:,} ({100 * kept / total:.0f} %)"
 
 
 def _make_room(place: Path, wanted: Sequence[_Wanted], limit: float) -> None:
@@ -221,12 +268,12 @@ def _raise_if_stopped(stop: StopRequest | None) -> None:
         raise KeyboardInterrupt
 
 
-def _too_large(sizes: Mapping[str, int], needed: int, limit: float) -> str:
+def _too_large(sizes: Mapping[str, int], needed: int, limit: float, kept: str) -> str:
     sides = " and ".join(str(size) for size in sorted(set(sizes.values())))
     return (
         f"The decoded images ({sides} px) take {_gb(needed)}, and --cache-limit is {limit:g} GB: "
-        f"every epoch decodes them again. With --cache-limit {int(needed / 1e9) + 1} they are "
-        "decoded once."
+        f"{kept} are cached, every epoch decodes the others again. With --cache-limit "
+        f"{int(needed / 1e9) + 1} all are decoded once."
     )
 
 

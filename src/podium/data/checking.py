@@ -7,15 +7,15 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from PIL import Image
-
+from podium.data import bands
+from podium.data.bands import Picture
 from podium.data.file_checks import Verdict, VerdictCache
 from podium.data.grey import OWN_WINDOWS, GreyWindows
-from podium.data.images import GREY_MODES, decode_rgb, decode_with_mode
+from podium.data.images import GREY_MODES, decode_picture, decode_with_mode
 from podium.data.listing import Listing
 from podium.data.source import Reader
 from podium.data.words import counted, in_study, listed, named, shown
-from podium.errors import DataError, UnreadableImageError
+from podium.errors import ConfigError, DataError, UnreadableImageError
 from podium.runtime.events import IndexProgress, Notify
 from podium.runtime.threads import in_order
 
@@ -36,14 +36,18 @@ def check_files(
 
     Returns:
         Path -> verdict.
+
+    Raises:
+        ConfigError: there are TIFF files of several channels, and the library for them is missing.
     """
-    cache = VerdictCache(Path(found.place), cache_folder)
+    _need_tifffile(found)
+    cache = VerdictCache(Path(found.place), cache_folder, found.channels)
     before = set(cache.known)
     paths = sorted(found.paths)
     verdicts: dict[str, Verdict] = {}
 
     def inspect(path: str) -> Verdict:
-        return inspect_image(found.reader, path, cache.known)
+        return inspect_image(found.reader, path, cache.known, found.channels)
 
     # Pillow decodes and hashlib digests without the interpreter's lock, so threads use all cores
     try:
@@ -60,34 +64,45 @@ def check_files(
     return verdicts
 
 
+def _need_tifffile(found: Listing) -> None:
+    """Refuse at once what would leave out every TIFF file, and only those."""
+    if found.channels is None or bands.can_read_tiff():
+        return
+    if those := [path for path in found.paths if path.lower().endswith((".tif", ".tiff"))]:
+        raise ConfigError(f"{counted(len(those), 'TIFF file')} in {found.place}: {bands.REMEDY}.")
+
+
 def load_checked(
     reader: Reader, path: str, digest: str | None, windows: GreyWindows = OWN_WINDOWS
-) -> Image.Image:
-    """Decode an image as 8-bit RGB, and check that its file has not changed.
+) -> Picture:
+    """Decode an image as a model sees it, and check that its file has not changed.
 
     Args:
         reader: of its source.
         path: name of the file in the source.
         digest: expected SHA-256 of the file; None: not checked.
-        windows: how grey values deeper than 8 bits are mapped.
+        windows: of the model: how grey values deeper than 8 bits are mapped, and the channels.
 
     Raises:
         UnreadableImageError: the file cannot be read, or has changed.
     """
     content = reader.read(path)
-    picture = decode_rgb(content, path, windows=windows)
+    picture = decode_picture(content, path, windows)
     if digest is not None and hashlib.sha256(content).hexdigest() != digest:
         raise UnreadableImageError(path, "it changed since it was checked")
     return picture
 
 
-def inspect_image(reader: Reader, path: str, known: Mapping[str, Verdict]) -> Verdict:
+def inspect_image(
+    reader: Reader, path: str, known: Mapping[str, Verdict], channels: int | None = None
+) -> Verdict:
     """Decode one file: its hash, size and mode, or why it cannot be read.
 
     Args:
         reader: of its source.
         path: name of the file in the source.
         known: verdicts by SHA-256, for files that need not be decoded again.
+        channels: that it must have; None: it is decoded to RGB.
     """
     if shown(path) != path:
         return Verdict(error="its name is not valid UTF-8; rename the file or its folder")
@@ -97,14 +112,13 @@ def inspect_image(reader: Reader, path: str, known: Mapping[str, Verdict]) -> Ve
         digest = hashlib.sha256(content).hexdigest()
         if digest in known:
             return known[digest]
-        image, stored = decode_with_mode(content, path)
+        image, stored = decode_with_mode(content, path, channels)
     except UnreadableImageError as error:
         return Verdict(digest=digest, error=error.reason)
     grey = stored.mode in GREY_MODES or stored.mode.startswith("I")
     return Verdict(
         digest,
-        image.width,
-        image.height,
+        *image.size,
         grey,
         values=stored.values,
         deep_colour=stored.deep_colour,

@@ -25,11 +25,14 @@ Key = int | EpochKey
 class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
     """One split of an index. Items are `(image, label, number)`.
 
-    `image` is uint8 of shape (3, S, S). The key is a number in evaluation. In training it is a
-    pair `(number, epoch)`: the transform's generator is seeded with the run's seed, the epoch and
-    the number, in whichever process it runs; or a triple `(number, epoch, size)`, for another size
-    than the transform's; or `(number, epoch, size or 0, repeat)`, where an epoch has an image
-    several times: each repeat, from 0, is augmented differently.
+    `image` is uint8 of shape (channels, S, S); where the images are `planned`, it is what
+    `Transform.plan` draws for it instead, float64 of shape (k,).
+
+    The key is a number in evaluation. In training it is a pair `(number, epoch)`: the transform's
+    generator is seeded with the run's seed, the epoch and the number, in whichever process it runs;
+    or a triple `(number, epoch, size)`, for another size than the transform's; or
+    `(number, epoch, size or 0, repeat)`, where an epoch has an image several times: each repeat,
+    from 0, is augmented differently.
 
     Args:
         index: the images.
@@ -37,6 +40,7 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
         transform: from an image to a tensor.
         seed: of the run; None: no random augmentation.
         cached: decoded images of this split; None: every image is decoded each time.
+        planned: only draw the random choices: the images themselves are on the device.
 
     Raises:
         ValueError: the cached images are not of the transform's source size.
@@ -49,6 +53,8 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
         transform: Transform,
         seed: int | None,
         cached: CachedPixels | None = None,
+        *,
+        planned: bool = False,
     ) -> None:
         if cached is not None and cached.size != transform.source_size:
             raise ValueError(
@@ -62,6 +68,7 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
         self.transform = transform
         self.seed = seed
         self.cached = cached
+        self.planned = planned
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -73,7 +80,10 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
         draw = None
         if rest and self.seed is not None:
             draw = Draw(self.seed, rest[0], number + repeat * len(self))
-        tensor = self.transform.vary(self._source(number), draw, size)
+        if self.planned:
+            tensor = self.transform.plan(draw, size)
+        else:
+            tensor = self.transform.vary(self._source(number), draw, size)
         return tensor, int(self.labels[number]), number
 
     def _source(self, number: int) -> npt.NDArray[np.uint8]:

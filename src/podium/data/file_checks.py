@@ -62,11 +62,13 @@ class VerdictCache:
     Args:
         root: the folder of images.
         folder: folder of the cache; None: `index` in Podium's cache.
+        channels: that images must have; None: they are decoded to RGB.
     """
 
-    def __init__(self, root: Path, folder: Path | None = None) -> None:
+    def __init__(self, root: Path, folder: Path | None = None, channels: int | None = None) -> None:
         place = folder or cache_root() / "index"
-        key = hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape")).hexdigest()
+        name = f"{root.resolve()}" if channels is None else f"{root.resolve()}\0{channels}"
+        key = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
         self.path = place / f"{key[:16]}.json"
         self.known: dict[str, Verdict] = {}
         with contextlib.suppress(OSError, ValueError):

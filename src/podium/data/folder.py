@@ -9,7 +9,7 @@ from typing import Any
 
 from podium.config.registry import SOURCES
 from podium.data.fetch import resolve_data
-from podium.data.images import read_image_file
+from podium.data.images import image_suffixes, read_image_file
 from podium.data.layout import Found, find_images
 from podium.data.names import find_named_images, label_pattern
 from podium.data.source import Item, Source
@@ -49,10 +49,18 @@ class FolderSource(LayoutSource):
         root: the folder inside it that names are relative to; None: `list` finds it.
         label: regular expression with a named group `(?P<label>...)`, searched in the path of
             each image at any depth; None: folders are the classes.
+        channels: of each image, for which files are images; None: RGB.
     """
 
-    def __init__(self, path: Path, root: Path | None = None, label: str | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        root: Path | None = None,
+        label: str | None = None,
+        channels: int | None = None,
+    ) -> None:
         self.path, self.root = path, path if root is None else root
+        self.suffixes = image_suffixes(channels)
         self._pattern = None if label is None else label_pattern(label)
 
     def __reduce__(self) -> Any:
@@ -68,8 +76,8 @@ class FolderSource(LayoutSource):
 
     def _interpreted(self) -> Found:
         if self._pattern is not None:
-            return find_named_images(self.path, self._pattern)
-        return find_images(self.path)
+            return find_named_images(self.path, self._pattern, self.suffixes)
+        return find_images(self.path, self.suffixes)
 
     def _about_tables(self) -> str:
         """What to do if the classes are in a table of the folder; empty if there is none."""
@@ -84,8 +92,8 @@ class FolderSource(LayoutSource):
         return read_image_file(self.root / path, path)
 
 
-def _named(path: str, label: str | None = None) -> FolderSource:
-    return FolderSource(resolve_data(path), label=label)
+def _named(path: str, label: str | None = None, channels: int | None = None) -> FolderSource:
+    return FolderSource(resolve_data(path), label=label, channels=channels)
 
 
 SOURCES.register("folder", _named)

@@ -11,7 +11,7 @@ that prediction decodes images as training did.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -47,25 +47,43 @@ class GreyValues:
 
 @dataclass(frozen=True)
 class GreyWindows:
-    """The windows of a data set.
+    """How the files of a data set are decoded: its windows, and its number of channels.
 
     Attributes:
         integers: window of 16- and 32-bit integers; None: each image by its own range.
         floats: window of floats; None: each image by its own range.
         as_before: decode as Podium did before it had windows, for models trained that way.
+        channels: that images are read with, 1 to 64; None: images are decoded to RGB.
     """
 
     integers: Window | None = None
     floats: Window | None = None
     as_before: bool = False
+    channels: int | None = field(default=None, repr=False)  # `key` has it
+
+    @property
+    def inputs(self) -> int:
+        """Number of channels of a model's input: 3, unless `channels` says otherwise."""
+        return self.channels or 3
+
+    @property
+    def key(self) -> str:
+        """All of it as text, for hashes: without `channels` the text that earlier versions used."""
+        return f"{self}" if self.channels is None else f"{self} {self.channels} channels"
 
     @classmethod
-    def of(cls, values: Sequence[GreyValues], window: Window | None = None) -> GreyWindows:
+    def of(
+        cls,
+        values: Sequence[GreyValues],
+        window: Window | None = None,
+        channels: int | None = None,
+    ) -> GreyWindows:
         """Choose the windows for images with these values.
 
         Args:
             values: ranges of the training images.
             window: the user's window; None: chosen automatically.
+            channels: that images are read with; None: RGB.
         """
 
         def chosen(kind: Kind) -> Window | None:
@@ -74,14 +92,15 @@ class GreyWindows:
                 return window if those else None
             return _natural(kind, min(one.low for one in those), max(one.high for one in those))
 
-        return cls(chosen("integers"), chosen("floats"))
+        return cls(chosen("integers"), chosen("floats"), channels=channels)
 
     def to_json(self) -> dict[str, Any] | None:
         """Plain values, for the model's description."""
         if self.as_before:
             return None
         pairs = {"integers": self.integers, "floats": self.floats}
-        return {kind: None if pair is None else list(pair) for kind, pair in pairs.items()}
+        plain = {kind: None if pair is None else list(pair) for kind, pair in pairs.items()}
+        return plain if self.channels is None else {**plain, "channels": self.channels}
 
     @classmethod
     def from_json(cls, plain: Any) -> GreyWindows:
@@ -97,7 +116,11 @@ class GreyWindows:
             return plain or AS_BEFORE_WINDOWS
         if not isinstance(plain, Mapping):
             raise ValueError("expected windows of integers and floats")
-        return cls(_read_window(plain.get("integers")), _read_window(plain.get("floats")))
+        channels = plain.get("channels")
+        if channels is not None and (type(channels) is not int or not 1 <= channels <= 64):
+            raise ValueError(f"expected 1 to 64 channels, got {str(channels)[:80]}")
+        integers, floats = (_read_window(plain.get(kind)) for kind in ("integers", "floats"))
+        return cls(integers, floats, channels=channels)
 
 
 def _read_window(pair: Any) -> Window | None:
@@ -123,9 +146,17 @@ StoredWindows = Annotated[
 def describe_grey(image: Image.Image) -> GreyValues | None:
     """The range of the values of an image deeper than 8 bits; None for other images."""
     kind = _kind(image)
-    if kind is None:
-        return None
-    values = np.asarray(image).reshape(-1)
+    return None if kind is None else _described(np.asarray(image), kind)
+
+
+def describe_values(values: npt.NDArray[Any]) -> GreyValues | None:
+    """The range of integers or floats of any shape; None if they have 8 bits."""
+    kind = _kind_of_array(values)
+    return None if kind is None else _described(values, kind)
+
+
+def _described(values: npt.NDArray[Any], kind: Kind) -> GreyValues:
+    values = values.reshape(-1)
     finite = values[np.isfinite(values)] if kind == "floats" else values
     if not len(finite):
         return GreyValues(kind, 0.0, 0.0, (0.0, 0.0))
@@ -148,20 +179,46 @@ def to_8_bit(image: Image.Image, windows: GreyWindows) -> Image.Image | None:
     if kind is None:
         return None
     values = np.array(image, dtype=np.float32)
-    window = windows.integers if kind == "integers" else windows.floats
-    if windows.as_before:
-        window = _before(image, values)
-    elif window is None:
+    before = _before(image, values) if windows.as_before else None
+    return Image.fromarray(_mapped(values, kind, windows, before)).convert("RGB")
+
+
+def values_to_8_bit(values: npt.NDArray[Any], windows: GreyWindows) -> npt.NDArray[np.uint8]:
+    """Map integers or floats of any shape to 0 to 255. Values that are not finite become black.
+
+    Args:
+        values: uint8 is returned as it is.
+        windows: of their data set.
+    """
+    kind = _kind_of_array(values)
+    if kind is None:
+        return values
+    with np.errstate(over="ignore"):  # beyond float32 is infinite
+        return _mapped(values.astype(np.float32), kind, windows)
+
+
+def _mapped(
+    values: npt.NDArray[np.float32], kind: Kind, windows: GreyWindows, before: Window | None = None
+) -> npt.NDArray[np.uint8]:
+    """Map values to 0 to 255 in place.
+
+    Args:
+        values: changed in place.
+        kind: of the values.
+        windows: of their data set.
+        before: the window that Podium used before it had windows; None: those of the data set.
+    """
+    window = before or (windows.integers if kind == "integers" else windows.floats)
+    if window is None:
         finite = values[np.isfinite(values)]
         extremes = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
         window = _natural(kind, *extremes)
     low, high = window
-    no_value = 0.0 if windows.as_before else low
+    no_value = 0.0 if before else low
     np.nan_to_num(values, copy=False, nan=no_value, posinf=no_value, neginf=no_value)
     values -= np.float32(low)
     values *= np.float32(255.0 / (high - low))
-    grey = np.clip(np.rint(values, out=values), 0, 255, out=values).astype(np.uint8)
-    return Image.fromarray(grey).convert("RGB")
+    return np.clip(np.rint(values, out=values), 0, 255, out=values).astype(np.uint8)
 
 
 def grey_notices(
@@ -227,6 +284,12 @@ def _kind(image: Image.Image) -> Kind | None:
     if image.mode == "F":
         return "floats"
     return "integers" if image.mode.startswith("I") else None
+
+
+def _kind_of_array(values: npt.NDArray[Any]) -> Kind | None:
+    if values.dtype == np.uint8:
+        return None
+    return "floats" if values.dtype.kind == "f" else "integers"
 
 
 def _natural(kind: str, low: float, high: float) -> Window:

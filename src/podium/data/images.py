@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import io
-import os
 import re
 import stat
 import threading
@@ -13,11 +12,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, overload
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from podium.data import dicom
-from podium.data.grey import OWN_WINDOWS, GreyValues, GreyWindows, describe_grey, to_8_bit
+from podium.data import bands, dicom
+from podium.data.bands import Bands, Picture
+from podium.data.budget import Budget, affordable_pixels
+from podium.data.grey import (
+    OWN_WINDOWS,
+    GreyValues,
+    GreyWindows,
+    describe_grey,
+    describe_values,
+    to_8_bit,
+    values_to_8_bit,
+)
 from podium.errors import UnreadableImageError
 
 IMAGE_SUFFIXES = frozenset(
@@ -26,6 +38,16 @@ IMAGE_SUFFIXES = frozenset(
     | (dicom.SUFFIXES if dicom.IS_INSTALLED else frozenset())
 )
 """File extensions, in lower case, that are treated as images; of DICOM if pydicom is installed."""
+
+
+def image_suffixes(channels: int | None) -> frozenset[str]:
+    """File extensions, in lower case, of the images of a study.
+
+    Args:
+        channels: of the study's `data`; None: RGB.
+    """
+    return IMAGE_SUFFIXES if channels is None else bands.SUFFIXES
+
 
 MAX_PIXELS = 100_000_000
 """Maximum number of pixels: 300 MB as RGB. Larger images are refused from the header."""
@@ -81,6 +103,17 @@ def load_rgb(
     return decode_rgb(read_image_file(path, called), called, windows=windows)
 
 
+def load_picture(path: Path, name: str, windows: GreyWindows) -> Picture:
+    """Read an image file as a model sees it before it is resized; see `decode_picture`.
+
+    Args:
+        path: the file.
+        name: its name in errors.
+        windows: of the model.
+    """
+    return decode_picture(read_image_file(path, name), name, windows)
+
+
 def read_image_file(path: Path, name: str) -> bytes:
     """Read the bytes of a file that may be an image.
 
@@ -122,28 +155,94 @@ def decode_rgb(
         windows: how grey values deeper than 8 bits are mapped; see `podium.data.grey`.
 
     Returns:
-        An image of mode RGB. Transparent pixels are blended with white.
+        An image of mode RGB. Transparent pixels are blended with white. Of an image that the data
+        set reads with other channels, what people can be shown: see `Bands.to_rgb`.
 
     Raises:
         UnreadableImageError: the content is empty, not an image, truncated or too large.
     """
+    if windows.channels is not None:
+        return decode_bands(content, name, windows).to_rgb()
     with _decoded(content, name, max_pixels) as (image, _):
         return _to_rgb(image, windows)
 
 
-def decode_with_mode(content: bytes, name: str) -> tuple[Image.Image, Stored]:
-    """Decode an image as 8-bit RGB, and describe how it is stored.
+def decode_picture(content: bytes, name: str, windows: GreyWindows) -> Picture:
+    """Decode an image as a model sees it before it is resized.
 
     Args:
         content: bytes of the file.
         name: its name in errors.
+        windows: of the model: how values deeper than 8 bits are mapped, and the channels.
 
     Returns:
-        `(image, stored)`: the image of mode RGB, and how the file stores it.
+        An image of mode RGB, or of as many channels as `windows` says.
 
     Raises:
-        UnreadableImageError: the content is empty, not an image, truncated or too large.
+        UnreadableImageError: the content is empty, not an image, of other channels, truncated or
+            too large.
     """
+    if windows.channels is None:
+        return decode_rgb(content, name, windows=windows)
+    return decode_bands(content, name, windows)
+
+
+def decode_bands(content: bytes, name: str, windows: GreyWindows) -> Bands:
+    """Decode an image of as many channels as `windows` says; see `decode_picture`."""
+    assert windows.channels is not None
+    with _stored_bands(content, name, windows.channels) as values:
+        return Bands(np.ascontiguousarray(values_to_8_bit(values, windows)))
+
+
+@contextmanager
+def _stored_bands(content: bytes, name: str, channels: int) -> Iterator[npt.NDArray[Any]]:
+    """The stored values of an image of several channels, shape (h, w, channels)."""
+    if not content:
+        raise UnreadableImageError(name, "the file is empty (0 bytes)")
+    try:
+        count, read = bands.open_bands(content, channels, 3 * MAX_PIXELS)
+        with _in_flight.of(count):  # up to 13 bytes for a value, as for a pixel of RGB
+            yield read()
+    except MemoryError:
+        raise UnreadableImageError(name, "not enough memory to decode it") from None
+    except Exception as error:  # what was expected, or any exception of a damaged file
+        reason = str(error) or type(error).__name__
+        if "'imagecodecs'" in reason:  # for rarer compressions; 20 MB, so not in the extra
+            reason += ": pip install imagecodecs"
+        raise UnreadableImageError(name, reason) from None
+
+
+@overload
+def decode_with_mode(
+    content: bytes, name: str, channels: None = None
+) -> tuple[Image.Image, Stored]: ...
+
+
+@overload
+def decode_with_mode(content: bytes, name: str, channels: int | None) -> tuple[Picture, Stored]: ...
+
+
+def decode_with_mode(
+    content: bytes, name: str, channels: int | None = None
+) -> tuple[Picture, Stored]:
+    """Decode an image as 8-bit RGB, or with its channels, and describe how it is stored.
+
+    Args:
+        content: bytes of the file.
+        name: its name in errors.
+        channels: that it must have; None: it is decoded to RGB.
+
+    Returns:
+        `(image, stored)`: the image, and how the file stores it.
+
+    Raises:
+        UnreadableImageError: the content is empty, not an image, of other channels, truncated or
+            too large.
+    """
+    if channels is not None:
+        with _stored_bands(content, name, channels) as values:
+            eight = Bands(values_to_8_bit(values, OWN_WINDOWS))
+            return eight, Stored(f"{channels} channels", describe_values(values))
     with _decoded(content, name, MAX_PIXELS, frames=True) as (image, stored):
         return _to_rgb(image, OWN_WINDOWS), replace(stored, values=describe_grey(image))
 
@@ -185,7 +284,10 @@ def _decoded(
     except UnreadableImageError:
         raise
     except UnidentifiedImageError:
-        raise UnreadableImageError(name, "not an image that Pillow can identify") from None
+        reason = "not an image that Pillow can identify"
+        if bands.is_tiff(content):
+            reason += " (a TIFF of several channels? Then set data.channels)"
+        raise UnreadableImageError(name, reason) from None
     except Image.DecompressionBombError as error:  # at twice Pillow's own limit, before ours
         pixels = re.search(r"\d+", str(error))
         count = f"{int(pixels[0]):,}" if pixels else "its"  # "its pixels exceed ..."
@@ -196,7 +298,15 @@ def _decoded(
         raise UnreadableImageError(name, f"damaged ({error or type(error).__name__})") from None
 
 
-def squeeze(image: Image.Image, size: int) -> Image.Image:
+@overload
+def squeeze(image: Image.Image, size: int) -> Image.Image: ...
+
+
+@overload
+def squeeze(image: Bands, size: int) -> Bands: ...
+
+
+def squeeze(image: Picture, size: int) -> Picture:
     """Resize both sides to `size` pixels, bilinear and antialiased, unless they already are."""
     if image.size == (size, size):
         return image
@@ -269,38 +379,7 @@ def thumbnail_jpeg(image: Image.Image, side: int = 160, quality: int = 80) -> by
     return out.getvalue()
 
 
-class _Budget:
-    """Limits the pixels that threads decode at once: a few huge images must not fill memory."""
-
-    def __init__(self, total: int) -> None:
-        self.total = self.free = total
-        self.changed = threading.Condition()
-
-    @contextmanager
-    def of(self, pixels: int) -> Iterator[None]:
-        """Wait until so many pixels are free, and reserve them for the block."""
-        taken = min(pixels, self.total)
-        with self.changed:
-            self.changed.wait_for(lambda: self.free >= taken)
-            self.free -= taken
-        try:
-            yield
-        finally:
-            with self.changed:
-                self.free += taken
-                self.changed.notify_all()
-
-
-def _affordable_pixels() -> int:
-    """Pixels that fit in a twentieth of memory, at 11 bytes each: RGBA, blended RGBA, RGB."""
-    try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # not available on Windows
-        memory = 8 << 30
-    return max(MAX_PIXELS, memory // 20 // 11)
-
-
-_in_flight = _Budget(_affordable_pixels())
+_in_flight = Budget(affordable_pixels(MAX_PIXELS))
 
 _quiet_lock = threading.Lock()
 _quiet_users = 0

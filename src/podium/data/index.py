@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
+from podium.data.bands import Picture
 from podium.data.checking import load_checked
 from podium.data.folds import Folds
 from podium.data.grey import OWN_WINDOWS, GreyWindows
-from podium.data.images import decode_rgb
+from podium.data.images import decode_picture
 from podium.data.source import Reader
 from podium.data.splits import Split
 from podium.data.words import shown
@@ -88,20 +88,26 @@ class DataIndex:
         """The same images, decoded as a model trained on another data set expects.
 
         Args:
-            windows: of the model, for grey values deeper than 8 bits.
+            windows: of the model.
         """
         return self if windows == self.windows else replace(self, windows=windows)
 
     def pixel_digest(self, path: str) -> str:
-        """Cache key of the decoded pixels: SHA-256 of the bytes, and of the windows if deep.
+        """Cache key of the decoded pixels: SHA-256 of the bytes, and of how they are decoded.
 
         Args:
             path: of one of the images.
         """
         digest = self.digests[path]
-        if path not in self.deep:
+        if path not in self.deep and self.windows.channels is None:
             return digest
-        return hashlib.sha256(f"{digest} {self.windows}".encode()).hexdigest()
+        return hashlib.sha256(f"{digest} {self.windows.key}".encode()).hexdigest()
+
+    @property
+    def decoding(self) -> dict[str, Any]:
+        """How files are decoded, as a plain `grey_windows`; empty if all are simply 8-bit RGB."""
+        plain = not self.deep and self.windows.channels is None
+        return {} if plain else {"grey_windows": self.windows.to_json()}
 
     def class_counts(self, split: str) -> dict[str, int]:
         """Count the images of each class in a split.
@@ -112,8 +118,8 @@ class DataIndex:
         counts = np.bincount(self.splits[split].labels, minlength=len(self.classes))
         return {name: int(count) for name, count in zip(self.classes, counts, strict=True)}
 
-    def load(self, path: str) -> Image.Image:
-        """Decode an image as RGB, and check that its file has not changed since it was indexed.
+    def load(self, path: str) -> Picture:
+        """Decode an image as a model sees it, and check that its file has not changed since.
 
         Args:
             path: of one of the images.
@@ -134,8 +140,8 @@ class DataIndex:
         """
         return self.reader.read(path)
 
-    def open_image(self, path: str) -> Image.Image:
-        """Decode an image as RGB, even if its file has changed since it was indexed.
+    def open_image(self, path: str) -> Picture:
+        """Decode an image as a model sees it, even if its file has changed since it was indexed.
 
         Args:
             path: of one of the images.
@@ -143,7 +149,7 @@ class DataIndex:
         Raises:
             UnreadableImageError: the file vanished, or can no longer be read.
         """
-        return decode_rgb(self.read(path), path, windows=self.windows)
+        return decode_picture(self.read(path), path, self.windows)
 
     def split_fingerprint(self, split: str) -> str:
         """SHA-256 over the bytes and labels of a split's images; independent of the folder.
@@ -170,7 +176,7 @@ class DataIndex:
             "notices": list(self.notices),
             "fingerprint": self.fingerprint,
             "test_fingerprint": self.split_fingerprint("test"),
-            **({"grey_windows": self.windows.to_json()} if self.deep else {}),
+            **self.decoding,
             **({} if self.folds is None else {"folds": self.folds.count}),
             **self.statistics,
         }

@@ -20,7 +20,7 @@ from podium.data.grey import OWN_WINDOWS, GreyWindows, Window, grey_notices
 from podium.data.groups import grouped
 from podium.data.index import DataIndex
 from podium.data.leaks import copies_across, torn_groups
-from podium.data.listing import SPLITS, Listing, as_source, list_images, open_source
+from podium.data.listing import SPLITS, Listing, listed_images, open_source
 from podium.data.source import Source
 from podium.data.splits import Split, make_split, without_small
 from podium.data.words import counted, named, shown
@@ -58,6 +58,7 @@ def index_of(
         test_fraction=data.test_fraction,
         min_images=data.min_images,
         window=data.window,
+        channels=data.channels,
         notify=notify,
         **options,
     )
@@ -75,6 +76,7 @@ def build_index(
     test_fraction: float = 0.1,
     min_images: int | None = None,
     window: Window | None = None,
+    channels: int | None = None,
     cache_folder: Path | None = None,
     workers: int | None = None,
     notify: Notify = silent,
@@ -99,6 +101,7 @@ def build_index(
             None: a class that is too small to split is an error.
         window: grey values deeper than 8 bits that become black and white; None: chosen from the
             training images.
+        channels: that every image must have, TIFF or `.npy`; None: images are decoded to RGB.
         cache_folder: where to cache the results of checking files; None: Podium's cache.
         workers: number of decoding threads; None: one per core.
         notify: receives the progress: number of files read.
@@ -122,7 +125,7 @@ def build_index(
             raise ConfigError(
                 f"{name}_fraction: expected more than 0 and less than 0.5, got {fraction}."
             )
-    found = root if isinstance(root, Listing) else list_images(as_source(root))
+    found = listed_images(root, channels)
     if group is not None:
         found = grouped(found, group)
     found = split_anew(found, split)
@@ -145,7 +148,9 @@ def build_index(
         classes = tuple(sorted(train))
         everything = {"test": make_split("test", train, classes, notices, found.advice)}
         learned = [verdicts[path].values for path in everything["test"].paths]
-        windows = GreyWindows.of([one for one in learned if one is not None], window)
+        windows = GreyWindows.of(
+            [one for one in learned if one is not None], window, found.channels
+        )
         chosen = window is not None
         index = _index(
             found,
@@ -183,7 +188,7 @@ def build_index(
     }
     notices += copies_across(splits, {path: one.digest for path, one in verdicts.items()})
     learned = [verdicts[path].values for path in splits["train"].paths]
-    windows = GreyWindows.of([one for one in learned if one is not None], window)
+    windows = GreyWindows.of([one for one in learned if one is not None], window, found.channels)
     return _index(found, verdicts, classes, splits, windows, notices, chosen=window is not None)
 
 
@@ -191,6 +196,7 @@ def build_scored_index(
     root: str | Path | Source | Listing,
     split: str = "test",
     *,
+    channels: int | None = None,
     cache_folder: Path | None = None,
     workers: int | None = None,
     notify: Notify = silent,
@@ -200,6 +206,7 @@ def build_scored_index(
     Args:
         root: a folder as for `build_index`, or a `Source`. Without splits, all images are used.
         split: the split to use if there are several; it is the only one in the index.
+        channels: that every image must have; None: images are decoded to RGB.
         cache_folder: where to cache the results of checking files; None: Podium's cache.
         workers: number of decoding threads; None: one per core.
         notify: receives the progress: number of files read.
@@ -207,7 +214,7 @@ def build_scored_index(
     Raises:
         DataError: the folder cannot be used, or has split folders but not this one.
     """
-    found = root if isinstance(root, Listing) else list_images(as_source(root))
+    found = listed_images(root, channels)
     if not found.is_split:
         found = replace(found, splits={split: found.splits["train"]})
     elif not found.splits.get(split):
@@ -220,7 +227,8 @@ def build_scored_index(
     readable, notices = readable_images(found, verdicts)
     classes = tuple(sorted(readable[split]))
     splits = {split: make_split(split, readable[split], classes, notices, found.advice)}
-    return _index(found, verdicts, classes, splits, OWN_WINDOWS, notices, chosen=False)
+    windows = replace(OWN_WINDOWS, channels=found.channels)
+    return _index(found, verdicts, classes, splits, windows, notices, chosen=False)
 
 
 def _index(
@@ -252,6 +260,11 @@ def _index(
             f"{counted(coloured, 'image')} with 16 bits per channel: the upper 8 are used. If "
             "only the lower 10 or 12 are used, the images are nearly black: convert them to 8 bits."
         )
+    if found.channels is not None:
+        notices.append(
+            f"Images are read with {counted(found.channels, 'channel')}, from TIFF and .npy files. "
+            f"Reports and the audit show the first {'three' if found.channels >= 3 else 'one'}."
+        )
     if several := sum(one.more_frames for one in kept.values()):
         notices.append(
             f"{counted(several, 'image')} of several frames, pages or slices: the first is used."
@@ -265,7 +278,9 @@ def _index(
             (shown(path), verdicts[path].error) for path in sorted(verdicts) if verdicts[path].error
         ),
         notices=tuple(map(shown, notices)),
-        fingerprint=_fingerprint(splits, classes, verdicts, windows if deep else None),
+        fingerprint=_fingerprint(
+            splits, classes, verdicts, windows if deep or windows.channels else None
+        ),
         statistics=_statistics(kept),
         digests={path: one.digest for path, one in kept.items()},
         windows=windows,
@@ -292,11 +307,11 @@ def _fingerprint(
         splits: the images.
         classes: names of the classes.
         verdicts: path -> verdict, with the digest of each image.
-        windows: of the images deeper than 8 bits; None: there are none.
+        windows: of the images deeper than 8 bits or of several channels; None: there are none.
     """
     total = hashlib.sha256()
     if windows is not None:
-        total.update(f"{windows}\n".encode())
+        total.update(f"{windows.key}\n".encode())
     for split in splits.values():
         for path, label in zip(split.paths, split.labels, strict=True):
             line = f"{split.name}\0{classes[label]}\0{path}\0{verdicts[path].digest}\n"

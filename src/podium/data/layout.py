@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from podium.data.dicom import REMEDY, SUFFIXES
+from podium.data.images import IMAGE_SUFFIXES
 from podium.data.walk import HIDDEN, Folder, read_folder, unread_pictures
 from podium.data.words import counted, in_study, listed
 from podium.errors import DataError
@@ -64,7 +65,7 @@ class Found:
     is_split: bool
 
 
-def find_images(root: Path) -> Found:
+def find_images(root: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> Found:
     """List the image files of a folder.
 
     A folder without splits gives a single split, `train`. If it contains only one other folder, as
@@ -73,12 +74,13 @@ def find_images(root: Path) -> Found:
 
     Args:
         root: the folder.
+        suffixes: file extensions, in lower case, of images.
 
     Raises:
         DataError: it is missing, not a folder, empty or partly unreadable; or its layout is not
             recognised, or ambiguous.
     """
-    return interpret(_read(root))
+    return interpret(_read(root, suffixes))
 
 
 def interpret(whole: Folder) -> Found:
@@ -116,18 +118,19 @@ def interpret(whole: Folder) -> Found:
     if not any(paths for classes in splits.values() for paths in classes.values()):
         passed = ", ".join(f"{count} {what}" for what, count in sorted(skipped.items()))
         passed = f" (skipped: {passed})" if passed else ""
-        raise DataError(f"There are no images in {whole.path}{passed}. {LAYOUT}")
+        remedy = f" Convert them to {_readable(skipped)}." if _of_rgb(skipped) else _remedy(skipped)
+        raise DataError(f"There are no images in {whole.path}{passed}.{remedy} {LAYOUT}")
     _tell_loose(whole, around, skipped, notices)
     _tell_unread(whole, notices)
     return Found(top.path, splits, skipped, notices, bool(by_split or within))
 
 
-def _read(root: Path) -> Folder:
+def _read(root: Path, suffixes: frozenset[str]) -> Folder:
     """Read a folder; an unreadable folder inside it is an error, since it could be a class."""
     if not os.path.isdir(root):  # noqa: PTH112 - Path.is_dir raises where it may not look
         what = "is a file" if os.path.exists(root) else "does not exist"  # noqa: PTH110
         raise DataError(f"{root} {what}: expected a folder of images. {LAYOUT}")
-    top, failed = read_folder(root)
+    top, failed = read_folder(root, suffixes)
     if failed:
         paths = [_inside(root, Path(str(error.filename))) for error in failed]
         raise DataError(
@@ -316,8 +319,8 @@ def _refuse_lost(folders: list[Folder], where: Folder, *, in_split: bool = False
             contents = ", ".join(f"{count:,} {kind}" for kind, count in sorted(meant.items()))
             raise DataError(
                 f"{folder.path} has no image that Podium can read, but {contents}: the class "
-                f"{folder.name!r} would be lost. Convert them to PNG or JPEG (or add the file "
-                f"extension), or move the folder away.{_dicom_remedy(meant)}"
+                f"{folder.name!r} would be lost. Convert them to {_readable(meant)} (or add the "
+                f"file extension), or move the folder away.{_remedy(meant)}"
             )
 
 
@@ -363,16 +366,30 @@ def _tell_loose(
 
 
 def _tell_unread(whole: Folder, notices: list[str]) -> None:
-    meant = [f"{count:,} {kind}" for kind, count in sorted(unread_pictures(whole).items())]
-    if meant:
+    unread = unread_pictures(whole)
+    if unread:
+        meant = [f"{count:,} {kind}" for kind, count in sorted(unread.items())]
+        where = " with data.channels" if _of_rgb(unread) else ""
         notices.append(
-            f"Possibly images, but in formats that Podium does not read: {listed(meant)}. Convert "
-            f"them to PNG or JPEG to use them.{_dicom_remedy(unread_pictures(whole))}"
+            f"Possibly images, but in formats that Podium does not read{where}: {listed(meant)}. "
+            f"Convert them to {_readable(unread)} to use them.{_remedy(unread)}"
         )
 
 
-def _dicom_remedy(kinds: Iterable[str]) -> str:
-    return f" Or, {REMEDY}." if any(one.removeprefix("*") in SUFFIXES for one in kinds) else ""
+def _of_rgb(kinds: Iterable[str]) -> bool:
+    """Whether images of RGB were passed over, which they are only in studies with channels."""
+    return any(one.removeprefix("*") in IMAGE_SUFFIXES for one in kinds)
+
+
+def _readable(kinds: Iterable[str]) -> str:
+    return "TIFF or .npy" if _of_rgb(kinds) else "PNG or JPEG"
+
+
+def _remedy(kinds: Iterable[str]) -> str:
+    endings = {one.removeprefix("*") for one in kinds}
+    if ".npy" in endings:
+        return " Or, to read arrays of several channels, say how many: data: {channels: N}."
+    return f" Or, {REMEDY}." if endings & SUFFIXES else ""
 
 
 def tell_lookalikes(splits: dict[str, Classes]) -> list[str]:

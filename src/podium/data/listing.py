@@ -7,7 +7,7 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_type_hints
@@ -42,6 +42,7 @@ class Listing:
         groups: path -> group, of the images that have one.
         columns: path -> columns, of the images that have any.
         likely_groups: columns that may name what images belong to.
+        channels: that every image must have; None: images are decoded to RGB.
     """
 
     reader: Reader
@@ -53,6 +54,7 @@ class Listing:
     groups: dict[str, str] = field(default_factory=dict)
     columns: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     likely_groups: tuple[str, ...] = ()
+    channels: int | None = None
 
     @property
     def paths(self) -> list[str]:
@@ -67,21 +69,33 @@ class Listing:
         return self.reader.place
 
 
-def as_source(data: str | Path | Source) -> Source:
-    """Return a source unchanged, or the source of a folder."""
-    return data if isinstance(data, Source) else FolderSource(Path(data).expanduser())
+def listed_images(data: str | Path | Source | Listing, channels: int | None = None) -> Listing:
+    """List the images of a folder or source, unless they are listed.
+
+    Args:
+        data: a folder, a source or its listing.
+        channels: that every image must have; None: what the listing says, or RGB.
+    """
+    if not isinstance(data, Source | Listing):
+        data = FolderSource(Path(data).expanduser(), channels=channels)
+    found = data if isinstance(data, Listing) else list_images(data)
+    return found if channels is None else replace(found, channels=channels)
 
 
-def named_source(data: str | Path | Source) -> Source:
+def named_source(data: str | Path | DataSpec | Source, channels: int | None = None) -> Source:
     """Return a source unchanged, or the source that reads a path or a known data set.
 
     Args:
-        data: a source, whatever `data.path` of a study takes, or the name of a known data set.
+        data: a source, a study's `data`, whatever its `path` takes, or the name of a known set.
+        channels: of each image; None: what `data` says, or RGB.
 
     Raises:
         DataError: there is no such path, or the data set is not on this machine.
     """
-    return data if isinstance(data, Source) else open_source(DataSpec(path=str(data)))
+    if isinstance(data, Source):
+        return data
+    spec = data if isinstance(data, DataSpec) else DataSpec(path=str(data))
+    return open_source(spec if channels is None else spec.model_copy(update={"channels": channels}))
 
 
 def source_name(data: DataSpec) -> str:
@@ -104,6 +118,8 @@ def open_source(data: DataSpec) -> Source:
     name = source_name(data)
     factory = SOURCES[name]
     given = dict(data.options) if data.label is None else {**data.options, "label": data.label}
+    if data.channels is not None and "channels" in _parameters(factory):
+        given["channels"] = data.channels
     options = _typed(factory, data.path, given, name)
     try:
         made = factory(data.path, **options)
@@ -219,8 +235,8 @@ def _typed(
     try:
         inspect.signature(call).bind(*given, **options)
     except TypeError as error:
-        known = [*inspect.signature(call).parameters][len(given) - 1 :]
-        further = ", ".join(name for name in known[1:] if name != "label")
+        known = _parameters(factory)
+        further = ", ".join(name for name in known[1:] if name not in ("label", "channels"))
         raise ConfigError(
             f"source {source}: {error}. It takes data.path"
             f"{', data.label' if 'label' in known else ''}, and as data.options: "
@@ -231,6 +247,15 @@ def _typed(
     return {
         key: _as(_kind(call, key), value, f"data.options.{key}") for key, value in options.items()
     }
+
+
+def _parameters(factory: Callable[..., Any]) -> list[str]:
+    """Names of a source's arguments: its path, then its options; empty if it is written in C."""
+    call: Any = factory.__init__ if inspect.isclass(factory) else factory
+    try:
+        return [*inspect.signature(call).parameters][1 if inspect.isclass(factory) else 0 :]
+    except ValueError:
+        return []
 
 
 def _kind(call: Any, key: str) -> Any:

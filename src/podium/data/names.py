@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from podium.data.images import IMAGE_SUFFIXES
 from podium.data.layout import SPLIT_NAMES, Classes, Found
 from podium.data.walk import walk_images
 from podium.data.words import counted, listed, shown
@@ -77,7 +78,9 @@ def labels_in(
 NO_LABEL = "images without a label"
 
 
-def find_named_images(root: Path, pattern: re.Pattern[str]) -> Found:
+def find_named_images(
+    root: Path, pattern: re.Pattern[str], suffixes: frozenset[str] = IMAGE_SUFFIXES
+) -> Found:
     """List the image files of a folder, at any depth, with the labels in their paths.
 
     If the topmost folders that have images are all named after splits (`train`, `val`, `test`...),
@@ -86,6 +89,7 @@ def find_named_images(root: Path, pattern: re.Pattern[str]) -> Found:
     Args:
         root: the folder.
         pattern: from `label_pattern`; searched in each path, relative to `root`.
+        suffixes: file extensions, in lower case, of images.
 
     Raises:
         DataError: it is missing, partly unreadable, or has no image with a label.
@@ -96,7 +100,7 @@ def find_named_images(root: Path, pattern: re.Pattern[str]) -> Found:
     failed: list[OSError] = []
     paths = [
         (place / name).relative_to(root).as_posix()
-        for place, names in walk_images(root, skipped, failed=failed.append)
+        for place, names in walk_images(root, skipped, failed=failed.append, suffixes=suffixes)
         for name in names
     ]
     if failed:

@@ -9,6 +9,7 @@ from podium.config.registry import SOURCES
 from podium.data.choose import source_for
 from podium.data.fetch import resolve_data
 from podium.data.folder import FolderSource
+from podium.data.images import image_suffixes
 from podium.data.layout import find_images
 from podium.data.listing import open_source, source_name
 from podium.data.source import Source
@@ -44,13 +45,16 @@ def study_source(study: StudyFolder, given: str | Path | None = None) -> Source:
     elif kind in _FOLDERS and study.data.is_file():
         root = study.read_data().get("root")
         if isinstance(root, str) and Path(root).is_dir():
-            return FolderSource(Path(root))
+            return FolderSource(Path(root), channels=named.channels)
     try:
         if source_name(named) != "folder" or named.label is not None:
             return open_source(named)
         folder = resolve_data(named.path)
         names_begin_here = kind in _FOLDERS and kind != "folder"
-        return FolderSource(folder, folder if names_begin_here else find_images(folder).root)
+        if names_begin_here:
+            return FolderSource(folder)
+        root = find_images(folder, image_suffixes(named.channels)).root
+        return FolderSource(folder, root, channels=named.channels)
     except DataError as error:
         if given is not None:
             raise

@@ -4,25 +4,27 @@ Each has two parts. The first resizes the image to a square, deterministically: 
 `podium.data.cache` stores. The second augments that square at random and depends only on it and
 (seed, epoch, number): the pixels are the same whether the square is cached or decoded.
 
-The result is a uint8 tensor of shape (3, S, S). Scaling to [0, 1] and normalisation happen in
-`prepare`, one batch at a time on the device: the same numbers for a quarter of the traffic.
+The result is a uint8 tensor of shape (channels, S, S). Scaling to [0, 1] and normalisation happen
+in `prepare`, one batch at a time on the device: the same numbers for a quarter of the traffic.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.nn.functional import interpolate
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from podium.config.registry import AUGMENTATION_TITLES, AUGMENTATIONS
 from podium.data.augmentation import Augmentation, OfUser, Pixels, as_tensor
+from podium.data.bands import Picture, as_picture
+from podium.data.batch_augment import Recorder, Step, apply_step, resized_crops
 from podium.data.images import squeeze
 from podium.errors import ConfigError, TrainingError
 from podium.runtime.random import sample_seed, seeded
@@ -43,7 +45,7 @@ class Draw(NamedTuple):
 
 
 class Transform:
-    """Transforms an image to uint8 of shape (3, image_size, image_size), in two parts.
+    """Transforms an image to uint8 of shape (channels, image_size, image_size), in two parts.
 
     `source` is deterministic and returns a square of `source_size` pixels; `vary` turns it into
     the model's input. A class, not a closure: loaders send transforms to other processes.
@@ -57,8 +59,8 @@ class Transform:
     def __init__(self, image_size: int, source_size: int, change: _Change) -> None:
         self.image_size, self.source_size, self.change = image_size, source_size, change
 
-    def source(self, picture: Image.Image) -> Pixels:
-        """Resize an RGB image: uint8 of shape (source_size, source_size, 3)."""
+    def source(self, picture: Picture) -> Pixels:
+        """Resize an image: uint8 of shape (source_size, source_size, channels)."""
         return np.asarray(squeeze(picture, self.source_size))
 
     def vary(
@@ -73,7 +75,7 @@ class Transform:
                 with small images; None: `image_size`.
 
         Returns:
-            uint8 of shape (3, size, size).
+            uint8 of shape (channels, size, size).
         """
         size = size or self.image_size
         if draw is None:
@@ -81,11 +83,45 @@ class Transform:
         with seeded(sample_seed(*draw)):
             return self.change(pixels, size, draw)
 
-    def __call__(self, picture: Image.Image, draw: Draw | None = None) -> torch.Tensor:
+    @property
+    def takes_batches(self) -> bool:
+        """Whether `plan` and `vary_batch` can take the place of `vary`."""
+        return isinstance(self.change, _OfBatches) and self.change.takes_batches
+
+    def plan(self, draw: Draw | None, size: int | None = None) -> torch.Tensor:
+        """Make the random choices of `vary`, with the same random numbers, without an image.
+
+        Args:
+            draw: fixes them; None: they come from torch's global generator.
+            size: side of the result; None: `image_size`.
+
+        Returns:
+            What `vary_batch` needs of one image: float64 of shape (k,).
+        """
+        size = size or self.image_size
+        assert isinstance(self.change, _OfBatches)
+        with contextlib.nullcontext() if draw is None else seeded(sample_seed(*draw)):
+            return torch.tensor([size, *self.change.plan(self.source_size, size, draw)]).double()
+
+    def vary_batch(self, images: torch.Tensor, plans: torch.Tensor) -> torch.Tensor:
+        """Augment a batch as `vary` does each image, on the device on which it lies.
+
+        Args:
+            images: uint8 of shape (n, channels, source_size, source_size).
+            plans: from `plan`, all with one size; shape (n, k).
+
+        Returns:
+            uint8 of shape (n, channels, size, size). The bytes are those of `vary` if nothing is
+            resized, else they differ by at most 2 of 255 before an augmentation's operations.
+        """
+        assert isinstance(self.change, _OfBatches)
+        return self.change.on_batch(images, plans[:, 1:], int(plans[0, 0]))
+
+    def __call__(self, picture: Picture, draw: Draw | None = None) -> torch.Tensor:
         """Apply both parts.
 
         Args:
-            picture: an image of mode RGB.
+            picture: an image of mode RGB, or of several channels.
             draw: fixes the random choices; None: they come from torch's global generator.
         """
         return self.vary(self.source(picture), draw)
@@ -94,16 +130,48 @@ class Transform:
 _Change = Callable[[Pixels, int, Draw | None], torch.Tensor]
 
 
+@runtime_checkable
+class _OfBatches(Protocol):
+    """A change that can also be made to whole batches, from random choices drawn before."""
+
+    takes_batches: bool
+
+    def plan(self, source: int, size: int, draw: Draw | None) -> list[float]: ...
+
+    def on_batch(self, images: torch.Tensor, plans: torch.Tensor, size: int) -> torch.Tensor: ...
+
+
 class _Policy:
     """Resize to the requested size, then apply a torchvision policy."""
 
-    def __init__(self, policy: v2.Transform | None = None) -> None:
-        self.policy = policy
+    STEPS = 2  # operations that a policy applies at most
+
+    def __init__(self, policy: v2.Transform | None = None, *, takes_batches: bool = True) -> None:
+        self.policy, self.takes_batches = policy, takes_batches
+        self.recorder = Recorder(policy) if takes_batches and policy is not None else None
+
+    def plan(self, source: int, size: int, draw: Draw | None) -> list[float]:
+        if self.recorder is None:
+            return []
+        steps = self.recorder.draw(size)
+        return [
+            value for step in [*steps, *[Step(0, 0.0)] * self.STEPS][: self.STEPS] for value in step
+        ]
+
+    def on_batch(self, images: torch.Tensor, plans: torch.Tensor, size: int) -> torch.Tensor:
+        if images.shape[-1] != size:
+            whole = torch.tensor([[0, 0, images.shape[-1], images.shape[-1]]])
+            images = resized_crops(images, whole, size)
+        for operations, magnitudes in zip(
+            plans.T[::2].tolist(), plans.T[1::2].tolist(), strict=True
+        ):
+            images = apply_step(images, [int(one) for one in operations], magnitudes)
+        return images
 
     def __call__(self, pixels: Pixels, size: int, draw: Draw | None) -> torch.Tensor:
         if self.policy is None and pixels.shape[0] == size:
             return as_tensor(pixels.copy())
-        picture = squeeze(Image.fromarray(pixels), size)
+        picture = squeeze(as_picture(pixels), size)
         varied = picture if self.policy is None else self.policy(picture)
         return as_tensor(np.array(varied))
 
@@ -126,6 +194,16 @@ class _CropFlip:
         crop = as_tensor(pixels[top : top + height, left : left + width].copy())
         small = interpolate(crop[None], (size, size), mode="bilinear", antialias=True)[0]
         return small.flip(-1) if self.mirrored(draw) else small
+
+    takes_batches = True
+
+    def plan(self, source: int, size: int, draw: Draw | None) -> list[float]:
+        return [*self.box(source), self.mirrored(draw)]
+
+    def on_batch(self, images: torch.Tensor, plans: torch.Tensor, size: int) -> torch.Tensor:
+        crops = resized_crops(images, plans[:, :4], size)
+        mirrored = plans[:, 4].bool().to(images.device)[:, None, None, None]
+        return torch.where(mirrored, crops.flip(-1), crops)
 
     def box(self, side: int) -> tuple[int, int, int, int]:
         """Draw the top, left, height and width of a crop of a square."""
@@ -157,7 +235,7 @@ _OURS: dict[str, tuple[Callable[..., _Change], float]] = {
     # 1 random operation, the wide space (Mueller and Hutter, 2021)
     "trivialaugment": (lambda: _Policy(v2.TrivialAugmentWide()), 1),
     # mixed chains of operations (Hendrycks et al., 2020)
-    "augmix": (lambda: _Policy(v2.AugMix()), 1),
+    "augmix": (lambda: _Policy(v2.AugMix(), takes_batches=False), 1),
     # from a larger square: a crop of the small one would be blurred
     "crop_flip": (_CropFlip, 1.25),
 }
@@ -173,7 +251,7 @@ def eval_transform(image_size: int) -> Transform:
             the paper's resize, so that nothing at their borders is lost.
 
     Returns:
-        From an RGB image to uint8 of shape (3, image_size, image_size).
+        From an image to uint8 of shape (channels, image_size, image_size).
     """
     return Transform(image_size, image_size, _Policy())
 
@@ -203,7 +281,7 @@ def train_transform(
         crop_scale: for `crop_flip`: minimum share of the area in a crop, above 0, at most 1.
 
     Returns:
-        From an RGB image to uint8 of shape (3, image_size, image_size).
+        From an image to uint8 of shape (channels, image_size, image_size).
 
     Raises:
         ConfigError: there is no such augmentation, or a user's cannot be created.
@@ -255,7 +333,7 @@ def prepare(
     """Scale uint8 images to [0, 1] and normalise them.
 
     Args:
-        images: uint8 of shape (n, 3, h, w).
+        images: uint8 of shape (n, channels, h, w).
         mean: per channel, subtracted; None: not normalised.
         std: per channel, divided by; None: not normalised.
 
@@ -280,7 +358,7 @@ def mix_batch(
     """Mix every image with another one of the batch (Zhang et al., 2018; Yun et al., 2019).
 
     Args:
-        images: float of shape (n, 3, h, w).
+        images: float of shape (n, channels, h, w).
         labels: int64 of shape (n,).
         classes: number of classes.
         mixup: alpha of mixup; 0 disables it.

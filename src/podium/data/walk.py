@@ -98,11 +98,14 @@ class Folder:
         return total
 
 
-def read_folder(root: Path) -> tuple[Folder, list[OSError]]:
+def read_folder(
+    root: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES
+) -> tuple[Folder, list[OSError]]:
     """Read a folder at any depth; links are followed, no file is opened.
 
     Args:
         root: the folder.
+        suffixes: file extensions, in lower case, of images.
 
     Returns:
         The folder, and an error for each folder at or below it that cannot be read.
@@ -111,7 +114,7 @@ def read_folder(root: Path) -> tuple[Folder, list[OSError]]:
 
     def read(path: Path, above: tuple[_Identity, ...]) -> Folder | None:
         try:
-            found, inner = _listed(path)
+            found, inner = _listed(path, suffixes)
             identity = _identity(path)
         except OSError as error:
             failed.append(error)
@@ -129,12 +132,15 @@ def read_folder(root: Path) -> tuple[Folder, list[OSError]]:
     return read(root, ()) or Folder(root), failed
 
 
-def folder_of_names(root: Path, names: Iterable[str]) -> Folder:
+def folder_of_names(
+    root: Path, names: Iterable[str], suffixes: frozenset[str] = IMAGE_SUFFIXES
+) -> Folder:
     """Arrange the files of an archive as folders, by the same rules as `read_folder`.
 
     Args:
         root: what the names are relative to.
         names: of the files, with '/', each once.
+        suffixes: file extensions, in lower case, of images.
     """
     top = Folder(root)
     known: dict[tuple[str, ...], Folder | None] = {(): top}  # None: a folder that is passed over
@@ -155,7 +161,7 @@ def folder_of_names(root: Path, names: Iterable[str]) -> Folder:
         folder = find(tuple(parts))
         if folder is None:
             continue
-        kind = why_skipped(last)
+        kind = why_skipped(last, suffixes)
         if kind is None:
             folder.images.append(last)
         else:
@@ -170,6 +176,7 @@ def walk_images(
     skipped: Counter[str],
     seen: set[tuple[int, int]] | None = None,
     failed: Callable[[OSError], object] | None = None,
+    suffixes: frozenset[str] = IMAGE_SUFFIXES,
 ) -> Iterator[tuple[Path, list[str]]]:
     """Walk the image files below a folder, one folder at a time, without keeping earlier ones.
 
@@ -179,6 +186,7 @@ def walk_images(
         seen: folders (device and inode) that were walked before and are skipped; extended. None:
             no folder was walked before.
         failed: called with the error of each folder that cannot be read; None: those are skipped.
+        suffixes: file extensions, in lower case, of images.
 
     Yields:
         `(place, names)`: a folder at or below `folder`, and the names of its images.
@@ -188,7 +196,7 @@ def walk_images(
     while waiting:
         place = waiting.pop()
         try:
-            found, inner = _listed(place)
+            found, inner = _listed(place, suffixes)
             identity = _identity(place)
         except OSError as error:
             if failed is not None:
@@ -203,7 +211,7 @@ def walk_images(
         waiting += [place / name for name in reversed(inner)]
 
 
-def _listed(path: Path) -> tuple[Folder, list[str]]:
+def _listed(path: Path, suffixes: frozenset[str]) -> tuple[Folder, list[str]]:
     """Read a folder without its subfolders; returns it and the sorted names of its subfolders.
 
     Raises:
@@ -216,7 +224,7 @@ def _listed(path: Path) -> tuple[Folder, list[str]]:
                 is_folder = entry.is_dir()
             except OSError:  # a link to a place without permission
                 is_folder = False
-            kind = _passed_folder(entry.name) if is_folder else why_skipped(entry.name)
+            kind = _passed_folder(entry.name) if is_folder else why_skipped(entry.name, suffixes)
             if kind == NO_ENDING and entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110
                 found.broken.append(entry.name)
                 kind = "links that lead nowhere"
@@ -242,12 +250,17 @@ def _passed_folder(name: str) -> str | None:
     return HIDDEN if name.startswith(".") else None
 
 
-def why_skipped(name: str) -> str | None:
-    """Why a file of this name is not treated as an image, as a short kind; None if it is one."""
+def why_skipped(name: str, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> str | None:
+    """Why a file of this name is not treated as an image, as a short kind; None if it is one.
+
+    Args:
+        name: of the file.
+        suffixes: file extensions, in lower case, of images.
+    """
     if name.startswith("."):
         return NOT_FETCHED if name.lower().endswith(".icloud") else HIDDEN
     suffix = Path(name).suffix.lower()
-    if suffix in IMAGE_SUFFIXES:
+    if suffix in suffixes:
         return None
     if suffix:
         return f"*{suffix}"

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 
 from podium.config.machine import Machine
+from podium.data.bands import Picture
 from podium.data.grey import OWN_WINDOWS, GreyWindows
 from podium.data.transforms import eval_transform, prepare
+from podium.errors import DataError
 from podium.evaluation.inference import score
 from podium.evaluation.trained import TrainedModel, load_run
 from podium.features.folding import folded_if_equal
@@ -49,10 +50,10 @@ class Predictor:
         class_names: names of the classes, in the order of the logits.
         image_size: side of the square that images are resized to, pixels.
         temperature: divides the logits before softmax; fitted on validation images.
-        compute: from uint8 pixels of shape (n, S, S, 3), RGB, to float32 logits of shape
-            (n, classes). Thread-safe.
+        compute: from uint8 pixels of shape (n, S, S, channels), RGB unless `windows` says
+            otherwise, to float32 logits of shape (n, classes). Thread-safe.
         name: display name: the contender, or the file.
-        windows: how to decode images with grey values deeper than 8 bit.
+        windows: how to decode images with grey values deeper than 8 bit, and with which channels.
     """
 
     class_names: tuple[str, ...]
@@ -62,14 +63,21 @@ class Predictor:
     name: str = ""
     windows: GreyWindows = OWN_WINDOWS
 
-    def pixels(self, picture: Image.Image) -> Pixels:
-        """The model's input for an image: uint8 of shape (S, S, 3).
+    def pixels(self, picture: Picture) -> Pixels:
+        """The model's input for an image: uint8 of shape (S, S, channels).
 
         Args:
-            picture: image of mode RGB, as returned by `podium.data.images.load_rgb` and
-                `decode_rgb` with these `windows`.
+            picture: image of mode RGB, or of the model's channels, as returned by
+                `podium.data.images.load_picture` and `decode_picture` with these `windows`.
+
+        Raises:
+            DataError: it has other channels than the model.
         """
-        return eval_transform(self.image_size).source(picture)
+        found = eval_transform(self.image_size).source(picture)
+        if found.ndim != 3 or found.shape[2] != self.windows.inputs:
+            got = f"{found.shape[2]}" if found.ndim == 3 else "1"
+            raise DataError(f"Expected an image of {self.windows.inputs} channels, got {got}.")
+        return found
 
     def probabilities(self, logits: Logits) -> npt.NDArray[np.float64]:
         """Calibrated probabilities of shape (n, classes): softmax of logits / temperature.
@@ -79,11 +87,11 @@ class Predictor:
         """
         return softmax(logits, self.temperature)
 
-    def predict(self, pictures: list[Image.Image], top: int = 5) -> list[list[Guess]]:
+    def predict(self, pictures: Sequence[Picture], top: int = 5) -> list[list[Guess]]:
         """The `top` most likely classes of each image, the most likely first.
 
         Args:
-            pictures: images of mode RGB, any sizes.
+            pictures: images of mode RGB, or of the model's channels, any sizes.
             top: at least 1; more than the number of classes means all.
         """
         if not pictures:
@@ -121,7 +129,7 @@ def load_predictor(
     folder = choose_run(run)
     place = choose_device(Machine(device=device)).torch
     model = load_run(folder, place)
-    network = folded_if_equal(model.module, model.image_size, place)
+    network = folded_if_equal(model.module, model.image_size, place, model.windows.inputs)
 
     def compute(pixels: Pixels) -> Logits:
         mean, std = model.normalization or (None, None)

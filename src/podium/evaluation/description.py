@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
@@ -41,8 +41,8 @@ class ModelDescription(BaseModel):
     class_names: Annotated[list[str], Field(min_length=1)]
     image_size: int = Field(ge=1, le=4096)
     """Side of its input images, pixels."""
-    mean: tuple[Channel, Channel, Channel] | None
-    std: tuple[Deviation, Deviation, Deviation] | None
+    mean: tuple[Channel, ...] | None
+    std: tuple[Deviation, ...] | None
     """Per channel, of inputs in 0..1; None: inputs are not normalised."""
     flip_test: bool = False
     """Whether its logits are averaged with those of the mirror image."""
@@ -55,7 +55,8 @@ class ModelDescription(BaseModel):
     members: int = Field(default=1, ge=1, le=100_000)
     """Number of models that an ensemble averages; 1: a single model."""
     grey_windows: StoredWindows = AS_BEFORE_WINDOWS
-    """How grey values deeper than 8 bits are mapped; missing in runs of earlier versions."""
+    """How grey values deeper than 8 bits are mapped, and the number of channels if images are not
+    decoded to RGB; missing in runs of earlier versions."""
 
     @field_validator("class_names")
     @classmethod
@@ -68,6 +69,14 @@ class ModelDescription(BaseModel):
     @classmethod
     def _list_as_tuple(cls, value: object) -> object:
         return tuple(value) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _normalizes_every_channel(self) -> ModelDescription:
+        channels = self.grey_windows.inputs
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None and len(values) != channels:
+                raise ValueError(f"expected {channels} values of {name}, got {len(values)}")
+        return self
 
     @property
     def normalization(self) -> Normalization:
@@ -130,7 +139,12 @@ def _build(description: ModelDescription) -> nn.Module:
     """The architecture; its weights are yet to be loaded."""
 
     def single() -> nn.Module:
-        return rebuild_model(description.model, len(description.class_names), description.pooling)
+        return rebuild_model(
+            description.model,
+            len(description.class_names),
+            description.pooling,
+            description.grey_windows.inputs,
+        )
 
     if description.trained_by != "ensemble":
         return single()

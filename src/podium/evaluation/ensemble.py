@@ -16,7 +16,8 @@ class Ensemble(nn.Module):
     temperature of 1.
 
     Args:
-        members: models that map images of shape (n, 3, s, s) to logits of shape (n, classes).
+        members: models that map images of shape (n, channels, s, s) to logits of shape
+            (n, classes).
         temperatures: that each member's logits are divided by.
         flip: average each member's logits with those of the mirror image.
 

@@ -54,7 +54,8 @@ def grad_cam(
 
     Args:
         model: any trained model, in evaluation mode.
-        pixels: uint8 of shape (n, S, S, 3), as `Predictor.pixels` returns them; n of 1 or more.
+        pixels: uint8 of shape (n, S, S, channels), n of 1 or more, as `Predictor.pixels` returns
+            them.
         targets: class of each map, shape (n,); None: the predicted class.
 
     Returns:
@@ -189,10 +190,10 @@ class _Watched:
     Hooks on the model itself would affect every thread that uses it.
     """
 
-    def __init__(self, module: nn.Module, image_size: int) -> None:
+    def __init__(self, module: nn.Module, image_size: int, channels: int) -> None:
         self.origin = _address(module)
         self.module = _double(module)
-        self.name, self.call, self.layout = _find_layer(self.module, image_size)
+        self.name, self.call, self.layout = _find_layer(self.module, image_size, channels)
         self._seen = threading.local()
         self.module.get_submodule(self.name).register_forward_hook(self._keep)
 
@@ -225,7 +226,9 @@ def _watched(model: TrainedModel) -> _Watched:
         found = sizes.get(model.image_size)
         if found is None or found.origin != _address(model.module):
             with torch.inference_mode(False):
-                found = sizes[model.image_size] = _Watched(model.module, model.image_size)
+                found = sizes[model.image_size] = _Watched(
+                    model.module, model.image_size, model.windows.inputs
+                )
         return found
 
 
@@ -250,7 +253,7 @@ def _hands_on(layer: nn.Module, given: Any, output: object) -> bool:
     return bool(given) and output is given[0] and not getattr(layer, "inplace", False)
 
 
-def _find_layer(module: nn.Module, image_size: int) -> tuple[str, int, _Layout]:
+def _find_layer(module: nn.Module, image_size: int, channels: int) -> tuple[str, int, _Layout]:
     """Find the last layer with a feature map whose positions the logits depend on.
 
     A pooling layer is skipped in favour of the finer map that it pools. In a vision transformer
@@ -260,6 +263,7 @@ def _find_layer(module: nn.Module, image_size: int) -> tuple[str, int, _Layout]:
     Args:
         module: only hooks are added, and removed again.
         image_size: side of the images, pixels.
+        channels: of the images.
 
     Returns:
         `(name, call, layout)`: the layer's name, which of its calls it is, from 1, and the layout
@@ -286,7 +290,7 @@ def _find_layer(module: nn.Module, image_size: int) -> tuple[str, int, _Layout]:
 
     handles = [one.register_forward_hook(note(name)) for name, one in module.named_modules()]
     generator = torch.Generator().manual_seed(0)
-    images = torch.rand(2, 3, image_size, image_size, generator=generator)
+    images = torch.rand(2, channels, image_size, image_size, generator=generator)
     images = images.to(next(module.parameters()).device).requires_grad_()
     try:
         with torch.enable_grad():

@@ -29,7 +29,8 @@ def latency(model: TrainedModel) -> float:
     """
     device = next(model.module.parameters()).device
     side = model.image_size
-    pixels = torch.zeros(1, 3, side, side, device=device).to(memory_format=torch.channels_last)
+    pixels = torch.zeros(1, model.windows.inputs, side, side, device=device)
+    pixels = pixels.to(memory_format=torch.channels_last)
     model.module.eval()
     took: list[float] = []
     while len(took) < WARM_UP + 1 or (len(took) < WARM_UP + ROUNDS and sum(took) < 1000 * LONGEST):

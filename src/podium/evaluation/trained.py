@@ -34,7 +34,7 @@ class TrainedModel:
     flip_test: bool = False
     """Whether the logits of an image and its mirror image are averaged."""
     windows: GreyWindows = OWN_WINDOWS
-    """How grey values deeper than 8 bits were mapped in training."""
+    """How grey values deeper than 8 bits were mapped in training, and the channels of images."""
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """Compute calibrated probabilities: softmax of logits / temperature, in float32 or wider.

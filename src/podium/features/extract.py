@@ -55,7 +55,7 @@ class Backbone:
         without_classifier(module, built.classifier)
         self.digest = _digest(module)
         module = module.to(device).to(memory_format=torch.channels_last)
-        self.networks = {"fp32": folded_if_equal(module, size, device)}
+        self.networks = {"fp32": folded_if_equal(module, size, device, built.channels)}
         # a GPU runs one batch at a time; on a CPU every thread has its own core
         self._turn = contextlib.nullcontext() if device.type == "cpu" else threading.Lock()
 

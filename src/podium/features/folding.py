@@ -47,13 +47,16 @@ def fold_batch_norms(module: nn.Module) -> int:
     return folded
 
 
-def folded_if_equal(module: nn.Module, size: int, device: torch.device) -> nn.Module:
+def folded_if_equal(
+    module: nn.Module, size: int, device: torch.device, channels: int = 3
+) -> nn.Module:
     """Fold the module's batch norms if that does not change its output.
 
     Args:
         module: in evaluation mode; not changed.
         size: side of its input images, pixels.
         device: where it is.
+        channels: of its input images.
 
     Returns:
         A folded copy, or the module itself if there is nothing to fold or the output would change
@@ -62,7 +65,7 @@ def folded_if_equal(module: nn.Module, size: int, device: torch.device) -> nn.Mo
     folded = copy.deepcopy(module)
     if not fold_batch_norms(folded):
         return module
-    images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(2, channels, size, size, generator=torch.Generator().manual_seed(0))
     images = images.to(device).contiguous(memory_format=torch.channels_last)
     try:
         with torch.inference_mode():

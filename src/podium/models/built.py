@@ -15,12 +15,13 @@ class BuiltModel:
 
     Attributes:
         name: of the model.
-        module: maps images of shape (n, 3, s, s) to logits of shape (n, classes).
+        module: maps images of shape (n, channels, s, s) to logits of shape (n, classes).
         image_size: side of its input images, pixels.
         classifier: dotted name of the part that `freeze: backbone` trains.
         mean: per channel, of inputs in [0, 1], as the weights expect; None: not normalised.
         std: per channel, of inputs in [0, 1], as the weights expect; None: not normalised.
         pretrained_source: where the weights come from; None: random weights.
+        channels: of its input images.
     """
 
     name: str
@@ -30,6 +31,7 @@ class BuiltModel:
     mean: Channels = None
     std: Channels = None
     pretrained_source: str | None = None
+    channels: int = 3
 
 
 @dataclass(frozen=True)

@@ -70,13 +70,14 @@ def find_classifier(spec: ModelSpec, module: nn.Module) -> str:
     return name
 
 
-def check_network(name: str, module: nn.Module, image_size: int) -> None:
+def check_network(name: str, module: nn.Module, image_size: int, channels: int = 3) -> None:
     """Run a model that was built for 2 classes as training and evaluation will.
 
     Args:
         name: of the model, for the messages.
         module: the model; its batch-norm statistics are changed.
         image_size: side of its input images, pixels.
+        channels: of its input images.
 
     Raises:
         ConfigError: it fails, or its output is not what was expected.
@@ -89,7 +90,7 @@ def check_network(name: str, module: nn.Module, image_size: int) -> None:
         )
     generator = torch.Generator().manual_seed(0)
     for images, training in ((1, False), (2, True)):
-        batch = torch.rand(images, 3, image_size, image_size, generator=generator)
+        batch = torch.rand(images, channels, image_size, image_size, generator=generator)
         mode = "training" if training else "evaluation"
         asked = f"logits of shape ({images}, 2) for 2 classes"
         tried = f"model {name}, a batch of shape {tuple(batch.shape)} in {mode} mode"

@@ -27,16 +27,16 @@ PAPER = """@misc{oliveira2023augmentation,
 }"""
 
 
-def _simple_resnet(num_classes: int) -> nn.Module:
+def _simple_resnet(num_classes: int, in_chans: int = 3) -> nn.Module:
     from podium.models.paper import simple_resnet
 
-    return simple_resnet(num_classes)
+    return simple_resnet(num_classes, in_chans)
 
 
-def _inception_resnet(num_classes: int) -> nn.Module:
+def _inception_resnet(num_classes: int, in_chans: int = 3) -> nn.Module:
     from podium.models.paper import inception_resnet
 
-    return inception_resnet(num_classes)
+    return inception_resnet(num_classes, in_chans)
 
 
 def _resnet18(num_classes: int) -> nn.Module:
@@ -68,10 +68,12 @@ def _resnet18_available() -> str:
     return "on this machine" if (checkpoint_folder() / name).is_file() else "download"
 
 
-def _efficientnet_lite0(num_classes: int) -> nn.Module:
+def _efficientnet_lite0(num_classes: int, in_chans: int = 3) -> nn.Module:
     import timm
 
-    module: nn.Module = timm.create_model("tf_efficientnet_lite0", num_classes=num_classes)
+    module: nn.Module = timm.create_model(
+        "tf_efficientnet_lite0", num_classes=num_classes, in_chans=in_chans
+    )
     return module
 
 

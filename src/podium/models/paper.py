@@ -7,16 +7,17 @@ from torch import nn
 from podium.models.blocks import ConvMaxPool, Inception, Residual, head
 
 
-def simple_resnet(num_classes: int) -> nn.Sequential:
+def simple_resnet(num_classes: int, in_chans: int = 3) -> nn.Sequential:
     """Build SimpleResNet: 3,191,460 parameters for 100 classes.
 
-    It maps images (n, 3, s, s), s of at least 32, to logits (n, num_classes).
+    It maps images (n, in_chans, s, s), s of at least 32, to logits (n, num_classes).
 
     Args:
         num_classes: number of logits.
+        in_chans: number of channels.
     """
     return nn.Sequential(
-        ConvMaxPool(3, 32),
+        ConvMaxPool(in_chans, 32),
         Residual(32),
         ConvMaxPool(32, 64),
         Residual(64),
@@ -29,16 +30,17 @@ def simple_resnet(num_classes: int) -> nn.Sequential:
     )
 
 
-def inception_resnet(num_classes: int) -> nn.Sequential:
+def inception_resnet(num_classes: int, in_chans: int = 3) -> nn.Sequential:
     """Build InceptionResNet: 4,486,772 parameters for 100 classes.
 
-    It maps images (n, 3, s, s), s of at least 32, to logits (n, num_classes).
+    It maps images (n, in_chans, s, s), s of at least 32, to logits (n, num_classes).
 
     Args:
         num_classes: number of logits.
+        in_chans: number of channels.
     """
     return nn.Sequential(
-        ConvMaxPool(3, 32),
+        ConvMaxPool(in_chans, 32),
         Residual(32),
         Inception(32, 64),
         nn.MaxPool2d(2),

@@ -16,7 +16,7 @@ from podium.models import weights as w
 from podium.models.built import BuiltModel, ModelInfo
 from podium.models.check import build_checked, check_network, find_classifier
 from podium.models.ours import OURS
-from podium.models.spec import ModelSpec
+from podium.models.spec import ModelSpec, for_channels
 from podium.models.stages import over_stages
 from podium.models.timm_models import build_timm, list_timm
 from podium.runtime.random import seeded
@@ -29,6 +29,7 @@ def build_model(
     pretrained: bool = False,
     weights: Path | None = None,
     pooling: Pooling = "own",
+    channels: int = 3,
     seed: int = 0,
 ) -> BuiltModel:
     """Build a model; its random initialisation depends only on `seed`.
@@ -40,6 +41,7 @@ def build_model(
         weights: start from this local file instead; None: no file.
         pooling: what the classifier sees: `own`, the model's own pooled features, or `stages`,
             features of all stages of the network.
+        channels: of the images; weights of RGB are adapted to others by timm's rule.
         seed: of the weights that are not pre-trained.
 
     Returns:
@@ -47,7 +49,8 @@ def build_model(
         `.classifier`.
 
     Raises:
-        ConfigError: there is no such model, it has no pre-trained weights, or no stages.
+        ConfigError: there is no such model, it takes other channels, or it has no pre-trained
+            weights, or no stages.
         WeightsUnavailableError: its weights are not on this machine and cannot be downloaded.
         UserError: the local file does not fit the model.
 
@@ -61,22 +64,27 @@ def build_model(
         torch.Size([2, 10])
     """
     with seeded(seed):
-        built = _build(name, num_classes, pretrained, weights)
+        built = _build(name, num_classes, pretrained, weights, channels)
         if pooling == "own":
             return built
-        module = over_stages(built.module, name, num_classes, built.image_size)
+        module = over_stages(built.module, name, num_classes, built.image_size, channels)
         return replace(built, module=module, classifier="classifier")
 
 
-def _build(name: str, num_classes: int, pretrained: bool, weights: Path | None) -> BuiltModel:
+def _build(
+    name: str, num_classes: int, pretrained: bool, weights: Path | None, channels: int
+) -> BuiltModel:
     if name not in MODELS:
-        return build_timm(name, num_classes, pretrained, weights, ours=MODELS.names())
-    spec: ModelSpec = MODELS[name]
+        return build_timm(
+            name, num_classes, pretrained, weights, channels=channels, ours=MODELS.names()
+        )
+    spec = for_channels(MODELS[name], channels)
     module = spec.build(num_classes) if name in OURS else build_checked(spec, num_classes)
     classifier = find_classifier(spec, module)
     mean, std, source = None, None, None
     if weights is not None:
-        w.load_into(module, w.read_state(weights), classifier, f"weights: {weights}")
+        state = w.for_input(w.read_state(weights), module, channels)
+        w.load_into(module, state, classifier, f"weights: {weights}")
         (mean, std), source = spec.normalization, weights.name
     elif pretrained:
         if spec.fetch is None:
@@ -86,9 +94,10 @@ def _build(name: str, num_classes: int, pretrained: bool, weights: Path | None) 
                 "or a model that `podium models` lists with weights."
             )
         source = spec.source or f"the weights of {name}"
-        w.load_into(module, spec.fetch(), classifier, source)
+        w.load_into(module, w.for_input(spec.fetch(), module, channels), classifier, source)
         mean, std = spec.normalization
-    return BuiltModel(name, module, spec.image_size, classifier, mean, std, source)
+    mean, std = w.over_channels(mean, channels), w.over_channels(std, channels)
+    return BuiltModel(name, module, spec.image_size, classifier, mean, std, source, channels)
 
 
 def about_model(name: str) -> dict[str, str]:
@@ -107,15 +116,18 @@ def about_model(name: str) -> dict[str, str]:
     return {key: value for key, value in {**about, "hub_id": spec.hub_id}.items() if value}
 
 
-def rebuild_model(name: str, num_classes: int, pooling: Pooling = "own") -> nn.Module:
+def rebuild_model(
+    name: str, num_classes: int, pooling: Pooling = "own", channels: int = 3
+) -> nn.Module:
     """Build the architecture only, for weights that the caller loads. Needs no network.
 
     Args:
         name: one of Podium's or the user's models, `module:name`, or any timm name.
         num_classes: number of logits.
         pooling: what the classifier sees: `own` or `stages`.
+        channels: of the images.
     """
-    return build_model(name, num_classes, pooling=pooling).module
+    return build_model(name, num_classes, pooling=pooling, channels=channels).module
 
 
 def check_weights(
@@ -125,6 +137,7 @@ def check_weights(
     weights: Path | None = None,
     pooling: Pooling = "own",
     image_size: int | None = None,
+    channels: int = 3,
 ) -> None:
     """Check before a study starts that a contender can be built, downloading weights if needed.
 
@@ -137,22 +150,26 @@ def check_weights(
         pooling: what the classifier sees: `own` or `stages`.
         image_size: side in pixels that the model must accept; None: no size is checked, except
             for a user's model.
+        channels: of the images.
 
     Raises:
-        ConfigError: there is no such model, it has no pre-trained weights or no stages, or it
-            does not accept images of that size (most transformers accept a single size).
+        ConfigError: there is no such model, it takes other channels, it has no pre-trained weights
+            or no stages, or it does not accept images of that size (most transformers accept a
+            single size).
         UserError: the local file does not fit the model.
         WeightsUnavailableError: its weights are not on this machine and cannot be downloaded.
     """
-    built = build_model(name, 2, pretrained=pretrained, weights=weights, pooling=pooling)
+    built = build_model(
+        name, 2, pretrained=pretrained, weights=weights, pooling=pooling, channels=channels
+    )
     if name in MODELS and name not in OURS:
-        check_network(name, built.module, image_size or built.image_size)
+        check_network(name, built.module, image_size or built.image_size, channels)
         return
     if image_size is None or image_size == built.image_size:
         return
     try:
         with torch.inference_mode():
-            built.module.eval()(torch.zeros(1, 3, image_size, image_size))
+            built.module.eval()(torch.zeros(1, channels, image_size, image_size))
     except (AssertionError, RuntimeError, ValueError) as error:
         raise ConfigError(
             f"image_size: {name} does not accept {image_size} ({error}). Leave image_size out: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -33,7 +34,9 @@ class ModelSpec:
         build: takes the number of classes and returns a `torch.nn.Module` that maps images of
             shape (n, 3, s, s), float32, to logits of shape (n, classes). Podium seeds PyTorch's
             generator first. It is also called under `torch.device("meta")` if only shapes are
-            needed, and whenever a trained model is loaded: it should not download anything.
+            needed, and whenever a trained model is loaded: it should not download anything. With
+            an argument `in_chans`, it can also be used for images of other channels than RGB: it
+            is called with their number.
         image_size: s in pixels, unless a study sets it.
         classifier: dotted name of the part that computes the logits, which `freeze: backbone` and
             `linear_probe` train; None: the last `nn.Linear`.
@@ -159,6 +162,32 @@ def as_model(name: str, offered: Any) -> ModelSpec:
         raise ConfigError(f"model {name} is {offered!r:.80}; {expected}.") from None
     doc = "" if inspect.isclass(offered) else inspect.getdoc(offered) or ""
     return ModelSpec(name, offered, description=doc.split("\n")[0])
+
+
+def for_channels(spec: ModelSpec, channels: int) -> ModelSpec:
+    """The model for images of some number of channels.
+
+    Args:
+        spec: of a model.
+        channels: of its input.
+
+    Raises:
+        ConfigError: it takes 3.
+    """
+    if channels == 3:
+        return spec
+    try:
+        takes_them = "in_chans" in inspect.signature(spec.build).parameters
+    except ValueError:  # written in C
+        takes_them = False
+    if not takes_them:
+        raise ConfigError(
+            f"model {spec.name} takes 3 channels, and the images have {channels} (data.channels). "
+            "Use simple_resnet, inception_resnet, efficientnet_lite0, one of timm's models, or one "
+            "of your own whose function has an argument in_chans."
+        )
+    build: Any = spec.build
+    return replace(spec, build=functools.partial(build, in_chans=channels))
 
 
 MODELS.convert = as_model

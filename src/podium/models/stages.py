@@ -29,12 +29,15 @@ class StageClassifier(nn.Module):
             classifier is removed.
         num_classes: number of logits.
         image_size: side of the images that it is built for, pixels.
+        channels: of the images.
 
     Raises:
         ConfigError: the network does not expose the features of its stages.
     """
 
-    def __init__(self, network: nn.Module, num_classes: int, image_size: int) -> None:
+    def __init__(
+        self, network: nn.Module, num_classes: int, image_size: int, channels: int = 3
+    ) -> None:
         super().__init__()
         self.network = network
         grouping: Any = getattr(network, "group_matcher", None)
@@ -47,7 +50,7 @@ class StageClassifier(nn.Module):
         shapes = copy.deepcopy(network).to("meta").eval()
         try:
             with torch.inference_mode():
-                image = torch.zeros(1, 3, image_size, image_size, device="meta")
+                image = torch.zeros(1, channels, image_size, image_size, device="meta")
                 width = _pooled(shapes, image).shape[1]
         except (AttributeError, IndexError, RuntimeError, TypeError) as error:
             raise ConfigError(
@@ -57,12 +60,14 @@ class StageClassifier(nn.Module):
         self.classifier = nn.Linear(width, num_classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Images of shape (n, 3, h, w) -> logits of shape (n, num_classes)."""
+        """Images of shape (n, channels, h, w) -> logits of shape (n, num_classes)."""
         logits: torch.Tensor = self.classifier(_pooled(self.network, images))
         return logits
 
 
-def over_stages(network: nn.Module, model: str, num_classes: int, image_size: int) -> nn.Module:
+def over_stages(
+    network: nn.Module, model: str, num_classes: int, image_size: int, channels: int = 3
+) -> nn.Module:
     """Put a `StageClassifier` on a network.
 
     Args:
@@ -70,6 +75,7 @@ def over_stages(network: nn.Module, model: str, num_classes: int, image_size: in
         model: its name, for the message.
         num_classes: number of logits.
         image_size: side of its input images, pixels.
+        channels: of its input images.
 
     Raises:
         ConfigError: the network does not expose the features of its stages.
@@ -80,7 +86,7 @@ def over_stages(network: nn.Module, model: str, num_classes: int, image_size: in
             f"efficientnet_lite0, resnet18 or one of timm's; {model} does not. "
             "Leave pooling out for this model."
         )
-    return StageClassifier(network, num_classes, image_size)
+    return StageClassifier(network, num_classes, image_size, channels)
 
 
 def network_state(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from podium.config.text import did_you_mean
 from podium.errors import ConfigError, WeightsUnavailableError
 from podium.models import weights as w
 from podium.models.built import BuiltModel, ModelInfo
@@ -20,6 +20,7 @@ def build_timm(
     pretrained: bool,
     weights: Path | None,
     *,
+    channels: int = 3,
     ours: Iterable[str] = (),
 ) -> BuiltModel:
     """Build one of timm's models.
@@ -29,6 +30,7 @@ def build_timm(
         num_classes: number of logits.
         pretrained: start from timm's weights for the name.
         weights: start from this local file instead; None: no file.
+        channels: of the images; weights for RGB are adapted by timm's rule.
         ours: names that are suggested for a misspelt one, besides timm's.
 
     Raises:
@@ -39,11 +41,18 @@ def build_timm(
     import timm
 
     _refuse_unknown(name, pretrained and weights is None, ours)
+    further: dict[str, Any] = {} if channels == 3 else {"in_chans": channels}
     try:
         with hub_answers_fast():
             module: Any = timm.create_model(
-                name, pretrained=pretrained and weights is None, num_classes=num_classes
+                name,
+                pretrained=pretrained and weights is None,
+                num_classes=num_classes,
+                **further,
             )
+    except TypeError as error:  # of a model without `in_chans`
+        wanted = f" for {channels} channels (data.channels)" if further else ""
+        raise ConfigError(f"timm cannot build {name!r}{wanted} ({error}).") from None
     except Exception as error:
         if not pretrained or weights is not None:
             raise ConfigError(f"timm cannot build {name!r} ({error}).") from None
@@ -59,13 +68,14 @@ def build_timm(
     size = int(config["input_size"][-1])
     mean, std, source = None, None, None
     if weights is not None:
-        w.load_into(module, w.read_state(weights), classifier, f"weights: {weights}")
+        state = w.for_input(w.read_state(weights), module, channels)
+        w.load_into(module, state, classifier, f"weights: {weights}")
         source = weights.name
     elif pretrained:
         source = f"timm {config.get('hf_hub_id') or config.get('url') or name}"
     if source is not None:
-        mean, std = tuple(config["mean"]), tuple(config["std"])
-    return BuiltModel(name, module, size, classifier, mean, std, source)
+        mean, std = (w.over_channels(config[key], channels) for key in ("mean", "std"))
+    return BuiltModel(name, module, size, classifier, mean, std, source, channels)
 
 
 def _refuse_unknown(name: str, pretrained: bool, ours: Iterable[str]) -> None:
@@ -91,8 +101,7 @@ def _refuse_unknown(name: str, pretrained: bool, ours: Iterable[str]) -> None:
             "in my_networks.py: only letters, digits and '_', and dots between folders."
         )
     known = dict.fromkeys([*ours, *timm.list_models()])
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-    hint = f" Did you mean {', '.join(close)}?" if close else " `podium models` lists them."
+    hint = did_you_mean(name, known) or " `podium models` lists them."
     raise ConfigError(f"model: neither Podium nor timm has {name!r}.{hint}")
 
 

@@ -7,6 +7,7 @@ import hashlib
 import io
 import socket
 import urllib.error
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -100,6 +101,56 @@ def load_into(module: nn.Module, state: State, classifier: str, source: str) -> 
             "Use weights of exactly this architecture."
         )
     module.load_state_dict({n: state[n] for n in wanted & offered}, strict=False)
+
+
+def for_input(state: State, module: nn.Module, channels: int) -> State:
+    """Adapt weights of RGB images to a module of other channels, by timm's rule.
+
+    The first convolution's weights are repeated over the channels (red, green, blue, red...) and
+    scaled, so that its outputs keep their size; for one channel, they are summed.
+
+    Args:
+        state: tensors by name.
+        module: of the same architecture.
+        channels: of the module's input.
+    """
+    if channels == 3:
+        return state
+    from timm.models import adapt_input_conv
+
+    own = module.state_dict()
+
+    def is_of_rgb(name: str, value: torch.Tensor) -> bool:
+        wanted = own[name].shape if name in own else ()
+        return value.ndim == 4 and wanted == (value.shape[0], channels, *value.shape[2:])
+
+    return {
+        name: adapt_input_conv(channels, value)
+        if is_of_rgb(name, value) and value.shape[1] == 3
+        else value
+        for name, value in state.items()
+    }
+
+
+def over_channels(values: Sequence[float] | None, channels: int) -> tuple[float, ...] | None:
+    """Means or deviations of RGB for other channels, to match `for_input`.
+
+    Args:
+        values: one per channel; None: not normalised.
+        channels: of the images.
+
+    Returns:
+        The values, repeated; for one channel, their mean.
+
+    Examples:
+        >>> over_channels((1.0, 2.0, 3.0), 5), over_channels((1.0, 2.0, 3.0), 1)
+        ((1.0, 2.0, 3.0, 1.0, 2.0), (2.0,))
+    """
+    if values is None:
+        return None
+    if channels == 1:
+        return (sum(values) / len(values),)
+    return tuple(values[at % len(values)] for at in range(channels))
 
 
 def download_state(url: str, model: str) -> State:

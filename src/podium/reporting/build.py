@@ -20,8 +20,7 @@ from podium.runtime.files import make_folder, write_text
 from podium.runtime.imports import collection_paused
 
 if TYPE_CHECKING:
-    from podium.reporting.figures.tasks import FigureResult
-    from podium.reporting.words.labels import Labels
+    from podium.reporting.figures.tasks import FigureResult, FigureWriter
     from podium.results.study import StudyResults
 
 FORMATS = ("png", "pdf", "svg")
@@ -47,6 +46,7 @@ def build_report(
     formats: Sequence[str] = ("png", "pdf"),
     notify: Notify = silent,
     helpers: int | None = None,
+    class_scale: tuple[float, float] = (0.0, 1.0),
 ) -> ReportResult:
     """Write a study's figures, tables and HTML page from its files, without running a model.
 
@@ -62,9 +62,12 @@ def build_report(
         notify: called with the number of finished parts, for a progress display.
         helpers: number of extra drawing processes; None: one per core minus one, where that is
             faster. The files do not depend on it.
+        class_scale: values, lowest first, at the two ends of the colours in the figures of
+            precision, recall and F1 per class. The paper's are 0.6 and 1.25. The page's own table
+            always uses 0 and 1.
 
     Raises:
-        ConfigError: `lang`, `dpi` or `formats` is not one of the values above.
+        ConfigError: `lang`, `dpi`, `formats` or `class_scale` is not one of the values above.
         RunFolderError: it is not a study folder, or none of its runs is finished.
         UserError: `out` holds something that is not a Podium report.
     """
@@ -76,6 +79,10 @@ def build_report(
         raise ConfigError(f"formats: expected some of {', '.join(FORMATS)}, got {list(formats)}.")
     if not 20 <= dpi <= 2400:
         raise ConfigError(f"dpi: expected 20 to 2400, got {dpi}.")
+    if not class_scale[0] < class_scale[1]:
+        raise ConfigError(
+            f"class_scale: expected the lower value first, as in 0.6 and 1.25, got {class_scale}."
+        )
     study = folder if isinstance(folder, StudyFolder) else StudyFolder(Path(folder))
     spec = study.read_spec()  # a wrong folder fails at once, before a second of imports
     place = out if out is not None else study.report
@@ -84,27 +91,22 @@ def build_report(
         helpers = helpers_that_pay(FIGURES_A_RUN * done, dpi)
     with Helpers(helpers) as drawing:  # they start while this process reads the results
         with collection_paused():
+            from podium.reporting.figures.tasks import FigureWriter
             from podium.results.study import gather
         results = gather(study)
         with _put_in_place(place) as workshop:
-            files = _write(results, workshop, say, dpi, tuple(formats), notify, drawing)
+            writer = FigureWriter(workshop, dpi, tuple(formats), say, class_scale)
+            files = _write(results, writer, notify, drawing)
     return ReportResult(place / "index.html", tuple(place / path for path in files))
 
 
 def _write(
-    results: StudyResults,
-    to: Path,
-    say: Labels,
-    dpi: int,
-    formats: Sequence[str],
-    notify: Notify,
-    helpers: Helpers,
+    results: StudyResults, writer: FigureWriter, notify: Notify, helpers: Helpers
 ) -> list[Path]:
-    """Write the report to the folder `to`; returns paths relative to it, the page first."""
+    """Write the report to the writer's folder; returns paths relative to it, the page first."""
     from podium.reporting.figures.style import figure_style
     from podium.reporting.figures.tasks import (
         LONGEST,
-        FigureWriter,
         figure_tasks,
         overview_tasks,
         run_pictures,
@@ -114,7 +116,7 @@ def _write(
     from podium.reporting.tables import write_tables
 
     thumbnails = results.folder.read_thumbnails()
-    writer = FigureWriter(to, dpi, tuple(formats), say)
+    to, say = writer.to, writer.say
     tasks = {("", key): task for key, task in overview_tasks(results, writer).items()}
     for run in results.runs:
         found = figure_tasks(run, thumbnails, writer).items()

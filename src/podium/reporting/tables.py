@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from podium.config.text import words
+from podium.reporting.latex import contenders_table, pairs_table
 from podium.reporting.markdown import markdown_table
+from podium.reporting.words.cost_words import margin_sentence
 from podium.reporting.words.labels import NOTHING, Labels
 from podium.reporting.words.metric_words import metric_title, metric_value, say_by
 from podium.reporting.words.recipes import augmentation, pretraining
@@ -40,7 +42,7 @@ CALIBRATION_COLUMNS = words(
 PAIR_COLUMNS = words(
     "first second claim seeds n difference low high only_first only_second macro_f1_difference "
     "macro_f1_low macro_f1_high macro_recall_difference macro_recall_low macro_recall_high "
-    "p p_adjusted winner joint_low joint_high"
+    "p p_adjusted winner joint_low joint_high verdict within"
 )
 PLACE_COLUMNS = words(
     "contender best_place worst_place accuracy low high macro_f1 n seeds tied_with may_be_best"
@@ -170,11 +172,11 @@ def write_tables(results: StudyResults, folder: Path, say: Labels) -> list[Path]
             map(_csv_row, results.runs),
         ),
         "table1.md": markdown_table(head, [row.cells for row in rows], caption, numbers=numbers),
-        "table1.tex": _latex(head, rows, caption, numbers),
+        "table1.tex": contenders_table(results, say),
         "per-class.csv": csv_text(
             ("contender", "seed", "class", "precision", "recall", "f1", "support"),
             (
-                (*_named(run), one.name, one.precision, one.recall, one.f1, one.support)
+                (*_named(run), one.name, *one.shown, one.support)
                 for run in results.runs
                 for one in run.classes
             ),
@@ -193,6 +195,7 @@ def write_tables(results: StudyResults, folder: Path, say: Labels) -> list[Path]
         files["pairs.csv"] = pairs_csv(results.verdicts)
         files["places.csv"] = _places_csv(results.verdicts)
         files["pairs.md"] = pair_table(results.verdicts, say)
+        files["pairs.tex"] = pairs_table(results, say)
     for name, text in files.items():
         write_text(folder / name, text)
     return [folder / name for name in files]
@@ -262,7 +265,7 @@ def _pair_row(pair: Pair) -> tuple[object, ...]:
     right, winner = (pair.only_first, pair.only_second), pair.winner or ""
     metric = _metric_cells(pair.metric, pair.score)
     joint = pair.joint.low, pair.joint.high
-    tested = pair.p, pair.p_adjusted, winner, *joint
+    tested = pair.p, pair.p_adjusted, winner, *joint, pair.verdict, pair.within
     return *who, *accuracy, *right, *macro, *recall, *tested, *metric
 
 
@@ -304,53 +307,5 @@ def pair_table(verdicts: Verdicts, say: Labels) -> str:
     """
     rows = [pair_cells(pair, verdicts.labels, say) for pair in ordered_pairs(verdicts)]
     hint = say_by("v_pairs_hint", verdicts.metric, say)
-    note = f"{hint} n = {say.count(verdicts.n)}."
+    note = f"{hint} n = {say.count(verdicts.n)}. {margin_sentence(verdicts, say)}".strip()
     return markdown_table(pair_headings(say, verdicts.metric), rows, note)
-
-
-LATEX = {
-    **{sign: f"\\{sign}" for sign in "{}_&%$#"},
-    **dict.fromkeys("\n\r\t", " "),
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "\u00a0": "~",
-    "–": "--",
-    "±": r"$\pm$",
-    "†": r"\textdagger{}",
-    "…": r"\ldots{}",
-    "→": r"$\to$",
-}
-
-
-def escape_latex(text: str) -> str:
-    """Escape text so that LaTeX prints it verbatim.
-
-    Args:
-        text: any text.
-    """
-    return "".join(LATEX.get(character, character) for character in text)
-
-
-def _latex(head: Sequence[str], rows: Sequence[Row], caption: str, numbers: int) -> str:
-    texts = len(head) - numbers
-    lines = [
-        "% needs \\usepackage{booktabs,graphicx}",
-        "\\begin{table}",
-        "  \\centering",
-        f"  \\caption{{{escape_latex(caption)}}}",
-        "  \\resizebox{\\textwidth}{!}{%",
-        f"  \\begin{{tabular}}{{{'l' * texts}{'r' * numbers}}}",
-        "    \\toprule",
-        f"    {' & '.join(map(escape_latex, head))} \\\\",
-        "    \\midrule",
-    ]
-    for row in rows:
-        # braces: a cell that starts with [ would be parsed as the argument of the preceding \\
-        first, *others = map(escape_latex, row.cells)
-        lines.append(f"    {{{first}}} & {' & '.join(others)} \\\\")
-    lines += ["    \\bottomrule", "  \\end{tabular}}", "\\end{table}", ""]
-    return "\n".join(lines)

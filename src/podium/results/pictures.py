@@ -15,7 +15,7 @@ from podium.data.images import decode_rgb, thumbnail_jpeg
 from podium.data.source import Reader
 from podium.errors import UnreadableImageError
 from podium.runs.predictions import Predictions
-from podium.statistics.likeliest import TopClasses, top_classes
+from podium.statistics.likeliest import TopClasses
 
 MOST_PAIRS = 60  # shown on the page; the table lists all
 
@@ -77,7 +77,7 @@ class Picture:
     jpeg: bytes
     true: str
     predicted: str
-    probability: float  # softmax, of the predicted class
+    probability: float  # calibrated, of the predicted class
 
     @property
     def right(self) -> bool:
@@ -85,7 +85,7 @@ class Picture:
 
 
 def random_pictures(
-    predictions: Predictions, thumbnails: Mapping[str, bytes], said: TopClasses | None = None
+    predictions: Predictions, thumbnails: Mapping[str, bytes], said: TopClasses
 ) -> list[Picture]:
     """Twelve random test images, or all where there are fewer.
 
@@ -94,7 +94,7 @@ def random_pictures(
     Args:
         predictions: of one run on the test images.
         thumbnails: JPEGs by path; images without one are skipped.
-        said: the run's likeliest classes, if already computed; None: computed here.
+        said: the run's likeliest classes, with calibrated probabilities.
     """
     stored = sorted(
         (path, number) for number, path in enumerate(predictions.paths) if path in thumbnails
@@ -104,21 +104,20 @@ def random_pictures(
 
 
 def confident_mistakes(
-    predictions: Predictions, thumbnails: Mapping[str, bytes], said: TopClasses | None = None
+    predictions: Predictions, thumbnails: Mapping[str, bytes], said: TopClasses
 ) -> list[Picture]:
     """The twelve wrong predictions with the highest probability, or all where there are fewer.
 
     Args:
         predictions: of one run on the test images.
         thumbnails: JPEGs by path; images without one are skipped.
-        said: the run's likeliest classes, if already computed; None: computed here.
+        said: the run's likeliest classes, with calibrated probabilities.
     """
     wrong = [
         number
         for number in np.flatnonzero(predictions.predicted != predictions.labels).tolist()
         if predictions.paths[number] in thumbnails
     ]
-    said = top_classes(predictions, 1) if said is None else said
     certainty = said.share[:, 0]
     wrong.sort(key=lambda number: (-certainty[number], predictions.paths[number]))
     return _pictures(predictions, thumbnails, wrong[: COLUMNS * ROWS], said)
@@ -128,9 +127,9 @@ def _pictures(
     predictions: Predictions,
     thumbnails: Mapping[str, bytes],
     numbers: Sequence[int],
-    said: TopClasses | None,
+    said: TopClasses,
 ) -> list[Picture]:
-    names, said = predictions.class_names, top_classes(predictions, 1) if said is None else said
+    names = predictions.class_names
     return [
         Picture(
             path=predictions.paths[number],

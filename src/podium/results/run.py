@@ -65,8 +65,8 @@ class RunResult:
 
     @cached_property
     def top_classes(self) -> TopClasses:
-        """The likeliest classes of every test image."""
-        return top_classes(self.test)
+        """The likeliest classes of every test image, with calibrated probabilities."""
+        return top_classes(self.test, temperature=self.temperature)
 
     @cached_property
     def explanations(self) -> dict[str, bytes]:
@@ -148,13 +148,11 @@ def read_run(
         label = f"{label} [{_title(done, recipe.model)}]"
     replicates = tuple(run.read_repeats())
     test = replicates[0][1]
-    valid, temperature = None, float(done.get("temperature") or 0.0)
-    valid_n = mistakes = 0
+    valid, valid_n, mistakes = None, 0, 0
     if run.predictions("valid").is_file():
         held_out = run.read_predictions("valid")
         found = scores(held_out)
         valid, valid_n, mistakes = found.accuracy, found.n, found.n - found.correct
-        temperature = temperature or fit_temperature(held_out)  # an earlier version's run
     numbers = None
     if groups:
         units = [groups.get(path, path) for path in test.paths]
@@ -170,12 +168,30 @@ def read_run(
         scores=scores(test),
         classes=tuple(per_class_by_groups(test, numbers)),
         valid_accuracy=valid,
-        temperature=temperature or 1.0,
+        temperature=run_temperature(run),
         valid_n=valid_n,
         valid_mistakes=mistakes,
         groups=numbers,
         replicates=replicates,
     )
+
+
+def run_temperature(run: RunFolder) -> float:
+    """What a run's logits are divided by before softmax, wherever its probabilities are shown.
+
+    Args:
+        run: a finished run.
+
+    Returns:
+        The temperature that was fitted on the validation images; 1 where that was not possible.
+
+    Raises:
+        RunFolderError, DataError: a file of the run is missing or damaged.
+    """
+    stored = run.read_done().get("temperature")
+    if stored is None and run.predictions("valid").is_file():  # a run of an earlier version
+        stored = fit_temperature(run.read_predictions("valid"))
+    return float(stored or 1.0)
 
 
 def _title(done: Mapping[str, Any], wanted: str) -> str:

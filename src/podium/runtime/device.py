@@ -135,7 +135,7 @@ def choose_workers(machine: Machine, device: Device, *, decoding: bool = True) -
 
 
 def choose_precision(
-    machine: Machine, device: Device, module: nn.Module, image_size: int
+    machine: Machine, device: Device, module: nn.Module, image_size: int, channels: int = 3
 ) -> tuple[str, str]:
     """Choose the precision of training and give the reason.
 
@@ -148,6 +148,7 @@ def choose_precision(
         device: where the model is trained.
         module: the model.
         image_size: side of its images, pixels.
+        channels: of its images.
 
     Returns:
         `(precision, reason)`: fp32, bf16 or fp16, and a short phrase.
@@ -159,7 +160,7 @@ def choose_precision(
         if device.kind == "cuda":
             return "fp16", "this GPU has no bf16"
         return "fp32", f"no bf16 arithmetic on this {device.kind}"
-    error, layer = _known_bf16_error(module, device, image_size)
+    error, layer = _known_bf16_error(module, device, image_size, channels)
     measured = f"its layers agree with fp32 within {100 * error:.2g} %"
     if error < BF16_TOLERANCE:
         return "bf16", measured
@@ -180,14 +181,16 @@ def has_fast_bf16(kind: str) -> bool:
     return False
 
 
-def _known_bf16_error(module: nn.Module, device: Device, image_size: int) -> tuple[float, str]:
+def _known_bf16_error(
+    module: nn.Module, device: Device, image_size: int, channels: int
+) -> tuple[float, str]:
     """`worst_bf16_error`, which takes 0.3 to 0.8 s, or its cached result."""
     place = _bf16_record(module, device, image_size)
     try:
         known = read_json(place)
         return float(known["error"]), str(known["layer"])
     except (RunFolderError, KeyError, TypeError, ValueError):  # damaged or missing: check again
-        error, layer = worst_bf16_error(module, device.torch, image_size)
+        error, layer = worst_bf16_error(module, device.torch, image_size, channels)
     with contextlib.suppress(OSError, ValueError):  # an error of nan is not JSON, and is not kept
         write_json(place, {"error": error, "layer": layer})
     return error, layer
@@ -205,7 +208,7 @@ def _bf16_record(module: nn.Module, device: Device, image_size: int) -> Path:
 
 
 def worst_bf16_error(
-    module: nn.Module, device: torch.device, image_size: int, *, batch: int = 4
+    module: nn.Module, device: torch.device, image_size: int, channels: int = 3, *, batch: int = 4
 ) -> tuple[float, str]:
     """Run every convolution and linear layer in bf16 and in fp32, forward and backward.
 
@@ -216,6 +219,7 @@ def worst_bf16_error(
         module: the model; a copy is used, the original is not changed.
         device: where to compute.
         image_size: side of the noise images used as input, pixels.
+        channels: of the noise images.
         batch: number of noise images.
 
     Returns:
@@ -240,7 +244,7 @@ def worst_bf16_error(
             layer.register_forward_pre_hook(remember(name))
             layer.weight.requires_grad_(True)
     generator = torch.Generator().manual_seed(0)
-    images = torch.rand(batch, 3, image_size, image_size, generator=generator).to(device)
+    images = torch.rand(batch, channels, image_size, image_size, generator=generator).to(device)
     with torch.no_grad():
         model(images.contiguous(memory_format=torch.channels_last))
     worst = (0.0, "")

@@ -222,9 +222,8 @@ class EpochDone(RunEvent):
         row: the new row of the history; columns: `podium.runs.folder.HISTORY_COLUMNS`.
 
     Examples:
-        >>> row = {"epoch": 1.0, "valid_accuracy": 0.5}
-        >>> EpochDone(epochs=8, row=row, contender="small", seed=0).row["valid_accuracy"]
-        0.5
+        >>> EpochDone(epochs=8, row={"epoch": 1.0}, contender="small", seed=0).row["epoch"]
+        1.0
     """
 
     epochs: int
@@ -237,16 +236,17 @@ class RunDone(RunEvent):
 
     Attributes:
         title: the contender's label, with the seed if the study has several.
-        scores: `valid_accuracy` and `test_accuracy` of the best epoch, 0 to 1.
+        scores: `valid_accuracy` and `test_accuracy`, 0 to 1: of the best epoch, or of all folds.
+        folds: number of these folds; None: the scores are one model's.
 
     Examples:
-        >>> scores = {"valid_accuracy": 0.8, "test_accuracy": 0.7}
-        >>> RunDone("Small", scores, contender="small", seed=0).scores["test_accuracy"]
-        0.7
+        >>> RunDone("Small", {"test_accuracy": 0.7}, contender="small", seed=0).title
+        'Small'
     """
 
     title: str
     scores: Mapping[str, float]
+    folds: int | None = None
 
 
 @dataclass(frozen=True)

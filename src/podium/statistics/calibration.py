@@ -21,9 +21,16 @@ import numpy.typing as npt
 import scipy  # its parts load when they are first used
 
 from podium.errors import ConfigError
+from podium.runs.predictions import TopPredictions
 from podium.statistics.calibration_error import REPLICATES, Estimate, error_interval
 from podium.statistics.intervals import share_interval
-from podium.statistics.losses import mean_losses, scaled_logits
+from podium.statistics.losses import (
+    check_finite,
+    in_parts,
+    kept_moments,
+    mean_losses,
+    scaled_logits,
+)
 from podium.statistics.paired import design_effect
 
 if TYPE_CHECKING:
@@ -72,7 +79,8 @@ class Calibration:
     confidence: float
     """Mean confidence, 0..1: the probability of the predicted class."""
     overconfidence: Estimate
-    """Mean confidence minus accuracy, -1..1; above 0 the model is overconfident."""
+    """Mean confidence minus accuracy, -1..1; above 0 the model is overconfident. With fewer than
+    25 groups of images no coverage is promised for its interval: a bad group may be missing."""
     nll: Estimate
     """Mean negative log-likelihood of the labels, in nats."""
     brier: Estimate
@@ -158,8 +166,13 @@ def _confidence(
     predictions: Predictions, temperature: float
 ) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Probability of the predicted class of each image, and whether it is the label."""
-    probabilities = calibrated_probabilities(predictions, temperature)
-    return probabilities.max(axis=1), predictions.predicted == predictions.labels
+    right = predictions.predicted == predictions.labels
+    if isinstance(predictions, TopPredictions):
+        return np.exp(-kept_moments(predictions, temperature).log_total), right
+    check_finite(predictions, temperature)
+    parts = map(predictions.take, in_parts(predictions))
+    found = [calibrated_probabilities(part, temperature).max(axis=1) for part in parts]
+    return np.concatenate(found), right
 
 
 def ece(predictions: Predictions, temperature: float = 1.0, *, bins: int = BINS) -> Estimate:
@@ -248,7 +261,7 @@ def fit_temperature(predictions: Predictions) -> float:
         images can prove.
 
     Raises:
-        DataError: there are no images, or a logit is not finite.
+        DataError: there are no images, a logit is not finite, or not all of them are known.
     """
     logits = scaled_logits(predictions, 1.0)
     rows = np.arange(len(predictions))

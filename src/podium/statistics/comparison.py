@@ -13,7 +13,7 @@ from podium.errors import ConfigError, DataError
 from podium.runs.predictions import SplitName
 from podium.statistics.fold_tests import FoldScores
 from podium.statistics.grouping import grouping_of
-from podium.statistics.margins import judge_margin
+from podium.statistics.margins import EQUIVALENCE, judge_margin
 from podium.statistics.resample import macro_f1
 from podium.statistics.scoring import ACCURACY
 from podium.statistics.table import (
@@ -85,12 +85,12 @@ def compare_table(
     if not len(table):
         raise DataError("Expected predictions of at least one image, got none: nothing to compare.")
     scores = FoldScores(table)
-    metric = ACCURACY if scores.scores is None else table.metric
+    metric = ACCURACY if scores.values is None else table.metric
     pairs = []
     tests = scores.tests()
     found_p = [test.p for test in tests]
     together = Together(scores.covariance, [one.name for one in table.contenders])
-    level = together.level
+    level, outer = together.level(), together.level(EQUIVALENCE)
     for test, p in zip(tests, together.adjusted(found_p), strict=True):
         joint = test.interval(1 - level)
         first, second = (table.contenders[number] for number in test.at)
@@ -122,13 +122,14 @@ def compare_table(
     standings = [replace(one, may_be_best=may) for one, may in zip(standings, best, strict=True)]
     said = judge_margin(
         margin if metric == table.metric else None,  # it is in units of the table's metric
-        [(pair.first, pair.second) for pair in pairs],
-        [test.interval for test in tests],
+        {(one.first, one.second): test.interval for one, test in zip(pairs, tests, strict=True)},
+        [test.interval(1 - outer) for test in tests],
         [one.name for one in standings],
         metric,
     )
     pairs = [
-        replace(pair, p_equivalent=p) for pair, p in zip(pairs, said.p_equivalent, strict=True)
+        replace(one, within=within, equivalent=equivalent)
+        for one, within, equivalent in zip(pairs, said.within, said.equivalent, strict=True)
     ]
     standings = [replace(one, behind=said.behind[one.name]) for one in standings]
     standings.sort(key=lambda one: -metric.merit(one.judged.value))  # stable: ties keep the order

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -10,8 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from podium.errors import ConfigError
+from podium.statistics.contributions import by_class
 from podium.statistics.folds import Folds, common_folds, fold_effect
-from podium.statistics.intervals import CONFIDENCE, Interval, accuracy_interval, bounded
+from podium.statistics.influence import MOST_UNITS, image_values, units_to_leave_out
+from podium.statistics.intervals import (
+    CONFIDENCE,
+    Interval,
+    accuracy_interval,
+    bounded,
+    score_interval,
+)
 from podium.statistics.paired import (
     SeedEffect,
     design_effect,
@@ -19,9 +28,9 @@ from podium.statistics.paired import (
     seed_effect,
     sign_flip,
 )
-from podium.statistics.recall_difference import by_class
-from podium.statistics.scoring import Metric
 from podium.statistics.table import ContenderPredictions, PredictionTable
+
+LEAST_UNITS = 20  # of a fold, for the variance of its score
 
 Numbers = npt.NDArray[np.float64]
 
@@ -124,12 +133,13 @@ class FoldScores:
         """Of each contender: mean over seeds of correct (1) and wrong (0); shape (repeats, images).
         """
         self.why_accuracy = ""
-        self.scores: list[Numbers] | None = None
-        """Of each contender, the metric of each fold, shape (count,); None: judged by accuracy."""
+        self.values: list[Numbers] | None = None
+        """Of each contender, the images' contributions to the metric within their folds, shape
+        (repeats, images): their mean over a fold is its score; None: judged by accuracy."""
         if not table.metric.is_accuracy:
             try:
-                self.scores = [
-                    _scored(table.metric, one, table.labels, self.folds, rows)
+                self.values = [
+                    _valued(table, one, self.folds, rows)
                     for one, rows in zip(table.contenders, self.rows, strict=True)
                 ]
             except ConfigError as error:  # a fold without images of a class, say
@@ -145,18 +155,11 @@ class FoldScores:
     @property
     def covariance(self) -> Numbers:
         """Covariance of the contenders' mean scores over folds, shape (contenders, contenders)."""
-        scores = self.scores or [self.folds.means(one) for one in self.right]
-        units = np.stack([self.folds.units(one) for one in scores])
+        units = np.stack(
+            [self.folds.units(self.folds.means(one)) for one in self.values or self.right]
+        )
         inflation = 1 / self.folds.count + self.folds.overlap
         return np.asarray(np.atleast_2d(np.cov(units)) * inflation)
-
-    def effect(self, scores: Numbers) -> SeedEffect:
-        """The mean of fold scores, or of their differences, with its variance.
-
-        Args:
-            scores: shape (count,).
-        """
-        return fold_effect(self.folds.units(scores), self.folds.overlap)
 
     def accuracy(self, at: int) -> Interval:
         """A contender's accuracy as a recipe, with its interval.
@@ -172,12 +175,11 @@ class FoldScores:
         Args:
             at: number of the contender.
         """
-        if self.scores is None:
+        if self.values is None:
             return None
-        effect = self.effect(self.scores[at])
-        low, high = effect.interval()
-        least, most = self.table.metric.bounds
-        return Interval(effect.mean, max(least, low), min(most, high))
+        effect = mean_effect(self.values[at], self.folds, self.table.groups)
+        alike = design_effect(self.values[at].mean(axis=0), self.table.groups)
+        return score_interval(self.table.metric, effect, self.table.labels, alike)
 
     def tests(self) -> list[FoldTest]:
         """Every pair of contenders, in the order of `itertools.combinations`."""
@@ -185,29 +187,32 @@ class FoldScores:
 
     def _test(self, i: int, j: int) -> FoldTest:
         a, b = self.right[i], self.right[j]
-        repeats, n = self.folds.repeats, len(self.table)
-        alike = design_effect((a - b).mean(axis=0), self.table.groups)
-        effect = mean_effect(a - b, self.folds, self.table.groups)
-        recall = by_class(a - b, self.table.labels)
+        groups, n = self.table.groups, len(self.table)
+        alike = design_effect((a - b).mean(axis=0), groups)
+        effect = mean_effect(a - b, self.folds, groups)
+        recall = mean_effect(by_class(a - b, self.table.labels), self.folds, groups)
         least, most = 2 * alike**2 / n**2, 1.0
-        accuracy = bounded(effect, least)
-        if self.scores is not None:
-            effect, least = self.effect(self.scores[i] - self.scores[j]), 0.0
-            most = self.table.metric.bounds[1] - self.table.metric.bounds[0]
+        accuracy, macro_recall = bounded(effect, least), bounded(recall, least)
         # as with seeds, p is never below that of the very models
         seeds = len(self.rows[i][0]) * len(self.rows[j][0])
-        fixed = _flips(seeds * (a - b).sum(axis=0), self.table.groups)
+        fixed = _flips(seeds * (a - b).sum(axis=0), groups)
+        if self.values is not None:
+            apart = self.values[i] - self.values[j]
+            effect = mean_effect(apart, self.folds, groups)
+            fixed = _flips(apart.sum(axis=0), groups)
+            most = self.table.metric.bounds[1] - self.table.metric.bounds[0]
+            least = least * most**2 if math.isfinite(most) else 0.0
         return FoldTest(
             (i, j),
             accuracy,
             effect,
             least,
             most,
-            self.scores is not None,
-            bounded(mean_effect(recall, self.folds, self.table.groups), least),
-            float((a * (1 - b)).sum() / repeats),
-            float((b * (1 - a)).sum() / repeats),
-            max(effect.p_value(), fixed if self.scores is None else 0.0),
+            self.values is not None,
+            macro_recall,
+            float((a * (1 - b)).sum() / self.folds.repeats),
+            float((b * (1 - a)).sum() / self.folds.repeats),
+            max(effect.p_value(), fixed),
         )
 
 
@@ -215,26 +220,35 @@ def _by_repeat(values: Numbers, rows: Sequence[npt.NDArray[np.int64]]) -> Number
     return np.stack([values[at].mean(axis=0) for at in rows])
 
 
-def _scored(
-    metric: Metric,
+def _valued(
+    table: PredictionTable,
     contender: ContenderPredictions,
-    labels: npt.NDArray[np.int64],
     folds: Folds,
     rows: Sequence[npt.NDArray[np.int64]],
 ) -> Numbers:
-    """The metric of each fold, a mean over the seeds; shape (count,)."""
-    if metric.per_image is not None:
-        values = np.stack(
-            [np.asarray(metric.per_image(one, labels), np.float64) for one in contender.logits]
-        )
-        return folds.means(_by_repeat(values, rows))
-    found = []
-    for fold, at in zip(folds.number, rows, strict=True):
-        for number in range(int(fold.max()) + 1):
+    """The images' contributions to the metric within their folds, shape (repeats, images).
+
+    A mean over seeds; the mean over the images of a fold is the metric of that fold.
+    """
+    found = np.empty((folds.repeats, len(table)))
+    for values, fold, at in zip(found, folds.number, rows, strict=True):
+        count = int(fold.max()) + 1
+        for number in range(count):
             inside = fold == number
-            scores = [metric.score(contender.logits[one][inside], labels[inside]) for one in at]
-            found.append(float(np.mean(scores)))
-    return np.asarray(found)
+            groups = None
+            if table.groups is not None:
+                groups = np.unique(table.groups[inside], return_inverse=True)[1].astype(np.int64)
+            left_out = units_to_leave_out(
+                table.metric, int(inside.sum()), groups, max(LEAST_UNITS, MOST_UNITS // count)
+            )
+            of_seeds = [
+                image_values(
+                    table.metric, contender.logits[one][inside], table.labels[inside], left_out
+                )
+                for one in at
+            ]
+            values[inside] = np.mean(of_seeds, axis=0)
+    return found
 
 
 def _flips(totals: Numbers, groups: npt.NDArray[np.int64] | None) -> float:

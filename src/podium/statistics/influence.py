@@ -8,12 +8,16 @@ the metric, and their variance gives that of the metric.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from podium.errors import ConfigError
+from podium.statistics.contributions import by_class, class_freedom, class_weights
+from podium.statistics.intervals import Interval, score_interval
+from podium.statistics.paired import design_effect, seed_effect
 from podium.statistics.scoring import Metric
 from podium.statistics.table import PredictionTable
 
@@ -32,6 +36,23 @@ class Influence:
     """One array per contender, shape (seeds, images); the mean of a row is that seed's score."""
     groups: Indices | None
     """The group or block of each image that was left out together; None: single images."""
+    labels: Indices
+    """Class index of each image."""
+    freedom: float = math.inf
+    """Degrees of freedom of variances over images: few for a mean over classes with a rare one."""
+    swapped: tuple[Values, ...] | None = None
+    """For a mean over classes: the images' values times the weight of their class. If two models
+    are equivalent, an image's could just as well be swapped. None: `values`."""
+
+    def score(self, at: int) -> Interval:
+        """A contender's score over seeds and images, with its interval.
+
+        Args:
+            at: number of the contender.
+        """
+        effect = seed_effect(self.values[at], self.groups, self.freedom)
+        alike = design_effect(self.values[at].mean(axis=0), self.groups)
+        return score_interval(self.metric, effect, self.labels, alike)
 
 
 def influences(table: PredictionTable) -> Influence | str | None:
@@ -47,7 +68,7 @@ def influences(table: PredictionTable) -> Influence | str | None:
     metric = table.metric
     if metric.is_accuracy:
         return None
-    groups = table.groups if metric.per_image is not None else _blocks(table)
+    groups = units_to_leave_out(metric, len(table), table.groups)
     try:
         values = tuple(
             np.stack([image_values(metric, one, table.labels, groups) for one in contender.logits])
@@ -55,7 +76,44 @@ def influences(table: PredictionTable) -> Influence | str | None:
         )
     except ConfigError as error:
         return str(error)
-    return Influence(metric, values, groups)
+    if metric.per_image_of_class is None:
+        return Influence(metric, values, groups, table.labels)
+    return Influence(
+        metric, values, groups, table.labels, class_freedom(table.labels), _swapped(table)
+    )
+
+
+def units_to_leave_out(
+    metric: Metric, n: int, groups: Indices | None, most: int = MOST_UNITS
+) -> Indices | None:
+    """What `image_values` leaves out together: images, groups, or random blocks of too many.
+
+    Args:
+        metric: where the values are known in closed form, nothing is left out.
+        n: number of images.
+        groups: group index of each image, from 0; None: images are independent.
+        most: evaluations of the metric.
+
+    Returns:
+        Index of each image's unit, from 0; None: single images.
+    """
+    known = metric.per_image, metric.per_image_of_class, metric.contributions
+    units = n if groups is None else int(groups.max()) + 1
+    if units <= most or any(one is not None for one in known):
+        return groups
+    block = np.random.default_rng(0).permutation(units) % most
+    return np.asarray(block if groups is None else block[groups], np.int64)
+
+
+def _swapped(table: PredictionTable) -> tuple[Values, ...]:
+    found = table.metric.per_image_of_class
+    assert found is not None
+    weights = class_weights(table.labels)
+    return tuple(
+        np.stack([np.asarray(found(one, table.labels), np.float64) for one in contender.logits])
+        * weights
+        for contender in table.contenders
+    )
 
 
 def image_values(
@@ -78,6 +136,11 @@ def image_values(
     n, whole = len(labels), metric.score(logits, labels)
     if metric.per_image is not None:
         return np.asarray(metric.per_image(logits, labels), np.float64)
+    if metric.per_image_of_class is not None:
+        values = np.asarray(metric.per_image_of_class(logits, labels), np.float64)
+        return np.asarray(by_class(values[None], labels)[0])
+    if metric.contributions is not None:
+        return np.asarray(metric.contributions(logits, labels), np.float64)
     units = np.arange(n) if groups is None else groups
     sizes = np.bincount(units)
     if len(sizes) < 2:
@@ -88,12 +151,3 @@ def image_values(
         lost[unit] = whole - metric.score(logits[kept], labels[kept])
     values = whole + (lost * (n - sizes) / sizes)[units]
     return np.asarray(values + (whole - values.mean()))
-
-
-def _blocks(table: PredictionTable) -> Indices | None:
-    """The units to leave out: images or groups, or random blocks of them where there are many."""
-    n = len(table) if table.groups is None else int(table.groups.max()) + 1
-    if n <= MOST_UNITS:
-        return table.groups
-    block = np.random.default_rng(0).permutation(n) % MOST_UNITS
-    return np.asarray(block if table.groups is None else block[table.groups], np.int64)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+import scipy  # its parts load when they are first used
 
-from podium.statistics.influence import Influence
+from podium.statistics.contributions import area_variance, effective_images
 from podium.statistics.metrics import wilson_interval
 from podium.statistics.paired import SeedEffect, design_effect, seed_effect
+from podium.statistics.scoring import Metric
 
 LEVEL = 0.05
 CONFIDENCE = 1 - LEVEL
@@ -24,20 +27,54 @@ class Interval:
     high: float
 
 
-def score_interval(found: Influence, values: npt.NDArray[np.float64], n: int) -> Interval:
-    """A contender's score over seeds and images; a share is treated like accuracy.
+def score_interval(
+    metric: Metric, effect: SeedEffect, labels: npt.NDArray[np.int64], alike: float
+) -> Interval:
+    """A contender's score with its interval; one in a finite range is treated like accuracy.
 
     Args:
-        found: the metric, and the groups of images that were resampled together.
-        values: the contender's image values, shape (seeds, images).
-        n: number of images.
+        metric: what the score is.
+        effect: the score, with its variance.
+        labels: class index of each image.
+        alike: design effect: how many images of a group count as one.
     """
-    effect = seed_effect(values, found.groups)
-    if found.metric.bounds == (0.0, 1.0):
-        return accuracy_interval(effect, n / design_effect(values.mean(axis=0), found.groups))
+    if metric.contributions is not None:
+        return _area_interval(effect, labels, alike)
+    low, high = metric.bounds
+    if not math.isfinite(high - low):
+        below, above = effect.interval(CONFIDENCE)
+        return Interval(effect.mean, max(low, below), min(high, above))
+    of_classes = metric.per_image_of_class is not None
+    n = effective_images(labels) if of_classes else len(labels)
+    share = accuracy_interval(_moved(effect, -low, 1 / (high - low)), n / alike)
+    width = high - low
+    return Interval(effect.mean, low + width * share.low, low + width * share.high)
+
+
+def _area_interval(effect: SeedEffect, labels: npt.NDArray[np.int64], alike: float) -> Interval:
+    """AUROC with an interval of those areas that a score test would not reject.
+
+    DeLong's variance is 0 where all images are ranked correctly, and uncertain where few are not.
+    So it is divided by the variance that a model of ranks gives at the same area, each with one
+    pseudo-image of each class more, ranked like a random guess; the interval has the variance of
+    the model at its own bounds, times that ratio (as Wilson's interval for a share, and Newcombe's,
+    2006, for an area).
+    """
+    support = np.unique(labels, return_counts=True)[1]
     low, high = effect.interval(CONFIDENCE)
-    least, most = found.metric.bounds
-    return Interval(effect.mean, max(least, low), min(most, high))
+    z = float(scipy.special.ndtri((1 + CONFIDENCE) / 2))
+    mean = min(1.0, max(0.0, effect.mean))
+    spare = (mean - 0.5) ** 2 * float((1 / (len(support) * support) ** 2).sum())
+    measured = ((high - low) / 2 / z) ** 2 + alike * spare
+    ratio = measured / (area_variance(mean, support) + spare)
+
+    def excess(area: float) -> float:
+        return (mean - area) ** 2 - z * z * ratio * area_variance(area, support)
+
+    # at 0 and 1 the model has no variance either
+    below = scipy.optimize.brentq(excess, 0.0, min(mean, 1 - 1e-9)) if mean > 0 else 0.0
+    above = scipy.optimize.brentq(excess, max(mean, 1e-9), 1.0) if mean < 1 else 1.0
+    return Interval(effect.mean, float(below), float(above))
 
 
 def bounded(
@@ -68,15 +105,20 @@ def accuracy_interval(effect: SeedEffect, units: float) -> Interval:
     middle = (units * effect.mean + 2) / (units + 4)
     share = units / (units + 4)
     moved = units * (effect.mean - middle) ** 2 + 2 * (1 - middle) ** 2 + 2 * middle**2
-    shrunk = replace(
-        effect,
-        mean=middle,
-        seed_square=effect.seed_square * share**2,
-        image_square=effect.image_square * share**2,
-        rest_square=effect.rest_square * share**2,
-    )
+    shrunk = replace(_moved(effect, 0.0, share), mean=middle)
     low, high = shrunk.interval(CONFIDENCE, least_variance=moved / (units + 4) ** 2)
     return Interval(effect.mean, max(0.0, low), min(1.0, high))
+
+
+def _moved(effect: SeedEffect, by: float, scale: float) -> SeedEffect:
+    """The effect of values to which `by` is added and that are then scaled."""
+    return replace(
+        effect,
+        mean=(effect.mean + by) * scale,
+        seed_square=effect.seed_square * scale**2,
+        image_square=effect.image_square * scale**2,
+        rest_square=effect.rest_square * scale**2,
+    )
 
 
 def share_interval(

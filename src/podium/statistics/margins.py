@@ -1,9 +1,10 @@
 """Better, equivalent within a margin, or undecided; and how much worse than the best at most.
 
 That two contenders do not differ significantly does not make them equivalent: a small test set
-tells nothing apart. Equivalence is a claim of its own, with a test of its own (two one-sided tests:
-Schuirmann, 1987; for paired proportions Tango, 1998): the interval of the difference must lie
-within the margin.
+tells nothing apart. Equivalence is a claim of its own, by two one-sided tests at 5 % each
+(Schuirmann, 1987; for paired proportions Tango, 1998): the 90 % interval of the difference must lie
+within the margin. With several pairs it is the interval that holds for all of them together, so
+that a verdict follows from the very bound that is printed beside it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from dataclasses import dataclass
 from statistics import median
 
 from podium.statistics.intervals import LEVEL, Interval
-from podium.statistics.paired import LEAST_P, holm
 from podium.statistics.scoring import Metric
 
 IntervalAt = Callable[[float], Interval]
@@ -26,6 +26,10 @@ contenders with intervals of that width are called equivalent in about 80 % of s
 (1.645 + 1.282) / (2 x 1.960) = 0.75."""
 
 
+EQUIVALENCE = 2 * LEVEL
+"""What intervals that show equivalence leave out, at both ends together: two one-sided tests."""
+
+
 @dataclass(frozen=True)
 class Margin:
     """The difference below which two contenders count as equivalent."""
@@ -34,6 +38,14 @@ class Margin:
     """In units of the metric; a share in 0..1."""
     chosen: bool
     """Whether the user chose it; False: it is what these test images can show."""
+
+    def contains(self, within: float) -> bool:
+        """Whether contenders that differ by less than `within` are equivalent.
+
+        Args:
+            within: see `podium.statistics.verdicts.Pair.within`.
+        """
+        return within < self.size < math.inf
 
 
 NO_MARGIN = Margin(math.inf, False)
@@ -61,40 +73,25 @@ def margin_of(given: float | None, intervals: Sequence[Interval], metric: Metric
     return Margin(round(step * math.ceil(wanted / step - 1e-9), 12), False)
 
 
-def equivalence_p(interval: IntervalAt, margin: float) -> float:
-    """p of "the difference is at least the margin", by two one-sided tests.
+def bound_of(interval: Interval) -> float:
+    """How much two contenders differ at most, whichever is better.
 
     Args:
-        interval: of the difference, at any confidence level.
-        margin: above 0.
+        interval: of the difference, at a confidence of 90 %: each of its ends is exceeded in 5 % of
+            studies, and the truth can lie beyond one of them only.
 
     Returns:
-        The smallest p, 0..0.5, at which the interval of confidence 1 - 2 p lies within the margin;
-        0.5 where even the difference itself does not.
+        The end that is farther from 0, without its sign.
 
     Examples:
         >>> from podium.statistics.intervals import Interval
-        >>> from podium.statistics.margins import equivalence_p
+        >>> from podium.statistics.margins import EQUIVALENCE, bound_of
         >>> from podium.statistics.paired import paired_interval
-        >>> def difference(confidence):
-        ...     return Interval(0.0, *paired_interval(30, 30, 2000, confidence))
-        >>> equivalence_p(difference, 0.01) < 0.05, equivalence_p(difference, 0.005) < 0.05
-        (True, False)
+        >>> found = Interval(0.0, *paired_interval(30, 30, 2000, 1 - EQUIVALENCE))
+        >>> round(bound_of(found), 4)  # equivalent within 1 point, not within half a point
+        0.0065
     """
-
-    def inside(p: float) -> bool:
-        found = interval(1 - 2 * p)
-        return max(-found.low, found.high) < margin
-
-    low, high = LEAST_P, 0.5 - 1e-9
-    if not inside(high):
-        return 0.5
-    if inside(low):
-        return low
-    for _ in range(40):  # p is known to a relative error of 1e-9
-        middle = math.sqrt(low * high)
-        low, high = (low, middle) if inside(middle) else (middle, high)
-    return high
+    return max(-interval.low, interval.high)
 
 
 def behind_the_best(
@@ -131,33 +128,36 @@ class MarginFindings:
     """What a margin says about the pairs and contenders of a table."""
 
     margin: Margin
-    p_equivalent: tuple[float, ...]
-    """Of each pair, adjusted by Holm over all pairs."""
+    within: tuple[float, ...]
+    """Of each pair, how much the two differ at most."""
     behind: dict[str, float]
     """`behind_the_best` of each contender, by name."""
+
+    @property
+    def equivalent(self) -> list[bool]:
+        """Whether each pair differs by less than the margin."""
+        return [self.margin.contains(one) for one in self.within]
 
 
 def judge_margin(
     given: float | None,
-    pairs: Sequence[tuple[str, str]],
-    intervals: Sequence[IntervalAt],
+    alone: Mapping[tuple[str, str], IntervalAt],
+    joint: Sequence[Interval],
     names: Sequence[str],
     metric: Metric,
 ) -> MarginFindings:
-    """Test the equivalence of every pair, and bound how much worse than the best each contender is.
+    """Bound the difference of every pair, and how much worse than the best each contender is.
 
     Args:
         given: the margin, in units of the metric; None: what the images can show.
-        pairs: first and second of every pair.
-        intervals: of each pair's difference, in the same order.
+        alone: the interval of each pair (first, second) by itself, of first minus second.
+        joint: intervals that hold for all pairs together at a confidence of 1 - `EQUIVALENCE`, in
+            the same order.
         names: of all contenders.
         metric: that the differences are about.
     """
-    behind = behind_the_best(dict(zip(pairs, intervals, strict=True)), names, metric)
-    if not pairs:
+    behind = behind_the_best(alone, names, metric)
+    if not alone:
         return MarginFindings(Margin(given or math.inf, given is not None), (), behind)
-    margin = margin_of(given, [one(1 - LEVEL) for one in intervals], metric)
-    if math.isinf(margin.size):
-        return MarginFindings(margin, (1.0,) * len(pairs), behind)
-    p_values = holm([equivalence_p(one, margin.size) for one in intervals])
-    return MarginFindings(margin, tuple(p_values), behind)
+    margin = margin_of(given, [one(1 - LEVEL) for one in alone.values()], metric)
+    return MarginFindings(margin, tuple(map(bound_of, joint)), behind)

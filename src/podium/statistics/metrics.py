@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from podium.errors import DataError
+from podium.runs.predictions import TopPredictions
 
 if TYPE_CHECKING:
     from podium.runs.predictions import Predictions
@@ -63,9 +64,17 @@ class ClassScores:
     """95 % interval of the recall that counts groups; None: images are independent."""
 
     @property
-    def undefined(self) -> bool:
-        """Whether a value is 0 only because its denominator is 0."""
-        return self.support == 0 or self.predicted == 0
+    def shown(self) -> tuple[float | None, float | None, float | None]:
+        """Precision, recall and F1 as tables show them; None where the value is undefined.
+
+        The attributes are 0 there, as macro averages count them: precision without images
+        predicted as the class, recall without images of it, F1 without either.
+        """
+        return (
+            self.precision if self.predicted else None,
+            self.recall if self.support else None,
+            self.f1 if self.predicted or self.support else None,
+        )
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -228,9 +237,11 @@ def top_k_accuracy(predictions: Predictions, k: int) -> float:
         k: 1 or more.
 
     Raises:
-        DataError: there are no images.
+        DataError: there are no images, or their file holds fewer than `k` logits of each.
     """
     _refuse_empty(predictions)
+    if isinstance(predictions, TopPredictions):
+        return _top_k_of_kept(predictions, k)
     hits = 0
     for logits, labels in _in_chunks(predictions):
         own = logits[np.arange(len(labels)), labels][:, None]
@@ -238,6 +249,16 @@ def top_k_accuracy(predictions: Predictions, k: int) -> float:
         rank = (logits > own).sum(axis=1) + ((logits == own) & before).sum(axis=1)
         hits += int((rank < k).sum())
     return hits / len(predictions)
+
+
+def _top_k_of_kept(predictions: TopPredictions, k: int) -> float:
+    kept = predictions.top.classes
+    if k > kept.shape[1] and k < len(predictions.class_names):
+        raise DataError(
+            f"Top-{k} accuracy needs the {k} largest logits of each image; the file holds "
+            f"{kept.shape[1]} of {len(predictions.class_names):,}."
+        )
+    return float((kept[:, :k] == predictions.labels[:, None]).any(axis=1).mean())
 
 
 def negative_log_likelihood(predictions: Predictions) -> float:
@@ -252,6 +273,10 @@ def negative_log_likelihood(predictions: Predictions) -> float:
     from scipy.special import log_softmax
 
     _refuse_empty(predictions)
+    if isinstance(predictions, TopPredictions):
+        top = predictions.top
+        behind = top.logits[:, 0].astype(np.float64) - top.label
+        return float((top.moments[0].log_total + behind).mean())
     losses = [
         -log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(labels)), labels]
         for logits, labels in _in_chunks(predictions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -81,6 +82,10 @@ class Judged(NamedTuple):
     """The largest possible difference."""
     counted: bool = False
     """Whether the values are 1 for correct and 0 for wrong."""
+    freedom: float = math.inf
+    """Degrees of freedom of variances over images."""
+    swapped: Sequence[Values] | None = None
+    """What sign flips swap between two contenders, shape as `values`; None: the values."""
 
 
 def pair_tests(table: PredictionTable, judged: Judged) -> tuple[list[PairTest], Values]:
@@ -94,7 +99,7 @@ def pair_tests(table: PredictionTable, judged: Judged) -> tuple[list[PairTest], 
         The tests, in the order of `itertools.combinations`, and the covariance, shape (contenders,
         contenders).
     """
-    alone = [seed_effect(one, judged.groups) for one in judged.values]
+    alone = [seed_effect(one, judged.groups, judged.freedom) for one in judged.values]
     tests = [
         _pair_test(table, judged, (i, j), (alone[i], alone[j]))
         for i, j in combinations(range(len(alone)), 2)
@@ -111,10 +116,12 @@ def _pair_test(
     first, second = (table.contenders[number] for number in at)
     rows = matched_seeds(first, second)
     a, b = (judged.values[number][own] for number, own in zip(at, rows, strict=True))
+    swapped = judged.values if judged.swapped is None else judged.swapped
+    flipped = np.subtract(*(swapped[number][own] for number, own in zip(at, rows, strict=True)))
     several = min(len(first.seeds), len(second.seeds)) > 1
     same = several and len(a) == len(first.seeds)
     together = (a - b).mean(axis=0)
-    fixed = seed_effect(together[None], judged.groups)
+    fixed = seed_effect(together[None], judged.groups, judged.freedom)
     alike = design_effect(together, table.groups)
     only = None
     if judged.counted and len(a) == 1 and judged.groups is None:
@@ -123,9 +130,9 @@ def _pair_test(
         names=(first.name, second.name),
         rows=rows,
         seeds=tuple((first.seeds[i], second.seeds[j]) for i, j in zip(*rows, strict=True)),
-        fixed_p=mcnemar(*only[:2]) if only else _flips((a - b).sum(axis=0), judged.groups),
+        fixed_p=mcnemar(*only[:2]) if only else _flips(flipped.sum(axis=0), judged.groups),
         fixed=fixed,
-        paired=seed_effect(a - b, judged.groups) if same else None,
+        paired=seed_effect(a - b, judged.groups, judged.freedom) if same else None,
         unpaired=unpaired_effect(*alone, fixed) if several else None,
         alike=alike,
         least_variance=alike**2 * judged.least,
@@ -179,25 +186,32 @@ def p_values(tests: Sequence[PairTest]) -> list[float]:
     ]
 
 
-def joint_intervals(tests: Sequence[PairTest], level: float) -> list[Interval]:
+def joint_intervals(
+    tests: Sequence[PairTest], level: float, allowed: float = LEVEL
+) -> list[Interval]:
     """Intervals of all pairs that hold together, each of the values that its test does not reject.
 
     Args:
         tests: of all pairs of the study.
-        level: significance level of a single pair at which all pairs together keep 5 %, 0..1.
+        level: significance level of a single pair at which all pairs together keep what is allowed,
+            0..1.
+        allowed: probability that any of the intervals misses its difference, 0..1.
 
     Returns:
         In the order of `tests`, none narrower than that of the pair by itself.
     """
-    if level >= LEVEL:
-        return [one.interval() for one in tests]
-    return [_joint(one, over, level) for one, over in zip(tests, _over_seeds(tests), strict=True)]
+    if level >= allowed:
+        return [one.interval(1 - allowed) for one in tests]
+    return [
+        _joint(one, over, level, allowed)
+        for one, over in zip(tests, _over_seeds(tests), strict=True)
+    ]
 
 
-def _joint(test: PairTest, over: Sequence[_OverSeeds], level: float) -> Interval:
+def _joint(test: PairTest, over: Sequence[_OverSeeds], level: float, allowed: float) -> Interval:
     if not over:
         return test.interval(1 - level)
-    alone = test.interval()
+    alone = test.interval(1 - allowed)
     half = max(
         one.effect.margin(level, one.pooled, one.freedom, test.least_variance) for one in over
     )

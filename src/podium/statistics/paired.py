@@ -202,7 +202,7 @@ class SeedEffect:
     freedom: float
     """Degrees of freedom of `seed_square`."""
     image_freedom: float = math.inf
-    """Degrees of freedom of `image_square`, for groups of images; infinite without groups."""
+    """Degrees of freedom of `image_square`: finite with groups of images or rare classes."""
 
     def interval(
         self, confidence: float = 0.95, *, least_variance: float = 0.0
@@ -322,7 +322,9 @@ def design_effect(values: npt.NDArray[np.float64], groups: npt.NDArray[np.int64]
 
 
 def seed_effect(
-    values: npt.NDArray[np.float64], groups: npt.NDArray[np.int64] | None = None
+    values: npt.NDArray[np.float64],
+    groups: npt.NDArray[np.int64] | None = None,
+    freedom: float = math.inf,
 ) -> SeedEffect:
     """Mean over seeds and images, with the variance from each.
 
@@ -334,17 +336,17 @@ def seed_effect(
         values: shape (seeds, images); for instance 1 where only the first model was correct, -1
             where only the second was, else 0. A single seed is fixed.
         groups: shape (images,), group index of each image, from 0; None: images are independent.
+        freedom: degrees of freedom of the variance over images, of which groups may leave fewer.
     """
     units = by_group(values, groups)
     seeds, n = units.shape
     mean = float(units.mean())
-    by_seed = units.mean(axis=1)
-    by_image = units.mean(axis=0)
+    by_seed, by_image = units.mean(axis=1), units.mean(axis=0)
     seed_square = n * float(((by_seed - mean) ** 2).sum()) / max(1, seeds - 1)
     image_square = seeds * float(((by_image - mean) ** 2).sum()) / max(1, n - 1)
     rest = units - by_seed[:, None] - by_image[None, :] + mean
     rest_square = float((rest**2).sum()) / (max(1, seeds - 1) * max(1, n - 1))
-    image_freedom = math.inf if groups is None else max(1, n - 1)
+    image_freedom = freedom if groups is None else min(freedom, max(1, n - 1))
     squares = seed_square, image_square, rest_square
     return SeedEffect(mean, *squares, seeds, seeds * n, max(1, seeds - 1), image_freedom)
 

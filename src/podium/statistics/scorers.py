@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from podium.statistics.contributions import auroc_contributions
 from podium.statistics.resample import macro_f1
 
 Logits = npt.NDArray[np.float32]
@@ -64,15 +65,12 @@ def auroc(logits: Logits, labels: Labels) -> float:
 
     A class with no images, or with all of them, has no curve and is left out.
     """
-    from scipy.stats import rankdata
+    return float(auroc_values(logits, labels).mean())
 
-    totals, areas, n = _log_totals(logits), [], len(labels)
-    for number, support in enumerate(np.bincount(labels, minlength=logits.shape[1])):
-        if 0 < support < n:
-            ranks = rankdata(np.exp(logits[:, number] - totals))
-            above = ranks[labels == number].sum() - support * (support + 1) / 2
-            areas.append(above / (support * (n - support)))
-    return float(np.mean(areas)) if areas else math.nan
+
+def auroc_values(logits: Logits, labels: Labels) -> npt.NDArray[np.float64]:
+    """Each image's contribution to the same, see `auroc_contributions`."""
+    return auroc_contributions(np.exp(logits - _log_totals(logits)[:, None]), labels)
 
 
 def among_top(k: int) -> Scorer:

@@ -23,6 +23,7 @@ from podium.statistics.scorers import (
     Scorer,
     among_top,
     auroc,
+    auroc_values,
     is_right,
     log_losses,
     macro_f1_of,
@@ -66,6 +67,14 @@ class Metric:
     """Whether it is a share in 0..1 that is shown in %."""
     per_image: Scorer | None = field(default=None, repr=False, compare=False)
     """For a mean over images: returns the value of each image, shape (images,)."""
+    per_image_of_class: Scorer | None = field(default=None, repr=False, compare=False)
+    """For a mean over classes of the mean within each: the same."""
+    contributions: Scorer | None = field(default=None, repr=False, compare=False)
+    """For another metric whose variance is known: returns values, shape (images,), whose mean is
+    the metric and whose variance is that of an image's contribution to it."""
+
+    needs_every_logit: bool = field(default=True, repr=False, compare=False)
+    """False: the largest logits, that of the label and the log-sum-exp determine it."""
 
     @property
     def is_accuracy(self) -> bool:
@@ -359,19 +368,35 @@ def _mean_of(per_image: Scorer) -> Scorer:
 
 
 def _share(name: str, title: str, function: Scorer, per_image: Scorer | None = None) -> Metric:
-    return Metric(name, title, function, bounds=(0.0, 1.0), percent=True, per_image=per_image)
+    return Metric(
+        name,
+        title,
+        function,
+        bounds=(0.0, 1.0),
+        percent=True,
+        per_image=per_image,
+        needs_every_logit=False,
+    )
 
 
 ACCURACY = _share("accuracy", "accuracy", _mean_of(is_right), is_right)
 
 for _one in (
     ACCURACY,
-    _share("balanced_accuracy", "balanced accuracy", mean_recall),
+    replace(
+        _share("balanced_accuracy", "balanced accuracy", mean_recall), per_image_of_class=is_right
+    ),
     _share("macro_f1", "macro F1", macro_f1_of),
-    Metric("mcc", "Matthews correlation", matthews, bounds=(-1.0, 1.0)),
-    Metric("auroc", "AUROC", auroc, bounds=(0.0, 1.0)),
+    Metric("mcc", "Matthews correlation", matthews, bounds=(-1.0, 1.0), needs_every_logit=False),
+    Metric("auroc", "AUROC", auroc, bounds=(0.0, 1.0), contributions=auroc_values),
     Metric(
-        "log_loss", "log loss", _mean_of(log_losses), False, (0.0, math.inf), per_image=log_losses
+        "log_loss",
+        "log loss",
+        _mean_of(log_losses),
+        False,
+        (0.0, math.inf),
+        per_image=log_losses,
+        needs_every_logit=False,
     ),
     *(
         _share(f"top{k}_accuracy", f"top-{k} accuracy", _mean_of(among_top(k)), among_top(k))

@@ -13,7 +13,7 @@ from podium.config.settings import RunSpec, StudySpec
 from podium.errors import DataError, RunFolderError
 from podium.runs.find import find_runs
 from podium.runs.folder import RunFolder
-from podium.runs.predictions import Predictions, SplitName
+from podium.runs.predictions import Predictions, SplitName, TopPredictions
 from podium.statistics.columns import OWN_COLUMNS, answers_in, filled_columns
 from podium.statistics.costs import NO_COST, Cost, cost_of
 from podium.statistics.scoring import ACCURACY, Metric, noted
@@ -79,10 +79,17 @@ def column_of(
     labels, predicted = names[predictions.labels], names[predictions.predicted]
     answers = predictions.paths, tuple(labels), tuple(predicted), predictions.class_names
     logits = None if metric.is_accuracy else predictions.logits
+    approximate: tuple[str, ...] = ()
+    if isinstance(predictions, TopPredictions) and metric.needs_every_logit:
+        kept, total = predictions.top.classes.shape[1], len(predictions.class_names)
+        approximate = (
+            f"{metric.title} is compared approximately: the files hold the {kept} largest logits "
+            f"of {total:,}, and the remaining probability is spread evenly over the other classes.",
+        )
     column = Column(home, name, label, seed, source, *answers, recipe, valid)
     # an image without a group is one of its own
     units = tuple(groups.get(one, one) for one in predictions.paths) if groups else None
-    return replace(column, metric=metric, logits=logits, groups=units)
+    return replace(column, metric=metric, logits=logits, groups=units, notices=approximate)
 
 
 def from_folder(path: Path, split: SplitName) -> list[Column]:
@@ -143,10 +150,10 @@ def _from_run(
     told = f"{done['folds']} folds: every image was tested {once}, by a model that had not seen it."
     return [
         replace(
-            column_of(home, run.contender, label, number, source, one, recipe, *by, groups),
+            made := column_of(home, run.contender, label, number, source, one, recipe, *by, groups),
             folds=tuple(str(of[path]) for path in one.paths),
             cost=cost,
-            notices=(told,),
+            notices=(*made.notices, told),
         )
         for (number, one), of in repeats
     ]

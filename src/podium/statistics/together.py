@@ -34,7 +34,7 @@ class Together:
     Examples:
         >>> import numpy as np
         >>> together = Together(np.diag([1.0, 1.0, 1.0]), ["a", "b", "c"])
-        >>> round(together.level, 3)  # Bonferroni's would be 0.017
+        >>> round(together.level(), 3)  # Bonferroni's would be 0.017
         0.019
         >>> p_values = [0.001, 0.03, 0.4]  # of a and b, a and c, b and c
         >>> [round(p, 2) for p in together.adjusted(p_values)]
@@ -59,14 +59,17 @@ class Together:
         self._means = (root @ _normal(self.count)[place]).astype(np.float32)
         self._covariance = covariance
 
-    @property
-    def level(self) -> float:
-        """The significance level of each pair at which all pairs together keep 5 %; 0..1."""
+    def level(self, allowed: float = LEVEL) -> float:
+        """The significance level of each pair at which all pairs together keep what is allowed.
+
+        Args:
+            allowed: probability that any of the pairs' intervals misses its difference, 0..1.
+        """
         from scipy.special import ndtr
 
         if len(self.pairs) < 2:
-            return LEVEL
-        return float(2 * ndtr(-self._critical(range(self.count))))
+            return allowed
+        return float(2 * ndtr(-self._critical(range(self.count), allowed)))
 
     def adjusted(self, p_values: Sequence[float]) -> list[float]:
         """Step-down adjustment of p, with the probability of any false claim as what is controlled.
@@ -135,16 +138,16 @@ class Together:
         apart = self._means[i] - self._means[j]
         return np.asarray(np.abs(apart) / square**0.5, np.float32)
 
-    def _critical(self, among: Sequence[int]) -> float:
-        """What the largest of the standardised differences exceeds in 5 %."""
+    def _critical(self, among: Sequence[int], allowed: float = LEVEL) -> float:
+        """What the largest of the standardised differences exceeds as often as is allowed."""
         from scipy.special import ndtri
 
         if len(among) == 2:
-            return float(-ndtri(LEVEL / 2))
+            return float(-ndtri(allowed / 2))
         largest = np.zeros(DRAWS, np.float32)
         for i, j in combinations(among, 2):
             np.maximum(largest, self._apart(i, j), out=largest)
-        return float(np.quantile(largest, 1 - LEVEL))
+        return float(np.quantile(largest, 1 - allowed))
 
     def _of_all_left(self, reach: Numbers, order: npt.NDArray[np.intp]) -> list[float]:
         """For each pair in `order`: how often it or a later one reaches as far by chance."""

@@ -23,9 +23,8 @@ from podium.statistics.intervals import (
     Interval,
     accuracy_interval,
     bounded,
-    score_interval,
 )
-from podium.statistics.margins import NO_MARGIN, Margin, judge_margin
+from podium.statistics.margins import EQUIVALENCE, NO_MARGIN, Margin, judge_margin
 from podium.statistics.metrics import wilson_interval
 from podium.statistics.pair_tests import Judged, PairTest, joint_intervals, p_values, pair_tests
 from podium.statistics.paired import (
@@ -74,8 +73,11 @@ class Pair:
     """The same, with the interval of this pair by itself; None: the metric is accuracy."""
     metric: Metric = ACCURACY
     """The metric that p and the verdict are about."""
-    p_equivalent: float = 1.0
-    """p of "they differ by the margin or more", adjusted for all pairs; see `Verdicts.margin`."""
+    within: float = math.inf
+    """How much the two differ at most, whichever is better, in units of the metric: in 95 % of
+    studies this holds of all pairs."""
+    equivalent: bool = False
+    """Whether that is less than `Verdicts.margin`."""
 
     @property
     def verdict(self) -> Literal["better", "equivalent", "undecided"]:
@@ -83,7 +85,7 @@ class Pair:
         images show neither."""
         if self.winner is not None:
             return "better"
-        return "equivalent" if self.p_equivalent < LEVEL else "undecided"
+        return "equivalent" if self.equivalent else "undecided"
 
     @property
     def seed_counts(self) -> tuple[int, int]:
@@ -261,7 +263,7 @@ def compare_contenders(
         tests,
         found_p,
         together.adjusted(found_p),
-        joint_intervals(tests, together.level),
+        joint_intervals(tests, together.level()),
     )
     pairs = [
         _pair(table.labels, right, (f1[i], f1[j]), drawn, metric, (i, j), *one)
@@ -272,22 +274,22 @@ def compare_contenders(
         for answers, hits, effect, scores in zip(table.contenders, right, alone, f1, strict=True)
     ]
     if scored is not None:
-        standings = [
-            replace(one, score=score_interval(scored, values, len(table)))
-            for one, values in zip(standings, scored.values, strict=True)
-        ]
+        standings = [replace(one, score=scored.score(at)) for at, one in enumerate(standings)]
     merits = np.array([metric.merit(one.judged.value) for one in standings])
     best = together.possibly_best(found_p, merits, [one.best > 1 for one in standings])
     standings = [replace(one, may_be_best=may) for one, may in zip(standings, best, strict=True)]
     standings.sort(key=lambda one: -metric.merit(one.judged.value))  # stable: ties keep the order
     said = judge_margin(
         margin if metric == table.metric else None,  # it is in units of the table's metric
-        [(one.first, one.second) for one in pairs],
-        [one.interval for one in tests],
+        {one.names: one.interval for one in tests},
+        joint_intervals(tests, together.level(EQUIVALENCE), EQUIVALENCE),
         [one.name for one in standings],
         metric,
     )
-    pairs = [replace(one, p_equivalent=p) for one, p in zip(pairs, said.p_equivalent, strict=True)]
+    pairs = [
+        replace(one, within=within, equivalent=equivalent)
+        for one, within, equivalent in zip(pairs, said.within, said.equivalent, strict=True)
+    ]
     chances = chances_of_being_best(
         right if scored is None else scored.values,
         table.groups if scored is None else scored.groups,
@@ -314,8 +316,13 @@ def compare_contenders(
 
 def _judged(scored: Influence, drawn: SamplingUnits) -> Judged:
     low, high = scored.metric.bounds
-    least = drawn.least_f1 * (high - low) ** 2 if math.isfinite(high - low) else 0.0
-    return Judged(scored.values, scored.groups, least, high - low)
+    most = high - low
+    # a pseudo-image is right or wrong; for an area under a curve, ranked perfectly or as by a guess
+    swing = most if scored.metric.contributions is None else most / 2
+    least = drawn.least_f1 * swing**2 if math.isfinite(swing) else 0.0
+    return Judged(
+        scored.values, scored.groups, least, most, freedom=scored.freedom, swapped=scored.swapped
+    )
 
 
 def _pair(

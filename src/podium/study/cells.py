@@ -6,12 +6,11 @@ and then `contender/seed-1`, which pools the folds and makes the model that is u
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from podium.config.settings import StudySpec
-from podium.config.text import listed
+from podium.config.text import did_you_mean, listed
 from podium.errors import ConfigError
 from podium.training.schedule import training_size
 
@@ -82,8 +81,7 @@ def chosen(cells: Sequence[Cell], only: Iterable[str]) -> tuple[Cell, ...]:
     names = {name for cell in cells for name in _names(cell)}
     for name in wanted:
         if name not in names:
-            close = difflib.get_close_matches(name, sorted(names), n=1)
-            hint = f" Did you mean {close[0]}?" if close else ""
+            hint = did_you_mean(name, sorted(names), most=1)
             names_of_cells = listed([str(cell) for cell in cells], most=20)
             raise ConfigError(
                 f"--only {name}: the study has no such cell.{hint} Expected CONTENDER/seed-N (with "

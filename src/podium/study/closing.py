@@ -90,9 +90,9 @@ def close_run(closing: Closing, notify: Notify, stop: StopRequest) -> dict[str, 
     write_down(given, len(tests[0]), scored_at, found["test_accuracy"])
     history = mean_history([fold.read_history() for fold in closing.folds])
     run.write_history(history)
-    valid.write(run.predictions("valid"))
+    valid.for_file(temperature).write(run.predictions("valid"))
     for repeat, test in enumerate(tests):
-        test.write(run.predictions("test", repeat))
+        test.for_file(temperature).write(run.predictions("test", repeat))
     values = {
         split: metric.score(pooled.logits, pooled.labels)
         for split, pooled in (("valid", valid), ("test", tests[0]))

@@ -67,7 +67,7 @@ def train_and_score(given: Assignment, notify: Notify, stop: StopRequest) -> dic
     """Train a run to its end, predict validation and test images, write `done.json` last.
 
     The temperature that calibrates the model is fitted on the validation images and added to
-    `model.json`; the prediction files keep the model's raw logits.
+    `model.json`; the prediction files keep the model's raw logits, or the largest of many classes.
 
     Args:
         given: what to train, on which images, and where to keep it.
@@ -90,9 +90,15 @@ def train_and_score(given: Assignment, notify: Notify, stop: StopRequest) -> dic
     model = load_run(run, job.device.torch)
     kept = _kept_features(model, built, job, notify, stop)
     valid = _look(model, "valid", job, notify, stop, kept, built.classifier)
-    valid.write(run.predictions("valid"))
     # fitted before any test image is used, and shipped with the model
     temperature = fit_temperature(valid)
+
+    def write(found: Predictions, split: SplitName) -> None:
+        # a fold's file keeps every logit: the temperature of all folds is fitted on them
+        kept = found if run.fold is not None else found.for_file(temperature)
+        kept.write(run.predictions(split))
+
+    write(valid, "valid")
     write_json(run.model, {**read_json(run.model), "temperature": temperature})
     if given.attempt is not None:
         given.attempt.check()
@@ -101,7 +107,7 @@ def train_and_score(given: Assignment, notify: Notify, stop: StopRequest) -> dic
     test, scored_at = _look(model, "test", job, notify, stop, kept, built.classifier), utc_now()
     closing = {"valid_accuracy": scores(valid).accuracy, "test_accuracy": scores(test).accuracy}
     write_down(given, len(test), scored_at, closing["test_accuracy"])
-    test.write(run.predictions("test"))
+    write(test, "test")
     metric = find_metric(given.metric)
     values = {
         split: metric.score(found.logits, found.labels)
@@ -130,13 +136,17 @@ def job_of(
     recipe, machine, index = given.recipe, given.machine, given.index
     device = choose_device(machine)
     built = build_model(
-        recipe.model, len(index.classes), pooling=recipe.pooling, seed=given.run.seed
+        recipe.model,
+        len(index.classes),
+        pooling=recipe.pooling,
+        channels=index.windows.inputs,
+        seed=given.run.seed,
     )
     size = recipe.image_size or built.image_size
 
     def choose(threads: int) -> tuple[str, str]:
         torch.set_num_threads(threads)  # the check of bf16 runs the kernels of this number
-        return choose_precision(machine, device, built.module, size)
+        return choose_precision(machine, device, built.module, size, built.channels)
 
     if given.settle is not None:
         how = given.settle(device, choose, notify)
@@ -146,11 +156,14 @@ def job_of(
     torch.set_num_threads(how.threads)
     notify(Message(f"{device.describe()}, {how.precision} ({how.reason})"))
     cached: dict[str, CachedPixels] = {}
+    sizes: dict[str, int] = {}
     if not features_are_fixed(recipe, device.count):  # else each image is decoded only once
         sizes = {"train": source_size(recipe.augmentation, size)}
         sizes |= {} if refit else {"valid": size}
         cached = cache_pixels(index, sizes, limit=machine.cache_limit, notify=notify, stop=stop)
-    workers = choose_workers(machine, device, decoding=not cached)
+    decoding = not cached or cached.keys() != sizes.keys()
+    decoding = decoding or not all(one.complete for one in cached.values())
+    workers = choose_workers(machine, device, decoding=decoding)
     job = Job(recipe, index, given.run, machine, device, how.precision, workers, cached)
     job = replace(job, threads=how.threads, attempt=given.attempt)
     return replace(job, metric=given.metric, refit=refit), how.reason, built
@@ -257,4 +270,5 @@ def _known_at_the_end(
         "device": job.device.describe(),
         "devices": job.device.count,
         "threads": job.threads,
+        "augmented_on": state.get("augmented_on", "cpu"),
     }

@@ -20,7 +20,8 @@ import torch
 from PIL import Image
 
 from podium.config.machine import Machine
-from podium.data.images import decode_rgb, thumbnail_jpeg
+from podium.data.bands import as_rgb
+from podium.data.images import decode_picture, thumbnail_jpeg
 from podium.data.recorded import study_source
 from podium.data.source import Reader
 from podium.data.transforms import eval_transform
@@ -28,12 +29,14 @@ from podium.errors import DataError, RunFolderError, StorageError, one_line
 from podium.evaluation.gradcam import grad_cam, overlay
 from podium.evaluation.trained import TrainedModel, load_run
 from podium.results.pictures import confident_mistakes, random_pictures
+from podium.results.run import run_temperature
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.pictures import write_pictures
 from podium.runs.predictions import Predictions
 from podium.runtime.device import choose_device
 from podium.runtime.events import Notify, WarningMessage, silent
 from podium.runtime.lock import sole_owner
+from podium.statistics.likeliest import top_classes
 
 SIDE = 160  # longest side in pixels, as of the images shown beside the maps
 BATCH = 8
@@ -153,9 +156,10 @@ def _pictures(
 ) -> Iterator[tuple[str, bytes]]:
     """Key and JPEG of each map: `path` of the predicted class, `path#label` of the true one."""
     predictions = run.read_predictions("test")
+    said = top_classes(predictions, 1, temperature=run_temperature(run))
     shown = (
-        *random_pictures(predictions, thumbnails),
-        *confident_mistakes(predictions, thumbnails),
+        *random_pictures(predictions, thumbnails, said),
+        *confident_mistakes(predictions, thumbnails, said),
     )
     numbers = {path: number for number, path in enumerate(predictions.paths)}
     tasks = [_Task(numbers[path], path) for path in dict.fromkeys(one.path for one in shown)]
@@ -202,27 +206,27 @@ def _maps(
     pixels: list[npt.NDArray[np.uint8]] = []
     for task in tasks:
         try:
-            picture = decode_rgb(images.read(task.path), task.path, windows=model.windows)
+            picture = decode_picture(images.read(task.path), task.path, model.windows)
         except DataError:
             left_out.append(task.path)
             continue
         pixels.append(source(picture))
-        picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-        found.append((task, picture))
+        small = as_rgb(picture)
+        small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+        found.append((task, small))
     if not found:
         return
-    numbers = [task.number for task, _ in found]
-    predicted, labels = predictions.predicted[numbers], predictions.labels[numbers]
+    theirs = predictions.take(np.array([task.number for task, _ in found], np.int64))
+    predicted, labels, stored = theirs.predicted, theirs.labels, theirs.logits
     heat, logits = grad_cam(model, np.stack(pixels), predicted)
-    stored = predictions.logits[numbers]
-    near = np.abs(logits - stored).max(1) <= _AWAY * np.abs(stored).max(1)
+    near = np.abs(theirs.reduced(logits) - stored).max(1) <= _AWAY * np.abs(stored).max(1)
     true_heat = heat
     if (wrong := predicted != labels).any():
         true_heat = grad_cam(model, np.stack(pixels), labels)[0]
-    for at, (task, picture) in enumerate(found):
+    for at, (task, shown) in enumerate(found):
         if not near[at]:  # the map would not explain the stored prediction
             left_out.append(task.path)
             continue
-        yield task.path, thumbnail_jpeg(overlay(picture, heat[at]), SIDE)
+        yield task.path, thumbnail_jpeg(overlay(shown, heat[at]), SIDE)
         if wrong[at]:
-            yield f"{task.path}#label", thumbnail_jpeg(overlay(picture, true_heat[at]), SIDE)
+            yield f"{task.path}#label", thumbnail_jpeg(overlay(shown, true_heat[at]), SIDE)

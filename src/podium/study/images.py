@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from podium.config.data_settings import DataSpec
 from podium.config.settings import StudySpec
 from podium.data.index import DataIndex
+from podium.data.listing import list_images, open_source
 from podium.errors import RunFolderError
 from podium.runs.folder import StudyFolder
 from podium.runtime.events import Message, Notify, WarningMessage
 from podium.runtime.lock import is_in_use
+from podium.runtime.threads import usable_cores
+
+
+@contextmanager
+def images_first(data: DataSpec) -> Iterator[None]:
+    """Where a study's folder is refused, say first if its images are not there.
+
+    A mistyped path is the likelier mistake: with the right one, or another study for the other
+    images, the folder may well be accepted. The images are listed only then, and none is read.
+
+    Args:
+        data: where the images are.
+
+    Raises:
+        DataError: they are not there, or cannot be listed.
+        RunFolderError: what the block raised; the images are there.
+    """
+    try:
+        yield
+    except RunFolderError:
+        list_images(open_source(data))
+        raise
 
 
 def find_images(data: DataSpec, notify: Notify) -> DataIndex:
@@ -33,6 +57,12 @@ def find_images(data: DataSpec, notify: Notify) -> DataIndex:
     if len(index.unreadable) > 20:
         more = len(index.unreadable) - 20
         notify(WarningMessage(f"... and {more} more unreadable files, named in data.json"))
+    counts = [f"{len(part):,} {split}" for split, part in index.splits.items() if len(part)]
+    notify(
+        Message(
+            f"{len(index.classes)} classes, images: {', '.join(counts)}; {usable_cores()} cores"
+        )
+    )
     return index
 
 

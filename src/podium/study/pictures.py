@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+from podium.data.bands import as_rgb
 from podium.data.images import thumbnail_jpeg
 from podium.data.index import DataIndex
 from podium.errors import DataError, UnreadableImageError
@@ -30,7 +31,7 @@ def store_pictures(folder: StudyFolder, index: DataIndex) -> None:
 
         def small(path: str) -> tuple[str, bytes] | None:
             try:
-                return path, thumbnail_jpeg(index.open_image(path))
+                return path, thumbnail_jpeg(as_rgb(index.open_image(path)))
             except UnreadableImageError:  # changed since it was checked; the runs report it
                 return None
 

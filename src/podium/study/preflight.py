@@ -40,7 +40,8 @@ def preflight(
         that cannot be trained, its recorded failure.
 
     Raises:
-        ConfigError: the machine does not support the settings.
+        ConfigError: the machine does not support the settings, or there are no such models; the
+            message names each.
     """
     if not todo:
         return {}, {}
@@ -51,25 +52,30 @@ def preflight(
         choose_device(machine)  # a wrong flag should fail here, not once per contender
 
     settled: dict[str, RunSpec] = {}
+    wrong: dict[str, str] = {}
     outcomes: dict[Cell, Outcome] = {}
     told: set[tuple[str, int]] = set()  # runs whose failure is reported: not once per fold
     for cell in todo:
-        if cell.contender in settled:
+        if cell.contender in settled or cell.contender in wrong:
             continue
         recipe = spec.contenders[cell.contender]
         try:
             model = model_used(folder, spec, cell.contender)
-            model = model or _model_at_hand(cell.contender, recipe, notify)
+            model = model or _model_at_hand(cell.contender, recipe, spec.data.channels or 3, notify)
             settled[cell.contender] = stand_in(recipe, model)
+        except ConfigError as error:
+            wrong[cell.contender] = str(error)
         except WeightsUnavailableError as error:
             run = folder.run(cell.contender, cell.seed, cell.fold)
             heard = silent if (cell.contender, cell.seed) in told else notify
             outcomes[cell] = record_failure(run, error, cell.title, heard)
             told.add((cell.contender, cell.seed))
+    if wrong:
+        raise ConfigError("\n".join(f"{name}: {why}" for name, why in wrong.items()))
     return settled, outcomes
 
 
-def _model_at_hand(contender: str, recipe: RunSpec, notify: Notify) -> str:
+def _model_at_hand(contender: str, recipe: RunSpec, channels: int, notify: Notify) -> str:
     """The recipe's model, or its replacement if the weights are not available."""
     with collection_paused():
         from podium.models import check_weights
@@ -81,13 +87,20 @@ def _model_at_hand(contender: str, recipe: RunSpec, notify: Notify) -> str:
             weights=recipe.weights,
             pooling=recipe.pooling,
             image_size=recipe.image_size,
+            channels=channels,
         )
         return recipe.model
     except WeightsUnavailableError:
         other = recipe.if_unavailable
         if other is None:
             raise
-    check_weights(other, pretrained=True, pooling=recipe.pooling, image_size=recipe.image_size)
+    check_weights(
+        other,
+        pretrained=True,
+        pooling=recipe.pooling,
+        image_size=recipe.image_size,
+        channels=channels,
+    )
     notify(
         WarningMessage(
             f"{contender}: the weights of {recipe.model} are not available here, so "

@@ -23,7 +23,12 @@ from podium.runtime.lock import InUseError, owner_of, sole_owner
 from podium.study.cells import Cell, cells_of, chosen
 from podium.study.engines.driver import ProcessExecutor
 from podium.study.executors import Executor, executor_named, outcomes_of
-from podium.study.images import audit_study, find_images, refuse_other_images
+from podium.study.images import (
+    audit_study,
+    find_images,
+    images_first,
+    refuse_other_images,
+)
 from podium.study.outcome import Outcome, StudyResult
 from podium.study.pictures import store_pictures
 from podium.study.preflight import code_of_study, preflight, refuse_another_recipe, try_out
@@ -174,8 +179,9 @@ class Study:
         """Settle everything that cells share, before hours are spent on the first of them."""
         alone = lock_of(self.folder, notify, stop)
         make_folder(self.folder.path)
-        for run in self.folder.cells(self.spec):
-            refuse_another_recipe(self.spec, run, code[run.contender])
+        with images_first(self.spec.data):
+            for run in self.folder.cells(self.spec):
+                refuse_another_recipe(self.spec, run, code[run.contender])
         index = find_images(self.spec.data, notify)
         todo = [cell for cell in cells if not self._is_done(cell)]
         for cell in todo:

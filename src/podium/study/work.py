@@ -18,6 +18,7 @@ from podium.config.settings import RunSpec, StudySpec
 from podium.config.text import listed
 from podium.data.index import DataIndex
 from podium.errors import StorageError
+from podium.models.ours import model_title
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.runtime.attempt import Attempt, StaleAttemptError, begin
 from podium.runtime.events import (
@@ -269,7 +270,8 @@ class Work:
     def _train(self, cell: Cell, run: RunFolder) -> Outcome:
         epochs, cost = self.spec.contenders[run.contender].most_epochs, self.millions(cell)
         who: Any = {"contender": run.contender, "seed": run.seed, "fold": run.fold}
-        self.notify(RunStarted(cell.title, epochs, cost, **who))
+        title = self._title(cell)
+        self.notify(RunStarted(title, epochs, cost, **who))
         recipe = self._begin(run)
         try:
             from podium.data.parts import fold_index
@@ -303,8 +305,9 @@ class Work:
         except StorageError:
             raise  # the next run would fail in the same way, and no failure can be recorded
         except Exception as error:
-            return record_failure(run, error, cell.title, self.notify)
-        self.notify(RunDone(cell.title, closing, **who))
+            return record_failure(run, error, title, self.notify)
+        pooled_folds = self.spec.data.folds if self.closes(cell) else None
+        self.notify(RunDone(title, closing, pooled_folds, **who))
         return Outcome(run)
 
     def _settle(self, contender: str, device: Device, choose: Choose, notify: Notify) -> Arithmetic:
@@ -320,6 +323,14 @@ class Work:
                 precision=choose,
                 notify=notify,
             )
+
+    def _title(self, cell: Cell) -> str:
+        """The cell's title; where another model stands in, with that model, as in the report."""
+        used, wanted = self.recipes[cell.contender].model, self.spec.contenders[cell.contender]
+        if used == wanted.model:
+            return cell.title
+        label = self.spec.label(cell.contender)
+        return f"{label} [{model_title(used)}]{cell.title.removeprefix(label)}"
 
     def _begin(self, run: RunFolder) -> RunSpec:
         """Record what is trained; another process may have started other seeds meanwhile."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader
@@ -13,10 +13,12 @@ from podium.config.machine import Machine
 from podium.config.registry import allowed
 from podium.config.settings import RunSpec
 from podium.data.dataset import EpochSampler, ImageDataset
+from podium.data.device_images import DeviceImages, on_device
 from podium.data.index import DataIndex
 from podium.data.loader import make_loader
 from podium.data.pixels import CachedPixels
 from podium.data.transforms import eval_transform, train_transform, try_augmentation
+from podium.features.frozen import features_are_fixed
 from podium.runs.folder import RunFolder
 from podium.runtime.attempt import Attempt
 from podium.runtime.device import Device
@@ -49,9 +51,21 @@ class Job:
     """What to train without validation images, which would select the epoch; None: with them."""
 
 
+class Loaders(NamedTuple):
+    """The images of one process of a training."""
+
+    sampler: EpochSampler
+    """Sets the epoch of `train`."""
+    train: DataLoader[Any]
+    valid: DataLoader[Any]
+    """This process's share of the validation images, in order."""
+    kept: DeviceImages | None
+    """The training images, where they are augmented on the device: `train` then has only plans."""
+
+
 def make_loaders(
     job: Job, image_size: int, device: torch.device, *, rank: int = 0, world: int = 1
-) -> tuple[EpochSampler, DataLoader[Any], DataLoader[Any]]:
+) -> Loaders:
     """Make the sampler and the loaders of one process of a training.
 
     Args:
@@ -60,10 +74,6 @@ def make_loaders(
         device: where batches will go.
         rank: of this process.
         world: number of processes.
-
-    Returns:
-        `(sampler, train, valid)`: the sampler sets the epoch of `train`; `valid` has this
-        process's share of the validation images, in order.
     """
     recipe, seed = job.recipe, job.folder.seed
     labels = job.index.splits["train"].labels
@@ -78,8 +88,10 @@ def make_loaders(
     varied = train_transform(
         recipe.augmentation, image_size, flip=recipe.flip, crop_scale=recipe.crop_scale
     )
+    cached = job.cached.get("train")
+    kept = None if features_are_fixed(recipe, world) else on_device(cached, varied, device)
     train = make_loader(
-        ImageDataset(job.index, "train", varied, seed, job.cached.get("train")),
+        ImageDataset(job.index, "train", varied, seed, cached, planned=kept is not None),
         workers=job.workers,
         device=device,
         batch_sampler=sampler,
@@ -92,7 +104,7 @@ def make_loaders(
         batch_size=max(1, recipe.batch_size // world),
         indices=range(rank, len(job.index.splits["valid"]), world),
     )
-    return sampler, train, valid
+    return Loaders(sampler, train, valid, kept)
 
 
 def try_code(recipe: RunSpec, index: DataIndex) -> None:

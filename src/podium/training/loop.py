@@ -99,7 +99,7 @@ def train_epoch(state: State, epoch: int) -> float:
     Returns:
         The learning rate of the last step.
     """
-    recipe, at, sampler, device = state.recipe, state.at, state.sampler, state.fabric.device
+    recipe, at, sampler, device = state.recipe, state.at, state.loaders.sampler, state.fabric.device
     size = training_size(recipe, epoch, state.size)
     sampler.set_epoch(epoch, start_batch=at.step, size=size)
     set_train_mode(state.module, state.frozen)
@@ -141,7 +141,7 @@ def take_step(
     Args:
         state: of the training, after `state.at.step` steps of the epoch.
         epoch: from 1.
-        inputs: float32 of shape (n, 3, size, size).
+        inputs: float32 of shape (n, channels, size, size).
         labels: int64 of shape (n,).
         rate: the learning rate.
 
@@ -160,7 +160,7 @@ def take_step(
     state.optimizer.zero_grad(set_to_none=True)
     logits = state.model(inputs)
     loss = state.loss(logits, targets)
-    share = state.loss.share(fabric, targets, state.sampler.global_batch(state.at.step))
+    share = state.loss.share(fabric, targets, state.loaders.sampler.global_batch(state.at.step))
     fabric.backward(loss / share)
     state.optimizer.step()
     if state.average is not None:
@@ -184,7 +184,7 @@ def validate(state: State) -> tuple[torch.Tensor, torch.Tensor]:
     try:
         logits, labels = predict(
             state.kept,
-            state.valid_loader,
+            state.loaders.valid,
             state.fabric.device,
             state.normalization,
             flip=state.recipe.flip_test,
@@ -216,8 +216,9 @@ def _read(sums: torch.Tensor, at: Progress) -> None:
 
 def _train_batches(state: State) -> Iterator[Batch]:
     if state.features:
-        return state.features["train"].in_batches(state.sampler, state.fabric.device)
-    return batches(state.train_loader, state.fabric.device, state.normalization)
+        return state.features["train"].in_batches(state.loaders.sampler, state.fabric.device)
+    own = state.loaders
+    return batches(own.train, state.fabric.device, state.normalization, own.kept)
 
 
 def _guarded(state: State, source: Iterator[Batch], sums: torch.Tensor) -> Iterator[Batch]:

@@ -6,7 +6,6 @@ It gets, as keyword arguments, those of `podium.training.losses.SETTINGS` in its
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -19,6 +18,7 @@ from torch import nn
 
 from podium.config.registry import LOSSES
 from podium.config.settings import RunSpec
+from podium.config.text import did_you_mean
 from podium.errors import ConfigError, one_line
 from podium.runtime.random import seeded_everywhere
 
@@ -173,9 +173,8 @@ def class_weights(
 def _refuse_unknown_classes(weights: Mapping[str, float], names: Sequence[str]) -> None:
     for name in weights:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
-            told = f"Did you mean {' or '.join(near)}?" if near else f"There are {_few(names)}."
-            raise ConfigError(f"class_weights: the images have no class {name!r}. {told}")
+            told = did_you_mean(name, names) or f" There are {_few(names)}."
+            raise ConfigError(f"class_weights: the images have no class {name!r}.{told}")
 
 
 def _few(names: Sequence[str], most: int = 10) -> str:

@@ -9,10 +9,8 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import nn
-from torch.utils.data import DataLoader
 
 from podium.config.settings import RunSpec
-from podium.data.dataset import EpochSampler
 from podium.data.transforms import Normalization
 from podium.evaluation.inference import input_normalization
 from podium.features.frozen import Features
@@ -28,7 +26,7 @@ from podium.training.checkpoint import (
     refuse_another,
     write_best,
 )
-from podium.training.job import Job, make_loaders
+from podium.training.job import Job, Loaders, make_loaders
 from podium.training.losses import BoundLoss, bind_loss
 from podium.training.optimizers import average_of, make_optimizer
 from podium.training.processes import all_sum, refuse_infinite
@@ -55,9 +53,7 @@ class State:
     average: torch.optim.swa_utils.AveragedModel | None
     loss: BoundLoss
     metric: Metric
-    sampler: EpochSampler
-    train_loader: DataLoader[Any]
-    valid_loader: DataLoader[Any]
+    loaders: Loaders
     features: dict[str, Features] = field(default_factory=dict)
     """Features by split, if the backbone is frozen and its input never varies."""
     at: Progress = field(default_factory=Progress)
@@ -115,6 +111,7 @@ def prepare(fabric: Fabric, job: Job, notify: Notify, stop: StopRequest | None =
         pretrained=recipe.pretrained,
         weights=recipe.weights,
         pooling=recipe.pooling,
+        channels=job.index.windows.inputs,
         seed=seed,
     )
     frozen = freeze_backbone(built) if recipe.freeze == "backbone" else ()
@@ -126,10 +123,6 @@ def prepare(fabric: Fabric, job: Job, notify: Notify, stop: StopRequest | None =
         built.module, make_optimizer(recipe, built, fused=fused, bf16=bf16)
     )
     size = recipe.image_size or built.image_size
-    loaders = make_loaders(
-        job, size, fabric.device, rank=fabric.global_rank, world=fabric.world_size
-    )
-    sampler, train_loader, valid_loader = loaders
     return State(
         fabric=fabric,
         job=job,
@@ -144,9 +137,9 @@ def prepare(fabric: Fabric, job: Job, notify: Notify, stop: StopRequest | None =
         average=average_of(built.module, recipe.ema) if recipe.ema else None,
         loss=bind_loss(recipe, job.index.splits["train"].labels, job.index.classes, fabric.device),
         metric=find_metric(job.metric),
-        sampler=sampler,
-        train_loader=train_loader,
-        valid_loader=valid_loader,
+        loaders=make_loaders(
+            job, size, fabric.device, rank=fabric.global_rank, world=fabric.world_size
+        ),
     )
 
 
@@ -229,6 +222,7 @@ def save_last(state: State) -> None:
         "optimizer": state.optimizer.state_dict(),
         "average": None if state.average is None else state.average.state_dict(),
         "scaler": state.fabric.strategy.precision.state_dict(),
+        "augmented_on": "cpu" if state.loaders.kept is None else state.fabric.device.type,
     }
     atomic_write(state.job.folder.last, lambda file: torch.save(kept, file))
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from podium.data.folder import FolderSource
 from podium.data.grey import OWN_WINDOWS, GreyWindows
-from podium.data.images import decode_rgb
+from podium.data.images import decode_picture
 from podium.data.listing import list_images, named_source
 from podium.data.recorded import study_source
 from podium.data.source import Reader, Source
@@ -40,30 +40,30 @@ class Sample:
     """Images for a check.
 
     Attributes:
-        pixels: uint8 of shape (n, S, S, 3).
+        pixels: uint8 of shape (n, S, S, channels).
         labels: shape (n,), indices of the model's classes; -1: class not known.
-        recorded: logits recorded by the study, shape (n, classes); None: other images.
+        recorded: predictions recorded by the study; None: other images.
         told: description of the images.
     """
 
     pixels: Pixels
     labels: npt.NDArray[np.int64]
-    recorded: npt.NDArray[np.float32] | None
+    recorded: Predictions | None
     told: str
 
 
-def _source_of(run: RunFolder, given: str | Path | None) -> Source | None:
+def _source_of(run: RunFolder, given: str | Path | None, channels: int | None) -> Source | None:
     """The images of the run's study, or those given instead; None: the study's are missing."""
     try:
         return study_source(run.study, given)
     except RunFolderError:  # a run that was copied out of its study
-        return None if given is None else named_source(given)
+        return None if given is None else named_source(given, channels)
     except DataError:
         if given is None:
             return None
         if not Path(given).is_dir():
             raise
-        return FolderSource(Path(given))  # images in any layout
+        return FolderSource(Path(given), channels=channels)  # images in any layout
 
 
 def check_images(
@@ -89,7 +89,7 @@ def check_images(
         DataError: there are no images there.
         ConfigError: the study's images are missing, and no others are given.
     """
-    source = _source_of(run, data)
+    source = _source_of(run, data, windows.channels)
     if source is None:
         raise ConfigError(
             f"The images that {run.path} was validated on are missing. An export is "
@@ -132,13 +132,13 @@ def calibration_images(
         windows: the model's windows for grey values deeper than 8 bit.
 
     Returns:
-        uint8 of shape (n, S, S, 3).
+        uint8 of shape (n, S, S, channels).
 
     Raises:
         DataError: there are no images there.
         ConfigError: the study's images are missing, and no others are given.
     """
-    source = _source_of(run, folder or data)
+    source = _source_of(run, folder or data, windows.channels)
     if source is None:
         raise ConfigError(
             "--int8 needs training images for calibration, and those of the study are "
@@ -179,7 +179,7 @@ def _recorded(
     return Sample(
         _pixels(reader, [valid.paths[at] for at in kept], image_size, windows),
         valid.labels[kept],
-        valid.logits[kept],
+        valid.take(kept),
         "the study's validation images",
     )
 
@@ -188,7 +188,7 @@ def _all_images(source: Source) -> dict[str, str]:
     """Path -> label of the images of a source; of a folder, by the folder that holds each."""
     if isinstance(source, FolderSource):
         root = source.root
-        walked = walk_images(root, Counter())
+        walked = walk_images(root, Counter(), suffixes=source.suffixes)
         paths = [(place / name).relative_to(root) for place, names in walked for name in names]
         found = {path.as_posix(): path.parent.name for path in paths}
     else:
@@ -220,6 +220,6 @@ def _pixels(reader: Reader, paths: Sequence[str], image_size: int, windows: Grey
     transform = eval_transform(image_size)
 
     def look(path: str) -> Pixels:
-        return transform.source(decode_rgb(reader.read(path), path, windows=windows))
+        return transform.source(decode_picture(reader.read(path), path, windows))
 
     return np.stack(list(in_order(look, paths)))

@@ -11,7 +11,7 @@ from podium.evaluation.trained import TrainedModel
 from podium.features.folding import folded_if_equal
 
 INPUT = "images"
-"""uint8 of shape (n, S, S, 3), RGB."""
+"""uint8 of shape (n, S, S, channels): RGB, unless the model was trained with `data.channels`."""
 
 OUTPUTS = ("probabilities", "logits")
 """Both float32 of shape (n, classes)."""
@@ -36,10 +36,11 @@ class Deployable(nn.Module):
     def __init__(self, module: nn.Module, model: TrainedModel) -> None:
         super().__init__()
         self.module, self.flip, self.temperature = module, model.flip_test, model.temperature
-        mean, std = model.normalization or ((0.0,) * 3, (1.0,) * 3)
+        channels = model.windows.inputs
+        mean, std = model.normalization or ((0.0,) * channels, (1.0,) * channels)
         # (x / 255 - mean) / std with one subtraction and one product
-        self.register_buffer("shift", 255 * torch.tensor(mean).view(1, 3, 1, 1))
-        self.register_buffer("scale", 1 / (255 * torch.tensor(std).view(1, 3, 1, 1)))
+        self.register_buffer("shift", 255 * torch.tensor(mean).view(1, channels, 1, 1))
+        self.register_buffer("scale", 1 / (255 * torch.tensor(std).view(1, channels, 1, 1)))
         self.shift: torch.Tensor
         self.scale: torch.Tensor
 
@@ -47,7 +48,7 @@ class Deployable(nn.Module):
         """Calibrated probabilities and logits, float32 of shape (n, classes) each.
 
         Args:
-            images: uint8 of shape (n, S, S, 3), RGB.
+            images: uint8 of shape (n, S, S, channels).
         """
         # the input is channels last in memory, the fastest layout for convolutions
         inputs = (images.permute(0, 3, 1, 2).float() - self.shift) * self.scale
@@ -66,7 +67,7 @@ def deployable(model: TrainedModel) -> Deployable:
         model: the result of `load_run`; not changed.
     """
     module = copy.deepcopy(model.module).cpu().to(memory_format=torch.contiguous_format).eval()
-    folded = folded_if_equal(module, model.image_size, torch.device("cpu"))
+    folded = folded_if_equal(module, model.image_size, torch.device("cpu"), model.windows.inputs)
     return Deployable(folded, model).eval().requires_grad_(False)
 
 
@@ -78,4 +79,5 @@ def example(model: TrainedModel, count: int = 2) -> torch.Tensor:
         count: number of images.
     """
     size, generator = model.image_size, torch.Generator().manual_seed(0)
-    return torch.randint(0, 256, (count, size, size, 3), dtype=torch.uint8, generator=generator)
+    shape = (count, size, size, model.windows.inputs)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)

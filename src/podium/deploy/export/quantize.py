@@ -63,7 +63,7 @@ def quantize(
 
     Args:
         model: the fp32 ONNX model.
-        calibration: uint8 of shape (n, S, S, 3).
+        calibration: uint8 of shape (n, S, S, channels).
         folder: folder for temporary files and the result.
         judge: checks a quantised ONNX file on validation images, in the runtime that it is for.
         notify: called with a message for each attempt.

@@ -31,6 +31,14 @@ _PREPROCESSING = (
 )
 
 
+_PREPROCESSING_OF_CHANNELS = (
+    "TIFF or .npy image of {channels} channels; values deeper than 8 bit first to 0..255, from the "
+    "two values of grey_windows on; every channel resized to (image_size, image_size) with "
+    "Pillow's Image.Resampling.BILINEAR; uint8 of shape (n, image_size, image_size, {channels}). "
+    "Everything after that is in the model."
+)
+
+
 class ExportRecord(BaseModel):
     """Metadata of an exported model; validated whenever it is read from a file."""
 
@@ -50,7 +58,7 @@ class ExportRecord(BaseModel):
     podium_version: str = Field(max_length=100)
     created: str = Field(max_length=100)
     grey_windows: StoredWindows = AS_BEFORE_WINDOWS
-    """Mapping of grey values deeper than 8 bit before the model sees them."""
+    """Mapping of grey values deeper than 8 bit before the model sees them, and the channels."""
     checks: dict[str, Check] = {}
     """By precision, how it agreed with the model in PyTorch; only checks that passed."""
     quantization: str = Field(default="", max_length=2000)
@@ -77,8 +85,10 @@ class ExportRecord(BaseModel):
         return {
             "podium_export": str(_VERSION),
             **told,
-            "preprocessing": _PREPROCESSING,
-            "input": "images: uint8 (n, image_size, image_size, 3)",
+            "preprocessing": _PREPROCESSING
+            if self.grey_windows.channels is None
+            else _PREPROCESSING_OF_CHANNELS.format(channels=self.grey_windows.channels),
+            "input": f"images: uint8 (n, image_size, image_size, {self.grey_windows.inputs})",
             "outputs": "probabilities, logits: float32 (n, classes)",
         }
 

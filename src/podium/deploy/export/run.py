@@ -324,8 +324,8 @@ class _Job:
         if self.sample.recorded is None:
             return
         check = compare(
-            self.sample.recorded,
-            self.expected,
+            self.sample.recorded.logits,
+            self.sample.recorded.reduced(self.expected),
             self.model.temperature,
             "bf16",  # the study may have used another device
             split=self.sample.told,

@@ -25,7 +25,7 @@ def measure(
 
     Args:
         ways: functions from pixels to logits, by name.
-        pixels: real images, shape (n, S, S, 3); repeated to fill a batch.
+        pixels: real images, shape (n, S, S, channels); repeated to fill a batch.
         rounds: number of rounds; the result is their median.
     """
     many = np.resize(pixels, (BATCH, *pixels.shape[1:]))

@@ -72,11 +72,11 @@ LIMITS = {
 
 
 def in_batches(compute: Callable[[Pixels], Logits], pixels: Pixels) -> Logits:
-    """Compute the logits, shape (n, classes), of pixels of shape (n, S, S, 3), 32 at a time.
+    """Compute the logits, shape (n, classes), of pixels of shape (n, S, S, channels), 32 at a time.
 
     Args:
         compute: from pixels to logits.
-        pixels: uint8 of shape (n, S, S, 3).
+        pixels: uint8 of shape (n, S, S, channels).
     """
     starts = range(0, len(pixels), BATCH)
     return np.concatenate([compute(pixels[at : at + BATCH]) for at in starts])

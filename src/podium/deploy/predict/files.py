@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from podium.data.images import load_rgb
+from podium.data.bands import as_rgb
+from podium.data.images import image_suffixes, load_picture
 from podium.deploy.find.choose import choose_run
 from podium.deploy.predict.sources import Source, Sources
 from podium.deploy.predictor import Guess, Predictor, load_predictor
@@ -171,7 +172,11 @@ def predictions(
         make_folder(Path(gradcam))
         explainer = Explainer(model, Path(gradcam))
     given = [paths] if isinstance(paths, (str, Path)) else paths
-    sources = Sources(given, leave_out=[Path(gradcam)] if gradcam is not None else [])
+    sources = Sources(
+        given,
+        leave_out=[Path(gradcam)] if gradcam is not None else [],
+        suffixes=image_suffixes(predictor.windows.channels),
+    )
     on_cpu = model is None or next(model.module.parameters()).device.type == "cpu"
 
     def found() -> Iterator[FilePrediction]:
@@ -225,7 +230,7 @@ class Explainer:
         Args:
             places: the files to write.
             pictures: the images to draw on.
-            pixels: the model's input, uint8 of shape (n, S, S, 3).
+            pixels: the model's input, uint8 of shape (n, S, S, channels).
         """
         heat, _ = grad_cam(self.model, pixels)
         for place, picture, one in zip(places, pictures, heat, strict=True):
@@ -329,17 +334,16 @@ def _look(
             found.append(FilePrediction(source.path, error=source.error))
             continue
         try:
-            picture = load_rgb(Path(source.path), name=source.path, windows=predictor.windows)
+            picture = load_picture(Path(source.path), source.path, predictor.windows)
         except UnreadableImageError as error:
             found.append(FilePrediction(source.path, error=error.reason))
             continue
         pixels.append(predictor.pixels(picture))
         found.append(None)
         if explainer is not None and place is not None:
-            picture.thumbnail(
-                (_LARGEST_OVERLAY, _LARGEST_OVERLAY)
-            )  # a whole batch is kept in memory
-            shown.append((place, picture))
+            small = as_rgb(picture)
+            small.thumbnail((_LARGEST_OVERLAY, _LARGEST_OVERLAY))  # a whole batch is in memory
+            shown.append((place, small))
         del picture
     if not pixels:
         return [one for one in found if one is not None]

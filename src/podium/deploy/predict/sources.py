@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from podium.config.text import text_encoding
+from podium.data.images import IMAGE_SUFFIXES
 from podium.data.walk import walk_images, why_skipped
 from podium.errors import DataError
 
@@ -54,10 +55,12 @@ class Sources:
     Args:
         paths: the paths given by the user.
         leave_out: folders that are not searched, such as that of the results.
+        suffixes: file extensions, in lower case, of the images in folders.
     """
 
     paths: Iterable[str | Path]
     leave_out: Iterable[Path] = ()
+    suffixes: frozenset[str] = IMAGE_SUFFIXES
     skipped: Counter[str] = field(default_factory=Counter, init=False)
     """Counts of what was skipped in the last iteration, by kind."""
     found: int = field(default=0, init=False)
@@ -90,7 +93,7 @@ class Sources:
             yield Source(shown, _inside(path), "there is no such file")
             return
         folder = _identity(path.parent)
-        if folder in self._folders and why_skipped(path.name) is None:
+        if folder in self._folders and why_skipped(path.name, self.suffixes) is None:
             return  # already found with its folder
         key = _key(folder, path.name)
         if key not in self._files:
@@ -100,7 +103,9 @@ class Sources:
     def _below(self, top: Path) -> Iterator[Source]:
         name = top.resolve().name
         failed: list[OSError] = []
-        for folder, names in walk_images(top, self.skipped, self._folders, failed.append):
+        for folder, names in walk_images(
+            top, self.skipped, self._folders, failed.append, self.suffixes
+        ):
             inside = (Path(name) / folder.relative_to(top)).as_posix()
             identity = _identity(folder) if self._files else (0, 0)
             for image in sorted(names):
@@ -125,7 +130,7 @@ class Sources:
             path = Path(match)
             if path.is_dir():
                 yield from self._below(path)
-            elif (kind := why_skipped(path.name)) is not None:
+            elif (kind := why_skipped(path.name, self.suffixes)) is not None:
                 self.skipped[kind] += 1
             else:
                 yield from self._file(path, match)

@@ -9,12 +9,18 @@ from statistics import median
 
 from podium.reporting.figures.class_table import by_f1, cells
 from podium.reporting.markdown import escape_markdown, markdown_table
-from podium.reporting.page.panel import calibration_caution
+from podium.reporting.page.panel import calibration_caution, groups_caution
 from podium.reporting.tables import headings, table1_rows
 from podium.reporting.words.labels import NOTHING, Labels
 from podium.reporting.words.metric_words import metric_title, metric_value
 from podium.reporting.words.recipes import calibration_rows, recall_interval
-from podium.reporting.words.verdict_words import claim_sentence, pair_sentence, place_words
+from podium.reporting.words.verdict_words import (
+    claim_sentence,
+    headline,
+    pair_sentence,
+    place_words,
+    places_sentence,
+)
 from podium.results.run import RunResult
 from podium.results.study import StudyResults
 from podium.statistics.metrics import ClassScores, most_confused, wilson_interval
@@ -184,6 +190,7 @@ def rivals(run: RunResult, study: StudyResults, say: Labels) -> list[str]:
         of=len(verdicts.standings),
     )
     told = [pair_sentence(verdicts.pair(own, one.name), verdicts.labels, say) for one in others]
+    head = f"{head} {headline(verdicts, say)} {places_sentence(verdicts, say)}".strip()
     parts = [title, escape_markdown(head), bullets(told[:RIVALS_SHOWN])]
     if rest := told[RIVALS_SHOWN:]:
         parts.append(folded(say("card_rivals_rest", count=len(rest)), bullets(rest)))
@@ -193,12 +200,12 @@ def rivals(run: RunResult, study: StudyResults, say: Labels) -> list[str]:
 def calibration(run: RunResult, pictures: Sequence[tuple[str, str]], say: Labels) -> list[str]:
     """The temperature, and whether the model's probabilities match its accuracy."""
     key = "card_calibration_none" if run.temperature == 1 else "card_calibration_text"
-    caution = calibration_caution(run, say)
+    cautions = filter(None, [calibration_caution(run, say), groups_caution(run, say)])
     names = ("cal_col_figure", "cal_col_before", "cal_col_after")
     return [
         f"## {say('card_calibration')}",
         escape_markdown(say(key, temperature=say.number(run.temperature, 3))),
-        *([escape_markdown(caution)] if caution else []),
+        *map(escape_markdown, cautions),
         markdown_table([say(name) for name in names], calibration_rows(run, say)).strip(),
         escape_markdown(say("card_calibration_ece")),
         *(f"![{escape_markdown(alt)}]({path})" for alt, path in pictures),

@@ -86,6 +86,11 @@ def load_models(
             found.append(_load_export(path, device))
     if not found:
         raise ConfigError("Expected at least one run, study or exported model, got none.")
+    if several := [one.label for one in found if one.predictor.windows.channels is not None]:
+        raise ConfigError(
+            f"{several[0]} takes images of several channels, which browsers cannot show: the "
+            "server takes RGB. Use podium predict, or an export."
+        )
     places = Counter(one.run.path.resolve() for one in found if one.run is not None)
     if twice := [path for path, often in places.items() if often > 1]:
         raise ConfigError(f"{twice[0]} is given more than once.")

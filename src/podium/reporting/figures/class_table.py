@@ -18,9 +18,11 @@ from podium.statistics.metrics import ClassScores
 
 ROWS_A_PAGE = 34
 MOST_LISTED = 500  # with more classes, only the weakest are shown; the CSV lists all
-# As in the paper: weak classes stand out in pink, and 1.0 is not yet the darkest green.
-COLOURS = matplotlib.colormaps["PiYG"]
-SCALE = Normalize(0.6, 1.25, clip=True)
+COLOURS = matplotlib.colormaps["PiYG"]  # as in the paper: weak classes are pink, good ones green
+Scale = tuple[float, float]
+WHOLE: Scale = (0.0, 1.0)
+"""The values of the two ends of the colours. The paper's are 0.6 and 1.25: there, all values below
+0.6 look the same, and 1.0 is pale."""
 
 
 @dataclass(frozen=True)
@@ -32,17 +34,17 @@ class Cell:
     ink: Literal["#000000", "#ffffff"]
 
 
-def cell(value: float, undefined: bool, say: Labels) -> Cell:
+def cell(value: float | None, say: Labels, scale: Scale = WHOLE) -> Cell:
     """The cell of one value.
 
     Args:
-        value: a share, 0..1.
-        undefined: whether to show a dash on grey instead.
+        value: a share, 0..1; None: undefined, a dash on grey.
         say: the language.
+        scale: values of the two ends of the colours.
     """
-    if undefined:
+    if value is None:
         return Cell(NOTHING, "#dddddd", "#000000")
-    colour = COLOURS(float(SCALE(value)))
+    colour = COLOURS(float(Normalize(*scale, clip=True)(value)))
     return Cell(say.number(value, 2), to_hex(colour), _ink(colour[:3]))
 
 
@@ -62,18 +64,16 @@ def by_f1(classes: Sequence[ClassScores]) -> list[ClassScores]:
     return sorted(classes, key=lambda one: (one.f1, one.recall, one.precision, one.name))
 
 
-def cells(one: ClassScores, say: Labels) -> tuple[Cell, Cell, Cell]:
+def cells(one: ClassScores, say: Labels, scale: Scale = WHOLE) -> tuple[Cell, Cell, Cell]:
     """Precision, recall and F1 of a class as cells.
 
     Args:
         one: the class.
         say: the language.
+        scale: values of the two ends of the colours.
     """
-    return (
-        cell(one.precision, one.predicted == 0, say),
-        cell(one.recall, one.support == 0, say),
-        cell(one.f1, one.predicted == 0 and one.support == 0, say),
-    )
+    precision, recall, f1 = (cell(value, say, scale) for value in one.shown)
+    return precision, recall, f1
 
 
 def class_table_pages(
@@ -83,6 +83,7 @@ def class_table_pages(
     *,
     heading: str | None = None,
     told: frozenset[str] | None = None,
+    scale: Scale = WHOLE,
 ) -> Iterator[Figure]:
     """Draw figures of at most `ROWS_A_PAGE` classes each, in the order given.
 
@@ -93,6 +94,7 @@ def class_table_pages(
         heading: of the table; None: the heading for all classes.
         told: names of the classes whose recall differs significantly; the others are grey. None:
             computed from these classes.
+        scale: values of the two ends of the colours.
     """
     if told is None:
         told = significant_class_names(classes)
@@ -101,7 +103,7 @@ def class_table_pages(
     for page in range(pages):
         part = classes[page * rows : (page + 1) * rows]
         head = heading or say("class_table_title")
-        yield _page(part, rows, title, head, page + 1, pages, say, told)
+        yield _page(part, rows, title, head, page + 1, pages, say, told, scale)
 
 
 def _page(
@@ -113,6 +115,7 @@ def _page(
     pages: int,
     say: Labels,
     told: frozenset[str],
+    scale: Scale,
 ) -> Figure:
     # positioned in inches: a layout engine would take longer than the drawing
     high, low = 0.235 * rows, 0.32
@@ -121,7 +124,7 @@ def _page(
     axes = figure.add_axes((0.36, low / total, 0.63, high / total))
     places, fills = [], []
     for i, one in enumerate(classes):
-        for j, box in enumerate(cells(one, say)):
+        for j, box in enumerate(cells(one, say, scale)):
             places.append((j, i))
             fills.append(box.fill)
             axes.text(j, i, box.text, ha="center", va="center", color=box.ink, fontsize=8.5)
@@ -145,5 +148,7 @@ def _page(
     figure.suptitle(
         f"{under}\n{shorten(title, 70)}", fontsize=9.5, x=0.6, y=1 - 0.04 / total, va="top"
     )
-    figure.text(0.6, (low - 0.1) / total, say("support_note"), fontsize=7.5, ha="center", va="top")
+    ends = dict(zip(("low", "high"), map(say.short, scale), strict=True))
+    note = say("support_note", **ends)
+    figure.text(0.6, (low - 0.1) / total, note, fontsize=7.5, ha="center", va="top")
     return figure

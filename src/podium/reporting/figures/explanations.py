@@ -33,7 +33,7 @@ class Explanation:
     picture: bytes | None  # JPEG, if stored
     true: str
     predicted: str
-    probability: float  # softmax, of the predicted class
+    probability: float  # calibrated, of the predicted class
     of_predicted: bytes  # JPEG
     of_true: bytes | None  # JPEG; only where the prediction is wrong
 

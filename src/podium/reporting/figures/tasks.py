@@ -15,6 +15,8 @@ from matplotlib.figure import Figure
 from podium.reporting.figures.class_table import (
     MOST_LISTED,
     ROWS_A_PAGE,
+    WHOLE,
+    Scale,
     by_f1,
     class_table_pages,
 )
@@ -64,6 +66,7 @@ class FigureWriter:
     dpi: int
     formats: tuple[str, ...]
     say: Labels
+    class_scale: Scale = WHOLE
 
     def save(self, pages: Iterable[Figure], name: str) -> list[Path]:
         stem = self.to / "figures" / name
@@ -129,13 +132,15 @@ def figure_tasks(
         figure = partial(learning_curves, run.history, run.best_epoch, named, say, metric)
         tasks["curves"] = partial(_plot, writer, figure, f"{slug}-learning-curves", slug, alt)
 
+    draw = partial(class_table_pages, told=run.told, scale=writer.class_scale)
+
     def weakest(most: int) -> Callable[[], Iterable[Figure]]:
         found = by_f1([one for one in run.classes if one.support])[:most]
         heading = say("class_table_weakest", count=len(found))
-        return partial(class_table_pages, found, title, say, heading=heading, told=run.told)
+        return partial(draw, found, title, say, heading=heading)
 
     pages: Callable[[], Iterable[Figure]]
-    pages = partial(class_table_pages, run.classes, title, say, told=run.told)
+    pages = partial(draw, run.classes, title, say)
     if len(run.classes) > MOST_LISTED:
         pages = weakest(MOST_LISTED)
     tasks["classes"] = partial(_pages, writer, pages, f"{slug}-classes")

@@ -89,14 +89,13 @@ def audit_sections(audit: Audit, thumbnails: Mapping[str, bytes], say: Labels) -
     """
     findings = _findings(audit, say)
     size = {"images": say.count(audit.totals["images"]), "classes": say.count(_classes(audit))}
-    clean = not (
-        audit.pairs or audit.oddities or audit.hints or (audit.labels and audit.labels.issues)
-    )
     odd = audit.oddities[:MOST_ODD]
     settings = audit.settings
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     return {
-        "headline": say("audit_clean" if clean else "audit_found", **size),
+        "headline": say(
+            "audit_found" if any(one for _, one in findings) else "audit_clean", **size
+        ),
         "findings": findings,
         "stats": _stats(audit, say),
         "pairs_hint": say(
@@ -169,6 +168,8 @@ def _findings(audit: Audit, say: Labels) -> list[tuple[str, bool]]:
     """Sentences that a reader must not miss, most serious first."""
     told: list[tuple[str, bool]] = []
     for split in ("test", "valid"):
+        if not {"train", split} <= audit.totals.keys():  # folds: every image is trained on
+            continue
         leaked, n = len(audit.leaked(split)), audit.totals[split]
         if leaked:
             values = {"count": say.count(leaked), "n": say.count(n)}
@@ -186,12 +187,14 @@ def _findings(audit: Audit, say: Labels) -> list[tuple[str, bool]]:
         suspects = len(audit.labels.issues)
         key = "audit_suspects" if suspects else "audit_no_suspects"
         estimate = _estimate(audit, audit.labels, say)
-        told.append((say(key, count=say.count(suspects), estimate=estimate), False))
+        told.append((say(key, count=say.count(suspects), estimate=estimate), suspects > 0))
     odd = Counter(one.kind for one in audit.oddities)
     if odd:
         kinds = ", ".join(f"{say(f'audit_odd_{kind}')} {say.count(n)}" for kind, n in odd.items())
         told.append((say("audit_odd_found", kinds=kinds), bool(odd["unreadable"])))
     told.append((_repeats(audit, say), False))
+    if search := audit.settings.get("near_search"):
+        told.append((say(f"audit_near_{search}"), False))
     if look_alikes := audit.totals.get("look_alikes", 0):
         told.append((say("audit_look_alikes", count=say.count(look_alikes)), False))
     for split, one in audit.balance().items():

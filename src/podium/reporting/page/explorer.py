@@ -1,6 +1,6 @@
 """The data behind the page's explorer: every run's prediction for every listed test image.
 
-It is one JSON block. Probabilities are softmax as trained, in thousandths; classes, images and
+It is one JSON block. Probabilities are calibrated, in thousandths; classes, images and
 embedded pictures are numbers. With 10,000 images and many runs only some images are listed,
 misclassified ones first; recalls are always over all images.
 """

@@ -1,40 +1,53 @@
-"""The page's leaderboard: one entry per run, and means over seeds."""
+"""The page's leaderboard: one row per contender, and those of its seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, NamedTuple
 
 from podium.reporting.page.panel import anchor
 from podium.reporting.words.labels import NOTHING, Labels
 from podium.reporting.words.metric_words import metric_interval, metric_title, metric_value
-from podium.reporting.words.recipes import augmentation, pretraining, recipe_in_words
+from podium.reporting.words.recipes import (
+    augmentation,
+    pretraining,
+    recipe_in_words,
+    seed_name,
+)
 from podium.reporting.words.verdict_words import place_words, tied_words
 from podium.results.run import RunResult
 from podium.results.study import Contender, StudyResults
 from podium.statistics.verdicts import Standing
 
 
+class Value(NamedTuple):
+    """A cell: its text, its sort key, and the standard deviation over seeds."""
+
+    text: str
+    key: float
+    deviation: str = ""
+
+
 @dataclass(frozen=True)
 class Entry:
-    """One row of the leaderboard."""
+    """One row of the leaderboard: a contender, or one of its seeds."""
 
     anchor: str
     label: str
-    recipe: str
-    place: str
-    place_key: float
-    tied: str
-    seed: str
-    is_mean: bool
-    facets: dict[str, str]  # for the page's filter
-    figures: tuple[tuple[str, float], ...]  # text and sort key
-    scores: tuple[tuple[str, float], ...]  # text and sort key of a metric other than accuracy
+    figures: tuple[Value, ...]
+    scores: tuple[Value, ...]  # of a metric other than accuracy
     low: float  # of the interval, in % of the bar
     high: float
     dot: float
+    recipe: str = ""
+    runs: str = ""  # which seeds it shows, where the study has several
+    place: str = ""
+    place_key: float = 0.0
+    tied: str = ""
+    facets: Mapping[str, str] = field(default_factory=dict)  # for the page's filter
+    seeds: tuple[Entry, ...] = ()  # a row each, below the contender's
 
 
 def metric_heads(results: StudyResults, say: Labels) -> list[tuple[str, str]]:
@@ -49,30 +62,13 @@ def metric_heads(results: StudyResults, say: Labels) -> list[tuple[str, str]]:
         return []
     title = metric_title(metric, say)
     first = "descending" if metric.greater_is_better else "ascending"
-    names = (f"{say('test')}: {title}", say("v_col_interval"), f"{say('valid')}: {title}")
+    interval = f"{title}: {say('v_col_interval')}"  # accuracy has one too
+    names = (f"{say('test')}: {title}", interval, f"{say('valid')}: {title}")
     return [(name, first) for name in names]
 
 
-def _scores(
-    results: StudyResults,
-    test: float | None,
-    valid: float | None,
-    standing: Standing | None,
-    say: Labels,
-) -> tuple[tuple[str, float], ...]:
-    metric = results.metric
-    if metric.is_accuracy:
-        return ()
-    interval = None if standing is None else standing.score
-    return (
-        (metric_value(metric, test, say), _key(test)),
-        (metric_interval(metric, interval, say), _key(None if interval is None else interval.low)),
-        (metric_value(metric, valid, say), _key(valid)),
-    )
-
-
 def leaderboard(results: StudyResults, say: Labels) -> list[Entry]:
-    """The entries of all finished runs, best contender first.
+    """The contenders with finished runs, best first.
 
     Args:
         results: the study.
@@ -82,113 +78,128 @@ def leaderboard(results: StudyResults, say: Labels) -> list[Entry]:
     low, high = max(0.0, min(bounds) - 0.01), min(1.0, max(bounds) + 0.01)
 
     def place(share: float) -> float:
-        return round(100 * (share - low) / (high - low), 2)
+        return min(100.0, max(0.0, round(100 * (share - low) / (high - low), 2)))
 
-    entries = []
     verdicts = results.verdicts if results.verdicts and results.verdicts.pairs else None
     standings = {one.name: one for one in verdicts.standings} if verdicts else {}
     labels = verdicts.labels if verdicts else {}
+    entries = []
     for contender in results.ranking:
-        standing = standings.get(contender.name)
-        where = ("", 0.0, "")
+        first, standing = contender.runs[0], standings.get(contender.name)
+        seeds = tuple(_seed(results, run, place, say) for run in contender.runs)
+        if len(seeds) > 1:
+            entry = _mean(results, contender, standing, place, say)
+        else:
+            (entry,), seeds = seeds, ()
+            known = first.noted
+            own = _scores(results, known.test, known.valid, standing, say)
+            entry = replace(entry, label=contender.label, runs=seed_name(first, say), scores=own)
         if standing is not None:
-            key = standing.best + standing.worst / 1000
-            where = (place_words(standing, say), key, tied_words(standing, labels, say))
-        if len(contender.runs) > 1:
-            valid = contender.valid_merit
-            means = contender.score, None if valid is None else results.metric.merit(valid)
-            own = _scores(results, *means, standing, say)
-            entries.append(_mean_entry(contender, standing, where, place, own, say))
-            where = ("", where[1], "")  # the place is the contender's, not a seed's
-        for run in contender.runs:
-            score, done = run.scores, run.done
-            epochs = done.get("epochs") or len(run.history) or None
-            shown = f"{say.count(run.best_epoch)} / {say.count(epochs)}"
-            shares = (run.valid_accuracy, score.macro_precision, score.macro_recall)
-            figures = [
-                (_hundred(score.accuracy, say), score.accuracy),
-                (say.interval(run.interval).removesuffix(" %"), run.interval[0]),
-                *((_hundred(share, say), _key(share)) for share in (*shares, score.macro_f1)),
-                _millions(done.get("parameters"), say),
-                (shown, _key(run.best_epoch)),
-                (say.duration(done.get("seconds")), _key(done.get("seconds"))),
-            ]
-            entries.append(
-                Entry(
-                    anchor=anchor(run),
-                    label=run.label,
-                    recipe=recipe_in_words(run, say),
-                    place=where[0],
-                    place_key=where[1],
-                    tied=where[2],
-                    seed=str(run.folder.seed),
-                    is_mean=False,
-                    facets=_facets(run, say),
-                    figures=tuple(figures),
-                    scores=_scores(
-                        results,
-                        run.noted.test,
-                        run.noted.valid,
-                        standing if len(contender.runs) == 1 else None,
-                        say,
-                    ),
-                    low=place(run.interval[0]),
-                    high=place(run.interval[1]),
-                    dot=place(score.accuracy),
-                )
+            entry = replace(
+                entry,
+                place=place_words(standing, say),
+                place_key=standing.best + standing.worst / 1000,
+                tied=tied_words(standing, labels, say),
             )
+        recipe, facets = recipe_in_words(first, say), _facets(first, say)
+        entries.append(replace(entry, recipe=recipe, facets=facets, seeds=seeds))
     return entries
 
 
-def _mean_entry(
+def _seed(
+    results: StudyResults, run: RunResult, place: Callable[[float], float], say: Labels
+) -> Entry:
+    """The row of one run."""
+    score, done = run.scores, run.done
+    epochs = done.get("epochs") or len(run.history) or None
+    shares = (run.valid_accuracy, score.macro_precision, score.macro_recall, score.macro_f1)
+    return Entry(
+        anchor=anchor(run),
+        label=seed_name(run, say),
+        figures=(
+            Value(_hundred(score.accuracy, say), score.accuracy),
+            _interval(run.interval, say),
+            *(Value(_hundred(share, say), _key(share)) for share in shares),
+            _millions(done.get("parameters"), say),
+            Value(f"{say.count(run.best_epoch)} / {say.count(epochs)}", _key(run.best_epoch)),
+            Value(say.duration(done.get("seconds")), _key(done.get("seconds"))),
+        ),
+        scores=_scores(results, run.noted.test, run.noted.valid, None, say),
+        low=place(run.interval[0]),
+        high=place(run.interval[1]),
+        dot=place(score.accuracy),
+    )
+
+
+def _mean(
+    results: StudyResults,
     contender: Contender,
     standing: Standing | None,
-    where: tuple[str, float, str],
     place: Callable[[float], float],
-    scores: tuple[tuple[str, float], ...],
     say: Labels,
 ) -> Entry:
-    def spread(values: list[float | None]) -> tuple[str, float]:
+    """The row of a contender with several seeds."""
+
+    def spread(values: Iterable[float | None]) -> Value:
         known = [value for value in values if value is not None]
         if len(known) < 2:
-            return NOTHING, -1.0
+            return Value(NOTHING, -1.0)
         middle = mean(known)
-        return f"{_hundred(middle, say)} ± {say.number(100 * stdev(known))}", middle
+        return Value(_hundred(middle, say), middle, f"± {say.number(100 * stdev(known))}")
 
-    runs = contender.runs
-    nothing = ("", -1.0)
+    runs, nothing = contender.runs, Value("", -1.0)
+    times = [run.done["seconds"] for run in runs if run.done.get("seconds")]
+    seconds = mean(times) if len(times) == len(runs) else None
+    valid = contender.valid_merit
+    means = contender.score, None if valid is None else results.metric.merit(valid)
     dot = place(contender.accuracy)
     low, high, interval = dot, dot, nothing
     if standing is not None:
         bounds = (standing.accuracy.low, standing.accuracy.high)
-        interval = (say.interval(bounds).removesuffix(" %"), bounds[0])
-        low, high = (min(100.0, max(0.0, place(bound))) for bound in bounds)
+        low, high, interval = *map(place, bounds), _interval(bounds, say)
     return Entry(
         anchor=anchor(runs[0]),
         label=contender.label,
-        recipe=recipe_in_words(runs[0], say),
-        place=where[0],
-        place_key=where[1],
-        tied=where[2],
-        seed=say("mean_row", count=len(runs)),
-        is_mean=True,
-        facets=_facets(runs[0], say),
+        runs=say("mean_row", count=len(runs)),
         figures=(
-            spread([run.scores.accuracy for run in runs]),
+            spread(run.scores.accuracy for run in runs),
             interval,
-            spread([run.valid_accuracy for run in runs]),
-            spread([run.scores.macro_precision for run in runs]),
-            spread([run.scores.macro_recall for run in runs]),
-            spread([run.scores.macro_f1 for run in runs]),
+            spread(run.valid_accuracy for run in runs),
+            spread(run.scores.macro_precision for run in runs),
+            spread(run.scores.macro_recall for run in runs),
+            spread(run.scores.macro_f1 for run in runs),
             _millions(runs[0].done.get("parameters"), say),
             nothing,
-            nothing,
+            Value(say.duration(seconds), _key(seconds)),
         ),
-        scores=scores,
+        scores=_scores(results, *means, standing, say),
         low=low,
         high=high,
         dot=dot,
     )
+
+
+def _scores(
+    results: StudyResults,
+    test: float | None,
+    valid: float | None,
+    standing: Standing | None,
+    say: Labels,
+) -> tuple[Value, ...]:
+    metric = results.metric
+    if metric.is_accuracy:
+        return ()
+    interval = None if standing is None else standing.score
+    low = None if interval is None else interval.low
+    return (
+        Value(metric_value(metric, test, say), _key(test)),
+        Value(metric_interval(metric, interval, say), _key(low)),
+        Value(metric_value(metric, valid, say), _key(valid)),
+    )
+
+
+def _interval(bounds: tuple[float, float], say: Labels) -> Value:
+    return Value(say.interval(bounds).removesuffix(" %"), bounds[0])
 
 
 def _facets(run: RunResult, say: Labels) -> dict[str, str]:
@@ -203,8 +214,10 @@ def _hundred(share: float | None, say: Labels) -> str:
     return say.number(None if share is None else 100 * share)
 
 
-def _millions(count: int | None, say: Labels) -> tuple[str, float]:
-    return (NOTHING, -1.0) if count is None else (f"{say.number(count / 1e6)} M", float(count))
+def _millions(count: int | None, say: Labels) -> Value:
+    if count is None:
+        return Value(NOTHING, -1.0)
+    return Value(f"{say.number(count / 1e6)} M", float(count))
 
 
 def _key(value: Any) -> float:

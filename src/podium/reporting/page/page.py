@@ -34,6 +34,7 @@ from podium.reporting.words.metric_words import (
 )
 from podium.reporting.words.recipes import run_title
 from podium.reporting.words.verdict_words import headline, leaks, looks
+from podium.results.run import RunResult
 from podium.results.study import StudyResults, Unfinished
 from podium.runs.pictures import read_pictures
 
@@ -61,6 +62,10 @@ def render_page(
     seen = looks(results, say)
     explorer, store = Explorer(results), ImageStore()
     _fill(store, results, pictures, explorer, thumbnails)
+
+    def panel(run: RunResult) -> dict[str, Any]:
+        return run_panel(run, pictures[run.slug], explorer, store, say)
+
     return fill_in(
         "page.html.j2",
         parts=SCRIPTS,
@@ -75,7 +80,6 @@ def render_page(
         notes=_notes(results, seen["text"] if seen["rows"] else "", say),
         stats=_stats(results, say),
         entries=leaderboard(results, say),
-        seeds=len(results.spec.seeds) > 1,
         comparison=Markup(plots["compare"]),
         differences=Markup(plots.get("differences", "")),
         verdicts=verdict_section(results, say),
@@ -86,7 +90,9 @@ def render_page(
         audit=_audit(results, say),
         unfinished=[_unfinished(run, say) for run in results.unfinished],
         data=_data(results, say),
-        runs=[run_panel(run, pictures[run.slug], explorer, store, say) for run in results.runs],
+        contenders=[
+            (one.name, one.label, [panel(run) for run in one.runs]) for one in results.contenders
+        ],
         figures=[path.as_posix() for path in files if path.suffix in (".png", ".pdf", ".svg")],
         tables=[path.as_posix() for path in files if path.suffix not in (".png", ".pdf", ".svg")],
         study_yaml=results.spec.to_yaml(),

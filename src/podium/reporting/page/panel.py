@@ -22,6 +22,7 @@ from podium.reporting.words.recipes import (
     recall_interval,
     recipe_in_words,
     run_title,
+    seed_name,
 )
 from podium.results.pictures import Picture
 from podium.results.run import RunResult
@@ -58,6 +59,7 @@ def run_panel(
         "anchor": anchor(run),
         "slug": run.slug,
         "title": title,
+        "seed": seed_name(run, say),
         "recipe": recipe_in_words(run, say),
         "stand_in": say("stand_in", **stand_in) if run.stood_in_for else "",
         "accuracies": _accuracies(run, say),
@@ -66,7 +68,11 @@ def run_panel(
         **_classes(run, explorer, say),
         "reliability": Markup(drawn.reliability),
         "calibration": calibration_rows(run, say),
-        "calibration_hint": calibration_caution(run, say) or say("cal_hint"),
+        "calibration_hint": " ".join(
+            filter(
+                None, [calibration_caution(run, say) or say("cal_hint"), groups_caution(run, say)]
+            )
+        ),
         **_matrix(run, drawn, explorer, say),
         "gallery": [_picture(one, explorer, store, say) for one in drawn.gallery],
         "mistakes": [_picture(one, explorer, store, say) for one in drawn.mistakes],
@@ -173,6 +179,16 @@ def calibration_caution(run: RunResult, say: Labels) -> str:
     if run.valid_n < LEAST_TO_PROMISE:
         return say("cal_few", n=say.count(run.valid_n), least=LEAST_TO_PROMISE)
     return ""
+
+
+def groups_caution(run: RunResult, say: Labels) -> str:
+    """What the interval of the calibration error is worth with groups of images, else ''.
+
+    Args:
+        run: the run.
+        say: the language.
+    """
+    return "" if run.groups is None else say("cal_groups")
 
 
 def _picture(

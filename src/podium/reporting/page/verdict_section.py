@@ -19,6 +19,7 @@ from podium.reporting.words.verdict_words import (
     ordered_pairs,
     pair_cells,
     pair_headings,
+    places_sentence,
 )
 from podium.results.study import StudyResults
 from podium.statistics.verdicts import Pair
@@ -35,13 +36,14 @@ def verdict_section(results: StudyResults, say: Labels) -> dict[str, Any] | None
     if verdicts is None or not verdicts.pairs:
         return None
     return {
+        "places": places_sentence(verdicts, say),
         "claim": claim_sentence(verdicts, say),
         "answers": answers(verdicts, results.questions, results.recipes, say, results.model_titles),
         "headings": pair_headings(say, verdicts.metric),
         "margin": margin_sentence(verdicts, say),
         "trade_offs": trade_offs(verdicts, results.costs, say),
-        "cost_headings": cost_headings(verdicts, say),
-        "cost_hint": cost_hint(verdicts, say),
+        "cost_headings": cost_headings(verdicts, results.costs, say),
+        "cost_hint": cost_hint(verdicts, results.costs, say),
         "costs": cost_rows(verdicts, results.costs, say),
         "hint": say_by("v_pairs_hint", verdicts.metric, say),
         "rows": [

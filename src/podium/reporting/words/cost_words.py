@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from podium.reporting.words.labels import NOTHING, Labels
 from podium.reporting.words.metric_words import metric_title, metric_value, sized
@@ -35,7 +35,8 @@ def margin_sentence(verdicts: Verdicts, say: Labels) -> str:
         "count": say.count(count),
         "pairs": say.count(len(verdicts.pairs)),
     }
-    return f"{say(key, **found)} {say('v_equivalent_count', **found)}"
+    keys = (key, "v_equivalent_count", *(["v_equivalent_within"] if count else []))
+    return " ".join(say(one, **found) for one in keys)
 
 
 def trade_offs(verdicts: Verdicts, costs: Mapping[str, Cost], say: Labels) -> list[str]:
@@ -71,33 +72,35 @@ def trade_offs(verdicts: Verdicts, costs: Mapping[str, Cost], say: Labels) -> li
     return told
 
 
-def cost_headings(verdicts: Verdicts, say: Labels) -> list[str]:
+def cost_headings(verdicts: Verdicts, costs: Mapping[str, Cost], say: Labels) -> list[str]:
     """Headings of the table of costs, in the order of `cost_rows`.
 
     Args:
         verdicts: of the contenders.
+        costs: of each, by name; a cost that is unknown of all has no column.
         say: the language.
     """
     title = metric_title(verdicts.metric, say)
-    keys = ("latency", "parameters", "megabytes", "seconds", "front")
     return [
         say("col_contender"),
         title[:1].upper() + title[1:],
         say("cost_behind"),
         *([say("cost_chance")] if _chances(verdicts) else []),
-        *(say(f"cost_{key}") for key in keys),
+        *(say(f"cost_{key}") for key in _known(costs)),
     ]
 
 
-def cost_hint(verdicts: Verdicts, say: Labels) -> str:
+def cost_hint(verdicts: Verdicts, costs: Mapping[str, Cost], say: Labels) -> str:
     """What the columns of the table of costs mean.
 
     Args:
         verdicts: of the contenders.
+        costs: of each, by name.
         say: the language.
     """
+    times = say("cost_hint_times") if "latency" in _known(costs) else ""
     chance = say("cost_chance_hint") if _chances(verdicts) else ""
-    return f"{say('cost_hint')} {chance}".strip()
+    return " ".join(filter(None, [say("cost_hint"), times, chance]))
 
 
 def cost_rows(verdicts: Verdicts, costs: Mapping[str, Cost], say: Labels) -> list[Cells]:
@@ -111,13 +114,41 @@ def cost_rows(verdicts: Verdicts, costs: Mapping[str, Cost], say: Labels) -> lis
     if all(one.parameters is None and one.latency is None for one in costs.values()):
         return []
     front = pareto_front(_merits(verdicts), {name: one.latency for name, one in costs.items()})
-    return [_row(one, verdicts, costs[one.name], one.name in front, say) for one in
-            verdicts.standings]  # fmt: skip
+    known = _known(costs)
+    return [
+        _row(one, verdicts, costs[one.name], one.name in front, known, say)
+        for one in verdicts.standings
+    ]
 
 
-def _row(one: Standing, verdicts: Verdicts, cost: Cost, front: bool, say: Labels) -> Cells:
+def _known(costs: Mapping[str, Cost]) -> list[str]:
+    """The columns of which something is known; the Pareto front needs times."""
+    columns = {"latency": "latency", "parameters": "parameters", "megabytes": "megabytes",
+               "seconds": "seconds", "front": "latency"}  # fmt: skip
+    return [
+        column
+        for column, field in columns.items()
+        if any(getattr(one, field) is not None for one in costs.values())
+    ]
+
+
+def _row(
+    one: Standing,
+    verdicts: Verdicts,
+    cost: Cost,
+    front: bool,
+    known: Sequence[str],
+    say: Labels,
+) -> Cells:
     metric, parameters = verdicts.metric, cost.parameters
     millions = None if parameters is None else parameters / 1e6
+    cells = {
+        "latency": (say.number(cost.latency, 1), cost.latency),
+        "parameters": (NOTHING if millions is None else f"{say.number(millions, 2)} M", parameters),
+        "megabytes": (say.number(cost.megabytes, 1), cost.megabytes),
+        "seconds": (say.duration(cost.seconds), cost.seconds),
+        "front": ("✓" if front else "", float(front)),
+    }
     return [
         (one.label, None),
         (metric_value(metric, one.judged.value, say), one.judged.value),
@@ -127,11 +158,7 @@ def _row(one: Standing, verdicts: Verdicts, cost: Cost, front: bool, say: Labels
             if _chances(verdicts)
             else []
         ),
-        (say.number(cost.latency, 1), cost.latency),
-        (NOTHING if millions is None else f"{say.number(millions, 2)} M", parameters),
-        (say.number(cost.megabytes, 1), cost.megabytes),
-        (say.duration(cost.seconds), cost.seconds),
-        ("✓" if front else "", float(front)),
+        *(cells[column] for column in known),
     ]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from podium.config.registry import AUGMENTATION_TITLES
 from podium.config.settings import RunSpec
+from podium.models.ours import model_title
 from podium.reporting.words.labels import NOTHING, Labels
 from podium.results.run import RunResult
 from podium.results.study import Unfinished
@@ -23,9 +24,17 @@ def run_title(run: RunResult | Unfinished, say: Labels) -> str:
         run: finished or not.
         say: the language.
     """
-    if run.named_seed is None:
-        return run.label
-    return f"{run.label}, {say('col_seed').lower()} {run.named_seed}"
+    return ", ".join(filter(None, [run.label, seed_name(run, say)]))
+
+
+def seed_name(run: RunResult | Unfinished, say: Labels) -> str:
+    """`seed 3`; empty where the study has one seed.
+
+    Args:
+        run: finished or not.
+        say: the language.
+    """
+    return "" if run.named_seed is None else f"{say('col_seed').lower()} {run.named_seed}"
 
 
 def recipe_in_words(run: RunResult, say: Labels) -> str:
@@ -238,3 +247,36 @@ def pretraining(recipe: RunSpec, say: Labels) -> str:
     if recipe.weights is not None:
         source = say("pre_file")
     return say("pre_frozen", source=source) if recipe.freeze == "backbone" else source
+
+
+def setting_words(key: str, say: Labels) -> str:
+    """A setting in prose: in words where its name alone would mislead, else its name.
+
+    Args:
+        key: name of the setting in a study.
+        say: the language.
+    """
+    return say(f"v_set_{key}") if key in ("pretrained", "freeze") else key
+
+
+def setting_value(recipe: RunSpec, key: str, say: Labels, titles: Mapping[str, str]) -> str:
+    """The value of a setting in prose.
+
+    Args:
+        recipe: the contender's recipe.
+        key: name of the setting.
+        say: the language.
+        titles: display names of models that are not built in.
+    """
+    found = getattr(recipe, key)
+    if found is None:
+        return "–"
+    if key == "model":
+        return titles.get(str(found)) or model_title(str(found))
+    if key == "freeze":
+        return say(f"v_set_freeze_{found}")
+    if isinstance(found, bool):
+        return say(f"v_set_{str(found).lower()}")
+    if isinstance(found, float):
+        return say.short(found)
+    return class_weights(found, say) if isinstance(found, Mapping) else str(found)

@@ -14,7 +14,7 @@ from podium.models.ours import model_title
 from podium.reporting.words.design_words import folds_claim
 from podium.reporting.words.labels import Labels
 from podium.reporting.words.metric_words import say_by, signed, signed_interval, sized
-from podium.reporting.words.recipes import class_weights, run_title
+from podium.reporting.words.recipes import run_title, setting_value, setting_words
 from podium.results.study import StudyResults
 from podium.runs.ledger import rescorings
 from podium.statistics.intervals import Interval, share_interval
@@ -124,15 +124,15 @@ def headline(verdicts: Verdicts, say: Labels) -> str:
     return say(key, names=names, n=n)
 
 
-def ruled_out(verdicts: Verdicts, say: Labels) -> str:
-    """Who is not the best although no pair shows it; empty where there is nobody.
+def places_sentence(verdicts: Verdicts, say: Labels) -> str:
+    """Why places leave first place open that the headline closes; empty where none does.
 
     Args:
         verdicts: of the contenders.
         say: the language.
     """
-    names = [one.label for one in verdicts.standings if one.best == 1 and not one.may_be_best]
-    return say("v_ruled_out", names=_listed(names, say)) if names else ""
+    out = [one.label for one in verdicts.standings if one.best == 1 and not one.may_be_best]
+    return say("v_ruled_out", names=_listed(out, say)) if out else ""
 
 
 def claim_sentence(verdicts: Verdicts, say: Labels) -> str:
@@ -147,7 +147,6 @@ def claim_sentence(verdicts: Verdicts, say: Labels) -> str:
         return ""
     shared = [
         say("v_together", count=len(pairs)) if len(pairs) > 1 else "",
-        ruled_out(verdicts, say),
         say("v_curse") if any(pair.winner for pair in pairs) else "",
     ]
     if verdicts.folds is not None:
@@ -220,7 +219,8 @@ def pair_sentence(pair: Pair, labels: Mapping[str, str], say: Labels) -> str:
     """
     metric, judged = pair.metric, pair.joint
     better = (judged.value > 0) == metric.greater_is_better
-    key = "v_tied" if pair.winner is None else "v_better" if better else "v_worse"
+    undecided = {"equivalent": "v_equivalent", "undecided": "v_tied"}
+    key = undecided.get(pair.verdict) or ("v_better" if better else "v_worse")
     interval = signed_interval(metric, judged, say)
     if pair.winner is not None:  # the sentence gives the direction, so the interval has no sign
         ends = sorted((abs(judged.low), abs(judged.high)))
@@ -238,6 +238,7 @@ def pair_sentence(pair: Pair, labels: Mapping[str, str], say: Labels) -> str:
         size=sized(metric, judged.value, say),
         difference=signed(metric, judged.value, say),
         interval=interval,
+        within=sized(metric, pair.within, say),
         p=p_words(pair.p_adjusted, say),
         n=say.count(pair.n),
     )
@@ -265,17 +266,11 @@ def _besides(question: Question, pair: Pair, say: Labels) -> list[str]:
 def _differences(
     question: Question, first: RunSpec, second: RunSpec, say: Labels, titles: Mapping[str, str]
 ) -> str:
-    def value(recipe: RunSpec, key: str) -> str:
-        found = getattr(recipe, key)
-        if found is None:
-            return "–"
-        if key == "model":
-            return titles.get(str(found)) or model_title(str(found))
-        if isinstance(found, float):
-            return say.short(found)
-        return class_weights(found, say) if isinstance(found, Mapping) else str(found)
-
-    parts = [f"{key} ({value(first, key)} / {value(second, key)})" for key in question.also]
+    parts = [
+        f"{setting_words(key, say)} ({setting_value(first, key, say, titles)} / "
+        f"{setting_value(second, key, say, titles)})"
+        for key in question.also
+    ]
     return ", ".join(parts)
 
 
@@ -334,7 +329,7 @@ def pair_cells(pair: Pair, labels: Mapping[str, str], say: Labels) -> list[str]:
         p_words(pair.p_adjusted, say).removeprefix("p = ").removeprefix("p "),
         say("v_verdict_wins", name=labels[winner])
         if winner is not None
-        else say(f"v_verdict_{pair.verdict}"),
+        else say(f"v_verdict_{pair.verdict}", within=sized(pair.metric, pair.within, say)),
     ]
 
 

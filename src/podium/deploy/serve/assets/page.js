@@ -61,7 +61,12 @@ function fail(error) {
   at("error").textContent = words;
   at("error").hidden = false;
   at("verdict").hidden = at("heat").hidden = true;
-  for (const column of state.columns.values()) wait(column);
+  const picture = state.picture;
+  for (const column of state.columns.values()) wait(column, picture ? "No answer for this file." : undefined);
+  if (picture) {
+    picture.words = words;
+    if (picture.unseen) at("caption").textContent = words;
+  }
   reveal();
 }
 
@@ -86,7 +91,8 @@ function show(picture) {
   preview.onerror = () => {
     picture.unseen = true;
     preview.hidden = true;
-    at("caption").textContent = "This browser cannot show this file; the server may be able to read it.";
+    at("caption").textContent = picture.words
+      ?? "This browser cannot show this file; the server may be able to read it.";
   };
   preview.hidden = false;
   preview.src = picture.url;
@@ -151,6 +157,7 @@ async function ask() {
   for (const model of chosen()) query.append("model", model.name);
   at("busy").hidden = false;
   at("error").hidden = true;
+  delete picture.words;
   at("results").setAttribute("aria-busy", "true");
   for (const model of chosen()) state.columns.get(model.name).classList.add("old");
   say("Asking.");
@@ -259,12 +266,7 @@ async function begin() {
     for (const name of model.classes) classes.add(name);
   }
   const several = offered.models.length > 1;
-  const many = `${offered.models.length} models predict`;
-  const looks = offered.models.some((model) => model.gradcam);
-  at("lead").textContent = several
-    ? `Show them an image: ${many} which of ${classes.size.toLocaleString("en")} classes it is${looks ? ", with heat maps" : ""}.`
-    : `Show it an image: it predicts which of ${classes.size.toLocaleString("en")} classes it is${looks ? ", with a heat map" : ""}.`;
-  at("gradcam-switch").hidden = !looks;
+  at("gradcam-switch").hidden = !offered.models.some((model) => model.gradcam);
   at("columns").append(...state.columns.values());
   if (several) {
     for (const model of offered.models) {
@@ -274,10 +276,22 @@ async function begin() {
     }
     at("choice").hidden = false;
   }
+  lead();
   at("classes-title").textContent = `The ${classes.size.toLocaleString("en")} classes`;
   at("class-list").append(...[...classes].map((name) => make("li", { dir: "auto", text: name })));
   at("classes").hidden = false;
   await examples();
+}
+
+/** How many models answer now, of how many, and what. */
+function lead() {
+  const now = chosen(), all = state.models.size;
+  const classes = new Set(now.flatMap((model) => model.classes)).size.toLocaleString("en");
+  const looks = now.some((model) => model.gradcam);
+  const rest = now.length < all ? ` Choose more of the ${all} models under “Side by side”.` : "";
+  at("lead").textContent = now.length > 1
+    ? `Show them an image: ${now.length} models predict which of ${classes} classes it is${looks ? ", with heat maps" : ""}.${rest}`
+    : `Show ${all > 1 ? now[0].label : "it"} an image: it predicts which of ${classes} classes it is${looks ? ", with a heat map" : ""}.${rest}`;
 }
 
 function chip(model, checked) {
@@ -289,6 +303,7 @@ function chip(model, checked) {
       return;
     }
     state.columns.get(model.name).hidden = !box.checked;
+    lead();
     ask();
   });
   return make("label", {}, box, make("span", { dir: "auto", text: model.label }));

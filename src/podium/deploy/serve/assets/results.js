@@ -37,8 +37,8 @@ export function card(model) {
   return made;
 }
 
-export function wait(column) {
-  column.querySelector(".body").replaceChildren(make("p", { class: "waiting", text: "Waiting for an image." }));
+export function wait(column, words = "Waiting for an image.") {
+  column.querySelector(".body").replaceChildren(make("p", { class: "waiting", text: words }));
   column.classList.remove("old");
 }
 
@@ -85,12 +85,13 @@ function map(answer, model, picture) {
     alt: `Heat map of ${model.label} for ${answer.explained}` });
   const under = make("img", { src: picture.url, alt: "" });
   const stack = make("div", { class: "stack" }, under, over);
-  const alone = () => { under.remove(); over.classList.add("alone"); };  // a format that this browser cannot show
+  const bare = make("img", { class: "bare", src: picture.url, alt: "The image without the heat map" });
+  const alone = () => { under.remove(); bare.remove(); over.classList.add("alone"); };  // a format that this browser cannot show
   if (picture.unseen) alone();
   else under.addEventListener("error", alone);
   const words = make("figcaption", {}, "Heat map for ", make("b", { dir: "auto", text: answer.explained }),
     model.classes.length > 1 ? ". Choose a class above to see its heat map." : ".");
-  return make("figure", { class: "map" }, stack, words);
+  return make("figure", { class: "map" }, make("div", { class: "beside" }, bare, stack), words);
 }
 
 /** One sentence on whether they agree, as nodes, and as text for screen readers. */

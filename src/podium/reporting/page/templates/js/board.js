@@ -2,21 +2,19 @@
 function startBoard() {
   const bar = document.querySelector(".filter");
   if (!bar) return;
-  const rows = all(".leader tbody tr");
+  const rows = all(".leader tbody");
   const text = bar.querySelector("input[type=search]");
   const choices = all("select", bar);
   const told = bar.querySelector("output");
   const plain = (words) => words.normalize("NFKD").replace(/\p{M}/gu, "").toLocaleLowerCase();
   // search the row's own contender, not those it is tied with
-  const words = new Map(rows.map((row) => [row, plain(all(".name, .what:not(.tied), .seed", row)
+  const words = new Map(rows.map((row) => [row, plain(all(".name, .what:not(.tied)", row)
     .map((one) => one.textContent).join(" "))]));
   choices.forEach((choice) => {
     const facet = choice.dataset.facet;
     const values = [...new Set(rows.map((row) => row.dataset[facet]))].filter(Boolean);
-    if (facet !== "kind") {
-      values.sort((a, b) => a.localeCompare(b, document.documentElement.lang, { numeric: true }));
-      choice.append(...values.map((value) => option(value, value)));
-    }
+    values.sort((a, b) => a.localeCompare(b, document.documentElement.lang, { numeric: true }));
+    choice.append(...values.map((value) => option(value, value)));
     choice.closest("label").hidden = values.length < 2;
   });
   const apply = () => {

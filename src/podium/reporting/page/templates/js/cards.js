@@ -22,23 +22,24 @@ function thumbnail(image) {
     picture(data.pictures[image], words, data.paths[image]));
 }
 
-// Tick or cross, the class if it is wrong, and the probability.
-function verdict(run, image) {
-  const { top, share, title, seed } = data.runs[run];
-  const right = isRight(run, image);
-  return make("span", { class: right ? "said ok" : "said no", title: seeds ? title : null },
-    make("span", { "aria-hidden": "true" }, right ? "✓" : "✗"),
-    make("span", { class: "sr" }, say(right ? "x_right" : "x_wrong")
-      + (seeds ? `, ${say("x_seed")} ${seed}` : "")),
-    right ? " " : ` ${data.classes[top[0][image]]} `,
-    make("small", {}, percent(share[0][image] / 1000, 0)));
+// Tick or cross, the class if it is wrong, and the probability, or how many seeds say so.
+function verdicts(runs, image) {
+  return answers(runs, image).map(([found, count]) => {
+    const right = found === data.labels[image];
+    return make("span", { class: right ? "said ok" : "said no" },
+      make("span", { "aria-hidden": "true" }, right ? "✓" : "✗"),
+      make("span", { class: "sr" }, say(right ? "x_right" : "x_wrong")),
+      right ? " " : ` ${data.classes[found]} `,
+      make("small", {}, runs.length > 1 ? say("x_of_seeds", { count, total: runs.length })
+        : percent(data.runs[runs[0]].share[0][image] / 1000, 0)));
+  });
 }
 
 function card(image) {
   const said = [...contenders].map(([name, runs]) => {
     const known = runs.filter((run) => wasShown(run, image));
     return known.length ? make("li", {}, make("span", { class: "who" }, name),
-      ...known.map((run) => verdict(run, image))) : null;
+      ...verdicts(known, image)) : null;
   });
   return make("li", { class: wrongRuns(image).length ? "card no" : "card" }, thumbnail(image),
     make("div", {}, make("p", { class: "truth" }, classLink(data.labels[image])),
@@ -65,10 +66,14 @@ function cardList(images) {
 
 // Cards with a filter above them. `keep` is called with those that pass.
 function filteredCards(images, keep = () => {}) {
-  const kinds = make("select", {}, ...Object.keys(FILTERS).map((kind) => (
-    option(kind, say(`x_filter_${kind}`)))));
+  const kinds = make("select", {}, ...Object.keys(FILTERS)
+    .filter((kind) => kind !== "mapped" || hasMaps)
+    .map((kind) => option(kind, say(`x_filter_${kind}`))));
   const runs = make("select", {}, option(-1, say("x_any_run")),
-    ...data.runs.map((run, number) => option(number, run.title)));
+    ...[...contenders].flatMap(([name, of]) => {
+      const options = of.map((run) => option(run, data.runs[run].title));
+      return of.length > 1 ? make("optgroup", { label: name }, ...options) : options;
+    }));
   const told = make("output", {});
   const place = make("div", {});
   const apply = () => {

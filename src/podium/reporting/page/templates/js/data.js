@@ -16,12 +16,13 @@ data.runs.forEach((run) => {
 const everyRun = data.runs.map((_, number) => number);
 const everyClass = data.classes.map((_, number) => number);
 const everyImage = data.paths.map((_, number) => number);
-const seeds = new Set(data.runs.map((run) => run.seed)).size > 1;
 // runs by contender, in the report's order
 const contenders = new Map();
 data.runs.forEach((run, number) => {
   contenders.set(run.contender, [...(contenders.get(run.contender) || []), number]);
 });
+
+const hasMaps = data.runs.some((run) => Object.keys(run.maps).length);
 
 function say(key, values = {}) {
   return data.words[key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
@@ -53,24 +54,34 @@ function wilson(correct, n) {
   return [correct === 0 ? 0 : middle - half, correct === n ? 1 : middle + half];
 }
 
-// Class -> images, most frequent first: `of` gives the class of an image; -1 is left out.
-function tally(images, of) {
+// Class -> how many of the images or runs, most first: `of` gives the class; -1 is left out.
+function tally(items, of) {
   const counts = new Map();
-  images.forEach((image) => {
-    const key = of(image);
+  items.forEach((item) => {
+    const key = of(item);
     if (key >= 0) counts.set(key, (counts.get(key) || 0) + 1);
   });
   return [...counts].sort((a, b) => b[1] - a[1] || a[0] - b[0]);
 }
 
-function takenFor(run, label) {
-  return tally(imagesOf[label], (image) => (
-    isRight(run, image) ? -1 : data.runs[run].top[0][image]));
+// The runs' classes of an image, most frequent first: [class, runs] each.
+function answers(runs, image) {
+  return tally(runs, (run) => data.runs[run].top[0][image]);
 }
 
-function takenAs(run, label) {
-  return tally(everyImage, (image) => (
-    data.runs[run].top[0][image] === label && !isRight(run, image) ? data.labels[image] : -1));
+// Over all of `runs`, which are one contender's.
+function takenFor(runs, label) {
+  return tally(runs.flatMap((run) => imagesOf[label].filter((image) => !isRight(run, image))
+    .map((image) => data.runs[run].top[0][image])), (found) => found);
+}
+
+function takenAs(runs, label) {
+  return tally(runs.flatMap((run) => everyImage.filter((image) => (
+    data.runs[run].top[0][image] === label && !isRight(run, image)))), (image) => data.labels[image]);
+}
+
+function mean(values) {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
 // Images of class `label` that the run predicted as `predicted`, most confident first.
@@ -95,6 +106,8 @@ const FILTERS = {
   wrong: (image, run) => (run < 0 ? wrongRuns(image).length > 0
     : wasShown(run, image) && !isRight(run, image)),
   every: (image) => wrongRuns(image).length === shownTo(image),
+  mapped: (image) => [...contenders.values()].every((runs) => (
+    runs.some((run) => data.runs[run].maps[image]))),
   disagree: (image, run) => {
     const said = everyRun.filter((one) => wasShown(one, image))
       .map((one) => data.runs[one].top[0][image]);

@@ -1,22 +1,16 @@
-// The section of all test images. It is filled when it scrolls into view.
+// The section of all test images. It is filled at once: filled later, it would push the target of
+// a link down while the page scrolls to it.
 function startExplore(open) {
   const section = document.getElementById("explore");
   section.hidden = false;
   all("[data-needs-script]").forEach((one) => { one.hidden = false; });
   startSearch(open);
   const place = section.querySelector(".every");
-  const fill = () => place.replaceChildren(
-    ...[partNotice(), filteredCards(everyImage, (images) => { everywhere = images; })]
-      .filter(Boolean));
   let everywhere = everyImage;
   // an image opened from here steps through this list
   place.addEventListener("click", () => { lately = { images: everywhere }; }, true);
-  const watch = new IntersectionObserver((seen) => {
-    if (!seen.some((one) => one.isIntersecting)) return;
-    watch.disconnect();
-    fill();
-  }, { rootMargin: "600px" });
-  watch.observe(section);
+  const cards = filteredCards(everyImage, (images) => { everywhere = images; });
+  place.replaceChildren(...[partNotice(), cards].filter(Boolean));
 }
 
 // Turn an element's content into a link: in a table, a gallery.

@@ -3,9 +3,9 @@ startPrint();
 startTables();
 startBoard();
 const open = startDialog();
+startExplore(open);
 startTabs((panel) => {
   prepareLinks(panel);
   all("svg.matrix", panel).forEach((svg) => prepareMatrix(svg, open));
 });
 prepareLinks(document.getElementById("data"));
-startExplore(open);

@@ -13,10 +13,22 @@ function sortBy(table, headings, column) {
   heading.setAttribute("aria-sort", order);
   const sign = order === "ascending" ? 1 : -1;
   const words = new Intl.Collator(document.documentElement.lang, { numeric: true });
-  const body = table.tBodies[0];
-  const rows = [...body.rows].map((row) => [valueOf(row, column), row]);
-  rows.sort(([a], [b]) => sign * (typeof a === "number" ? a - b : words.compare(a, b)));
-  body.append(...rows.map(([, row]) => row));
+  // a contender and its seeds are a body of their own, which stays together
+  const seeded = table.matches(".seeded");
+  const parts = [...(seeded ? table.tBodies : table.tBodies[0].rows)]
+    .map((part) => [valueOf(seeded ? part.rows[0] : part, column), part]);
+  parts.sort(([a], [b]) => sign * (typeof a === "number" ? a - b : words.compare(a, b)));
+  (seeded ? table : table.tBodies[0]).append(...parts.map(([, part]) => part));
+}
+
+// Fold the rows of a contender's seeds: the element becomes a button that unfolds them.
+function foldSeeds(element) {
+  const button = make("button", { type: "button", "aria-expanded": "false" }, ...element.childNodes);
+  element.append(button);
+  const body = element.closest("tbody");
+  button.addEventListener("click", () => {
+    button.setAttribute("aria-expanded", String(body.classList.toggle("open")));
+  });
 }
 
 function startTables() {
@@ -27,4 +39,5 @@ function startTables() {
       if (button) button.addEventListener("click", () => sortBy(table, headings, column));
     });
   });
+  all(".folds").forEach(foldSeeds);
 }
