@@ -399,8 +399,8 @@ def test_a_job_that_is_preempted_saves_and_is_queued_again(tmp_path: Path) -> No
             tmp_path,
             f"""
             import pathlib, time
-            pathlib.Path({str(ready)!r}).touch()
             try:
+                pathlib.Path({str(ready)!r}).touch()
                 time.sleep(60)
             except KeyboardInterrupt:
                 print("saved", flush=True)
