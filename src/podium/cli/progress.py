@@ -173,9 +173,9 @@ class StudyProgress:
             self._forget(name)
 
     def _run_started(self, event: RunStarted) -> None:
+        self.begun += event.cell not in self.runs  # one that was lost is begun again
         self.runs[event.cell] = _Shown(event.title, event.epochs, event.cost)
         self.side_by_side |= len(self.runs) > 1
-        self.begun += 1
         if not self._is_crowded():
             place = f"  [dim]{self.begun} of {self.planned}[/dim]" if self.planned > 1 else ""
             self._tell(f"[bold]{escape(event.title)}[/bold]{place}")

@@ -34,11 +34,17 @@ class Local(ProcessExecutor):
             most=cores,
             gpus=len(devices),
         )
-        yield _Processes(machine, cores, devices), machine
+        yield Processes(machine, cores, devices), machine
 
 
-class _Processes:
-    """Processes of this machine; a handle is the process."""
+class Processes:
+    """Processes of this machine; a handle is the process.
+
+    Args:
+        machine: settings of the machine, with `cpus` and `gpus`.
+        cores: number of cores to share out.
+        devices: the GPUs to share out, as CUDA names them.
+    """
 
     def __init__(self, machine: Machine, cores: int, devices: Sequence[str]) -> None:
         assert machine.cpus is not None
