@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import ROOT, new_record, publish, table
-from torture.cluster import CLUSTERS, torture_cluster
+from torture.cluster import CLUSTERS, Trial, torture_cluster
 from torture.crowd import torture_crowd
 from torture.documents import torture_runs, torture_studies
 from torture.faults import SCENARIOS, torture_faults
@@ -185,17 +185,23 @@ def _missing(name: str, given: argparse.Namespace) -> str:
 
 
 def _cluster(folder: Path, given: argparse.Namespace) -> tuple[Any, bool, str]:
-    found = torture_cluster(folder, _cluster_of(folder.name, given), only=given.breaking)
+    few = {"seeds": 1, "epochs": 3} if given.one_machine else {}
+    found = torture_cluster(folder, _cluster_of(folder.name, given), only=given.breaking, **few)
     for one in found:
         for what in (*one.differing, *filter(None, [one.failed])):
             print(f"  {one.what}: {what}", file=sys.stderr)
+    return [asdict(one) for one in found], all(one.sound for one in found), trials_table(found)
+
+
+def trials_table(found: Sequence[Trial]) -> str:
+    """The trials of a cluster as a table in Markdown."""
     header = ["broken by", "begun again", "files that differ", "looks at the test images", "s", ""]
     rows = [
         [one.what, f"{one.again} of {one.cells} cells", f"{len(one.differing)} of {one.files}",
          f"{one.looks} of {one.cells} cells", f"{one.seconds:.0f}", one.failed or one.note]
         for one in found
     ]  # fmt: skip
-    return [asdict(one) for one in found], all(one.sound for one in found), table(header, rows)
+    return table(header, rows).replace("---:", "---")
 
 
 def _driver(folder: Path, given: argparse.Namespace) -> tuple[Any, bool, str]:
@@ -249,7 +255,9 @@ def _parser() -> argparse.ArgumentParser:
         help="break clusters only in the ways that contain this text",
     )  # fmt: skip
     parser.add_argument(
-        "--one-machine", action="store_true", help="cluster-ray: without network namespaces"
+        "--one-machine",
+        action="store_true",
+        help="cluster-ray: on this machine alone, in seconds",
     )
     parser.add_argument(
         "--cells", type=int, default=1_000, help="simulated cells of the driver (%(default)s)"

@@ -148,8 +148,7 @@ class _Run:
             self.kill()
             raise TimeoutError(f"podium run had not ended after {seconds:.0f} s") from None
         if found != code:
-            said = self.output.read_text(errors="replace").strip().splitlines()[-1:]
-            raise RuntimeError(f"podium run: exit code {found}: {' '.join(said)}")
+            raise RuntimeError(f"podium run: exit code {found}: {self._said()}")
         return time.monotonic() - began
 
     def kill(self) -> None:
@@ -176,6 +175,7 @@ class _Run:
         """
 
         def look() -> tuple[str, int] | None:
+            self._goes_on()
             begun: dict[str, int] = {}
             for cell, what, pid in re.findall(
                 r" (\S+) attempt \d+: (\w+)(?: as process (\d+))?", self.log()
@@ -197,9 +197,23 @@ class _Run:
         found: tuple[str, int] = wait_for(f"a cell in mid-epoch {node}".rstrip(), look)
         return found
 
-    def node_log(self, text: str) -> None:
+    def until_log(self, text: str) -> None:
         """Wait for a text in `cells.log`."""
-        wait_for(f"{text!r} in cells.log", lambda: text in self.log())
+
+        def look() -> bool:
+            self._goes_on()
+            return text in self.log()
+
+        wait_for(f"{text!r} in cells.log", look)
+
+    def _goes_on(self) -> None:
+        if self.process is None or self.process.poll() is not None:
+            raise RuntimeError(f"podium run ended too early: {self._said()}")
+
+    def _said(self) -> str:
+        """The last line that the command printed."""
+        lines = self.output.read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "nothing"
 
 
 # --- ways to break a cluster: each starts the command, and leaves the study done
@@ -290,7 +304,7 @@ def _frozen(run: _Run, nodes: Any) -> str:
     nodes.signal("b", signal.SIGSTOP)
     began = time.monotonic()
     try:
-        run.node_log(f"{cell} attempt 2: started")
+        run.until_log(f"{cell} attempt 2: started")
         time.sleep(max(0.0, AWAY - (time.monotonic() - began)))
     finally:
         nodes.cut("b", False)
@@ -397,5 +411,6 @@ def _try(trial: Trial, run: _Run, nodes: Any, expected: Mapping[str, str]) -> No
     trial.looks = len(ledger.read_text().splitlines()) if ledger.is_file() else 0
     found = digests(run.folder.path) if run.folder.path.is_dir() else {}
     names = sorted((expected.keys() | found.keys()) - _SHOW_TIMES)
-    trial.differing = [name for name in names if expected.get(name) != found.get(name)]
     trial.files = len(names)
+    if not trial.failed:
+        trial.differing = [name for name in names if expected.get(name) != found.get(name)]

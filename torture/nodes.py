@@ -202,7 +202,7 @@ class SlurmNodes:
             import submitit  # noqa: F401
         except ImportError:
             return "submitit is not installed"
-        for name in ("munged", "slurmctld", "slurmd", "sbatch"):
+        for name in ("munged", "slurmctld", "slurmd", "sbatch", "srun"):
             if shutil.which(name) is None:
                 return f"there is no command {name}"
         return "" if os.geteuid() == 0 else "slurmd needs root"

@@ -34,6 +34,7 @@ from podium.study.engines import driver
 from podium.study.engines.driver import ProcessExecutor, Task
 from podium.study.engines.files import CellFiles
 from podium.study.engines.local import _slots, ending
+from podium.study.engines.ray_cluster import _close_token
 from podium.study.engines.slurm import CellJob, _Jobs, _minutes
 from podium.study.outcome import Outcome
 from podium.study.study import Study
@@ -333,19 +334,15 @@ def test_gpus_are_dealt_out_whole_or_shared() -> None:
 # --- Ray
 
 
-def test_ray_on_this_machine_comes_to_the_same_bits(
-    in_turn: dict[str, bytes], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In a process of its own: Ray leaves threads and handlers behind."""
-    pytest.importorskip("ray")
-    study = write_study(tmp_path, pictures, **TWO)
-    words = [sys.executable, "-m", "podium", "run", str(study), "--runs", str(tmp_path / "runs")]
-    words += [*shlex.split(QUIET), "--on", "ray", "--cpus", "1"]
-    home = {**os.environ, "HOME": str(tmp_path), "RAY_ADDRESS": "local"}
-    done = subprocess.run(words, env=home, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert results(tmp_path / "runs" / "tiny") == in_turn
-    token = tmp_path / ".ray" / "auth_token"
+# that cells on Ray come to the same bits is in tests/test_torture.py
+
+
+def test_the_token_is_kept_from_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = tmp_path / "token"
+    token.write_text("secret")
+    token.chmod(0o644)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
+    _close_token()
     assert token.stat().st_mode & 0o777 == 0o600
 
 

@@ -103,7 +103,7 @@ def test_ours_are_those_that_settings_know() -> None:
     ours = [name for name, thing in EXECUTORS._found.items() if name not in EXECUTORS._origin]
     assert ours == list(EXECUTORS.built_in) == ["serial", "local", "ray", "slurm"]
     assert isinstance(executor_named("serial"), Serial)
-    with pytest.raises(ConfigError, match=r"--executor: there is no executor 'seriel'.*serial"):
+    with pytest.raises(ConfigError, match=r"--on: there is no executor 'seriel'.*serial"):
         machine_settings(executor="seriel")
 
 

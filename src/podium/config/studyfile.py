@@ -159,7 +159,8 @@ def machine_settings(**values: Any) -> Machine:
     try:
         return Machine(**values)
     except ValidationError as error:
-        names = {"trackers": "tracker"}  # one flag per value, so its name is singular
+        # one flag per value is singular; one flag carries both
+        names = {"trackers": "tracker", "executor": "on", "address": "on"}
         raise ConfigError(flag_mistakes(error, names)) from None
 
 

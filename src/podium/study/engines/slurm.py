@@ -41,7 +41,7 @@ class Slurm(ProcessExecutor):
 
     @contextlib.contextmanager
     def open(self, work: Work, cells: Sequence[Cell]) -> Iterator[tuple[Engine, Machine]]:
-        for command in ("sbatch", "squeue", "scancel"):
+        for command in ("sbatch", "squeue", "scancel", "srun"):  # submitit wants the last
             if shutil.which(command) is None:
                 raise ConfigError(
                     f"--on slurm: there is no command {command} here. Run this on a machine from "
