@@ -325,7 +325,7 @@ def _requeued(run: _Run, nodes: Any) -> str:
     run.in_mid_epoch("b")
     nodes.requeue(nodes.running_on("b"))
     run.end()
-    return "scontrol requeue"
+    return "by scontrol requeue; under the same number"
 
 
 _BREAK = {

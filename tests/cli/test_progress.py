@@ -54,7 +54,7 @@ def test_a_few_runs_side_by_side_are_shown_in_full(
     progress.notify(EpochDone(2, ROW, contender="fast", seed=1))
     for seed in (1, 0):
         progress.notify(RunDone(f"Fast, seed {seed}", SCORES, contender="fast", seed=seed))
-    assert "Fast, seed 1: epoch   1/2" in shown()
+    assert "Fast, seed 1: epoch 1/2" in shown()
     assert "Fast, seed 1: Epoch 1" in shown()
     assert "Fast, seed 0: best epoch" in shown()  # though no other is left by then
 
@@ -73,7 +73,7 @@ def test_of_many_runs_there_is_a_line_for_each_and_bars_for_some(
         progress.notify(RunDone(f"Fast, seed {seed}", SCORES, contender="fast", seed=seed))
     progress.notify(WarningMessage("fast/seed-9: its process was lost"))
     assert shown().count("best epoch") == count - MANY
-    assert "epoch   1/2" not in shown()
+    assert "epoch 1/2" not in shown()
     assert "cpu, fp32" not in shown()
     assert "its process was lost" in shown()  # what goes wrong is always told
 
@@ -85,3 +85,12 @@ def test_the_study_is_complete_when_its_runs_are(display: tuple[StudyProgress, S
         progress.notify(RunDone(f"Fast, seed {seed}", SCORES, contender="fast", seed=seed))
     (study,) = progress.bars.tasks
     assert study.completed == study.total == 100
+
+
+def test_a_run_that_is_begun_again_counts_once(display: tuple[StudyProgress, Shown]) -> None:
+    progress, shown = display
+    begin(progress, 2)
+    progress.notify(RunStarted("Fast, seed 0", 2, 10, contender="fast", seed=0))
+    progress.notify(RunStarted("Fast, seed 2", 2, 10, contender="fast", seed=2))
+    assert shown().count("Fast, seed 0  1 of 2") == 1
+    assert "Fast, seed 2  3 of 2" in shown()  # one more than was announced, and not two

@@ -173,11 +173,13 @@ class StudyProgress:
             self._forget(name)
 
     def _run_started(self, event: RunStarted) -> None:
-        self.begun += event.cell not in self.runs  # one that was lost is begun again
+        again = event.cell in self.runs  # its process was lost
+        self.begun += not again
         self.runs[event.cell] = _Shown(event.title, event.epochs, event.cost)
         self.side_by_side |= len(self.runs) > 1
         if not self._is_crowded():
-            place = f"  [dim]{self.begun} of {self.planned}[/dim]" if self.planned > 1 else ""
+            counted = self.planned > 1 and not again
+            place = f"  [dim]{self.begun} of {self.planned}[/dim]" if counted else ""
             self._tell(f"[bold]{escape(event.title)}[/bold]{place}")
         self._forget(self._bar("run", event), self._bar("batch", event))
         if self._has_room():
