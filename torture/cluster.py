@@ -239,8 +239,9 @@ def _worker_killed(run: _Run, nodes: Any) -> str:
     run.start(*nodes.on)
     _, pid = run.in_mid_epoch()
     psutil.Process(pid).parent().kill()
+    _wait_for_end(pid)
     run.end()
-    return "its cell noticed, saved its state and ended"
+    return "its cell noticed, and ended"
 
 
 def _node_killed(run: _Run, nodes: Any) -> str:
@@ -285,16 +286,19 @@ def _ctrl_c(run: _Run, nodes: Any) -> str:
 
 def _cut_off(run: _Run, nodes: Any) -> str:
     run.start(*nodes.on)
-    run.in_mid_epoch("b")
+    cell, pid = run.in_mid_epoch("b")
     nodes.cut("b", True)
     try:
         time.sleep(AWAY)
     finally:
         nodes.cut("b", False)
+    _wait_for_end(pid)
     run.end()
     nodes.signal("b", signal.SIGKILL)
     nodes.start("b")
-    return "it went on writing to the shared files"
+    if f"{cell} attempt 2: started" in run.log():
+        return "begun again elsewhere; its process noticed, and ended"
+    return "its cell was done before Ray gave the node up"
 
 
 def _frozen(run: _Run, nodes: Any) -> str:
@@ -309,15 +313,16 @@ def _frozen(run: _Run, nodes: Any) -> str:
     finally:
         nodes.cut("b", False)
         nodes.signal("b", signal.SIGCONT)
-
-    def gone() -> bool:
-        return not Path(f"/proc/{pid}").exists()
-
-    wait_for("the end of the earlier attempt", gone, 120)
+    _wait_for_end(pid)
     run.end()
     nodes.signal("b", signal.SIGKILL)
     nodes.start("b")
     return "begun again elsewhere meanwhile; its process came back, wrote nothing and ended"
+
+
+def _wait_for_end(pid: int) -> None:
+    """Wait for the end of a cell's process that nobody kills."""
+    wait_for(f"the end of process {pid}", lambda: not Path(f"/proc/{pid}").exists(), 120)
 
 
 def _requeued(run: _Run, nodes: Any) -> str:

@@ -34,7 +34,7 @@ from podium.study.engines import driver
 from podium.study.engines.driver import ProcessExecutor, Task
 from podium.study.engines.files import CellFiles
 from podium.study.engines.local import _slots, ending
-from podium.study.engines.ray_cluster import _close_token
+from podium.study.engines.ray_cluster import _close_token, _Tasks
 from podium.study.engines.slurm import CellJob, _Jobs, _minutes
 from podium.study.outcome import Outcome
 from podium.study.study import Study
@@ -97,8 +97,8 @@ class Paper(ProcessExecutor):
         assert len(self.tasks) - len(self.over) <= self.capacity
         return list(handles)
 
-    def ended(self, handles: Sequence[int]) -> Mapping[int, str]:
-        return {handle: self.over[handle] for handle in handles if handle in self.over}
+    def ended(self, running: Mapping[int, str]) -> Mapping[int, str]:
+        return {handle: self.over[handle] for handle in running if handle in self.over}
 
     def kill(self, handles: Sequence[int]) -> None:
         self.killed += handles
@@ -346,6 +346,24 @@ def test_the_token_is_kept_from_others(tmp_path: Path, monkeypatch: pytest.Monke
     assert token.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_node_that_ray_gave_up_has_lost_its_tasks_though_ray_waits_for_them() -> None:
+    class Cluster:
+        """Stands in for the package: it never says that a task has ended."""
+
+        def remote(self, function: Any) -> Any:
+            return function
+
+        def nodes(self) -> list[dict[str, Any]]:
+            return [{"NodeID": "here", "Alive": True}, {"NodeID": "away", "Alive": False}]
+
+        def wait(self, handles: list[str], **_: Any) -> tuple[list[str], list[str]]:
+            return [], handles
+
+    tasks = _Tasks(Cluster(), Machine(cpus=1, gpus=0))
+    found = tasks.ended({"one": "here", "two": "away", "three": ""})
+    assert found == {"two": "its node cannot be reached"}
+
+
 def test_without_the_extra_the_package_is_named(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -464,14 +482,16 @@ def test_what_is_not_in_the_queue_has_ended(
     long_ago = time.monotonic() - 100
     jobs.submitted = dict.fromkeys(["7_0", "7_1", "7_2", "7_3"], long_ago)
     jobs.submitted["7_4"] = time.monotonic()  # it may still be entering the queue
-    assert jobs.ended(list(jobs.submitted)) == {
+    assert jobs.ended(dict.fromkeys(jobs.submitted, "")) == {
         "7_2": "NODE_FAIL node2",
         "7_3": "no longer in Slurm's queue",
     }
-    assert jobs.ended(list(jobs.submitted)) == {}  # squeue is not asked again so soon
+    assert jobs.ended(dict.fromkeys(jobs.submitted, "")) == {}  # squeue is not asked again so soon
     squeue.write_text("#!/bin/sh\necho 'slurm_load_jobs error: Unable to contact' >&2; exit 1\n")
     jobs.looked = 0.0
-    assert jobs.ended(list(jobs.submitted)) == {}  # the controller is away, the jobs are not
+    assert (
+        jobs.ended(dict.fromkeys(jobs.submitted, "")) == {}
+    )  # the controller is away, the jobs are not
 
 
 def test_slurm_is_looked_for_where_the_command_is_given(

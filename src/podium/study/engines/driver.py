@@ -72,11 +72,12 @@ class Engine(Protocol):
         """
         ...
 
-    def ended(self, handles: Sequence[Any]) -> Mapping[Any, str]:
-        """The processes that have ended or were killed, each with what is known of how.
+    def ended(self, running: Mapping[Any, str]) -> Mapping[Any, str]:
+        """The processes that have ended or are out of reach, each with what is known of how.
 
         Args:
-            handles: of all processes that are not known to have ended.
+            running: the handle of each process that is not known to have ended -> the node that it
+                reported from; empty string: it has not reported yet.
         """
         ...
 
@@ -137,8 +138,8 @@ class _Attempt:
     """Modification time of the saved state at the start, ns; None: there was none."""
     since: float
     """When it was handed over, then when it began."""
-    began: bool = False
-    """Whether it has reported where it runs; it may be queued until then."""
+    node: str = ""
+    """Where it reported to run; empty string: it has not, and may be queued."""
 
 
 class _Driver:
@@ -161,7 +162,7 @@ class _Driver:
             self._start(waiting[:room])
             waiting = waiting[room:]
             self._relay(self.running.values())
-            for handle, how in self.engine.ended([*self.running]).items():
+            for handle, how in self.engine.ended(self._nodes()).items():
                 attempt = self.running.pop(handle)
                 self._relay([attempt])
                 outcome = self._outcome(attempt) or self._lost(attempt, how)
@@ -170,6 +171,9 @@ class _Driver:
                 else:
                     yield outcome
             time.sleep(_ASK_EVERY)
+
+    def _nodes(self) -> dict[Any, str]:
+        return {handle: one.node for handle, one in self.running.items()}
 
     def _start(self, cells: Sequence[Cell]) -> None:
         attempts = [self._begin(cell) for cell in cells]
@@ -199,11 +203,11 @@ class _Driver:
     def _relay(self, attempts: Iterable[_Attempt]) -> None:
         """Pass on what cells report."""
         for one in attempts:
-            if not one.began and (place := one.files.read_place(one.number)):
-                one.began, one.since = True, time.monotonic()
+            if not one.node and (place := one.files.read_place(one.number)):
+                one.node, one.since = str(place["node"]), time.monotonic()
                 where = f"{place['host']}"
-                if place["node"] != place["host"]:
-                    where += f" (node {place['node'][:12]})"
+                if one.node != place["host"]:
+                    where += f" (node {one.node[:12]})"
                 self._log(one, f"started as process {place['pid']} on {where}")
             for event in one.reader.new():
                 self.work.notify(event)
@@ -234,8 +238,8 @@ class _Driver:
         went_on = _modified(run) != attempt.saved
         self.losses[cell] = 1 if went_on else self.losses.get(cell, 0) + 1
         if self.losses[cell] < MOST_LOSSES:
-            if node := attempt.files.read_place(attempt.number).get("node"):
-                self.avoid[cell] = self.avoid.get(cell, frozenset()) | {str(node)}
+            if attempt.node:
+                self.avoid[cell] = self.avoid.get(cell, frozenset()) | {attempt.node}
             text = f"{cell}: its process was lost ({why}). It is begun again from its saved state"
             self.work.notify(WarningMessage(text))
             return None
@@ -254,12 +258,12 @@ class _Driver:
         self.work.notify(Message(f"saves the state of {len(self.running)} cells and ends them"))
         for one in self.running.values():
             ask_to_stop(one.files.attempts)
-        self.engine.kill([handle for handle, one in self.running.items() if not one.began])
+        self.engine.kill([handle for handle, one in self.running.items() if not one.node])
         until = time.monotonic() + SAVING
         while self.running and time.monotonic() < until:
-            for handle in self.engine.ended([*self.running]):
+            for handle in self.engine.ended(self._nodes()):
                 one = self.running.pop(handle)
-                self._log(one, "stopped; its state is saved" if one.began else "not begun")
+                self._log(one, "stopped; its state is saved" if one.node else "not begun")
             time.sleep(_ASK_EVERY)
         for one in self.running.values():
             self._log(one, f"killed: it had not ended after {SAVING:.0f} s")

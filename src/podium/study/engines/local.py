@@ -75,9 +75,9 @@ class Processes:
             started.append(process)
         return started
 
-    def ended(self, handles: Sequence[subprocess.Popen[bytes]]) -> Mapping[Any, str]:
+    def ended(self, running: Mapping[Any, str]) -> Mapping[Any, str]:
         found = {
-            process: ending(code) for process in handles if (code := process.poll()) is not None
+            process: ending(code) for process in running if (code := process.poll()) is not None
         }
         self.free += [self.used.pop(process) for process in found if process in self.used]
         return found

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from podium.study.work import Work
 AUTH = "RAY_AUTH_MODE"
 _MOST = 10_000  # tasks handed over at a time: Ray queues them
 _CONNECTING = 15.0  # seconds
+_LOOK_EVERY = 5.0  # seconds between two looks at the list of nodes
 _STORE = 100_000_000  # bytes of Ray's object store on this machine: cells put nothing into it
 
 
@@ -67,6 +69,7 @@ class _Tasks:
     def __init__(self, ray: Any, machine: Machine) -> None:
         self.ray, self.machine = ray, machine
         self.train = ray.remote(_train)
+        self.looked, self.gone = 0.0, frozenset[str]()
 
     def start(self, tasks: Sequence[Task]) -> list[Any]:
         return [self._start(task) for task in tasks]
@@ -94,11 +97,24 @@ class _Tasks:
             and has.get("GPU", 0) >= (self.machine.gpus or 0)
         )
 
-    def ended(self, handles: Sequence[Any]) -> Mapping[Any, str]:
-        if not handles:
+    def ended(self, running: Mapping[Any, str]) -> Mapping[Any, str]:
+        if not running:
             return {}
-        ready, _ = self.ray.wait(list(handles), num_returns=len(handles), timeout=0)
-        return {handle: self._ending(handle) for handle in ready}
+        # Ray gives up a node that was cut off, but goes on waiting for its tasks
+        found = {
+            handle: "its node cannot be reached"
+            for handle, node in running.items()
+            if node in self._given_up()
+        }
+        ready, _ = self.ray.wait(list(running), num_returns=len(running), timeout=0)
+        return found | {handle: self._ending(handle) for handle in ready}
+
+    def _given_up(self) -> frozenset[str]:
+        """The nodes that were a part of the cluster."""
+        if time.monotonic() - self.looked >= _LOOK_EVERY:
+            self.looked = time.monotonic()
+            self.gone = frozenset(node["NodeID"] for node in self.ray.nodes() if not node["Alive"])
+        return self.gone
 
     def _ending(self, handle: Any) -> str:
         try:

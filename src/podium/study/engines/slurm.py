@@ -173,12 +173,12 @@ class _Jobs:
             raise ConfigError(f"--on slurm: sbatch did not take the jobs: {said}") from None
         return [str(job.job_id) for job in jobs]
 
-    def ended(self, handles: Sequence[str]) -> Mapping[str, str]:
+    def ended(self, running: Mapping[str, str]) -> Mapping[str, str]:
         now = time.monotonic()
-        if not handles or now - self.looked < _LOOK_EVERY:
+        if not running or now - self.looked < _LOOK_EVERY:
             return {}
         self.looked = now
-        numbers = ",".join(sorted({handle.partition("_")[0] for handle in handles}))
+        numbers = ",".join(sorted({handle.partition("_")[0] for handle in running}))
         asking = ["squeue", "--noheader", "--array", "--states=all", "--format=%i %T %R"]
         said = subprocess.run(
             [*asking, f"--jobs={numbers}"], capture_output=True, text=True, check=False
@@ -188,7 +188,7 @@ class _Jobs:
             return {}
         found = dict(line.split(maxsplit=1) for line in said.stdout.splitlines())
         ended = {}
-        for handle in handles:
+        for handle in running:
             state, _, reason = found.get(handle, "").partition(" ")
             new = now - self.submitted[handle] < _NOT_THERE_YET
             if state in _ALIVE or (not state and new):
