@@ -34,8 +34,9 @@ from PIL import Image
 import podium
 from podium.cli.app import app, main, take_imports
 from podium.config.data_settings import DataSpec, SplitSpec
+from podium.config.machine import Machine
 from podium.config.schema import study_schema
-from podium.config.settings import Machine, RunSpec, StudySpec
+from podium.config.settings import RunSpec, StudySpec
 from podium.config.studyfile import built_in_studies, load_study, study_text
 from podium.runs.folder import HISTORY_COLUMNS, StudyFolder
 from tests.conftest import reports_undrawn, write_pictures
@@ -48,6 +49,7 @@ FOLLOWED = [  # the pages whose blocks run, after the tutorial
     "docs/index.md",
     "docs/own-data.md",
     "docs/statistics.md",
+    "docs/cluster.md",
     "docs/how-to/add-a-model.md",
     "docs/how-to/add-a-loss.md",
     "docs/how-to/add-an-augmentation.md",

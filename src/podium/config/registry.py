@@ -357,5 +357,5 @@ METRICS: Registry[Any] = Registry(
 SOURCES: Registry[Any] = Registry(
     "source", ("auto", "folder", "table", "archive", "pack", "coco", "torchvision", "hf")
 )
-EXECUTORS: Registry[Any] = Registry("executor", ("serial",))
+EXECUTORS: Registry[Any] = Registry("executor", ("serial", "local", "ray", "slurm"))
 TRACKERS: Registry[Any] = Registry("tracker", ("tensorboard", "mlflow"))
