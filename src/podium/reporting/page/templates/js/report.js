@@ -9,3 +9,4 @@ startTabs((panel) => {
   all("svg.matrix", panel).forEach((svg) => prepareMatrix(svg, open));
 });
 prepareLinks(document.getElementById("data"));
+prepareLinks(document.querySelector("header.top"));
