@@ -17,6 +17,7 @@ from podium.config.text import words
 from podium.reporting.figures.explanations import LABEL_MARK
 from podium.reporting.figures.tasks import RunPictures
 from podium.reporting.page.audit_page import audit_sections
+from podium.reporting.page.compare_section import compare_section
 from podium.reporting.page.explorer import Explorer
 from podium.reporting.page.head import head_section, store_telling_images
 from podium.reporting.page.image_store import ImageStore
@@ -38,7 +39,9 @@ from podium.results.run import RunResult
 from podium.results.study import StudyResults, Unfinished
 from podium.runs.pictures import read_pictures
 
-SCRIPTS = words("base tables tabs board data cards views dialog matrix search explore report")
+SCRIPTS = words(
+    "base tables tabs board data cards views dialog matrix search explore charts compare report"
+)
 
 
 def render_page(
@@ -67,9 +70,11 @@ def render_page(
     def panel(run: RunResult) -> dict[str, Any]:
         return run_panel(run, pictures[run.slug], explorer, store, say)
 
+    compare = compare_section(results, explorer, say)
     return fill_in(
         "page.html.j2",
         parts=SCRIPTS,
+        charts=compare is not None,
         store=store.style,
         explorer=explorer.block(store, say),
         class_numbers=explorer.classes,
@@ -87,6 +92,7 @@ def render_page(
         comparison=Markup(plots["compare"]),
         differences=Markup(plots.get("differences", "")),
         verdicts=verdict_section(results, say),
+        compare=compare,
         looks=seen,
         leaks=leaks(results, say),
         by=lambda key: say_by(key, results.metric, say),

@@ -182,7 +182,7 @@ def next_commands(results: StudyResults, say: Labels) -> list[tuple[str, str]]:
     verdicts = results.verdicts
     first = (f"podium export {best}", say("next_export"))
     if verdicts is not None and len(verdicts.leaders) > 1 and found is not None:
-        points = f"{max(0.1, round(100 * found.gap, 1)):g}"
+        points = f"{max(1.0, round(100 * found.gap, 1)):g}"
         first = (
             f"podium power --n {verdicts.n} --difference {points} "
             f"--contenders {found.given.contenders} --seeds {found.seeds} --like {study}",

@@ -3,6 +3,7 @@ startPrint();
 startTables();
 startBoard();
 const open = startDialog();
+startCompare();
 startExplore(open);
 startTabs((panel) => {
   prepareLinks(panel);
@@ -10,3 +11,5 @@ startTabs((panel) => {
 });
 prepareLinks(document.getElementById("data"));
 prepareLinks(document.querySelector("header.top"));
+const compareSection = document.getElementById("compare");
+if (compareSection) prepareLinks(compareSection);
