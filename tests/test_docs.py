@@ -236,6 +236,7 @@ def _quick() -> Iterator[None]:
     from podium.config import studyfile
     from podium.data import synthetic
     from podium.reporting.build import ReportResult
+    from podium.results.study import gather
     from podium.study import study
 
     read, draw, build = studyfile.load_study, synthetic.make_demo, reporting.build_report
@@ -254,7 +255,7 @@ def _quick() -> Iterator[None]:
     def quick_report(folder: StudyFolder, *, out: Path | None = None, **options: Any) -> Any:
         index = folder.report / "index.html"
         if out is None and (index.is_file() or folder.path.name != "shapes"):
-            return ReportResult(index, ())
+            return ReportResult(index, (), gather(folder))
         with reports_undrawn():
             return build(folder, out=out, **options)
 

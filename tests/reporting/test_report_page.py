@@ -16,6 +16,9 @@ import pytest
 
 from podium.reporting.build import build_report
 from podium.reporting.figures.tasks import FigureWriter
+from podium.reporting.words.podium_words import steps
+from podium.results.study import gather
+from podium.results.telling import telling_images
 from podium.runs.folder import StudyFolder
 from podium.runs.pictures import read_pictures
 from podium.runs.predictions import Predictions
@@ -617,3 +620,41 @@ def test_every_picture_is_in_the_page_once(report: Report) -> None:
     for run, test in zip(data["runs"], report.tests.values(), strict=True):
         recalls = [round(one.recall * one.support) for one in per_class(test)]
         assert run["correct"] == recalls
+
+
+def test_the_head_has_a_podium_a_card_and_three_images(read: Open, report: Report) -> None:
+    page = read().page
+    results = gather(report.folder)
+    steps_ = page.locator(".podium > li")
+    assert steps_.count() == min(3, len(steps(results)))
+    named = page.locator(".podium ul a").all_inner_texts()
+    assert named == [one.label for step in steps(results)[:3] for one in step]
+    card = page.locator(".best")
+    best = results.ranking[0]
+    assert card.locator(".name").inner_text() == best.label
+    assert f"{100 * best.accuracy:.2f} %" in card.inner_text().replace("\u00a0", " ")
+    shown = page.locator(".telling .frame a")
+    assert [path_of(one) for one in shown.all()] == [
+        one.path for one in telling_images(results, report.folder.read_thumbnails())
+    ]
+    shown.first.click()  # a photograph opens what every contender says about it
+    assert is_open(page)
+
+
+def test_the_head_fits_a_screen_and_says_two_sentences(read: Open) -> None:
+    page = read(width=1440).page
+    assert page.locator("header.top > p:not(.kicker)").count() == 2
+    bottom = page.evaluate("document.querySelector('header.top').getBoundingClientRect().bottom")
+    assert bottom < 900
+    heights = page.evaluate(
+        "[...document.querySelectorAll('.podium .block')].map((one) => one.offsetHeight)"
+    )
+    assert heights == sorted(heights, reverse=True)
+
+
+def test_a_link_of_the_podium_leads_to_the_contender(read: Open) -> None:
+    page = read().page
+    link = page.locator(".podium ul a").last
+    target = str(link.get_attribute("href"))
+    link.click()
+    wait_until(page, f"document.querySelector('{target}').classList.contains('shown')")

@@ -286,8 +286,10 @@ def _finish(
     beside: str = "",
     only: Sequence[str] = (),
 ) -> None:
+    from podium.cli.ending import print_ending
     from podium.cli.progress import StudyProgress
     from podium.config.studyfile import machine_settings
+    from podium.reporting.words.labels import labels
     from podium.study.study import Study
 
     settings = machine_settings(**machine)
@@ -303,8 +305,8 @@ def _finish(
         err.print(_how_far(study), highlight=False, markup=False, soft_wrap=True)
     elif done:
         with bars() as tell:
-            index = study.report(lang=lang.value, notify=tell)
-        out.print(f"Report: {index}", highlight=False, markup=False)
+            report = study.write_report(lang=lang.value, notify=tell)
+        print_ending(report, labels(lang.value))
     if result.failed:
         for outcome in result.failed:
             err.print(f"not run: {outcome.run.path}", style="yellow", highlight=False, markup=False)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from podium.config.code import allow_named
 from podium.config.machine import Machine
@@ -35,6 +35,9 @@ from podium.study.preflight import code_of_study, preflight, refuse_another_reci
 from podium.study.trackers.listen import Listeners
 from podium.study.trackers.tracker import StudyInfo
 from podium.study.work import Work, lock_of
+
+if TYPE_CHECKING:
+    from podium.reporting import ReportResult
 
 Code = dict[str, dict[str, str]]  # contender -> setting -> provenance of what is not ours
 
@@ -238,11 +241,20 @@ class Study:
         Returns:
             The path of `index.html`.
         """
+        return self.write_report(lang=lang, **options).index
+
+    def write_report(self, *, lang: Literal["en", "pt"] = "en", **options: Any) -> ReportResult:
+        """The same as `report`, for callers that also want its files and what they show.
+
+        Args:
+            lang: language of all labels.
+            options: further arguments of `podium.reporting.build_report`, such as `out`.
+        """
         from podium.reporting import build_report
 
         here = options.get("out") is None  # where another process may write it as well
         with lock_of(self.folder, silent, None)() if here else contextlib.nullcontext():
-            return build_report(self.folder, lang=lang, **options).index
+            return build_report(self.folder, lang=lang, **options)
 
     def _is_done(self, cell: Cell) -> bool:
         return self.folder.run(cell.contender, cell.seed, cell.fold).is_done()

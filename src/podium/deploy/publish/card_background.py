@@ -22,8 +22,8 @@ from podium.reporting.markdown import escape_markdown, markdown_table
 from podium.reporting.words.cautions import final_model_words
 from podium.reporting.words.labels import NOTHING, Labels
 from podium.reporting.words.metric_words import say_by
+from podium.reporting.words.protocol_words import leaks, looks
 from podium.reporting.words.recipes import facts
-from podium.reporting.words.verdict_words import leaks, looks
 from podium.statistics.scoring import noted
 
 CITATION = """@software{podium,
