@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from podium.config.registry import MODELS
+from podium.config.titles import MODEL_TITLES
 from podium.errors import WeightsUnavailableError
 from podium.models.spec import ModelSpec
 
@@ -126,7 +127,7 @@ OURS = {
             _simple_resnet,
             image_size=128,
             classifier="9",
-            title="SimpleResNet",
+            title=MODEL_TITLES["simple_resnet"],
             citation=PAPER,
             description="the paper's small residual network, from scratch",
         ),
@@ -135,7 +136,7 @@ OURS = {
             _inception_resnet,
             image_size=128,
             classifier="13",
-            title="InceptionResNet",
+            title=MODEL_TITLES["inception_resnet"],
             citation=PAPER,
             description="the same with inception blocks, from scratch",
         ),
@@ -144,7 +145,7 @@ OURS = {
             _resnet18,
             image_size=224,
             classifier="fc",
-            title="ResNet-18",
+            title=MODEL_TITLES["resnet18"],
             licence="BSD-3-Clause",
             citation=PAPER,
             description="ResNet-18 with the paper's head of two linear layers",
@@ -160,7 +161,7 @@ OURS = {
                 _efficientnet_lite(number),
                 image_size=side,
                 classifier="classifier",
-                title=f"EfficientNet-Lite{number}",
+                title=MODEL_TITLES[f"efficientnet_lite{number}"],
                 licence="Apache-2.0",
                 description=f"EfficientNet-Lite{number}; its ImageNet weights {where}",
                 fetch=functools.partial(_efficientnet_lite_state, number),
@@ -179,14 +180,3 @@ OURS = {
         ),
     )
 }
-
-
-def model_title(model: str) -> str:
-    """The display title of one of our models; any other name is returned unchanged.
-
-    The title of a user's model is in its run's `done.json`, since reports do not run user code.
-
-    Args:
-        model: its name.
-    """
-    return OURS[model].title if model in OURS else model

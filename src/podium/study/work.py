@@ -16,9 +16,9 @@ from podium.config.machine import Machine
 from podium.config.registry import allowed
 from podium.config.settings import RunSpec, StudySpec
 from podium.config.text import listed
+from podium.config.titles import model_title, stand_in_label
 from podium.data.index import DataIndex
 from podium.errors import StorageError
-from podium.models.ours import model_title
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.runtime.attempt import Attempt, StaleAttemptError, begin
 from podium.runtime.events import (
@@ -330,7 +330,8 @@ class Work:
         if used == wanted.model:
             return cell.title
         label = self.spec.label(cell.contender)
-        return f"{label} [{model_title(used)}]{cell.title.removeprefix(label)}"
+        told = stand_in_label(label, model_title(wanted.model), model_title(used))
+        return told + cell.title.removeprefix(label)
 
     def _begin(self, run: RunFolder) -> RunSpec:
         """Record what is trained; another process may have started other seeds meanwhile."""

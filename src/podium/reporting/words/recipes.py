@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from podium.config.registry import AUGMENTATION_TITLES
 from podium.config.settings import RunSpec
-from podium.models.ours import model_title
+from podium.config.titles import AUGMENTATION_TITLES, model_title
 from podium.reporting.words.labels import NOTHING, Labels
 from podium.results.run import RunResult
 from podium.results.study import Unfinished
