@@ -22,9 +22,10 @@ from podium.reporting.page.explorer import Explorer
 from podium.reporting.page.head import head_section, store_telling_images
 from podium.reporting.page.image_store import ImageStore
 from podium.reporting.page.leaderboard import leaderboard, metric_heads
-from podium.reporting.page.panel import run_panel
+from podium.reporting.page.panel import anchor, run_panel
 from podium.reporting.page.templating import fill_in
 from podium.reporting.page.verdict_section import verdict_section
+from podium.reporting.words.advice_words import advice
 from podium.reporting.words.cautions import at_chance, cross_validated, majority, may_be_known
 from podium.reporting.words.design_words import groups_sentence
 from podium.reporting.words.labels import Labels
@@ -93,6 +94,7 @@ def render_page(
         differences=Markup(plots.get("differences", "")),
         verdicts=verdict_section(results, say),
         compare=compare,
+        advice=_advice(results, say),
         looks=seen,
         leaks=leaks(results, say),
         by=lambda key: say_by(key, results.metric, say),
@@ -170,6 +172,15 @@ def _notes(results: StudyResults, rescored: str, say: Labels) -> list[str]:
         done = len(results.runs)
         told.append(say("unfinished_some", done=done, total=done + len(results.unfinished)))
     return told
+
+
+def _advice(results: StudyResults, say: Labels) -> list[tuple[str, str, str]]:
+    """What to try, why, and the id of the part of the page that shows more."""
+    anchors = {one.name: anchor(one.runs[0]) for one in results.contenders}
+    return [
+        (one.what, one.why, anchors[one.contender] if one.contender else "audit")
+        for one in advice(results, say)
+    ]
 
 
 def _stats(results: StudyResults, say: Labels) -> list[tuple[str, str]]:

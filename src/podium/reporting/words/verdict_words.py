@@ -21,6 +21,7 @@ from podium.statistics.verdicts import Pair, Standing, Verdicts
 
 ENOUGH_SEEDS = 30  # includes, with a probability of 96 %, a failure that occurs one time in ten
 SURE = 0.001  # smaller p are shown as "p < 0.001"
+MOST_LEADERS = 3  # named in the headline; places and podium show who they are
 MOST_NAMED = 8  # names in a sentence; the rest is counted
 
 
@@ -131,10 +132,11 @@ def headline(verdicts: Verdicts, say: Labels) -> str:
         few = "v_few_folds"
     elif any(pair.claim == "methods" for pair in between):
         few = "v_few_seeds"
-    key = "v_leaders"
+    key = "v_leaders" if len(leaders) <= MOST_LEADERS else "v_leaders_many"
     if every:
         key = "v_all_tied" if len(leaders) == 2 else "v_none_apart"
-    return say(key, few=say(few), names=names, n=n, count=len(leaders))
+    of = len(verdicts.standings)
+    return say(key, few=say(few), names=names, n=n, count=len(leaders), of=of)
 
 
 def places_sentence(verdicts: Verdicts, say: Labels) -> str:

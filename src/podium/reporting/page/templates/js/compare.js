@@ -1,6 +1,12 @@
 // All contenders in one chart: learning curves, and accuracy over cost.
 const MOST_AT_FIRST = 8; // contenders whose curves are drawn at first, best first
 
+// Few epochs have a tick each: there is no epoch 1.5.
+function epochTicks(points) {
+  const most = Math.max(...points.map(({ x }) => x));
+  return most <= 12 ? [...Array(Math.max(0, most)).keys()].map((epoch) => epoch + 1) : undefined;
+}
+
 function startCompare() {
   const block = document.getElementById("comparison");
   if (!block) return;
@@ -39,7 +45,7 @@ function startCompare() {
     const dots = points.filter(({ kept }) => kept);
     return {
       series,
-      options: { x: { label: xName, ...number }, y: { label: yName, grid: true, ...number } },
+      options: { x: { label: xName, ticks: over.value === "epoch" ? epochTicks(points) : undefined, ...number }, y: { label: yName, grid: true, ...number } },
       marks: [line(false), line(true),
         Plot.dot(dots, { x: "x", y: "y", fill: (one) => hue(one.contender), r: 3.5 })],
     };
