@@ -23,7 +23,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from benchmarks.common import add_output_options, new_record, publish, table
-from podium.config.settings import Machine
+from podium.config.machine import Machine
 from podium.data.cache import cache_pixels
 from podium.data.dataset import EpochSampler, ImageDataset
 from podium.data.fetch import resolve_data

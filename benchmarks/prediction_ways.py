@@ -95,7 +95,7 @@ def _mirrored(module: Any, inputs: Any, trained: Any) -> Any:
 def _podium(model: str, index: Any, given: argparse.Namespace) -> dict[str, float]:
     import torch
 
-    from podium.config.settings import Machine
+    from podium.config.machine import Machine
     from podium.evaluation.trained import predict_split
     from podium.runtime.device import choose_device, choose_workers
 

@@ -17,8 +17,9 @@ import pytest
 import torch
 from PIL import Image
 
+from podium.config.machine import Machine
 from podium.config.registry import AUGMENTATIONS
-from podium.config.settings import Machine, RunSpec
+from podium.config.settings import RunSpec
 from podium.data.bands import Picture
 from podium.data.cache import cache_pixels
 from podium.data.checking import load_checked

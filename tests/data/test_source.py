@@ -24,8 +24,9 @@ from podium.auditing import audit_images
 from podium.cli.app import main
 from podium.config import registry
 from podium.config.data_settings import DataSpec, SplitSpec
+from podium.config.machine import Machine
 from podium.config.registry import SOURCES, allow, allowed
-from podium.config.settings import Machine, StudySpec
+from podium.config.settings import StudySpec
 from podium.config.studyfile import load_study
 from podium.data import folder, source
 from podium.data.dataset import ImageDataset

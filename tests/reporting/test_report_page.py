@@ -16,6 +16,9 @@ import pytest
 
 from podium.reporting.build import build_report
 from podium.reporting.figures.tasks import FigureWriter
+from podium.reporting.words.podium_words import steps
+from podium.results.study import gather
+from podium.results.telling import telling_images
 from podium.runs.folder import StudyFolder
 from podium.runs.pictures import read_pictures
 from podium.runs.predictions import Predictions
@@ -583,7 +586,8 @@ def test_hostile_names_are_text(read: Open) -> None:
         page.evaluate("name => { location.hash = `#class=${encodeURIComponent(name)}`; }", name)
         wait_until(page, f"document.querySelector('dialog h2').textContent === {json.dumps(name)}")
     assert page.locator("dialog script, dialog b[class='x']").count() == 0
-    assert page.locator("script").count() == 2  # the JSON block is read, and gone
+    # two of ours and two libraries: the JSON blocks are read, and gone
+    assert page.locator("script").count() == 4
 
 
 def test_no_two_headings_read_alike(read: Open) -> None:
@@ -617,3 +621,41 @@ def test_every_picture_is_in_the_page_once(report: Report) -> None:
     for run, test in zip(data["runs"], report.tests.values(), strict=True):
         recalls = [round(one.recall * one.support) for one in per_class(test)]
         assert run["correct"] == recalls
+
+
+def test_the_head_has_a_podium_a_card_and_three_images(read: Open, report: Report) -> None:
+    page = read().page
+    results = gather(report.folder)
+    steps_ = page.locator(".podium > li")
+    assert steps_.count() == min(3, len(steps(results)))
+    named = page.locator(".podium ul a").all_inner_texts()
+    assert named == [one.label for step in steps(results)[:3] for one in step]
+    card = page.locator(".best")
+    best = results.ranking[0]
+    assert card.locator(".name").inner_text() == best.label
+    assert f"{100 * best.accuracy:.2f} %" in card.inner_text().replace("\u00a0", " ")
+    shown = page.locator(".telling .frame a")
+    assert [path_of(one) for one in shown.all()] == [
+        one.path for one in telling_images(results, report.folder.read_thumbnails())
+    ]
+    shown.first.click()  # a photograph opens what every contender says about it
+    assert is_open(page)
+
+
+def test_the_head_fits_a_screen_and_says_two_sentences(read: Open) -> None:
+    page = read(width=1440).page
+    assert page.locator("header.top > p:not(.kicker)").count() == 2
+    bottom = page.evaluate("document.querySelector('header.top').getBoundingClientRect().bottom")
+    assert bottom < 900
+    heights = page.evaluate(
+        "[...document.querySelectorAll('.podium .block')].map((one) => one.offsetHeight)"
+    )
+    assert heights == sorted(heights, reverse=True)
+
+
+def test_a_link_of_the_podium_leads_to_the_contender(read: Open) -> None:
+    page = read().page
+    link = page.locator(".podium ul a").last
+    target = str(link.get_attribute("href"))
+    link.click()
+    wait_until(page, f"document.querySelector('{target}').classList.contains('shown')")

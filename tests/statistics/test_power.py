@@ -342,3 +342,11 @@ def test_impossible_powers_are_refused() -> None:
         power_recipes(100, 1, 0.05, 0.1, seed_sd=0.01, image_share=0.5)
     with pytest.raises(ConfigError, match="seed_sd of 0 or more"):
         power_recipes(100, 3, 0.05, 0.1, seed_sd=-1, image_share=0.5)
+
+
+def test_trainings_that_never_vary_are_no_obstacle() -> None:
+    """Seeds of the same accuracy, and a difference as large as the disagreement: nothing varies."""
+    found = power_recipes(500, 3, 0.2, 0.2, seed_sd=0.0, image_share=1.0, contenders=4)
+    two = power_recipes(500, 3, 0.2, 0.2, seed_sd=0.0, image_share=1.0, contenders=2)
+    assert found == pytest.approx(two)
+    assert found > 0.99

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from podium.cli.options import Lang, LangOption
-from podium.cli.terminal import err, out
+from podium.cli.terminal import err
 from podium.runtime.events import Event, Progress
 
 app = typer.Typer()
@@ -33,7 +33,9 @@ def report(
     ] = (0.0, 1.0),
 ) -> None:
     """Write the figures, tables and page of a study again, from its files only."""
+    from podium.cli.ending import print_ending
     from podium.reporting import build_report
+    from podium.reporting.words.labels import labels
     from podium.runs.folder import StudyFolder
 
     with err.status("Writing the report") as status:
@@ -50,4 +52,4 @@ def report(
             class_scale=class_scale,
             notify=tell,
         )
-    out.tell(f"Report: {result.index}")
+    print_ending(result, labels(lang.value))

@@ -15,23 +15,27 @@ from podium.cli.options import (
     CacheOption,
     ChannelsOption,
     CheckpointOption,
+    CpusOption,
     DataOption,
     DeviceOption,
     DevicesOption,
     EpochsOption,
-    ExecutorOption,
+    GpusOption,
     GroupOption,
+    InsecureOption,
     LabelOption,
     Lang,
     LangOption,
     LrOption,
     MetricOption,
     OnlyOption,
+    OnOption,
     PrecisionOption,
     RunsOption,
     SeedOption,
     SetOption,
     SizeOption,
+    SlurmOption,
     SourceOption,
     SourceSettings,
     TensorBoardOption,
@@ -69,7 +73,11 @@ def run(
     checkpoint_every: CheckpointOption = 300,
     tensorboard: TensorBoardOption = False,
     tracker: TrackerOption = None,
-    executor: ExecutorOption = "serial",
+    on: OnOption = "serial",
+    cpus: CpusOption = None,
+    gpus: GpusOption = None,
+    slurm: SlurmOption = None,
+    insecure: InsecureOption = False,
     audit: AuditOption = True,
     runs: RunsOption = Path("runs"),
     lang: LangOption = Lang.en,
@@ -100,7 +108,11 @@ def run(
         checkpoint_every,
         tensorboard,
         tracker,
-        executor,
+        on,
+        cpus,
+        gpus,
+        slurm,
+        insecure,
     )
     _run_study(study, data, settings, machine, runs, lang, audit, only or [])
 
@@ -162,7 +174,11 @@ def train(
     checkpoint_every: CheckpointOption = 300,
     tensorboard: TensorBoardOption = False,
     tracker: TrackerOption = None,
-    executor: ExecutorOption = "serial",
+    on: OnOption = "serial",
+    cpus: CpusOption = None,
+    gpus: GpusOption = None,
+    slurm: SlurmOption = None,
+    insecure: InsecureOption = False,
     audit: AuditOption = True,
     runs: RunsOption = Path("runs"),
     lang: LangOption = Lang.en,
@@ -197,7 +213,11 @@ def train(
         checkpoint_every,
         tensorboard,
         tracker,
-        executor,
+        on,
+        cpus,
+        gpus,
+        slurm,
+        insecure,
     )
     _finish(spec, machine, runs, lang, audit)
 
@@ -266,8 +286,10 @@ def _finish(
     beside: str = "",
     only: Sequence[str] = (),
 ) -> None:
+    from podium.cli.ending import print_ending
     from podium.cli.progress import StudyProgress
     from podium.config.studyfile import machine_settings
+    from podium.reporting.words.labels import labels
     from podium.study.study import Study
 
     settings = machine_settings(**machine)
@@ -283,8 +305,8 @@ def _finish(
         err.print(_how_far(study), highlight=False, markup=False, soft_wrap=True)
     elif done:
         with bars() as tell:
-            index = study.report(lang=lang.value, notify=tell)
-        out.print(f"Report: {index}", highlight=False, markup=False)
+            report = study.write_report(lang=lang.value, notify=tell)
+        print_ending(report, labels(lang.value))
     if result.failed:
         for outcome in result.failed:
             err.print(f"not run: {outcome.run.path}", style="yellow", highlight=False, markup=False)

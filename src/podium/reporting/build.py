@@ -35,6 +35,8 @@ class ReportResult:
 
     index: Path
     files: tuple[Path, ...]
+    results: StudyResults
+    """The study that it was built from."""
 
 
 def build_report(
@@ -97,7 +99,7 @@ def build_report(
         with _put_in_place(place) as workshop:
             writer = FigureWriter(workshop, dpi, tuple(formats), say, class_scale)
             files = _write(results, writer, notify, drawing)
-    return ReportResult(place / "index.html", tuple(place / path for path in files))
+    return ReportResult(place / "index.html", tuple(place / path for path in files), results)
 
 
 def _write(

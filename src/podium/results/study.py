@@ -13,6 +13,7 @@ from typing import Any, Literal
 from podium.auditing import Audit, read_audit
 from podium.config.settings import RunSpec, StudySpec
 from podium.errors import DataError, RunFolderError
+from podium.results.outlook import Outlook, outlook
 from podium.results.run import RunResult, read_run
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.ledger import Scoring, read_scorings
@@ -21,7 +22,7 @@ from podium.statistics.comparison import compare_table
 from podium.statistics.costs import Cost, cost_of, mean_cost
 from podium.statistics.questions import Question, questions
 from podium.statistics.scoring import Metric
-from podium.statistics.table import table_of
+from podium.statistics.table import PredictionTable, table_of
 from podium.statistics.verdicts import Verdicts
 
 State = Literal["failed", "unfinished", "not_started", "damaged"]
@@ -81,7 +82,8 @@ class StudyResults:
     data: Mapping[str, Any]
     contenders: tuple[Contender, ...]
     unfinished: tuple[Unfinished, ...]
-    verdicts: Verdicts | None  # None where the contenders' test images differ
+    table: PredictionTable | None  # None where the contenders' test images differ
+    verdicts: Verdicts | None  # likewise
     audit: Audit | None
     scorings: tuple[Scoring, ...]  # of these test images, oldest first
 
@@ -120,6 +122,11 @@ class StudyResults:
             one.name: mean_cost([cost_of(run.done, run.folder.weights_size) for run in one.runs])
             for one in self.contenders
         }
+
+    @cached_property
+    def outlook(self) -> Outlook | None:
+        """What the test images could show at all; None: see `podium.results.outlook.outlook`."""
+        return outlook(self.table, self.verdicts)
 
     @property
     def title(self) -> str:
@@ -177,13 +184,15 @@ def gather(folder: StudyFolder) -> StudyResults:
     if not contenders:
         raise RunFolderError(_nothing_to_report(folder.path, unfinished))
     data = folder.read_data() if folder.data.is_file() else {}
+    table = _table(contenders, groups)
     return StudyResults(
         folder,
         spec,
         data,
         tuple(contenders),
         tuple(unfinished),
-        _judge(contenders, groups, spec.margin),
+        table,
+        _judge(table, spec.margin),
         _audit(folder, data),
         tuple(read_scorings(folder.path, str(data.get("test_fingerprint")))),
     )
@@ -196,9 +205,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return sum(known) / len(known) if len(known) == len(found) else None
 
 
-def _judge(
-    contenders: list[Contender], groups: Mapping[str, str], margin: float | None
-) -> Verdicts | None:
+def _table(contenders: list[Contender], groups: Mapping[str, str]) -> PredictionTable | None:
     by_name = [
         (
             one.name,
@@ -217,9 +224,16 @@ def _judge(
         for (number, _), of in zip(run.replicates, run.folder.read_folds(), strict=True)
     }
     try:
-        metric = contenders[0].runs[0].noted.metric
-        table = table_of(by_name, metric, groups, folds)
-        return compare_table(table, margin=metric.in_units(margin))
+        return table_of(by_name, contenders[0].runs[0].noted.metric, groups, folds)
+    except DataError:  # the folder was assembled by hand
+        return None
+
+
+def _judge(table: PredictionTable | None, margin: float | None) -> Verdicts | None:
+    if table is None:
+        return None
+    try:
+        return compare_table(table, margin=table.metric.in_units(margin))
     except DataError:  # the folder was assembled by hand
         return None
 

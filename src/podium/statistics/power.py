@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -160,7 +160,9 @@ def power_recipes(
         from scipy.special import stdtrit
 
         welch = each.sum(axis=1)
-        t_welch = stdtrit((seeds - 1) * welch**2 / (each**2).sum(axis=1), level / 2)
+        squares = (each**2).sum(axis=1)  # 0 where trainings do not vary at all
+        alike_freedom = np.divide(welch**2, squares, out=np.ones_like(welch), where=squares > 0)
+        t_welch = stdtrit((seeds - 1) * alike_freedom, level / 2)
         reach = np.maximum(reach, t_welch**2 * welch + images)
     return float((means**2 * count > reach).mean())
 
@@ -267,30 +269,6 @@ def plan(n: int, difference: float, seeds: int = 1, given: Assumptions | None = 
     check_count("seeds", seeds, 1)
     check_share(n, difference, given.disagreement_at(difference))
 
-    def power(images: int, wanted: float, count: int) -> float:
-        disagreement = given.disagreement_at(wanted)
-        alike, level = given.design_effect, given.level
-        groups = None if given.group_size == 1 else max(2, round(images / given.group_size))
-        if count == 1 and groups is None:
-            return power_models(images, wanted, disagreement, level)
-        if count == 1 and groups is not None:
-            return power_groups(images, groups, wanted, disagreement, alike=alike, level=level)
-        return power_recipes(
-            images,
-            count,
-            wanted,
-            disagreement,
-            seed_sd=given.seed_sd,
-            image_share=given.image_share,
-            contenders=given.contenders,
-            level=level,
-            groups=groups,
-            alike=alike,
-        )
-
-    def images(target: float) -> int | None:
-        return _smallest_whole(lambda m: power(m, difference, seeds) >= target, 2, MOST_IMAGES)
-
     return Plan(
         n=n,
         seeds=seeds,
@@ -299,20 +277,77 @@ def plan(n: int, difference: float, seeds: int = 1, given: Assumptions | None = 
         groups=None if given.group_size == 1 else round(n / given.group_size),
         effective=n / given.design_effect,
         level=given.level,
-        power=power(n, difference, seeds),
-        smallest=_smallest(lambda d: power(n, d, seeds) >= given.target),
-        images=images(given.target),
-        images_90=images(0.9),
+        power=_power(n, difference, seeds, given),
+        smallest=smallest_difference(n, seeds, given),
+        images=images_needed(difference, seeds, given),
+        images_90=images_needed(difference, seeds, replace(given, target=0.9)),
         needed_seeds=_smallest_whole(
-            lambda count: power(n, difference, count) >= given.target, 2, MOST_SEEDS
+            lambda count: _power(n, difference, count, given) >= given.target, 2, MOST_SEEDS
         ),
     )
 
 
-def _smallest(enough: Callable[[float], bool]) -> float | None:
-    """The smallest sufficient difference in 0.0001..1, to 0.01 points."""
-    steps = _smallest_whole(lambda tenth: enough(tenth / 10_000), 1, 10_000)
+def smallest_difference(n: int, seeds: int, given: Assumptions) -> float | None:
+    """The smallest difference between two accuracies that is detected with the target power.
+
+    Args:
+        n: number of test images.
+        seeds: per recipe; 1: two trained models are compared.
+        given: what else power depends on.
+
+    Returns:
+        A share in 0.0001..1, to 0.01 points; None: not even the largest is detected.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+    check_assumptions(given)
+    steps = _smallest_whole(
+        lambda tenth: _power(n, tenth / 10_000, seeds, given) >= given.target, 1, 10_000
+    )
     return None if steps is None else steps / 10_000
+
+
+def images_needed(difference: float, seeds: int, given: Assumptions) -> int | None:
+    """The test images, in groups of the same size, that detect a difference with the target power.
+
+    Args:
+        difference: between the accuracies, above 0, up to 1.
+        seeds: per recipe; 1: two trained models are compared.
+        given: what else power depends on.
+
+    Returns:
+        Their number; None: more than 10 million.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+    check_assumptions(given)
+    return _smallest_whole(
+        lambda images: _power(images, difference, seeds, given) >= given.target, 2, MOST_IMAGES
+    )
+
+
+def _power(images: int, difference: float, seeds: int, given: Assumptions) -> float:
+    disagreement = given.disagreement_at(difference)
+    alike, level = given.design_effect, given.level
+    groups = None if given.group_size == 1 else max(2, round(images / given.group_size))
+    if seeds == 1 and groups is None:
+        return power_models(images, difference, disagreement, level)
+    if seeds == 1 and groups is not None:
+        return power_groups(images, groups, difference, disagreement, alike=alike, level=level)
+    return power_recipes(
+        images,
+        seeds,
+        difference,
+        disagreement,
+        seed_sd=given.seed_sd,
+        image_share=given.image_share,
+        contenders=given.contenders,
+        level=level,
+        groups=groups,
+        alike=alike,
+    )
 
 
 def _smallest_whole(enough: Callable[[int], bool], low: int, high: int) -> int | None:

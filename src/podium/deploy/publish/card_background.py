@@ -22,8 +22,8 @@ from podium.reporting.markdown import escape_markdown, markdown_table
 from podium.reporting.words.cautions import final_model_words
 from podium.reporting.words.labels import NOTHING, Labels
 from podium.reporting.words.metric_words import say_by
+from podium.reporting.words.protocol_words import leaks, looks
 from podium.reporting.words.recipes import facts
-from podium.reporting.words.verdict_words import leaks, looks
 from podium.statistics.scoring import noted
 
 CITATION = """@software{podium,
@@ -97,7 +97,8 @@ def protocol(subject: Subject, say: Labels) -> list[str]:
         told = (say("note_folds", folds=run.folds), final_model_words(run, say))
         parts.append(escape_markdown(" ".join(told)))
     elif subject.recipe.is_probe_alone:
-        parts.append(escape_markdown(say("card_protocol_probe")))
+        probe = say(f"card_probe_{subject.recipe.probe_kind}")
+        parts.append(escape_markdown(say("card_protocol_probe", probe=probe)))
     elif subject.done:
         best, epochs = (say.count(subject.done.get(key)) for key in ("best_epoch", "epochs"))
         text = say_by(

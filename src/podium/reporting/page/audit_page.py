@@ -87,16 +87,13 @@ def audit_sections(audit: Audit, thumbnails: Mapping[str, bytes], say: Labels) -
         `pairs` (parts across and within splits, with their cards), `labels`, `oddities`,
         `greyscale`, `balance`, `counts`, `footer`.
     """
-    findings = _findings(audit, say)
-    size = {"images": say.count(audit.totals["images"]), "classes": say.count(_classes(audit))}
+    size = {"images": say.count(audit.totals["images"])}
     odd = audit.oddities[:MOST_ODD]
     settings = audit.settings
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     return {
-        "headline": say(
-            "audit_found" if any(one for _, one in findings) else "audit_clean", **size
-        ),
-        "findings": findings,
+        "headline": _checked(audit, say),
+        "findings": _findings(audit, say),
         "stats": _stats(audit, say),
         "pairs_hint": say(
             "audit_duplicates_hint",
@@ -146,6 +143,24 @@ def audit_sections(audit: Audit, thumbnails: Mapping[str, bytes], say: Labels) -
             seconds=say.duration(audit.seconds.get("total")),
         ),
     }
+
+
+def audit_headline(audit: Audit, say: Labels) -> str:
+    """An audit in a line: what was checked, and the most serious finding, if any needs attention.
+
+    Args:
+        audit: the audit.
+        say: the language.
+    """
+    alarms = [text for text, alarm in _findings(audit, say) if alarm]
+    more = say("podium_audit_more", count=len(alarms) - 1) if len(alarms) > 1 else ""
+    return " ".join(filter(None, [_checked(audit, say), *alarms[:1], more]))
+
+
+def _checked(audit: Audit, say: Labels) -> str:
+    size = {"images": say.count(audit.totals["images"]), "classes": say.count(_classes(audit))}
+    alarms = any(alarm for _, alarm in _findings(audit, say))
+    return say("audit_found" if alarms else "audit_clean", **size)
 
 
 def _counts(audit: Audit) -> list[Mapping[str, int]]:

@@ -7,7 +7,6 @@ misclassified ones first; recalls are always over all images.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from markupsafe import Markup
 
 from podium.reporting.figures.explanations import LABEL_MARK
 from podium.reporting.page.image_store import ImageStore, storage_order
+from podium.reporting.page.templating import script_json
 from podium.reporting.words.labels import Labels
 from podium.reporting.words.recipes import run_title
 from podium.results.run import RunResult
@@ -98,7 +98,7 @@ class Explorer:
                         return
 
     def block(self, store: ImageStore, say: Labels) -> Markup:
-        """The JSON block, with `<` escaped so that no name can close its element.
+        """The JSON block.
 
         Args:
             store: holds the images.
@@ -116,10 +116,7 @@ class Explorer:
             "pictures": [_or_none(store.number(path)) for path in self.paths],
             "runs": [self._run(one, support, store, say) for one in self.runs],
         }
-        text = json.dumps(data, separators=(",", ":"))
-        for sign in "<>&":
-            text = text.replace(sign, f"\\u{ord(sign):04x}")
-        return Markup(text)
+        return script_json(data)
 
     def _run(
         self,

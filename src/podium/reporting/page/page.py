@@ -17,28 +17,32 @@ from podium.config.text import words
 from podium.reporting.figures.explanations import LABEL_MARK
 from podium.reporting.figures.tasks import RunPictures
 from podium.reporting.page.audit_page import audit_sections
+from podium.reporting.page.compare_section import compare_section
 from podium.reporting.page.explorer import Explorer
+from podium.reporting.page.head import head_section, store_telling_images
 from podium.reporting.page.image_store import ImageStore
 from podium.reporting.page.leaderboard import leaderboard, metric_heads
-from podium.reporting.page.panel import run_panel
+from podium.reporting.page.panel import anchor, run_panel
 from podium.reporting.page.templating import fill_in
 from podium.reporting.page.verdict_section import verdict_section
+from podium.reporting.words.advice_words import advice
 from podium.reporting.words.cautions import at_chance, cross_validated, majority, may_be_known
 from podium.reporting.words.design_words import groups_sentence
 from podium.reporting.words.labels import Labels
 from podium.reporting.words.metric_words import (
-    metric_interval,
     metric_title,
-    metric_value,
     say_by,
 )
+from podium.reporting.words.podium_words import needed_sentence, score_sentence
+from podium.reporting.words.protocol_words import leaks, looks
 from podium.reporting.words.recipes import run_title
-from podium.reporting.words.verdict_words import headline, leaks, looks
 from podium.results.run import RunResult
 from podium.results.study import StudyResults, Unfinished
 from podium.runs.pictures import read_pictures
 
-SCRIPTS = words("base tables tabs board data cards views dialog matrix search explore report")
+SCRIPTS = words(
+    "base tables tabs board data cards views dialog matrix search explore charts compare report"
+)
 
 
 def render_page(
@@ -61,14 +65,17 @@ def render_page(
     """
     seen = looks(results, say)
     explorer, store = Explorer(results), ImageStore()
+    told = store_telling_images(results, store, thumbnails)
     _fill(store, results, pictures, explorer, thumbnails)
 
     def panel(run: RunResult) -> dict[str, Any]:
         return run_panel(run, pictures[run.slug], explorer, store, say)
 
+    compare = compare_section(results, explorer, say)
     return fill_in(
         "page.html.j2",
         parts=SCRIPTS,
+        charts=compare is not None,
         store=store.style,
         explorer=explorer.block(store, say),
         class_numbers=explorer.classes,
@@ -76,13 +83,18 @@ def render_page(
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         title=results.title,
         spec=results.spec,
-        headline=_headline(results, say),
+        head=head_section(results, told, explorer, store, say),
+        scored=score_sentence(results, say),
+        needed=needed_sentence(results, say),
+        caution=_caution(results, say),
         notes=_notes(results, seen["text"] if seen["rows"] else "", say),
         stats=_stats(results, say),
         entries=leaderboard(results, say),
         comparison=Markup(plots["compare"]),
         differences=Markup(plots.get("differences", "")),
         verdicts=verdict_section(results, say),
+        compare=compare,
+        advice=_advice(results, say),
         looks=seen,
         leaks=leaks(results, say),
         by=lambda key: say_by(key, results.metric, say),
@@ -135,80 +147,6 @@ def _quoted(text: str) -> str:
     return shlex.quote(text)
 
 
-def _headline(results: StudyResults, say: Labels) -> str:
-    """The best accuracy and the verdict of the paired tests."""
-    if not results.metric.is_accuracy:
-        return _metric_headline(results, say)
-    ranking = results.ranking
-    best = ranking[0]
-    score = best.runs[0].scores
-    shared = [one for one in ranking if one.accuracy == best.accuracy]
-    values = {
-        "name": best.label,
-        "accuracy": say.percent(best.accuracy),
-        "correct": say.count(score.correct),
-        "n": say.count(score.n),
-        "interval": say.interval(best.runs[0].interval),
-        "seeds": len(best.runs),
-    }
-    if len(shared) > 1:
-        first = ", ".join(one.label for one in shared[:-1])
-        names = f"{first} {say('and')} {shared[-1].label}"
-        sentence = say("headline_tie", **{**values, "names": names})
-    else:
-        key = "headline_seeds" if len(best.runs) > 1 else "headline_one"
-        if len(ranking) == 1:
-            key = "headline_seeds_only" if len(best.runs) > 1 else "headline_only"
-        sentence = say(key, **values)
-    after = ranking[len(shared)] if len(ranking) > len(shared) else None
-    if after is not None:
-        sentence += " " + say(
-            "headline_next", name=after.label, accuracy=say.percent(after.accuracy)
-        )
-    if results.verdicts is not None:
-        sentence = f"{headline(results.verdicts, say)} {sentence}".strip()
-    return sentence
-
-
-def _metric_headline(results: StudyResults, say: Labels) -> str:
-    """The best score and the verdict, for a study metric other than accuracy."""
-    metric, ranking = results.metric, results.ranking
-    verdicts, best = results.verdicts, results.ranking[0]
-    title = metric_title(metric, say)
-    shared = [one for one in ranking if one.score == best.score]
-    standing = (
-        next((one for one in verdicts.standings if one.name == best.name), None)
-        if verdicts is not None
-        else None
-    )
-    more = []
-    if len(best.runs) > 1:
-        more.append(say("headline_metric_mean", seeds=len(best.runs)))
-    if standing is not None and standing.score is not None:
-        interval = metric_interval(metric, standing.score, say)
-        more.append(say("headline_metric_interval", interval=interval))
-    values = {
-        "metric": title,
-        "value": metric_value(metric, best.score, say),
-        "more": f" ({'; '.join(more)})" if more else "",
-        "n": say.count(best.runs[0].scores.n),
-    }
-    if len(shared) > 1:
-        names = f"{', '.join(one.label for one in shared[:-1])} {say('and')} {shared[-1].label}"
-        told = [say("headline_metric_tie", names=names, **values)]
-    else:
-        key = "headline_metric" if len(ranking) > 1 else "headline_metric_only"
-        told = [say(key, name=best.label, **values)]
-    if len(ranking) > len(shared):
-        after = ranking[len(shared)]
-        value = metric_value(metric, after.score, say)
-        told.append(say("headline_next", name=after.label, accuracy=value))
-    if verdicts is not None and verdicts.pairs:
-        judged = say("v_judged", metric=metric_title(verdicts.metric, say))
-        told = [judged, headline(verdicts, say), *told]
-    return " ".join(told)
-
-
 def _notes(results: StudyResults, rescored: str, say: Labels) -> list[str]:
     """Sentences that a reader must not miss; `rescored` warns of earlier scorings, or is empty."""
     notes = {
@@ -236,22 +174,34 @@ def _notes(results: StudyResults, rescored: str, say: Labels) -> list[str]:
     return told
 
 
-def _stats(results: StudyResults, say: Labels) -> list[tuple[str, str]]:
-    runs, best = len(results.runs), results.ranking[0]
-    total = runs + len(results.unfinished)
-    metric, own = results.metric, []
-    if not metric.is_accuracy:
-        title = metric_title(metric, say)
-        own = [(metric_value(metric, best.score, say), say("stat_best_metric", metric=title))]
-        best = max(results.contenders, key=lambda one: one.accuracy)
+def _advice(results: StudyResults, say: Labels) -> list[tuple[str, str, str]]:
+    """What to try, why, and the id of the part of the page that shows more."""
+    anchors = {one.name: anchor(one.runs[0]) for one in results.contenders}
     return [
-        *own,
-        (say.percent(best.accuracy), say("stat_best_mean" if len(best.runs) > 1 else "stat_best")),
-        (say.percent(majority(results.runs[0].test)[1]), say("stat_majority")),
+        (one.what, one.why, anchors[one.contender] if one.contender else "audit")
+        for one in advice(results, say)
+    ]
+
+
+def _stats(results: StudyResults, say: Labels) -> list[tuple[str, str]]:
+    runs = len(results.runs)
+    total = runs + len(results.unfinished)
+    return [
         (say.count(results.runs[0].scores.n), say("stat_images")),
         (say.count(len(results.class_names)), say("stat_classes")),
         (f"{runs}" if runs == total else f"{runs} / {total}", say("stat_runs")),
+        (say.percent(majority(results.runs[0].test)[1]), say("stat_majority")),
     ]
+
+
+def _caution(results: StudyResults, say: Labels) -> str:
+    """What the intervals of the leaderboard cover."""
+    verdicts = results.verdicts
+    if verdicts is not None and verdicts.folds is not None:
+        trained = say.count(verdicts.folds.training_images)
+        return say("headline_caution_folds", trained=trained)
+    several = any(len(one.runs) > 1 for one in results.contenders)
+    return say("headline_caution_seeds" if several else "headline_caution")
 
 
 def _unfinished(run: Unfinished, say: Labels) -> dict[str, str]:

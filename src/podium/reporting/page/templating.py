@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any
@@ -16,13 +17,18 @@ from podium.__about__ import __version__
 SHEETS = ("page", "explorer", "print")
 
 
-def fill_in(template: str, /, parts: Sequence[str], **values: Any) -> str:
+CHARTS = ("d3.min.js", "plot.umd.min.js")
+"""Observable Plot and what it is built on; `templates/vendor/README.md` has their versions."""
+
+
+def fill_in(template: str, /, parts: Sequence[str], *, charts: bool = False, **values: Any) -> str:
     """Render a template with its values, escaped, and with what every page needs.
 
     Args:
         template: file name of the template.
         parts: names of its script files in `templates/js`, in order.
-        values: in addition to `version`, `style`, `early`, `script` and `digests`.
+        charts: whether the page draws charts, which takes a library of 0.5 MB.
+        values: in addition to `version`, `style`, `early`, `libraries`, `script` and `digests`.
     """
     environment = Environment(
         loader=_Templates(),
@@ -32,14 +38,28 @@ def fill_in(template: str, /, parts: Sequence[str], **values: Any) -> str:
         lstrip_blocks=True,
     )
     early, script = _script(["early"]), _script(parts)
+    libraries = [_text(f"vendor/{name}") for name in CHARTS] if charts else []
     return environment.get_template(template).render(
         version=__version__,
         style=Markup("".join(_text(f"{sheet}.css") for sheet in SHEETS)),
         early=Markup(early),
+        libraries=[Markup(one) for one in libraries],
         script=Markup(script),
-        digests=Markup(" ".join(_digest(one) for one in (early, script))),
+        digests=Markup(" ".join(_digest(one) for one in (early, *libraries, script))),
         **values,
     )
+
+
+def script_json(data: Any) -> Markup:
+    """JSON for a block of the page, with `<` escaped so that no name can close its element.
+
+    Args:
+        data: anything that JSON can hold.
+    """
+    text = json.dumps(data, separators=(",", ":"))
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return Markup(text)
 
 
 def _script(parts: Sequence[str]) -> str:

@@ -5,9 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from podium.reporting.words.cost_words import (
-    cost_headings,
-    cost_hint,
-    cost_rows,
     margin_sentence,
     trade_offs,
 )
@@ -42,9 +39,6 @@ def verdict_section(results: StudyResults, say: Labels) -> dict[str, Any] | None
         "headings": pair_headings(say, verdicts.metric),
         "margin": margin_sentence(verdicts, say),
         "trade_offs": trade_offs(verdicts, results.costs, say),
-        "cost_headings": cost_headings(verdicts, results.costs, say),
-        "cost_hint": cost_hint(verdicts, results.costs, say),
-        "costs": cost_rows(verdicts, results.costs, say),
         "hint": say_by("v_pairs_hint", verdicts.metric, say),
         "rows": [
             (pair_cells(pair, verdicts.labels, say), _keys(pair), pair.winner is not None)

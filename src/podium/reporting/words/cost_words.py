@@ -31,7 +31,7 @@ def margin_sentence(verdicts: Verdicts, say: Labels) -> str:
     key = "v_margin_chosen" if margin.chosen else "v_margin_shown"
     count = sum(pair.verdict == "equivalent" for pair in verdicts.pairs)
     found = {
-        "margin": _difference(verdicts.metric, margin.size, say),
+        "margin": difference_words(verdicts.metric, margin.size, say),
         "count": say.count(count),
         "pairs": say.count(len(verdicts.pairs)),
     }
@@ -64,7 +64,7 @@ def trade_offs(verdicts: Verdicts, costs: Mapping[str, Cost], say: Labels) -> li
             say(
                 "v_trade_off",
                 name=one.label,
-                behind=_difference(verdicts.metric, one.behind, say),
+                behind=difference_words(verdicts.metric, one.behind, say),
                 times=say.number(slow / fast, 1 if slow / fast < 10 else 0),
                 best=first.label,
             )
@@ -152,7 +152,7 @@ def _row(
     return [
         (one.label, None),
         (metric_value(metric, one.judged.value, say), one.judged.value),
-        (_difference(metric, one.behind, say), one.behind),
+        (difference_words(metric, one.behind, say), one.behind),
         *(
             [(say.percent(one.chance_of_best or 0.0), one.chance_of_best)]
             if _chances(verdicts)
@@ -171,7 +171,14 @@ def _merits(verdicts: Verdicts) -> dict[str, float]:
     return {one.name: metric.merit(one.judged.value) for one in verdicts.standings}
 
 
-def _difference(metric: Metric, size: float, say: Labels) -> str:
+def difference_words(metric: Metric, size: float, say: Labels) -> str:
+    """Format the size of a difference with its unit.
+
+    Args:
+        metric: the metric.
+        size: of the difference; infinite: unknown, a dash.
+        say: the language.
+    """
     if math.isinf(size):
         return NOTHING
     unit = f" {say('v_points')}" if metric.percent else ""

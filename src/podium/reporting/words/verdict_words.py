@@ -5,19 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from podium.config.settings import RunSpec
-from podium.models.ours import model_title
+from podium.config.titles import model_title
+from podium.reporting.words.cost_words import difference_words
 from podium.reporting.words.design_words import folds_claim
 from podium.reporting.words.labels import Labels
 from podium.reporting.words.metric_words import say_by, signed, signed_interval, sized
-from podium.reporting.words.recipes import run_title, setting_value, setting_words
-from podium.results.study import StudyResults
-from podium.runs.ledger import rescorings
-from podium.statistics.intervals import Interval, share_interval
+from podium.reporting.words.recipes import setting_value, setting_words
+from podium.statistics.intervals import Interval
 from podium.statistics.paired import FEW_SEEDS
 from podium.statistics.questions import Question
 from podium.statistics.scoring import ACCURACY, Metric
@@ -25,6 +21,7 @@ from podium.statistics.verdicts import Pair, Standing, Verdicts
 
 ENOUGH_SEEDS = 30  # includes, with a probability of 96 %, a failure that occurs one time in ten
 SURE = 0.001  # smaller p are shown as "p < 0.001"
+MOST_LEADERS = 3  # named in the headline; places and podium show who they are
 MOST_NAMED = 8  # names in a sentence; the rest is counted
 
 
@@ -103,11 +100,14 @@ def tied_words(standing: Standing, labels: Mapping[str, str], say: Labels) -> st
         return ""
     if len(standing.tied) == len(labels) - 1 > 1:
         return say("v_tied_with_all")
-    return say("v_tied_with", names=_listed([labels[name] for name in standing.tied], say))
+    return say("v_tied_with", names=listed_names([labels[name] for name in standing.tied], say))
 
 
 def headline(verdicts: Verdicts, say: Labels) -> str:
-    """The winner, or the contenders that may be the best.
+    """The winner, or between which contenders the images do not decide.
+
+    Contenders are said to be equivalent only within a margin that was chosen: the one that is
+    assumed otherwise is what the images can show, so that it says as much about them.
 
     Args:
         verdicts: of the contenders.
@@ -119,9 +119,24 @@ def headline(verdicts: Verdicts, say: Labels) -> str:
     n = say.count(verdicts.n)
     if len(leaders) == 1:
         return say("v_winner", name=leaders[0].label, n=n)
-    names = _listed([one.label for one in leaders], say)
-    key = "v_all_tied" if len(leaders) == len(verdicts.standings) else "v_leaders"
-    return say(key, names=names, n=n)
+    names = listed_names([one.label for one in leaders], say)
+    every = len(leaders) == len(verdicts.standings)
+    of_leaders = {one.name for one in leaders}
+    between = [pair for pair in verdicts.pairs if {pair.first, pair.second} <= of_leaders]
+    if verdicts.margin.chosen and all(pair.verdict == "equivalent" for pair in between):
+        margin = difference_words(verdicts.metric, verdicts.margin.size, say)
+        rest = "" if every else say("v_others_are_not")
+        return f"{say('v_equal', names=names, n=n, margin=margin)} {rest}".strip()
+    few = "v_few"
+    if verdicts.folds is not None:
+        few = "v_few_folds"
+    elif any(pair.claim == "methods" for pair in between):
+        few = "v_few_seeds"
+    key = "v_leaders" if len(leaders) <= MOST_LEADERS else "v_leaders_many"
+    if every:
+        key = "v_all_tied" if len(leaders) == 2 else "v_none_apart"
+    of = len(verdicts.standings)
+    return say(key, few=say(few), names=names, n=n, count=len(leaders), of=of)
 
 
 def places_sentence(verdicts: Verdicts, say: Labels) -> str:
@@ -132,7 +147,7 @@ def places_sentence(verdicts: Verdicts, say: Labels) -> str:
         say: the language.
     """
     out = [one.label for one in verdicts.standings if one.best == 1 and not one.may_be_best]
-    return say("v_ruled_out", names=_listed(out, say)) if out else ""
+    return say("v_ruled_out", names=listed_names(out, say)) if out else ""
 
 
 def claim_sentence(verdicts: Verdicts, say: Labels) -> str:
@@ -333,7 +348,13 @@ def pair_cells(pair: Pair, labels: Mapping[str, str], say: Labels) -> list[str]:
     ]
 
 
-def _listed(names: Sequence[str], say: Labels) -> str:
+def listed_names(names: Sequence[str], say: Labels) -> str:
+    """Names in a sentence, as in 'a, b and c'; of many, the rest is counted.
+
+    Args:
+        names: one or more.
+        say: the language.
+    """
     if len(names) > MOST_NAMED:
         left = say.count(len(names) - MOST_NAMED + 1)
         names = [*names[: MOST_NAMED - 1], say("v_others", count=left)]
@@ -341,73 +362,3 @@ def _listed(names: Sequence[str], say: Labels) -> str:
         return names[0]
     comma = "; " if any("," in name for name in names) else ", "
     return f"{comma.join(names[:-1])} {say('and')} {names[-1]}"
-
-
-def looks(results: StudyResults, say: Labels) -> dict[str, Any]:
-    """How often the test images were scored, and which contenders had been scored before.
-
-    Args:
-        results: the study.
-        say: the language.
-    """
-    scorings = results.scorings
-    if not scorings:
-        return {"text": say("seal_unknown"), "total": "", "rows": []}
-    again = rescorings(scorings, results.spec.name)
-    reported = {(one.now.contender, one.now.seed) for one in again}
-    return {
-        "text": say("seal_again", count=len(reported)) if again else say("seal_once"),
-        "total": say(
-            "seal_total",
-            models=say.count(len({one.weights for one in scorings})),
-            n=say.count(scorings[-1].n),
-        ),
-        "rows": [
-            (
-                results.spec.label(one.now.contender)
-                if one.now.contender in results.spec.contenders
-                else one.now.contender,
-                f"{one.before.study}, {one.before.at[:16].replace('T', ' ')}",
-                say.number(100 * one.before.accuracy),
-                say.number(100 * one.now.accuracy),
-                "; ".join(one.changes) or say("seal_same"),
-            )
-            for one in again
-        ],
-    }
-
-
-def leaks(results: StudyResults, say: Labels) -> dict[str, Any] | None:
-    """Test accuracy with and without images that are also in train or validation.
-
-    Args:
-        results: the study.
-        say: the language.
-
-    Returns:
-        A sentence and table rows; None where the images were not audited.
-    """
-    if results.audit is None:
-        return None
-    leaked = set(results.audit.leaked("test"))
-    rows = []
-    for run in results.runs:
-        right = run.test.predicted == run.test.labels
-        inside = [at for at, path in enumerate(run.test.paths) if path in leaked]
-        apart = np.isin(np.arange(len(right)), inside, invert=True)
-        kept, n = int(right[apart].sum()), int(apart.sum())
-        own = None if run.groups is None else run.groups[apart]
-        low_high = share_interval(right[apart], own) if n else (0.0, 1.0)
-        rows.append(
-            (
-                run_title(run, say),
-                say.number(100 * run.scores.accuracy),
-                f"{say.number(100 * kept / n)} ({say.interval(low_high)})" if n else "–",
-                f"{int(right[inside].sum())} / {len(inside)}",
-            )
-        )
-    count = len(leaked.intersection(results.runs[0].test.paths))
-    if not count:
-        return {"text": say("leak_none"), "rows": []}
-    n_all = results.runs[0].scores.n
-    return {"text": say("leak_text", count=say.count(count), n=say.count(n_all)), "rows": rows}

@@ -3,9 +3,13 @@ startPrint();
 startTables();
 startBoard();
 const open = startDialog();
+startCompare();
 startExplore(open);
 startTabs((panel) => {
   prepareLinks(panel);
   all("svg.matrix", panel).forEach((svg) => prepareMatrix(svg, open));
 });
 prepareLinks(document.getElementById("data"));
+prepareLinks(document.querySelector("header.top"));
+const compareSection = document.getElementById("compare");
+if (compareSection) prepareLinks(compareSection);

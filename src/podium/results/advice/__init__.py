@@ -1,0 +1,1 @@
+"""Advice for the next study: each rule has a file of its own, with the evidence that it takes."""

@@ -1,0 +1,24 @@
+"""All advice on a study."""
+
+from __future__ import annotations
+
+from podium.results.advice.finding import Finding
+from podium.results.advice.identical_seeds import identical_seeds
+from podium.results.advice.leaked_images import leaked_images
+from podium.results.advice.one_confusion import one_confusion
+from podium.results.advice.overfitting import overfitting
+from podium.results.advice.penalty_edge import penalty_edge
+from podium.results.advice.still_rising import still_rising
+from podium.results.study import StudyResults
+
+RULES = (leaked_images, overfitting, still_rising, penalty_edge, one_confusion, identical_seeds)
+"""The most serious first."""
+
+
+def advise(results: StudyResults) -> list[Finding]:
+    """What the rules find in a study, in their order.
+
+    Args:
+        results: the study.
+    """
+    return [finding for rule in RULES for finding in rule(results)]
