@@ -70,13 +70,13 @@ class Place:
         Raises:
             DataError: the address does not answer, or only to others.
         """
-        if self.folder is not None:
-            return (self.folder / name).is_file()
-        store, root = self._store()
         try:
-            return bool(store.exists(f"{root}/{name}"))
-        except Exception as error:  # each library has errors of its own
-            raise DataError(f"{self} cannot be read: {one_line(error)}.") from None
+            self.read(name, 0, 1)  # fsspec's own answer is no where a server does not answer
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise DataError(f"it cannot be read: {error.strerror or error}") from None
+        return True
 
     def below(self) -> list[str]:
         """Names of all files at an address, at any depth, sorted: `a/b.jpg`.
@@ -90,7 +90,7 @@ class Place:
         except FileNotFoundError:
             return []
         except Exception as error:  # each library has errors of its own
-            raise DataError(f"{self} cannot be listed: {one_line(error)}.") from None
+            raise DataError(f"it cannot be listed: {one_line(error)}") from None
         return sorted(one.removeprefix(f"{root}/") for one in found)
 
     def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:

@@ -370,6 +370,8 @@ def _picture(source: Source, predictor: Predictor) -> Picture:
         return load_picture(Path(source.path), source.path, predictor.windows)
     try:
         content = source.read()
+    except FileNotFoundError:  # each library has words of its own
+        raise UnreadableImageError(source.path, "there is no such file") from None
     except OSError as error:
         raise UnreadableImageError(source.path, error.strerror or str(error)) from None
     return decode_picture(content, source.path, predictor.windows)
