@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -175,3 +176,13 @@ def test_the_audit_has_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     said = told(folder, capsys)
     assert "Audit: 100 images of 5 classes were checked. This needs your attention: " in said
     assert "1 of 40 test images" in said
+
+
+def test_a_seed_that_one_contender_lacks_does_not_speak_for_the_others(tmp_path: Path) -> None:
+    folder = study(tmp_path / "lacks", (0.6, 0.62, 0.9), (0, 1, 2))
+    whole = gather(folder).outlook
+    shutil.rmtree(folder.run("simple_resnet", 2).path)
+    found = gather(folder).outlook
+    assert whole is not None
+    assert found is not None
+    assert (whole.seeds, found.seeds) == (3, 3)

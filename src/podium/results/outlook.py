@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from statistics import median_low
 
 from podium.statistics.assumptions import Assumptions, observed
 from podium.statistics.power import images_needed, smallest_difference
@@ -17,7 +18,7 @@ class Outlook:
     given: Assumptions
     """What power depends on, as observed in this study."""
     seeds: int
-    """Per contender."""
+    """Of most contenders: one that lacks a seed does not speak for the others."""
     smallest: float | None
     """The smallest difference in accuracy that is found with the target power; None: none is."""
     gap: float
@@ -44,7 +45,7 @@ def outlook(table: PredictionTable | None, verdicts: Verdicts | None) -> Outlook
     given = replace(observed(table), contenders=len(table.contenders))
     if len(table) < 2 or not 0 < given.accuracy < 1:
         return None
-    seeds = min(len(one.seeds) for one in table.contenders)
+    seeds = median_low(len(one.seeds) for one in table.contenders)
     by_accuracy = sorted(verdicts.standings, key=lambda one: -one.accuracy.value)
     first, second = by_accuracy[:2]
     gap = first.accuracy.value - second.accuracy.value
