@@ -71,21 +71,9 @@ FOLLOWED = [  # the pages whose blocks run, after the tutorial
 README_NOT_RUN = {  # the README carries no marks; these of its lines are parsed alone
     "make demo": "minutes",
     "make test": "this is it",
-    "make docs": "test_docs_site builds it",
-    ". .venv/bin/activate": "the tests have an environment",
     "podium data fetch sports100": "needs a network",
     "podium run sports100": "needs the images, and hours",
-    "podium run birds.yaml": "its weights need a network",
-    "podium run birds.yaml --name birds-short --set 'contenders.*.epochs=2'": "the same",
-    "podium run birds.yaml --device cuda --devices 2 --precision bf16": "needs two GPUs",
-    "podium compare runs/sports100": "of the run before; the same with runs/shapes is run",
-    "podium compare runs/birds/scratch runs/other/convnext/seed-0 --save pairs.csv": "the same",
-    "podium compare predictions.csv": "the same with answers.csv is run",
-    "podium predict runs/birds/linear 'trip/*.jpg' --format csv --out trip.csv --gradcam maps": (
-        "of the run that is not run; the tutorial does the same"
-    ),
     "podium export runs/quick --format onnx --format openvino": "the how-to does the same",
-    "podium export runs/quick --format openvino --int8": "the same",
     "podium serve runs/quick": "the tutorial does the same",
 }
 
