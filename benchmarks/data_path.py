@@ -23,7 +23,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from benchmarks.common import add_output_options, new_record, publish, table
-from podium.config.settings import Machine
+from podium.config.machine import Machine
 from podium.data.cache import cache_pixels
 from podium.data.dataset import EpochSampler, ImageDataset
 from podium.data.fetch import resolve_data
@@ -164,7 +164,7 @@ class Bench:
         dataset = ImageDataset(self.index, "train", eval_transform(size), None)
         rows = min(rows, len(dataset))
         images = torch.stack([dataset[i][0].permute(1, 2, 0) for i in range(rows)])
-        labels = torch.tensor([dataset.labels[i] for i in range(rows)])
+        labels = torch.tensor([dataset.entries.labels[i] for i in range(rows)])
 
         def feed() -> Iterator[Batch]:
             for keys in itertools.cycle(self.sampler()):

@@ -35,8 +35,9 @@ from torch import nn
 
 from benchmarks.common import ROOT, describe_machine
 from benchmarks.limit import flops_per_image
+from podium.config.machine import Machine
 from podium.config.registry import AUGMENTATIONS
-from podium.config.settings import Machine, RunSpec
+from podium.config.settings import RunSpec
 from podium.config.studyfile import load_study
 from podium.data.cache import cache_pixels
 from podium.data.dataset import EpochSampler, ImageDataset

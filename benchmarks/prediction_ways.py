@@ -95,7 +95,7 @@ def _mirrored(module: Any, inputs: Any, trained: Any) -> Any:
 def _podium(model: str, index: Any, given: argparse.Namespace) -> dict[str, float]:
     import torch
 
-    from podium.config.settings import Machine
+    from podium.config.machine import Machine
     from podium.evaluation.trained import predict_split
     from podium.runtime.device import choose_device, choose_workers
 
@@ -246,8 +246,10 @@ def _first(index: Any, split: str, count: int) -> Any:
     """The index with the first images of a split alone."""
     from dataclasses import replace
 
+    import numpy as np
+
     part = index.splits[split]
-    fewer = replace(part, paths=part.paths[:count], labels=part.labels[:count])
+    fewer = part.part(split, np.arange(min(count, len(part))))
     return replace(index, splits={**index.splits, split: fewer})
 
 

@@ -1,15 +1,16 @@
-"""(e) Memory and time as images grow 1k -> 1M and classes 10 -> 10k.
+"""(e) Memory and time as images grow 1k -> 1M, entries to 10M and classes 10 -> 10k.
 
     python -m benchmarks.scale --data sports100
 
-Images are hard links to real photographs in a temporary folder, removed afterwards; predictions
-are drawn at random. Every figure is of a process of its own: wall time, processor time (which
-other work on the machine changes little), and the peak of its resident memory.
+Images are hard links to real photographs in a temporary folder, removed afterwards; entries of an
+index without images, and predictions, are drawn at random. Every figure is of a process of its own:
+wall time, processor time (which other work on the machine changes little), and memory.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import resource
@@ -20,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import entries
 from benchmarks.common import (
     ROOT,
     BenchmarkError,
@@ -30,9 +32,14 @@ from benchmarks.common import (
     table,
 )
 
-__all__ = ["link_images", "main", "render"]
+__all__ = ["link_images", "main", "measured", "render"]
 
 IMAGES = {"index": "index, every file decoded", "again": "index again, from its cache"}
+ENTRIES = {
+    "open-first": "a pack's index, opened for the first time on this machine",
+    "open": "opened again, by any process",
+    "worker": "its training images, in a decoding process",
+}
 CLASSES = {
     "step": "a training step of SimpleResNet",
     "predictions": "predictions file, written and read",
@@ -46,8 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     if given.one is not None:
         kind, size = given.one.split(":")
-        work = _WORK[kind](int(size), given)
-        given.result.write_text(json.dumps(_measured(work)), encoding="utf-8")
+        if kind == "worker":
+            found = entries.in_a_worker(int(size), given.place)
+        else:
+            found = measured(_WORK[kind](int(size), given))
+        given.result.write_text(json.dumps(found), encoding="utf-8")
         return 0
     settings = {"predictions": given.predictions, "timeout": given.timeout}
     record = new_record("scale", settings) | {"values": {}}
@@ -56,6 +66,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             place = Path(folder, str(size))
             link_images(_photographs(given.data), place / "images", size)
             for kind in IMAGES:
+                _note(record, f"{kind}:{size}", place, given)
+        for size in given.entries:
+            place = Path(folder, f"entries-{size}")
+            place.mkdir()
+            _child(f"draw:{size}", place, given)
+            for kind in ENTRIES:
                 _note(record, f"{kind}:{size}", place, given)
         for size in given.classes:
             place = Path(folder, f"classes-{size}")
@@ -85,16 +101,16 @@ def link_images(photographs: Sequence[Path], root: Path, count: int, classes: in
 
 
 def render(record: Mapping[str, Any]) -> str:
-    """Two tables: by images and by classes."""
+    """Three tables: by images, by entries and by classes."""
     parts = []
-    for title, kinds in (("images", IMAGES), ("classes", CLASSES)):
+    for title, kinds in (("images", IMAGES), ("entries", ENTRIES), ("classes", CLASSES)):
         rows = []
         for kind, label in kinds.items():
             found = {int(name.split(":")[1]): value for name, value in record["values"].items()
                      if name.split(":")[0] == kind}  # fmt: skip
             for size, value in found.items():
                 if "failed" in value:
-                    rows.append([label, f"{size:,}", value["failed"], "", ""])
+                    rows.append([label, f"{size:,}", value["failed"], "", "", ""])
                     continue
                 rows.append(
                     [
@@ -102,16 +118,21 @@ def render(record: Mapping[str, Any]) -> str:
                         f"{size:,}",
                         f"{value['seconds']:.2f}",
                         f"{value['cpu_seconds']:.2f}",
+                        f"{value['own_mib']:,.0f}",
                         f"{value['peak_mib']:,.0f}",
                     ]
                 )
         if rows:
-            header = ["", title, "seconds", "processor seconds", "peak memory, MiB"]
+            header = [
+                *("", title, "seconds", "processor seconds"),
+                *("own memory added, MiB", "peak memory, MiB"),
+            ]
             parts.append(table(header, rows))
     parts.append(
         f"Predictions, metrics and report are of {record['settings']['predictions']:,} images, "
-        "whatever the number of classes. Memory is that of the whole process, Python and PyTorch "
-        "included; nothing is left running or on the disk."
+        "whatever the number of classes. Own memory added is what the work left in the process, "
+        "without what it maps from files; peak memory is that of the whole process, Python, "
+        "PyTorch and mapped files included. Nothing is left running or on the disk."
     )
     return "\n\n".join(parts)
 
@@ -138,11 +159,15 @@ def _child(name: str, place: Path, given: argparse.Namespace) -> dict[str, float
     return found
 
 
-def _measured(work: Callable[[], object]) -> dict[str, float]:
-    before, began = time.process_time(), time.perf_counter()
-    work()
+def measured(work: Callable[[], object]) -> dict[str, float]:
+    """Do it once: seconds, processor seconds, memory that it added, the process's peak."""
+    own, before, began = entries.own_mib(), time.process_time(), time.perf_counter()
+    kept = work()
     seconds, cpu = time.perf_counter() - began, time.process_time() - before
-    return {"seconds": seconds, "cpu_seconds": cpu, "peak_mib": _peak_mib()}
+    gc.collect()
+    added = entries.own_mib() - own
+    del kept  # it was to be alive until here
+    return {"seconds": seconds, "cpu_seconds": cpu, "own_mib": added, "peak_mib": _peak_mib()}
 
 
 def _peak_mib() -> float:
@@ -254,6 +279,9 @@ def _report(classes: int, given: argparse.Namespace) -> Callable[[], object]:
 
 
 _WORK: dict[str, Callable[[int, argparse.Namespace], Callable[[], object]]] = {
+    "draw": lambda count, given: entries.draw(count, given.place),
+    "open-first": lambda count, given: entries.opening(count, given.place),
+    "open": lambda count, given: entries.opening(count, given.place),
     "index": _index,
     "again": _index,
     "step": _step,
@@ -280,6 +308,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--images", nargs="*", type=int, default=[1_000, 10_000, 100_000, 1_000_000]
     )
+    parser.add_argument("--entries", nargs="*", type=int, default=[1_000_000, 10_000_000])
     parser.add_argument("--classes", nargs="*", type=int, default=[10, 100, 1_000, 10_000])
     parser.add_argument("--predictions", type=int, default=10_000, help="images predicted")
     parser.add_argument("--timeout", type=float, default=1800.0, help="seconds for one measurement")

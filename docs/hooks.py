@@ -26,8 +26,9 @@ from rooms import drawing, table
 import podium
 from podium.cli.app import app
 from podium.config.data_settings import DataSpec, SplitSpec
+from podium.config.machine import Machine
 from podium.config.schema import field_docs, study_schema
-from podium.config.settings import Machine, RunSpec, StudySpec
+from podium.config.settings import RunSpec, StudySpec
 
 ROOT = Path(__file__).resolve().parents[1]
 

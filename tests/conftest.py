@@ -182,3 +182,26 @@ def browser() -> Iterator[Browser]:
         found = play.chromium.launch(executable_path=chromium, args=[*quiet, *closed])
         yield found
         found.close()
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """The address of a bucket of a server of moto's, for all tests: clients know one server."""
+    fsspec = pytest.importorskip("fsspec")
+    pytest.importorskip("s3fs")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    given = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "any",
+        "AWS_SECRET_ACCESS_KEY": "any",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in given.items():
+            patch.setenv(name, value)
+        store, _ = fsspec.core.url_to_fs("s3://pictures")
+        store.mkdir("pictures")
+        yield "s3://pictures"
+    server.stop()

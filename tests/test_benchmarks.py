@@ -256,12 +256,15 @@ def test_scale_measures_links_and_classes(tiny: Path, tmp_path: Path) -> None:
         "scale",
         tmp_path,
         *("--data", str(tiny), "--scratch", str(tiny.parent), "--images", "60"),
-        *("--classes", "2", "--predictions", "20"),
+        *("--entries", "4000", "--classes", "2", "--predictions", "20"),
     )
-    assert set(record["values"]) == {"index:60", "again:60", "step:2", "predictions:2",
-                                     "metrics:2", "report:2"}  # fmt: skip
+    assert set(record["values"]) == {
+        "index:60", "again:60", "open-first:4000", "open:4000", "worker:4000", "step:2",
+        "predictions:2", "metrics:2", "report:2",
+    }  # fmt: skip
+    assert record["values"]["worker:4000"]["sent_bytes"] < 4000
     assert all(value["peak_mib"] > 20 for value in record["values"].values()), record
-    assert len(rows_of(page)) == 8
+    assert len(rows_of(page)) == 12
     assert not list(tiny.parent.glob("podium-scale-*"))
 
 

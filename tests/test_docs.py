@@ -34,8 +34,9 @@ from PIL import Image
 import podium
 from podium.cli.app import app, main, take_imports
 from podium.config.data_settings import DataSpec, SplitSpec
+from podium.config.machine import Machine
 from podium.config.schema import study_schema
-from podium.config.settings import Machine, RunSpec, StudySpec
+from podium.config.settings import RunSpec, StudySpec
 from podium.config.studyfile import built_in_studies, load_study, study_text
 from podium.runs.folder import HISTORY_COLUMNS, StudyFolder
 from tests.conftest import reports_undrawn, write_pictures
@@ -48,6 +49,7 @@ FOLLOWED = [  # the pages whose blocks run, after the tutorial
     "docs/index.md",
     "docs/own-data.md",
     "docs/statistics.md",
+    "docs/cluster.md",
     "docs/how-to/add-a-model.md",
     "docs/how-to/add-a-loss.md",
     "docs/how-to/add-an-augmentation.md",
@@ -234,6 +236,7 @@ def _quick() -> Iterator[None]:
     from podium.config import studyfile
     from podium.data import synthetic
     from podium.reporting.build import ReportResult
+    from podium.results.study import gather
     from podium.study import study
 
     read, draw, build = studyfile.load_study, synthetic.make_demo, reporting.build_report
@@ -252,7 +255,7 @@ def _quick() -> Iterator[None]:
     def quick_report(folder: StudyFolder, *, out: Path | None = None, **options: Any) -> Any:
         index = folder.report / "index.html"
         if out is None and (index.is_file() or folder.path.name != "shapes"):
-            return ReportResult(index, ())
+            return ReportResult(index, (), gather(folder))
         with reports_undrawn():
             return build(folder, out=out, **options)
 
@@ -419,7 +422,15 @@ def test_pictures_with_the_class_in_their_names_need_a_pattern(followed: Path) -
 
 def test_no_page_is_left_out_unseen() -> None:
     """Every page with something to run is followed, or has its figures or tests elsewhere."""
-    elsewhere = {"export", "fast", "performance", "reliability", "results", "transfer"}
+    elsewhere = {
+        "export",
+        "fast",
+        "performance",
+        "reliability",
+        "results",
+        "scale",
+        "transfer",
+    }
     with_blocks = {page for page in all_pages() for block in blocks(page)
                    if block.language in ("sh", "console", "python")}  # fmt: skip
     left = with_blocks - set(FOLLOWED) - {"docs/tutorial.md"}

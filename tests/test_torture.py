@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from torture.__main__ import main
+from torture.crowd import torture_crowd
 from torture.documents import torture_studies
 from torture.mutate import mutate_bytes, mutate_text
 from torture.pictures import sound_pictures, torture_pictures
@@ -104,6 +106,22 @@ def test_faults_are_told_and_nothing_is_lost(fault: str) -> None:
     done = torture("--only", "faults", "--faults", fault)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "| yes |" in done.stdout
+
+
+def test_cells_on_ray_end_like_others_when_one_is_killed() -> None:
+    pytest.importorskip("ray")
+    done = torture("--only", "cluster-ray", "--one-machine")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(
+        r"\| a cell's process killed \| 1 of 2 cells \| 0 of \d\d \| 2 of 2 ", done.stdout
+    )
+
+
+def test_the_driver_is_steady_with_many_cells(tmp_path: Path) -> None:
+    found = torture_crowd(tmp_path, 40, at_a_time=20)
+    assert found.sound
+    assert found.done == 40
+    assert found.bars > 20
 
 
 def test_the_same_seed_does_the_same_damage() -> None:

@@ -3,6 +3,7 @@
     python -m torture                 # minutes
     python -m torture --kills 2000 --images 100000 --documents 20000
     python -m torture --only kills --kills 12
+    python -m torture --only cluster-ray cluster-slurm cluster-driver
 
 Exits with 1 if anything was lost, torn, different, crashed or hung.
 """
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import ROOT, new_record, publish, table
+from torture.cluster import CLUSTERS, Trial, torture_cluster
+from torture.crowd import torture_crowd
 from torture.documents import torture_runs, torture_studies
 from torture.faults import SCENARIOS, torture_faults
 from torture.kills import finished_study, torture_kills
@@ -29,6 +32,7 @@ from torture.studies import KINDS
 __all__ = ["main"]
 
 PAGE = ROOT / "docs" / "reliability.md"
+CLUSTER_PAGE = ROOT / "docs" / "cluster.md"
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
@@ -47,11 +51,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in given.only:
             folder = Path(place) / name
             folder.mkdir()
+            if reason := _missing(name, given):
+                print(f"{name}: not tried: {reason}", flush=True)
+                continue
             values, fine, body = PARTS[name](folder, given)
             sound &= fine
             if given.write:
                 record = new_record(f"torture-{name}", {"seed": given.seed}) | {"values": values}
-                publish(record, body, RESULTS / f"{name}.json", PAGE)
+                page = CLUSTER_PAGE if name.startswith("cluster") else PAGE
+                publish(record, body, RESULTS / f"{name}.json", page)
             else:
                 print(f"\n{body}")
             print(f"{name}: {'sound' if fine else 'NOT SOUND'}", flush=True)
@@ -164,10 +172,58 @@ def _server(folder: Path, given: argparse.Namespace) -> tuple[Any, bool, str]:
     return asdict(found), found.sound, table(["", ""], rows)
 
 
+def _cluster_of(name: str, given: argparse.Namespace) -> str:
+    """The key in `CLUSTERS` of a part."""
+    found = name.removeprefix("cluster-")
+    return "ray-here" if found == "ray" and given.one_machine else found
+
+
+def _missing(name: str, given: argparse.Namespace) -> str:
+    """Why a part cannot be run on this machine; empty string: it can."""
+    cluster = _cluster_of(name, given)
+    return str(CLUSTERS[cluster][0].missing()) if cluster in CLUSTERS else ""
+
+
+def _cluster(folder: Path, given: argparse.Namespace) -> tuple[Any, bool, str]:
+    few = {"seeds": 1, "epochs": 3} if given.one_machine else {}
+    found = torture_cluster(folder, _cluster_of(folder.name, given), only=given.breaking, **few)
+    for one in found:
+        for what in (*one.differing, *filter(None, [one.failed])):
+            print(f"  {one.what}: {what}", file=sys.stderr)
+    return [asdict(one) for one in found], all(one.sound for one in found), trials_table(found)
+
+
+def trials_table(found: Sequence[Trial]) -> str:
+    """The trials of a cluster as a table in Markdown."""
+    header = ["broken by", "begun again", "files that differ", "looks at the test images", "s", ""]
+    rows = [
+        [one.what, f"{one.again} of {one.cells} cells", f"{len(one.differing)} of {one.files}",
+         f"{one.looks} of {one.cells} cells", f"{one.seconds:.0f}", one.failed or one.note]
+        for one in found
+    ]  # fmt: skip
+    return table(header, rows).replace("---:", "---")
+
+
+def _driver(folder: Path, given: argparse.Namespace) -> tuple[Any, bool, str]:
+    found = torture_crowd(folder, given.cells)
+    rows = [
+        ["simulated cells of a second", f"{found.done:,} of {found.cells:,} done"],
+        ["at a time", str(found.at_a_time)],
+        ["seconds", f"{found.seconds:.0f}"],
+        ["processor seconds of the driver and its display", f"{found.cpu_seconds:.0f}"],
+        ["memory of the driver after a tenth of them", f"{found.early_mib:.0f} MiB"],
+        ["memory of the driver at the end", f"{found.end_mib:.0f} MiB"],
+        ["most progress bars on a terminal of 40 lines", str(found.bars)],
+        ["lines per cell in a log", f"{found.lines:.1f}"],
+    ]
+    return asdict(found), found.sound, table(["", ""], rows)
+
+
 Part = Callable[[Path, argparse.Namespace], tuple[Any, bool, str]]
 PARTS: Mapping[str, Part] = {
     "kills": _kills, "faults": _faults, "images": _images, "documents": _documents,
-    "server": _server,
+    "server": _server, "cluster-ray": _cluster, "cluster-slurm": _cluster,
+    "cluster-driver": _driver,
 }  # fmt: skip
 
 
@@ -194,6 +250,18 @@ def _parser() -> argparse.ArgumentParser:
         "--kinds", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND",
         help="kinds of training to kill: " + ", ".join(KINDS),
     )  # fmt: skip
+    parser.add_argument(
+        "--breaking", default="", metavar="TEXT",
+        help="break clusters only in the ways that contain this text",
+    )  # fmt: skip
+    parser.add_argument(
+        "--one-machine",
+        action="store_true",
+        help="cluster-ray: on this machine alone, in seconds",
+    )
+    parser.add_argument(
+        "--cells", type=int, default=1_000, help="simulated cells of the driver (%(default)s)"
+    )
     parser.add_argument("--faults", nargs="+", choices=SCENARIOS, metavar="FAULT")
     parser.add_argument("--seed", type=int, default=0, help="seed of the damage (%(default)s)")
     parser.add_argument(

@@ -142,7 +142,7 @@ def _content(path: Path) -> Iterator[bytes]:
         state = read_checkpoint(path)
         state["epoch_under_way"] = state["epoch_under_way"][:4]  # without its seconds
         yield from _values(state)
-    elif path.name == "history.csv":
+    elif path.suffix == ".csv":
         for row in csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))):
             yield repr([(key, value) for key, value in row.items() if key not in _CLOCK]).encode()
     elif path.suffix == ".json":

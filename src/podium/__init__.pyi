@@ -9,12 +9,9 @@ from .api import (
     train as train,
 )
 from .auditing import Audit as Audit
+from .config.machine import Machine as Machine
 from .config.registry import allow as allow
-from .config.settings import (
-    Machine as Machine,
-    RunSpec as RunSpec,
-    StudySpec as StudySpec,
-)
+from .config.settings import RunSpec as RunSpec, StudySpec as StudySpec
 from .config.studyfile import load_study as load_study
 from .data.augmentation import (
     Augmentation as Augmentation,

@@ -37,7 +37,7 @@ def torn(index: DataIndex) -> set[str | None]:
 
 
 def contents(index: DataIndex) -> dict[str, tuple[str, ...]]:
-    return {name: split.paths for name, split in index.splits.items()}
+    return {name: tuple(split.paths) for name, split in index.splits.items()}
 
 
 def test_groups_are_held_out_whole_in_any_order_of_the_source() -> None:

@@ -20,8 +20,9 @@ from torchvision.transforms import v2
 import podium
 from podium.cli.app import main
 from podium.config import registry
-from podium.config.registry import AUGMENTATION_TITLES, AUGMENTATIONS, allow
+from podium.config.registry import AUGMENTATIONS, allow
 from podium.config.settings import RunSpec
+from podium.config.titles import AUGMENTATION_TITLES
 from podium.data.augmentation import Augmentation, register_augmentation
 from podium.data.dataset import EpochSampler, ImageDataset
 from podium.data.indexing import build_index

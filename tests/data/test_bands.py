@@ -22,7 +22,8 @@ import podium
 from podium.auditing.record import read_audit
 from podium.cli.app import main
 from podium.config.data_settings import DataSpec
-from podium.config.settings import Machine, RunSpec, StudySpec
+from podium.config.machine import Machine
+from podium.config.settings import RunSpec, StudySpec
 from podium.data import bands, images
 from podium.data.bands import Bands
 from podium.data.cache import cache_pixels

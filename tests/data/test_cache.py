@@ -17,8 +17,9 @@ import pytest
 import torch
 from PIL import Image
 
+from podium.config.machine import Machine
 from podium.config.registry import AUGMENTATIONS
-from podium.config.settings import Machine, RunSpec
+from podium.config.settings import RunSpec
 from podium.data.bands import Picture
 from podium.data.cache import cache_pixels
 from podium.data.checking import load_checked
@@ -475,7 +476,7 @@ def test_alternating_flips_mirror_every_image_in_every_other_epoch(
     dataset = ImageDataset(index, "train", transform, 5)
     sides = np.zeros((72, 8), dtype=bool)
     for number in range(72):
-        plain = transform.source(index.load(dataset.paths[number])).astype(int)
+        plain = transform.source(index.load(dataset.entries.paths[number])).astype(int)
         for epoch in range(1, 9):
             seen = dataset[number, epoch][0].permute(1, 2, 0).numpy().astype(int)
             # area 1, so the crop is the whole picture or, stretched, nearly so

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import threading
+import time
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from podium.data import checking
+from podium.data import checking, folder as folders
 from podium.data.bands import Picture, as_rgb
-from podium.data.images import Stored, decode_with_mode
+from podium.data.images import Stored, decode_with_mode, read_image_file
 from podium.data.index import DataIndex
 from podium.data.indexing import build_index
-from podium.data.listing import SPLITS
+from podium.data.mapped import read_mapped
+from podium.data.splits import SPLITS
 from podium.errors import ConfigError, DataError
 from podium.runtime.events import Event
 from tests.conftest import Steps, write_pictures
@@ -415,6 +417,16 @@ def test_only_what_changed_is_looked_at_again(
     assert decoded.names == ["test/circle/0.png"]  # the other one has the bytes that it had
 
 
+def test_copies_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_pictures(tmp_path / "data", THREE)
+    for number in range(20):
+        shutil.copyfile(root / "train/circle/0.png", root / f"train/circle/copy{number}.png")
+    decoded = Counter(monkeypatch)
+    index = build_index(root, cache_folder=tmp_path / "cache", workers=1)
+    assert len(index.splits["train"]) == 32
+    assert 24 <= len(decoded.names) <= 24 + 4  # while the first is decoded, others are under way
+
+
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"format": 1, "files": {"x": 3}}', b"\xff"])
 def test_a_damaged_cache_costs_time_alone(tmp_path: Path, damage: bytes) -> None:
     root, cache = write_pictures(tmp_path / "data", THREE), tmp_path / "cache"
@@ -423,7 +435,7 @@ def test_a_damaged_cache_costs_time_alone(tmp_path: Path, damage: bytes) -> None
     file.write_bytes(damage)
     assert build_index(root, cache_folder=cache).summary() == first.summary()
     (file,) = cache.iterdir()
-    assert json.loads(file.read_text(encoding="utf-8"))["files"]
+    assert read_mapped(file).num_rows == 24
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
@@ -528,13 +540,78 @@ def test_files_of_one_size_and_time_that_changed_places_are_seen(
         assert as_rgb(after.load(path)).getpixel((0, 0)) == Image.open(root / path).getpixel((0, 0))
 
 
+class Reads:
+    """Counts what is read of folders."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.names: list[str] = []
+        monkeypatch.setattr(folders, "read_image_file", self)
+
+    def __call__(self, path: Path, name: str) -> bytes:
+        self.names.append(name)
+        return read_image_file(path, name)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there is no time of change")
+def test_a_file_with_its_old_stamp_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, cache = write_pictures(tmp_path / "data", THREE), tmp_path / "cache"
+    now = time.time_ns
+    reads = Reads(monkeypatch)
+    first = build_index(root, cache_folder=cache)
+    build_index(root, cache_folder=cache)
+    assert len(reads.names) == 48  # too young: they may be written again within a tick
+    monkeypatch.setattr(time, "time_ns", lambda: now() + 3 * 10**9)
+    build_index(root, cache_folder=cache)
+    reads.names.clear()
+    again = build_index(root, cache_folder=cache)
+    assert reads.names == []
+    assert (again.fingerprint, again.summary()) == (first.fingerprint, first.summary())
+    add(root / "test/circle/0.png", 77)
+    swap(root / "train/noise/0.png", root / "train/noise/1.png")
+    (root / "valid/circle/new.png").hardlink_to(root / "valid/noise/0.png")
+    third = build_index(root, cache_folder=cache)
+    assert reads.names == [
+        "test/circle/0.png",
+        "train/noise/0.png",
+        "train/noise/1.png",
+        "valid/circle/new.png",
+        "valid/noise/0.png",  # its number of links has changed
+    ]
+    fresh = build_index(root, cache_folder=tmp_path / "fresh")
+    assert third.fingerprint == fresh.fingerprint != first.fingerprint
+    assert third.digests == fresh.digests
+
+
+def test_a_file_that_changes_after_a_look_is_read_at_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, cache = write_pictures(tmp_path / "data", THREE), tmp_path / "cache"
+    now = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: now() + 3 * 10**9)
+
+    def late(path: Path, name: str) -> bytes:
+        content = read_image_file(path, name)
+        if name == "test/noise/1.png":  # between the stamp and the reading of others
+            add(root / "train/circle/0.png", 300)
+            add(root / "test/noise/1.png", 301)
+        return content
+
+    with monkeypatch.context() as patched:
+        patched.setattr(folders, "read_image_file", late)
+        build_index(root, cache_folder=cache, workers=1)
+    fresh = build_index(root, cache_folder=tmp_path / "fresh")
+    assert build_index(root, cache_folder=cache).digests == fresh.digests
+
+
 def test_what_is_gone_is_not_remembered_for_ever(tmp_path: Path) -> None:
     root, cache = write_pictures(tmp_path / "data", THREE), tmp_path / "cache"
     build_index(root, cache_folder=cache)
     (root / "train/circle/0.png").unlink()
     build_index(root, cache_folder=cache)
     (file,) = cache.iterdir()
-    assert len(json.loads(file.read_text(encoding="utf-8"))["files"]) == 23
+    assert read_mapped(file).num_rows == 23
 
 
 def test_a_faulty_file_is_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,8 +24,9 @@ from podium.auditing import audit_images
 from podium.cli.app import main
 from podium.config import registry
 from podium.config.data_settings import DataSpec, SplitSpec
+from podium.config.machine import Machine
 from podium.config.registry import SOURCES, allow, allowed
-from podium.config.settings import Machine, StudySpec
+from podium.config.settings import StudySpec
 from podium.config.studyfile import load_study
 from podium.data import folder, source
 from podium.data.dataset import ImageDataset
@@ -188,7 +189,7 @@ def test_a_group_in_two_splits_is_told(tmp_path: Path) -> None:
         if sum(group in split.groups for split in index.splits.values()) > 1
     }
     assert told.startswith(f"{len(torn)} of 9 groups have images in more than one split (patient ")
-    assert None in index.splits["train"].groups + index.splits["test"].groups
+    assert None in [*index.splits["train"].groups, *index.splits["test"].groups]
 
 
 def test_a_columns_gap_is_none() -> None:

@@ -352,7 +352,9 @@ def test_the_label_may_be_in_the_path(tmp_path: Path) -> None:
 def test_metadata_gives_groups(tmp_path: Path) -> None:
     put(tmp_path, *FRAME["file"])
     found = grouped(listed(FRAME, images=tmp_path), "patient_id")
-    assert found.groups == dict(zip(FRAME["file"], FRAME["patient_id"], strict=True))
+    assert found.groups is not None
+    groups = dict(zip(found.paths, found.groups, strict=True))
+    assert groups == dict(zip(FRAME["file"], FRAME["patient_id"], strict=True))
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -175,6 +176,83 @@ def test_the_function_mirrors_the_command(small_run: RunFolder, folder: Path) ->
     assert found[0].guesses == found[2].guesses
     with pytest.raises(podium.DataError, match=r"no images.*skipped: 1 \*\.txt"):
         list(podium.predict(small_run.path.parent, "mine/notes*"))
+
+
+def images_at(address: str, folder: Path) -> None:
+    """Copy a folder to an address."""
+    store, root = fsspec.core.url_to_fs(address)
+    for file in folder.rglob("*"):
+        if file.is_file():
+            store.pipe_file(f"{root}/{file.relative_to(folder).as_posix()}", file.read_bytes())
+
+
+def compare_with_folder(run: RunFolder, folder: str, address: str) -> None:
+    """The predictions of an address are those of the folder, under its own names, sorted."""
+    here = sorted(podium.predict(run, folder), key=lambda one: one.path)
+    there = list(podium.predict(run, address, batch_size=2))
+    assert [one.path for one in there] == [f"{address}{one.path[len(folder) :]}" for one in here]
+    assert [[g.name for g in one.guesses] for one in there] == [
+        [g.name for g in one.guesses] for one in here
+    ]
+    for mine, other in zip(here, there, strict=True):
+        assert [g.probability for g in other.guesses] == pytest.approx(
+            [g.probability for g in mine.guesses], abs=1e-6
+        )
+        assert other.error == mine.error
+
+
+def test_images_at_an_address(
+    small_run: RunFolder, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (folder / ".hidden").mkdir()
+    (folder / ".hidden" / "a.png").write_bytes((folder / "=1+1.png").read_bytes())
+    images_at("memory://photographs/new", folder)
+    compare_with_folder(small_run, "mine", "memory://photographs/new")
+    line = ["predict", str(small_run.path), "memory://photographs/new",
+            "memory://photographs/new/", "--gradcam", "cams", "--format", "jsonl"]  # fmt: skip
+    assert main(line) == 1
+    told = capfd.readouterr()
+    assert "Skipped: 1 hidden, 1 *.txt." in told.err
+    assert len(told.out.splitlines()) == 3  # the same address twice is predicted once
+    assert Path("cams", "new", "=1+1.png.gradcam.jpg").is_file()
+    (one,) = podium.predict(small_run, "memory://photographs/new/=1+1.png")
+    assert one.guesses
+    with pytest.raises(podium.DataError, match="memory://photographs/none: there is nothing at"):
+        list(podium.predict(small_run, "memory://photographs/none"))
+    (one,) = podium.predict(small_run, "memory://photographs/none.png")
+    assert one.error == "there is no such file"
+    assert main(["predict", str(small_run.path), "sb://bucket/new"]) == 2
+    assert "sb://bucket/new: expected a folder, or an address such as" in capfd.readouterr().err
+
+
+def test_packs_in_a_folder_and_at_an_address(
+    small_run: RunFolder, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    images = str(pictures)
+    for to in ("packed", "memory://packs/all"):
+        assert main(["data", "pack", images, "--to", to]) == 0
+        compare_with_folder(small_run, images, to)
+    Path("packed", "shard-000000.tar").unlink()
+    found = list(podium.predict(small_run, ["packed", images]))
+    lost = [one.error for one in found if one.error]
+    assert len(lost) == len(found) / 2
+    assert set(lost) == {"shard-000000.tar: No such file or directory"}
+    Path("packed", "pack.json").rename(Path("packed", "packing.json"))
+    with pytest.raises(podium.DataError, match="not packed to the end"):
+        list(podium.predict(small_run, "packed"))
+
+
+def test_images_and_packs_on_an_object_store(
+    s3: str, small_run: RunFolder, folder: Path, pictures: Path
+) -> None:
+    images_at(f"{s3}/new", folder)
+    compare_with_folder(small_run, "mine", f"{s3}/new")
+    images = str(pictures)
+    assert main(["data", "pack", images, "--to", f"{s3}/predicted"]) == 0
+    compare_with_folder(small_run, images, f"{s3}/predicted")
+    with pytest.raises(podium.DataError, match="s3://nobucket/images: there is nothing at this"):
+        list(podium.predict(small_run, "s3://nobucket/images"))
 
 
 @pytest.mark.parametrize(

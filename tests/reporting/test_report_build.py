@@ -176,7 +176,8 @@ def test_stand_in_and_winner_are_told(odd: tuple[StudyFolder, ReportResult]) -> 
         key=lambda score: score.accuracy,
     )
     assert f"{best.correct} of {best.n} test images correct" in page.text
-    assert "SimpleResNet + AutoAugment [EfficientNet-Lite0] had the highest" in page.text
+    winner = "EfficientNet-Lite0 + AutoAugment (in place of SimpleResNet)"
+    assert f"{winner} had the highest" in page.text
 
 
 def test_per_class_csv_equals_the_metrics(odd: tuple[StudyFolder, ReportResult]) -> None:
@@ -323,7 +324,7 @@ RECIPES = [
     (
         {"model": "efficientnet_lite0", "pretrained": True, "linear_probe": True,
          "pooling": "stages", "layer_decay": 0.75},
-        {"Classifier": "initialised from a linear probe; uses all stages",
+        {"Classifier": "initialised from a linear probe (logistic regression); uses all stages",
          "Layer-wise learning rate decay": "0.75", "Optimiser": "adam"},
         ("Weight decay", "Label smoothing"),
     ),

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import podium.runtime.device
-from podium.config.settings import Machine
+from podium.config.machine import Machine
 from podium.reporting.build import build_report
 from podium.reporting.figures.helpers import Helpers, helpers_that_pay
 from podium.runtime.device import Device, choose_precision

@@ -431,7 +431,8 @@ def test_the_figure_says_what_was_measured(n: int, classes: int, lang: str, tmp_
 def test_the_temperature_ships_with_the_model(pictures: Path, tmp_path: Path) -> None:
     import torch
 
-    from podium.config.settings import Machine, RunSpec
+    from podium.config.machine import Machine
+    from podium.config.settings import RunSpec
     from podium.data.indexing import build_index
     from podium.errors import RunFolderError
     from podium.evaluation.trained import load_run

@@ -15,8 +15,8 @@ import typer
 import podium
 from podium.cli.app import app, main, take_imports
 from podium.config import registry
+from podium.config.machine import Machine
 from podium.config.registry import EXECUTORS
-from podium.config.settings import Machine
 from podium.config.studyfile import machine_settings
 from podium.errors import ConfigError, StorageError
 from podium.runs.folder import StudyFolder
@@ -101,9 +101,9 @@ def in_turn(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> dict[st
 
 def test_ours_are_those_that_settings_know() -> None:
     ours = [name for name, thing in EXECUTORS._found.items() if name not in EXECUTORS._origin]
-    assert ours == list(EXECUTORS.built_in) == ["serial"]
+    assert ours == list(EXECUTORS.built_in) == ["serial", "local", "ray", "slurm"]
     assert isinstance(executor_named("serial"), Serial)
-    with pytest.raises(ConfigError, match=r"--executor: there is no executor 'seriel'.*serial"):
+    with pytest.raises(ConfigError, match=r"--on: there is no executor 'seriel'.*serial"):
         machine_settings(executor="seriel")
 
 
@@ -240,25 +240,29 @@ def test_an_error_that_ends_a_study_ends_the_executor(
 def test_every_setting_of_the_machine_is_a_flag_of_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from podium.study.work import Work
+    from podium.study.work import OF_A_CELL, Work
 
     odd: dict[str, Any] = {
         "device": "cpu", "precision": "fp32", "devices": 2, "workers": 1, "cache_limit": 2.5,
-        "checkpoint_every": 7.0, "tensorboard": True, "trackers": ("tensorboard",),
+        "checkpoint_every": 7.0, "tensorboard": True, "trackers": ("tensorboard",), "cpus": 3,
     }  # fmt: skip
-    assert odd.keys() | {"executor"} == set(Machine.model_fields)
+    assert odd.keys() == set(OF_A_CELL)
+    where = {"executor", "address", "gpus", "slurm", "insecure"}
+    assert odd.keys() | where == set(Machine.model_fields)
+    commands: Any = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    flags = {option for one in commands["run"].params for option in one.opts}
+    known = {name.replace("_", "-") for name in {*odd, *where} - {"trackers", "address"}}
+    assert {f"--{name}" for name in known} <= flags
     work = Work.__new__(Work)
     work.folder = StudyFolder(tmp_path / "tiny")
-    work.machine = Machine(**odd, executor="serial")
+    work.machine = Machine(**odd, executor="local")
     monkeypatch.setattr("podium.study.work.allowed", lambda: {"my_networks": "/code"})
-    words = work.command(Cell("fast", 1, "Fast", 1))
+    words = work.command(Cell("fast", 1, "Fast", 1, fold=4))
     words, modules = take_imports(words)  # it may stand anywhere, and `main` takes it out
     assert modules == ["/code/my_networks"]
-    assert words[:4] == [sys.executable, "-m", "podium", "run"]
-    run: Any = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
-    given = run.make_context("run", words[4:]).params
+    assert words[:4] == [sys.executable, "-m", "podium", "cell"]
+    given = commands["cell"].make_context("cell", words[4:]).params
     given["trackers"] = tuple(given.pop("tracker"))
     assert given | odd == given
-    assert given["only"] == ("fast/seed-1",) or given["only"] == ["fast/seed-1"]
-    assert given["executor"] == "serial"
-    assert Path(given["study"]) == work.folder.spec
+    assert (given["contender"], given["seed"], given["fold"]) == ("fast", 1, 4)
+    assert Path(given["study"]) == work.folder.path

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from podium.cli.app import main
-from podium.config.settings import Machine
+from podium.config.machine import Machine
 from podium.data.images import load_rgb, thumbnail_jpeg
 from podium.deploy.predictor import load_predictor
 from podium.errors import UserError

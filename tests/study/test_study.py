@@ -396,7 +396,8 @@ def test_a_stand_in_stands_in_for_every_seed(
     study = write_study(tmp_path, pictures, contenders={"helped": helped})
     command = ["run", str(study), "--runs", str(tmp_path / "runs"), "--workers", "0", "--no-audit"]
     assert main(command) == 0
-    assert "\nhelped [EfficientNet-Lite0]\n" in capsys.readouterr().err  # the log's heading
+    heading = "\nhelped (EfficientNet-Lite0 in place of ResNet-18)\n"
+    assert heading in capsys.readouterr().err
     monkeypatch.setattr("podium.models.check_weights", lambda *_, **__: None)
     assert main([*command, "--seed", "0", "--seed", "1"]) == 0
     folder = StudyFolder(tmp_path / "runs" / "tiny")

@@ -17,8 +17,8 @@ import pytest
 import podium
 from podium.cli.app import main
 from podium.config import registry
+from podium.config.machine import Machine
 from podium.config.registry import TRACKERS, allowed
-from podium.config.settings import Machine
 from podium.config.studyfile import machine_settings
 from podium.errors import ConfigError
 from podium.runs.folder import HISTORY_COLUMNS, RunFolder, StudyFolder
@@ -618,6 +618,6 @@ def test_progress_of_mixed_runs_is_shown_with_their_titles() -> None:
     assert lines[2].startswith("  One: epoch 1/2 ")
     assert lines[3].startswith("  Two: epoch 2/2 ")
     assert lines[4] == "  One: best epoch: valid 50.0 %, test 25.0 %"
-    assert lines[5].startswith("  epoch 3/2 ")  # alone again
+    assert lines[5].startswith("  Two: epoch 3/2 ")  # others may follow
     assert lines[6] == "! Two did not finish. Why."
     assert textwrap.dedent(lines[6]) == lines[6]

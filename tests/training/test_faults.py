@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import podium.training.state
-from podium.config.settings import Machine
+from podium.config.machine import Machine
 from podium.data.index import DataIndex
 from podium.data.indexing import build_index
 from podium.errors import ConfigError, StorageError, TrainingError, UnreadableImageError

@@ -21,8 +21,9 @@ from torch.nn.functional import cross_entropy as torchs, one_hot
 
 import podium
 from podium.config import registry
+from podium.config.machine import Machine
 from podium.config.registry import LOSSES, allow
-from podium.config.settings import Machine, RunSpec
+from podium.config.settings import RunSpec
 from podium.data.index import DataIndex
 from podium.data.indexing import build_index
 from podium.errors import ConfigError

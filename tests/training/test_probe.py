@@ -13,6 +13,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from sklearn.datasets import make_classification
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import nn
@@ -27,7 +28,8 @@ from podium.features.frozen import Features
 from podium.models import BuiltModel, build_model
 from podium.models.layers import layer_groups
 from podium.runtime.events import Event, Message, silent
-from podium.training import logistic, probe
+from podium.training import discriminant, logistic, probe
+from podium.training.discriminant import Discriminant
 from podium.training.fit import fit
 from podium.training.logistic import Logistic, mean_loss_and_accuracy
 from podium.training.losses import class_weights
@@ -348,3 +350,34 @@ def test_seeds_share_the_features(
     ]
     assert done[0]["valid_accuracy"] > 0.7
     assert done[0]["valid_accuracy"] == done[1]["valid_accuracy"]
+
+
+@pytest.mark.parametrize("shrinkage", [0.01, 0.3, 0.95])
+@pytest.mark.parametrize("balanced", [False, True])
+def test_scikit_learn_finds_the_same_discriminant(
+    shrinkage: float, balanced: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discriminant, "_CHUNK", 70)
+    x, y = points()
+    kept = torch.cat([torch.nonzero(y == k)[: 90 >> k, 0] for k in range(4)])  # 90, 45, 22, 11
+    x, y = x[kept], y[kept]
+    weights = torch.from_numpy(class_weights(np.bincount(y.numpy()), "balanced"))
+    mine = Discriminant(x, y, 4, weights if balanced else None)
+    found = mine.solve(shrinkage / (1 - shrinkage))
+    z = StandardScaler().fit_transform(x.double().numpy())
+    theirs = LinearDiscriminantAnalysis(
+        solver="lsqr", shrinkage=shrinkage, priors=[0.25] * 4 if balanced else None
+    )
+    expected = theirs.fit(z, y.numpy()).decision_function(z)
+    logits = (x.double() @ found.weight.T + found.bias).numpy()
+    np.testing.assert_allclose(logits, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_a_discriminant_needs_neither_every_class_nor_features_that_vary() -> None:
+    x, y = points(60)
+    x = torch.cat([x, torch.full((len(x), 1), 3.0)], 1)
+    found = Discriminant(x, y, 5).solve(1e-2)
+    assert bool(torch.isfinite(found.weight).all() and torch.isfinite(found.bias).all())
+    assert int((x.double() @ found.weight.T + found.bias).argmax(1).max()) < 4
+    flat = Discriminant(torch.ones(8, 3), torch.arange(8) % 2, 2).solve(1.0)
+    assert bool(torch.isfinite(flat.weight).all())

@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from scipy.special import softmax
+from sklearn.metrics import log_loss
 
-from podium.config.settings import Machine, RunSpec
+from podium.config.machine import Machine
+from podium.config.settings import RunSpec
 from podium.data.cache import cache_pixels
 from podium.data.index import DataIndex
 from podium.data.indexing import build_index
@@ -262,6 +265,17 @@ def test_two_processes_train_on_every_image_once(
     best = max(row["valid_accuracy"] for row in rows)
     assert best == pytest.approx(np.mean(found.predicted == found.labels))
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+
+
+def test_two_processes_validate_the_network_that_is_saved(
+    shared: tuple[Job, list[Event]], index: DataIndex
+) -> None:
+    """Batch norms see a part of each batch; one process's statistics are kept, and validated."""
+    both, _ = shared
+    row = max(both.folder.read_history(), key=lambda row: row["valid_accuracy"])
+    found = predict_split(load_run(both.folder), index, "valid")
+    oracle = log_loss(found.labels, softmax(found.logits.astype(float), axis=1), labels=range(3))
+    assert row["valid_loss"] == pytest.approx(oracle, rel=1e-5)
 
 
 def test_two_processes_resume_bit_for_bit(

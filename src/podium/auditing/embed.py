@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from podium.config.settings import Machine
+from podium.config.machine import Machine
 from podium.data.index import DataIndex
 from podium.features.extract import Backbone
 from podium.models import build_model

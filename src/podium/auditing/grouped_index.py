@@ -8,6 +8,7 @@ from typing import Any
 from podium.auditing.run import audit_images
 from podium.config.data_settings import DataSpec
 from podium.data.assign import together
+from podium.data.columns import coded
 from podium.data.groups import DUPLICATES, grouped
 from podium.data.index import DataIndex
 from podium.data.indexing import build_scored_index, index_of
@@ -83,6 +84,6 @@ def grouped_by_duplicates(found: Listing, *, notify: Notify = silent, **options:
         f"{counted(sum(map(len, clusters)), 'image')} of {len(found.paths):,} in "
         f"{counted(len(clusters), 'group')} of duplicates and near-duplicates."
     )
-    alone = {path: path for path in found.paths}
-    groups = alone | {path: min(cluster) for cluster in clusters for path in cluster}
+    first = {path: min(cluster) for cluster in clusters for path in cluster}
+    groups = coded(first.get(path, path) for path in found.paths)
     return replace(found, groups=groups, notices=(*found.notices, told))

@@ -15,6 +15,7 @@ from typer.core import TyperArgument, TyperCommand
 
 from podium.__about__ import __version__
 from podium.cli.card import app as card_app
+from podium.cli.cell import app as cell_app
 from podium.cli.data import app as data_app
 from podium.cli.export import app as export_app
 from podium.cli.lists import app as lists_app
@@ -37,7 +38,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 PANELS = {
-    "Study": "run demo train report studies models",
+    "Study": "run cell demo train report studies models",
     "Judge": "evaluate compare power claim",
     "Use": "predict explain serve export card push",
     "Data": "data audit augment",
@@ -73,6 +74,7 @@ def _add_in_order(parts: Sequence[typer.Typer]) -> None:
 _add_in_order(
     (
         run_app,
+        cell_app,
         report_app,
         verdicts_app,
         planning_app,

@@ -114,6 +114,39 @@ def data_import(
     out.tell(f"fingerprint {index.fingerprint}")
 
 
+@app.command("pack")
+def data_pack(
+    data: ImagesArgument,
+    to: Annotated[str, typer.Option(help="Empty folder, or an address such as s3://BUCKET/NAME.")],
+    label: LabelOption = None,
+    group: GroupOption = None,
+    source: SourceOption = "auto",
+    option: SourceSettings = None,
+    channels: ChannelsOption = None,
+    shard_size: Annotated[float, typer.Option(help="Size of a shard, GB.")] = 1.0,
+    workers: Annotated[
+        int | None, typer.Option(help="Threads that read images.", show_default="from the cores")
+    ] = None,
+) -> None:
+    """Pack the images into tar shards and an index, for object stores and millions of images.
+
+    A study reads the pack like any other data, with the same bits: data: s3://BUCKET/NAME. The
+    shards are WebDataset's too. Interrupted, the same command goes on.
+    """
+    from podium.auditing import list_data
+    from podium.data.pack import pack
+
+    spec = data_spec(data, label, group, source, option, channels=channels)
+    with bars() as tell:
+        found = list_data(spec, workers=workers, notify=tell)
+        about, notices = pack(found, to, shard_size=shard_size, workers=workers, notify=tell)
+    for notice in notices:
+        err.tell(notice)
+    shards = f"{about.shards:,} shard{'' if about.shards == 1 else 's'}"
+    out.tell(f"{to}: {about.images:,} images of {len(about.classes)} classes in {shards}")
+    out.tell(f"In the study: data: {to}")
+
+
 def _show_rows(rows: list[dict[str, str]]) -> None:
     if not rows:
         return

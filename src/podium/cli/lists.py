@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Column, Table
 
 from podium.cli.terminal import out, write_data
@@ -58,8 +59,8 @@ def models(
             info.name,
             "-" if info.parameters is None else f"{info.parameters:,}",
             f"{info.image_size} px",
-            info.weights,
-            info.description,
+            escape(info.weights),
+            escape(info.description),
         )
     out.print(table)
 

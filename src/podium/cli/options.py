@@ -112,8 +112,42 @@ TrackerOption = Annotated[
 ]
 
 
-ExecutorOption = Annotated[
-    str, typer.Option(help="What trains the cells: serial, or your own as MODULE:NAME.")
+OnOption = Annotated[
+    str,
+    typer.Option(
+        "--on",
+        "--executor",
+        metavar="EXECUTOR",
+        help="What trains the cells: serial, local, ray, ray:HOST:PORT, slurm, or your own as "
+        "MODULE:NAME.",
+    ),
+]
+
+
+CpusOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Cores and threads of each cell.", show_default="as the study was begun, else all"
+    ),
+]
+
+
+GpusOption = Annotated[
+    float | None,
+    typer.Option(help="GPUs of each cell; 0.5: two share one.", show_default="1 if there are any"),
+]
+
+
+SlurmOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY=VALUE,...", help="Options of sbatch, such as partition=gpu,time=240."
+    ),
+]
+
+
+InsecureOption = Annotated[
+    bool, typer.Option("--insecure", help="Use a Ray cluster that has no token.")
 ]
 
 
@@ -175,7 +209,14 @@ def _machine(
     tensorboard: bool,
     trackers: list[str] | None = None,
     executor: str = "serial",
+    cpus: int | None = None,
+    gpus: float | None = None,
+    slurm: str | None = None,
+    insecure: bool = False,
 ) -> dict[str, Any]:
+    name, _, address = executor.partition(":")
+    if name != "ray":
+        name, address = executor, ""
     return {
         "device": device,
         "precision": precision,
@@ -185,7 +226,12 @@ def _machine(
         "checkpoint_every": checkpoint_every,
         "tensorboard": tensorboard,
         "trackers": tuple(trackers or ()),
-        "executor": executor,
+        "executor": name,
+        "address": address,
+        "cpus": cpus,
+        "gpus": gpus,
+        "slurm": _pairs(slurm),
+        "insecure": insecure,
     }
 
 
@@ -193,6 +239,20 @@ ChannelsOption = Annotated[
     int | None,
     typer.Option(min=1, max=64, help="Channels of each TIFF or .npy image.", show_default="RGB"),
 ]
+
+
+def _pairs(text: str | None) -> dict[str, str]:
+    """`key=value,key=value` as a mapping."""
+    from podium.errors import ConfigError
+
+    found = {}
+    for pair in (text or "").split(","):
+        key, sign, value = pair.partition("=")
+        if pair and not (sign and key.strip()):
+            raise ConfigError(f"--slurm {pair!r}: expected KEY=VALUE, such as partition=gpu.")
+        if pair:
+            found[key.strip().removeprefix("--")] = value.strip()
+    return found
 
 
 def data_spec(

@@ -47,7 +47,8 @@ def predict(
         list[str],
         typer.Argument(
             metavar="PATH...",
-            help="Files, folders, quoted patterns, or - for paths on standard input.",
+            help="Files, folders, packs, addresses such as s3://BUCKET/FOLDER, quoted patterns, "
+            "or - for paths on standard input.",
         ),
     ],
     top: Annotated[int, typer.Option(min=1, help="Classes per image.")] = 5,
@@ -150,7 +151,9 @@ def _watched(
     if quiet or not err.is_terminal:
         yield from found
         return
-    if "-" in paths:  # their number is not known
+    from podium.data.place import is_address
+
+    if any(one == "-" or is_address(one) for one in paths):  # their number is not known
         with err.status("Predicting") as status:
             for done, one in enumerate(found, start=1):
                 status.update(f"Predicting: {done:,}")

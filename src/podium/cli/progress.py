@@ -43,6 +43,7 @@ from podium.runtime.events import (
 from podium.runtime.threads import OtherPrograms, usable_cores
 
 LOOK_EVERY = 10.0  # seconds between two measurements of other programs' load
+MANY = 4  # runs at a time; if there are more, neither their steps nor their epochs are shown
 BUSY = 0.2  # share of the cores in use by other programs from which on it is reported
 
 
@@ -61,7 +62,8 @@ class _Shown:
 class StudyProgress:
     """A context manager whose `notify` takes a study's events; events of runs may be interleaved.
 
-    On a terminal it shows progress bars; elsewhere (a log, CI) it prints one line per epoch.
+    On a terminal it shows progress bars; elsewhere (a log, CI) it prints one line per epoch. Of
+    many runs at a time it shows as many bars as there is room for, and prints one line per run.
 
     Args:
         console: where to print.
@@ -85,6 +87,7 @@ class StudyProgress:
         self.tasks: dict[str, TaskID] = {}
         self.runs: dict[tuple[Any, ...], _Shown] = {}
         self.total = self.spent = 0.0
+        self.side_by_side = False  # whether several runs have been in progress at a time
         self.planned = self.begun = 0  # runs of the study, and how many of them have begun
         self.others, self.looked, self.busy = OtherPrograms(), time.monotonic(), ""
 
@@ -105,11 +108,11 @@ class StudyProgress:
         match event:
             case WarningMessage() | RunFailed():
                 self._warn(event.text)
-            case Message(text):
+            case Message(text) if not (self._is_crowded() and event.contender):
                 self._tell(f"  [dim]{escape(text)}[/dim]")
-            case EvaluateProgress(what):
+            case EvaluateProgress(what) if not self._is_crowded():
                 self._set(self._bar("batch", event), f"Predicting {what}", event.done, event.total)
-            case Progress():
+            case Progress() if not (self._is_crowded() and event.contender):
                 self._step(event)
             case StudyStarted():
                 self.total, self.planned, self.begun = event.cost, event.runs, 0
@@ -138,7 +141,14 @@ class StudyProgress:
 
     def _title(self, run: _Shown, text: str) -> str:
         """A text of a run, with its title if several are in progress."""
-        return text if len(self.runs) == 1 else f"{escape(run.title)}: {text}"
+        return f"{escape(run.title)}: {text}" if self.side_by_side else text
+
+    def _is_crowded(self) -> bool:
+        return len(self.runs) > MANY
+
+    def _has_room(self) -> bool:
+        """Whether one more bar fits below what is printed."""
+        return len(self.tasks) < max(MANY, self.console.height - 4)
 
     def _warn(self, text: str) -> None:
         self._tell(f"[yellow]![/yellow] {escape(text)}")
@@ -163,12 +173,18 @@ class StudyProgress:
             self._forget(name)
 
     def _run_started(self, event: RunStarted) -> None:
+        again = event.cell in self.runs  # its process was lost
+        self.begun += not again
         self.runs[event.cell] = _Shown(event.title, event.epochs, event.cost)
-        self.begun += 1
-        place = f"  [dim]{self.begun} of {self.planned}[/dim]" if self.planned > 1 else ""
-        self._tell(f"[bold]{escape(event.title)}[/bold]{place}")
+        self.side_by_side |= len(self.runs) > 1
+        if not self._is_crowded():
+            counted = self.planned > 1 and not again
+            place = f"  [dim]{self.begun} of {self.planned}[/dim]" if counted else ""
+            self._tell(f"[bold]{escape(event.title)}[/bold]{place}")
         self._forget(self._bar("run", event), self._bar("batch", event))
-        self._set(self._bar("run", event), "Epochs", 0, event.epochs)
+        if self._has_room():
+            title = self._title(self.runs[event.cell], "Epochs")
+            self._set(self._bar("run", event), title, 0, event.epochs)
 
     def _of_run(self, event: RunEvent, run: _Shown) -> None:
         bar, steps = self._bar("run", event), self._bar("batch", event)
@@ -176,18 +192,24 @@ class StudyProgress:
             case EpochStarted(epoch):
                 run.epoch = epoch
                 self._forget(steps)
-                self._set(bar, self._title(run, "Epochs"), epoch - 1, run.epochs)
-                self._set(steps, f"Epoch {epoch}", event.step, event.steps)
+                if bar in self.tasks or self._has_room():
+                    self._set(bar, self._title(run, "Epochs"), epoch - 1, run.epochs)
+                if not self._is_crowded():
+                    self._set(steps, self._title(run, f"Epoch {epoch}"), event.step, event.steps)
             case BatchDone(epoch, step):
                 self._look_at_others()
                 note = f"loss {event.loss:.3f}"
                 note += f"  [yellow]{self.busy}[/yellow]" if self.busy else ""
-                self._set(steps, f"Epoch {epoch}", step, event.steps, note)
+                if steps in self.tasks:
+                    self._set(steps, self._title(run, f"Epoch {epoch}"), step, event.steps, note)
                 run.part = (epoch - 1 + step / event.steps) / run.epochs
                 self._set_study()
             case EpochDone():
-                self._set(bar, self._title(run, "Epochs"), event.row["epoch"], event.epochs)
-                self._tell_epoch(event, run)
+                run.part = event.row["epoch"] / event.epochs
+                if bar in self.tasks:
+                    self._set(bar, self._title(run, "Epochs"), event.row["epoch"], event.epochs)
+                if not self._is_crowded():
+                    self._tell_epoch(event, run)
             case RunDone():
                 scores, folds = event.scores, event.folds
                 what = "best epoch" if folds is None else f"all {folds} folds together"
@@ -200,6 +222,7 @@ class StudyProgress:
             self._forget(bar, steps)
             self.spent += run.cost
             del self.runs[event.cell]
+            self._set_study()
 
     def _set_study(self) -> None:
         if "study" in self.tasks:

@@ -23,8 +23,9 @@ class DataSpec(Strict):
     """Where the images are, what belongs together, and how they are split."""
 
     path: str
-    """A folder, a table, an archive, COCO's JSON, `torchvision:NAME`, `hf:OWNER/NAME`, or a
-    built-in name: `sports100`, `demo`. A `source` of your own interprets it itself."""
+    """A folder, a table, an archive, a pack or its address (`s3://BUCKET/NAME`), COCO's JSON,
+    `torchvision:NAME`, `hf:OWNER/NAME`, or a built-in name: `sports100`, `demo`. A `source` of
+    your own interprets it itself."""
     source: SourceName = "auto"
     """What lists and reads the images: `auto` chooses among the others by the path; your own by
     its name or as `module:name`."""

@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from podium.config.source import SCRIPTS, root_of, source_digest
 from podium.config.text import did_you_mean
+from podium.config.titles import AUGMENTATION_TITLES, MODEL_TITLES
 from podium.errors import ConfigError
 
 Thing = TypeVar("Thing")
@@ -319,19 +320,9 @@ def _distribution(package: EntryPoint) -> str:
 
 MODELS: Registry[Any] = Registry(
     "model",
-    ("simple_resnet", "inception_resnet", "resnet18", "efficientnet_lite0"),
+    MODEL_TITLES,
     open_ended=True,
 )
-AUGMENTATION_TITLES = {
-    "none": "none",
-    "autoaugment": "AutoAugment",
-    "randaugment": "RandAugment",
-    "trivialaugment": "TrivialAugment",
-    "augmix": "AugMix",
-    "crop_flip": "crop and flip",
-}
-"""Display names of the built-ins: kept here, since a report does not import torch."""
-
 AUGMENTATIONS: Registry[Any] = Registry("augmentation", AUGMENTATION_TITLES)
 LOSSES: Registry[Any] = Registry("loss", ("cross_entropy", "focal", "logit_adjusted"))
 METRICS: Registry[Any] = Registry(
@@ -348,7 +339,7 @@ METRICS: Registry[Any] = Registry(
     ),
 )
 SOURCES: Registry[Any] = Registry(
-    "source", ("auto", "folder", "table", "archive", "coco", "torchvision", "hf")
+    "source", ("auto", "folder", "table", "archive", "pack", "coco", "torchvision", "hf")
 )
-EXECUTORS: Registry[Any] = Registry("executor", ("serial",))
+EXECUTORS: Registry[Any] = Registry("executor", ("serial", "local", "ray", "slurm"))
 TRACKERS: Registry[Any] = Registry("tracker", ("tensorboard", "mlflow"))

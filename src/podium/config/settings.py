@@ -1,8 +1,7 @@
 """Typed settings of a study, validated before anything runs, read from and written as YAML.
 
-`StudySpec` is the whole study, `RunSpec` one contender's recipe, `Machine` the hardware settings.
-A recipe decides the result, so it is stored with the run and compared when the run is resumed;
-the machine settings only affect the speed.
+`StudySpec` is the whole study, `RunSpec` one contender's recipe. A recipe decides the result, so
+it is stored with the run and compared when the run is resumed.
 """
 
 from __future__ import annotations
@@ -19,15 +18,14 @@ from podium.config.data_settings import DataSpec
 from podium.config.fields import (
     AugmentationName,
     ClassWeights,
-    ExecutorName,
     LossName,
     MetricName,
     ModelName,
     Strict,
-    TrackerName,
 )
 
 Pooling = Literal["own", "stages"]
+ProbeKind = Literal["logistic", "lda"]
 OF_ANY_CHANNELS = ("none", "crop_flip")
 """The augmentations that images of any number of channels can have; the others are made for RGB."""
 
@@ -64,9 +62,11 @@ class RunSpec(Strict):
     pooling: Pooling = "own"
     """Input of the classifier: `own`, the model's own features, or `stages`, those plus the
     average of every stage's map and the maximum of the last (after Head2Toe; Evci et al., 2022)."""
-    linear_probe: bool = False
-    """Epoch 1 fits the classifier on frozen features, its penalty chosen on validation images;
-    further epochs fine-tune with fixed batch-norm statistics (LP-FT), unless `freeze: backbone`."""
+    linear_probe: bool | Literal["lda"] = False
+    """Epoch 1 fits the classifier on frozen features: logistic regression, or `lda`, linear
+    discriminant analysis with a shrunken covariance. Its penalty or shrinkage is chosen on
+    validation images. Further epochs fine-tune with fixed batch-norm statistics (LP-FT), unless
+    `freeze: backbone`."""
     augmentation: AugmentationName = "none"
     """Augmentation of training images only. Your own: `module:name`, or its registered name."""
     mixup: float = Field(default=0.0, ge=0, le=10)
@@ -230,7 +230,12 @@ class RunSpec(Strict):
     @property
     def is_probe_alone(self) -> bool:
         """Whether the linear probe is the whole run."""
-        return self.linear_probe and self.freeze == "backbone"
+        return bool(self.linear_probe) and self.freeze == "backbone"
+
+    @property
+    def probe_kind(self) -> ProbeKind:
+        """The classifier of the linear probe."""
+        return "lda" if self.linear_probe == "lda" else "logistic"
 
     @property
     def most_epochs(self) -> int:
@@ -363,38 +368,3 @@ class StudySpec(Strict):
         """The study as YAML that `load_study` reads back to an equal spec."""
         values = self.model_dump(mode="json", exclude_defaults=True)
         return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-
-
-class Machine(Strict):
-    """Settings of the machine that runs a study. They change a run's speed, not its recipe.
-
-    Examples:
-        >>> import podium
-        >>> podium.Machine(tensorboard=True).tracker_names
-        ('tensorboard',)
-    """
-
-    device: str = "auto"
-    """`auto`, `cpu`, `cuda`, `mps`, or `cuda` with an index, `cuda:1`."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Precision of training. `auto`: bf16 if the processor supports it and a check passes."""
-    devices: int = Field(default=1, ge=1, le=1024)
-    """Data-parallel processes (gloo on CPUs, NCCL on GPUs)."""
-    workers: int | None = Field(default=None, ge=0, le=1024)
-    """Processes per device that decode images; None: chosen from the number of cores."""
-    cache_limit: float = Field(default=16.0, ge=0, le=1e6)
-    """GB that decoded images may take on disk, all data sets together; 0: keep none."""
-    checkpoint_every: float = Field(default=300.0, ge=0, le=1e9)
-    """Seconds of training after which the state is also saved within an epoch; 0: every step."""
-    tensorboard: bool = False
-    """Write TensorBoard event files beside the history: short for the tracker of that name."""
-    trackers: tuple[TrackerName, ...] = ()
-    """Trackers of the training: `tensorboard`, `mlflow`, or your own."""
-    executor: ExecutorName = "serial"
-    """`serial` trains cell after cell in this process; your own: its name, or `module:name`."""
-
-    @property
-    def tracker_names(self) -> tuple[str, ...]:
-        """Each tracker once, including `tensorboard` if that is set."""
-        short = ("tensorboard",) if self.tensorboard else ()
-        return tuple(dict.fromkeys([*self.trackers, *short]))

@@ -17,8 +17,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from podium.config.machine import Machine
 from podium.config.mistakes import Mistake, flag_mistakes, listing, mistakes_of
-from podium.config.settings import Machine, StudySpec
+from podium.config.settings import StudySpec
 from podium.config.text import decode_text, did_you_mean, listed
 from podium.errors import ConfigError
 
@@ -158,7 +159,8 @@ def machine_settings(**values: Any) -> Machine:
     try:
         return Machine(**values)
     except ValidationError as error:
-        names = {"trackers": "tracker"}  # one flag per value, so its name is singular
+        # one flag per value is singular; one flag carries both
+        names = {"trackers": "tracker", "executor": "on", "address": "on"}
         raise ConfigError(flag_mistakes(error, names)) from None
 
 

@@ -8,14 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from podium.config.data_settings import SplitSpec
-from podium.data.advice import FOLDERS, Advice
-from podium.data.listing import SPLITS, Listing
+from podium.data.columns import Coded, Rows
+from podium.data.listing import Listing
 from podium.data.shares import group_numbers, share_out
-from podium.data.splits import Split, hold_out
+from podium.data.splits import SPLITS, Parts, class_names, hold_out
 from podium.data.words import counted, listed
 from podium.errors import ConfigError, DataError
-
-ByClass = dict[str, list[str]]
 
 
 def split_anew(found: Listing, split: SplitSpec | None) -> Listing:
@@ -30,7 +28,7 @@ def split_anew(found: Listing, split: SplitSpec | None) -> Listing:
     """
     if split is None:
         return found
-    if split.by == "group" and not found.groups:
+    if split.by == "group" and found.groups is None:
         raise ConfigError(
             f"data.split: expected groups to split {found.place} by, found none. State what "
             "belongs together, such as data: {group: parent}, or split single images with data: "
@@ -38,8 +36,9 @@ def split_anew(found: Listing, split: SplitSpec | None) -> Listing:
         )
     if not found.is_split:
         return found
-    sizes = {name: sum(map(len, one.values())) for name, one in found.splits.items()}
-    had = " and ".join(f"{name} ({sizes[name]:,})" for name in SPLITS if sizes.get(name))
+    had = " and ".join(
+        f"{name} ({len(found.parts[name]):,})" for name in SPLITS if len(found.parts.get(name, ()))
+    )
     told = f"The splits of the source, {had}, are not used: data.split divides all images anew."
     return together(replace(found, notices=(*found.notices, told)))
 
@@ -50,57 +49,59 @@ def together(found: Listing) -> Listing:
     Args:
         found: the images.
     """
-    pooled: ByClass = {}
-    for by_class in found.splits.values():
-        for label, paths in by_class.items():
-            pooled.setdefault(label, []).extend(paths)
-    return replace(found, splits={"train": pooled}, is_split=False)
+    return replace(found, parts={"train": pooled(found.parts)}, is_split=False)
+
+
+def pooled(parts: Parts) -> Rows:
+    """The rows of all splits together, ascending.
+
+    Args:
+        parts: split -> rows.
+    """
+    return np.sort(np.concatenate([*parts.values()]))
 
 
 def completed(
-    given: dict[str, ByClass],
-    groups: Mapping[str, str],
+    found: Listing,
+    given: Parts,
     fractions: Mapping[str, float],
     *,
     split: SplitSpec | None = None,
     seed: int = 0,
-    advice: Advice = FOLDERS,
-) -> tuple[dict[str, ByClass], list[str]]:
+) -> tuple[Parts, list[str]]:
     """Hold out the images of missing splits from the training images.
 
     Whole groups are held out where images have groups, unless the split is to be by image.
 
     Args:
-        given: split -> class -> sorted paths, with `train`.
-        groups: path -> group, of the images that have one.
+        found: the images.
+        given: split -> rows of the images that are used, with `train`.
         fractions: split -> share of the training images to hold out for it if it is missing, 0..1.
         split: how to split; None: by group if there are groups, stratified by class.
         seed: of the random split.
-        advice: remedies for error messages.
 
     Returns:
-        `(splits, notices)`: split -> class -> paths, and sentences for the user.
+        `(parts, notices)`: split -> rows, and sentences for the user.
 
     Raises:
         DataError: a class has too few images, or there are too few groups.
     """
-    missing = {name: share for name, share in fractions.items() if not given.get(name)}
+    missing = {name: share for name, share in fractions.items() if not len(given.get(name, ()))}
     if not missing:
         return given, []
-    train = given["train"]
     by_label = split is None or split.stratify == "label"
     each = " of each class" if by_label else ""
     shares = " and ".join(f"{100 * share:g} % for {name}" for name, share in missing.items())
     lead = f"No images for {' and '.join(missing)} were found: " if split is None else ""
-    if groups and (split is None or split.by == "group"):
-        parts, told = _whole_groups(train, groups, missing, seed, by_label)
+    train, groups = given["train"], found.groups
+    if groups is not None and (split is None or split.by == "group"):
+        parts, told = _whole_groups(found, groups.take(train), train, missing, seed, by_label)
         first = f"{lead}held out {shares}{each}, by whole groups with seed {seed}"
         return given | parts, [_sentence(f"{first}: {told[0]}"), *told[1:]]
-    pooled = train if by_label else {"": sorted(path for paths in train.values() for path in paths)}
-    parts = hold_out(pooled, missing, seed, advice)
-    if not by_label:
-        label_of = {path: label for label, paths in train.items() for path in paths}
-        parts = {name: _by_class(one[""], label_of) for name, one in parts.items()}
+    labels, names = (
+        (found.labels, found.names) if by_label else (np.zeros_like(found.labels), ("",))
+    )
+    parts = hold_out(train, labels, names, missing, seed, found.advice)
     told = [_sentence(f"{lead}held out {shares}{each}, at random with seed {seed}.")]
     return given | parts, told
 
@@ -109,27 +110,20 @@ def _sentence(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def _by_class(paths: list[str], label_of: Mapping[str, str]) -> ByClass:
-    found: ByClass = {}
-    for path in paths:
-        found.setdefault(label_of[path], []).append(path)
-    return found
-
-
 def _whole_groups(
-    train: ByClass,
-    groups: Mapping[str, str],
+    found: Listing,
+    groups: Coded,
+    train: Rows,
     fractions: Mapping[str, float],
     seed: int,
     by_label: bool,
-) -> tuple[dict[str, ByClass], list[str]]:
+) -> tuple[Parts, list[str]]:
     """Hold out whole groups; the first notice says what each split got."""
-    pairs = sorted((path, label) for label, paths in train.items() for path in paths)
-    label_of = dict(pairs)
-    classes = sorted(train)
+    classes = sorted(class_names(train, found.labels, found.names))
     number = {label: at for at, label in enumerate(classes)}
-    labels = np.asarray([number[label] for _, label in pairs], dtype=np.int64)
-    units = group_numbers([groups.get(path) for path, _ in pairs])
+    place = np.array([number.get(label, -1) for label in found.names], np.int64)
+    labels = place[found.labels[train]]
+    units = group_numbers(groups)
     count = int(units.max()) + 1
     # the test before validation: a class with two groups is learned and scored
     names = ("train", *sorted(fractions))
@@ -146,7 +140,7 @@ def _whole_groups(
             "group in train. State groups that are smaller than a class (data.group), or let the "
             "source assign the splits."
         )
-    alone = sum(groups.get(path) is None for path in label_of)
+    alone = int((groups.codes < 0).sum())
     known = counted(count - alone, "group")
     there = f"{known} and {counted(alone, 'image')} without one" if alone else known
     got = ", ".join(
@@ -165,26 +159,5 @@ def _whole_groups(
             f"{counted(len(few), 'class', 'classes')} with fewer groups than the {len(names)} "
             f"splits: {shown}. Such a class is learned, but it is not scored in every split."
         )
-    parts = {
-        name: _by_class([pairs[row][0] for row in np.flatnonzero(drawn == at)], label_of)
-        for at, name in enumerate(names)
-    }
+    parts = {name: train[drawn == at] for at, name in enumerate(names)}
     return parts, told
-
-
-def described(split: Split, found: Listing) -> Split:
-    """Add the groups and columns that the source provides to a split.
-
-    Args:
-        split: paths and labels.
-        found: the listing that they are from.
-    """
-    names = sorted({name for path in split.paths for name in found.columns.get(path, ())})
-    return replace(
-        split,
-        groups=tuple(map(found.groups.get, split.paths)) if found.groups else (),
-        columns={
-            name: tuple(found.columns.get(path, {}).get(name) for path in split.paths)
-            for name in names
-        },
-    )

@@ -122,15 +122,15 @@ class _Wanted:
 
     def __init__(self, index: DataIndex, split: str, size: int, folder: Path) -> None:
         part = index.part_of
-        paths = (index.splits[split] if part is None else part.whole.splits["test"]).paths
-        raw = b"".join(bytes.fromhex(index.pixel_digest(path)) for path in paths)
-        table = np.frombuffer(raw, dtype=np.uint8).reshape(-1, 32)
+        of = split if part is None else "test"
+        table = (index if part is None else part.whole).pixel_digests(of)
         self.digests, first, rows = np.unique(table, axis=0, return_index=True, return_inverse=True)
         self.rows = rows.reshape(-1).astype(np.int64)
         if part is not None:
             self.rows = self.rows[part.rows[split]]
         self.size, self.folder = size, folder
-        self.index, self.paths = index, [paths[i] for i in first]
+        self.index = index
+        self.paths = (index if part is None else part.whole).splits[of].paths.take(first)
         self.channels = index.windows.inputs
         self._name()
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from PIL import ExifTags, Image
 
+from podium.data.columns import coded
 from podium.data.listing import Listing
 from podium.data.source import Reader
 from podium.data.words import counted
@@ -95,7 +96,8 @@ def grouped_by_capture(found: Listing, pause: float) -> Listing:
     if without:
         told += f"; {without:,} do not say when they were taken, and stand alone"
     alone = {one.path: one.path for one in shots}
-    groups = alone | {path: burst[0] for burst in series for path in burst}
+    group = alone | {path: burst[0] for burst in series for path in burst}
+    groups = coded(map(group.get, found.paths))
     return replace(found, groups=groups, notices=(*found.notices, f"{told}."))
 
 

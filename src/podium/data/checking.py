@@ -1,19 +1,23 @@
-"""Reads every file once: records its properties, or why it cannot be decoded."""
+"""Reads files once: records their properties, or why they cannot be decoded."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from podium.data import bands
 from podium.data.bands import Picture
-from podium.data.file_checks import Verdict, VerdictCache
+from podium.data.columns import Rows
+from podium.data.file_checks import STAMP, Verdict, VerdictCache, Verdicts
 from podium.data.grey import OWN_WINDOWS, GreyWindows
 from podium.data.images import GREY_MODES, decode_picture, decode_with_mode
 from podium.data.listing import Listing
 from podium.data.source import Reader
+from podium.data.splits import Parts
 from podium.data.words import counted, in_study, listed, named, shown
 from podium.errors import ConfigError, DataError, UnreadableImageError
 from podium.runtime.events import IndexProgress, Notify
@@ -25,43 +29,66 @@ def check_files(
     cache_folder: Path | None,
     workers: int | None,
     notify: Notify,
-) -> dict[str, Verdict]:
-    """Read every file, and decode those that are not in the cache.
+) -> Verdicts:
+    """Read every file that may have changed, and decode those with bytes not seen before.
 
     Args:
         found: the files.
         cache_folder: folder of the cache; None: Podium's cache.
         workers: number of threads; None: one per core.
-        notify: receives the progress: number of files read.
+        notify: receives the progress: number of files checked.
 
     Returns:
-        Path -> verdict.
+        One row per file, in the order of the listing.
 
     Raises:
         ConfigError: there are TIFF files of several channels, and the library for them is missing.
     """
+    if found.checked is not None:
+        return found.checked
     _need_tifffile(found)
     cache = VerdictCache(Path(found.place), cache_folder, found.channels)
-    before = set(cache.known)
-    paths = sorted(found.paths)
-    verdicts: dict[str, Verdict] = {}
+    total = len(found.paths)
+    stamps = _stamps(found)
+    known = cache.rows(found.paths, stamps)
+    checked = known >= 0
+    if checked.all() and len(cache.verdicts) == total:  # mapped, instead of copied
+        notify(IndexProgress("files", total, total))
+        return cache.verdicts
+    verdicts, same = Verdicts.empty(total), np.flatnonzero(checked)
+    verdicts.copy(same, cache.verdicts, known[same])
+    unknown = np.flatnonzero(~checked)
 
     def inspect(path: str) -> Verdict:
-        return inspect_image(found.reader, path, cache.known, found.channels)
+        return inspect_image(found.reader, path, cache, found.channels)
 
     # Pillow decodes and hashlib digests without the interpreter's lock, so threads use all cores
     try:
+        paths = found.paths.take(unknown)
         with contextlib.closing(in_order(inspect, paths, threads=workers)) as results:
-            for done, (path, verdict) in enumerate(zip(paths, results, strict=True), 1):
-                verdicts[path] = verdict
-                cache.put(verdict)
-                if done % 50 == 0 or done == len(paths):
-                    notify(IndexProgress("files", done, len(paths)))
-        cache.keep(verdicts.values())
+            pairs = zip(unknown.tolist(), results, strict=True)
+            for done, (row, verdict) in enumerate(pairs, 1 + len(same)):
+                verdicts.put(row, verdict)
+                cache.note(verdict)
+                checked[row] = True
+                if done % 50 == 0 or done == total:
+                    notify(IndexProgress("files", done, total))
+        if not len(unknown):
+            notify(IndexProgress("files", total, total))
     finally:  # also when interrupted: what was checked is kept
-        if set(cache.known) != before:
-            cache.save()
+        whole = bool(checked.all())
+        checked[[*verdicts.errors]] = False
+        cache.save(found.paths, stamps, verdicts, np.flatnonzero(checked), whole=whole)
     return verdicts
+
+
+def _stamps(found: Listing) -> npt.NDArray[np.int64]:
+    """What tells whether a file has changed, int64 of shape (n, 4); 0 where nothing does."""
+    stamps = np.zeros((len(found.paths), len(STAMP)), np.int64)
+    for row, path in enumerate(found.paths):
+        if (stamp := found.reader.stamp_of(path)) is not None:
+            stamps[row] = stamp
+    return stamps
 
 
 def _need_tifffile(found: Listing) -> None:
@@ -94,14 +121,14 @@ def load_checked(
 
 
 def inspect_image(
-    reader: Reader, path: str, known: Mapping[str, Verdict], channels: int | None = None
+    reader: Reader, path: str, known: VerdictCache, channels: int | None = None
 ) -> Verdict:
     """Decode one file: its hash, size and mode, or why it cannot be read.
 
     Args:
         reader: of its source.
         path: name of the file in the source.
-        known: verdicts by SHA-256, for files that need not be decoded again.
+        known: verdicts on files that need not be decoded again.
         channels: that it must have; None: it is decoded to RGB.
     """
     if shown(path) != path:
@@ -110,8 +137,8 @@ def inspect_image(
     try:
         content = reader.read(path)
         digest = hashlib.sha256(content).hexdigest()
-        if digest in known:
-            return known[digest]
+        if (same := known.get(digest)) is not None:
+            return same
         image, stored = decode_with_mode(content, path, channels)
     except UnreadableImageError as error:
         return Verdict(digest=digest, error=error.reason)
@@ -126,48 +153,50 @@ def inspect_image(
     )
 
 
-def readable_images(
-    found: Listing, verdicts: dict[str, Verdict]
-) -> tuple[dict[str, dict[str, list[str]]], list[str]]:
+def readable_images(found: Listing, verdicts: Verdicts) -> tuple[Parts, list[str]]:
     """Leave out unreadable files.
 
     Args:
         found: the files.
-        verdicts: path -> verdict, of all files.
+        verdicts: on all files.
 
     Returns:
-        `(paths, notices)`: split -> class -> sorted paths, and sentences for the user.
+        `(parts, notices)`: split -> rows of its readable images, and sentences for the user.
 
     Raises:
         DataError: a split would lose all images of a class.
     """
-    kept: dict[str, dict[str, list[str]]] = {}
-    for split, by_class in found.splits.items():
-        kept[split] = {}
-        for label, paths in by_class.items():
-            kept[split][label] = sorted(path for path in paths if not verdicts[path].error)
-        lost = sorted(label for label, paths in kept[split].items() if not paths)
-        if lost:
-            what = {"train": "training", "valid": "validation"}.get(split, split)
-            why = [
-                f"{shown(path)} ({verdicts[path].error})"
-                for label in lost
-                for path in sorted(by_class[label])
-            ]
-            raise DataError(
-                f"No {what} image of {named(lost)} can be read: {'; '.join(why[:3])}"
-                f"{f' and {len(why) - 3:,} more' if len(why) > 3 else ''}. "
-                "Repair the files, or remove the class."
-            )
+    kept: Parts = {}
+    for split, rows in found.parts.items():
+        fine = np.ones(len(found.paths), np.bool_)
+        fine[[*verdicts.errors]] = False
+        kept[split] = rows[fine[rows]]
+        _refuse_lost(found, verdicts, split, rows, kept[split])
     notices = list(found.notices)
-    if found.likely_groups and not found.groups:
+    if found.likely_groups and found.groups is None:
         notices.append(
             f"{listed([*map(repr, found.likely_groups)])} may name what images belong to. If so, "
             "keep those of a group together in every split: "
             f"{in_study({'group': found.likely_groups[0]})}."
         )
-    unreadable = sum(bool(verdict.error) for verdict in verdicts.values())
-    if unreadable:
+    if unreadable := len(verdicts.errors):
         verb = "is" if unreadable == 1 else "are"
         notices.append(f"{counted(unreadable, 'file')} cannot be read and {verb} left out.")
     return kept, notices
+
+
+def _refuse_lost(found: Listing, verdicts: Verdicts, split: str, rows: Rows, kept: Rows) -> None:
+    """Refuse to go on without a class."""
+    codes = np.setdiff1d(found.labels[rows], found.labels[kept])
+    if not len(codes):
+        return
+    of_those = rows[np.isin(found.labels[rows], codes)].tolist()
+    gone = sorted(of_those, key=lambda row: (found.names[found.labels[row]], row))
+    lost = [*dict.fromkeys(found.names[found.labels[row]] for row in gone)]
+    what = {"train": "training", "valid": "validation"}.get(split, split)
+    why = [f"{shown(found.paths[row])} ({verdicts.errors[row]})" for row in gone]
+    raise DataError(
+        f"No {what} image of {named(lost)} can be read: {'; '.join(why[:3])}"
+        f"{f' and {len(why) - 3:,} more' if len(why) > 3 else ''}. "
+        "Repair the files, or remove the class."
+    )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from podium.data.archive_source import is_archive
 from podium.data.coco import ENDING
+from podium.data.packed_source import is_pack
 from podium.data.table import is_table
 
 
@@ -19,12 +20,16 @@ def source_for(path: str, label: str | None = None) -> str:
     Examples:
         >>> source_for("my-images"), source_for("photos.csv"), source_for("photos.tar.gz")
         ('folder', 'table', 'archive')
+        >>> source_for("s3://bucket/packed")
+        'pack'
         >>> source_for("hf:me/mine"), source_for("torchvision:CIFAR10"), source_for("traps.json")
         ('hf', 'torchvision', 'coco')
     """
     for prefix in ("torchvision", "hf"):
         if path.startswith(f"{prefix}:"):
             return prefix
+    if is_pack(path):
+        return "pack"
     place = Path(path).expanduser()
     if is_table(place, label):
         return "table"

@@ -61,9 +61,7 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
                 f"cached: expected images of {transform.source_size} px, got {cached.size} px"
             )
         self.reader = index.reader
-        self.paths = index.splits[split].paths
-        self.labels = index.splits[split].labels
-        self.digests = [index.digests.get(path) for path in self.paths]
+        self.entries = index.splits[split].entries()
         self.windows = index.windows
         self.transform = transform
         self.seed = seed
@@ -71,7 +69,7 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
         self.planned = planned
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.entries)
 
     def __getitem__(self, key: Key) -> tuple[torch.Tensor, int, int]:
         number, *rest = key if isinstance(key, tuple) else (key,)
@@ -84,16 +82,14 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
             tensor = self.transform.plan(draw, size)
         else:
             tensor = self.transform.vary(self._source(number), draw, size)
-        return tensor, int(self.labels[number]), number
+        return tensor, int(self.entries.labels[number]), number
 
     def _source(self, number: int) -> npt.NDArray[np.uint8]:
         kept = None if self.cached is None else self.cached.get(number)
         if kept is not None:
             return kept
-        path = self.paths[number]
-        return self.transform.source(
-            load_checked(self.reader, path, self.digests[number], self.windows)
-        )
+        path, digest = self.entries.paths[number], self.entries.digest(number)
+        return self.transform.source(load_checked(self.reader, path, digest, self.windows))
 
 
 class EpochSampler(Sampler[list[EpochKey]]):

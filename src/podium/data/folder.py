@@ -9,6 +9,7 @@ from typing import Any
 
 from podium.config.registry import SOURCES
 from podium.data.fetch import resolve_data
+from podium.data.file_checks import file_stamp
 from podium.data.images import image_suffixes, read_image_file
 from podium.data.layout import Found, find_images
 from podium.data.names import find_named_images, label_pattern
@@ -87,6 +88,9 @@ class FolderSource(LayoutSource):
             "the class, name it with data: {label: COLUMN}."
             for file in [*tables.values()][:1]
         )
+
+    def stamp_of(self, path: str) -> tuple[int, ...] | None:
+        return file_stamp(f"{self.root}/{path}")
 
     def read(self, path: str) -> bytes:
         return read_image_file(self.root / path, path)

@@ -59,19 +59,6 @@ class Folds:
         return total.hexdigest()
 
 
-def pooled(readable: dict[str, dict[str, list[str]]]) -> dict[str, list[str]]:
-    """Class -> paths of all splits together.
-
-    Args:
-        readable: split -> class -> paths.
-    """
-    found: dict[str, list[str]] = {}
-    for by_class in readable.values():
-        for label, paths in by_class.items():
-            found.setdefault(label, []).extend(paths)
-    return found
-
-
 def make_folds(
     pool: Split,
     classes: Sequence[str],

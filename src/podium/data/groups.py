@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+import numpy as np
+
 from podium.data.capture import grouped_by_capture, pause_of
+from podium.data.columns import Coded, Texts, coded
 from podium.data.listing import Listing
 from podium.data.words import counted, listed
 from podium.errors import ConfigError, DataError
@@ -39,50 +43,47 @@ def grouped(found: Listing, rule: str) -> Listing:
     pause = pause_of(rule)
     if pause is not None:
         return grouped_by_capture(found, pause)
-    paths = found.paths
     if rule == PARENT:
-        groups = {path: path.rpartition("/")[0] for path in paths}
+        groups: Iterable[str | None] = (path.rpartition("/")[0] for path in found.paths)
     elif "(?P<" in rule:
-        groups = _by_pattern(found.place, paths, rule)
+        groups = _by_pattern(found.paths, rule)
     else:
-        groups = _by_column(found, paths, rule)
-    return replace(found, groups=groups)
+        groups = _by_column(found, rule)
+    column = coded(groups)
+    if rule != PARENT:
+        _refuse_without(found, rule, column)
+    return replace(found, groups=column)
 
 
-def _by_pattern(place: str, paths: list[str], rule: str) -> dict[str, str]:
+def _by_pattern(paths: Texts, rule: str) -> Iterator[str | None]:
     try:
         pattern = re.compile(rule)
     except re.error as error:
         raise ConfigError(f"data.group: '{rule}' is not a regular expression ({error}).") from None
     if "group" not in pattern.groupindex:
         raise ConfigError(f"data.group: '{rule}' has no named group. Expected (?P<group>...).")
-    groups = {path: match["group"] for path in paths if (match := pattern.search(path))}
-    _refuse_without(place, rule, [path for path in paths if not groups.get(path)], len(paths))
-    return groups
+    matches = map(pattern.search, paths)
+    return ((match["group"] or None) if match else None for match in matches)
 
 
-def _by_column(found: Listing, paths: list[str], rule: str) -> dict[str, str]:
-    known = sorted({name for columns in found.columns.values() for name in columns})
+def _by_column(found: Listing, rule: str) -> Iterator[str | None]:
+    known = sorted(found.columns)
     if rule not in known:
         raise ConfigError(
             "data.group: expected parent, duplicates, capture, a regular expression with "
             f"(?P<group>...), or a column; got '{rule}'. {found.place} has "
             f"{f'the columns {listed(known)}' if known else 'no columns'}."
         )
-    groups = {
-        path: str(value)
-        for path in paths
-        if (value := found.columns.get(path, {}).get(rule)) not in (None, "")
-    }
-    _refuse_without(found.place, rule, [path for path in paths if path not in groups], len(paths))
-    return groups
+    return (None if value in (None, "") else str(value) for value in found.columns[rule])
 
 
-def _refuse_without(place: str, rule: str, without: list[str], total: int) -> None:
+def _refuse_without(found: Listing, rule: str, groups: Coded) -> None:
     """An image without a group could belong to any: guessing would hide a leak."""
-    if without:
+    without = np.flatnonzero(groups.codes < 0)
+    if len(without):
         raise DataError(
             f"data.group: '{rule}' gives no group for {len(without):,} of "
-            f"{counted(total, 'image')} of {place}: {listed(without)}. Mend the rule or the data; "
-            "an image that belongs to no other needs a group of its own."
+            f"{counted(len(groups), 'image')} of {found.place}: "
+            f"{listed([*found.paths.take(without)])}. Mend the rule or the data; an image that "
+            "belongs to no other needs a group of its own."
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,8 +12,10 @@ import numpy.typing as npt
 
 from podium.data.bands import Picture
 from podium.data.checking import load_checked
+from podium.data.fingerprints import split_fingerprint
 from podium.data.folds import Folds
 from podium.data.grey import OWN_WINDOWS, GreyWindows
+from podium.data.image_table import DigestsByPath, ImageTable, hex_of
 from podium.data.images import decode_picture
 from podium.data.source import Reader
 from podium.data.splits import Split
@@ -41,15 +42,14 @@ class DataIndex:
     Attributes:
         reader: reads the files.
         classes: classes of train, in code-point order; labels are indices into it.
+        images: all images, which the splits are rows of.
         splits: `train`, `valid` and `test`.
         skipped: reason -> number of files and folders that were skipped.
         unreadable: path and reason of each image that cannot be decoded and is left out.
         notices: sentences for the user.
         fingerprint: SHA-256 over the bytes and labels of all images; independent of the folder.
         statistics: spread of sizes, formats and modes.
-        digests: path -> SHA-256 of the bytes, of each image of the splits.
         windows: how grey values deeper than 8 bits are mapped.
-        deep: paths of the images with such values.
         unreadable_in: path -> split and class, of each unreadable image.
         folds: of cross-validation; the only split is then `test`, with all images.
         part_of: for a fold of a study: the study's index, and the places of its images there.
@@ -66,15 +66,14 @@ class DataIndex:
 
     reader: Reader
     classes: tuple[str, ...]
+    images: ImageTable
     splits: dict[str, Split]
     skipped: dict[str, int]
     unreadable: tuple[tuple[str, str], ...]
     notices: tuple[str, ...]
     fingerprint: str
     statistics: dict[str, Any]
-    digests: dict[str, str] = field(default_factory=dict)
     windows: GreyWindows = OWN_WINDOWS
-    deep: frozenset[str] = frozenset()
     unreadable_in: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     folds: Folds | None = None
     part_of: PartOf | None = None
@@ -84,6 +83,11 @@ class DataIndex:
         """The folder that paths are relative to; for a source without one, its `place`."""
         return Path(self.reader.root_text)
 
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """Path -> SHA-256 of the bytes, of each image."""
+        return DigestsByPath(self.images)
+
     def decoded_for(self, windows: GreyWindows) -> DataIndex:
         """The same images, decoded as a model trained on another data set expects.
 
@@ -92,21 +96,35 @@ class DataIndex:
         """
         return self if windows == self.windows else replace(self, windows=windows)
 
+    @property
+    def deep(self) -> frozenset[str]:
+        """Paths of the images with grey values deeper than 8 bits."""
+        return frozenset(self.images.paths.take(np.flatnonzero(self.images.deep)))
+
     def pixel_digest(self, path: str) -> str:
-        """Cache key of the decoded pixels: SHA-256 of the bytes, and of how they are decoded.
+        """Cache key of the decoded pixels of one image: see `pixel_digests`.
 
         Args:
             path: of one of the images.
         """
-        digest = self.digests[path]
-        if path not in self.deep and self.windows.channels is None:
-            return digest
-        return hashlib.sha256(f"{digest} {self.windows.key}".encode()).hexdigest()
+        row = np.array([self.images.row(path)])
+        return hex_of(self.images.pixel_digests(row, self.windows)[0])
+
+    def pixel_digests(self, split: str) -> npt.NDArray[np.uint8]:
+        """Cache keys of decoded pixels: SHA-256 of the bytes, and of how they are decoded.
+
+        Args:
+            split: `train`, `valid` or `test`.
+
+        Returns:
+            uint8 of shape (n, 32).
+        """
+        return self.images.pixel_digests(self.splits[split].rows, self.windows)
 
     @property
     def decoding(self) -> dict[str, Any]:
         """How files are decoded, as a plain `grey_windows`; empty if all are simply 8-bit RGB."""
-        plain = not self.deep and self.windows.channels is None
+        plain = not self.images.deep.any() and self.windows.channels is None
         return {} if plain else {"grey_windows": self.windows.to_json()}
 
     def class_counts(self, split: str) -> dict[str, int]:
@@ -157,12 +175,7 @@ class DataIndex:
         Args:
             split: `train`, `valid` or `test`.
         """
-        part = self.splits[split]
-        lines = sorted(
-            f"{self.classes[label]}\0{self.digests[path]}\n"
-            for path, label in zip(part.paths, part.labels, strict=True)
-        )
-        return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+        return split_fingerprint(self.splits[split], self.classes)
 
     def summary(self) -> dict[str, Any]:
         """The content of `data.json`; only plain values."""

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from podium.config.data_settings import DataSpec, SplitSpec
-from podium.data.assign import completed, described, split_anew
+from podium.data.assign import completed, pooled, split_anew
 from podium.data.checking import check_files, readable_images
-from podium.data.file_checks import Verdict
-from podium.data.folds import make_folds, pooled
+from podium.data.file_checks import Verdicts
+from podium.data.fingerprints import fingerprint
+from podium.data.folds import make_folds
 from podium.data.grey import OWN_WINDOWS, GreyWindows, Window, grey_notices
 from podium.data.groups import grouped
 from podium.data.index import DataIndex
 from podium.data.leaks import copies_across, torn_groups
-from podium.data.listing import SPLITS, Listing, listed_images, open_source
+from podium.data.listing import Listing, listed_images, open_source
 from podium.data.source import Source
-from podium.data.splits import Split, make_split, without_small
+from podium.data.splits import SPLITS, Parts, Split, class_names, of_classes, without_small
 from podium.data.words import counted, named, shown
 from podium.errors import ConfigError, DataError
 from podium.runtime.events import Notify, silent
+from podium.runtime.memory import return_memory
+
+_BLOCK = 65_536  # names that are looked at together
 
 
 def index_of(
@@ -129,42 +135,26 @@ def build_index(
     if group is not None:
         found = grouped(found, group)
     found = split_anew(found, split)
-    if "train" not in found.splits:
-        there = " and ".join(sorted(found.splits))
+    if "train" not in found.parts:
+        there = " and ".join(sorted(found.parts))
         raise DataError(f"{found.place} has {there} images, but {found.advice.no_train}")
     verdicts = check_files(found, cache_folder, workers, notify)
     readable, notices = readable_images(found, verdicts)
     if folds is not None:
         readable = {"train": pooled(readable)}
     if min_images is not None:
-        readable = without_small(readable, min_images, notices)
-    train = readable["train"]
+        readable = without_small(readable, found.labels, found.names, min_images, notices)
+    train = class_names(readable["train"], found.labels, found.names)
     if len(train) < 2:
         raise DataError(
             f"Expected images of two or more classes in {found.place}, found "
             f"{f'only {named(sorted(train))}' if train else 'none'}. {found.advice.one_class}"
         )
     if folds is not None:
-        classes = tuple(sorted(train))
-        everything = {"test": make_split("test", train, classes, notices, found.advice)}
-        learned = [verdicts[path].values for path in everything["test"].paths]
-        windows = GreyWindows.of(
-            [one for one in learned if one is not None], window, found.channels
-        )
-        chosen = window is not None
-        index = _index(
-            found,
-            verdicts,
-            classes,
-            everything,
-            windows,
-            notices,
-            chosen=chosen,
-            learned_from="test",
-        )
+        index = _index(found, verdicts, {"test": readable["train"]}, notices, window, "test")
         shared_out, told = make_folds(
             index.splits["test"],
-            classes,
+            index.classes,
             folds,
             repeats,
             split=split or SplitSpec(),
@@ -178,18 +168,9 @@ def build_index(
             fingerprint=shared_out.fingerprint(index.fingerprint),
             notices=(*index.notices, *told),
         )
-    readable, told = completed(
-        readable, found.groups, fractions, split=split, seed=split_seed, advice=found.advice
-    )
-    notices += told
-    classes = tuple(sorted(readable["train"]))
-    splits = {
-        name: make_split(name, readable[name], classes, notices, found.advice) for name in SPLITS
-    }
-    notices += copies_across(splits, {path: one.digest for path, one in verdicts.items()})
-    learned = [verdicts[path].values for path in splits["train"].paths]
-    windows = GreyWindows.of([one for one in learned if one is not None], window, found.channels)
-    return _index(found, verdicts, classes, splits, windows, notices, chosen=window is not None)
+    readable, told = completed(found, readable, fractions, split=split, seed=split_seed)
+    parts = {name: readable[name] for name in SPLITS}
+    return _index(found, verdicts, parts, [*notices, *told], window, "train")
 
 
 def build_scored_index(
@@ -216,45 +197,65 @@ def build_scored_index(
     """
     found = listed_images(root, channels)
     if not found.is_split:
-        found = replace(found, splits={split: found.splits["train"]})
-    elif not found.splits.get(split):
-        there = " and ".join(sorted(name for name, classes in found.splits.items() if classes))
+        found = replace(found, parts={split: found.parts["train"]})
+    elif not len(found.parts.get(split, ())):
+        there = " and ".join(sorted(name for name, rows in found.parts.items() if len(rows)))
         raise DataError(
             f"{found.place} has {there} images, but none for {split}. {found.advice.no_split}"
         )
-    found = replace(found, splits={split: found.splits[split]})
+    found = found.only(split)
     verdicts = check_files(found, cache_folder, workers, notify)
     readable, notices = readable_images(found, verdicts)
-    classes = tuple(sorted(readable[split]))
-    splits = {split: make_split(split, readable[split], classes, notices, found.advice)}
-    windows = replace(OWN_WINDOWS, channels=found.channels)
-    return _index(found, verdicts, classes, splits, windows, notices, chosen=False)
+    return _index(found, verdicts, readable, notices, None, None)
 
 
 def _index(
     found: Listing,
-    verdicts: dict[str, Verdict],
-    classes: tuple[str, ...],
-    splits: dict[str, Split],
-    windows: GreyWindows,
+    verdicts: Verdicts,
+    parts: Parts,
     notices: list[str],
-    *,
-    chosen: bool,
-    learned_from: str = "train",
+    window: Window | None,
+    learned: str | None,
 ) -> DataIndex:
-    splits = {name: described(split, found) for name, split in splits.items()}
+    """Make the index of listed, checked and assigned images.
+
+    Args:
+        found: the images.
+        verdicts: on all files.
+        parts: split -> rows.
+        notices: sentences for the user; extended.
+        window: that the user chose for grey values deeper than 8 bits.
+        learned: the split that classes and windows are learned from; None: the images are only
+            scored, each by its own range.
+    """
+    source = parts[learned or next(iter(parts))]
+    classes = tuple(sorted(class_names(source, found.labels, found.names)))
+    drawn = {
+        name: of_classes(name, rows, found.labels, found.names, classes, notices, found.advice)
+        for name, rows in parts.items()
+    }
+    used = np.sort(np.concatenate([rows for rows, _ in drawn.values()]))
+    images = found.table(verdicts, used)
+    splits = {
+        name: Split(name, images, np.searchsorted(used, rows), labels)
+        for name, (rows, labels) in drawn.items()
+    }
+    if len(splits) > 1:
+        notices += copies_across(splits)
     notices += torn_groups(splits)
-    kept = {path: verdicts[path] for split in splits.values() for path in split.paths}
-    deep = {path: one.values for path, one in kept.items() if one.values is not None}
-    learned = set(splits[learned_from].paths) if learned_from in splits else set()
+    values = {row: verdicts.values[row] for row in used[images.deep].tolist()}
+    own = set() if learned is None else values.keys() & set(drawn[learned][0].tolist())
+    windows = replace(OWN_WINDOWS, channels=found.channels)
+    if learned is not None:
+        windows = GreyWindows.of([values[row] for row in own], window, found.channels)
     notices += grey_notices(
-        [values for path, values in deep.items() if path in learned],
-        [values for path, values in deep.items() if path not in learned],
+        [values[row] for row in own],
+        [one for row, one in values.items() if row not in own],
         windows,
-        len(kept),
-        chosen=chosen,
+        len(used),
+        chosen=window is not None,
     )
-    coloured = sum(one.deep_colour for one in kept.values())
+    grey, coloured, several = verdicts.flags[used].sum(axis=0).tolist()
     if coloured:
         notices.append(
             f"{counted(coloured, 'image')} with 16 bits per channel: the upper 8 are used. If "
@@ -265,71 +266,57 @@ def _index(
             f"Images are read with {counted(found.channels, 'channel')}, from TIFF and .npy files. "
             f"Reports and the audit show the first {'three' if found.channels >= 3 else 'one'}."
         )
-    if several := sum(one.more_frames for one in kept.values()):
+    if several:
         notices.append(
             f"{counted(several, 'image')} of several frames, pages or slices: the first is used."
         )
+    width, height = map(_spread, verdicts.sizes[used].T)
+    identity = fingerprint(splits, classes, windows if values or windows.channels else None)
+    formats = _formats(splits)
+    if len(used) > _BLOCK:  # what listing and checking took would stay
+        pa.default_memory_pool().release_unused()
+        return_memory()
     return DataIndex(
         reader=found.reader,
         classes=classes,
+        images=images,
         splits=splits,
         skipped={shown(kind): count for kind, count in sorted(found.skipped.items())},
         unreadable=tuple(
-            (shown(path), verdicts[path].error) for path in sorted(verdicts) if verdicts[path].error
+            (shown(found.paths[row]), error) for row, error in sorted(verdicts.errors.items())
         ),
         notices=tuple(map(shown, notices)),
-        fingerprint=_fingerprint(
-            splits, classes, verdicts, windows if deep or windows.channels else None
-        ),
-        statistics=_statistics(kept),
-        digests={path: one.digest for path, one in kept.items()},
+        fingerprint=identity,
+        statistics={
+            "width": width,
+            "height": height,
+            "greyscale": grey,
+            "formats": formats,
+        },
         windows=windows,
-        deep=frozenset(deep),
         unreadable_in={
-            shown(path): (split if found.is_split else "", label)
-            for split, by_class in found.splits.items()
-            for label, paths in by_class.items()
-            for path in paths
-            if verdicts[path].error
+            shown(found.paths[row]): (
+                split if found.is_split else "",
+                found.names[found.labels[row]],
+            )
+            for split, rows in found.parts.items()
+            for row in rows[np.isin(rows, [*verdicts.errors])].tolist()
         },
     )
 
 
-def _fingerprint(
-    splits: dict[str, Split],
-    classes: tuple[str, ...],
-    verdicts: dict[str, Verdict],
-    windows: GreyWindows | None,
-) -> str:
-    """SHA-256 over all images and labels: stays the same when the folder is moved.
+def _spread(values: npt.NDArray[np.int32]) -> list[int]:
+    return [int(values.min()), int(np.median(values)), int(values.max())]
 
-    Args:
-        splits: the images.
-        classes: names of the classes.
-        verdicts: path -> verdict, with the digest of each image.
-        windows: of the images deeper than 8 bits or of several channels; None: there are none.
-    """
-    total = hashlib.sha256()
-    if windows is not None:
-        total.update(f"{windows.key}\n".encode())
+
+def _formats(splits: Mapping[str, Split]) -> dict[str, int]:
+    """Number of images by the ending of their names, the most frequent first."""
+    found: Counter[str] = Counter()
     for split in splits.values():
-        for path, label in zip(split.paths, split.labels, strict=True):
-            line = f"{split.name}\0{classes[label]}\0{path}\0{verdicts[path].digest}\n"
-            total.update(line.encode("utf-8", "surrogateescape"))
-    return total.hexdigest()
-
-
-def _statistics(images: Mapping[str, Verdict]) -> dict[str, Any]:
-    kept = images.values()
-
-    def spread(values: list[int]) -> list[int]:
-        return [min(values), int(np.median(values)), max(values)]
-
-    return {
-        "width": spread([verdict.width for verdict in kept]),
-        "height": spread([verdict.height for verdict in kept]),
-        "greyscale": sum(verdict.grey for verdict in kept),
-        "formats": dict(
-            Counter(PurePosixPath(path).suffix.lower() for path in images).most_common()
-        ),
-    }
+        for first in range(0, len(split), _BLOCK):
+            names = split.paths.arrow(slice(first, first + _BLOCK)).cast(pa.large_string())
+            # as in pathlib, a name has no ending if it begins with its only dot
+            ends = pc.struct_field(pc.extract_regex(names, r"[^/](?P<end>\.[^./]+)$"), "end")
+            for one in pc.value_counts(ends.fill_null("")):
+                found[one["values"].as_py().lower()] += one["counts"].as_py()
+    return dict(found.most_common())

@@ -287,7 +287,7 @@ def _classes(top: Folder, split: Folder, notices: list[str], *, in_split: bool) 
     """Class name -> image files at any depth in its folder, as paths relative to `top`."""
     found: Classes = {}
     full = _with_images(split)
-    empty = [folder for folder in split.folders if folder not in full]
+    empty = [folder for folder in split.folders if not folder.holds_images]
     _refuse_lost(empty, split, in_split=in_split)
     for folder in full:
         found.setdefault(folder.name, []).extend(folder.paths(top.path))
@@ -392,13 +392,12 @@ def _remedy(kinds: Iterable[str]) -> str:
     return f" Or, {REMEDY}." if endings & SUFFIXES else ""
 
 
-def tell_lookalikes(splits: dict[str, Classes]) -> list[str]:
+def tell_lookalikes(names: Iterable[str]) -> list[str]:
     """Report classes whose names differ so little that it may be a mistake, one sentence each.
 
     Args:
-        splits: split -> class -> paths.
+        names: of the classes.
     """
-    names = {name for classes in splits.values() for name in classes}
     by_fold: dict[str, list[str]] = {}
     for name in sorted(names):
         by_fold.setdefault(name.casefold().strip(), []).append(name)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 
+import numpy as np
+
+from podium.data.mapped import as_numbers
 from podium.data.splits import Split
 from podium.data.words import counted, listed
 
@@ -15,21 +17,24 @@ def torn_groups(splits: Mapping[str, Split]) -> list[str]:
     Args:
         splits: the splits, with the group of each image.
     """
-    lie_in: dict[str, set[str]] = {}
-    for split in splits.values():
-        for group in split.groups:
-            if group is not None:
-                lie_in.setdefault(group, set()).add(split.name)
-    torn = sorted(group for group, names in lie_in.items() if len(names) > 1)
+    groups = next(iter(splits.values())).images.groups
+    if groups is None:
+        return []
+    codes = {name: groups.codes[split.rows] for name, split in splits.items()}
+    found = np.zeros(len(groups.values), np.int64)  # of splits
+    for those in codes.values():
+        found[np.unique(those[those >= 0])] += 1
+    leaking = found > 1
+    torn = sorted(groups.values[code] for code in np.flatnonzero(leaking).tolist())
     if not torn:
         return []
-    leaking = set(torn)
-    lost = Counter(
-        split.name for split in splits.values() for group in split.groups if group in leaking
+    lost = {name: int(leaking[those[those >= 0]].sum()) for name, those in codes.items()}
+    scored = " and ".join(
+        f"{lost[name]:,} of {name}" for name in ("valid", "test") if lost.get(name)
     )
-    scored = " and ".join(f"{lost[name]:,} of {name}" for name in ("valid", "test") if lost[name])
     return [
-        f"{len(torn):,} of {counted(len(lie_in), 'group')} {'has' if len(torn) == 1 else 'have'} "
+        f"{len(torn):,} of {counted(int((found > 0).sum()), 'group')} "
+        f"{'has' if len(torn) == 1 else 'have'} "
         f"images in more than one split ({listed(torn)}), {scored} among them: a model is scored "
         "on images like those it learned from, which flatters it. Keep groups together with "
         "data: {split: {by: group}}; podium audit --price-of-leakage measures what the leak is "
@@ -37,18 +42,25 @@ def torn_groups(splits: Mapping[str, Split]) -> list[str]:
     ]
 
 
-def copies_across(splits: Mapping[str, Split], digests: Mapping[str, str]) -> list[str]:
+def copies_across(splits: Mapping[str, Split]) -> list[str]:
     """Report held-out images that are byte for byte training images: their score means little.
 
     Args:
         splits: `train`, `valid` and `test`.
-        digests: path -> SHA-256 of the bytes.
     """
-    train = {digests[path] for path in splits["train"].paths}
-    counts = {
-        name: sum(digests[path] in train for path in splits[name].paths)
-        for name in ("valid", "test")
-    }
+    digests, train = splits["train"].images.digests, splits["train"].rows
+    numbers = as_numbers(digests[train])
+    ordered = np.sort(numbers)
+    counts = {}
+    for name in ("valid", "test"):
+        rows = splits[name].rows
+        sought = as_numbers(digests[rows])
+        place = np.minimum(np.searchsorted(ordered, sought), len(ordered) - 1)
+        # few share the first 8 bytes: only those are compared as a whole
+        alike = ordered[place] == sought
+        known = train[np.isin(numbers, sought[alike])] if alike.any() else train[:0]
+        learned = {digests[row].tobytes() for row in known}
+        counts[name] = sum(digests[row].tobytes() in learned for row in rows[alike])
     return [
         f"{counted(count, 'image')} of {name} also in train, byte for byte: the model may have "
         "memorised what is scored there."

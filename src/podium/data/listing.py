@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import os
-import unicodedata
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_type_hints
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
@@ -19,49 +18,100 @@ from podium.config.data_settings import DataSpec
 from podium.config.registry import SOURCES
 from podium.data.advice import FOLDERS, ITEMS, Advice
 from podium.data.choose import source_for
+from podium.data.columns import Coded, Rows, Texts
+from podium.data.file_checks import Verdicts
 from podium.data.folder import FolderSource, LayoutSource
+from podium.data.gather import gathered, gathered_table
+from podium.data.image_table import ImageTable
 from podium.data.layout import tell_lookalikes
-from podium.data.source import Item, Reader, Source
-from podium.data.words import counted, listed, shown
+from podium.data.source import Reader, Source
+from podium.data.splits import Parts
 from podium.errors import ConfigError, DataError, PodiumError, one_line
 
-SPLITS = ("train", "valid", "test")
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Listing:
-    """The images of a source; no file has been read yet.
+    """The images of a source, one row per image, sorted by path; no file has been read yet.
 
     Attributes:
         reader: reads the images.
-        splits: split -> class -> paths. Without splits, everything is `train`.
+        paths: names of the images, by code points.
+        labels: class of each image, as its place in `names`; int32 of shape (n,).
+        names: of the classes.
+        parts: split -> rows of its images, ascending; int64. Without splits, all are `train`.
         skipped: kind -> number of things that were skipped.
         notices: sentences for the user.
         is_split: whether the source assigns images to splits.
         advice: remedies for error messages.
-        groups: path -> group, of the images that have one.
-        columns: path -> columns, of the images that have any.
+        groups: what each image belongs to; None: no image belongs to anything.
+        columns: further metadata by name.
         likely_groups: columns that may name what images belong to.
         channels: that every image must have; None: images are decoded to RGB.
+        checked: properties of the files, if the source knows them; None: they are to be read.
     """
 
     reader: Reader
-    splits: dict[str, dict[str, list[str]]]
+    paths: Texts
+    labels: npt.NDArray[np.int32]
+    names: tuple[str, ...]
+    parts: Parts
     skipped: Mapping[str, int]
     notices: tuple[str, ...]
     is_split: bool
     advice: Advice
-    groups: dict[str, str] = field(default_factory=dict)
-    columns: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    groups: Coded | None = None
+    columns: Mapping[str, Coded] = field(default_factory=dict)
     likely_groups: tuple[str, ...] = ()
     channels: int | None = None
+    checked: Verdicts | None = None
+
+    def only(self, split: str) -> Listing:
+        """The images of one split alone.
+
+        Args:
+            split: of the listing.
+        """
+        rows = self.parts[split]
+        if len(rows) == len(self.paths):
+            return replace(self, parts={split: rows})
+        return replace(
+            self,
+            paths=Texts(self.paths.take(rows).arrow()),
+            labels=self.labels[rows],
+            parts={split: np.arange(len(rows))},
+            groups=None if self.groups is None else self.groups.take(rows),
+            columns={name: cells.take(rows) for name, cells in self.columns.items()},
+            checked=None if self.checked is None else self.checked.take(rows),
+        )
+
+    def table(self, verdicts: Verdicts, rows: Rows) -> ImageTable:
+        """The images that an index is made of.
+
+        Args:
+            verdicts: on all files.
+            rows: of readable images, ascending; int64 of shape (n,).
+        """
+        deep = np.zeros(len(self.paths), np.bool_)
+        deep[[*verdicts.values]] = True
+        if len(rows) == len(self.paths):  # nothing is copied
+            return ImageTable(self.paths, verdicts.digests, deep, self.groups, self.columns)
+        return ImageTable(
+            Texts(self.paths.take(rows).arrow()),
+            verdicts.digests[rows],
+            deep[rows],
+            None if self.groups is None else self.groups.take(rows),
+            {name: cells.take(rows) for name, cells in self.columns.items()},
+        )
 
     @property
-    def paths(self) -> list[str]:
-        """All images, in the order of splits and classes."""
-        return [
-            path for classes in self.splits.values() for part in classes.values() for path in part
-        ]
+    def splits(self) -> dict[str, dict[str, list[str]]]:
+        """Split -> class -> paths, as Python's strings: for few images."""
+        found: dict[str, dict[str, list[str]]] = {split: {} for split in self.parts}
+        for split, rows in self.parts.items():
+            pairs = zip(self.paths.take(rows), self.labels[rows].tolist(), strict=True)
+            for path, label in pairs:
+                found[split].setdefault(self.names[label], []).append(path)
+        return found
 
     @property
     def place(self) -> str:
@@ -146,7 +196,8 @@ def list_images(source: Source) -> Listing:
             label, have an unknown split, or only some of them have a split.
     """
     try:
-        items = [*source.list()]
+        table = source.as_table()
+        found = gathered(source.list()) if table is None else gathered_table(table)
         skipped = {str(kind): int(count) for kind, count in source.skipped.items()}
         notices = [str(notice) for notice in source.notices]
     except PodiumError:
@@ -155,74 +206,26 @@ def list_images(source: Source) -> Listing:
         raise DataError(
             f"{source.place} cannot be listed ({type(error).__name__}: {one_line(error)})."
         ) from error
-    _refuse(source.place, items)
+    if wrong := found.wrong():
+        raise DataError(f"{source.place}{wrong}")
     folders = source.split_folders if isinstance(source, LayoutSource) else ()
-    splits: dict[str, dict[str, list[str]]] = {split: {} for split in folders}
-    for item in items:
-        # one class if two Unicode spellings look the same
-        label = unicodedata.normalize("NFC", item.label)
-        splits.setdefault(item.split or "train", {}).setdefault(label, []).append(item.path)
+    parts = found.parts()
+    empty = {split: np.empty(0, np.int64) for split in folders}
     return Listing(
         Reader(source),
-        splits,
+        found.paths,
+        found.labels,
+        found.names,
+        {**empty, **parts},
         skipped,
-        (*notices, *tell_lookalikes(splits)),
-        is_split=any(item.split is not None for item in items),
+        (*notices, *tell_lookalikes(found.names)),
+        is_split=found.is_split,
         advice=FOLDERS if isinstance(source, LayoutSource) else ITEMS,
-        groups={item.path: item.group for item in items if item.group is not None},
-        columns={item.path: item.columns for item in items if item.columns},
+        groups=found.groups,
+        columns=found.columns,
         likely_groups=tuple(source.likely_groups),
+        checked=found.checked,
     )
-
-
-def _refuse(place: str, items: list[Any]) -> None:
-    """Refuse items that cannot be used; reports all problems at once."""
-    others = Counter(type(item).__name__ for item in items if not isinstance(item, Item))
-    if others:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in others.most_common())
-        raise DataError(f"{place}: expected only items of type podium.Item, got {kinds}.")
-    if not items:
-        raise DataError(f"{place} lists no images.")
-    wrong: list[str] = []
-
-    def report(what: str, faulty: Iterable[Any]) -> None:
-        if found := [repr(one) for one in faulty]:
-            examples = shown(listed([*dict.fromkeys(found)]))
-            wrong.append(f"{counted(len(found), 'item')} {what}: {examples}")
-
-    names = [item.path for item in items]
-    report("without a relative name such as cat/1.jpg", (one for one in names if not _is_name(one)))
-    if not wrong and len(set(names)) < len(names):
-        times = Counter(names)
-        report("with a duplicate name", (one for one in names if times[one] > 1))
-    report(
-        "without a label",
-        (one.path for one in items if not (isinstance(one.label, str) and one.label.strip())),
-    )
-    report(
-        "of a split that is not train, valid or test",
-        (one.split for one in items if not (one.split is None or one.split in SPLITS)),
-    )
-    without = [one.path for one in items if one.split is None]
-    if len(without) < len(items):
-        report(f"without a split, while {len(items) - len(without):,} have one", without)
-    report(
-        "whose group is not a string",
-        (one.group for one in items if not (one.group is None or isinstance(one.group, str))),
-    )
-    if wrong:
-        raise DataError(
-            f"{place} lists {counted(len(items), 'image')} that cannot be used: "
-            f"{'; '.join(wrong)}. Fix the source, or the data that it reads."
-        )
-
-
-def _is_name(path: object) -> bool:
-    """Whether it is a valid image name: one that stays inside the folder it is joined to."""
-    if not isinstance(path, str) or not path or "\0" in path:
-        return False
-    climbs = ".." in path and ".." in path.replace("\\", "/").split("/")
-    return not (climbs or path[0] == "/" or (os.name == "nt" and Path(path).is_absolute()))
 
 
 def _typed(

@@ -63,11 +63,11 @@ def without_images(index: DataIndex, split: str, digests: Collection[str]) -> Da
         The index of the others, with the same fingerprint; `index` itself if there are none.
     """
     part = index.splits[split]
-    kept = [at for at, path in enumerate(part.paths) if index.digests[path] not in digests]
+    hexes = part.images.hexes(part.rows)
+    kept = np.asarray([at for at, one in enumerate(hexes) if one not in digests], dtype=np.int64)
     if len(kept) == len(part):
         return index
-    rows = np.asarray(kept, dtype=np.int64)
-    return replace(index, splits={**index.splits, split: _rows_of(part, split, rows)})
+    return replace(index, splits={**index.splits, split: part.part(split, kept)})
 
 
 def each_index(index: DataIndex) -> Iterator[DataIndex]:
@@ -86,20 +86,10 @@ def _part(index: DataIndex, rows: dict[str, Integers], name: str) -> DataIndex:
     pool = index.splits["test"]
     return replace(
         index,
-        splits={split: _rows_of(pool, split, those) for split, those in rows.items()},
+        splits={split: pool.part(split, those) for split, those in rows.items()},
         fingerprint=hashlib.sha256(f"{index.fingerprint} {name}".encode()).hexdigest(),
         folds=None,
         part_of=PartOf(index, rows),
-    )
-
-
-def _rows_of(pool: Split, name: str, rows: Integers) -> Split:
-    return Split(
-        name,
-        tuple(pool.paths[row] for row in rows),
-        pool.labels[rows],
-        tuple(pool.groups[row] for row in rows) if pool.groups else (),
-        {key: tuple(values[row] for row in rows) for key, values in pool.columns.items()},
     )
 
 
@@ -108,7 +98,7 @@ def _held_out(pool: Split, folds: Folds, rest: Integers, seed: int) -> npt.NDArr
     labels, share = pool.labels[rest], folds.valid_fraction
     kinds = labels if folds.stratify else np.zeros_like(labels)
     if folds.whole_groups:
-        groups = group_numbers([pool.groups[row] for row in rest])
+        groups = group_numbers(pool.part(pool.name, rest).groups)
         parts = share_out(kinds, groups, [1 - share, share], seed, whole=0)
         return np.equal(parts, 1)
     random, found = np.random.default_rng(seed), np.zeros(len(rest), dtype=bool)

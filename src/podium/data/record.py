@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from podium.data.table_file import FORMAT, KEY, OWN
 from podium.errors import ConfigError
 from podium.runtime.files import atomic_write
@@ -39,21 +41,23 @@ def index_table(index: DataIndex) -> pa.Table:
     import pyarrow as pa
 
     splits = index.splits.values()
-    rows = [(split, number) for split in splits for number in range(len(split))]
-    paths = [split.paths[number] for split, number in rows]
+    sizes = [len(split) for split in splits]
+    labels = np.concatenate([split.labels for split in splits])
+    groups = [one for split in splits for one in split.groups or (None,) * len(split)]
+    hexes = (one for split in splits for one in split.images.hexes(split.rows))
     columns: dict[str, Any] = {
-        "path": pa.array(paths, pa.string()),
-        "label": pa.array([index.classes[split.labels[at]] for split, at in rows], pa.string()),
-        "split": pa.array([split.name for split, _ in rows], pa.string()),
-        "group": pa.array(
-            [split.groups[at] if split.groups else None for split, at in rows], pa.string()
+        "path": pa.chunked_array([split.paths.arrow() for split in splits]).cast(pa.string()),
+        "label": pa.array(index.classes, pa.string()).take(pa.array(labels)),
+        "split": pa.array([*index.splits], pa.string()).take(
+            pa.array(np.repeat(range(len(sizes)), sizes))
         ),
-        "sha256": pa.array([index.digests[path] for path in paths], pa.string()),
+        "group": pa.array(groups, pa.string()),
+        "sha256": pa.array(hexes, pa.string(), size=sum(sizes)),
     }
     for name in sorted({name for split in splits for name in split.columns}):
-        cells = [cell for split in splits for cell in split.columns.get(name, (None,) * len(split))]
+        cells = [cell for split in splits for cell in split.columns[name]]
         key = f"{name} (source)" if name in OWN else name
-        columns[key] = _array(cells)
+        columns[key] = typed_array(cells)
     # absolute: the table may be read from any folder
     root = str(index.root.resolve()) if index.root.is_dir() else index.reader.root_text
     about = {"format": FORMAT, "root": root, "fingerprint": index.fingerprint}
@@ -92,7 +96,7 @@ def check_name(path: Path) -> None:
         raise ConfigError(f"{path}: expected a name that ends in .parquet or .csv.")
 
 
-def _array(cells: list[Any]) -> pa.Array:
+def typed_array(cells: list[Any]) -> pa.Array:
     """Cells of one type as that type, and else as text."""
     import pyarrow as pa
 

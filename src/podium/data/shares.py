@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from podium.data.columns import Coded, coded
 from podium.errors import ConfigError, DataError
 
 Integers = npt.NDArray[np.int64]
@@ -88,10 +89,14 @@ def group_numbers(groups: Sequence[str | None]) -> Integers:
         >>> group_numbers(["b", None, "a", "b", None]).tolist()
         [1, 2, 0, 1, 3]
     """
-    number = {name: at for at, name in enumerate(sorted({*groups} - {None}))}  # type: ignore[type-var]
-    found = np.asarray([-1 if one is None else number[one] for one in groups], dtype=np.int64)
+    column = groups if isinstance(groups, Coded) else coded(groups)
+    codes, values = column.codes, column.values
+    used = sorted(np.unique(codes[codes >= 0]).tolist(), key=values.__getitem__)
+    number = np.full(len(values) + 1, -1)  # the last one: of -1, no group
+    number[used] = np.arange(len(used))
+    found = number[codes]
     alone = np.flatnonzero(found < 0)
-    found[alone] = len(number) + np.arange(len(alone))
+    found[alone] = len(used) + np.arange(len(alone))
     return found
 
 

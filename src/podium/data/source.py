@@ -10,11 +10,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar, overload
 
 from podium.config.registry import SOURCES
 from podium.data.images import MAX_BYTES
 from podium.errors import ConfigError, PodiumError, UnreadableImageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Value = str | int | float | bool | None
 Factory = TypeVar("Factory", bound=Callable[..., Any])
@@ -102,6 +105,27 @@ class Source(ABC):
     @abstractmethod
     def list(self) -> Iterable[Item]:
         """Yield every image once, in any order."""
+
+    def as_table(self) -> pa.Table | None:
+        """All images at once, instead of `list`, by a source that has them as a table.
+
+        Returns:
+            One row per image, as `podium.data.packing` writes them, sorted by path. None: `list`
+            yields them.
+        """
+        return None
+
+    def stamp_of(self, path: str) -> tuple[int, ...] | None:
+        """Tell whether a file was written to since it was last read, without reading it.
+
+        Args:
+            path: of one of the items.
+
+        Returns:
+            What `podium.data.file_checks.file_stamp` returns of the file; None: not to be told,
+            so the file is read at every start.
+        """
+        return None
 
     @abstractmethod
     def read(self, path: str) -> bytes | BinaryIO:
@@ -207,6 +231,10 @@ class Reader:
 
     def __reduce__(self) -> tuple[type[Reader], tuple[Source]]:
         return type(self), (self._source,)
+
+    def stamp_of(self, path: str) -> tuple[int, ...] | None:
+        """See `Source.stamp_of`."""
+        return self._source.stamp_of(path)
 
     def read(self, path: str) -> bytes:
         """Read the bytes of an image file.

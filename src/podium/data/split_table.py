@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from podium.config.data_settings import DataSpec
-from podium.data.assign import completed, described, split_anew
+from podium.data.assign import completed, split_anew
+from podium.data.file_checks import Verdicts
 from podium.data.leaks import torn_groups
-from podium.data.listing import SPLITS, Listing
+from podium.data.listing import Listing
 from podium.data.shares import fold_numbers
-from podium.data.splits import make_split
+from podium.data.splits import SPLITS, Split, class_names, of_classes
 from podium.data.words import counted, listed
 from podium.errors import DataError
 
@@ -53,41 +54,36 @@ def split_table(found: Listing, data: DataSpec, folds: int | None = None) -> Spl
     import pyarrow as pa
 
     found = split_anew(found, data.split)
-    if "train" not in found.splits:
+    if "train" not in found.parts:
         raise DataError(f"{found.place} has {found.advice.no_train}")
-    given = {
-        name: {label: sorted(paths) for label, paths in by_class.items()}
-        for name, by_class in found.splits.items()
-    }
     fractions = {"valid": data.valid_fraction, "test": data.test_fraction}
-    parts, told = completed(
-        given, found.groups, fractions, split=data.split, seed=data.split_seed, advice=found.advice
-    )
+    parts, told = completed(found, found.parts, fractions, split=data.split, seed=data.split_seed)
     notices = [*found.notices, *told]
-    classes = tuple(sorted(parts["train"]))
-    bare = replace(found, columns={})
-    splits = {
-        name: described(make_split(name, parts[name], classes, notices, found.advice), bare)
+    classes = tuple(sorted(class_names(parts["train"], found.labels, found.names)))
+    drawn = {
+        name: of_classes(
+            name, parts[name], found.labels, found.names, classes, notices, found.advice
+        )
         for name in SPLITS
     }
+    unread = found.table(Verdicts.empty(len(found.paths)), np.arange(len(found.paths)))
+    splits = {name: Split(name, unread, *one) for name, one in drawn.items()}
     notices += torn_groups(splits)
 
-    rows = sorted(
-        (path, int(label), name)
-        for name, split in splits.items()
-        for path, label in zip(split.paths, split.labels, strict=True)
-    )
-    groups = [found.groups.get(path) for path, _, _ in rows]
+    rows = np.concatenate([split.rows for split in splits.values()])
+    order = np.argsort(rows)
+    rows = rows[order]
+    labels = np.concatenate([split.labels for split in splits.values()])[order]
+    names = np.repeat(np.arange(len(splits)), [len(split) for split in splits.values()])[order]
+    groups = None if found.groups is None else found.groups.take(rows)
     columns = {
-        "path": pa.array([path for path, _, _ in rows], pa.string()),
-        "label": pa.array([classes[label] for _, label, _ in rows], pa.string()),
-        "split": pa.array([name for _, _, name in rows], pa.string()),
+        "path": found.paths.take(rows).text().cast(pa.string()),
+        "label": pa.array(classes, pa.string()).take(pa.array(labels)),
+        "split": pa.array(SPLITS, pa.string()).take(pa.array(names)),
     }
     if folds is not None:
-        labels = np.asarray([label for _, label, _ in rows], dtype=np.int64)
         stratify = data.split is None or data.split.stratify == "label"
-        by_group = bool(found.groups) and (data.split is None or data.split.by == "group")
-        units = groups if by_group else None
+        units = groups if data.split is None or data.split.by == "group" else None
         numbers = fold_numbers(labels, units, folds, data.split_seed, stratify=stratify)
         columns["fold"] = pa.array(numbers)
         pairs = np.unique(np.stack([labels, numbers]), axis=1)
@@ -97,6 +93,6 @@ def split_table(found: Listing, data: DataSpec, folds: int | None = None) -> Spl
                 f"{counted(len(lone), 'class', 'classes')} in a single fold: {listed(lone)}. When "
                 "that fold is tested, nothing of the class is left to train on."
             )
-    columns["group"] = pa.array(groups, pa.string())
+    columns["group"] = pa.array(groups or [None] * len(rows), pa.string())
     counts = {name: len(split) for name, split in splits.items()}
     return SplitTable(pa.table(columns), counts, tuple(notices))

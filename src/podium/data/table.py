@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from podium.config.registry import SOURCES
+from podium.data.file_checks import file_stamp
 from podium.data.folder import FolderSource
 from podium.data.images import read_image_file
 from podium.data.names import NO_LABEL, label_pattern, labels_in, splits_in_paths
@@ -160,6 +161,9 @@ class TableSource(Source):
                 groups[row] if groups else None,
                 {name: column[row] for name, column in further.items()},
             )
+
+    def stamp_of(self, path: str) -> tuple[int, ...] | None:
+        return file_stamp(f"{self.root}/{path}")
 
     def read(self, path: str) -> bytes:
         if self.root is None:  # opened only to read: the first item tells

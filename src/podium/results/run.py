@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from podium.config.settings import RunSpec
-from podium.models.ours import model_title
+from podium.config.titles import model_title, stand_in_label
 from podium.runs.folder import RunFolder
 from podium.runs.pictures import read_pictures
 from podium.runs.predictions import Predictions
@@ -145,7 +145,8 @@ def read_run(
     noted(done)  # a damaged record is reported here
     if done.get("stood_in_for"):
         # in every figure and table: the bare label would name a model that was not used
-        label = f"{label} [{_title(done, recipe.model)}]"
+        wanted = model_title(str(done["stood_in_for"]))
+        label = stand_in_label(label, wanted, _title(done, recipe.model))
     replicates = tuple(run.read_repeats())
     test = replicates[0][1]
     valid, valid_n, mistakes = None, 0, 0

@@ -1,6 +1,6 @@
 """The run folder: its layout, and how to read and write it.
 
-A study folder holds `study.yaml`, `data.json`, `images.parquet`, `audit.json`,
+A study folder holds `study.yaml`, `data.json`, `images.parquet`, `plan.json`, `audit.json`,
 `thumbnails-test.parquet`, `audit-pictures.parquet`, `test-scorings.jsonl` (see
 `podium.runs.ledger`) and one folder per contender and seed:
 
@@ -39,10 +39,7 @@ from typing import TYPE_CHECKING, Any
 from podium.errors import RunFolderError, one_line
 from podium.runs.pictures import read_pictures, write_pictures
 from podium.runs.predictions import Predictions, SplitName
-from podium.runtime.files import (
-    read_json,
-    write_text,
-)
+from podium.runtime.files import read_json, write_text
 
 if TYPE_CHECKING:
     from podium.config.settings import StudySpec
@@ -278,6 +275,16 @@ class StudyFolder:
     def images(self) -> Path:
         """Table of the images, one row per image; see `podium.data.record`."""
         return self.path / "images.parquet"
+
+    @property
+    def plan(self) -> Path:
+        """What was settled once for all cells: threads and precision; see `study.arithmetic`."""
+        return self.path / "plan.json"
+
+    @property
+    def processes(self) -> Path:
+        """The folder of what cells in processes of their own leave: attempts, events, output."""
+        return self.path / ".cells"
 
     @property
     def audit(self) -> Path:

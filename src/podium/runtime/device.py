@@ -7,14 +7,14 @@ import copy
 import hashlib
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from podium.config.settings import Machine
+from podium.config.machine import Machine
 from podium.errors import ConfigError, RunFolderError
 from podium.runtime.cache import cache_root
 from podium.runtime.files import read_json, write_json
@@ -91,6 +91,27 @@ def _let_fp32_be_fp32() -> None:
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
+
+
+def count_gpus() -> int:
+    """Number of CUDA devices that this process sees."""
+    return torch.cuda.device_count()
+
+
+@contextlib.contextmanager
+def thread_count(threads: int | None) -> Iterator[None]:
+    """Compute with this number of threads, and afterwards with as many as before.
+
+    Args:
+        threads: number of threads of PyTorch's operations; None: as many as now.
+    """
+    before = torch.get_num_threads()
+    try:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def choose_workers(machine: Machine, device: Device, *, decoding: bool = True) -> int:

@@ -9,12 +9,13 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from podium.errors import RunFolderError, StorageError, chain
 
+_FENCES: list[tuple[Path, Callable[[], object]]] = []  # folder, and what may forbid writing there
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
 
 
@@ -46,6 +47,9 @@ def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
             umask = os.umask(0)
             os.umask(umask)
             temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would hide results from the group
+            for folder, check in _FENCES:
+                if path.is_relative_to(folder):
+                    check()
             os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -60,6 +64,22 @@ def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
             if isinstance(cause, OSError):
                 raise StorageError(path, cause) from error
         raise
+
+
+@contextlib.contextmanager
+def fenced(folder: Path, check: Callable[[], object]) -> Iterator[None]:
+    """Call `check` in this process before each `atomic_write` below a folder.
+
+    Args:
+        folder: the folder.
+        check: raises an error if this process must not write there any more.
+    """
+    fence = folder, check
+    _FENCES.append(fence)
+    try:
+        yield
+    finally:
+        _FENCES.remove(fence)
 
 
 def make_folder(path: Path) -> None:

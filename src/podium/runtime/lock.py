@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,7 +30,9 @@ class InUseError(RunFolderError):
 
 
 @contextlib.contextmanager
-def sole_owner(folder: Path, wait: Callable[[str], object] | None = None) -> Iterator[None]:
+def sole_owner(
+    folder: Path, wait: Callable[[str], object] | None = None, *, patience: float = 0.0
+) -> Iterator[None]:
     """Hold a folder for this process only; create it if needed.
 
     The lock is the operating system's, on the file `.lock`: it ends with the process that holds
@@ -38,7 +41,9 @@ def sole_owner(folder: Path, wait: Callable[[str], object] | None = None) -> Ite
     Args:
         folder: the folder to hold.
         wait: called with the owner, such as `process 123 on host`, twice a second while another
-            process holds the folder; it may raise. None: raise an error at once.
+            process holds the folder; it may raise. None: raise an error once patience ends.
+        patience: seconds until then.
+
     Raises:
         InUseError: another process holds it; the message names it.
         RunFolderError: the file system has no locks.
@@ -46,9 +51,10 @@ def sole_owner(folder: Path, wait: Callable[[str], object] | None = None) -> Ite
     """
     make_folder(folder)
     lock, note = filelock.FileLock(folder / ".lock"), folder / ".owner.json"
+    until = time.monotonic() + patience
     while True:
         try:
-            lock.acquire(timeout=0 if wait is None else _LOOK_AGAIN)
+            lock.acquire(timeout=0 if wait is None and not patience else _LOOK_AGAIN)
             break
         except filelock.Timeout:
             busy = InUseError(folder, *_who(note))
@@ -59,9 +65,10 @@ def sole_owner(folder: Path, wait: Callable[[str], object] | None = None) -> Ite
             ) from None
         except OSError as error:
             raise StorageError(folder / ".lock", error) from None
-        if wait is None:
+        if wait is not None:
+            wait(busy.owner)
+        elif time.monotonic() >= until:
             raise busy
-        wait(busy.owner)
     try:
         write_json(note, {"pid": os.getpid(), "host": socket.gethostname(), "since": utc_now()})
         yield
@@ -82,6 +89,20 @@ def is_in_use(folder: Path) -> bool:
         return True
     except (NotImplementedError, OSError):
         return False
+
+
+def owner_of(folder: Path) -> str:
+    """The process that holds a folder with `sole_owner`, such as `process 123 on host`.
+
+    Args:
+        folder: the folder.
+
+    Returns:
+        Its name; empty string: none holds it.
+    """
+    if not is_in_use(folder):
+        return ""
+    return _who(folder / ".owner.json")[0] or "another process"
 
 
 @contextlib.contextmanager

@@ -14,14 +14,20 @@ from typing import TypeVar
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 
+GRANTED = "PODIUM_CORES"
+"""Environment variable: how many cores this process and those that it starts may use."""
+
 _AHEAD = 4  # results per thread, so that one slow item does not stall the others at once
 
 
 def usable_cores() -> int:
     """Number of cores available to this process: in a container or job, fewer than exist."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    granted = os.environ.get(GRANTED, "")
+    return min(cores, int(granted)) if granted.isdigit() and int(granted) else cores
 
 
 def let_waiting_threads_sleep() -> None:

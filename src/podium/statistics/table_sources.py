@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from podium.config.settings import RunSpec, StudySpec
+from podium.config.titles import model_title, stand_in_label
 from podium.errors import DataError, RunFolderError
 from podium.runs.find import find_runs
 from podium.runs.folder import RunFolder
@@ -132,7 +133,8 @@ def _from_run(
     done = run.read_done()
     if done.get("stood_in_for") and recipe is not None:
         recipe = recipe.model_copy(update={"model": str(done["model"])})
-        label = f"{label} [{done['model']}]"  # the bare label would name a different model
+        wanted, used = (model_title(str(done[key])) for key in ("stood_in_for", "model"))
+        label = stand_in_label(label, wanted, used)  # the bare label would name a different model
     known, home = noted(done), run.study.path
     by = known.valid_merit, known.metric
     source, cost = str(run.path), cost_of(done, run.weights_size)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from podium.__about__ import __version__
+from podium.config.machine import Machine
 from podium.config.registry import AUGMENTATIONS
-from podium.config.settings import Machine, RunSpec
+from podium.config.settings import RunSpec
 from podium.data.cache import cache_pixels
 from podium.data.index import DataIndex
 from podium.data.pixels import CachedPixels
@@ -21,18 +23,23 @@ from podium.models import BuiltModel, about_model, build_model
 from podium.runs.folder import RunFolder
 from podium.runs.ledger import record
 from podium.runs.predictions import Predictions, SplitName
-from podium.runtime.device import choose_device, choose_precision, choose_workers
+from podium.runtime.attempt import Attempt
+from podium.runtime.device import Device, choose_device, choose_precision, choose_workers
 from podium.runtime.events import Message, Notify, StopRequest, of_run, silent
 from podium.runtime.files import read_json, utc_now, write_json
 from podium.statistics.calibration import fit_temperature
 from podium.statistics.metrics import scores
 from podium.statistics.scoring import find_metric
+from podium.study.arithmetic import Arithmetic
 from podium.training.checkpoint import read_checkpoint
 from podium.training.faults import despite_lost_workers
 from podium.training.fit import fit
 from podium.training.job import Job
 from podium.training.refit import Refit
 from podium.training.schedule import best_epoch
+
+Choose = Callable[[int], tuple[str, str]]  # threads -> precision and the reason for it
+Settle = Callable[[Device, Choose, Notify], Arithmetic]
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,11 @@ class Assignment:
     machine: Machine
     metric: str = "accuracy"
     """The study's metric."""
+    settle: Settle | None = None
+    """Settles threads and precision with the study's other cells; None: chosen for this run."""
+    attempt: Attempt | None = None
+    """Asked before anything is written, and for leave to use the test images; None: no other
+    process may train this run."""
 
 
 def train_and_score(given: Assignment, notify: Notify, stop: StopRequest) -> dict[str, float]:
@@ -88,6 +100,8 @@ def train_and_score(given: Assignment, notify: Notify, stop: StopRequest) -> dic
 
     write(valid, "valid")
     write_json(run.model, {**read_json(run.model), "temperature": temperature})
+    if given.attempt is not None:
+        given.attempt.check()
     # The test images are used here and nowhere else: once, with the best epoch. The use is
     # recorded before the result is, so that a kill between the two cannot hide it.
     test, scored_at = _look(model, "test", job, notify, stop, kept, built.classifier), utc_now()
@@ -129,8 +143,18 @@ def job_of(
         seed=given.run.seed,
     )
     size = recipe.image_size or built.image_size
-    precision, reason = choose_precision(machine, device, built.module, size, built.channels)
-    notify(Message(f"{device.describe()}, {precision} ({reason})"))
+
+    def choose(threads: int) -> tuple[str, str]:
+        torch.set_num_threads(threads)  # the check of bf16 runs the kernels of this number
+        return choose_precision(machine, device, built.module, size, built.channels)
+
+    if given.settle is not None:
+        how = given.settle(device, choose, notify)
+    else:
+        threads = machine.cpus or torch.get_num_threads()
+        how = Arithmetic(threads, *choose(threads))
+    torch.set_num_threads(how.threads)
+    notify(Message(f"{device.describe()}, {how.precision} ({how.reason})"))
     cached: dict[str, CachedPixels] = {}
     sizes: dict[str, int] = {}
     if not features_are_fixed(recipe, device.count):  # else each image is decoded only once
@@ -140,8 +164,9 @@ def job_of(
     decoding = not cached or cached.keys() != sizes.keys()
     decoding = decoding or not all(one.complete for one in cached.values())
     workers = choose_workers(machine, device, decoding=decoding)
-    job = Job(recipe, index, given.run, machine, device, precision, workers, cached)
-    return replace(job, metric=given.metric, refit=refit), reason, built
+    job = Job(recipe, index, given.run, machine, device, how.precision, workers, cached)
+    job = replace(job, threads=how.threads, attempt=given.attempt)
+    return replace(job, metric=given.metric, refit=refit), how.reason, built
 
 
 def _kept_features(
@@ -177,7 +202,7 @@ def _look(
     if kept:
         part = job.index.splits[split]
         logits = kept[split].logits(model.module.get_submodule(classifier))
-        return Predictions(model.class_names, part.paths, part.labels, logits)
+        return Predictions(model.class_names, tuple(part.paths), part.labels, logits)
     return despite_lost_workers(
         lambda workers: predict_split(
             model,
@@ -244,5 +269,6 @@ def _known_at_the_end(
         "precision_reason": reason,
         "device": job.device.describe(),
         "devices": job.device.count,
+        "threads": job.threads,
         "augmented_on": state.get("augmented_on", "cpu"),
     }

@@ -10,6 +10,9 @@ from typing import Any, Protocol, TypeVar, cast
 from podium.config.registry import EXECUTORS, REFERENCE, allow
 from podium.errors import ConfigError
 from podium.study.cells import Cell
+from podium.study.engines.local import Local
+from podium.study.engines.ray_cluster import Ray
+from podium.study.engines.slurm import Slurm
 from podium.study.outcome import Outcome
 from podium.study.work import Work
 
@@ -148,3 +151,6 @@ def _executor(name: str, offered: Any) -> Executor:
 
 EXECUTORS.convert = _executor
 EXECUTORS.register("serial", Serial())
+EXECUTORS.register("local", Local())
+EXECUTORS.register("ray", Ray())
+EXECUTORS.register("slurm", Slurm())

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from podium.config.settings import Machine
+from podium.config.machine import Machine
 from podium.data.bands import as_rgb
 from podium.data.images import decode_picture, thumbnail_jpeg
 from podium.data.recorded import study_source

@@ -66,18 +66,21 @@ def find_images(data: DataSpec, notify: Notify) -> DataIndex:
     return index
 
 
-def refuse_other_images(folder: StudyFolder, spec: StudySpec, index: DataIndex) -> None:
+def refuse_other_images(
+    folder: StudyFolder, spec: StudySpec, index: DataIndex, *, started: bool = False
+) -> None:
     """Refuse to continue a study that was started with other images.
 
     Args:
         folder: the study's folder.
         spec: the study.
         index: the images now.
+        started: it was, whatever its runs' folders hold.
 
     Raises:
         RunFolderError: the study was started with other images.
     """
-    started = any(
+    started = started or any(
         run.last.is_file() or run.is_done() or is_in_use(run.path) for run in folder.cells(spec)
     )
     if not started or not folder.data.is_file():

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from podium.config.code import changed_code, code_of, named
+from podium.config.machine import Machine
 from podium.config.registry import AUGMENTATIONS, LOSSES, METRICS
-from podium.config.settings import Machine, RunSpec, StudySpec
+from podium.config.settings import RunSpec, StudySpec
 from podium.data.index import DataIndex
 from podium.data.parts import each_index
 from podium.errors import ConfigError, RunFolderError, WeightsUnavailableError, one_line
@@ -21,7 +22,7 @@ from podium.study.outcome import Outcome, record_failure
 def preflight(
     folder: StudyFolder,
     spec: StudySpec,
-    machine: Machine,
+    machine: Machine | None,
     todo: Sequence[Cell],
     notify: Notify,
 ) -> tuple[dict[str, RunSpec], dict[Cell, Outcome]]:
@@ -30,7 +31,7 @@ def preflight(
     Args:
         folder: the study's folder.
         spec: the study.
-        machine: settings of the machine.
+        machine: settings of the machine; None: it is others that train.
         todo: the cells that are not done.
         notify: called with a warning for each model that replaces another.
 
@@ -44,10 +45,11 @@ def preflight(
     """
     if not todo:
         return {}, {}
-    with collection_paused():
-        from podium.runtime.device import choose_device
+    if machine is not None:
+        with collection_paused():
+            from podium.runtime.device import choose_device
 
-    choose_device(machine)  # a wrong flag should fail here, not once per contender
+        choose_device(machine)  # a wrong flag should fail here, not once per contender
 
     settled: dict[str, RunSpec] = {}
     wrong: dict[str, str] = {}

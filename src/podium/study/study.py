@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from podium.config.code import allow_named
-from podium.config.settings import Machine, StudySpec
+from podium.config.machine import Machine
+from podium.config.settings import StudySpec
 from podium.config.studyfile import load_study, machine_settings, study_folder
 from podium.data.record import index_table, write_table
 from podium.runs.folder import StudyFolder
 from podium.runs.ledger import keep_copy
 from podium.runtime.events import Message, Notify, StopRequest, StudyStarted, silent
 from podium.runtime.files import make_folder, remove_temporaries, write_json, write_text
-from podium.runtime.lock import sole_owner
+from podium.runtime.lock import InUseError, owner_of, sole_owner
 from podium.study.cells import Cell, cells_of, chosen
+from podium.study.engines.driver import ProcessExecutor
 from podium.study.executors import Executor, executor_named, outcomes_of
 from podium.study.images import (
     audit_study,
@@ -30,7 +34,7 @@ from podium.study.pictures import store_pictures
 from podium.study.preflight import code_of_study, preflight, refuse_another_recipe, try_out
 from podium.study.trackers.listen import Listeners
 from podium.study.trackers.tracker import StudyInfo
-from podium.study.work import Work
+from podium.study.work import Work, lock_of
 
 if TYPE_CHECKING:
     from podium.reporting import ReportResult
@@ -38,6 +42,19 @@ if TYPE_CHECKING:
 Code = dict[str, dict[str, str]]  # contender -> setting -> provenance of what is not ours
 
 ASK_AGAIN = 0.5  # seconds between two checks of a cell that another process holds
+
+
+@dataclass
+class Plan:
+    """What was settled before training: the same for every cell, wherever it is trained."""
+
+    cells: Sequence[Cell]
+    """All cells that were asked for."""
+    todo: Sequence[Cell]
+    """Those to train."""
+    outcomes: dict[Cell, Outcome]
+    """Of those that are done, and of those that cannot be trained."""
+    work: Work
 
 
 class Study:
@@ -140,13 +157,30 @@ class Study:
         """
         cells = chosen(self.cells(), only)
         allow_named((self.spec, self.machine), self.beside)
-        with Listeners(self.machine.tracker_names, notify) as listeners:
-            return self._run(cells, code_of_study(self.spec), listeners, stop)
+        with Listeners(self.machine.tracker_names, notify) as listeners, self._driven():
+            plan = self._prepare(cells, code_of_study(self.spec), listeners, stop)
+            plan.outcomes |= self._train(plan)
+            return self._finish(plan)
 
-    def _run(
+    @contextlib.contextmanager
+    def _driven(self) -> Iterator[None]:
+        """Refuse a study whose cells another process has trained by processes of their own."""
+        cells = self.folder.processes
+        if isinstance(executor_named(self.machine.executor), ProcessExecutor):
+            with sole_owner(cells):
+                yield
+        else:
+            if owner := owner_of(cells):
+                raise InUseError(self.folder.path, owner, "")
+            yield
+        if cells.is_dir() and all(run.is_done() for run in self.folder.cells(self.spec)):
+            shutil.rmtree(cells, ignore_errors=True)
+
+    def _prepare(
         self, cells: Sequence[Cell], code: Code, notify: Listeners, stop: StopRequest | None
-    ) -> StudyResult:
-        executor, alone = executor_named(self.machine.executor), self._lock(notify, stop)
+    ) -> Plan:
+        """Settle everything that cells share, before hours are spent on the first of them."""
+        alone = lock_of(self.folder, notify, stop)
         make_folder(self.folder.path)
         with images_first(self.spec.data):
             for run in self.folder.cells(self.spec):
@@ -159,33 +193,43 @@ class Study:
         if todo:
             notify.start(StudyInfo(self.spec, self.folder, index.classes, index.fingerprint))
             try_out(self.spec, [cell.contender for cell in todo], index)
+        here = self.machine.executor not in ("ray", "slurm")  # else nodes may have what this lacks
         with alone():
             remove_temporaries(self.folder.path)  # of killed processes
             refuse_other_images(self.folder, self.spec, index)
-            recipes, failed = preflight(self.folder, self.spec, self.machine, todo, notify)
+            recipes, failed = preflight(
+                self.folder, self.spec, self.machine if here else None, todo, notify
+            )
             write_text(self.folder.spec, self.spec.to_yaml())
             write_json(self.folder.data, index.summary())
             write_table(index_table(index), self.folder.images)
             if self.audit and todo:
                 audit_study(self.folder, index, notify)
-
         work = Work(self.folder, self.spec, self.machine, index, recipes, code, alone, notify, stop)
-        done = [cell for cell in cells if cell not in todo]
-        outcomes = {cell: Outcome(work.run(cell), skipped=True) for cell in done} | failed
-        todo = [cell for cell in todo if cell not in failed]
-        notify(StudyStarted(len(todo), sum(work.millions(cell) for cell in todo)))
+        done = {cell: Outcome(work.run(cell), skipped=True) for cell in cells if cell not in todo}
+        return Plan(cells, [cell for cell in todo if cell not in failed], done | failed, work)
+
+    def _train(self, plan: Plan) -> dict[Cell, Outcome]:
+        """Have the machine's executor train what is to be trained."""
+        executor, work = executor_named(self.machine.executor), plan.work
+        work.notify(StudyStarted(len(plan.todo), sum(work.millions(cell) for cell in plan.todo)))
         # the folds of a run come before the run as a whole, whatever the executor's order
-        outcomes |= _trained(executor, [cell for cell in todo if not work.closes(cell)], work)
-        closing = [cell for cell in todo if work.closes(cell)]
+        outcomes = _trained(executor, [cell for cell in plan.todo if not work.closes(cell)], work)
+        closing = [cell for cell in plan.todo if work.closes(cell)]
         early = {cell: missing for cell in closing if (missing := work.missing_folds(cell))}
         outcomes |= {cell: Outcome(work.run(cell), error=why) for cell, why in early.items()}
-        outcomes |= _trained(executor, [cell for cell in closing if cell not in early], work)
-        with alone():
-            store_pictures(self.folder, index)
-            keep_copy(self.folder.path, index.split_fingerprint("test"))
-        for cell in done:  # after the pictures: what is explained are those that are shown
-            work.revisit(cell)
-        return StudyResult(self.folder, tuple(outcomes[cell] for cell in cells))
+        return outcomes | _trained(executor, [cell for cell in closing if cell not in early], work)
+
+    def _finish(self, plan: Plan) -> StudyResult:
+        """Store what the report needs of the images, and complete what a kill left."""
+        work = plan.work
+        with work.alone():
+            store_pictures(self.folder, work.index)
+            keep_copy(self.folder.path, work.index.split_fingerprint("test"))
+        for cell in plan.cells:  # after the pictures: what is explained are those that are shown
+            if cell not in plan.todo and work.run(cell).is_done():
+                work.revisit(cell)
+        return StudyResult(self.folder, tuple(plan.outcomes[cell] for cell in plan.cells))
 
     def report(self, *, lang: Literal["en", "pt"] = "en", **options: Any) -> Path:
         """Write figures, tables and the page from the files of the study.
@@ -209,34 +253,11 @@ class Study:
         from podium.reporting import build_report
 
         here = options.get("out") is None  # where another process may write it as well
-        with self._lock(silent, None)() if here else contextlib.nullcontext():
+        with lock_of(self.folder, silent, None)() if here else contextlib.nullcontext():
             return build_report(self.folder, lang=lang, **options)
 
     def _is_done(self, cell: Cell) -> bool:
         return self.folder.run(cell.contender, cell.seed, cell.fold).is_done()
-
-    def _lock(
-        self, notify: Notify, stop: StopRequest | None
-    ) -> Callable[[], contextlib.AbstractContextManager[None]]:
-        """A lock on the study's folder, not on its cells' folders, for this process only.
-
-        It is held while files of the study itself are written.
-
-        Args:
-            notify: called once with a message if another process holds the folder.
-            stop: while waiting, raises KeyboardInterrupt once it is set; None: never.
-        """
-        reported: list[str] = []
-
-        def wait(owner: str) -> None:
-            if stop is not None and stop.is_set():
-                raise KeyboardInterrupt
-            if not reported:
-                reported.append(owner)
-                doing = f"prepares {self.folder.path} or writes its report"
-                notify(Message(f"waits for {owner}, which {doing}"))
-
-        return lambda: sole_owner(self.folder.path, wait)
 
 
 def _trained(executor: Executor, cells: Sequence[Cell], work: Work) -> dict[Cell, Outcome]:

@@ -6,27 +6,72 @@ import contextlib
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from podium.config.machine import Machine
 from podium.config.registry import allowed
-from podium.config.settings import Machine, RunSpec, StudySpec
+from podium.config.settings import RunSpec, StudySpec
 from podium.config.text import listed
+from podium.config.titles import model_title, stand_in_label
 from podium.data.index import DataIndex
 from podium.errors import StorageError
-from podium.models.ours import model_title
 from podium.runs.folder import RunFolder, StudyFolder
-from podium.runtime.events import Notify, RunDone, RunStarted, StopRequest, stop_on_signals
-from podium.runtime.files import remove_temporaries, write_text
+from podium.runtime.attempt import Attempt, StaleAttemptError, begin
+from podium.runtime.events import (
+    Message,
+    Notify,
+    RunDone,
+    RunStarted,
+    StopRequest,
+    stop_on_signals,
+)
+from podium.runtime.files import fenced, remove_temporaries, write_text
 from podium.runtime.lock import InUseError, sole_owner
+from podium.study.arithmetic import Arithmetic, settle
 from podium.study.cells import Cell
+from podium.study.engines.files import CellFiles
 from podium.study.outcome import Outcome, failed_before, record_failure
 from podium.study.pictures import store_pictures
 from podium.study.preflight import model_used, refuse_another_recipe, stand_in
 
+if TYPE_CHECKING:
+    from podium.runtime.device import Device
+    from podium.study.contender import Choose
+
 Lock = Callable[[], contextlib.AbstractContextManager[None]]
+
+OF_A_CELL = (
+    *("device", "precision", "devices", "workers", "cache_limit", "checkpoint_every", "cpus"),
+    *("tensorboard", "trackers"),
+)
+"""The settings of a machine that matter to the process of one cell."""
+
+
+def lock_of(folder: StudyFolder, notify: Notify, stop: StopRequest | None) -> Lock:
+    """A lock on the study's folder, not on its cells' folders, for this process only.
+
+    It is held while files of the study itself are written.
+
+    Args:
+        folder: the study's folder.
+        notify: called once with a message if another process holds the folder.
+        stop: while waiting, raises KeyboardInterrupt once it is set; None: never.
+    """
+    reported: list[str] = []
+
+    def wait(owner: str) -> None:
+        if stop is not None and stop.is_set():
+            raise KeyboardInterrupt
+        if not reported:
+            reported.append(owner)
+            doing = f"prepares {folder.path} or writes its report"
+            notify(Message(f"waits for {owner}, which {doing}"))
+
+    return lambda: sole_owner(folder.path, wait)
 
 
 class Work:
@@ -43,6 +88,8 @@ class Work:
             the study itself are written.
         notify: called with an event for every batch and epoch.
         stop: checked after every step; None: the first Ctrl-C is the request.
+        attempt: what may forbid this process to go on with its cell; None: nothing.
+        patience: seconds to wait for a process that holds the cell.
 
     Examples:
         An executor that trains each cell in a process of its own:
@@ -66,10 +113,13 @@ class Work:
         alone: Lock,
         notify: Notify,
         stop: StopRequest | None,
+        attempt: Attempt | None = None,
+        patience: float = 0.0,
     ) -> None:
         self.folder, self.spec, self.machine, self.index = folder, spec, machine, index
         self.recipes, self.code = recipes, code
         self.alone, self.notify, self.stop = alone, notify, stop
+        self.attempt, self.patience = attempt, patience
         self._found_busy: set[Cell] = set()
         self._one_at_a_time = threading.Lock()  # trainings share PyTorch's generator
 
@@ -130,7 +180,14 @@ class Work:
         if not run.is_done() and (missing := self.missing_folds(cell)):
             return Outcome(run, error=missing)
         try:
-            with self._one_at_a_time, sole_owner(run.path):
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(self._one_at_a_time)
+                stack.enter_context(sole_owner(run.path, patience=self.patience))
+                attempts = CellFiles.of(self.folder, cell).attempts
+                if self.attempt is None and attempts.is_file():
+                    begin(attempts)  # on a cluster, whose processes must not come back
+                if self.attempt is not None:
+                    stack.enter_context(fenced(run.path, self.attempt.check))
                 outcome = self._known(cell, run) or self._train(cell, run)
                 with self.alone():
                     store_pictures(self.folder, self.index)  # for the report, not the training
@@ -141,7 +198,7 @@ class Work:
                 self._found_busy.add(cell)
             return Outcome(run, busy=error.owner)
 
-    def command(self, cell: Cell) -> list[str]:
+    def command(self, cell: Cell, machine: Machine | None = None) -> list[str]:
         """The command that trains and scores a cell in a process of its own.
 
         Run it in the current folder, here or on a machine that sees the same files. It exits
@@ -149,16 +206,18 @@ class Work:
 
         Args:
             cell: the cell to train.
+            machine: settings instead of the study's; None: those.
         """
-        words = [sys.executable, "-m", "podium", "run", str(self.folder.spec.resolve())]
-        words += ["--runs", str(self.folder.path.parent.resolve()), "--only", str(cell)]
-        words += ["--no-audit"]  # already done
-        for name, field in Machine.model_fields.items():
-            value, flag = getattr(self.machine, name), f"--{name.replace('_', '-')}"
-            if name in ("executor", "trackers") or value == field.default:
+        machine = machine or self.machine
+        words = [sys.executable, "-m", "podium", "cell", str(self.folder.path.resolve())]
+        words += [cell.contender, str(cell.seed)]
+        words += [] if cell.fold is None else ["--fold", str(cell.fold)]
+        for name in OF_A_CELL:
+            value, flag = getattr(machine, name), f"--{name.replace('_', '-')}"
+            if name == "trackers" or value == Machine.model_fields[name].default:
                 continue
             words += [flag] if value is True else [flag, str(value)]
-        for name in self.machine.trackers:
+        for name in machine.trackers:
             words += ["--tracker", name]
         for module, folder in allowed().items():
             words += ["--import", str(Path(folder, module))]
@@ -194,9 +253,12 @@ class Work:
     def _explain(self, run: RunFolder) -> None:
         """Make the heat maps of a finished run for the report, which shows no fold alone."""
         if run.fold is None and run.is_done() and not run.explanations.is_file():
+            from podium.runtime.device import thread_count
             from podium.study.explain import explain_runs
 
-            explain_runs(self.folder, [run], self.index.reader, self.machine, self.notify)
+            # rounding decides bits of the maps, too
+            with thread_count(run.read_done().get("threads")):
+                explain_runs(self.folder, [run], self.index.reader, self.machine, self.notify)
 
     def _known(self, cell: Cell, run: RunFolder) -> Outcome | None:
         """The outcome that exists already, perhaps from another process; None: work to do."""
@@ -213,20 +275,33 @@ class Work:
         recipe = self._begin(run)
         try:
             from podium.data.parts import fold_index
+            from podium.runtime.device import thread_count
             from podium.study.closing import Closing, close_run
             from podium.study.contender import Assignment, train_and_score
 
             index = self.index if cell.fold is None else fold_index(self.index, cell.fold)
             wanted = self.spec.contenders[run.contender].model
-            given = Assignment(run, index, recipe, wanted, self.machine, self.spec.metric)
-            with contextlib.ExitStack() as signals:
-                stop = self.stop or signals.enter_context(stop_on_signals())
+            given = Assignment(
+                run,
+                index,
+                recipe,
+                wanted,
+                self.machine,
+                self.spec.metric,
+                settle=partial(self._settle, run.contender),
+                attempt=self.attempt,
+            )
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(thread_count(None))
+                stop = self.stop or stack.enter_context(stop_on_signals())
                 if self.closes(cell):
                     folds = self.folder.folds(run, self.spec)
                     pooled = Closing(given, folds, self.spec.final_model)
                     closing = close_run(pooled, self.notify, stop)
                 else:
                     closing = train_and_score(given, self.notify, stop)
+        except StaleAttemptError:
+            raise  # nothing may be recorded
         except StorageError:
             raise  # the next run would fail in the same way, and no failure can be recorded
         except Exception as error:
@@ -235,13 +310,28 @@ class Work:
         self.notify(RunDone(title, closing, pooled_folds, **who))
         return Outcome(run)
 
+    def _settle(self, contender: str, device: Device, choose: Choose, notify: Notify) -> Arithmetic:
+        import torch
+
+        with self.alone():
+            return settle(
+                self.folder,
+                contender,
+                self.machine,
+                device.kind,
+                threads=torch.get_num_threads(),
+                precision=choose,
+                notify=notify,
+            )
+
     def _title(self, cell: Cell) -> str:
         """The cell's title; where another model stands in, with that model, as in the report."""
         used, wanted = self.recipes[cell.contender].model, self.spec.contenders[cell.contender]
         if used == wanted.model:
             return cell.title
         label = self.spec.label(cell.contender)
-        return f"{label} [{model_title(used)}]{cell.title.removeprefix(label)}"
+        told = stand_in_label(label, model_title(wanted.model), model_title(used))
+        return told + cell.title.removeprefix(label)
 
     def _begin(self, run: RunFolder) -> RunSpec:
         """Record what is trained; another process may have started other seeds meanwhile."""

@@ -5,6 +5,7 @@ The epochs are in `podium.training.loop`.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from podium.config.registry import allow
 from podium.errors import ConfigError, PodiumError
 from podium.runtime.device import FABRIC_PRECISION
 from podium.runtime.events import Notify, StopRequest, relay
+from podium.runtime.files import fenced
 from podium.runtime.memory import recycled_memory
 from podium.runtime.spawn import runs_again
 from podium.runtime.threads import let_waiting_threads_sleep
@@ -97,7 +99,12 @@ def _in_process(fabric: Fabric, job: Job, pipes: Sequence[Any], stopping: StopRe
     try:
         for module, folder in job.allowed.items():
             allow(module, folder)
-        with recycled_memory():
+        if job.threads is not None:
+            torch.set_num_threads(max(1, job.threads // job.device.count))
+        with contextlib.ExitStack() as stack:
+            if job.attempt is not None:  # what the process that started this one checks, too
+                stack.enter_context(fenced(job.folder.path, job.attempt.check))
+            stack.enter_context(recycled_memory())
             train(prepare(fabric, job, notify, stopping))
     except (PodiumError, KeyboardInterrupt, RuntimeError, MemoryError) as error:
         # The launcher passes on only the text of an error, and after an interrupt it would wait

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import DataLoader
 
+from podium.config.machine import Machine
 from podium.config.registry import allowed
-from podium.config.settings import Machine, RunSpec
+from podium.config.settings import RunSpec
 from podium.data.dataset import EpochSampler, ImageDataset
 from podium.data.device_images import DeviceImages, on_device
 from podium.data.index import DataIndex
@@ -19,6 +20,7 @@ from podium.data.pixels import CachedPixels
 from podium.data.transforms import eval_transform, train_transform, try_augmentation
 from podium.features.frozen import features_are_fixed
 from podium.runs.folder import RunFolder
+from podium.runtime.attempt import Attempt
 from podium.runtime.device import Device
 from podium.training.losses import bind_loss
 from podium.training.refit import Refit
@@ -39,6 +41,10 @@ class Job:
     """Decoded images by split; images of other splits are decoded in every epoch."""
     allowed: Mapping[str, str] = field(default_factory=allowed)
     """The user's modules that other processes also import; see `podium.config.registry`."""
+    threads: int | None = None
+    """Threads of the arithmetic, all processes together; None: PyTorch's own number."""
+    attempt: Attempt | None = None
+    """What may forbid writing to the folder; None: this is the only process that may."""
     metric: str = "accuracy"
     """The study's metric: its best validation value selects the epoch."""
     refit: Refit | None = None

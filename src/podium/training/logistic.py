@@ -31,21 +31,19 @@ class Solution:
     """The optimum for a penalty, for unscaled features: logits = x @ weight.T + bias.
 
     `weight` is float64 of shape (classes, features), `bias` of shape (classes,); `steps` is the
-    number of evaluations of the objective; `point` is a starting point for the next solution.
+    number of evaluations of the objective; `point` is a starting point for the next solution,
+    where solutions need one.
     """
 
     penalty: float
     weight: torch.Tensor
     bias: torch.Tensor
     steps: int
-    point: npt.NDArray[np.float64]
+    point: npt.NDArray[np.float64] | None = None
 
 
-class Logistic:
-    """The objective on some images; `solve` it for one penalty after another.
-
-    Small problems are solved in double precision, large ones in single precision with the losses
-    summed in double: there the data, not the precision, limits the accuracy of the weights.
+class Standardised:
+    """Features z with mean 0 and standard deviation 1, for a linear classifier of them.
 
     Args:
         features: float of shape (n, d), on any device; a standardised copy is kept.
@@ -71,6 +69,28 @@ class Logistic:
         self.labels = labels.to(features.device)
         self.weights = None if class_weights is None else class_weights.to(self.z)[self.labels]
 
+    def solution(
+        self, penalty: float, weight: torch.Tensor, bias: torch.Tensor, **found: Any
+    ) -> Solution:
+        """A classifier of z, for features that are not standardised.
+
+        Args:
+            penalty: that it was solved for.
+            weight: float64 of shape (classes, d), on the CPU.
+            bias: float64 of shape (classes,).
+            found: `steps`, and the `point` if it is a start for the next.
+        """
+        weight = weight / self.deviation
+        return Solution(penalty, weight, bias - weight @ self.mean, **found)
+
+
+class Logistic(Standardised):
+    """The objective on some images; `solve` it for one penalty after another.
+
+    Small problems are solved in double precision, large ones in single precision with the losses
+    summed in double: there the data, not the precision, limits the accuracy of the weights.
+    """
+
     def solve(
         self,
         penalty: float,
@@ -91,7 +111,7 @@ class Logistic:
         shape = (self.width + 1, self.classes)
         found: Any = minimize(
             lambda flat: self._objective(torch.from_numpy(flat).view(shape), penalty),
-            np.zeros(shape).ravel() if start is None else start.point,
+            np.zeros(shape).ravel() if start is None or start.point is None else start.point,
             jac=True,
             method="L-BFGS-B",
             options={
@@ -103,8 +123,7 @@ class Logistic:
         )
         point = found.x.copy()
         wide = torch.from_numpy(point).view(shape)
-        weight = wide[:-1].T / self.deviation
-        return Solution(penalty, weight, wide[-1] - weight @ self.mean, int(found.nfev), point)
+        return self.solution(penalty, wide[:-1].T, wide[-1], steps=int(found.nfev), point=point)
 
     def _objective(
         self, wide: torch.Tensor, penalty: float

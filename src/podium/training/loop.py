@@ -22,7 +22,7 @@ from podium.runtime.random import sample_seed
 from podium.training.checkpoint import Progress
 from podium.training.optimizers import set_rates
 from podium.training.probe import probe_epoch
-from podium.training.processes import all_sum, precise, refuse_infinite
+from podium.training.processes import all_sum, precise, refuse_infinite, share_buffers
 from podium.training.schedule import best_epoch, epoch_rates, training_size
 from podium.training.state import State, resume, save_best, save_last
 from podium.training.validation import metric_column, without_validation
@@ -180,6 +180,7 @@ def validate(state: State) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.inference_mode():
             return head(kept.values.to(state.fabric.device)).float().cpu(), kept.labels
     alone = state.fabric.world_size == 1
+    share_buffers(state.fabric, state.kept)
     try:
         logits, labels = predict(
             state.kept,
@@ -259,6 +260,7 @@ def _fit_probe(state: State) -> dict[str, float]:
         state.metric,
         state.loss.weights,
         state.job.refit.penalty if state.job.refit else None,
+        state.recipe.probe_kind,
     )
 
 

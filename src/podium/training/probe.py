@@ -1,4 +1,4 @@
-"""Linear probe: the optimal linear classifier on frozen features, its penalty chosen on valid.
+"""Linear probe: a linear classifier solved on frozen features, its penalty chosen on valid.
 
 Fine-tuning from it instead of a random classifier keeps the gradients of a bad classifier from
 distorting good features (LP-FT; Kumar et al., 2022).
@@ -17,6 +17,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from podium.config.settings import ProbeKind
 from podium.errors import ConfigError
 from podium.features.frozen import MOST_BYTES, Features
 from podium.models import BuiltModel
@@ -27,8 +28,10 @@ from podium.runtime.files import write_text
 from podium.statistics.calibration import fit_temperature
 from podium.statistics.losses import nll
 from podium.statistics.scoring import ACCURACY, Metric
+from podium.training.discriminant import Discriminant
 from podium.training.logistic import Logistic, Solution, mean_loss_and_accuracy
 
+TITLES = {"logistic": "linear probe", "lda": "linear probe (LDA)"}
 FIRST, STEP = 1e-2, 10**0.5  # the first penalty, and the factor between penalties
 WEAKEST, STRONGEST = 1e-6, 1e2
 PATIENCE = 2  # consecutive penalties without improvement that end a direction of the search
@@ -81,6 +84,7 @@ def probe_epoch(
     metric: Metric = ACCURACY,
     class_weights: torch.Tensor | None = None,
     penalty: float | None = None,
+    kind: ProbeKind = "logistic",
 ) -> dict[str, float]:
     """Run the probe's epoch, which has no steps: solve, write and score the classifier.
 
@@ -94,6 +98,7 @@ def probe_epoch(
         metric: of the study; recorded only: the penalty is chosen by the calibrated loss.
         class_weights: of the training images, shape (classes,); None: all classes weigh 1.
         penalty: to use where there are no images to choose it on; None: choose it.
+        kind: of classifier.
 
     Returns:
         A row of the history; its learning rate is 0.
@@ -107,9 +112,9 @@ def probe_epoch(
     if fabric.is_global_zero:
         features = compute()
         if penalty is None:
-            found = solve_probe(built, features, fabric.device, notify, stop, class_weights)
+            found = solve_probe(built, features, fabric.device, notify, stop, class_weights, kind)
         else:
-            found = refit_probe(built, features, fabric.device, penalty, class_weights)
+            found = refit_probe(built, features, fabric.device, penalty, class_weights, kind)
         images = len(features["train"].labels)
         write_trials(folder, found)
         if not metric.is_accuracy and penalty is None:
@@ -142,6 +147,7 @@ def solve_probe(
     notify: Notify,
     stop: StopRequest | None = None,
     class_weights: torch.Tensor | None = None,
+    kind: ProbeKind = "logistic",
 ) -> Probe:
     """Solve for one penalty after another; keep the best on valid.
 
@@ -160,12 +166,13 @@ def solve_probe(
         stop: checked after every penalty.
         class_weights: of the training images, shape (classes,); None: all classes weigh 1. The
             loss on valid is never weighted.
+        kind: of classifier.
 
     Raises:
         ConfigError: the classifier is not linear, or there are no features.
         KeyboardInterrupt: `stop` was set.
     """
-    problem, x, y = _problem(built, features, device, class_weights)
+    problem, x, y = _problem(built, features, device, class_weights, kind)
     valid = features["valid"]
     v, u = valid.values.flatten(1).to(device), valid.labels.to(device)
     trials: dict[float, tuple[Trial, Solution]] = {}
@@ -191,7 +198,7 @@ def solve_probe(
     trials[best] = won, solution
     notify(
         Message(
-            f"linear probe: penalty {won.penalty:.1e} of {len(trials)} tried, valid loss "
+            f"{TITLES[kind]}: penalty {won.penalty:.1e} of {len(trials)} tried, valid loss "
             f"{won.calibrated_loss:.4f} at its temperature, {100 * won.valid_accuracy:.1f} % "
             "(all penalties in probe.csv)",
         )
@@ -209,6 +216,7 @@ def refit_probe(
     device: torch.device,
     penalty: float,
     class_weights: torch.Tensor | None = None,
+    kind: ProbeKind = "logistic",
 ) -> Probe:
     """Solve for a penalty that was chosen elsewhere, with no images to validate on.
 
@@ -218,11 +226,12 @@ def refit_probe(
         device: where to compute.
         penalty: to solve for.
         class_weights: of the training images, shape (classes,); None: all classes weigh 1.
+        kind: of classifier.
 
     Raises:
         ConfigError: the classifier is not linear, or there are no features.
     """
-    problem, x, y = _problem(built, features, device, class_weights)
+    problem, x, y = _problem(built, features, device, class_weights, kind)
     solution = problem.solve(penalty, None, tolerance=CLOSE * penalty)
     weight, bias = solution.weight.float(), solution.bias.float()
     fit = mean_loss_and_accuracy(x, y, weight.to(x.device), bias.to(x.device))
@@ -235,13 +244,15 @@ def _problem(
     features: Mapping[str, Features],
     device: torch.device,
     class_weights: torch.Tensor | None,
-) -> tuple[Logistic, torch.Tensor, torch.Tensor]:
-    """The regression on the training features, those features, and their labels."""
+    kind: ProbeKind,
+) -> tuple[Logistic | Discriminant, torch.Tensor, torch.Tensor]:
+    """What is to be solved on the training features, those features, and their labels."""
     head = built.module.get_submodule(built.classifier)
     _refuse_head(built.name, head, features)
     train = features["train"]
     x, y = train.values.flatten(1).to(device), train.labels.to(device)
-    return Logistic(x, y, _layers(head)[-1].out_features, class_weights), x, y
+    classifier = Discriminant if kind == "lda" else Logistic
+    return classifier(x, y, _layers(head)[-1].out_features, class_weights), x, y
 
 
 def _score(

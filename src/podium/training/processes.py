@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
 from podium.errors import TrainingError
 from podium.training.job import Job
@@ -36,6 +37,21 @@ def all_sum(fabric: Fabric, values: Sequence[float]) -> list[float]:
     total = fabric.all_reduce(sums, reduce_op="sum")
     assert isinstance(total, torch.Tensor)
     return [float(value) for value in total]
+
+
+def share_buffers(fabric: Fabric, module: nn.Module) -> None:
+    """Give every process the first one's buffers, such as the statistics of batch norms.
+
+    Each process updates them with its own part of the last batch. Only the first one's are saved,
+    so that a validation by all of them must use those.
+
+    Args:
+        fabric: of the training; every process must take part.
+        module: changed in place.
+    """
+    if fabric.world_size > 1:
+        for buffer in module.buffers():
+            torch.distributed.broadcast(buffer, src=0)
 
 
 def refuse_infinite(job: Job, value: float, what: str, where: str, rate: float) -> None:

@@ -29,7 +29,7 @@ def learning_rate(
         metric: of the study; on a plateau neither it nor the loss improves.
     """
     if recipe.lr_schedule == "one_cycle":
-        probe = int(recipe.linear_probe)  # the epoch that fits the head takes no steps
+        probe = int(bool(recipe.linear_probe))  # the epoch that fits the head takes no steps
         last = max(1, (recipe.epochs - probe) * steps - 1)
         done = max(0, len(rows) - probe) * steps
         at, top = min(last, done + step), recipe.warmup * (last + 1) - 1
@@ -90,7 +90,7 @@ def training_size(recipe: RunSpec, epoch: int, image_size: int) -> int:
         image_size: the side without progressive sizes.
     """
     sizes = recipe.progressive_sizes or (image_size,)
-    probe = int(recipe.linear_probe)
+    probe = int(bool(recipe.linear_probe))
     return sizes[max(0, epoch - 1 - probe) * len(sizes) // max(1, recipe.epochs - probe)]
 
 

@@ -164,6 +164,14 @@ def resume(state: State) -> None:
                 f"{job.precision}; its result differs from that of either precision alone.",
             )
         )
+    threads, now = before.get("threads"), state.job.threads
+    if threads is not None and now is not None and threads != now:
+        state.notify(
+            WarningMessage(
+                f"{job.folder.contender} was started with {threads} threads and is resumed with "
+                f"{now}; its result differs by rounding from that of either number alone.",
+            )
+        )
     state.module.load_state_dict(before["model"])
     state.optimizer.load_state_dict(before["optimizer"])
     if state.average is not None:
@@ -203,6 +211,7 @@ def save_last(state: State) -> None:
         "fingerprint": state.job.index.fingerprint,
         "metric": state.job.metric,
         "precision": state.job.precision,
+        "threads": state.job.threads,
         "rows": at.rows,
         "epoch_under_way": [at.step, loss, correct, seen, at.seconds],
         "total_seconds": at.total_seconds,

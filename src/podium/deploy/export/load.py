@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from podium.config.settings import Machine
+from podium.config.machine import Machine
 from podium.deploy.export import runtimes
 from podium.deploy.export.libraries import library, openvino
 from podium.deploy.export.record import ExportRecord

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from podium.data.bands import as_rgb
-from podium.data.images import image_suffixes, load_picture
+from podium.data.bands import Picture, as_rgb
+from podium.data.images import decode_picture, image_suffixes, load_picture
 from podium.deploy.find.choose import choose_run
 from podium.deploy.predict.sources import Source, Sources
 from podium.deploy.predictor import Guess, Predictor, load_predictor
@@ -110,7 +110,8 @@ def predict(
     Args:
         run: folder of a run, or of a contender or study (the run with the best validation score),
             the `hf://` address of a pushed run, an export, or a folder of a model's exports.
-        paths: files, folders (all their images) or patterns such as `photos/**/*.jpg`.
+        paths: files, folders (all their images), patterns such as `photos/**/*.jpg`, packs, or
+            addresses such as `s3://bucket/photos`.
         top: classes per image, the most likely first.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         batch_size: images per batch; None: a fast size, chosen automatically.
@@ -148,7 +149,8 @@ def predictions(
 
     Args:
         run: folder of a run, contender or study, the `hf://` address of a pushed run, or an export.
-        paths: files, folders (all their images) or patterns such as `photos/**/*.jpg`.
+        paths: files, folders (all their images), patterns such as `photos/**/*.jpg`, packs, or
+            addresses such as `s3://bucket/photos`.
         top: classes per image, the most likely first.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         batch_size: images per batch; None: a fast size, chosen automatically.
@@ -334,7 +336,7 @@ def _look(
             found.append(FilePrediction(source.path, error=source.error))
             continue
         try:
-            picture = load_picture(Path(source.path), source.path, predictor.windows)
+            picture = _picture(source, predictor)
         except UnreadableImageError as error:
             found.append(FilePrediction(source.path, error=error.reason))
             continue
@@ -361,6 +363,18 @@ def _look(
             one = FilePrediction(source.path, guesses, heat_map=heat_map)
         results.append(one)
     return results
+
+
+def _picture(source: Source, predictor: Predictor) -> Picture:
+    if source.read is None:
+        return load_picture(Path(source.path), source.path, predictor.windows)
+    try:
+        content = source.read()
+    except FileNotFoundError:  # each library has words of its own
+        raise UnreadableImageError(source.path, "there is no such file") from None
+    except OSError as error:
+        raise UnreadableImageError(source.path, error.strerror or str(error)) from None
+    return decode_picture(content, source.path, predictor.windows)
 
 
 def _batches(sources: Iterator[Source], size: int) -> Iterator[list[Source]]:

@@ -1,7 +1,8 @@
-"""The images to predict: files, folders, patterns and lists, each image once.
+"""The images to predict: files, folders, patterns, lists, packs and addresses, each image once.
 
-Nothing is opened here, and of an image in a folder only its folder is remembered: a million of
-them take no more memory than the longest directory listing.
+No image is opened here, and of an image in a folder only its folder is remembered: a million of
+them take no more memory than the longest directory listing. Of an address, the names of all images
+are in memory.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ import hashlib
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from podium.config.text import text_encoding
 from podium.data.images import IMAGE_SUFFIXES
+from podium.data.pack_format import ABOUT, UNDERWAY, read_about
+from podium.data.packed_source import PackedSource, is_pack
+from podium.data.place import Place, is_address
 from podium.data.walk import walk_images, why_skipped
 from podium.errors import DataError
 
@@ -37,11 +41,14 @@ class Source:
         place: its place below a folder of results, such as `photos/a/b.jpg`: below the name of
             the given folder. Never absolute, never with `..`.
         error: what is wrong, if nothing can be opened; empty string: no error.
+        read: reads its bytes, or raises `OSError` or `UnreadableImageError`; None: `path` is a
+            file.
     """
 
     path: str
     place: str
     error: str = ""
+    read: Callable[[], bytes] | None = None
 
 
 @dataclass
@@ -49,8 +56,9 @@ class Sources:
     """The images that paths stand for, in order; can be iterated more than once.
 
     A path is a file (with any suffix), a folder (its images at any depth, sorted; hidden files
-    and those without an image suffix are skipped), or, if there is no such file, a pattern with
-    `*`, `?`, `[...]` or `**`. Links are followed, except in loops.
+    and those without an image suffix are skipped), a pack, an address such as
+    `s3://bucket/photographs` of an image, of images at any depth or of a pack, or, if there is no
+    such file, a pattern with `*`, `?`, `[...]` or `**`. Links are followed, except in loops.
 
     Args:
         paths: the paths given by the user.
@@ -71,6 +79,7 @@ class Sources:
         self.found = 0
         self._folders = {_identity(one) for one in self.leave_out if one.is_dir()}
         self._files: set[bytes] = set()
+        self._addresses: set[str] = set()
         for path in self.paths:
             for source in self._of(os.fspath(path)):
                 self.found += not source.error
@@ -79,12 +88,18 @@ class Sources:
     def _of(self, given: str) -> Iterator[Source]:
         path = Path(given)
         try:
-            if path.is_dir():
+            if is_address(given):
+                yield from self._at(given.rstrip("/"))
+            elif path.is_dir() and is_pack(given):
+                yield from _packed(given)
+            elif path.is_dir():
                 yield from self._below(path)
             elif path.exists() or not glob.has_magic(given):
                 yield from self._file(path, given)
             else:
                 yield from self._matching(given)
+        except DataError as error:
+            yield Source(given, _inside(path), str(error))
         except (OSError, ValueError) as error:  # a name that no system accepts
             yield Source(given, _inside(path), getattr(error, "strerror", None) or str(error))
 
@@ -99,6 +114,28 @@ class Sources:
         if key not in self._files:
             self._files.add(key)
             yield Source(shown, _inside(path))
+
+    def _at(self, address: str) -> Iterator[Source]:
+        if address in self._addresses:
+            return
+        self._addresses.add(address)
+        above, _, top = address.rpartition("/")
+        if Path(top).suffix.lower() in self.suffixes:
+            yield Source(address, top, read=functools.partial(Place(above).read, top))
+            return
+        place = Place(address)
+        if place.has(ABOUT) or place.has(UNDERWAY):
+            yield from _packed(address)
+            return
+        names = place.below()
+        if not names:
+            yield Source(address, top, "there is nothing at this address")
+        for name in names:
+            if (kind := _why_skipped(name, self.suffixes)) is not None:
+                self.skipped[kind] += 1
+                continue
+            read = functools.partial(place.read, name)
+            yield Source(f"{address}/{name}", f"{top}/{name}", read=read)
 
     def _below(self, top: Path) -> Iterator[Source]:
         name = top.resolve().name
@@ -134,6 +171,22 @@ class Sources:
                 self.skipped[kind] += 1
             else:
                 yield from self._file(path, match)
+
+
+def _packed(path: str) -> Iterator[Source]:
+    """All images of a pack; which channels they have is told by each."""
+    pack = PackedSource(path, read_about(Place(path)).channels)
+    top = path.rstrip("/").rpartition("/")[2]
+    for name in pack.names():
+        read = functools.partial(pack.read, name)
+        yield Source(f"{path.rstrip('/')}/{name}", f"{top}/{name}", read=read)
+
+
+def _why_skipped(name: str, suffixes: frozenset[str]) -> str | None:
+    """Why a file at an address is no image, as in folders; hidden folders are passed over too."""
+    *folders, last = name.split("/")
+    hidden = next((one for one in folders if one.startswith(".")), None)
+    return why_skipped(hidden or last, suffixes)
 
 
 def read_paths(stream: BinaryIO, *, null: bool = False) -> Iterator[str]:

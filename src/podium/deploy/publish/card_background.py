@@ -97,7 +97,8 @@ def protocol(subject: Subject, say: Labels) -> list[str]:
         told = (say("note_folds", folds=run.folds), final_model_words(run, say))
         parts.append(escape_markdown(" ".join(told)))
     elif subject.recipe.is_probe_alone:
-        parts.append(escape_markdown(say("card_protocol_probe")))
+        probe = say(f"card_probe_{subject.recipe.probe_kind}")
+        parts.append(escape_markdown(say("card_protocol_probe", probe=probe)))
     elif subject.done:
         best, epochs = (say.count(subject.done.get(key)) for key in ("best_epoch", "epochs"))
         text = say_by(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from podium.config.titles import model_title, stand_in_label
 from podium.deploy.predictor import Predictor, load_predictor
 from podium.errors import ConfigError, DataError, RunFolderError
 from podium.evaluation.trained import TrainedModel
@@ -143,7 +144,10 @@ def _label(run: RunFolder, spec: StudySpec | None = None) -> str:
     known = spec is not None and run.contender in spec.contenders
     label = spec.label(run.contender) if spec is not None and known else run.contender
     done = run.read_done() if run.is_done() else {}
-    return f"{label} [{done.get('model')}]" if done.get("stood_in_for") else label
+    if not done.get("stood_in_for"):
+        return label
+    wanted, used = (model_title(str(done[key])) for key in ("stood_in_for", "model"))
+    return stand_in_label(label, wanted, used)
 
 
 def _load_run(run: RunFolder, label: str, device: str) -> Served:

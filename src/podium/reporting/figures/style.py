@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def _style() -> dict[str, Any]:
     }
 
 
-@contextmanager
+@contextlib.contextmanager
 def figure_style() -> Iterator[None]:
     """Use Podium's style regardless of the caller's matplotlibrc, and restore theirs afterwards."""
     with matplotlib.rc_context():
@@ -131,28 +131,32 @@ def save_pages(
     Returns:
         The paths of the files.
     """
-    pages = list(figures)
-    boxes = [_place(figure, dpi) for figure in pages]
     stem.parent.mkdir(parents=True, exist_ok=True)
-    written = []
-    for kind in formats:
-        if kind == "pdf":  # fonts are embedded once per file, which takes most of the time
+    written: dict[str, list[Path]] = {kind: [] for kind in formats}
+    pages = iter(figures)
+    page, number = next(pages, None), 1
+    with contextlib.ExitStack() as open_files:
+        if "pdf" in formats:  # fonts are embedded once per file, which takes most of the time
             path = stem.parent / f"{stem.name}.pdf"
-            with PdfPages(path, metadata=METADATA["pdf"]) as book:
-                for figure, box in zip(pages, boxes, strict=True):
-                    book.savefig(figure, bbox_inches=box)
-            written.append(path)
-            continue
-        for number, (figure, box) in enumerate(zip(pages, boxes, strict=True), start=1):
-            name = stem.name if len(pages) == 1 else f"{stem.name}-{number}"
-            path = stem.parent / f"{name}.{kind}"
-            options: dict[str, Any] = {"metadata": METADATA[kind]}
-            if kind == "png":
-                # for flat colours, level 1 is nearly as small as 9 and several times faster
-                options["pil_kwargs"] = {"compress_level": 1}
-            figure.savefig(path, format=kind, dpi=dpi, bbox_inches=box, **options)
-            written.append(path)
-    return written
+            book = open_files.enter_context(PdfPages(path, metadata=METADATA["pdf"]))
+            written["pdf"].append(path)
+        while page is not None:  # one by one: 15 pages of a table took 0.7 GB
+            following = next(pages, None)
+            name = stem.name if number == 1 and following is None else f"{stem.name}-{number}"
+            box = _place(page, dpi)
+            for kind in formats:
+                if kind == "pdf":
+                    book.savefig(page, bbox_inches=box)
+                    continue
+                path = stem.parent / f"{name}.{kind}"
+                options: dict[str, Any] = {"metadata": METADATA[kind]}
+                if kind == "png":
+                    # for flat colours, level 1 is nearly as small as 9 and several times faster
+                    options["pil_kwargs"] = {"compress_level": 1}
+                page.savefig(path, format=kind, dpi=dpi, bbox_inches=box, **options)
+                written[kind].append(path)
+            page, number = following, number + 1
+    return [path for kind in formats for path in written[kind]]
 
 
 def _place(figure: Figure, dpi: int) -> Bbox:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from podium.config.registry import AUGMENTATION_TITLES
 from podium.config.settings import RunSpec
-from podium.models.ours import model_title
+from podium.config.titles import AUGMENTATION_TITLES, model_title
 from podium.reporting.words.labels import NOTHING, Labels
 from podium.results.run import RunResult
 from podium.results.study import Unfinished
@@ -120,7 +119,8 @@ def _fitting(recipe: RunSpec, say: Labels) -> list[tuple[str, str]]:
     """How the weights were fitted, without settings that are off."""
     head = []
     if recipe.linear_probe:
-        head.append(say("fact_probe" if recipe.is_probe_alone else "fact_probe_first"))
+        probe = say(f"fact_probe_{recipe.probe_kind}")
+        head.append(probe if recipe.is_probe_alone else say("fact_probe_first", probe=probe))
     if recipe.pooling == "stages":
         head.append(say("fact_stages"))
     facts = [(say("fact_head"), "; ".join(head))] if head else []

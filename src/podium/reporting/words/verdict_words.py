@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from podium.config.settings import RunSpec
-from podium.models.ours import model_title
+from podium.config.titles import model_title
 from podium.reporting.words.cost_words import difference_words
 from podium.reporting.words.design_words import folds_claim
 from podium.reporting.words.labels import Labels

@@ -1,0 +1,1 @@
+"""Cells in processes of their own: on this machine, on a Ray cluster, on a Slurm cluster."""

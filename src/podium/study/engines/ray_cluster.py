@@ -1,0 +1,235 @@
+"""Cells as tasks of a Ray cluster. Only Ray's core is used: tasks, resources, nodes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from podium.config.machine import Machine
+from podium.errors import ConfigError
+from podium.runtime.threads import usable_cores
+from podium.study.cells import Cell
+from podium.study.engines.driver import Engine, ProcessExecutor, Task
+from podium.study.engines.files import NODE
+from podium.study.engines.local import ending, kill_with_children
+from podium.study.engines.shares import share
+from podium.study.work import Work
+
+AUTH = "RAY_AUTH_MODE"
+_MOST = 10_000  # tasks handed over at a time: Ray queues them
+_CONNECTING = 15.0  # seconds
+_LOOK_EVERY = 5.0  # seconds between two looks at the list of nodes
+_STORE = 100_000_000  # bytes of Ray's object store on this machine: cells put nothing into it
+
+
+class Ray(ProcessExecutor):
+    """Trains cells as tasks of a Ray cluster: a given one, or one of this machine alone."""
+
+    @contextlib.contextmanager
+    def open(self, work: Work, cells: Sequence[Cell]) -> Iterator[tuple[Engine, Machine]]:
+        with _connected(work.machine) as ray:
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            cores = [int(node.get("CPU", 0)) for node in nodes]
+            gpus = sum(int(node.get("GPU", 0)) for node in nodes)
+            machine = share(
+                work.machine,
+                work.folder,
+                cells=len(cells),
+                cores=sum(cores),
+                most=max(cores),
+                gpus=gpus,
+            )
+            assert machine.cpus is not None
+            assert machine.gpus is not None
+            if not any(
+                node.get("CPU", 0) >= machine.cpus and node.get("GPU", 0) >= machine.gpus
+                for node in nodes
+            ):
+                raise ConfigError(
+                    f"No node of the cluster has what a cell asks for: --cpus {machine.cpus} "
+                    f"--gpus {machine.gpus:g}. The largest has {max(cores)} CPUs, and all "
+                    f"{len(nodes)} together {gpus} GPUs."
+                )
+            yield _Tasks(ray, machine), machine
+
+
+class _Tasks:
+    """Tasks of a cluster; a handle is the reference to a task's result."""
+
+    capacity = _MOST
+
+    def __init__(self, ray: Any, machine: Machine) -> None:
+        self.ray, self.machine = ray, machine
+        self.train = ray.remote(_train)
+        self.looked, self.gone = 0.0, frozenset[str]()
+
+    def start(self, tasks: Sequence[Task]) -> list[Any]:
+        return [self._start(task) for task in tasks]
+
+    def _start(self, task: Task) -> Any:
+        options: dict[str, Any] = {
+            "num_cpus": self.machine.cpus,
+            "num_gpus": self.machine.gpus,
+            "max_retries": 0,  # the driver begins a lost cell again, under a new number
+            "name": task.name,
+        }
+        if task.avoid and any(self._suits(node, task.avoid) for node in self.ray.nodes()):
+            options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(task.avoid))})"}
+        return self.train.options(**options).remote(
+            list(task.command), str(task.folder), dict(task.environment), str(task.output)
+        )
+
+    def _suits(self, node: Mapping[str, Any], avoid: frozenset[str]) -> bool:
+        """Whether a node can take a cell that must not go to some others."""
+        has = node["Resources"]
+        return bool(
+            node["Alive"]
+            and node["NodeID"] not in avoid
+            and has.get("CPU", 0) >= (self.machine.cpus or 0)
+            and has.get("GPU", 0) >= (self.machine.gpus or 0)
+        )
+
+    def ended(self, running: Mapping[Any, str]) -> Mapping[Any, str]:
+        if not running:
+            return {}
+        # Ray gives up a node that was cut off, but goes on waiting for its tasks
+        found = {
+            handle: "its node cannot be reached"
+            for handle, node in running.items()
+            if node in self._given_up()
+        }
+        ready, _ = self.ray.wait(list(running), num_returns=len(running), timeout=0)
+        return found | {handle: self._ending(handle) for handle in ready}
+
+    def _given_up(self) -> frozenset[str]:
+        """The nodes that were a part of the cluster."""
+        if time.monotonic() - self.looked >= _LOOK_EVERY:
+            self.looked = time.monotonic()
+            self.gone = frozenset(node["NodeID"] for node in self.ray.nodes() if not node["Alive"])
+        return self.gone
+
+    def _ending(self, handle: Any) -> str:
+        try:
+            return ending(self.ray.get(handle))
+        except self.ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None) or error
+            first, _, _ = " ".join(str(cause).split()).partition(". ")  # Ray's hints follow it
+            return f"{type(cause).__name__}: {first}" if first else type(cause).__name__
+
+    def kill(self, handles: Sequence[Any]) -> None:
+        for handle in handles:
+            self.ray.cancel(handle, force=True)
+
+
+def _train(command: list[str], folder: str, environment: dict[str, str], output: str) -> int:
+    """On a node: run the process of a cell to its end, and return its exit code."""
+    import ray
+
+    if not (Path(folder).is_dir() and Path(output).parent.is_dir()):
+        raise OSError(
+            f"{socket.gethostname()} does not see {folder} and {Path(output).parent}: all "
+            "nodes must share the file system of the study"
+        )
+    node = ray.get_runtime_context().get_node_id()
+    with open(output, "wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, *command[1:]],
+            cwd=folder,
+            env={**os.environ, **environment, NODE: node},
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        return process.wait()
+    finally:
+        kill_with_children([process])
+
+
+@contextlib.contextmanager
+def _connected(machine: Machine) -> Iterator[Any]:
+    """Ray, connected to a cluster that admits only who has its token."""
+    address = machine.address or os.environ.get("RAY_ADDRESS") or _cluster_here()
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # Ray would report its use to its makers
+    if not machine.insecure:
+        os.environ.setdefault(AUTH, "token")
+    given: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    if address == "local":
+        # Ray's name for "use the loopback interface": nobody else reaches this cluster
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        # by default every other program of the machine goes before Ray's workers
+        os.environ.setdefault("RAY_worker_niceness", "0")
+        given |= {"num_cpus": usable_cores(), "include_dashboard": False}
+        given |= {"object_store_memory": _STORE}
+    if ":" in address:
+        _refuse_silence(address)
+    try:
+        import ray
+    except ImportError:
+        raise ConfigError("--on ray needs Ray: pip install 'podium[ray]'.") from None
+    before = os.umask(0o077)  # Ray would write its token for everyone to read
+    try:
+        ray.init(address=address, **given)
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(
+            f"--on ray: the cluster at {address!r} cannot be used ({reason}). Run this on one of "
+            "its machines, with its token in ~/.ray/auth_token. RAY_ADDRESS=local starts a "
+            "cluster of this machine alone."
+        ) from None
+    finally:
+        os.umask(before)
+    try:
+        if address != "local" and not machine.insecure:
+            _refuse_open_cluster(ray.get_runtime_context().gcs_address)
+        _close_token()
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _cluster_here() -> str:
+    """`auto` where `ray start` has made this machine a part of a cluster, else `local`."""
+    place = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray"
+    return "auto" if (place / "ray_current_cluster").is_file() else "local"
+
+
+def _refuse_silence(address: str) -> None:
+    """Refuse an address where nothing listens: Ray would try for many minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECTING).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise ConfigError(
+            f"--on ray: nothing answers at {address} ({error}). Expected the HOST:PORT that "
+            "`ray start --head` printed."
+        ) from None
+
+
+def _refuse_open_cluster(address: str) -> None:
+    """Refuse a cluster that answers somebody without a token: everybody could run code there."""
+    asking = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address]
+    without = {**os.environ, AUTH: "disabled"}
+    answered = subprocess.run(asking, env=without, capture_output=True, check=False)
+    if answered.returncode == 0:
+        raise ConfigError(
+            f"--on ray: the cluster at {address} has no token: whoever reaches it can run any "
+            "program there, as you (CVE-2023-48022). Start it with RAY_AUTH_MODE=token on every "
+            "machine, see docs/cluster.md; or give --insecure if only you can reach it."
+        )
+
+
+def _close_token() -> None:
+    """Have only the user read the file with Ray's token."""
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    with contextlib.suppress(OSError):  # it may be another user's, or in the environment alone
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)

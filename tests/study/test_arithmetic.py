@@ -1,0 +1,118 @@
+"""Threads and precision: settled by a study's first cell, followed by the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from podium.config.machine import Machine
+from podium.errors import RunFolderError
+from podium.runs.folder import StudyFolder
+from podium.runtime.events import Event, Message, WarningMessage
+from podium.study.arithmetic import Arithmetic, settle, settled_threads
+from podium.study.engines.shares import share
+
+
+class Here:
+    """A machine that chooses, and counts how often it had to."""
+
+    def __init__(self, folder: Path, threads: int, precision: str = "bf16") -> None:
+        self.folder, self.threads, self.precision = StudyFolder(folder), threads, precision
+        self.chosen: list[int] = []
+        self.told: list[Event] = []
+
+    def settle(self, contender: str = "fast", kind: str = "cpu", **machine: object) -> Arithmetic:
+        def choose(threads: int) -> tuple[str, str]:
+            self.chosen.append(threads)
+            return self.precision, f"as {self.precision} is here"
+
+        settings = Machine.model_validate(machine)
+        return settle(
+            self.folder,
+            contender,
+            settings,
+            kind,
+            threads=self.threads,
+            precision=choose,
+            notify=self.told.append,
+        )
+
+
+def test_the_first_cell_settles_and_another_machine_follows(tmp_path: Path) -> None:
+    first = Here(tmp_path, 2)
+    assert settled_threads(first.folder, "cpu") is None
+    assert first.settle() == Arithmetic(2, "bf16", "as bf16 is here")
+    assert (first.chosen, first.told) == ([2], [])
+    other = Here(tmp_path, 16, "fp32")
+    assert other.settle() == Arithmetic(2, "bf16", "as bf16 is here")
+    assert other.chosen == []
+    (told,) = other.told
+    assert isinstance(told, Message)
+    assert "2 threads, as the study was begun" in told.text
+    assert other.settle("slow") == Arithmetic(2, "fp32", "as fp32 is here")  # chosen with 2 threads
+    assert other.chosen == [2]
+    assert settled_threads(first.folder, "cpu") == 2
+
+
+def test_what_the_user_says_wins_and_is_warned_of(tmp_path: Path) -> None:
+    Here(tmp_path, 1).settle()
+    other = Here(tmp_path, 8, "fp32")
+    assert other.settle(cpus=4, precision="fp32") == Arithmetic(4, "fp32", "as fp32 is here")
+    (told,) = other.told
+    assert isinstance(told, WarningMessage)
+    assert "begun with 1 thread for each cell and continues with 4" in told.text
+    assert Here(tmp_path, 8).settle().threads == 1  # it did not change the study
+
+
+def test_another_kind_of_device_is_settled_apart_and_warned_of(tmp_path: Path) -> None:
+    Here(tmp_path, 2).settle()
+    other = Here(tmp_path, 8, "fp16")
+    assert other.settle(kind="cuda") == Arithmetic(8, "fp16", "as fp16 is here")
+    (told,) = other.told
+    assert isinstance(told, WarningMessage)
+    assert "begun on cpu and continues on cuda" in told.text
+    assert other.settle(kind="cuda").precision == "fp16"
+    assert len(other.told) == 1
+
+
+def test_a_damaged_plan_is_refused(tmp_path: Path) -> None:
+    StudyFolder(tmp_path).plan.write_text('{"cpu": 3}')
+    with pytest.raises(RunFolderError, match=r"plan\.json is damaged.*Remove it"):
+        Here(tmp_path, 2).settle()
+
+
+@pytest.mark.parametrize(
+    ("machine", "cells", "cores", "most", "gpus", "cpus", "of_cell", "device"),
+    [
+        ({}, 4, 2, 2, 0, 1, 0, "cpu"),  # more cells than cores
+        ({}, 2, 8, 8, 0, 4, 0, "cpu"),
+        ({}, 1, 32, 16, 0, 16, 0, "cpu"),  # no cell is larger than a node
+        ({"cpus": 3}, 4, 8, 8, 0, 3, 0, "cpu"),
+        ({}, 8, 16, 16, 4, 4, 1, "cuda"),
+        ({"gpus": 0.5}, 8, 16, 16, 4, 2, 0.5, "cuda"),
+        ({"device": "cpu"}, 2, 16, 16, 4, 8, 0, "cpu"),
+        ({"gpus": 0}, 2, 16, 16, 4, 8, 0, "cpu"),
+        ({"device": "cuda:1"}, 2, 8, 8, 1, 8, 1, "cuda"),
+    ],
+)
+def test_cores_and_gpus_are_shared_out(
+    tmp_path: Path,
+    machine: dict[str, object],
+    cells: int,
+    cores: int,
+    most: int,
+    gpus: int,
+    cpus: int,
+    of_cell: float,
+    device: str,
+) -> None:
+    given = Machine.model_validate(machine)
+    found = share(given, StudyFolder(tmp_path), cells=cells, cores=cores, most=most, gpus=gpus)
+    assert (found.cpus, found.gpus, found.device) == (cpus, of_cell, device)
+
+
+def test_a_study_keeps_its_threads_on_a_larger_machine(tmp_path: Path) -> None:
+    Here(tmp_path, 2).settle()
+    found = share(Machine(), StudyFolder(tmp_path), cells=4, cores=64, most=64, gpus=0)
+    assert found.cpus == 2
