@@ -70,6 +70,13 @@ def test_still_rising(tmp_path: Path, valid: list[float], applies: bool) -> None
         assert result[0].shares["before"] == pytest.approx(np.mean(valid[6:9]))
 
 
+def test_memorised_images_take_no_longer_training(tmp_path: Path) -> None:
+    folder = study(tmp_path / "both", contenders=1, skill=(0.5,))
+    train_as(folder, "simple_resnet", RISING, train=1.0)
+    assert [one.rule for one in advise(gather(folder))][:1] == ["overfitting"]
+    assert found(folder, "still_rising") == []
+
+
 def test_overfitting_names_what_helped_here(tmp_path: Path) -> None:
     folder = study(tmp_path / "memorised")
     train_as(folder, "simple_resnet", [0.5] * 12, train=1.0)

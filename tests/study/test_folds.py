@@ -255,7 +255,10 @@ def test_the_command_leaves_a_run_folder_as_ever(trained: Path, flat: Path) -> N
     assert run_folder.explanations.is_file()
     results = gather(folder)
     assert results.contenders[0].accuracy == done["test_accuracy"]
-    assert "Cross-validation with 2 folds" in (folder.report / "index.html").read_text()
+    page = (folder.report / "index.html").read_text()
+    assert "Cross-validation with 2 folds" in page
+    assert "the random choice of images, both for testing and for training on about 24" in page
+    assert "only the uncertainty from the random choice of test images" not in page
     assert find_runs(folds[1].path).runs == [folds[1]]
     assert folds[1].study == StudyFolder(folder.path.resolve())
 

@@ -26,7 +26,7 @@ def overfitting(results: StudyResults) -> Iterator[Finding]:
         results: the study.
     """
     for one in results.contenders:
-        if not all(_has_memorised(run) for run in one.runs):
+        if not all(has_memorised(run) for run in one.runs):
             continue
         helped = _helped(results, one.name)
         yield Finding(
@@ -41,7 +41,12 @@ def overfitting(results: StudyResults) -> Iterator[Finding]:
         )
 
 
-def _has_memorised(run: RunResult) -> bool:
+def has_memorised(run: RunResult) -> bool:
+    """Whether a run fits its training images far better than others, in the kept epoch.
+
+    Args:
+        run: the run.
+    """
     train = run.train_accuracy
     if train is None or train < MEMORISED or not run.valid_n:
         return False

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from statistics import mean, variance
 
 from podium.results.advice.finding import Finding
+from podium.results.advice.overfitting import has_memorised
 from podium.results.run import RunResult
 from podium.results.study import StudyResults
 
@@ -16,13 +17,14 @@ ERRORS = 2.0  # standard errors of the gain
 
 def still_rising(results: StudyResults) -> Iterator[Finding]:
     """In every run of a contender, the kept epoch is in the last quarter, whose mean validation
-    accuracy exceeds that of the quarter before by a point and by two standard errors.
+    accuracy exceeds that of the quarter before by a point and by two standard errors; and it has
+    not memorised its training images, which more epochs would not remedy.
 
     Args:
         results: the study.
     """
     for one in results.contenders:
-        found = [_quarters(run) for run in one.runs]
+        found = [None if has_memorised(run) else _quarters(run) for run in one.runs]
         if all(found):
             before, late = (mean(part) for part in zip(*filter(None, found), strict=True))
             yield Finding(
