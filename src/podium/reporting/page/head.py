@@ -125,13 +125,14 @@ def _card(results: StudyResults, say: Labels) -> dict[str, Any]:
         f"{say.number(own.parameters / 1e6)} M" if own.parameters else "",
         f"{say.number(own.megabytes, 1)} MB" if own.megabytes else "",
     ]
-    latency = NOTHING if own.latency is None else f"{say.number(own.latency, 1)} ms"
-    device = f" ({own.device})" if own.latency is not None and own.device else ""
-    facts = [
-        (say("card_size"), " · ".join(filter(None, size)) or NOTHING),
-        (say("card_latency"), f"{latency}{device}"),
+    device = f" ({own.device})" if own.device else ""
+    latency = "" if own.latency is None else f"{say.number(own.latency, 1)} ms{device}"
+    known = [
+        (say("card_size"), " · ".join(filter(None, size))),
+        (say("card_latency"), latency),
         (say("card_training"), say.duration(own.seconds)),
     ]
+    facts = [(name, value) for name, value in known if value not in ("", NOTHING)]
     if not metric.is_accuracy:
         facts.insert(0, (say("metric_accuracy").capitalize(), say.percent(best.accuracy)))
     return {
