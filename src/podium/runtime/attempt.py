@@ -139,7 +139,7 @@ def _write(path: Path, latest: _Latest) -> None:
 def _read(path: Path) -> _Latest:
     values = read_json(path)
     try:
-        return _Latest(int(values["attempt"]), int(values.get("start", 0)), bool(values["stop"]))
+        return _Latest(int(values["attempt"]), int(values["start"]), bool(values["stop"]))
     except (KeyError, TypeError, ValueError):
         raise RunFolderError(
             f"{path} is damaged; expected a file that Podium wrote. Remove it once no process "
