@@ -204,7 +204,7 @@ class _Run:
             self._goes_on()
             return text in self.log()
 
-        wait_for(f"{text!r} in cells.log", look)
+        wait_for(f"{text!r} in cells.log", look, 900)
 
     def _goes_on(self) -> None:
         if self.process is None or self.process.poll() is not None:

@@ -62,6 +62,24 @@ def test_a_process_without_its_parent_stops(
     assert first.is_set()
 
 
+def test_a_later_start_under_the_same_number_makes_the_earlier_stale(tmp_path: Path) -> None:
+    """As Slurm starts a job again whose node was lost, and may still compute."""
+    file = tmp_path / "attempt.json"
+    first = Attempt(file, begin(file))
+    first.enter()
+    ask_to_stop(file)
+    again = Attempt(file, 1, start=1)
+    again.enter()
+    assert again.is_set()  # what the study asked for still holds
+    with pytest.raises(StaleAttemptError, match="Attempt 1 was replaced by a later start"):
+        first.check()
+    with pytest.raises(StaleAttemptError, match="a later start"):
+        first.enter()  # it cannot take the cell back
+    begin(file)
+    with pytest.raises(StaleAttemptError, match="replaced by attempt 2"):
+        Attempt(file, 1, start=9).enter()
+
+
 @pytest.mark.parametrize("text", ["", "[1]", '{"attempt": "x", "stop": false}', "{}"])
 def test_a_damaged_number_lets_nobody_go_on(tmp_path: Path, text: str) -> None:
     file = tmp_path / "attempt.json"

@@ -10,6 +10,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from podium.errors import PodiumError, RunFolderError
 from podium.runtime.files import read_json, write_json
@@ -28,6 +29,7 @@ class Attempt:
     Args:
         path: the file with the number of the latest attempt, written by `begin`.
         number: of this attempt, from 1.
+        start: how often what queues the process had started it under this number before.
 
     Examples:
         >>> import pathlib, tempfile
@@ -44,12 +46,26 @@ class Attempt:
 
     path: Path
     number: int
+    start: int = 0
 
     def __post_init__(self) -> None:
         self._parent, self._looked, self._stop = os.getppid(), 0.0, False
 
+    def enter(self) -> None:
+        """Make earlier starts under the same number stale, if this is the latest attempt.
+
+        Raises:
+            StaleAttemptError: it is not.
+            RunFolderError: the file is damaged.
+        """
+        if self.path.is_file():
+            found = _read(self.path)
+            if found.attempt == self.number and found.start < self.start:
+                _write(self.path, found._replace(start=self.start))
+        self.check()
+
     def check(self) -> None:
-        """Refuse to go on if a later attempt was begun, or has completed the study.
+        """Refuse to go on if it was begun again, or the study was completed.
 
         Raises:
             StaleAttemptError: it was, or has.
@@ -60,12 +76,16 @@ class Attempt:
                 f"Attempt {self.number} is over: {self.path} is gone, as it is once the study is "
                 "done. Nothing was written since."
             )
-        number, _ = _read(self.path)
-        if number != self.number:
+        found = _read(self.path)
+        if not self._is(found):
+            later = f"attempt {found.attempt}" if found.attempt != self.number else "a later start"
             raise StaleAttemptError(
-                f"Attempt {self.number} was replaced by attempt {number}, begun elsewhere while "
+                f"Attempt {self.number} was replaced by {later}, begun elsewhere while "
                 "this machine could not be reached. Nothing was written since."
             )
+
+    def _is(self, found: _Latest) -> bool:
+        return (found.attempt, found.start) == (self.number, self.start)
 
     def is_set(self) -> bool:
         """Whether this process should save its state and end.
@@ -75,8 +95,8 @@ class Attempt:
         """
         if not self._stop and time.monotonic() - self._looked >= _LOOK_EVERY:
             self._looked = time.monotonic()
-            number, stop = _read(self.path) if self.path.is_file() else (0, True)
-            self._stop = stop or number != self.number or os.getppid() != self._parent
+            found = _read(self.path) if self.path.is_file() else _Latest(0, 0, True)
+            self._stop = found.stop or not self._is(found) or os.getppid() != self._parent
         return self._stop
 
 
@@ -89,8 +109,8 @@ def begin(path: Path) -> int:
     Returns:
         The number of the new attempt, from 1.
     """
-    number = _read(path)[0] + 1 if path.is_file() else 1
-    write_json(path, {"attempt": number, "stop": False})
+    number = _read(path).attempt + 1 if path.is_file() else 1
+    _write(path, _Latest(number, 0, False))
     return number
 
 
@@ -100,14 +120,26 @@ def ask_to_stop(path: Path) -> None:
     Args:
         path: the file of attempts.
     """
-    write_json(path, {"attempt": _read(path)[0], "stop": True})
+    _write(path, _read(path)._replace(stop=True))
 
 
-def _read(path: Path) -> tuple[int, bool]:
-    """The number of the latest attempt, and whether it was asked to stop."""
+class _Latest(NamedTuple):
+    """The latest attempt, as it stands in the file."""
+
+    attempt: int
+    start: int
+    stop: bool
+    """Whether it was asked to stop."""
+
+
+def _write(path: Path, latest: _Latest) -> None:
+    write_json(path, latest._asdict())
+
+
+def _read(path: Path) -> _Latest:
     values = read_json(path)
     try:
-        return int(values["attempt"]), bool(values["stop"])
+        return _Latest(int(values["attempt"]), int(values["start"]), bool(values["stop"]))
     except (KeyError, TypeError, ValueError):
         raise RunFolderError(
             f"{path} is damaged; expected a file that Podium wrote. Remove it once no process "

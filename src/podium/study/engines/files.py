@@ -20,6 +20,8 @@ from podium.study.outcome import Outcome
 
 NODE = "PODIUM_NODE"
 """Environment variable: what the cluster calls the machine that a cell runs on."""
+START = "PODIUM_START"
+"""Environment variable: how often a cluster has started this attempt before."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 
 from podium.config.machine import Machine
@@ -12,7 +13,7 @@ from podium.runtime.attempt import Attempt, StaleAttemptError
 from podium.runtime.event_log import EventWriter
 from podium.runtime.events import Notify, StopRequest, silent, stop_on_signals
 from podium.study.cells import Cell
-from podium.study.engines.files import CellFiles
+from podium.study.engines.files import START, CellFiles
 from podium.study.images import find_images, refuse_other_images
 from podium.study.outcome import Outcome
 from podium.study.preflight import code_of_study, preflight, refuse_another_recipe
@@ -57,8 +58,8 @@ def train_cell(
             return _train(folder, cell, machine, notify, asked, None)
         if hasattr(signal, "SIGUSR2"):  # Slurm warns each process; what started this one tells it
             signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-        ours = Attempt(files.attempts, attempt)
-        ours.check()
+        ours = Attempt(files.attempts, attempt, int(os.environ.get(START, 0)))
+        ours.enter()
         files.write_place(attempt)
         events = EventWriter(files.events(attempt))
         try:

@@ -17,7 +17,7 @@ from podium.errors import ConfigError
 from podium.runs.folder import StudyFolder
 from podium.study.cells import Cell
 from podium.study.engines.driver import Engine, ProcessExecutor, Task
-from podium.study.engines.files import NODE
+from podium.study.engines.files import NODE, START
 from podium.study.engines.local import ending, kill_with_children
 from podium.study.engines.shares import share
 from podium.study.work import Work
@@ -100,6 +100,7 @@ class CellJob:
         environment = {**os.environ, **self.task.environment}
         if node := os.environ.get("SLURMD_NODENAME"):
             environment[NODE] = node
+        environment[START] = os.environ.get("SLURM_RESTART_COUNT", "0")
         with open(self.task.output, "ab") as output:
             self.process = subprocess.Popen(
                 list(self.task.command),
