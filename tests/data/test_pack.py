@@ -219,6 +219,14 @@ def test_a_real_kill(root: Path, tmp_path: Path) -> None:
     assert files(tmp_path / "killed") == files(tmp_path / "whole")
 
 
+def test_a_pack_is_not_written_among_its_images(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "pack", str(root), "--to", str(root / "packed")]) == 2
+    assert "lies within the images" in capsys.readouterr().err
+    assert not (root / "packed").exists()
+
+
 def test_what_is_there_is_not_overwritten(root: Path, tmp_path: Path) -> None:
     packed(root, tmp_path / "packed")
     with pytest.raises(ConfigError, match="has a pack already"):

@@ -20,6 +20,7 @@ from podium.cli.options import (
 )
 from podium.cli.terminal import bars, err, out, plain
 from podium.data.words import shown
+from podium.errors import ConfigError
 
 if TYPE_CHECKING:
     from podium.data.index import DataIndex
@@ -136,6 +137,11 @@ def data_pack(
     from podium.auditing import list_data
     from podium.data.pack import pack
 
+    if "://" not in to and Path(to).resolve().is_relative_to(Path(data).resolve()):
+        raise ConfigError(
+            f"--to {to} lies within the images ({data}), and would be taken for a part of them. "
+            "Choose a folder beside them."
+        )
     spec = data_spec(data, label, group, source, option, channels=channels)
     with bars() as tell:
         found = list_data(spec, workers=workers, notify=tell)
