@@ -197,7 +197,7 @@ def test_a_stop_asks_running_cells_and_takes_the_others_out_of_the_queue(bench: 
         list(paper.map(CELLS, bench))  # type: ignore[arg-type]
     for cell in CELLS:
         asked = json.loads(CellFiles.of(bench.folder, cell).attempts.read_text())
-        assert asked == {"attempt": 1, "stop": True}
+        assert asked == {"attempt": 1, "start": 0, "stop": True}
     assert paper.killed == [2, 0, 1]  # the queued one at once, the others when they did not end
     assert "fast/seed-0 attempt 1: not begun" in log(bench)
 
@@ -308,7 +308,7 @@ def test_a_cell_of_a_study_that_was_never_begun_is_refused(
 @pytest.mark.parametrize(
     ("machine", "told"),
     [
-        ({"address": "h:1"}, "--address: .*--on ray; cells are trained by serial"),
+        ({"address": "h:1"}, "--on: .*--on ray; cells are trained by serial"),
         ({"executor": "ray", "address": "host"}, "expected HOST:PORT"),
         ({"executor": "ray", "slurm": {"time": "5"}}, "--slurm: .*--on slurm"),
         ({"executor": "slurm", "insecure": True}, "--insecure: .*--on ray"),

@@ -26,7 +26,9 @@ def verdict_sentence(results: StudyResults, say: Labels) -> str:
     verdicts = results.verdicts
     if verdicts is None or not verdicts.pairs:
         return score_sentence(results, say)
-    judged = "" if verdicts.metric.is_accuracy else say("v_judged", metric=_title(results, say))
+    judged = ""
+    if not results.metric.is_accuracy:  # also where its code is not allowed, and accuracy judges
+        judged = say("v_judged", metric=metric_title(verdicts.metric, say))
     return f"{judged} {headline(verdicts, say)}".strip()
 
 
