@@ -35,8 +35,8 @@ class Discriminant(Standardised):
         classes: int,
         class_weights: torch.Tensor | None = None,
     ) -> None:
-        super().__init__(features, labels, classes, class_weights)
-        images, self.labels = len(self.z), self.labels.cpu()
+        super().__init__(features, labels, classes)
+        images, self.labels = self.images, self.labels.cpu()
         counts = torch.bincount(self.labels, minlength=classes).double()
         sums = torch.zeros(classes, self.width, dtype=torch.float64)
         parts = torch.split(torch.arange(images), _CHUNK)
