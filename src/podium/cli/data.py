@@ -136,8 +136,10 @@ def data_pack(
     """
     from podium.auditing import list_data
     from podium.data.pack import pack
+    from podium.data.place import is_address
 
-    if "://" not in to and Path(to).resolve().is_relative_to(Path(data).resolve()):
+    within = Path(to).expanduser().resolve().is_relative_to(Path(data).expanduser().resolve())
+    if within and not is_address(to):
         raise ConfigError(
             f"--to {to} lies within the images ({data}), and would be taken for a part of them. "
             "Choose a folder beside them."
