@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import io
 import json
 import os
 import signal
@@ -21,11 +22,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import podium
-from benchmarks import accuracy, busy, common, gpu, limit, prediction, scale
+from benchmarks import accuracy, busy, common, gpu, limit, prediction, records, scale
 from benchmarks.contenders import CONTENDERS, GROUP_MODELS
 from benchmarks.prediction_ways import measure_once
+from podium.data.indexing import build_index
 from podium.runs.folder import RunFolder
 from podium.runs.pictures import read_pictures
 from podium.runtime.files import write_json
@@ -375,6 +378,22 @@ def test_cells_of_a_study_are_packed_without_weights_and_pictures(
     stored = read_pictures(tmp_path / "runs/plain-3/small/plain/seed-3/explanations-test.parquet")
     assert list(heat["keys"]) == list(stored)
     assert heat["heat"].shape == (len(stored), 64, 64)
+
+    # what was left out comes back from the images
+    with tarfile.open(tmp_path / "out" / "cells.tar.gz") as archive:
+        archive.extractall(tmp_path / "kept", filter="data")
+    folder = records.restore(
+        tmp_path / "kept" / "plain-3" / "small", build_index(tiny), tmp_path / "restored"
+    )
+    assert folder.read_thumbnails()
+    (run,) = [one for one in folder.runs(folder.read_spec()) if one.is_done()]
+    again = read_pictures(run.explanations)
+    assert list(again) == list(stored)
+    for key, jpeg in again.items():
+        one, other = (
+            np.asarray(Image.open(io.BytesIO(x)), np.float32) for x in (jpeg, stored[key])
+        )
+        assert np.abs(one - other).mean() < 12
 
 
 def test_training_beside_others_is_told_by_how_threads_wait() -> None:
