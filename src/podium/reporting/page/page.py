@@ -42,7 +42,8 @@ from podium.results.study import StudyResults, Unfinished
 from podium.runs.pictures import read_pictures
 
 SCRIPTS = words(
-    "base tables tabs board data cards views dialog matrix search explore charts compare decided report"
+    "base tables tabs board data cards views dialog matrix search explore charts compare "
+    "decided report"
 )
 
 
