@@ -143,6 +143,7 @@ def compare_table(
         grouping=grouping_of(table.groups, scores.right),
         folds=scores.design,
         margin=said.margin,
+        level=level,
     )
 
 

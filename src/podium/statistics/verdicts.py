@@ -184,6 +184,8 @@ class Verdicts:
     """The cross-validation that the contenders were scored in; None: a test split."""
     margin: Margin = NO_MARGIN
     """The difference below which two contenders are equivalent."""
+    level: float = LEVEL
+    """A pair with a p below it is decided, whatever all the others show."""
 
     def pair(self, first: str, second: str) -> Pair:
         """The pair of two contenders, seen from `first`.
@@ -311,6 +313,7 @@ def compare_contenders(
         why,
         grouping,
         margin=said.margin,
+        level=together.level(),
     )
 
 

@@ -18,6 +18,7 @@ from podium.reporting.figures.explanations import LABEL_MARK
 from podium.reporting.figures.tasks import RunPictures
 from podium.reporting.page.audit_page import audit_sections
 from podium.reporting.page.compare_section import compare_section
+from podium.reporting.page.decided_section import decided_section
 from podium.reporting.page.explorer import Explorer
 from podium.reporting.page.head import head_section, store_telling_images
 from podium.reporting.page.image_store import ImageStore
@@ -41,7 +42,8 @@ from podium.results.study import StudyResults, Unfinished
 from podium.runs.pictures import read_pictures
 
 SCRIPTS = words(
-    "base tables tabs board data cards views dialog matrix search explore charts compare report"
+    "base tables tabs board data cards views dialog matrix search explore charts compare "
+    "decided report"
 )
 
 
@@ -93,6 +95,7 @@ def render_page(
         comparison=Markup(plots["compare"]),
         differences=Markup(plots.get("differences", "")),
         verdicts=verdict_section(results, say),
+        decided=decided_section(results, say),
         compare=compare,
         advice=_advice(results, say),
         looks=seen,

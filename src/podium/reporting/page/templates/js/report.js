@@ -4,6 +4,8 @@ startTables();
 startBoard();
 const open = startDialog();
 startCompare();
+const decided = document.querySelector(".evidence");
+if (decided) startDecided(decided);
 startExplore(open);
 startTabs((panel) => {
   prepareLinks(panel);
