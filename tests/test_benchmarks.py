@@ -316,8 +316,10 @@ def test_a_section_is_replaced_and_the_rest_stays(tmp_path: Path) -> None:
     page.write_text("# Speed\n\n<!-- benchmark: a -->\nold\n<!-- end: a -->\n\nwords\n")
     common.write_section(page, "a", r"new \1")
     common.write_section(page, "b", "more")
+    common.write_section(page, "a on avx2", "older")
     assert page.read_text() == (
-        "# Speed\n\n<!-- benchmark: a -->\nnew \\1\n<!-- end: a -->\n\nwords\n\n"
+        "# Speed\n\n<!-- benchmark: a -->\nnew \\1\n<!-- end: a -->\n\n"
+        "<!-- benchmark: a on avx2 -->\nolder\n<!-- end: a on avx2 -->\n\nwords\n\n"
         "<!-- benchmark: b -->\nmore\n<!-- end: b -->\n"
     )
 
@@ -400,7 +402,7 @@ def test_training_beside_others_is_told_by_how_threads_wait() -> None:
     rates = {"PyTorch's default | small | 0": [30.0, 10.0], "one thread | small | 0": [7.0]}
     record = {
         "settings": {"ways": ["PyTorch's default", "one thread"], "cases": ["small"],
-                     "beside": [0, 2]},
+                     "beside": [0, 2], "programs": [], "cores": 2},
         "values": {name: [{"images_per_second": rate} for rate in found]
                    for name, found in rates.items()},
     }  # fmt: skip
@@ -409,3 +411,24 @@ def test_training_beside_others_is_told_by_how_threads_wait() -> None:
     assert default == ["PyTorch's default", "20.0 (10.0 to 30.0)", "not measured"]
     assert one[1] == "7.0 (7.0 to 7.0)"
     assert busy._train("small", seconds=0.01) > 1
+
+
+def test_what_is_left_beside_others_is_told_as_part_of_the_fair_share(
+    tiny: Path, tmp_path: Path
+) -> None:
+    record, page = run_benchmark(
+        "busy",
+        tmp_path,
+        *("--programs", "paper:simple_resnet", "timm", "--ways", "--rounds", "1"),
+        *("--data", str(tiny), "--batch-size", "4", "--warmup", "1", "--seconds", "60"),
+        *("--beside", "0", "2", "--peers-python", str(tmp_path / "none")),
+    )
+    alone, beside = (
+        record["values"][f"paper:simple_resnet | {n}"][0]["images_per_second"] for n in (0, 2)
+    )
+    # of two cores two busy processes leave one: half of the pace is what is fair
+    share = record["settings"]["cores"] / (record["settings"]["cores"] + 2)
+    (_, row), (_, timm) = rows_of(page)[:2], rows_of(page)[2:]
+    assert row[1] == f"{alone:.1f} ({alone:.1f} to {alone:.1f})"
+    assert row[2].endswith(f", {100 * beside / (share * alone):.0f} %")
+    assert timm[1:] == ["not measured", "not measured"]
