@@ -25,12 +25,14 @@ import torch
 from PIL import Image
 
 import podium
-from benchmarks import accuracy, busy, common, gpu, limit, prediction, records, scale
+from benchmarks import accuracy, busy, common, entries, gpu, limit, prediction, records, scale
 from benchmarks.contenders import CONTENDERS, GROUP_MODELS
 from benchmarks.prediction_ways import measure_once
 from podium.data.indexing import build_index
-from podium.runs.folder import RunFolder
+from podium.results.study import gather
+from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.pictures import read_pictures
+from podium.runs.predictions import TopPredictions
 from podium.runtime.files import write_json
 from tests import fake_study
 from tests.conftest import write_pictures
@@ -259,7 +261,7 @@ def test_scale_measures_links_and_classes(tiny: Path, tmp_path: Path) -> None:
         "scale",
         tmp_path,
         *("--data", str(tiny), "--scratch", str(tiny.parent), "--images", "60"),
-        *("--entries", "4000", "--classes", "2", "--predictions", "20"),
+        *("--entries", "4000", "--classes", "2", "--predictions", "20", "--predicted"),
     )
     assert set(record["values"]) == {
         "index:60", "again:60", "open-first:4000", "open:4000", "worker:4000", "step:2",
@@ -269,6 +271,14 @@ def test_scale_measures_links_and_classes(tiny: Path, tmp_path: Path) -> None:
     assert all(value["peak_mib"] > 20 for value in record["values"].values()), record
     assert len(rows_of(page)) == 12
     assert not list(tiny.parent.glob("podium-scale-*"))
+
+
+def test_predictions_drawn_in_parts_are_those_of_a_finished_study(tmp_path: Path) -> None:
+    entries.fill(444, tmp_path / "study")()
+    results = gather(StudyFolder(tmp_path / "study"))
+    assert [run.test.paths[443] for run in results.runs] == ["test/class-0221/000001.jpg"] * 2
+    assert all(isinstance(run.test, TopPredictions) for run in results.runs)
+    assert all(0.3 < run.scores.accuracy < 1 for run in results.runs)
 
 
 def test_the_step_on_cached_images_beside_memory(tiny: Path, tmp_path: Path) -> None:
