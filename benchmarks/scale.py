@@ -149,7 +149,8 @@ def render(record: Mapping[str, Any]) -> str:
         f"Test images are of {entries.CLASSES:,} classes. By classes, predictions, metrics and "
         f"report are of {record['settings']['predictions']:,} images. Own memory "
         "added is what the work left in the process, without what it maps from files; peak memory "
-        "is that of the whole process, Python, PyTorch and mapped files included. Nothing is left running or on the disk."
+        "is that of the whole process, Python, PyTorch and mapped files included. "
+        "Nothing is left running or on the disk."
     )
     return "\n\n".join(parts)
 
