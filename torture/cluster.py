@@ -367,7 +367,7 @@ _BREAK = {
     "Ctrl-C": _ctrl_c,
     "a node cut off for 2 minutes": _cut_off,
     "a node cut off and frozen for 2 minutes": _frozen,
-    "no shared file system": _not_shared(_undisturbed),
+    "no shared file system; nothing": _not_shared(_undisturbed),
     "no shared file system; a cell's process killed": _not_shared(_process_killed),
     "no shared file system; a node killed": _not_shared(_node_killed),
     "no shared file system; Ctrl-C": _not_shared(_ctrl_c),
