@@ -8,23 +8,29 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import nn
-from torch.nn.functional import interpolate
 
 from podium.data.images import squeeze
+from podium.data.indexing import build_index
 from podium.errors import RunFolderError
 from podium.evaluation.description import ModelDescription, rebuild
 from podium.evaluation.ensemble import Ensemble, Prepared
+from podium.evaluation.mean import common_size
 from podium.models import build_model
+from tests.conftest import write_pictures
 
 PART: dict[str, Any] = {"model": "simple_resnet", "image_size": 32, "mean": None, "std": None}
 MEAN: dict[str, Any] = {
-    **{"model": "mean of a, b", "trained_by": "mean", "members": 2, "image_size": 48},
-    **{"mean": None, "std": None, "class_names": ["x", "y"]},
+    "model": "mean of a, b",
+    "trained_by": "mean",
+    "members": 2,
     "parts": [PART, {**PART, "model": "resnet18", "image_size": 48, "flip_test": True}],
+    "image_size": 40,
+    "mean": None,
+    "std": None,
+    "class_names": ["x", "y"],
 }
 
 
@@ -35,7 +41,8 @@ def network(name: str, seed: int) -> nn.Module:
 def test_it_is_the_mean_of_the_softmaxes_of_what_each_member_sees() -> None:
     norms = ((0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
     a, b = network("simple_resnet", 1), network("resnet18", 2)
-    ensemble = Ensemble([Prepared(a, 48, None), Prepared(b, 48, norms)], [0.5, 2.0], [True, False])
+    prepared = [Prepared(a, 48, 48, None), Prepared(b, 48, 48, norms)]
+    ensemble = Ensemble(prepared, [0.5, 2.0], [True, False])
     images = torch.rand(4, 3, 48, 48)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in norms)
     with torch.inference_mode():
@@ -47,33 +54,46 @@ def test_it_is_the_mean_of_the_softmaxes_of_what_each_member_sees() -> None:
     assert {name.partition(".")[2][2:9] for name in ensemble.state_dict()} == {"", "network"}
 
 
-@pytest.mark.parametrize(("large", "small"), [(260, 240), (260, 224), (240, 224)])
-def test_a_second_resize_is_nearest_to_the_first_with_bicubic(
-    sports10: Path, large: int, small: int
+def test_files_of_one_size_come_at_it_and_nothing_is_lost(sports10: Path) -> None:
+    index = build_index(sports10)
+    assert common_size(index, [260, 224, 240]) == 224
+    for path in index.splits["train"].paths[::60]:
+        picture = index.load(path)
+        given = torch.tensor(np.array(squeeze(picture, 224))).permute(2, 0, 1)[None].float()
+        for side in (224, 240, 260):
+            wanted = torch.tensor(np.array(squeeze(picture, side))).permute(2, 0, 1)[None]
+            seen = Prepared(nn.Identity(), 224, side, None)(given)
+            assert float((seen - wanted).abs().max()) < 1.01  # Pillow rounds, twice
+
+
+@pytest.mark.parametrize(("side", "expected"), [(40, 40), (28, 32), (400, 96)])
+def test_the_common_size_is_the_one_that_changes_pixels_least(
+    tmp_path: Path, side: int, expected: int
 ) -> None:
-    """What a member sees within a mean, against what Pillow makes of the file at its own size."""
-    cubic, linear = [], []
-    for path in sorted(sports10.rglob("*.jpg"))[::12]:
-        picture = Image.open(path).convert("RGB")
-        wanted = torch.tensor(np.asarray(squeeze(picture, small)).copy()).permute(2, 0, 1)[None]
-        given = torch.tensor(np.asarray(squeeze(picture, large)).copy()).permute(2, 0, 1)[None]
-        seen = Prepared(nn.Identity(), small, None)(given / 255)
-        assert seen.shape[-1] == small
-        blurred = interpolate(given / 255, (small, small), mode="bilinear", antialias=True)
-        for errors, pixels in ((cubic, seen), (linear, blurred)):
-            errors.append(float((255 * pixels - wanted).abs().mean()))
-    assert np.mean(cubic) < np.mean(linear)
-    assert np.mean(cubic) < 2  # of 255
+    index = build_index(write_pictures(tmp_path, {"train": 4, "valid": 2, "test": 2}, side=side))
+    sizes = [32, 48, 32]
+    pictures = [index.load(path) for path in index.splits["train"].paths]
+
+    def error(candidate: int) -> float:
+        """Pillow alone, resizing twice."""
+        twice = [squeeze(squeeze(one, candidate), size) for size in sizes for one in pictures]
+        once = [squeeze(one, size) for size in sizes for one in pictures]
+        pairs = zip(twice, once, strict=True)
+        return float(np.mean([np.square(np.float64(a) - np.float64(b)).mean() for a, b in pairs]))
+
+    assert common_size(index, sizes) == expected
+    assert min((32, 48, 96, min(96, max(32, side))), key=error) == expected
+    assert common_size(index, [64, 64]) == 64
 
 
 def test_a_description_is_rebuilt_with_its_weights(tmp_path: Path) -> None:
     described = ModelDescription.model_validate(MEAN)
     parts = [build_model(one.model, 2, seed=3).module for one in described.parts]
-    prepared = [Prepared(one, size, None) for one, size in zip(parts, (32, 48), strict=True)]
+    prepared = [Prepared(one, 40, size, None) for one, size in zip(parts, (32, 48), strict=True)]
     ensemble = Ensemble(prepared, [0.7, 1.3], [False, True]).eval()
     save_file(ensemble.state_dict(), tmp_path / "weights")
     again = rebuild(described, tmp_path / "weights")
-    images = torch.rand(2, 3, 48, 48)
+    images = torch.rand(2, 3, 40, 40)
     with torch.inference_mode():
         assert torch.equal(again(images), ensemble(images))
     other = described.model_copy(update={"class_names": ["x", "y", "z"]})
@@ -91,7 +111,6 @@ def test_a_description_is_rebuilt_with_its_weights(tmp_path: Path) -> None:
         ({"parts": []}, "two or more parts"),
         ({"parts": [PART, {**PART, "image_size": 48, "members": 2}], "members": 3}, "equally many"),
         ({"members": 3}, "as many members as"),
-        ({"image_size": 64}, "image_size of the largest part"),
         ({"flip_test": True}, "its parts, and not the mean"),
         ({"mean": [0.5] * 3, "std": [0.5] * 3}, "its parts, and not the mean"),
         ({"trained_by": "ensemble"}, "parts are those of a mean"),

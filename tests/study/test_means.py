@@ -116,8 +116,7 @@ def test_it_is_the_mean_of_its_members_probabilities(made: StudyFolder, split: S
     np.testing.assert_allclose(softmax(same.logits, 1.0), by_hand([plain, probe], split), atol=1e-5)
     found = softmax(sizes.read_predictions(split).logits, 1.0)
     expected = by_hand([large, plain], split)
-    assert 0 < np.abs(found - expected).max() < 0.1  # the smaller one's images are resized twice
-    assert np.abs(found - expected).mean() < 0.02
+    assert 0 < np.abs(found - expected).max() < 0.02  # Pillow's rounding is all that differs
 
 
 def test_its_record_is_that_of_what_was_scored(made: StudyFolder) -> None:
@@ -162,11 +161,11 @@ def test_what_uses_a_run_uses_the_model_that_was_scored(
         predictor, model = load_predictor(run, device="cpu")
         assert isinstance(model.module, Ensemble)
         place = pictures / stored.paths[0]
-        guesses = podium.predict(run, [place], device="cpu")[0].guesses
+        guesses = next(iter(podium.predict(run, [place], device="cpu"))).guesses
         calibrated = softmax(stored.logits[:1], run.read_done()["temperature"])[0]
         assert guesses[0].probability == pytest.approx(calibrated.max(), abs=1e-4)
         side = predictor.image_size
-        assert side == {"same": 32, "sizes": 48}[name]
+        assert side == {"same": 32, "sizes": 40}[name]  # that of the files
         heat, logits = grad_cam(model, np.full((2, side, side, 3), 90, np.uint8))
         assert heat.shape == (2, side, side)
         assert heat.max() == pytest.approx(1)
@@ -184,7 +183,7 @@ def test_an_export_computes_the_same(made: StudyFolder, tmp_path: Path, kind: st
     line = ["export", str(run.path), "--format", kind, "--to", str(tmp_path), "--rounds", "0"]
     assert main(line) == 0  # it is compared with the study's own predictions on valid
     exported, predictor = podium.load_exported(tmp_path), load_predictor(run, device="cpu")[0]
-    pixels = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 3), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 40, 40, 3), np.uint8)
     np.testing.assert_allclose(
         exported.probabilities(exported.compute(pixels)),
         predictor.probabilities(predictor.compute(pixels)),
@@ -210,7 +209,7 @@ def test_the_report_has_no_training_of_a_mean(made: StudyFolder, tmp_path: Path)
                                       "–", "–", "–"]  # fmt: skip
     assert "Both" in (tables / "table1.tex").read_text()
     results = gather(made)
-    assert not {one.name for one in results.contenders} - {q for q in made.read_spec().contenders}
+    assert [one.name for one in results.contenders] == [*made.read_spec().contenders]
     asked = {name for one in results.questions for name in (one.first, one.second)}
     assert "plain" in asked
     assert not {"same", "sizes"} & asked

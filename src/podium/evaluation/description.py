@@ -32,7 +32,7 @@ Deviation = Annotated[float, Field(gt=0, le=1e3, allow_inf_nan=False)]
 
 
 class Part(BaseModel):
-    """How to rebuild a network, or several that differ in their weights, and what images it takes."""
+    """How to rebuild a network, or several that differ in weights, and what images it takes."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=(), strict=True)
 
@@ -71,7 +71,7 @@ class ModelDescription(Part):
     """
     parts: Annotated[tuple[Part, ...], Field(max_length=MOST_MEMBERS)] = ()
     """Of a mean: the models that it averages, each with as many members as the others. It takes
-    images of the largest one's size, and each part resizes and normalises them."""
+    images of its own size, in 0..1, and each part resizes and normalises them."""
     grey_windows: StoredWindows = AS_BEFORE_WINDOWS
     """How grey values deeper than 8 bits are mapped, and the number of channels if images are not
     decoded to RGB; missing in runs of earlier versions."""
@@ -110,8 +110,6 @@ class ModelDescription(Part):
             raise ValueError("expected two or more parts with equally many members")
         if self.members != sum(part.members for part in parts):
             raise ValueError("expected as many members as those of its parts together")
-        if self.image_size != max(part.image_size for part in parts):
-            raise ValueError("expected the image_size of the largest part")
         if self.flip_test or self.normalization is not None:
             raise ValueError("its parts, and not the mean, normalise and mirror images")
         return self
@@ -186,7 +184,7 @@ def _build(description: ModelDescription) -> nn.Module:
     members = [network(part) for part in parts]
     if description.parts:
         members = [
-            Prepared(member, part.image_size, part.normalization)
+            Prepared(member, description.image_size, part.image_size, part.normalization)
             for member, part in zip(members, parts, strict=True)
         ]
     return Ensemble(members, [1.0] * len(parts), [part.flip_test for part in parts])

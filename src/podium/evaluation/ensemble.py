@@ -53,15 +53,22 @@ class Ensemble(nn.Module):
         return torch.logsumexp(torch.stack(found), dim=0) - math.log(len(self.members))
 
 
+def resized(images: torch.Tensor, side: int) -> torch.Tensor:
+    """Resize images as Pillow resized them for training, up to its rounding to whole values.
+
+    Args:
+        images: float of shape (n, channels, s, s).
+        side: of the result, pixels.
+    """
+    return interpolate(images, (side, side), mode="bilinear", antialias=True)
+
+
 class Prepared(nn.Module):
     """A network of an ensemble whose members take images of different sizes and normalisations.
 
-    Its images were resized once already, to the largest of those sizes. Bilinear interpolation
-    would blur them a second time; bicubic, antialiased, comes closest to what Pillow makes of the
-    file at the network's own size.
-
     Args:
         network: maps normalised images of shape (n, channels, size, size) to logits.
+        given: side of the images that come, pixels.
         size: side of the network's images, pixels.
         normalization: that the network was trained with.
     """
@@ -69,18 +76,20 @@ class Prepared(nn.Module):
     mean: torch.Tensor | None
     std: torch.Tensor | None
 
-    def __init__(self, network: nn.Module, size: int, normalization: Normalization) -> None:
+    def __init__(
+        self, network: nn.Module, given: int, size: int, normalization: Normalization
+    ) -> None:
         super().__init__()
-        self.network, self.size = network, size
+        self.network = network
+        self.size = None if size == given else size  # known now, not looked up in a traced graph
         for name, values in zip(("mean", "std"), normalization or (None, None), strict=True):
             shaped = None if values is None else torch.tensor(values).view(1, -1, 1, 1)
             self.register_buffer(name, shaped, persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Images of shape (n, channels, s, s), 0 to 1, s at least `size` -> the logits."""
-        if images.shape[-1] != self.size:
-            sides = (self.size, self.size)
-            images = interpolate(images, sides, mode="bicubic", antialias=True).clamp(0, 1)
+        """Images of shape (n, channels, given, given), 0 to 1 -> the logits."""
+        if self.size is not None:
+            images = resized(images, self.size)
         if self.mean is not None and self.std is not None:
             images = (images - self.mean) / self.std
         logits: torch.Tensor = self.network(images)

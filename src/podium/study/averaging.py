@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from podium.evaluation.mean import join
+from podium.evaluation.description import read_description
+from podium.evaluation.mean import common_size, join
 from podium.evaluation.trained import load_run, predict_split
 from podium.runs.folder import RunFolder
 from podium.runs.predictions import Predictions, SplitName
@@ -42,7 +43,8 @@ def average_and_score(given: Assignment, notify: Notify, stop: StopRequest) -> d
     notify(TrainingStarted((), contender=run.contender, seed=run.seed))
     device = choose_device(machine)
     how = settled(given, device, lambda threads: ("fp32", "as all predictions"), notify)
-    write_best(run, *join(given.members))
+    sizes = [read_description(member.model).image_size for member in given.members]
+    write_best(run, *join(given.members, common_size(given.index, sizes)))
     # from its files: what is scored is what is used afterwards
     model = load_run(run, device.torch)
 

@@ -18,6 +18,7 @@ import torch
 
 from podium.__about__ import __version__
 from podium.data.parts import refit_index
+from podium.evaluation.description import read_description
 from podium.evaluation.ensemble import Ensemble
 from podium.evaluation.mean import join
 from podium.evaluation.trained import load_run
@@ -209,7 +210,8 @@ def _mean(closing: Closing, temperature: float, notify: Notify) -> dict[str, Any
     """Join the final models of the members; returns what `done.json` says about it."""
     run, members = closing.given.run, closing.given.members
     notify(TrainingStarted((), contender=run.contender, seed=run.seed))
-    module, description = join(members)
+    size = read_description(closing.folds[0].model).image_size
+    module, description = join(members, size)
     write_best(run, module, {**description, "temperature": temperature})
     return {
         "parameters": sum(p.numel() for p in module.parameters()),

@@ -224,7 +224,7 @@ def _averaged(run: RunResult, say: Labels) -> list[tuple[str, str]]:
     size = run.done.get("image_size")
     return [
         (say("fact_mean_of"), _members(run, say)),
-        (say("fact_input"), NOTHING if size is None else say("fact_input_largest", size=size)),
+        (say("fact_input"), NOTHING if size is None else say("fact_input_members", size=size)),
         (say("fact_parameters_all"), say.count(run.done.get("parameters"))),
     ]
 
