@@ -41,12 +41,13 @@ def refuse_without_members(folder: StudyFolder, cells: Sequence[Cell]) -> None:
     Raises:
         ConfigError: there is such a mean; the message has the command that trains its members.
     """
-    todo = [cell for cell in cells if not _is_done(folder, cell)]
+    asked = set(cells)
     missing = {
         one: cell
-        for cell in todo
+        for cell in cells
+        if not _is_done(folder, cell)
         for one in cell.needs
-        if one not in cells and not _is_done(folder, one)
+        if one not in asked and not _is_done(folder, one)
     }
     if missing:
         means = dict.fromkeys(cell.contender for cell in missing.values())
