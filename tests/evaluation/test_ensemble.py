@@ -79,7 +79,8 @@ def test_the_common_size_is_the_one_that_changes_pixels_least(
         twice = [squeeze(squeeze(one, candidate), size) for size in sizes for one in pictures]
         once = [squeeze(one, size) for size in sizes for one in pictures]
         pairs = zip(twice, once, strict=True)
-        return float(np.mean([np.square(np.float64(a) - np.float64(b)).mean() for a, b in pairs]))
+        apart = [np.asarray(a, np.float64) - np.asarray(b, np.float64) for a, b in pairs]
+        return float(np.mean([np.square(one).mean() for one in apart]))
 
     assert common_size(index, sizes) == expected
     assert min((32, 48, 96, min(96, max(32, side))), key=error) == expected

@@ -30,9 +30,9 @@ from podium.runs.ledger import read_scorings
 from podium.runs.predictions import SplitName, softmax
 from podium.runtime.events import EvaluateProgress, Event, RunFailed
 from podium.statistics.calibration import fit_temperature
-from podium.study import contender
 from podium.study.cells import cells_of
 from podium.study.study import Study
+from podium.training import fit as fitting
 from tests.conftest import reports_undrawn, write_pictures
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -105,7 +105,7 @@ def by_hand(members: Sequence[RunFolder], split: SplitName) -> np.ndarray[Any, A
     for one in members:
         temperature = json.loads(one.model.read_text())["temperature"]
         found.append(softmax(one.read_predictions(split).logits, temperature))
-    return np.mean(found, axis=0)
+    return np.asarray(np.mean(found, axis=0))
 
 
 @pytest.mark.parametrize("split", ["valid", "test"])
@@ -288,7 +288,7 @@ def test_a_failed_member_is_told_and_the_others_are_done(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    train = contender.fit
+    train = fitting.fit
 
     def fit(job: Any, *given: Any) -> None:
         if job.folder.contender == "large":
@@ -298,7 +298,7 @@ def test_a_failed_member_is_told_and_the_others_are_done(
     both = {"both": {"mean_of": ["plain", "large"]}}
     study = a_study(tmp_path, pictures, {**members, **both})
     with monkeypatch.context() as patch:
-        patch.setattr(contender, "fit", fit)
+        patch.setattr("podium.study.contender.fit", fit)
         assert run(study) == 1
     told = " ".join(capfd.readouterr().err.split())
     assert "both/seed-0 was not made" in told

@@ -83,7 +83,9 @@ def join(members: Sequence[RunFolder], image_size: int) -> tuple[Ensemble, dict[
                 f"{run.path} and {members[0].path} cannot be averaged: expected models of the same "
                 "classes and kind of images, from one study."
             )
-    networks, temperatures, flips = [], [], []
+    networks: list[Prepared] = []
+    temperatures: list[float] = []
+    flips: list[bool] = []
     for run, described in zip(members, found, strict=True):
         model = load_run(run)
         folds = model.module if isinstance(model.module, Ensemble) else None
