@@ -11,6 +11,7 @@ from podium.config.code import changed_code, code_of, named
 from podium.config.machine import Machine
 from podium.config.registry import AUGMENTATIONS, LOSSES, METRICS
 from podium.config.settings import RunSpec, StudySpec
+from podium.config.text import listed
 from podium.data.index import DataIndex
 from podium.data.parts import each_index
 from podium.errors import ConfigError, RunFolderError, WeightsUnavailableError, one_line
@@ -63,6 +64,9 @@ def preflight(
         if cell.contender in settled or cell.contender in wrong:
             continue
         recipe = spec.contenders[cell.contender]
+        if recipe.mean_of:  # of models that are trained by then
+            settled[cell.contender] = recipe
+            continue
         try:
             model = model_used(folder, spec, cell.contender)
             model = model or _model_at_hand(cell.contender, recipe, spec.data.channels or 3, notify)
@@ -218,6 +222,35 @@ def refuse_another_recipe(spec: StudySpec, run: RunFolder, code: Mapping[str, st
         raise RunFolderError(
             f"{run.path} was started with other code of {changes}. Nothing was changed. Restore "
             "that code, give the study another name (--name), or remove that folder to start again."
+        )
+
+
+def refuse_other_members(folder: StudyFolder, spec: StudySpec, run: RunFolder) -> None:
+    """Refuse a finished mean of models that are no longer those of its members.
+
+    Args:
+        folder: the study's folder.
+        spec: the study.
+        run: any run of it, or a fold.
+
+    Raises:
+        RunFolderError: a member was trained again since, or is to be.
+    """
+    names = spec.contenders[run.contender].mean_of
+    if not names or not run.is_done():
+        return
+    members = run.read_done().get("members", [])
+    made = {one["contender"]: one.get("finished_at") for one in members}
+    others = []
+    for name in names:
+        member = folder.run(name, run.seed, run.fold)
+        if not member.is_done() or member.read_done().get("finished_at") != made.get(name):
+            others.append(str(member.path))
+    if others:
+        raise RunFolderError(
+            f"{run.path} is the mean of models of which {listed(others)} was removed or trained "
+            "again since. Nothing was changed. Remove that folder, too: the mean is made again, "
+            "which trains nothing."
         )
 
 

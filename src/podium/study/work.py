@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from podium.config.machine import Machine
 from podium.config.registry import allowed
 from podium.config.settings import RunSpec, StudySpec
-from podium.config.text import listed
 from podium.config.titles import model_title, stand_in_label
 from podium.data.index import DataIndex
 from podium.errors import StorageError
@@ -32,6 +31,7 @@ from podium.runtime.lock import InUseError, sole_owner
 from podium.study.arithmetic import Arithmetic, keep, settle
 from podium.study.cells import Cell
 from podium.study.engines.files import CellFiles
+from podium.study.needs import missing_needs
 from podium.study.outcome import Outcome, failed_before, record_failure
 from podium.study.pictures import store_pictures
 from podium.study.preflight import begin_run
@@ -130,24 +130,6 @@ class Work:
         """Whether a cell pools the folds of a run."""
         return self.spec.data.folds is not None and cell.fold is None
 
-    def missing_folds(self, cell: Cell) -> str:
-        """Why a cell that pools folds cannot be run yet; empty string: it can.
-
-        Args:
-            cell: any cell.
-        """
-        if not self.closes(cell):
-            return ""
-        folds = self.folder.folds(self.run(cell), self.spec)
-        missing = [f"fold-{fold.fold}" for fold in folds if not fold.is_done()]
-        if not missing:
-            return ""
-        return (
-            f"{len(missing)} of the {len(folds)} folds of {cell} "
-            f"{'is' if len(missing) == 1 else 'are'} not done ({listed(missing)}); "
-            "they are pooled once all are."
-        )
-
     def millions(self, cell: Cell) -> int:
         """Pixels to train on, in millions, from which the remaining time is computed."""
         folds = self.index.folds
@@ -176,7 +158,7 @@ class Work:
             StorageError: the folder cannot be written, or the disk is full.
         """
         run = self.run(cell)
-        if not run.is_done() and (missing := self.missing_folds(cell)):
+        if not run.is_done() and (missing := missing_needs(self.folder, cell)):
             return Outcome(run, error=missing)
         try:
             with contextlib.ExitStack() as stack:
@@ -229,7 +211,7 @@ class Work:
         run = self.run(cell)
         if run.is_done():
             return Outcome(run)
-        if missing := self.missing_folds(cell):
+        if missing := missing_needs(self.folder, cell):
             return Outcome(run, error=missing)
         error = f"{cell} did not finish and recorded no reason. See the output of its process."
         return failed_before(run) or Outcome(run, error=error)
@@ -273,20 +255,22 @@ class Work:
         try:
             from podium.data.parts import fold_index
             from podium.runtime.device import thread_count
+            from podium.study.averaging import average_and_score
             from podium.study.closing import Closing, close_run
             from podium.study.contender import Assignment, train_and_score
 
             index = self.index if cell.fold is None else fold_index(self.index, cell.fold)
-            wanted = self.spec.contenders[run.contender].model
+            members = (self.folder.run(one, run.seed, run.fold) for one in recipe.mean_of)
             given = Assignment(
                 run,
                 index,
                 recipe,
-                wanted,
+                self.spec.contenders[run.contender].model,
                 self.machine,
                 self.spec.metric,
                 settle=partial(self._settle, run),
                 attempt=self.attempt,
+                members=tuple(members),
             )
             with contextlib.ExitStack() as stack:
                 stack.enter_context(thread_count(None))
@@ -296,7 +280,8 @@ class Work:
                     pooled = Closing(given, folds, self.spec.final_model)
                     closing = close_run(pooled, self.notify, stop)
                 else:
-                    closing = train_and_score(given, self.notify, stop)
+                    make = average_and_score if given.members else train_and_score
+                    closing = make(given, self.notify, stop)
         except StaleAttemptError:
             raise  # nothing may be recorded
         except StorageError:

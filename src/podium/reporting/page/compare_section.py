@@ -45,7 +45,9 @@ def compare_section(
         "curves": curves,
         "axes": axes,
         "data": script_json(_data(results, [key for key, _ in curves], axes, say)),
-        "curve_rows": [_curve_row(run, say) for one in results.ranking for run in one.runs],
+        "curve_rows": [
+            _curve_row(run, say) for one in results.ranking for run in one.runs if not run.members
+        ],
         "cost_hint": cost_hint(verdicts, results.costs, say) if verdicts and rows else "",
         "cost_headings": cost_headings(verdicts, results.costs, say) if verdicts and rows else [],
         "cost_rows": rows,

@@ -12,6 +12,7 @@ from podium.reporting.words.labels import NOTHING, Labels
 from podium.reporting.words.metric_words import metric_interval, metric_title, metric_value
 from podium.reporting.words.recipes import (
     augmentation,
+    model_words,
     pretraining,
     recipe_in_words,
     seed_name,
@@ -113,6 +114,7 @@ def _seed(
     """The row of one run."""
     score, done = run.scores, run.done
     epochs = done.get("epochs") or len(run.history) or None
+    best = f"{say.count(run.best_epoch)} / {say.count(epochs)}"
     shares = (run.valid_accuracy, score.macro_precision, score.macro_recall, score.macro_f1)
     return Entry(
         anchor=anchor(run),
@@ -122,7 +124,7 @@ def _seed(
             _interval(run.interval, say),
             *(Value(_hundred(share, say), _key(share)) for share in shares),
             _millions(done.get("parameters"), say),
-            Value(f"{say.count(run.best_epoch)} / {say.count(epochs)}", _key(run.best_epoch)),
+            Value(NOTHING if run.members else best, _key(run.best_epoch)),
             Value(say.duration(done.get("seconds")), _key(done.get("seconds"))),
         ),
         scores=_scores(results, run.noted.test, run.noted.valid, None, say),
@@ -204,7 +206,7 @@ def _interval(bounds: tuple[float, float], say: Labels) -> Value:
 
 def _facets(run: RunResult, say: Labels) -> dict[str, str]:
     return {
-        "model": run.model,
+        "model": model_words(run, say),
         "augmentation": augmentation(run, say),
         "pretraining": pretraining(run.recipe, say),
     }
