@@ -85,7 +85,7 @@ class Elsewhere(ProcessExecutor):
     @contextlib.contextmanager
     def open(self, work: Any, cells: Sequence[Cell]) -> Iterator[Any]:
         self.study = work.folder.path.resolve()
-        given = Keeper(StudyFolder(self.study), work.spec, {}, {})
+        given = Keeper(StudyFolder(self.study), {}, {})
         self.actor = Actor(given, self.cut)
         with ThreadPoolExecutor() as self.pool:
             yield self, Machine(cpus=1, workers=0, checkpoint_every=0)
@@ -167,7 +167,7 @@ def begun(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> St
 
 def sides(folder: StudyFolder, numbers: Sequence[int] = (1,), **caches: Path) -> list[_Study]:
     """The study's side for attempts on other nodes."""
-    actor = Actor(Keeper(folder, folder.read_spec(), {}, caches))
+    actor = Actor(Keeper(folder, {}, caches))
     return [_Study(actor, CELL, number) for number in numbers]
 
 
@@ -228,6 +228,19 @@ def test_an_attempt_that_was_replaced_is_refused_everything(
     assert run.history.read_text() == "first"
     assert not run.last.exists()
     assert json.loads(begun.plan.read_text()) == {"cpu": {"threads": 2}}
+
+
+def test_a_mean_gets_the_runs_that_it_averages_but_not_their_states(begun: StudyFolder) -> None:
+    member = begun.run("plain", 0)
+    for path in (member.best, member.done, member.last):
+        write_text(path, "{}")
+    mean = Cell("mean", 0, "Mean", 1, needs=(CELL,))
+    begin(CellFiles.of(begun, mean).attempts)
+    (side,) = sides(begun)
+    names, _ = _Study(side.keeper, mean, 1).ask("begin")
+    assert {name for name in names if name.startswith("plain/")} == {
+        "plain/seed-0/best.safetensors", "plain/seed-0/done.json",
+    }  # fmt: skip
 
 
 def test_a_cell_that_another_process_holds_is_told_and_left_to_it(

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from podium.config.settings import StudySpec
 from podium.errors import PodiumError, RunFolderError, StorageError
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.runtime.attempt import Attempt, StaleAttemptError, is_asked_to_stop
@@ -71,7 +70,6 @@ class Keeper:
 
     Args:
         folder: the study's folder.
-        spec: the study.
         code: an argument of `--import` -> the files of that module, as `sources_of` returns them.
         caches: name -> folder of downloaded weights; see `podium.models.weights`.
     """
@@ -79,11 +77,10 @@ class Keeper:
     def __init__(
         self,
         folder: StudyFolder,
-        spec: StudySpec,
         code: Mapping[str, Mapping[str, bytes]],
         caches: Mapping[str, Path],
     ) -> None:
-        self.folder, self.spec, self.code = folder, spec, dict(code)
+        self.folder, self.code = folder, dict(code)
         self.places = {**caches, STUDY: folder.path}
         self.held: dict[Cell, _Held] = {}
         self.turns: dict[Cell, threading.Lock] = defaultdict(threading.Lock)
@@ -137,22 +134,22 @@ class Keeper:
             remove_temporaries(run.path)
             names = [
                 path.relative_to(self.folder.path).as_posix()
-                for path in self._needed(run, files)
+                for path in self._needed(cell, run, files)
                 if path.is_file() and not path.name.startswith(".")
             ]
             self.held[cell] = _Held(run, files, attempt, stack.pop_all())
         return names, self.code
 
-    def _needed(self, run: RunFolder, files: CellFiles) -> Iterator[Path]:
+    def _needed(self, cell: Cell, run: RunFolder, files: CellFiles) -> Iterator[Path]:
         """The files that a cell may read, and others that need not exist."""
         folder = self.folder
         yield from (folder.spec, folder.data, folder.thumbnails, files.attempts)
         yield from run.path.iterdir()
-        if run.fold is None:
-            for fold in folder.folds(run, self.spec):
-                if fold.path.is_dir():
-                    # to pool folds needs their results and weights, not the state of their training
-                    yield from (path for path in fold.path.iterdir() if path != fold.last)
+        for one in cell.needs:
+            other = folder.run(one.contender, one.seed, one.fold)
+            if other.path.is_dir():
+                # to pool or average runs needs their results and weights, not their states
+                yield from (path for path in other.path.iterdir() if path != other.last)
 
     def _read(self, held: _Held, place: str, name: str, at: int) -> bytes:
         """A piece of a file, from a byte on; one that is shorter than `PIECE` is the last."""

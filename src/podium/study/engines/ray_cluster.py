@@ -86,7 +86,7 @@ def _keeper(ray: Any, work: Work) -> Any:
     code = {str(Path(folder, module)): sources_of(module) for module, folder in modules}
     folder = StudyFolder(work.folder.path.resolve())
     given = {argument: files for argument, files in code.items() if files}
-    return ray.remote(Keeper).options(**options).remote(folder, work.spec, given, weight_caches())
+    return ray.remote(Keeper).options(**options).remote(folder, given, weight_caches())
 
 
 class _Tasks:
