@@ -88,8 +88,6 @@ def close_run(closing: Closing, notify: Notify, stop: StopRequest) -> dict[str, 
         made = _refit(closing, temperature, metric, notify, stop)
     else:
         made = _ensemble(closing, notify)
-    if given.attempt is not None:
-        given.attempt.check()
     scored_at = utc_now()
     found = {"valid_accuracy": scores(valid).accuracy, "test_accuracy": scores(tests[0]).accuracy}
     write_down(given, len(tests[0]), scored_at, found["test_accuracy"])

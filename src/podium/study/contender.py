@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -126,10 +127,10 @@ def score_once(
 
     write(valid, "valid")
     write_json(run.model, {**read_json(run.model), "temperature": temperature})
+    # The test images are used here and nowhere else: once, with the best epoch. Leave is recorded
+    # before the use, and the use before its result, so that a kill in between cannot hide it.
     if given.attempt is not None:
-        given.attempt.check()
-    # The test images are used here and nowhere else: once, with the best epoch. The use is
-    # recorded before the result is, so that a kill between the two cannot hide it.
+        given.attempt.grant()
     test, scored_at = look("test"), utc_now()
     closing = {"valid_accuracy": scores(valid).accuracy, "test_accuracy": scores(test).accuracy}
     write_down(given, len(test), scored_at, closing["test_accuracy"])
@@ -267,8 +268,8 @@ def write_down(given: Assignment, images: int, at: str, accuracy: float) -> None
         at: time of the scoring, ISO 8601 in UTC.
         accuracy: test accuracy, 0..1.
     """
-    record(
-        given.run,
+    write: Callable[[RunFolder], None] = partial(
+        record,
         images=given.index.split_fingerprint("test"),
         n=images,
         accuracy=accuracy,
@@ -276,6 +277,10 @@ def write_down(given: Assignment, images: int, at: str, accuracy: float) -> None
         recipe=given.recipe.model_dump(mode="json"),
         by="run",
     )
+    if given.attempt is None:
+        write(given.run)
+    else:
+        given.attempt.at_study(write, given.run)
 
 
 def _known_at_the_end(

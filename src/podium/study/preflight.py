@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import yaml
 
 from podium.config.code import changed_code, code_of, named
 from podium.config.machine import Machine
@@ -14,6 +17,7 @@ from podium.data.parts import each_index
 from podium.errors import ConfigError, RunFolderError, WeightsUnavailableError, one_line
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.runtime.events import Notify, WarningMessage, silent
+from podium.runtime.files import write_text
 from podium.runtime.imports import collection_paused
 from podium.runtime.lock import is_in_use
 from podium.study.cells import Cell
@@ -134,6 +138,46 @@ def model_used(
         if run.last.is_file() or (run != asking and is_in_use(run.path)):
             return str(run.read_config()["model_used"])
     return None
+
+
+def begin_run(
+    run: RunFolder, spec: StudySpec, code: Mapping[str, str], model_at_hand: str
+) -> RunSpec:
+    """Record what a run trains. Call it as the only writer of the study's folder.
+
+    Another process may have started other seeds of the contender meanwhile: their model counts.
+
+    Args:
+        run: the run, whose folder the caller holds.
+        spec: the study.
+        code: setting -> provenance of the recipe's user code, from `code_of_study`.
+        model_at_hand: the model to train if no other run of the contender has settled that.
+
+    Returns:
+        The recipe as it is trained.
+
+    Raises:
+        RunFolderError: the run was started with other settings or other code.
+    """
+    wanted = spec.contenders[run.contender]
+    refuse_another_recipe(spec, run, code)
+    used = model_used(run.study, spec, run.contender, asking=run)
+    recipe = stand_in(wanted, used or model_at_hand)
+    run.failed.unlink(missing_ok=True)
+    values: dict[str, Any] = {
+        "contender": run.contender,
+        "seed": run.seed,
+        **({} if run.fold is None else {"fold": run.fold}),
+        "model_used": recipe.model,
+        "metric": spec.metric,
+        "recipe": wanted.model_dump(mode="json"),
+    }
+    if spec.data.folds and run.fold is None:
+        values["final_model"] = spec.final_model
+    if code:
+        values["code"] = dict(code)
+    write_text(run.config, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    return recipe
 
 
 def stand_in(recipe: RunSpec, model: str) -> RunSpec:

@@ -20,11 +20,10 @@ from podium.reporting.words.recipes import run_title
 from podium.results.run import RunResult
 from podium.results.study import Contender, StudyResults
 from podium.statistics.agreement import agreement
-from podium.statistics.costs import pareto_front
+from podium.statistics.costs import TIMES, pareto_front
 
 CURVES = ("valid_accuracy", "train_accuracy", "valid_loss", "train_loss")
 COSTS = ("latency", "parameters", "megabytes", "seconds")
-TIMES = ("latency", "seconds")  # of different machines, they do not compare
 
 
 def compare_section(

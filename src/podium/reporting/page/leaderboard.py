@@ -20,6 +20,7 @@ from podium.reporting.words.recipes import (
 from podium.reporting.words.verdict_words import place_words, tied_words
 from podium.results.run import RunResult
 from podium.results.study import Contender, StudyResults
+from podium.statistics.costs import cost_of, mean_cost
 from podium.statistics.verdicts import Standing
 
 
@@ -150,8 +151,7 @@ def _mean(
         return Value(_hundred(middle, say), middle, f"± {say.number(100 * stdev(known))}")
 
     runs, nothing = contender.runs, Value("", -1.0)
-    times = [run.done["seconds"] for run in runs if run.done.get("seconds")]
-    seconds = mean(times) if len(times) == len(runs) else None
+    seconds = mean_cost([cost_of(run.done, None) for run in runs]).seconds
     valid = contender.valid_merit
     means = contender.score, None if valid is None else results.metric.merit(valid)
     dot = place(contender.accuracy)
