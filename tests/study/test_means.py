@@ -128,7 +128,7 @@ def test_its_record_is_that_of_what_was_scored(made: StudyFolder) -> None:
     own = [one.read_done() for one in (plain, probe)]
     assert done["parameters"] == sum(one["parameters"] for one in own)
     assert done["seconds"] == pytest.approx(sum(one["seconds"] for one in own), abs=0.002)
-    assert done["latency_ms"] > 0
+    assert done["latency_ms"] == pytest.approx(sum(one["latency_ms"] for one in own), abs=0.002)
     assert [one["contender"] for one in done["members"]] == ["plain", "probe"]
     assert done["members"][1]["pretrained_source"] == "weights.pth"
     assert not {"epochs", "best_epoch", "images_per_second", "model"} & done.keys()

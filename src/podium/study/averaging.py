@@ -72,14 +72,20 @@ def average_and_score(given: Assignment, notify: Notify, stop: StopRequest) -> d
 
 
 def of_members(members: Sequence[RunFolder]) -> dict[str, Any]:
-    """What `done.json` says of a mean's members: what each is, and the time that all took.
+    """What `done.json` says of a mean's members: what each is, and the times of all together.
+
+    Their latencies are added up, as they run one after the other: measured at another time, with
+    other programs beside it, a mean could not be compared with its members.
 
     Args:
         members: the runs that are averaged, which are done.
     """
     done = [member.read_done() for member in members]
     kept = ("model", "about_model", "stood_in_for", "finished_at")
+    latencies = [one["latency_ms"] for one in done if "latency_ms" in one]
+    known = len(latencies) == len(done)  # not of members that an earlier version trained
     return {
+        **({"latency_ms": round(sum(latencies), 3)} if known else {}),
         "seconds": round(sum(one["seconds"] for one in done), 3),
         "members": [
             {

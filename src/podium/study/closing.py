@@ -213,8 +213,6 @@ def _mean(closing: Closing, temperature: float, notify: Notify) -> dict[str, Any
     write_best(run, module, {**description, "temperature": temperature})
     return {
         "parameters": sum(p.numel() for p in module.parameters()),
-        # one after the other, each perhaps an average over its folds
-        "latency_ms": round(sum(one.read_done()["latency_ms"] for one in members), 3),
         **of_members(members),
         "final_model": {"kind": "mean", "members": len(members)},
     }
