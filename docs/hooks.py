@@ -7,6 +7,7 @@ Typer app, the study file from its settings and their docstrings, the Python pag
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import inspect
 import json
@@ -333,6 +334,17 @@ GROUPS = (
 )
 
 
+def directive_options(name: str) -> list[str]:
+    """What the directive of a public name is told: attributes that an `__init__` sets from its own
+    arguments would be shown as `spec = spec`."""
+    found = getattr(podium, name)
+    if not inspect.isclass(found) or dataclasses.is_dataclass(found):
+        return []
+    if "__init__" not in vars(found):
+        return []
+    return ["    options:", "      show_attribute_values: false"]
+
+
 def api_page() -> str:
     """A directive of mkdocstrings for every public name, in groups."""
     homes = [name for name in podium.__all__ if name != "__version__"]
@@ -356,5 +368,5 @@ def api_page() -> str:
         if present:
             lines += [f"## {title}", ""]
         for name in present:
-            lines += [f"::: podium.{name}", ""]
+            lines += [f"::: podium.{name}", *directive_options(name), ""]
     return "\n".join(lines) + "\n"
