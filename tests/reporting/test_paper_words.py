@@ -118,7 +118,7 @@ def test_the_numbers_are_those_of_the_verdicts(kind: str) -> None:
     verdicts = compare_table(KINDS[kind][0], resamples=0)
     first, second = verdicts.standings[:2]
     pair, scale = verdicts.pair(first.name, second.name), 100.0 if verdicts.metric.percent else 1.0
-    text = told(verdicts).plain.replace("−", "-")
+    text = told(verdicts).plain.replace("−", "-").replace("\u00a0", " ")
     assert f"{len(verdicts.standings)} image classifiers were compared" in text
     assert re.search(rf"\b{N} (test )?images", text)
     digits = 2 if verdicts.metric.percent else 3

@@ -145,7 +145,7 @@ def test_the_sliders_redraw_what_would_be_decided(
         images.fill(str(at))
         seeds.fill(str(of))
         power = [pair["power"][of][at] for pair in data["pairs"]]
-        cells = page.locator(".sizes tbody td:last-child").all_inner_texts()
+        cells = page.locator(".sizes tbody td:nth-child(2)").all_inner_texts()
         assert [int(one.replace("\u00a0", " ").split()[0]) for one in cells] == power
         decided = [number for number, share in enumerate(power) if share >= 80]
         assert told.inner_text().startswith(f"{len(decided)} of 3 pairs would be decided")

@@ -42,10 +42,11 @@ class PaperText:
     @property
     def plain(self) -> str:
         """The sentences with names and years."""
-        return MARK.sub(
-            lambda mark: f"({'; '.join(REFERENCES[key].cited for key in mark[1].split(','))})",
-            self.marked,
-        )
+
+        def cited(mark: re.Match[str]) -> str:
+            return f"({'; '.join(REFERENCES[key].cited for key in mark[1].split(','))})"
+
+        return MARK.sub(cited, self.marked).replace(" %", "\u00a0%")
 
     @property
     def latex(self) -> str:

@@ -33,6 +33,7 @@ function startSizes(section) {
     rows.forEach((row, pair) => {
       const share = power[pair];
       row.classList.toggle("untold", !isDecided[pair]);
+      row.querySelector(".meter").hidden = share === null;
       row.querySelector(".meter i").style.width = `${share ?? 0}%`;
       row.querySelector(".meter + span").textContent = share === null ? say("x_sizes_never") : `${share}\u00a0%`;
     });
