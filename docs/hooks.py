@@ -59,6 +59,12 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     return markdown.replace("](../benchmarks/README.md", "](benchmarks.md")
 
 
+def on_post_page(output: str, **_: Any) -> str:
+    """Name the theme's search dialog, which has no name for a screen reader."""
+    dialog = 'data-md-component="search" role="dialog"'
+    return output.replace(dialog, f'{dialog} aria-label="Search"')
+
+
 def generated() -> dict[str, str]:
     """Path below docs/ -> text, of every file that is made here."""
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
