@@ -208,7 +208,7 @@ def axe_faults(
     for scheme in ("light", "dark"):
         context = browser.new_context(
             viewport={"width": width, "height": 900},
-            color_scheme=scheme,  # type: ignore[arg-type]
+            color_scheme=scheme,
             reduced_motion="reduce",
             bypass_csp=True,  # axe is added to the page
         )
