@@ -7,6 +7,7 @@ Typer app, the study file from its settings and their docstrings, the Python pag
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import inspect
 import json
@@ -56,6 +57,12 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     markdown = markdown.replace("<!-- rooms: drawing -->", drawing())
     markdown = markdown.replace("<!-- rooms: table -->", table())
     return markdown.replace("](../benchmarks/README.md", "](benchmarks.md")
+
+
+def on_post_page(output: str, **_: Any) -> str:
+    """Name the theme's search dialog, which has no name for a screen reader."""
+    dialog = 'data-md-component="search" role="dialog"'
+    return output.replace(dialog, f'{dialog} aria-label="Search"')
 
 
 def generated() -> dict[str, str]:
@@ -333,6 +340,17 @@ GROUPS = (
 )
 
 
+def directive_options(name: str) -> list[str]:
+    """What the directive of a public name is told: attributes that an `__init__` sets from its own
+    arguments would be shown as `spec = spec`."""
+    found = getattr(podium, name)
+    if not inspect.isclass(found) or dataclasses.is_dataclass(found):
+        return []
+    if "__init__" not in vars(found):
+        return []
+    return ["    options:", "      show_attribute_values: false"]
+
+
 def api_page() -> str:
     """A directive of mkdocstrings for every public name, in groups."""
     homes = [name for name in podium.__all__ if name != "__version__"]
@@ -356,5 +374,5 @@ def api_page() -> str:
         if present:
             lines += [f"## {title}", ""]
         for name in present:
-            lines += [f"::: podium.{name}", ""]
+            lines += [f"::: podium.{name}", *directive_options(name), ""]
     return "\n".join(lines) + "\n"

@@ -18,7 +18,7 @@ from PIL import Image
 from podium.runtime.events import Event, Progress
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
     from podium.runs.folder import RunFolder
 
@@ -182,6 +182,46 @@ def browser() -> Iterator[Browser]:
         found = play.chromium.launch(executable_path=chromium, args=[*quiet, *closed])
         yield found
         found.close()
+
+
+def axe_faults(
+    browser: Browser,
+    address: str,
+    *,
+    width: int = 1280,
+    prepare: Callable[[Page], None] = lambda page: None,
+) -> list[str]:
+    """What axe calls serious or critical in a page, in the light and in the dark colour scheme.
+
+    Args:
+        browser: of the fixture.
+        address: of the page.
+        width: of the window, px.
+        prepare: called before axe looks, to open what is closed at first.
+
+    Returns:
+        Scheme, rule and the first element of each fault.
+    """
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = []
+    for scheme in ("light", "dark"):
+        context = browser.new_context(
+            viewport={"width": width, "height": 900},
+            color_scheme=scheme,
+            reduced_motion="reduce",
+            bypass_csp=True,  # axe is added to the page
+        )
+        page = context.new_page()
+        page.goto(address)
+        prepare(page)
+        for one in Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]:
+            if one["impact"] in ("serious", "critical"):
+                nodes = one["nodes"]
+                what = f"{len(nodes)} x {one['id']}: {nodes[0]['html'][:200]}"
+                found.append(f"{scheme}: {what} ({nodes[0]['failureSummary']})")
+        context.close()
+    return found
 
 
 @pytest.fixture(scope="session")

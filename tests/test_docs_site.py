@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.conftest import axe_faults
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
@@ -108,6 +110,11 @@ def test_a_phone_need_not_scroll_sideways(name: str, address: str, browser: Brow
     page.goto(f"{address}/{name}.html")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.close()
+
+
+@pytest.mark.parametrize("name", ["index", "tutorial", "statistics", "results", "reference/api"])
+def test_axe_finds_nothing_serious(name: str, address: str, browser: Browser) -> None:
+    assert axe_faults(browser, f"{address}/{name}.html") == []
 
 
 def test_the_search_works_in_a_site_opened_as_files(site: Path, browser: Browser) -> None:

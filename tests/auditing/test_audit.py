@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pytest
@@ -45,7 +45,10 @@ from podium.reporting.figures.style import figure_style
 from podium.reporting.page.audit_page import audit_sections, write_audit_page, write_audit_tables
 from podium.reporting.words.labels import labels
 from podium.results.pictures import audit_thumbnails
-from tests.conftest import Steps, write_pictures
+from tests.conftest import Steps, axe_faults, write_pictures
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 Change = Callable[[Image.Image], Image.Image]
 
@@ -499,6 +502,14 @@ def test_the_page_shows_what_was_found(
     assert html.count("data:image/jpeg;base64,") == 2 * 4 + 2
     assert "http://" not in html.replace("http://www.w3.org", "")
     assert "https://" not in html
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_axe_finds_nothing_serious_in_the_page(
+    browser: Browser, audit: Audit, messy: Path, tmp_path: Path, width: int
+) -> None:
+    page = write_audit_page(full(audit), messy, tmp_path / "audit.html", title="A <set>")
+    assert axe_faults(browser, page.as_uri(), width=width) == []
 
 
 def test_what_the_audit_cannot_know_is_told(audit: Audit) -> None:

@@ -216,7 +216,26 @@ def test_the_log_of_a_study_counts_its_runs_and_breaks_no_word(width: int) -> No
     assert "Second  2 of 2" in lines
     joined = " ".join(words)
     assert "epoch 1/30 loss 2.100 train" in joined  # a linear probe has no learning rate
-    assert "epoch 2/30 lr 1e-03 loss" in joined
+    # what does not fit is left out: of 80 columns the images a second, of 60 the learning rate
+    assert ("epoch 2/30 lr 1e-03 loss" in joined) is (width > 60)
+    assert joined.count("img/s") == (2 if width == 120 else 1 if width == 80 else 0)
+
+
+def test_a_busy_machine_is_told_once_below_the_epoch() -> None:
+    screen = Console(file=io.StringIO(), force_terminal=True, width=80, no_color=True)
+    progress = StudyProgress(screen)
+    who: Any = {"contender": "a", "seed": 0}
+    progress.notify(RunStarted("A", 30, 5, **who))
+    note = "machine busy: others use 1.4 of 2 cores"
+    for epoch, busy in enumerate((note, note, "", note), start=1):
+        progress.busy = busy
+        progress.notify(EpochDone(30, _row(epoch=epoch), **who))
+    assert isinstance(screen.file, io.StringIO)
+    lines = Text.from_ansi(screen.file.getvalue()).plain.splitlines()[1:]
+    assert [line.split()[0] for line in lines] == [
+        "epoch", "(machine", "epoch", "epoch", "epoch", "(machine",
+    ]  # fmt: skip
+    assert f"  ({note})" in lines
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])

@@ -22,6 +22,7 @@ from podium.deploy.serve.examples import study_examples
 from podium.deploy.serve.guard import Rules
 from podium.deploy.serve.models import Served, load_models
 from podium.runs.folder import RunFolder
+from tests.conftest import axe_faults
 from tests.deploy.serving import Running, jpeg, serving
 from tests.fake_study import ODD_NAMES
 
@@ -390,3 +391,13 @@ def test_the_api_page(browser: Browser, server: Running) -> None:
         page.wait_for_selector("h1:has-text('HTTP API')")
         assert page.evaluate("document.documentElement.scrollWidth <= 390")
         assert f"{server.url}/v1/predict" in page.locator("main").inner_text()
+
+
+def test_axe_finds_nothing_serious(browser: Browser, server: Running) -> None:
+    def classify(page: Page) -> None:
+        page.locator("#thumbs button").first.click()
+        page.locator(".card").first.wait_for()
+        page.wait_for_selector("#results:not([aria-busy])")
+
+    for width in (1280, 390):
+        assert axe_faults(browser, server.url, width=width, prepare=classify) == []

@@ -21,7 +21,7 @@ from podium.reporting.build import ReportResult, build_report
 from podium.runs.folder import StudyFolder
 from podium.runs.predictions import Predictions
 from podium.statistics.metrics import per_class, scores, wilson_interval
-from tests.conftest import reports_undrawn
+from tests.conftest import Steps, reports_undrawn
 from tests.fake_study import ODD_NAMES, fake_study
 
 SPORTS = tuple(f"sport {number}" for number in range(40))
@@ -92,6 +92,17 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyFolder, ReportRe
     return folder, build_report(folder, dpi=50)
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_progress_is_that_of_one_task_that_ends(
+    odd: tuple[StudyFolder, ReportResult], tmp_path: Path
+) -> None:
+    told = Steps()
+    build_report(odd[0], out=tmp_path / "again", notify=told)
+    (task,) = {what for what, _, _ in told}  # a display keeps a bar of each until it is done
+    assert task == "writing the report"
+    assert [done for _, done, _ in told] == list(range(told[-1][2] + 1))
+
+
 def test_all_files_are_there(odd: tuple[StudyFolder, ReportResult]) -> None:
     folder, result = odd
     assert result.index == folder.report / "index.html"
@@ -109,6 +120,7 @@ def test_all_files_are_there(odd: tuple[StudyFolder, ReportResult]) -> None:
         *(f"tables/{name}.{kind}" for name in ("table1", "pairs") for kind in ("csv", "md", "tex")),
         "tables/per-class.csv",
         "tables/confused.csv",
+        "tables/references.bib",
     }  # fmt: skip
     on_disk = {p.relative_to(folder.report).as_posix() for p in folder.report.rglob("*.*")}
     assert on_disk == names

@@ -105,8 +105,8 @@ def power(
         given = given.in_groups(n, groups, design_effect)
     elif design_effect is not None:
         raise ConfigError("--design-effect: it is about images in groups; give --groups as well.")
-    elif given.group_size > 1:  # as in the runs
-        given = given.in_groups(n, max(2, round(n / given.group_size)))
+    else:
+        given = given.for_images(n)
     with err.status("Counting outcomes"):
         found = plan(n, difference / 100, seeds, given)
     for line in _plan_lines(found, given):

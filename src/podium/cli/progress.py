@@ -90,6 +90,7 @@ class StudyProgress:
         self.side_by_side = False  # whether several runs have been in progress at a time
         self.planned = self.begun = 0  # runs of the study, and how many of them have begun
         self.others, self.looked, self.busy = OtherPrograms(), time.monotonic(), ""
+        self.busy_told = False  # after the epoch before
 
     def __enter__(self) -> StudyProgress:
         self.bars.start()
@@ -240,17 +241,21 @@ class StudyProgress:
         self.busy = f"machine busy: others use {taken:.1f} of {cores} cores" if busy else ""
 
     def _tell_epoch(self, event: EpochDone, run: _Shown) -> None:
-        row, valid = event.row, ""
+        row, speed = event.row, f"  {event.row['images_per_second']:.0f} img/s"
         rate = f"lr {row['lr']:.0e}  " if row["lr"] else ""  # a linear probe has none
+        rest = f"loss {row['train_loss']:.3f}  train {100 * row['train_accuracy']:5.1f} %  "
         if not math.isnan(row["valid_accuracy"]):  # a training on all images validates on none
-            valid = f"valid {100 * row['valid_accuracy']:5.1f} %  {_metric_words(row)}"
-        text = (
-            f"epoch {row['epoch']:>{len(str(event.epochs))}.0f}/{event.epochs}  {rate}"
-            f"loss {row['train_loss']:.3f}  train {100 * row['train_accuracy']:5.1f} %  "
-            f"{valid}{row['seconds']:.1f} s  {row['images_per_second']:.0f} img/s"
-        )
-        busy = f"  [yellow]({self.busy})[/yellow]" if self.busy else ""
-        self._tell(f"  {self._title(run, text)}{busy}")
+            rest += f"valid {100 * row['valid_accuracy']:5.1f} %  {_metric_words(row)}"
+        rest += f"{row['seconds']:.1f} s"
+        head = f"epoch {row['epoch']:>{len(str(event.epochs))}.0f}/{event.epochs}  "
+        # on a narrow terminal, what the history has as well gives way
+        texts = [f"  {self._title(run, head + one)}" for one in (rate + rest + speed, rate + rest)]
+        room = self.console.width if self.console.is_terminal else math.inf
+        shortest = f"  {self._title(run, head + rest)}"
+        self._tell(next((text for text in texts if len(text) <= room), shortest))
+        if self.busy and not self.busy_told:
+            self._tell(f"  [yellow]({self.busy})[/yellow]")
+        self.busy_told = bool(self.busy)
 
 
 def _metric_words(row: Mapping[str, float]) -> str:

@@ -42,7 +42,7 @@ def report(
 
         def tell(event: Event) -> None:
             if isinstance(event, Progress):
-                status.update(f"Writing the report: {event.what}, {event.done} of {event.total}")
+                status.update(f"Writing the report: {event.done} of {event.total}")
 
         result = build_report(
             StudyFolder(study),

@@ -27,6 +27,7 @@ FORMATS = ("png", "pdf", "svg")
 MARK = '<meta name="generator" content="Podium'
 LEFTOVER_SECONDS = 3600
 FIGURES_A_RUN = 6
+WHAT = "writing the report"  # one task of a progress display: its last step is the page
 
 
 @dataclass(frozen=True)
@@ -124,12 +125,12 @@ def _write(
         found = figure_tasks(run, thumbnails, writer).items()
         tasks |= {(run.slug, key): task for key, task in found}
     total = len(tasks) + 1
-    notify(Progress("figures", 0, total))
+    notify(Progress(WHAT, 0, total))
     order = sorted(tasks, key=lambda place: place[1] not in LONGEST)
     with figure_style():
         done = helpers.call_all(
             [tasks[place] for place in order],
-            lambda number: notify(Progress("figures", number, total)),
+            lambda number: notify(Progress(WHAT, number, total)),
         )
     made = dict(zip(order, done, strict=True))
     drawn: dict[str, dict[str, FigureResult]] = {}
@@ -144,7 +145,7 @@ def _write(
     pictures = {run.slug: run_pictures(run, thumbnails, drawn[run.slug]) for run in results.runs}
     page = render_page(results, pictures, overview, thumbnails, files, say)
     write_text(to / "index.html", page)
-    notify(Progress("index.html", total, total))
+    notify(Progress(WHAT, total, total))
     return [Path("index.html"), *files]
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 from podium.config.text import words
 from podium.reporting.latex import contenders_table, pairs_table
 from podium.reporting.markdown import markdown_table
+from podium.reporting.references import bibliography
 from podium.reporting.words.cost_words import margin_sentence
 from podium.reporting.words.labels import NOTHING, Labels
 from podium.reporting.words.metric_words import metric_title, metric_value, say_by
+from podium.reporting.words.paper_words import paper_text
 from podium.reporting.words.recipes import augmentation, model_words, pretraining
 from podium.reporting.words.verdict_words import ordered_pairs, pair_cells, pair_headings
 from podium.results.run import RunResult
@@ -146,7 +148,7 @@ def _hundred(share: float | None, say: Labels) -> str:
 
 
 def write_tables(results: StudyResults, folder: Path, say: Labels) -> list[Path]:
-    """Write table1.{csv,md,tex}, per-class.csv, confused.csv, calibration.csv and pairs tables.
+    """Write Table 1, the tables of classes, confusions, calibration and pairs, and references.bib.
 
     CSV files have the same columns, '.' as decimal point and shares in 0..1 in every language.
 
@@ -196,6 +198,9 @@ def write_tables(results: StudyResults, folder: Path, say: Labels) -> list[Path]
         files["places.csv"] = _places_csv(results.verdicts)
         files["pairs.md"] = pair_table(results.verdicts, say)
         files["pairs.tex"] = pairs_table(results, say)
+        cited = paper_text(results.verdicts, say)
+        assert cited is not None
+        files["references.bib"] = bibliography(cited.references)
     for name, text in files.items():
         write_text(folder / name, text)
     return [folder / name for name in files]

@@ -77,6 +77,19 @@ class Assumptions:
         share = TYPICAL_SHARE * independent_disagreement(first, second)
         return max(share, abs(difference))
 
+    def for_images(self, n: int) -> Assumptions:
+        """The same for another number of images: in groups of the same size, if in groups.
+
+        Args:
+            n: number of test images.
+
+        Raises:
+            ConfigError: there are fewer than two images.
+        """
+        if self.group_size == 1:
+            return self
+        return self.in_groups(n, max(2, round(n / self.group_size)))
+
     def in_groups(self, n: int, groups: int, design_effect: float | None = None) -> Assumptions:
         """The same for images in groups.
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +30,8 @@ from podium.statistics.paired import quantiles
 TAIL = 1e-10
 MOST_SEEDS = 100
 DRAWS = 40_000
+
+_Numbers = npt.NDArray[np.float64]
 
 
 def power_models(n: int, difference: float, disagreement: float, level: float = 0.05) -> float:
@@ -138,38 +142,63 @@ def power_recipes(
     check_chance(seed_sd, image_share)
     total = max(0.0, disagreement - difference**2)  # variance of an image's outcome
     image, rest, seed = image_share * total, (1 - image_share) * total, seed_sd**2
-    random = np.random.default_rng(0)
     size, units = n / alike, n if groups is None else groups
     count = seeds * size
     freedom = (contenders - 1) * (seeds - 1)
-
-    def square(expected: float, freedom: int) -> npt.NDArray[np.float64]:
-        return np.asarray(expected * random.chisquare(freedom, DRAWS) / freedom)
-
-    own, each, pooled = _seed_squares(random, (size * seed + rest) / 2, contenders, seeds)
-    image_square = square(seeds * image + rest, units - 1)
-    rest_square = square(rest, (seeds - 1) * (units - 1))
-    spread = np.sqrt(seed / seeds + image / size + rest / count)
-    means = random.normal(difference, spread, DRAWS)
+    drawn = _draws(contenders, seeds, units, level)
+    own, pooled, by_own = ((size * seed + rest) / 2 * one for one in drawn.seeds)
+    image_square = (seeds * image + rest) * drawn.image
+    rest_square = rest * drawn.rest
+    spread = math.sqrt(seed / seeds + image / size + rest / count)
+    means = difference + spread * drawn.luck
     t, z = quantiles(freedom, level)
     z = z if groups is None else quantiles(groups - 1, level)[0]
     images = z * z * np.maximum(image_square - rest_square, 0)
     # like `podium.statistics.verdicts`, take the largest p: pooled, with fixed seeds...
     reach = np.maximum(t * t * np.maximum(own, pooled) + images, z * z * image_square)
     if contenders > 2:  # ... and from each contender's own seeds
-        from scipy.special import stdtrit
-
-        welch = each.sum(axis=1)
-        squares = (each**2).sum(axis=1)  # 0 where trainings do not vary at all
-        alike_freedom = np.divide(welch**2, squares, out=np.ones_like(welch), where=squares > 0)
-        t_welch = stdtrit((seeds - 1) * alike_freedom, level / 2)
-        reach = np.maximum(reach, t_welch**2 * welch + images)
+        reach = np.maximum(reach, by_own + images)
     return float((means**2 * count > reach).mean())
 
 
+class _Draws(NamedTuple):
+    """Random parts of the mean squares of `power_recipes`, to be multiplied by their expectations.
+
+    They do not depend on the difference, so the pairs of a study share them.
+    """
+
+    seeds: tuple[_Numbers, _Numbers, _Numbers]
+    """Between the seeds of a pair, and pooled over all pairs; and what its mean has to exceed by
+    each contender's own seeds, squared."""
+    image: _Numbers
+    rest: _Numbers
+    luck: _Numbers
+    """Of the mean difference: standard normal."""
+
+
+@lru_cache(maxsize=1)  # 3 MB; pairs that are asked about one after the other share it
+def _draws(contenders: int, seeds: int, units: int, level: float) -> _Draws:
+    random = np.random.default_rng(0)
+
+    def square(freedom: int) -> _Numbers:
+        return np.asarray(random.chisquare(freedom, DRAWS) / freedom)
+
+    own, each, pooled = _seed_squares(random, contenders, seeds)
+    image, rest = square(units - 1), square((seeds - 1) * (units - 1))
+    luck = random.standard_normal(DRAWS)
+    by_own = own
+    if contenders > 2:
+        from scipy.special import stdtrit
+
+        welch = each.sum(axis=1)
+        freedom = (seeds - 1) * welch**2 / (each**2).sum(axis=1)
+        by_own = stdtrit(freedom, level / 2) ** 2 * welch
+    return _Draws((own, pooled, by_own), image, rest, luck)
+
+
 def _seed_squares(
-    random: np.random.Generator, variance: float, contenders: int, seeds: int
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    random: np.random.Generator, contenders: int, seeds: int
+) -> tuple[_Numbers, _Numbers, _Numbers]:
     """Draw mean squares between seeds without drawing the seeds.
 
     Lengths and angles of a few normal vectors of `seeds - 1` dimensions are enough, and Bartlett's
@@ -177,33 +206,33 @@ def _seed_squares(
 
     Args:
         random: the random generator.
-        variance: of a contender's effect over its seeds.
         contenders: number of contenders in the study.
         seeds: per contender.
 
     Returns:
-        `(own, each, pooled)`: the mean square of the pair's difference, shape (DRAWS,); of each of
-        its two contenders, shape (DRAWS, 2); pooled over all pairs, shape (DRAWS,).
+        `(own, each, pooled)`, for a contender's effect with a variance of 1 over its seeds: the
+        mean square of the pair's difference, shape (DRAWS,); of each of its two contenders, shape
+        (DRAWS, 2); pooled over all pairs, shape (DRAWS,).
     """
     d, zero = seeds - 1, np.zeros(DRAWS)
 
-    def length(dimensions: int) -> npt.NDArray[np.float64]:
+    def length(dimensions: int) -> _Numbers:
         return np.sqrt(random.chisquare(dimensions, DRAWS)) if dimensions > 0 else zero
 
-    def along(dimensions: int) -> npt.NDArray[np.float64]:
+    def along(dimensions: int) -> _Numbers:
         return random.normal(size=DRAWS) if dimensions > 0 else zero
 
     first = np.stack([length(d), zero, zero])
     second = np.stack([along(d), length(d - 1), zero])
-    own = variance * np.square(first - second).sum(axis=0) / d
-    each = variance * np.stack([np.square(one).sum(axis=0) for one in (first, second)], axis=1) / d
+    own = np.square(first - second).sum(axis=0) / d
+    each = np.stack([np.square(one).sum(axis=0) for one in (first, second)], axis=1) / d
     if contenders == 2:
         return own, each, own
     # the mean of the others versus that of the pair, and the others among themselves
     rest = contenders - 2
     others = np.stack([along(d), along(d - 1), length(d - 2)]) / np.sqrt(rest)
-    apart = variance * np.square((first + second) / 2 - others).sum(axis=0) / d
-    among = variance * np.square(length((rest - 1) * d)) / d
+    apart = np.square((first + second) / 2 - others).sum(axis=0) / d
+    among = np.square(length((rest - 1) * d)) / d
     squares = own / 2 + 2 * rest / contenders * apart + among
     return own, each, 2 * squares / (contenders - 1)
 
@@ -277,12 +306,12 @@ def plan(n: int, difference: float, seeds: int = 1, given: Assumptions | None = 
         groups=None if given.group_size == 1 else round(n / given.group_size),
         effective=n / given.design_effect,
         level=given.level,
-        power=_power(n, difference, seeds, given),
+        power=power_at(n, difference, seeds, given),
         smallest=smallest_difference(n, seeds, given),
         images=images_needed(difference, seeds, given),
         images_90=images_needed(difference, seeds, replace(given, target=0.9)),
         needed_seeds=_smallest_whole(
-            lambda count: _power(n, difference, count, given) >= given.target, 2, MOST_SEEDS
+            lambda count: power_at(n, difference, count, given) >= given.target, 2, MOST_SEEDS
         ),
     )
 
@@ -303,7 +332,7 @@ def smallest_difference(n: int, seeds: int, given: Assumptions) -> float | None:
     """
     check_assumptions(given)
     steps = _smallest_whole(
-        lambda tenth: _power(n, tenth / 10_000, seeds, given) >= given.target, 1, 10_000
+        lambda tenth: power_at(n, tenth / 10_000, seeds, given) >= given.target, 1, 10_000
     )
     return None if steps is None else steps / 10_000
 
@@ -324,11 +353,22 @@ def images_needed(difference: float, seeds: int, given: Assumptions) -> int | No
     """
     check_assumptions(given)
     return _smallest_whole(
-        lambda images: _power(images, difference, seeds, given) >= given.target, 2, MOST_IMAGES
+        lambda images: power_at(images, difference, seeds, given) >= given.target, 2, MOST_IMAGES
     )
 
 
-def _power(images: int, difference: float, seeds: int, given: Assumptions) -> float:
+def power_at(images: int, difference: float, seeds: int, given: Assumptions) -> float:
+    """The probability that a study detects a difference between two accuracies, 0..1.
+
+    Args:
+        images: number of test images.
+        difference: between the accuracies, above 0, up to 1.
+        seeds: per recipe; 1: two trained models are compared.
+        given: what else power depends on.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
     disagreement = given.disagreement_at(difference)
     alike, level = given.design_effect, given.level
     groups = None if given.group_size == 1 else max(2, round(images / given.group_size))

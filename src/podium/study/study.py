@@ -91,10 +91,15 @@ class Study:
         beside: str | Path = "",
     ) -> None:
         self.spec = spec
-        self.beside = beside  # folder of its file, where code that it names may lie
+        """The images, the contenders, the seeds."""
+        self.beside = beside
+        """Folder of the study's file, where code that it names may lie; empty string: none."""
         self.audit = audit
+        """Whether the images are audited before training."""
         self.machine = machine or Machine()
+        """Settings of the machine."""
         self.folder = StudyFolder(Path(runs) / spec.name)
+        """Where runs and report lie."""
 
     @classmethod
     def load(

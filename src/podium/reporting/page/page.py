@@ -24,6 +24,8 @@ from podium.reporting.page.head import head_section, store_telling_images
 from podium.reporting.page.image_store import ImageStore
 from podium.reporting.page.leaderboard import leaderboard, metric_heads
 from podium.reporting.page.panel import anchor, run_panel
+from podium.reporting.page.paper_section import paper_section
+from podium.reporting.page.sizes_section import sizes_section
 from podium.reporting.page.templating import fill_in
 from podium.reporting.page.verdict_section import verdict_section
 from podium.reporting.words.advice_words import advice
@@ -43,7 +45,7 @@ from podium.runs.pictures import read_pictures
 
 SCRIPTS = words(
     "base tables tabs board data cards views dialog matrix search explore charts compare "
-    "decided report"
+    "decided sizes paper report"
 )
 
 
@@ -96,6 +98,8 @@ def render_page(
         differences=Markup(plots.get("differences", "")),
         verdicts=verdict_section(results, say),
         decided=decided_section(results, say),
+        sizes=sizes_section(results, say),
+        paper=paper_section(results, say),
         compare=compare,
         advice=_advice(results, say),
         looks=seen,

@@ -6,6 +6,10 @@ const open = startDialog();
 startCompare();
 const decided = document.querySelector(".evidence");
 if (decided) startDecided(decided);
+const sizes = document.querySelector(".sizes");
+if (sizes) startSizes(sizes);
+const paper = document.querySelector(".paper");
+if (paper) startPaper(paper);
 startExplore(open);
 startTabs((panel) => {
   prepareLinks(panel);
