@@ -399,17 +399,18 @@ def torture_cluster(place: Path, name: str, *, only: str = "", brief: bool = Fal
     """
     write_images(place / "data", each=24)
     recipe = {**_RECIPE, "epochs": 3 if brief else 5}
+    contenders = {
+        "plain": {**recipe, "augmentation": "autoaugment", "lr": 1e-3},
+        "other": {**recipe, "augmentation": "randaugment", "lr": 2e-3},
+    }
+    cells = ["plain"] if brief else []
     study = {
         "name": "study",
         "data": str(place / "data"),
         "seeds": [0] if brief else [0, 1],
-        "contenders": {
-            "plain": {**recipe, "augmentation": "autoaugment", "lr": 1e-3},
-            "other": {**recipe, "augmentation": "randaugment", "lr": 2e-3},
-        },
+        "contenders": {name: contenders[name] for name in cells or contenders},
     }
     (place / "study.yaml").write_text(json.dumps(study))  # YAML as well
-    cells = ["plain"] if brief else []
     in_turn = _Run(place, None, "in-turn", *cells)
     in_turn.start("--cpus", "1")
     in_turn.end()
