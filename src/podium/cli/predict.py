@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 from rich.table import Table
 
+from podium.cli.options import ByClassOption, CoverageOption, share_of
 from podium.cli.terminal import bars, err, out, plain, write_data
 from podium.errors import ConfigError
 from podium.runtime.events import Event, Message, Progress
@@ -23,6 +24,7 @@ from podium.runtime.events import Event, Message, Progress
 if TYPE_CHECKING:
     from podium.deploy.predict.files import FilePrediction
     from podium.deploy.predict.sources import Sources
+    from podium.deploy.predictor import Guess
 
 app = typer.Typer()
 
@@ -61,6 +63,8 @@ def predict(
     to: Annotated[
         Path | None, typer.Option("--out", help="Write to this .csv or .jsonl, atomically.")
     ] = None,
+    coverage: CoverageOption = None,
+    by_class: ByClassOption = False,
     gradcam: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write heat maps, one JPEG per image."),
@@ -77,6 +81,9 @@ def predict(
 ) -> None:
     """Predict the classes of images, with probabilities at the model's temperature.
 
+    With --coverage each image gets a set of classes. As many of the sets as that contain the true
+    class, on images like the validation images, from which the sets are calibrated.
+
     Images that cannot be read are listed at the end and do not stop the others.
     """
     form = _format(form, to)
@@ -85,20 +92,23 @@ def predict(
     if paths.count("-") > 1:
         raise ConfigError("PATH -: standard input can be read only once.")
     from podium.deploy.predict.files import predictions
+    from podium.deploy.sets import WantedSets, promise
 
+    wanted = WantedSets.of(share_of(coverage), by_class)
     given = paths if "-" not in paths else _with_standard_input(paths, null)
     failed = _Failed()
     try:
         found, sources, predictor = predictions(
-            run_path, given, top, device, batch_size, gradcam, tell=err.tell
+            run_path, given, top, device, batch_size, gradcam, wanted, tell=err.tell
         )
         quiet = to is None and out.is_terminal
         shown = failed.noting(_watched(found, paths, sources, quiet=quiet))
         if form is Format.table:
-            _print_table(shown, predictor.class_names)
+            _print_table(shown, predictor.class_names, top)
         else:
             line = _csv_lines if form is Format.csv else _jsonl_lines
-            _write(line(min(top, len(predictor.class_names))), shown, to)
+            ranks = min(top, len(predictor.class_names))
+            _write(line(ranks, predictor.sets is not None), shown, to)
     except KeyboardInterrupt:
         err.print(f"Interrupted. {failed.of:,} images were predicted.", highlight=False)
         raise typer.Exit(130) from None
@@ -108,6 +118,8 @@ def predict(
         raise typer.Exit(1) from None
     if gradcam is not None:
         err.tell(f"Heat maps: {gradcam}")
+    if predictor.sets is not None:
+        err.tell(promise(predictor.sets, predictor.class_names))
     passed = ", ".join(f"{count:,} {what}" for what, count in sources.skipped.items())
     if passed:
         err.tell(f"Skipped: {passed}.")
@@ -199,10 +211,13 @@ def _sayable(path: str) -> str:
     return path.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _print_table(found: Iterator[FilePrediction], class_names: tuple[str, ...]) -> None:
-    """Print each image's rows as soon as it is predicted; column widths are fixed in advance."""
+def _print_table(found: Iterator[FilePrediction], class_names: tuple[str, ...], top: int) -> None:
+    """Print each image's rows as soon as it is predicted; column widths are fixed in advance.
+
+    Where sets were asked for, the rows are the classes of the set, at most `top` of them.
+    """
     longest = max(plain(name).cell_len for name in class_names)
-    wide = min(max(5, longest), max(12, out.width // 3))
+    wide = min(max(13, longest), max(13, out.width // 3))  # "none of these" fits
     head = True
     for one in found:
         if one.error:
@@ -211,13 +226,15 @@ def _print_table(found: Iterator[FilePrediction], class_names: tuple[str, ...]) 
         table.add_column("image", width=max(12, out.width - wide - 16), overflow="fold")
         table.add_column("class", width=wide, overflow="fold")
         table.add_column("probability", width=11, justify="right", no_wrap=True)
-        for rank, guess in enumerate(one.guesses):
+        for rank, guess in enumerate(one.candidates[:top] or one.guesses):
             table.add_row(
                 plain(_sayable(one.path)) if rank == 0 else "",
                 plain(guess.name),
                 f"{100 * guess.probability:.1f} %",
                 style="" if rank == 0 else "dim",
             )
+        if (rest := len(one.candidates) - top) > 0:
+            table.add_row("", f"and {rest:,} more", "", style="dim")
         out.print(table)
         head = False
 
@@ -226,7 +243,7 @@ Lines = Callable[["FilePrediction | None"], str]
 """The text of a prediction, with its line ending; for None, the text before the first."""
 
 
-def _csv_lines(ranks: int) -> Lines:
+def _csv_lines(ranks: int, sets: bool = False) -> Lines:
     # Programs read this, so classes stay as they are: a guard against formulas, as in tables for
     # spreadsheets, would turn a class -1 into '-1. A path that begins like a formula can be
     # given in another form.
@@ -235,12 +252,16 @@ def _csv_lines(ranks: int) -> Lines:
         if one is None:
             for rank in range(1, ranks + 1):
                 cells += [f"class_{rank}", f"probability_{rank}"]
+            cells += ["set"] * sets
         elif one.error:
             return ""
         else:
             cells = [f"./{one.path}" if one.path[:1] in tuple("=+-@\t\r") else one.path]
             for guess in one.guesses:
                 cells += [guess.name, f"{guess.probability:.6f}"]
+            if sets:  # of any number of classes, whose names may hold any separator
+                names = [guess.name for guess in one.candidates]
+                cells.append(json.dumps(names, ensure_ascii=False))
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerow(cells)
         return text.getvalue()
@@ -248,7 +269,7 @@ def _csv_lines(ranks: int) -> Lines:
     return line
 
 
-def _jsonl_lines(ranks: int) -> Lines:
+def _jsonl_lines(ranks: int, sets: bool = False) -> Lines:
     def line(one: FilePrediction | None) -> str:
         if one is None:
             return ""
@@ -256,15 +277,18 @@ def _jsonl_lines(ranks: int) -> Lines:
         if one.error:
             values["error"] = one.error
         else:
-            values["predictions"] = [
-                {"class": guess.name, "probability": round(guess.probability, 6)}
-                for guess in one.guesses
-            ]
+            values["predictions"] = _listed(one.guesses)
+            if sets:
+                values["set"] = _listed(one.candidates)
         if one.heat_map:
             values["gradcam"] = one.heat_map
         return json.dumps(values, ensure_ascii=False) + "\n"
 
     return line
+
+
+def _listed(guesses: tuple[Guess, ...]) -> list[dict[str, object]]:
+    return [{"class": one.name, "probability": round(one.probability, 6)} for one in guesses]
 
 
 def _write(line: Lines, found: Iterator[FilePrediction], to: Path | None) -> None:

@@ -14,6 +14,7 @@ from podium.config.machine import Machine
 from podium.data.bands import Picture
 from podium.data.grey import OWN_WINDOWS, GreyWindows
 from podium.data.transforms import eval_transform, prepare
+from podium.deploy.sets import WantedSets
 from podium.errors import DataError
 from podium.evaluation.inference import score
 from podium.evaluation.trained import TrainedModel, load_run
@@ -22,6 +23,7 @@ from podium.runs.find import choose_run
 from podium.runs.folder import RunFolder
 from podium.runs.predictions import softmax
 from podium.runtime.device import choose_device
+from podium.statistics.conformal import SetRule
 
 Pixels = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.float32]
@@ -54,6 +56,7 @@ class Predictor:
             otherwise, to float32 logits of shape (n, classes). Thread-safe.
         name: display name: the contender, or the file.
         windows: how to decode images with grey values deeper than 8 bit, and with which channels.
+        sets: decides which classes are in the set of an image; None: no sets are wanted.
     """
 
     class_names: tuple[str, ...]
@@ -62,6 +65,7 @@ class Predictor:
     compute: Callable[[Pixels], Logits]
     name: str = ""
     windows: GreyWindows = OWN_WINDOWS
+    sets: SetRule | None = None
 
     def pixels(self, picture: Picture) -> Pixels:
         """The model's input for an image: uint8 of shape (S, S, channels).
@@ -109,24 +113,39 @@ class Predictor:
         order = np.argsort(-probabilities, kind="stable")[:top]
         return [Guess(self.class_names[i], float(probabilities[i])) for i in order]
 
+    def candidates(self, probabilities: npt.NDArray[np.float64]) -> list[Guess]:
+        """The classes in the set of one image, the most likely first; empty without `sets`.
+
+        Args:
+            probabilities: shape (classes,).
+        """
+        if self.sets is None:
+            return []
+        inside = self.sets.members(probabilities[None])[0]
+        order = np.argsort(-probabilities, kind="stable")
+        return [Guess(self.class_names[i], float(probabilities[i])) for i in order if inside[i]]
+
 
 def load_predictor(
-    run: RunFolder | str | Path, *, device: str = "auto"
+    run: RunFolder | str | Path, *, device: str = "auto", wanted: WantedSets | None = None
 ) -> tuple[Predictor, TrainedModel]:
     """Load a run's best epoch for prediction.
 
     Args:
         run: folder of a run, `runs/<study>/<contender>/seed-<n>`.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        wanted: the sets of classes to make; None: none.
 
     Returns:
         `(predictor, model)`: the predictor, and the model itself, for access to its layers.
 
     Raises:
         RunFolderError: `run` holds no trained model, or a damaged one.
-        ConfigError: the device is not available.
+        ConfigError: the device is not available, or the validation images cannot promise the
+            coverage.
     """
     folder = choose_run(run)
+    sets = None if wanted is None else wanted.rule(folder)  # refused before the model is read
     place = choose_device(Machine(device=device)).torch
     model = load_run(folder, place)
     network = folded_if_equal(model.module, model.image_size, place, model.windows.inputs)
@@ -146,5 +165,6 @@ def load_predictor(
         compute,
         folder.contender,
         model.windows,
+        sets,
     )
     return predictor, model

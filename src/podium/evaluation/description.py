@@ -31,6 +31,17 @@ Channel = Annotated[float, Field(ge=-1e3, le=1e3, allow_inf_nan=False)]
 Deviation = Annotated[float, Field(gt=0, le=1e3, allow_inf_nan=False)]
 
 
+class Conformity(BaseModel):
+    """The probability that the model gives the true class of each validation image."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    labels: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    """Index of the true class of each image."""
+    probabilities: list[Annotated[float, Field(ge=0, le=1)]]
+    """Of that class, in the same order."""
+
+
 class ModelDescription(BaseModel):
     """How to rebuild a trained model, and how to prepare its images."""
 
@@ -57,6 +68,9 @@ class ModelDescription(BaseModel):
     grey_windows: StoredWindows = AS_BEFORE_WINDOWS
     """How grey values deeper than 8 bits are mapped, and the number of channels if images are not
     decoded to RGB; missing in runs of earlier versions."""
+    conformity: Conformity | None = None
+    """What its sets of classes are calibrated with; only in published models, which come without
+    the predictions of the validation images."""
 
     @field_validator("class_names")
     @classmethod
@@ -76,6 +90,15 @@ class ModelDescription(BaseModel):
         for name, values in (("mean", self.mean), ("std", self.std)):
             if values is not None and len(values) != channels:
                 raise ValueError(f"expected {channels} values of {name}, got {len(values)}")
+        return self
+
+    @model_validator(mode="after")
+    def _conformity_is_of_its_classes(self) -> ModelDescription:
+        found = self.conformity
+        if found is not None and len(found.labels) != len(found.probabilities):
+            raise ValueError("conformity: expected as many labels as probabilities")
+        if found is not None and max(found.labels) >= len(self.class_names):
+            raise ValueError(f"conformity: expected labels below {len(self.class_names)}")
         return self
 
     @property

@@ -222,25 +222,29 @@ def _load(place: Path, kind: str, precision: str | None) -> Predictor:
         compute,
         record.name,
         record.grey_windows,
+        None if record.sets is None else record.sets.rule(len(record.class_names)),
     )
 
 
-def open_compute(place: Path, content: bytes, kind: str, precision: str) -> runtimes.Compute:
-    """The runtime's function from pixels to logits. Opens any file: check it before.
+def open_compute(
+    place: Path, content: bytes, kind: str, precision: str, output: str = "logits"
+) -> runtimes.Compute:
+    """The runtime's function from pixels to an output. Opens any file: check it before.
 
     Args:
         place: the file.
         content: its bytes; not used for OpenVINO.
         kind: its format.
         precision: precision of an OpenVINO export.
+        output: name of the output to compute.
     """
     if kind == "openvino":
-        return runtimes.open_openvino(place, precision)
+        return runtimes.open_openvino(place, precision, output)
     if kind == "onnx":
-        return runtimes.open_onnx(content)
+        return runtimes.open_onnx(content, output)
     if kind == "torchscript":
-        return runtimes.open_torchscript(content)
-    return runtimes.open_pt2(content)
+        return runtimes.open_torchscript(content, output)
+    return runtimes.open_pt2(content, output)
 
 
 def _precision(record: ExportRecord, wanted: str | None) -> str:

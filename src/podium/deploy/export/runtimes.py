@@ -1,4 +1,4 @@
-"""Exported files in their runtimes: from uint8 pixels to logits, on all cores, thread-safe."""
+"""Exported files in their runtimes: from uint8 pixels to an output, on all cores, thread-safe."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from podium.deploy.export.libraries import library, openvino, own_signal_stack, quiet
-from podium.deploy.export.module import INPUT
+from podium.deploy.export.module import INPUT, OUTPUTS
 from podium.runtime.threads import usable_cores
 
 Pixels = npt.NDArray[np.uint8]
@@ -63,11 +63,12 @@ class _OnAllCores:
             return self.whole
 
 
-def open_onnx(model: bytes) -> Compute:
+def open_onnx(model: bytes, output: str = "logits") -> Compute:
     """Open a model with onnxruntime on the CPU.
 
     Args:
         model: the ONNX file's bytes.
+        output: name of the output to compute.
 
     Raises:
         ConfigError: onnxruntime is not installed.
@@ -82,17 +83,18 @@ def open_onnx(model: bytes) -> Compute:
         # a spinning thread takes the core from those that have work
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         opened = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        return lambda pixels: np.asarray(opened.run(["logits"], {INPUT: pixels})[0])
+        return lambda pixels: np.asarray(opened.run([output], {INPUT: pixels})[0])
 
     return _OnAllCores(session(1), lambda: session(usable_cores()))
 
 
-def open_openvino(xml: Path, precision: str) -> Compute:
+def open_openvino(xml: Path, precision: str, output: str = "logits") -> Compute:
     """Open a model with OpenVINO on the CPU.
 
     Args:
         xml: the `model.xml`, with the `model.bin` beside it.
         precision: bf16; any other value means fp32, unless the file is int8.
+        output: name of the output to compute.
 
     Raises:
         ConfigError: OpenVINO is not installed.
@@ -115,7 +117,7 @@ def open_openvino(xml: Path, precision: str) -> Compute:
             if not hasattr(own, "request"):
                 own.request = plan.create_infer_request()
             found = own.request.infer({INPUT: np.ascontiguousarray(pixels)}, share_inputs=True)
-            return np.array(found["logits"])
+            return np.array(found[output])
 
         # The first call sets up state shared by OpenVINO's bindings. Two threads that make it at
         # the same time may deadlock (one waits for the interpreter lock, one for that state).
@@ -127,39 +129,43 @@ def open_openvino(xml: Path, precision: str) -> Compute:
     return _OnAllCores(many, lambda: compiled(PERFORMANCE_HINT="LATENCY"))
 
 
-def open_torchscript(content: bytes) -> Compute:
+def open_torchscript(content: bytes, output: str = "logits") -> Compute:
     """Open a model with PyTorch. The file can run code: see `podium.deploy.export.load`.
 
     Args:
         content: the TorchScript file's bytes.
+        output: name of the output to compute.
     """
     import torch
 
     with quiet():
         module = torch.jit.load(io.BytesIO(content), "cpu")  # type: ignore[no-untyped-call]
-    return _torch(module)
+    return _torch(module, output)
 
 
-def open_pt2(content: bytes) -> Compute:
+def open_pt2(content: bytes, output: str = "logits") -> Compute:
     """Open a model with PyTorch. The file is unpickled: see `podium.deploy.export.load`.
 
     Args:
         content: the pt2 file's bytes.
+        output: name of the output to compute.
     """
     import torch
 
     with quiet():
         module = torch.export.load(io.BytesIO(content)).module()
-    return _torch(module.to(memory_format=torch.channels_last))
+    return _torch(module.to(memory_format=torch.channels_last), output)
 
 
-def _torch(module: Any) -> Compute:
+def _torch(module: Any, output: str) -> Compute:
     import torch
+
+    at = OUTPUTS.index(output)
 
     def run(pixels: Pixels) -> Logits:
         writable = np.require(pixels, np.uint8, "W")  # torch warns about read-only arrays
         with torch.inference_mode():
-            return np.asarray(module(torch.from_numpy(writable))[1].numpy())
+            return np.asarray(module(torch.from_numpy(writable))[at].numpy())
 
     return run
 

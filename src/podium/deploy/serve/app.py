@@ -122,7 +122,15 @@ def _errors(app: FastAPI) -> None:
 
 def _pages(app: FastAPI, service: Service, title: str, limits: Limits, rules: Rules) -> None:
     files = {name: asset(name) for name in ASSETS}
-    front = page("page.html.j2", limits, title=title, count=len(service.models))
+    sets = service.default.predictor.sets  # of the same coverage in all models
+    front = page(
+        "page.html.j2",
+        limits,
+        title=title,
+        count=len(service.models),
+        coverage=None if sets is None else sets.coverage,
+        by_class=sets is not None and sets.by_class,
+    )
     names = [one.name for one in service.models]
 
     @app.get("/", include_in_schema=False)
@@ -232,6 +240,7 @@ def _examples(app: FastAPI, examples: Sequence[Example], source: str) -> None:
 
 
 def _told(one: Served, explains: bool) -> dict[str, Any]:
+    sets = one.predictor.sets
     return {
         "name": one.name,
         "label": one.label,
@@ -242,4 +251,6 @@ def _told(one: Served, explains: bool) -> dict[str, Any]:
         "test_accuracy": one.test_accuracy,
         "test_interval": one.test_interval,
         "test_images": one.test_images,
+        "coverage": None if sets is None else sets.coverage,
+        "coverage_by_class": sets is not None and sets.by_class,
     }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from podium.config.titles import model_title, stand_in_label
 from podium.deploy.predictor import Predictor, load_predictor
+from podium.deploy.sets import WantedSets
 from podium.errors import ConfigError, DataError, RunFolderError
 from podium.evaluation.trained import TrainedModel
 from podium.runs.find import best_seed, by_contender, find_runs, run_folder, valid_accuracy
@@ -59,7 +60,7 @@ class Served:
 
 
 def load_models(
-    sources: Iterable[str | Path], *, device: str = "auto"
+    sources: Iterable[str | Path], *, device: str = "auto", wanted: WantedSets | None = None
 ) -> tuple[tuple[Served, ...], str]:
     """Load everything that a server will offer; nothing is loaded later.
 
@@ -68,12 +69,14 @@ def load_models(
             study (the same for each contender with weights), or a file or folder written by
             `podium export`.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, for all of them.
+        wanted: the sets of classes that each of them makes; None: none.
 
     Returns:
         The models, and a title for them: the study's, or the only model's.
 
     Raises:
-        UserError: a source is none of these, is damaged, or is given twice.
+        UserError: a source is none of these, is damaged, or is given twice; or cannot promise the
+            coverage of these sets.
     """
     found: list[Served] = []
     titles: list[str] = []
@@ -82,9 +85,9 @@ def load_models(
         runs, title = _runs(path)
         titles.append(title)
         if runs:
-            found += [_load_run(run, label, device) for run, label in runs]
+            found += [_load_run(run, label, device, wanted) for run, label in runs]
         else:
-            found.append(_load_export(path, device))
+            found.append(_load_export(path, device, wanted))
     if not found:
         raise ConfigError("Expected at least one run, study or exported model, got none.")
     if several := [one.label for one in found if one.predictor.windows.channels is not None]:
@@ -150,8 +153,8 @@ def _label(run: RunFolder, spec: StudySpec | None = None) -> str:
     return stand_in_label(label, wanted, used)
 
 
-def _load_run(run: RunFolder, label: str, device: str) -> Served:
-    predictor, model = load_predictor(run, device=device)
+def _load_run(run: RunFolder, label: str, device: str, wanted: WantedSets | None) -> Served:
+    predictor, model = load_predictor(run, device=device, wanted=wanted)
     model.module.eval()
     tensors = [*model.module.parameters(), *model.module.buffers()]
     correct = images = None
@@ -172,7 +175,7 @@ def _load_run(run: RunFolder, label: str, device: str) -> Served:
     )
 
 
-def _load_export(path: Path, device: str) -> Served:
+def _load_export(path: Path, device: str, wanted: WantedSets | None) -> Served:
     from podium.deploy.export.load import find_export, load_exported
 
     path = find_export(path)
@@ -182,6 +185,10 @@ def _load_export(path: Path, device: str) -> Served:
             "runs/sports100, or a model that `podium export` wrote."
         )
     predictor = load_exported(path, device)
+    if wanted is None:  # sets that the file could make are not asked for
+        predictor = replace(predictor, sets=None)
+    else:
+        wanted.refuse_another(predictor.sets, path)
     files = [path] if path.is_file() else [one for one in path.iterdir() if one.is_file()]
     weights = sum(one.stat().st_size for one in files)
     return Served(path.name, path.name, predictor, weights=weights)

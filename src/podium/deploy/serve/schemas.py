@@ -32,6 +32,12 @@ class Answer(_Part):
     predictions: list[Prediction] = Field(
         description="The `top` most likely, the most likely first."
     )
+    candidates: list[Prediction] | None = Field(
+        None,
+        alias="set",
+        description="The set of classes that contains the true one with the model's `coverage`, "
+        "the most likely first. Null if the server was started without --coverage.",
+    )
     image: ImageSize
     milliseconds: float = Field(
         description="Time on the server, from the complete upload to this answer."
@@ -62,6 +68,11 @@ class ModelInfo(_Part):
     test_accuracy: float | None = Field(description="0 to 1; null if not known.")
     test_interval: tuple[float, float] | None = Field(description="Wilson's 95 % interval.")
     test_images: int | None
+    coverage: float | None = Field(
+        description="Share of sets that contain the true class, or more, on images like the "
+        "validation images, 0 to 1; null if it answers without sets."
+    )
+    coverage_by_class: bool = Field(description="Whether that holds for the images of each class.")
 
 
 class ServerLimits(_Part):
