@@ -16,6 +16,7 @@ from markupsafe import Markup
 from podium.config.text import words
 from podium.reporting.figures.explanations import LABEL_MARK
 from podium.reporting.figures.tasks import RunPictures
+from podium.reporting.page.answered_section import answered_section
 from podium.reporting.page.audit_page import audit_sections
 from podium.reporting.page.compare_section import compare_section
 from podium.reporting.page.decided_section import decided_section
@@ -96,6 +97,8 @@ def render_page(
         differences=Markup(plots.get("differences", "")),
         verdicts=verdict_section(results, say),
         decided=decided_section(results, say),
+        answered=answered_section(results, say),
+        risk=Markup(plots.get("risk", "")),
         compare=compare,
         advice=_advice(results, say),
         looks=seen,
