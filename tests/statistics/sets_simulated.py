@@ -22,7 +22,12 @@ from podium.results.run import conformity_scores, run_temperature
 from podium.runs.find import run_folder
 from podium.runs.predictions import Predictions
 from podium.statistics.calibration import calibrated_probabilities, fit_temperature
-from podium.statistics.conformal import ConformityScores, measure_coverage
+from podium.statistics.conformal import (
+    ConformityScores,
+    SetRule,
+    label_probabilities,
+    measure_coverage,
+)
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -90,8 +95,14 @@ def coverages(draw: Draw, draws: int, seed: int = 0) -> Floats:
         rule = scores.rule(draw.coverage, by_class=draw.by_class)
         if draw.by_class:
             further = further.take(further.labels == draw.classes - 1)
-        found.append(measure_coverage(further, temperature, rule).covered.value)
+        found.append(_covered(further, temperature, rule))
     return np.array(found)
+
+
+def _covered(further: Predictions, temperature: float, rule: SetRule) -> float:
+    """As `measure_coverage` counts, without its interval and sizes."""
+    own = label_probabilities(further, temperature) >= rule.least[further.labels]
+    return float((own | (further.predicted == further.labels)).mean())
 
 
 def fold_coverages(draws: int, seed: int = 0, n: int = 300) -> dict[str, Floats]:
@@ -129,8 +140,7 @@ def fold_coverages(draws: int, seed: int = 0, n: int = 300) -> dict[str, Floats]
             ("refit", refit, temperature),
             ("ensemble", np.log(np.mean(shares, axis=0)), 1.0),
         ):
-            one = measure_coverage(_predictions(logits, of_new), used, rule)
-            found[name].append(one.covered.value)
+            found[name].append(_covered(_predictions(logits, of_new), used, rule))
     return {name: np.array(values) for name, values in found.items()}
 
 
