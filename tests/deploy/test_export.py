@@ -165,7 +165,7 @@ def test_an_int8_file_has_its_own_sets(
     expected = predictor.sets.members(predictor.probabilities(predictor.compute(pixels)))
     file = place / "model.xml" if place.is_dir() else place
     content = b"" if place.is_dir() else file.read_bytes()
-    found = load.open_compute(file, content, kind.split()[0], "int8", "prediction_set")(pixels)
+    found = load.open_compute(file, content, kind.split()[0], "int8", ["prediction_set"])(pixels)
     assert (found == expected).mean() > 0.99  # a probability may be rounded across the threshold
     check = load.read_record(place).checks["int8"]
     assert check.covered is not None

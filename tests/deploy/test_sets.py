@@ -22,7 +22,7 @@ from podium.deploy.export.record import StoredSets
 from podium.deploy.export.verify import Check, makes_these_sets, refuse
 from podium.deploy.publish.pack import pack
 from podium.deploy.serve import create_app
-from podium.deploy.sets import WantedSets, published, stored_scores
+from podium.deploy.sets import Wanted, published, stored_scores
 from podium.errors import ConfigError, RunFolderError
 from podium.results.run import run_temperature
 from podium.runs.folder import RunFolder
@@ -153,7 +153,7 @@ def test_every_export_has_the_sets_inside(
     pixels = np.stack([predictor.pixels(Image.open(one).convert("RGB")) for one in expected])
     place = exported / name / "model.xml" if kind == "openvino" else exported / name
     content = b"" if kind == "openvino" else place.read_bytes()
-    own = load.open_compute(place, content, kind, "fp32", "prediction_set")(pixels)
+    own = load.open_compute(place, content, kind, "fp32", ["prediction_set"])(pixels)
     assert own.dtype == bool
     names = np.array(predictor.class_names)
     assert [set(names[row]) for row in own] == list(expected.values())
@@ -198,7 +198,7 @@ def test_an_export_without_a_coverage_has_two_outputs(
     assert main([*line, "--coverage", "80", "--by-class"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "covered: share of the sets (output prediction_set) that contain the label." in said
-    rule = WantedSets(0.8, by_class=True).rule(small_run)
+    rule = Wanted(0.8, by_class=True).rule(small_run)
     assert load.read_record(file).sets == StoredSets.of(rule)
     assert main([*line, "--coverage", "99"]) == 2
     assert "needs 99 validation images" in capsys.readouterr().err

@@ -19,7 +19,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.model_selection import KFold, train_test_split
 
 from podium.results.run import conformity_scores, run_temperature
-from podium.runs.find import run_folder
+from podium.runs.find import find_runs
 from podium.runs.predictions import Predictions
 from podium.statistics.calibration import calibrated_probabilities, fit_temperature
 from podium.statistics.conformal import (
@@ -181,7 +181,7 @@ def raps(
     scores = (
         before + random.random((len(shares), 1)) * ranked + weight * np.maximum(0, ranks - free)
     )
-    found = np.empty_like(scores)
+    found = np.empty(shares.shape)
     np.put_along_axis(found, order, scores, axis=1)
     return found
 
@@ -193,7 +193,7 @@ SCORES: dict[str, Callable[[Floats, np.random.Generator], Floats]] = {
 
 def on_a_run(place: Path, coverage: float) -> list[tuple[str, float, float]]:
     """Score, test coverage and mean size of the sets of a finished run, all in %, or classes."""
-    run = run_folder(place)
+    (run,) = find_runs(place).runs
     temperature = run_temperature(run)
     valid, test = (run.read_predictions(split) for split in ("valid", "test"))
     own, further = (calibrated_probabilities(one, temperature) for one in (valid, test))

@@ -37,7 +37,8 @@ def test_certainty_is_the_log_odds_of_the_probability(temperature: float) -> Non
 
 def test_the_most_certain_are_answered() -> None:
     random = np.random.default_rng(0)
-    certain, right = random.permutation(500).astype(float), (random.random(500) < 0.8) * 1.0
+    certain = random.permutation(500).astype(np.float64)
+    right = (random.random(500) < 0.8).astype(np.float64)
     order = np.argsort(-certain)
     for share, many in ((0.9, 450), (0.5, 250), (0.001, 1), (1.0, 500), (0.901, 451)):
         weights = answered_weights(certain, share)

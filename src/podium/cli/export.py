@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from podium.cli.options import ByClassOption, CoverageOption, share_of
+from podium.cli.options import ByClassOption, CoverageOption, KeepOption, share_of
 from podium.cli.terminal import err, out, plain
 from podium.runtime.events import Event, Message
 
@@ -50,6 +50,7 @@ def export(
     ] = "fp32",
     coverage: CoverageOption = None,
     by_class: ByClassOption = False,
+    keep: KeepOption = None,
     rounds: Annotated[
         int, typer.Option(min=0, max=1000, help="Rounds of the speed measurement; 0: none.")
     ] = 5,
@@ -58,7 +59,7 @@ def export(
 
     Preprocessing, mirror test, temperature and class names are in the file. It takes uint8 RGB
     pixels of shape (n, S, S, 3) and returns calibrated probabilities and logits; with --coverage
-    also sets of classes, which need no further arithmetic.
+    also sets of classes, and with --keep whether an image is none of these.
     """
     from podium.deploy.export.run import export as export_run
 
@@ -82,6 +83,7 @@ def export(
             precision=precision,
             coverage=share_of(coverage),
             by_class=by_class,
+            keep=share_of(keep),
             calibration=calibration,
             data=data,
             to=to,

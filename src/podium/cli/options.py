@@ -129,6 +129,19 @@ ByClassOption = Annotated[
 ]
 
 
+KeepOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="PERCENT",
+        min=50,
+        max=99.99,
+        help="Answer 'none of these' to images less similar to training images than PERCENT of "
+        "the validation images, such as 95.",
+        show_default="never",
+    ),
+]
+
+
 def share_of(percent: float | None) -> float | None:
     """A coverage as the package takes it, a share in 0..1; None: none was given."""
     return None if percent is None else round(percent / 100, 6)

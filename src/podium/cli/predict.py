@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 from rich.table import Table
 
-from podium.cli.options import ByClassOption, CoverageOption, share_of
+from podium.cli.options import ByClassOption, CoverageOption, KeepOption, share_of
 from podium.cli.terminal import bars, err, out, plain, write_data
 from podium.errors import ConfigError
 from podium.runtime.events import Event, Message, Progress
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+NONE_OF_THESE = "none of these"
 MOST_NAMED = 1000  # unreadable files that are listed: memory must not grow with their number
 
 
@@ -65,6 +66,7 @@ def predict(
     ] = None,
     coverage: CoverageOption = None,
     by_class: ByClassOption = False,
+    keep: KeepOption = None,
     gradcam: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write heat maps, one JPEG per image."),
@@ -82,7 +84,8 @@ def predict(
     """Predict the classes of images, with probabilities at the model's temperature.
 
     With --coverage each image gets a set of classes. As many of the sets as that contain the true
-    class, on images like the validation images, from which the sets are calibrated.
+    class, on images like the validation images, from which the sets are calibrated. With --keep,
+    images unlike those that the model was trained on are answered with "none of these".
 
     Images that cannot be read are listed at the end and do not stop the others.
     """
@@ -92,9 +95,9 @@ def predict(
     if paths.count("-") > 1:
         raise ConfigError("PATH -: standard input can be read only once.")
     from podium.deploy.predict.files import predictions
-    from podium.deploy.sets import WantedSets, promise
+    from podium.deploy.sets import Wanted, kept, promise
 
-    wanted = WantedSets.of(share_of(coverage), by_class)
+    wanted = Wanted.of(share_of(coverage), by_class, share_of(keep))
     given = paths if "-" not in paths else _with_standard_input(paths, null)
     failed = _Failed()
     try:
@@ -108,7 +111,7 @@ def predict(
         else:
             line = _csv_lines if form is Format.csv else _jsonl_lines
             ranks = min(top, len(predictor.class_names))
-            _write(line(ranks, predictor.sets is not None), shown, to)
+            _write(line(ranks, predictor.sets is not None, predictor.known is not None), shown, to)
     except KeyboardInterrupt:
         err.print(f"Interrupted. {failed.of:,} images were predicted.", highlight=False)
         raise typer.Exit(130) from None
@@ -120,6 +123,8 @@ def predict(
         err.tell(f"Heat maps: {gradcam}")
     if predictor.sets is not None:
         err.tell(promise(predictor.sets, predictor.class_names))
+    if predictor.known is not None:
+        err.tell(kept(predictor.known))
     passed = ", ".join(f"{count:,} {what}" for what, count in sources.skipped.items())
     if passed:
         err.tell(f"Skipped: {passed}.")
@@ -226,7 +231,9 @@ def _print_table(found: Iterator[FilePrediction], class_names: tuple[str, ...], 
         table.add_column("image", width=max(12, out.width - wide - 16), overflow="fold")
         table.add_column("class", width=wide, overflow="fold")
         table.add_column("probability", width=11, justify="right", no_wrap=True)
-        for rank, guess in enumerate(one.candidates[:top] or one.guesses):
+        if one.none_of_these:
+            table.add_row(plain(_sayable(one.path)), NONE_OF_THESE, "")
+        for rank, guess in enumerate(one.candidates[:top] or one.guesses, one.none_of_these or 0):
             table.add_row(
                 plain(_sayable(one.path)) if rank == 0 else "",
                 plain(guess.name),
@@ -243,7 +250,7 @@ Lines = Callable[["FilePrediction | None"], str]
 """The text of a prediction, with its line ending; for None, the text before the first."""
 
 
-def _csv_lines(ranks: int, sets: bool = False) -> Lines:
+def _csv_lines(ranks: int, sets: bool = False, known: bool = False) -> Lines:
     # Programs read this, so classes stay as they are: a guard against formulas, as in tables for
     # spreadsheets, would turn a class -1 into '-1. A path that begins like a formula can be
     # given in another form.
@@ -252,7 +259,7 @@ def _csv_lines(ranks: int, sets: bool = False) -> Lines:
         if one is None:
             for rank in range(1, ranks + 1):
                 cells += [f"class_{rank}", f"probability_{rank}"]
-            cells += ["set"] * sets
+            cells += ["set"] * sets + ["none_of_these"] * known
         elif one.error:
             return ""
         else:
@@ -262,6 +269,8 @@ def _csv_lines(ranks: int, sets: bool = False) -> Lines:
             if sets:  # of any number of classes, whose names may hold any separator
                 names = [guess.name for guess in one.candidates]
                 cells.append(json.dumps(names, ensure_ascii=False))
+            if known:
+                cells.append("yes" if one.none_of_these else "no")
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerow(cells)
         return text.getvalue()
@@ -269,7 +278,7 @@ def _csv_lines(ranks: int, sets: bool = False) -> Lines:
     return line
 
 
-def _jsonl_lines(ranks: int, sets: bool = False) -> Lines:
+def _jsonl_lines(ranks: int, sets: bool = False, known: bool = False) -> Lines:
     def line(one: FilePrediction | None) -> str:
         if one is None:
             return ""
@@ -280,6 +289,8 @@ def _jsonl_lines(ranks: int, sets: bool = False) -> Lines:
             values["predictions"] = _listed(one.guesses)
             if sets:
                 values["set"] = _listed(one.candidates)
+            if known:
+                values["none_of_these"] = one.none_of_these
         if one.heat_map:
             values["gradcam"] = one.heat_map
         return json.dumps(values, ensure_ascii=False) + "\n"

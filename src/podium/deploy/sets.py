@@ -1,4 +1,4 @@
-"""Sets of classes that are wanted of a model, and the validation images they come from."""
+"""What is wanted of a model beside probabilities: sets of classes, and "none of these"."""
 
 from __future__ import annotations
 
@@ -11,40 +11,42 @@ from podium.errors import ConfigError, RunFolderError
 from podium.evaluation.description import Conformity, read_description
 from podium.results.run import conformity_scores
 from podium.runs.folder import RunFolder
-from podium.statistics.conformal import ConformityScores, SetRule, fewest
+from podium.statistics.conformal import ConformityScores, KnownRule, SetRule, fewest
 
 
 @dataclass(frozen=True)
-class WantedSets:
-    """The sets that a user asks for.
+class Wanted:
+    """What a user asks for.
 
     Attributes:
-        coverage: probability that a set contains the true class, 0.5 to below 1.
+        coverage: probability that a set contains the true class, 0.5 to below 1; None: no sets.
         by_class: whether it is promised for the images of each class.
+        keep: share of images like the validation images that are not called "none of these", 0.5
+            to below 1; None: no image is.
     """
 
-    coverage: float
+    coverage: float | None = None
     by_class: bool = False
+    keep: float | None = None
 
     @classmethod
-    def of(cls, coverage: float | None, by_class: bool) -> WantedSets | None:
-        """From the settings of a command; None: no sets are wanted.
+    def of(cls, coverage: float | None, by_class: bool, keep: float | None) -> Wanted | None:
+        """From the settings of a command; None: nothing is wanted.
 
         Args:
-            coverage: None: none.
+            coverage: None: no sets.
             by_class: needs a coverage.
+            keep: None: no image is "none of these".
 
         Raises:
             ConfigError: `by_class` is given without a coverage.
         """
-        if coverage is None:
-            if by_class:
-                raise ConfigError("--by-class applies to sets of classes: also give --coverage.")
-            return None
-        return cls(coverage, by_class)
+        if coverage is None and by_class:
+            raise ConfigError("--by-class applies to sets of classes: also give --coverage.")
+        return None if coverage is None and keep is None else cls(coverage, by_class, keep)
 
-    def rule(self, run: RunFolder) -> SetRule:
-        """The rule of a run's model.
+    def rule(self, run: RunFolder) -> SetRule | None:
+        """The rule by which a run's model makes sets; None: none are wanted.
 
         Args:
             run: a finished run, or one fetched from the Hub.
@@ -54,25 +56,33 @@ class WantedSets:
                 few to promise it.
             RunFolderError: the run has no predictions of validation images.
         """
+        if self.coverage is None:
+            return None
         return stored_scores(run).rule(self.coverage, by_class=self.by_class)
 
-    def refuse_another(self, rule: SetRule | None, place: object) -> None:
-        """Check that an export makes these sets.
+    def refuse_another(self, sets: SetRule | None, known: KnownRule | None, place: object) -> None:
+        """Check that an export answers what is wanted.
 
         Args:
-            rule: the export's; None: it makes none.
+            sets: the export's rule; None: it makes no sets.
+            known: the same of "none of these".
             place: its path, for the message.
 
         Raises:
-            ConfigError: it makes none, or others.
+            ConfigError: it does not, or at another level.
         """
-        if rule is not None and (rule.coverage, rule.by_class) == (self.coverage, self.by_class):
-            return
-        made = "no sets of classes" if rule is None else f"sets with {described(rule)}"
-        raise ConfigError(
-            f"--coverage {100 * self.coverage:g}{' --by-class' * self.by_class}: {place} was "
-            f"exported with {made}. Export the run again with that coverage, or give the run."
-        )
+        again = "Export the run again with that setting, or give the run."
+        if self.coverage is not None and (
+            sets is None or (sets.coverage, sets.by_class) != (self.coverage, self.by_class)
+        ):
+            made = "no sets of classes" if sets is None else f"sets with {described(sets)}"
+            raise ConfigError(
+                f"--coverage {100 * self.coverage:g}{' --by-class' * self.by_class}: {place} was "
+                f"exported with {made}. {again}"
+            )
+        if self.keep is not None and (known is None or known.keep != self.keep):
+            made = "without --keep" if known is None else f"with --keep {100 * known.keep:g}"
+            raise ConfigError(f"--keep {100 * self.keep:g}: {place} was exported {made}. {again}")
 
 
 def stored_scores(run: RunFolder) -> ConformityScores:
@@ -132,3 +142,15 @@ def promise(rule: SetRule, class_names: tuple[str, ...]) -> str:
             f"of their own: {names}."
         )
     return told
+
+
+def kept(rule: KnownRule) -> str:
+    """What a rule for "none of these" promises, in a sentence.
+
+    Args:
+        rule: of a model.
+    """
+    return (
+        f"None of these: images less similar to training images than {100 * rule.keep:g} % of the "
+        f"{rule.images:,} validation images."
+    )

@@ -22,7 +22,7 @@ from podium.data.grey import AS_BEFORE_WINDOWS, StoredWindows
 from podium.data.transforms import Normalization
 from podium.errors import ConfigError, PodiumError, RunFolderError
 from podium.evaluation.ensemble import Ensemble
-from podium.models import rebuild_model
+from podium.models import build_model, rebuild_model
 from podium.runtime.files import read_json
 
 DESCRIPTION_FORMAT = 1
@@ -156,6 +156,20 @@ def rebuild(description: ModelDescription, weights: Path) -> nn.Module:
     except PodiumError as error:
         raise RunFolderError(f"{weights.parent}: the model cannot be built. {error}") from None
     return module.eval()
+
+
+def classifier_of(description: ModelDescription) -> str:
+    """The dotted name of the part of a single model that computes the logits.
+
+    Args:
+        description: of the model.
+    """
+    return build_model(
+        description.model,
+        len(description.class_names),
+        pooling=description.pooling,
+        channels=description.grey_windows.inputs,
+    ).classifier
 
 
 def _build(description: ModelDescription) -> nn.Module:

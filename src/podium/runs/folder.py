@@ -18,6 +18,8 @@ A study folder holds `study.yaml`, `data.json`, `images.parquet`, `plan.json`, `
         done.json                    written last: once it exists, the run is finished
         explanations-test.parquet    path, jpeg: Grad-CAM maps of a finished run for the test
                                      images shown in the report (see `podium.study.explain`)
+        known.safetensors            mean features of each class and the similarity of the
+                                     validation images to them (see `podium.deploy.known`)
 
 With cross-validation, the files of `seed-<n>/` are made from those of its folds: the predictions
 are of all images, each by the model of the fold that had not seen it; `history.csv` is the mean
@@ -103,6 +105,12 @@ class RunFolder:
     @property
     def model(self) -> Path:
         return self.path / "model.json"
+
+    @property
+    def known(self) -> Path:
+        """What the classes look like, for the answer "none of these". Optional: made when it is
+        first asked for."""
+        return self.path / "known.safetensors"
 
     @property
     def explanations(self) -> Path:

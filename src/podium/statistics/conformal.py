@@ -70,6 +70,52 @@ class SetRule:
         return np.asarray(best | (probabilities >= self.least))
 
 
+@dataclass(frozen=True)
+class KnownRule:
+    """Which images are none of the classes: those less similar to training images than most.
+
+    Examples:
+        >>> import numpy as np
+        >>> rule = KnownRule.of(np.linspace(0.01, 0.99, 99), keep=0.95)
+        >>> round(rule.least, 3), rule.foreign(np.array([0.04, 0.06, 0.9])).tolist()
+        (0.05, [True, False, False])
+    """
+
+    keep: float
+    """Share of images like the validation images that are not called foreign, or more, 0..1."""
+    least: float
+    """The least similarity of an image that is not foreign."""
+    images: int
+    """Validation images that the threshold comes from."""
+
+    @classmethod
+    def of(cls, similarities: Floats, keep: float) -> KnownRule:
+        """The rule that keeps a share of further images like these.
+
+        Args:
+            similarities: of the validation images, shape (n,).
+            keep: 0.5 to below 1.
+
+        Raises:
+            ConfigError: `keep` is not in that range, or there are too few images for it.
+        """
+        _refuse_share("keep", keep)
+        if len(similarities) < fewest(keep):
+            raise ConfigError(
+                f"Keeping {100 * keep:g} % needs {fewest(keep)} validation images or more, and "
+                f"this run has {len(similarities)}. Use a lower --keep or validate on more images."
+            )
+        return cls(keep, _threshold(similarities, keep), len(similarities))
+
+    def foreign(self, similarities: Floats) -> Bools:
+        """Whether each image is none of the classes; bool of shape (n,).
+
+        Args:
+            similarities: shape (n,).
+        """
+        return np.asarray(similarities < self.least)
+
+
 @dataclass(frozen=True, eq=False)
 class ConformityScores:
     """The probability that a model gives the true class of each validation image.
@@ -120,10 +166,7 @@ class ConformityScores:
             ConfigError: `coverage` is not in that range, or there are too few images for it: no
                 threshold could keep the promise, but that of sets with all classes.
         """
-        if not 0.5 <= coverage < 1:
-            raise ConfigError(
-                f"coverage: expected a share from 0.5 to below 1, got {coverage:g} (95 % is 0.95)."
-            )
+        _refuse_share("coverage", coverage)
         n = len(self.labels)
         if not by_class:
             least = np.full(self.classes, _threshold(self.probabilities, coverage))
@@ -137,10 +180,18 @@ class ConformityScores:
             raise ConfigError(
                 f"A coverage of {100 * coverage:g} %{' by class' if by_class else ''} needs "
                 f"{needed} validation images or more{' of each class' if by_class else ''}, and "
-                f"{has}: they can promise {100 * most / (most + 1):.1f} % at most. Use a lower coverage"
-                f"{', omit the promise by class,' if by_class else ''} or validate on more images."
+                f"{has}: they can promise {100 * most / (most + 1):.1f} % at most. Use a lower "
+                f"coverage{', omit the promise by class,' if by_class else ''} or validate on more "
+                "images."
             )
         return SetRule(coverage, least, n, by_class)
+
+
+def _refuse_share(name: str, share: float) -> None:
+    if not 0.5 <= share < 1:
+        raise ConfigError(
+            f"{name}: expected a share from 0.5 to below 1, got {share:g} (95 % is 0.95)."
+        )
 
 
 def fewest(coverage: float) -> int:

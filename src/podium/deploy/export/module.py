@@ -11,14 +11,24 @@ from torch import nn
 
 from podium.evaluation.trained import TrainedModel
 from podium.features.folding import folded_if_equal
-from podium.statistics.conformal import SetRule
+from podium.statistics.conformal import KnownRule, SetRule
 
 INPUT = "images"
 """uint8 of shape (n, S, S, channels): RGB, unless the model was trained with `data.channels`."""
 
-OUTPUTS = ("probabilities", "logits", "prediction_set")
-"""Float32 of shape (n, classes) the first two, bool of the same shape the third, which only models
-exported with a coverage have."""
+PLAIN = ("probabilities", "logits")
+"""Outputs of every model: float32 of shape (n, classes)."""
+
+SETS = ("prediction_set",)
+"""Of models exported with a coverage: bool of shape (n, classes)."""
+
+KNOWN = ("similarity", "none_of_these")
+"""Of models that know their training images: float32 and bool, both of shape (n,)."""
+
+OUTPUTS = {
+    len(names): names for names in (PLAIN, PLAIN + SETS, PLAIN + KNOWN, PLAIN + SETS + KNOWN)
+}
+"""The outputs of a model by their number, for formats that do not name them."""
 
 MOST_IMAGES = 4096
 """Images per call; any number from 1."""
@@ -36,9 +46,17 @@ class Deployable(nn.Module):
         module: the network, in evaluation mode.
         model: its preprocessing and temperature.
         sets: which classes belong to the set of an image; None: it makes no sets.
+        known: which images are none of the classes; None: it does not say. Otherwise the network's
+            last column is the similarity to training images.
     """
 
-    def __init__(self, module: nn.Module, model: TrainedModel, sets: SetRule | None) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        model: TrainedModel,
+        sets: SetRule | None,
+        known: KnownRule | None,
+    ) -> None:
         super().__init__()
         self.module, self.flip, self.temperature = module, model.flip_test, model.temperature
         channels = model.windows.inputs
@@ -48,12 +66,13 @@ class Deployable(nn.Module):
         self.register_buffer("scale", 1 / (255 * torch.tensor(std).view(1, channels, 1, 1)))
         self.shift: torch.Tensor
         self.scale: torch.Tensor
-        self.outputs = OUTPUTS if sets is not None else OUTPUTS[:2]
+        self.outputs = PLAIN + SETS * (sets is not None) + KNOWN * (known is not None)
+        self.least_similarity = None if known is None else known.least
         self.register_buffer("least", None if sets is None else _rounded_down(sets.least))
         self.least: torch.Tensor | None
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """What `OUTPUTS` describes: probabilities, logits and, with `sets`, the sets.
+        """What `outputs` names.
 
         Args:
             images: uint8 of shape (n, S, S, channels).
@@ -65,11 +84,17 @@ class Deployable(nn.Module):
         logits = self.module(inputs).float()
         if self.flip:
             logits = logits.reshape(2, -1, logits.shape[1]).mean(0)
+        similarity = None
+        if self.least_similarity is not None:
+            logits, similarity = logits[:, :-1], logits[:, -1]
         probabilities = torch.softmax(logits / self.temperature, 1)
-        if self.least is None:
-            return probabilities, logits
-        best = probabilities >= probabilities.amax(1, keepdim=True)
-        return probabilities, logits, best | (probabilities >= self.least)
+        found = [probabilities, logits]
+        if self.least is not None:
+            best = probabilities >= probabilities.amax(1, keepdim=True)
+            found.append(best | (probabilities >= self.least))
+        if similarity is not None:
+            found += [similarity, similarity < self.least_similarity]
+        return tuple(found)
 
 
 def _rounded_down(least: npt.NDArray[np.float64]) -> torch.Tensor:
@@ -79,16 +104,28 @@ def _rounded_down(least: npt.NDArray[np.float64]) -> torch.Tensor:
     return torch.from_numpy(np.where(found > least, below, found))
 
 
-def deployable(model: TrainedModel, sets: SetRule | None = None) -> Deployable:
+def deployable(
+    model: TrainedModel,
+    sets: SetRule | None = None,
+    known: KnownRule | None = None,
+    network: nn.Module | None = None,
+) -> Deployable:
     """The model to export: a copy on the CPU, its batch norms folded into the convolutions.
 
     Args:
         model: the result of `load_run`; not changed.
         sets: which classes belong to the set of an image; None: it makes no sets.
+        known: which images are none of the classes; None: it does not say.
+        network: the model with a column of similarities, for `known`; None: the model.
     """
-    module = copy.deepcopy(model.module).cpu().to(memory_format=torch.contiguous_format).eval()
+    module = (
+        copy.deepcopy(network or model.module)
+        .cpu()
+        .to(memory_format=torch.contiguous_format)
+        .eval()
+    )
     folded = folded_if_equal(module, model.image_size, torch.device("cpu"), model.windows.inputs)
-    return Deployable(folded, model, sets).eval().requires_grad_(False)
+    return Deployable(folded, model, sets, known).eval().requires_grad_(False)
 
 
 def example(model: TrainedModel, count: int = 2) -> torch.Tensor:

@@ -22,7 +22,7 @@ from podium.deploy.export.verify import Check
 from podium.errors import RunFolderError
 from podium.evaluation.trained import TrainedModel
 from podium.runtime.files import utc_now
-from podium.statistics.conformal import SetRule
+from podium.statistics.conformal import KnownRule, SetRule
 
 FORMATS = ("onnx", "torchscript", "pt2", "openvino")
 
@@ -73,6 +73,27 @@ class StoredSets(BaseModel):
         return SetRule(self.coverage, least, self.images, self.by_class)
 
 
+class StoredKnown(BaseModel):
+    """How an export tells images of none of its classes: by a threshold on the similarity."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    keep: float = Field(ge=0.5, lt=1)
+    images: int = Field(ge=1)
+    """Validation images that the threshold comes from."""
+    least: float = Field(ge=-1, le=1)
+    """Least similarity of an image that is not none of the classes."""
+
+    @classmethod
+    def of(cls, rule: KnownRule) -> StoredKnown:
+        """From the rule itself."""
+        return cls(keep=rule.keep, images=rule.images, least=rule.least)
+
+    def rule(self) -> KnownRule:
+        """The rule itself."""
+        return KnownRule(self.keep, self.least, self.images)
+
+
 class ExportRecord(BaseModel):
     """Metadata of an exported model; validated whenever it is read from a file."""
 
@@ -99,6 +120,8 @@ class ExportRecord(BaseModel):
     """How int8 was made; empty string for others."""
     sets: StoredSets | None = None
     """How the output `prediction_set` is made; None: it has none."""
+    known: StoredKnown | None = None
+    """How the output `none_of_these` is made; None: it has none."""
 
     @model_validator(mode="after")
     def _one_threshold_or_one_per_class(self) -> ExportRecord:
@@ -132,7 +155,8 @@ class ExportRecord(BaseModel):
             else _PREPROCESSING_OF_CHANNELS.format(channels=self.grey_windows.channels),
             "input": f"images: uint8 (n, image_size, image_size, {self.grey_windows.inputs})",
             "outputs": "probabilities, logits: float32 (n, classes)"
-            + ("; prediction_set: bool (n, classes)" if self.sets is not None else ""),
+            + ("; prediction_set: bool (n, classes)" if self.sets is not None else "")
+            + ("; similarity: float32 (n,); none_of_these: bool (n,)" if self.known else ""),
         }
 
     @classmethod
@@ -177,6 +201,7 @@ def describe(
     name: str,
     source: str,
     sets: SetRule | None,
+    known: KnownRule | None,
 ) -> ExportRecord:
     """The metadata of a model that is about to be exported, without checks yet."""
     return ExportRecord(
@@ -192,4 +217,5 @@ def describe(
         podium_version=__version__,
         created=utc_now(),
         sets=None if sets is None else StoredSets.of(sets),
+        known=None if known is None else StoredKnown.of(known),
     )

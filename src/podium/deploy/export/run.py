@@ -14,7 +14,7 @@ from podium.deploy.export import load, write
 from podium.deploy.export.files import beside, put, size_of
 from podium.deploy.export.images import Sample, calibration_images, check_images
 from podium.deploy.export.libraries import library, openvino
-from podium.deploy.export.module import deployable, example
+from podium.deploy.export.module import KNOWN, SETS, deployable, example
 from podium.deploy.export.quantize import quantize
 from podium.deploy.export.record import FORMATS, ExportRecord, Format, Precision, describe
 from podium.deploy.export.runtimes import Compute, processor_multiplies_bf16
@@ -29,13 +29,16 @@ from podium.deploy.export.verify import (
 )
 from podium.deploy.find.choose import choose_run
 from podium.deploy.predictor import Predictor, load_predictor
-from podium.deploy.sets import WantedSets
+from podium.deploy.sets import Wanted
 from podium.errors import ConfigError, ExportError
 from podium.evaluation.trained import TrainedModel
 from podium.runs.folder import RunFolder
 from podium.runs.predictions import softmax
 from podium.runtime.events import Message, Notify, silent
 from podium.runtime.files import make_folder
+
+_SIMILAR = {"fp32": 1e-3, "bf16": 0.05}
+"""How far the similarity of an image may be from that of the model in PyTorch."""
 
 _ENDINGS = {name: f".{name}" for name in FORMATS} | {"openvino": "-openvino"}
 
@@ -105,6 +108,7 @@ def export(
     precision: str = "fp32",
     coverage: float | None = None,
     by_class: bool = False,
+    keep: float | None = None,
     calibration: str | Path | None = None,
     data: str | Path | None = None,
     to: str | Path | None = None,
@@ -128,6 +132,8 @@ def export(
         coverage: probability, 0.5 to below 1, that the set of classes which the file then gives as
             a third output contains the true one; None: no sets.
         by_class: promise it for the images of each class, not only for all together.
+        keep: share of images like the validation images, 0.5 to below 1, that the file's output
+            `none_of_these` does not call none of the classes; None: it has no such output.
         calibration: folder of images for int8; None: the study's training images.
         data: folder of images for the check; None: the study's validation images.
         to: folder to write to; None: `export/` in the run's folder.
@@ -151,7 +157,9 @@ def export(
         podium.errors.ConfigError: --format 'tflite': expected one of onnx, torchscript, pt2, ...
     """
     _refuse_settings(formats, int8, precision, rounds)
-    wanted = WantedSets.of(coverage, by_class)
+    wanted = Wanted.of(coverage, by_class, keep)
+    if keep is not None and int8:
+        raise ConfigError("--keep with --int8: an 8-bit network has other features. Omit one.")
 
     def say(text: str) -> None:
         notify(Message(text))
@@ -165,7 +173,7 @@ def export(
         if precision == "bf16" and not processor_multiplies_bf16():
             raise ConfigError("--precision bf16: this processor does not multiply bf16.")
     say("Reading images")
-    predictor, model = load_predictor(folder, device="cpu", wanted=wanted)
+    predictor, model = load_predictor(folder, device="cpu", wanted=wanted, tell=say)
     sample = check_images(folder, model.class_names, model.image_size, data, windows=model.windows)
     job = _Job(folder, predictor, model, sample, notify)
     place = folder.path / "export" if to is None else Path(to)
@@ -222,11 +230,13 @@ class _Job:
         notify: Notify,
     ) -> None:
         self.folder, self.model, self.sample, self.notify = folder, model, sample, notify
-        self.sets = predictor.sets
+        self.sets, self.known = predictor.sets, predictor.known
         notify(Message("Running the model in PyTorch"))
-        self.expected = in_batches(predictor.compute, sample.pixels)
+        found = in_batches(predictor.compute, sample.pixels)
+        self.expected = found[:, : len(predictor.class_names)]
+        self.similarity = found[:, -1]
         self._as_recorded()
-        self.module = deployable(model, self.sets)
+        self.module = deployable(model, self.sets, self.known, predictor.network)
         self.onnx: Any = None
 
     def plain(self, kind: Format, precision: str, temporary: Path) -> _Candidate:
@@ -299,10 +309,20 @@ class _Job:
         if not np.allclose(again, before, rtol=1e-3, atol=1e-3):
             raise ExportError(f"The {record.format} file changed while its record was written.")
         if self.sets is not None:
-            inside = _opened(final, record.format, record.precision, "prediction_set")(few)
+            inside = _opened(final, record.format, record.precision, SETS)(few)
             shares = softmax(again, self.model.temperature)
             if not makes_these_sets(inside != 0, shares, self.sets, record.precision):
                 raise ExportError(f"The sets of the {record.format} file are not those of the run.")
+        if self.known is not None:
+            found = _opened(final, record.format, record.precision, KNOWN)(few)
+            apart = np.abs(found[:, 0] - self.similarity[: len(few)])
+            foreign = self.known.foreign(found[:, 0].astype(np.float64))
+            near = np.abs(found[:, 0] - self.known.least) < 1e-6
+            if (
+                apart.max() > _SIMILAR[record.precision]
+                or not (near | (foreign == found[:, 1])).all()
+            ):
+                raise ExportError(f"The {record.format} file measures other similarities.")
         return _Candidate(final, full, computes)
 
     def _writer(self, kind: Format, temporary: Path) -> write.Writer:
@@ -337,7 +357,7 @@ class _Job:
     def _record(self, kind: Format, precision: Precision) -> ExportRecord:
         run = self.folder
         source = f"{run.study.path.name}/{run.contender}/seed-{run.seed}"
-        return describe(self.model, kind, precision, run.contender, source, self.sets)
+        return describe(self.model, kind, precision, run.contender, source, self.sets, self.known)
 
     def _as_recorded(self) -> None:
         """Check that the weights reproduce the study's records, else they or the images changed."""
@@ -389,9 +409,11 @@ def _failed(kind: str, precision: str, why: str, check: Check) -> str:
     )
 
 
-def _opened(place: Path, kind: str, precision: str, output: str = "logits") -> Compute:
+def _opened(
+    place: Path, kind: str, precision: str, outputs: Sequence[str] = ("logits",)
+) -> Compute:
     """One of Podium's own files, in its runtime. OpenVINO also reads an ONNX file."""
     if kind == "openvino":
         xml = place / "model.xml" if place.is_dir() else place
-        return load.open_compute(xml, b"", kind, precision, output)
-    return load.open_compute(place, place.read_bytes(), kind, precision, output)
+        return load.open_compute(xml, b"", kind, precision, outputs)
+    return load.open_compute(place, place.read_bytes(), kind, precision, outputs)

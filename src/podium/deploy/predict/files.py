@@ -20,8 +20,8 @@ from podium.data.bands import Picture, as_rgb
 from podium.data.images import decode_picture, image_suffixes, load_picture
 from podium.deploy.predict.load import load_any
 from podium.deploy.predict.sources import Source, Sources
-from podium.deploy.predictor import Guess, Predictor
-from podium.deploy.sets import WantedSets
+from podium.deploy.predictor import Guess, Logits, Predictor
+from podium.deploy.sets import Wanted
 from podium.errors import ConfigError, DataError, UnreadableImageError
 from podium.evaluation.gradcam import grad_cam, overlay, watched_layer
 from podium.evaluation.trained import TrainedModel
@@ -57,6 +57,9 @@ class FilePrediction:
     candidates: tuple[Guess, ...] = ()
     """The set of classes that contains the true one with the probability asked for, the most
     likely first; empty: no coverage was asked for."""
+    none_of_these: bool | None = None
+    """Whether the image is less similar to training images than those that are kept; None: that was
+    not asked for."""
 
 
 def predict(
@@ -69,6 +72,7 @@ def predict(
     gradcam: str | Path | None = None,
     coverage: float | None = None,
     by_class: bool = False,
+    keep: float | None = None,
 ) -> Iterator[FilePrediction]:
     """Predict images with a trained run's best epoch, one after the other, as they are read.
 
@@ -84,6 +88,8 @@ def predict(
         coverage: probability that an image's set of classes contains the true one, 0.5 to below 1,
             promised from the validation images; None: no sets.
         by_class: promise it for the images of each class, not only for all together.
+        keep: share of images like the validation images, 0.5 to below 1, that are not called "none
+            of these": images less similar to training images than all but these; None: none is.
 
     Returns:
         A `FilePrediction` per image. An image that cannot be read has an `error` instead of
@@ -102,7 +108,7 @@ def predict(
         ...
         podium.errors.ConfigError: top: expected 1 or more, got 0.
     """
-    wanted = WantedSets.of(coverage, by_class)
+    wanted = Wanted.of(coverage, by_class, keep)
     return predictions(run, paths, top, device, batch_size, gradcam, wanted)[0]
 
 
@@ -113,7 +119,7 @@ def predictions(
     device: str = "auto",
     batch_size: int | None = None,
     gradcam: str | Path | None = None,
-    wanted: WantedSets | None = None,
+    wanted: Wanted | None = None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> tuple[Iterator[FilePrediction], Sources, Predictor]:
     """Predict images, and return the sources and the predictor as well.
@@ -126,7 +132,7 @@ def predictions(
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         batch_size: images per batch; None: a fast size, chosen automatically.
         gradcam: folder for a heat map over each image; None: no maps.
-        wanted: the sets of classes to make; None: none.
+        wanted: what is wanted beside probabilities; None: nothing.
         tell: called with a sentence if there was a choice.
 
     Returns:
@@ -267,9 +273,9 @@ def predict_files(
     if len(first) < cores * size:  # these are all
         size = max(1, -(-len(first) // cores))
 
-    def compute(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    def compute(pixels: npt.NDArray[np.uint8]) -> Logits:
         with turn:
-            return predictor.probabilities(predictor.compute(pixels))
+            return predictor.compute(pixels)
 
     def look(batch: tuple[list[Source], list[Path | None]]) -> list[FilePrediction]:
         return _look(*batch, predictor, compute, top, explainer, turn)
@@ -295,7 +301,7 @@ def _look(
     batch: list[Source],
     places: list[Path | None],
     predictor: Predictor,
-    compute: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float64]],
+    compute: Callable[[npt.NDArray[np.uint8]], Logits],
     top: int,
     explainer: Explainer | None,
     turn: contextlib.AbstractContextManager[object],
@@ -322,18 +328,20 @@ def _look(
     if not pixels:
         return [one for one in found if one is not None]
     stacked = np.stack(pixels)
-    probabilities = compute(stacked)
+    logits = compute(stacked)
     if explainer is not None:
         with turn:
             explainer.write([place for place, _ in shown], [one for _, one in shown], stacked)
-    rows, maps = iter(probabilities), iter(shown)
+    foreign = predictor.foreign(logits)
+    rows, maps = iter(enumerate(predictor.probabilities(logits))), iter(shown)
     results = []
     for source, one in zip(batch, found, strict=True):
         if one is None:
-            row = next(rows)
+            at, row = next(rows)
             guesses, inside = tuple(predictor.best(row, top)), tuple(predictor.candidates(row))
             heat_map = str(next(maps)[0]) if explainer is not None else ""
-            one = FilePrediction(source.path, guesses, heat_map=heat_map, candidates=inside)
+            none = None if foreign is None else bool(foreign[at])
+            one = FilePrediction(source.path, guesses, "", heat_map, inside, none)
         results.append(one)
     return results
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from podium.deploy.find.choose import choose_run
-from podium.deploy.predictor import Predictor, load_predictor
-from podium.deploy.sets import WantedSets
+from podium.deploy.predictor import Predictor, asked_for, load_predictor
+from podium.deploy.sets import Wanted
 from podium.errors import ConfigError
 from podium.evaluation.trained import TrainedModel
 from podium.runs.find import find_runs
@@ -19,7 +18,7 @@ def load_any(
     run: RunFolder | str | Path,
     *,
     device: str = "auto",
-    wanted: WantedSets | None = None,
+    wanted: Wanted | None = None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> tuple[Predictor, TrainedModel | None]:
     """Load a predictor: a run's model, or an exported one.
@@ -28,7 +27,7 @@ def load_any(
         run: folder of a run, contender or study, the `hf://` address of a pushed run, or the file
             or folder of an export, or a folder of exports.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; only `auto` for an export.
-        wanted: the sets of classes to make; None: none.
+        wanted: what is wanted beside probabilities; None: nothing.
         tell: called with a sentence if there was a choice.
 
     Returns:
@@ -40,7 +39,7 @@ def load_any(
             promised.
     """
     if isinstance(run, RunFolder) or not _may_be_export(Path(run)):
-        return load_predictor(choose_run(run, tell), device=device, wanted=wanted)
+        return load_predictor(choose_run(run, tell), device=device, wanted=wanted, tell=tell)
     if device != "auto":
         raise ConfigError(
             f"--device {device}: {run} is an export, whose library chooses the device. "
@@ -50,10 +49,9 @@ def load_any(
 
     place = find_export(Path(run), tell)
     predictor = load_exported(place)
-    if wanted is None:  # sets that the file could make are not asked for
-        return replace(predictor, sets=None), None
-    wanted.refuse_another(predictor.sets, place)
-    return predictor, None
+    if wanted is not None:
+        wanted.refuse_another(predictor.sets, predictor.known, place)
+    return asked_for(predictor, wanted), None
 
 
 def _may_be_export(path: Path) -> bool:

@@ -38,6 +38,7 @@ def create_app(
     device: str = "auto",
     coverage: float | None = None,
     by_class: bool = False,
+    keep: float | None = None,
     examples: str | Path | None = None,
     limits: Limits | None = None,
     hosts: Iterable[str] = (),
@@ -57,6 +58,8 @@ def create_app(
         coverage: probability that the set of classes in an answer contains the true one, 0.5 to
             below 1; None: answers have no sets.
         by_class: promise it for the images of each class, not only for all together.
+        keep: share of images like the validation images, 0.5 to below 1, that are not called "none
+            of these": images less similar to training images than all but these; None: none is.
         examples: folder of example images; None: small copies of the study's test images.
         limits: limits on requests; None: the defaults.
         hosts: host names of the server besides localhost; others are refused.
@@ -76,10 +79,10 @@ def create_app(
     from podium.deploy.serve.examples import folder_examples, study_examples
     from podium.deploy.serve.guard import Rules
     from podium.deploy.serve.models import load_models
-    from podium.deploy.sets import WantedSets
+    from podium.deploy.sets import Wanted
 
-    wanted = WantedSets.of(coverage, by_class)
-    models, title = load_models(sources, device=device, wanted=wanted)
+    wanted = Wanted.of(coverage, by_class, keep)
+    models, title = load_models(sources, device=device, wanted=wanted, tell=fault)
     loaded(models)
     if examples is None:
         shown, source = study_examples(models), "test images"

@@ -122,7 +122,8 @@ def _errors(app: FastAPI) -> None:
 
 def _pages(app: FastAPI, service: Service, title: str, limits: Limits, rules: Rules) -> None:
     files = {name: asset(name) for name in ASSETS}
-    sets = service.default.predictor.sets  # of the same coverage in all models
+    # of the same levels in all models
+    sets, known = service.default.predictor.sets, service.default.predictor.known
     front = page(
         "page.html.j2",
         limits,
@@ -130,6 +131,7 @@ def _pages(app: FastAPI, service: Service, title: str, limits: Limits, rules: Ru
         count=len(service.models),
         coverage=None if sets is None else sets.coverage,
         by_class=sets is not None and sets.by_class,
+        keep=None if known is None else known.keep,
     )
     names = [one.name for one in service.models]
 
@@ -252,5 +254,6 @@ def _told(one: Served, explains: bool) -> dict[str, Any]:
         "test_interval": one.test_interval,
         "test_images": one.test_images,
         "coverage": None if sets is None else sets.coverage,
+        "keep": None if one.predictor.known is None else one.predictor.known.keep,
         "coverage_by_class": sets is not None and sets.by_class,
     }

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from podium.config.titles import model_title, stand_in_label
-from podium.deploy.predictor import Predictor, load_predictor
-from podium.deploy.sets import WantedSets
+from podium.deploy.predictor import Predictor, asked_for, load_predictor
+from podium.deploy.sets import Wanted
 from podium.errors import ConfigError, DataError, RunFolderError
 from podium.evaluation.trained import TrainedModel
 from podium.runs.find import best_seed, by_contender, find_runs, run_folder, valid_accuracy
@@ -60,7 +60,11 @@ class Served:
 
 
 def load_models(
-    sources: Iterable[str | Path], *, device: str = "auto", wanted: WantedSets | None = None
+    sources: Iterable[str | Path],
+    *,
+    device: str = "auto",
+    wanted: Wanted | None = None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> tuple[tuple[Served, ...], str]:
     """Load everything that a server will offer; nothing is loaded later.
 
@@ -69,7 +73,8 @@ def load_models(
             study (the same for each contender with weights), or a file or folder written by
             `podium export`.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, for all of them.
-        wanted: the sets of classes that each of them makes; None: none.
+        wanted: what each of them answers beside probabilities; None: nothing.
+        tell: called with a sentence before training images are looked at.
 
     Returns:
         The models, and a title for them: the study's, or the only model's.
@@ -85,7 +90,7 @@ def load_models(
         runs, title = _runs(path)
         titles.append(title)
         if runs:
-            found += [_load_run(run, label, device, wanted) for run, label in runs]
+            found += [_load_run(run, label, device, wanted, tell) for run, label in runs]
         else:
             found.append(_load_export(path, device, wanted))
     if not found:
@@ -153,8 +158,10 @@ def _label(run: RunFolder, spec: StudySpec | None = None) -> str:
     return stand_in_label(label, wanted, used)
 
 
-def _load_run(run: RunFolder, label: str, device: str, wanted: WantedSets | None) -> Served:
-    predictor, model = load_predictor(run, device=device, wanted=wanted)
+def _load_run(
+    run: RunFolder, label: str, device: str, wanted: Wanted | None, tell: Callable[[str], None]
+) -> Served:
+    predictor, model = load_predictor(run, device=device, wanted=wanted, tell=tell)
     model.module.eval()
     tensors = [*model.module.parameters(), *model.module.buffers()]
     correct = images = None
@@ -175,7 +182,7 @@ def _load_run(run: RunFolder, label: str, device: str, wanted: WantedSets | None
     )
 
 
-def _load_export(path: Path, device: str, wanted: WantedSets | None) -> Served:
+def _load_export(path: Path, device: str, wanted: Wanted | None) -> Served:
     from podium.deploy.export.load import find_export, load_exported
 
     path = find_export(path)
@@ -185,10 +192,9 @@ def _load_export(path: Path, device: str, wanted: WantedSets | None) -> Served:
             "runs/sports100, or a model that `podium export` wrote."
         )
     predictor = load_exported(path, device)
-    if wanted is None:  # sets that the file could make are not asked for
-        predictor = replace(predictor, sets=None)
-    else:
-        wanted.refuse_another(predictor.sets, path)
+    if wanted is not None:
+        wanted.refuse_another(predictor.sets, predictor.known, path)
+    predictor = asked_for(predictor, wanted)
     files = [path] if path.is_file() else [one for one in path.iterdir() if one.is_file()]
     weights = sum(one.stat().st_size for one in files)
     return Served(path.name, path.name, predictor, weights=weights)

@@ -38,6 +38,11 @@ class Answer(_Part):
         description="The set of classes that contains the true one with the model's `coverage`, "
         "the most likely first. Null if the server was started without --coverage.",
     )
+    none_of_these: bool | None = Field(
+        None,
+        description="Whether the image is less similar to training images than the model's `keep` "
+        "of the validation images. Null if the server was started without --keep.",
+    )
     image: ImageSize
     milliseconds: float = Field(
         description="Time on the server, from the complete upload to this answer."
@@ -71,6 +76,10 @@ class ModelInfo(_Part):
     coverage: float | None = Field(
         description="Share of sets that contain the true class, or more, on images like the "
         "validation images, 0 to 1; null if it answers without sets."
+    )
+    keep: float | None = Field(
+        description="Share of images like the validation images that are not called "
+        "`none_of_these`, 0 to 1; null if no image is."
     )
     coverage_by_class: bool = Field(description="Whether that holds for the images of each class.")
 

@@ -230,6 +230,7 @@ class Service:
             "model": served.name,
             "predictions": _listed(best),
             "set": _listed(inside) or None,
+            "none_of_these": outcome.foreign,
             "image": {"width": size[0], "height": size[1]},
             "milliseconds": took,
             "gradcam": picture,

@@ -53,6 +53,7 @@ export function fill(column, model, answer, picture, explain) {
   }
   const list = make("ol", { class: "guesses", "aria-label": `Most likely classes, ${model.label}` });
   for (const guess of answer.predictions) list.append(line(guess, answer, model, explain));
+  if (answer.none_of_these) parts.push(foreign(model));
   parts.push(list);
   if (answer.set) parts.push(candidates(answer.set, model));
   if (answer.gradcam) parts.push(map(answer, model, picture));
@@ -61,6 +62,11 @@ export function fill(column, model, answer, picture, explain) {
   parts.push(make("p", { class: "took", text: `${size}, answered in ${Math.round(answer.milliseconds)} ms` }));
   body.replaceChildren(...parts);
   column.classList.remove("old");
+}
+
+function foreign(model) {
+  const keep = `${+(100 * model.keep).toFixed(2)} %`;
+  return make("p", { class: "mark no", text: `None of these: less similar to training images than ${keep} of the validation images.` });
 }
 
 const SHOWN = 20;  // classes of a set that are named
