@@ -184,8 +184,7 @@ def test_exports_say_it_themselves(
     capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     pytest.importorskip("onnx")
-    import onnxruntime
-
+    onnxruntime = pytest.importorskip("onnxruntime")
     kinds = ["onnx", "torchscript", "pt2", "openvino"]
     found = podium.export(run, kinds, keep=0.9, coverage=coverage, to=tmp_path, rounds=0)
     paths = [str(pictures / "test" / "circle" / "0.png"), *foreign]

@@ -174,8 +174,7 @@ def test_every_export_has_the_sets_inside(
 
 
 def test_onnx_gives_sets_to_a_program_without_podium(exported: Path, small_run: RunFolder) -> None:
-    import onnxruntime
-
+    onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(exported / f"{small_run.contender}.onnx")
     noise = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
     probabilities, _, inside = session.run(None, {"images": noise})
@@ -199,6 +198,7 @@ def test_an_export_without_a_coverage_has_two_outputs(
     said = " ".join(capsys.readouterr().out.split())
     assert "covered: share of the sets (output prediction_set) that contain the label." in said
     rule = Wanted(0.8, by_class=True).rule(small_run)
+    assert rule is not None
     assert load.read_record(file).sets == StoredSets.of(rule)
     assert main([*line, "--coverage", "99"]) == 2
     assert "needs 99 validation images" in capsys.readouterr().err

@@ -216,7 +216,9 @@ def _sayable(path: str) -> str:
     return path.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _print_table(found: Iterator[FilePrediction], class_names: tuple[str, ...], top: int) -> None:
+def _print_table(
+    found: Iterator[FilePrediction], class_names: tuple[str, ...], top: int = 5
+) -> None:
     """Print each image's rows as soon as it is predicted; column widths are fixed in advance.
 
     Where sets were asked for, the rows are the classes of the set, at most `top` of them.
