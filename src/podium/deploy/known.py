@@ -21,6 +21,9 @@ from podium.evaluation.trained import TrainedModel
 from podium.runs.folder import RunFolder
 from podium.runtime.threads import in_order
 
+FILE = "known.safetensors"
+"""Its name in the run's folder."""
+
 OF_A_CLASS = 20
 """Training images of each class whose mean stands for it; all of them gained little, see
 `docs/single-pictures.md`."""
@@ -46,10 +49,10 @@ def featured(run: RunFolder, model: TrainedModel, device: torch.device) -> Featu
         ConfigError: the model has no features that images could be compared by.
     """
     found = read_description(run.model)
-    if found.trained_by == "ensemble":
+    if found.trained_by in ("ensemble", "mean"):
         raise ConfigError(
             f"--keep: {run.path} averages {found.members} models, which have no features in "
-            "common. Train with final_model: refit, or omit --keep."
+            "common. Give the run of a single model, or omit --keep."
         )
     side, channels = model.image_size, model.windows.inputs
     generator = torch.Generator().manual_seed(0)
@@ -73,7 +76,8 @@ def known_images(
             study's images are missing.
         RunFolderError: the run is not part of a study.
     """
-    if (stored := KnownImages.read(run.known, run.best)) is not None:
+    kept = run.path / FILE
+    if (stored := KnownImages.read(kept, run.best)) is not None:
         return stored
     if read_description(run.model).trained_by == "refit" or run.fold is not None:
         raise ConfigError(
@@ -120,5 +124,5 @@ def known_images(
     network = WithSimilarity(parts, means.to(device)).eval()
     similar = run_on(valid, lambda inputs: score(network, inputs, flip=model.flip_test)[:, -1])
     made = KnownImages(means, similar.double().numpy())
-    made.write(run.known, run.best)
+    made.write(kept, run.best)
     return made

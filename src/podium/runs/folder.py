@@ -7,7 +7,7 @@ A study folder holds `study.yaml`, `data.json`, `images.parquet`, `plan.json`, `
     <contender>/seed-<n>/
         fold-<k>/                    with cross-validation: a run folder of each fold
         config.yaml                  the recipe and the seed
-        history.csv                  one row per epoch
+        history.csv                  one row per epoch; none of a mean of other contenders
         probe.csv                    penalties tried by a linear probe, and the score of each
         last.ckpt                    everything needed to resume
         best.safetensors             weights of the best epoch
@@ -18,12 +18,12 @@ A study folder holds `study.yaml`, `data.json`, `images.parquet`, `plan.json`, `
         done.json                    written last: once it exists, the run is finished
         explanations-test.parquet    path, jpeg: Grad-CAM maps of a finished run for the test
                                      images shown in the report (see `podium.study.explain`)
-        known.safetensors            mean features of each class and the similarity of the
-                                     validation images to them (see `podium.deploy.known`)
 
 With cross-validation, the files of `seed-<n>/` are made from those of its folds: the predictions
 are of all images, each by the model of the fold that had not seen it; `history.csv` is the mean
 over the folds; weights and `model.json` are of the model that is used afterwards.
+
+A contender that is the mean of others has no `history.csv` and no `last.ckpt`: nothing is trained.
 
 Everything downstream (compare, report, deploy) reads only these files. This module does not
 import torch, so a report can be built on any machine.
@@ -105,12 +105,6 @@ class RunFolder:
     @property
     def model(self) -> Path:
         return self.path / "model.json"
-
-    @property
-    def known(self) -> Path:
-        """What the classes look like, for the answer "none of these". Optional: made when it is
-        first asked for."""
-        return self.path / "known.safetensors"
 
     @property
     def explanations(self) -> Path:
