@@ -92,7 +92,7 @@ def settled(
 def exports(settled: RunFolder) -> Path:
     """All formats of the settled run, in its own `export/`."""
     plain = podium.export(settled, ["onnx", "torchscript", "pt2", "openvino"], rounds=1)
-    small = podium.export(settled, ["onnx", "openvino"], int8=True, rounds=0)
+    small = podium.export(settled, ["onnx", "openvino"], int8=True, rounds=0, coverage=0.9)
     assert {one.path.name for one in (*plain.exports, *small.exports)} == set(FILES.values())
     assert plain.pytorch is not None
     assert all(one.speed is not None and min(one.speed) > 0 for one in plain.exports)
@@ -152,6 +152,25 @@ def test_a_file_tells_all_that_using_it_needs(exports: Path, settled: RunFolder,
     assert bool(record.quantization) == ("int8" in kind)
     names = sorted(path.name for path in (place.iterdir() if place.is_dir() else [place]))
     assert names == (["model.bin", "model.xml"] if place.is_dir() else [place.name])
+
+
+@pytest.mark.parametrize("kind", ["onnx int8", "openvino int8"])
+def test_an_int8_file_has_its_own_sets(
+    exports: Path, tested: tuple[list[Path], Any], kind: str
+) -> None:
+    place = exports / FILES[kind]
+    predictor = podium.load_exported(place)
+    assert predictor.sets is not None
+    pixels = np.stack([predictor.pixels(Image.open(path).convert("RGB")) for path in tested[0]])
+    expected = predictor.sets.members(predictor.probabilities(predictor.compute(pixels)))
+    file = place / "model.xml" if place.is_dir() else place
+    content = b"" if place.is_dir() else file.read_bytes()
+    found = load.open_compute(file, content, kind.split()[0], "int8", ["prediction_set"])(pixels)
+    assert (found == expected).mean() > 0.99  # a probability may be rounded across the threshold
+    check = load.read_record(place).checks["int8"]
+    assert check.covered is not None
+    assert check.covered_before is not None
+    assert check.covered >= check.covered_before - 1 / 27 - 1e-9
 
 
 def test_an_onnx_file_works_without_podium(

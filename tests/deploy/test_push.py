@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -70,7 +71,9 @@ def test_one_commit_brings_weights_description_recipe_and_card(
     assert hub.commits == [("main", USUAL)]
     assert hub.repos == {"me/shapes": False}
     assert hub.files["model.safetensors"] == small_run.best.read_bytes()
-    assert hub.files["model.json"] == small_run.model.read_bytes()
+    described = json.loads(hub.files["model.json"])
+    assert len(described.pop("conformity")["labels"]) == len(small_run.read_predictions("valid"))
+    assert described == read_json(small_run.model)
     card = ModelCard(hub.files["README.md"].decode("utf-8"))
     assert isinstance(card.data, ModelCardData)
     assert (card.data.license, card.data.datasets) == ("mit", ["me/pictures"])

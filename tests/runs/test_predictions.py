@@ -144,7 +144,8 @@ def test_what_needs_every_logit_says_so(kept: TopPredictions) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["balanced_accuracy", "macro_f1", "mcc", "log_loss", "top5_accuracy"]
+    "name",
+    ["balanced_accuracy", "macro_f1", "mcc", "log_loss", "top5_accuracy", "accuracy_at_90"],
 )
 def test_metrics_of_a_comparison_are_exact(
     name: str, whole: Predictions, kept: TopPredictions

@@ -98,6 +98,7 @@ def test_ties_give_what_chance_gives() -> None:
     assert found["mcc"] == 0.0
     assert found["accuracy"] == found["balanced_accuracy"] == 0.25
     assert found["log_loss"] == pytest.approx(math.log(4))
+    assert found["accuracy_at_90"] == 0.25
     assert found["top3_accuracy"] == 0.75  # of equals the first classes, as in accuracy
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from podium.cli.options import ByClassOption, CoverageOption, KeepOption, share_of
 from podium.cli.terminal import err, out, plain
 from podium.runtime.events import Event, Message
 
@@ -47,6 +48,9 @@ def export(
     precision: Annotated[
         str, typer.Option(help="Precision of an OpenVINO export: fp32 or bf16.")
     ] = "fp32",
+    coverage: CoverageOption = None,
+    by_class: ByClassOption = False,
+    keep: KeepOption = None,
     rounds: Annotated[
         int, typer.Option(min=0, max=1000, help="Rounds of the speed measurement; 0: none.")
     ] = 5,
@@ -54,7 +58,8 @@ def export(
     """Export a trained model to other programs, checked against PyTorch before it is kept.
 
     Preprocessing, mirror test, temperature and class names are in the file. It takes uint8 RGB
-    pixels of shape (n, S, S, 3) and returns calibrated probabilities and logits.
+    pixels of shape (n, S, S, 3) and returns calibrated probabilities and logits; with --coverage
+    also sets of classes, and with --keep whether an image is none of these.
     """
     from podium.deploy.export.run import export as export_run
 
@@ -76,6 +81,9 @@ def export(
             wanted,
             int8=int8,
             precision=precision,
+            coverage=share_of(coverage),
+            by_class=by_class,
+            keep=share_of(keep),
             calibration=calibration,
             data=data,
             to=to,
@@ -90,12 +98,19 @@ def export(
 def _table(found: Exports) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("format", no_wrap=True)
-    for name in ("size", "agree", "largest", "accuracy", "1 image", "images/s", "x"):
+    sets = _has_sets(found)
+    covered = ("covered",) * sets
+    for name in ("size", "agree", "largest", "accuracy", *covered, "1 image", "images/s", "x"):
         table.add_column(name, justify="right", no_wrap=True)
     first = found.exports[0].check
-    before = _share(first.accuracy_before)
     table.add_row(
-        "PyTorch fp32", _size(found.size), "", "", before, *_speed(found.pytorch, found.pytorch)
+        "PyTorch fp32",
+        _size(found.size),
+        "",
+        "",
+        _share(first.accuracy_before),
+        *([_share(first.covered_before)] * sets),
+        *_speed(found.pytorch, found.pytorch),
     )
     for one in found.exports:
         table.add_row(
@@ -104,9 +119,14 @@ def _table(found: Exports) -> None:
             _share(one.check.agreement),
             f"{one.check.largest:.1g}",
             _share(one.check.accuracy),
+            *([_share(one.check.covered)] * sets),
             *_speed(one.speed, found.pytorch),
         )
     out.print(table)
+
+
+def _has_sets(found: Exports) -> bool:
+    return any(one.check.covered is not None for one in found.exports)
 
 
 def _notes(found: Exports) -> list[str]:
@@ -114,6 +134,8 @@ def _notes(found: Exports) -> list[str]:
         f"Checked on {found.checked_on}. agree: same most likely class as PyTorch; largest: "
         "largest difference of any probability; images/s: in batches of 32."
     ]
+    if _has_sets(found):
+        lines.append("covered: share of the sets (output prediction_set) that contain the label.")
     lines += [f"int8: {one.quantization}." for one in found.exports if one.quantization]
     paths = dict.fromkeys(one.path for one in found.exports)
     return [*lines, *(f"Export: {path}" for path in paths)]

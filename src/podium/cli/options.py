@@ -112,6 +112,41 @@ TrackerOption = Annotated[
 ]
 
 
+CoverageOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="PERCENT",
+        min=50,
+        max=99.99,
+        help="Sets of classes, of which at least as many contain the true one, such as 95.",
+        show_default="no sets",
+    ),
+]
+
+
+ByClassOption = Annotated[
+    bool, typer.Option("--by-class", help="Promise the coverage for the images of each class.")
+]
+
+
+KeepOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="PERCENT",
+        min=50,
+        max=99.99,
+        help="Answer 'none of these' to images less similar to training images than PERCENT of "
+        "the validation images, such as 95.",
+        show_default="never",
+    ),
+]
+
+
+def share_of(percent: float | None) -> float | None:
+    """A coverage as the package takes it, a share in 0..1; None: none was given."""
+    return None if percent is None else round(percent / 100, 6)
+
+
 OnOption = Annotated[
     str,
     typer.Option(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 from rich.table import Table
 
+from podium.cli.options import ByClassOption, CoverageOption, KeepOption, share_of
 from podium.cli.terminal import bars, err, out, plain, write_data
 from podium.errors import ConfigError
 from podium.runtime.events import Event, Message, Progress
@@ -23,9 +24,11 @@ from podium.runtime.events import Event, Message, Progress
 if TYPE_CHECKING:
     from podium.deploy.predict.files import FilePrediction
     from podium.deploy.predict.sources import Sources
+    from podium.deploy.predictor import Guess
 
 app = typer.Typer()
 
+NONE_OF_THESE = "none of these"
 MOST_NAMED = 1000  # unreadable files that are listed: memory must not grow with their number
 
 
@@ -61,6 +64,9 @@ def predict(
     to: Annotated[
         Path | None, typer.Option("--out", help="Write to this .csv or .jsonl, atomically.")
     ] = None,
+    coverage: CoverageOption = None,
+    by_class: ByClassOption = False,
+    keep: KeepOption = None,
     gradcam: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write heat maps, one JPEG per image."),
@@ -77,6 +83,10 @@ def predict(
 ) -> None:
     """Predict the classes of images, with probabilities at the model's temperature.
 
+    With --coverage each image gets a set of classes. As many of the sets as that contain the true
+    class, on images like the validation images, from which the sets are calibrated. With --keep,
+    images unlike those that the model was trained on are answered with "none of these".
+
     Images that cannot be read are listed at the end and do not stop the others.
     """
     form = _format(form, to)
@@ -85,20 +95,23 @@ def predict(
     if paths.count("-") > 1:
         raise ConfigError("PATH -: standard input can be read only once.")
     from podium.deploy.predict.files import predictions
+    from podium.deploy.sets import Wanted, kept, promise
 
+    wanted = Wanted.of(share_of(coverage), by_class, share_of(keep))
     given = paths if "-" not in paths else _with_standard_input(paths, null)
     failed = _Failed()
     try:
         found, sources, predictor = predictions(
-            run_path, given, top, device, batch_size, gradcam, tell=err.tell
+            run_path, given, top, device, batch_size, gradcam, wanted, tell=err.tell
         )
         quiet = to is None and out.is_terminal
         shown = failed.noting(_watched(found, paths, sources, quiet=quiet))
         if form is Format.table:
-            _print_table(shown, predictor.class_names)
+            _print_table(shown, predictor.class_names, top)
         else:
             line = _csv_lines if form is Format.csv else _jsonl_lines
-            _write(line(min(top, len(predictor.class_names))), shown, to)
+            ranks = min(top, len(predictor.class_names))
+            _write(line(ranks, predictor.sets is not None, predictor.known is not None), shown, to)
     except KeyboardInterrupt:
         err.print(f"Interrupted. {failed.of:,} images were predicted.", highlight=False)
         raise typer.Exit(130) from None
@@ -108,6 +121,10 @@ def predict(
         raise typer.Exit(1) from None
     if gradcam is not None:
         err.tell(f"Heat maps: {gradcam}")
+    if predictor.sets is not None:
+        err.tell(promise(predictor.sets, predictor.class_names))
+    if predictor.known is not None:
+        err.tell(kept(predictor.known))
     passed = ", ".join(f"{count:,} {what}" for what, count in sources.skipped.items())
     if passed:
         err.tell(f"Skipped: {passed}.")
@@ -199,10 +216,15 @@ def _sayable(path: str) -> str:
     return path.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _print_table(found: Iterator[FilePrediction], class_names: tuple[str, ...]) -> None:
-    """Print each image's rows as soon as it is predicted; column widths are fixed in advance."""
+def _print_table(
+    found: Iterator[FilePrediction], class_names: tuple[str, ...], top: int = 5
+) -> None:
+    """Print each image's rows as soon as it is predicted; column widths are fixed in advance.
+
+    Where sets were asked for, the rows are the classes of the set, at most `top` of them.
+    """
     longest = max(plain(name).cell_len for name in class_names)
-    wide = min(max(5, longest), max(12, out.width // 3))
+    wide = min(max(13, longest), max(13, out.width // 3))  # "none of these" fits
     head = True
     for one in found:
         if one.error:
@@ -211,13 +233,17 @@ def _print_table(found: Iterator[FilePrediction], class_names: tuple[str, ...]) 
         table.add_column("image", width=max(12, out.width - wide - 16), overflow="fold")
         table.add_column("class", width=wide, overflow="fold")
         table.add_column("probability", width=11, justify="right", no_wrap=True)
-        for rank, guess in enumerate(one.guesses):
+        if one.none_of_these:
+            table.add_row(plain(_sayable(one.path)), NONE_OF_THESE, "")
+        for rank, guess in enumerate(one.candidates[:top] or one.guesses, one.none_of_these or 0):
             table.add_row(
                 plain(_sayable(one.path)) if rank == 0 else "",
                 plain(guess.name),
                 f"{100 * guess.probability:.1f} %",
                 style="" if rank == 0 else "dim",
             )
+        if (rest := len(one.candidates) - top) > 0:
+            table.add_row("", f"and {rest:,} more", "", style="dim")
         out.print(table)
         head = False
 
@@ -226,7 +252,7 @@ Lines = Callable[["FilePrediction | None"], str]
 """The text of a prediction, with its line ending; for None, the text before the first."""
 
 
-def _csv_lines(ranks: int) -> Lines:
+def _csv_lines(ranks: int, sets: bool = False, known: bool = False) -> Lines:
     # Programs read this, so classes stay as they are: a guard against formulas, as in tables for
     # spreadsheets, would turn a class -1 into '-1. A path that begins like a formula can be
     # given in another form.
@@ -235,12 +261,18 @@ def _csv_lines(ranks: int) -> Lines:
         if one is None:
             for rank in range(1, ranks + 1):
                 cells += [f"class_{rank}", f"probability_{rank}"]
+            cells += ["set"] * sets + ["none_of_these"] * known
         elif one.error:
             return ""
         else:
             cells = [f"./{one.path}" if one.path[:1] in tuple("=+-@\t\r") else one.path]
             for guess in one.guesses:
                 cells += [guess.name, f"{guess.probability:.6f}"]
+            if sets:  # of any number of classes, whose names may hold any separator
+                names = [guess.name for guess in one.candidates]
+                cells.append(json.dumps(names, ensure_ascii=False))
+            if known:
+                cells.append("yes" if one.none_of_these else "no")
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerow(cells)
         return text.getvalue()
@@ -248,7 +280,7 @@ def _csv_lines(ranks: int) -> Lines:
     return line
 
 
-def _jsonl_lines(ranks: int) -> Lines:
+def _jsonl_lines(ranks: int, sets: bool = False, known: bool = False) -> Lines:
     def line(one: FilePrediction | None) -> str:
         if one is None:
             return ""
@@ -256,15 +288,20 @@ def _jsonl_lines(ranks: int) -> Lines:
         if one.error:
             values["error"] = one.error
         else:
-            values["predictions"] = [
-                {"class": guess.name, "probability": round(guess.probability, 6)}
-                for guess in one.guesses
-            ]
+            values["predictions"] = _listed(one.guesses)
+            if sets:
+                values["set"] = _listed(one.candidates)
+            if known:
+                values["none_of_these"] = one.none_of_these
         if one.heat_map:
             values["gradcam"] = one.heat_map
         return json.dumps(values, ensure_ascii=False) + "\n"
 
     return line
+
+
+def _listed(guesses: tuple[Guess, ...]) -> list[dict[str, object]]:
+    return [{"class": one.name, "probability": round(one.probability, 6)} for one in guesses]
 
 
 def _write(line: Lines, found: Iterator[FilePrediction], to: Path | None) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from podium.cli.options import ByClassOption, CoverageOption, KeepOption, share_of
 from podium.cli.terminal import err, out
 from podium.config.text import decode_text
 from podium.errors import ConfigError, one_line
@@ -37,6 +38,9 @@ def serve(
         Path | None,
         typer.Option(help="Folder of example images, instead of the study's test images."),
     ] = None,
+    coverage: CoverageOption = None,
+    by_class: ByClassOption = False,
+    keep: KeepOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     max_megabytes: Annotated[
         float, typer.Option(min=0.001, max=1000, help="Limit per upload (1 MB = 1,000,000 bytes).")
@@ -89,6 +93,9 @@ def serve(
         application = create_app(
             sources,
             device=device,
+            coverage=share_of(coverage),
+            by_class=by_class,
+            keep=share_of(keep),
             examples=examples,
             limits=limits,
             hosts=[*(allow_host or []), *([] if local else _own_names(host))],
@@ -112,7 +119,9 @@ def serve(
 
 def _tell_models(models: tuple[Served, ...]) -> None:
     from podium.deploy.serve.models import best_of
+    from podium.deploy.sets import kept, promise
 
+    predictors = [one.predictor for one in models]
     best = best_of(models)
     for one in models:
         accuracy = one.test_accuracy
@@ -122,6 +131,10 @@ def _tell_models(models: tuple[Served, ...]) -> None:
             f"  {one.name}: {len(one.predictor.class_names)} classes, "
             f"{one.weights / 1e6:.1f} MB of weights{known}{mark}"
         )
+    told = [promise(one.sets, one.class_names) for one in predictors if one.sets is not None]
+    told += [kept(one.known) for one in predictors if one.known is not None]
+    for line in dict.fromkeys(told):
+        out.tell(f"  {line}")
     held = _resident()
     many = "1 model" if len(models) == 1 else f"{len(models)} models"
     size = "" if held is None else f"; this process holds {held / 1e6:,.0f} MB of memory"

@@ -358,6 +358,7 @@ METRICS: Registry[Any] = Registry(
         "mcc",
         "auroc",
         "log_loss",
+        "accuracy_at_90",
         "top3_accuracy",
         "top5_accuracy",
     ),

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from podium.config.machine import Machine
 from podium.data.bands import Picture
 from podium.data.grey import OWN_WINDOWS, GreyWindows
 from podium.data.transforms import eval_transform, prepare
+from podium.deploy.known import featured, known_images
+from podium.deploy.sets import Wanted
 from podium.errors import DataError
 from podium.evaluation.inference import score
+from podium.evaluation.known import WithSimilarity
 from podium.evaluation.trained import TrainedModel, load_run
 from podium.features.folding import folded_if_equal
 from podium.runs.find import choose_run
 from podium.runs.folder import RunFolder
 from podium.runs.predictions import softmax
 from podium.runtime.device import choose_device
+from podium.statistics.conformal import KnownRule, SetRule
 
 Pixels = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.float32]
@@ -51,9 +56,14 @@ class Predictor:
         image_size: side of the square that images are resized to, pixels.
         temperature: divides the logits before softmax; fitted on validation images.
         compute: from uint8 pixels of shape (n, S, S, channels), RGB unless `windows` says
-            otherwise, to float32 logits of shape (n, classes). Thread-safe.
+            otherwise, to float32 logits of shape (n, classes); with `known`, a further column has
+            the similarity to training images. Thread-safe.
         name: display name: the contender, or the file.
         windows: how to decode images with grey values deeper than 8 bit, and with which channels.
+        sets: decides which classes are in the set of an image; None: no sets are wanted.
+        known: decides which images are none of the classes; None: that is not wanted.
+        network: the module that adds the column of similarities; None: there is none, or this is
+            an export.
     """
 
     class_names: tuple[str, ...]
@@ -62,6 +72,9 @@ class Predictor:
     compute: Callable[[Pixels], Logits]
     name: str = ""
     windows: GreyWindows = OWN_WINDOWS
+    sets: SetRule | None = None
+    known: KnownRule | None = None
+    network: nn.Module | None = None
 
     def pixels(self, picture: Picture) -> Pixels:
         """The model's input for an image: uint8 of shape (S, S, channels).
@@ -83,9 +96,17 @@ class Predictor:
         """Calibrated probabilities of shape (n, classes): softmax of logits / temperature.
 
         Args:
-            logits: shape (n, classes).
+            logits: as `compute` returns them; a column of similarities is not used.
         """
-        return softmax(logits, self.temperature)
+        return softmax(logits[:, : len(self.class_names)], self.temperature)
+
+    def foreign(self, logits: Logits) -> npt.NDArray[np.bool_] | None:
+        """Whether each image is none of the classes, shape (n,); None without `known`.
+
+        Args:
+            logits: as `compute` returns them.
+        """
+        return None if self.known is None else self.known.foreign(logits[:, -1].astype(np.float64))
 
     def predict(self, pictures: Sequence[Picture], top: int = 5) -> list[list[Guess]]:
         """The `top` most likely classes of each image, the most likely first.
@@ -109,27 +130,65 @@ class Predictor:
         order = np.argsort(-probabilities, kind="stable")[:top]
         return [Guess(self.class_names[i], float(probabilities[i])) for i in order]
 
+    def candidates(self, probabilities: npt.NDArray[np.float64]) -> list[Guess]:
+        """The classes in the set of one image, the most likely first; empty without `sets`.
+
+        Args:
+            probabilities: shape (classes,).
+        """
+        if self.sets is None:
+            return []
+        inside = self.sets.members(probabilities[None])[0]
+        order = np.argsort(-probabilities, kind="stable")
+        return [Guess(self.class_names[i], float(probabilities[i])) for i in order if inside[i]]
+
+
+def asked_for(predictor: Predictor, wanted: Wanted | None) -> Predictor:
+    """An export's predictor, with no answers but those that are wanted.
+
+    Args:
+        predictor: of the export, which may give more.
+        wanted: what is wanted beside probabilities; None: nothing.
+    """
+    sets = predictor.sets if wanted is not None and wanted.coverage is not None else None
+    known = predictor.known if wanted is not None and wanted.keep is not None else None
+    return replace(predictor, sets=sets, known=known)
+
 
 def load_predictor(
-    run: RunFolder | str | Path, *, device: str = "auto"
+    run: RunFolder | str | Path,
+    *,
+    device: str = "auto",
+    wanted: Wanted | None = None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> tuple[Predictor, TrainedModel]:
     """Load a run's best epoch for prediction.
 
     Args:
         run: folder of a run, `runs/<study>/<contender>/seed-<n>`.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        wanted: what is wanted beside probabilities; None: nothing.
+        tell: called with a sentence before training images are looked at.
 
     Returns:
         `(predictor, model)`: the predictor, and the model itself, for access to its layers.
 
     Raises:
         RunFolderError: `run` holds no trained model, or a damaged one.
-        ConfigError: the device is not available.
+        ConfigError: the device is not available, or the validation images cannot promise the
+            coverage.
     """
     folder = choose_run(run)
+    sets = None if wanted is None else wanted.rule(folder)  # refused before the model is read
     place = choose_device(Machine(device=device)).torch
     model = load_run(folder, place)
-    network = folded_if_equal(model.module, model.image_size, place, model.windows.inputs)
+    module: nn.Module = model.module
+    known: KnownRule | None = None
+    if wanted is not None and wanted.keep is not None:
+        found = known_images(folder, model, place, tell)
+        known = KnownRule.of(found.valid, wanted.keep)
+        module = WithSimilarity(featured(folder, model, place), found.means.to(place)).eval()
+    network = folded_if_equal(module, model.image_size, place, model.windows.inputs)
 
     def compute(pixels: Pixels) -> Logits:
         mean, std = model.normalization or (None, None)
@@ -146,5 +205,8 @@ def load_predictor(
         compute,
         folder.contender,
         model.windows,
+        sets,
+        known,
+        None if known is None else module,
     )
     return predictor, model

@@ -22,13 +22,24 @@ from podium.data.grey import AS_BEFORE_WINDOWS, StoredWindows
 from podium.data.transforms import Normalization
 from podium.errors import ConfigError, PodiumError, RunFolderError
 from podium.evaluation.ensemble import Ensemble, Prepared
-from podium.models import rebuild_model
+from podium.models import build_model, rebuild_model
 from podium.runtime.files import read_json
 
 DESCRIPTION_FORMAT = 1
 
 Channel = Annotated[float, Field(ge=-1e3, le=1e3, allow_inf_nan=False)]
 Deviation = Annotated[float, Field(gt=0, le=1e3, allow_inf_nan=False)]
+
+
+class Conformity(BaseModel):
+    """The probability that the model gives the true class of each validation image."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    labels: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    """Index of the true class of each image."""
+    probabilities: list[Annotated[float, Field(ge=0, le=1)]]
+    """Of that class, in the same order."""
 
 
 class Part(BaseModel):
@@ -75,6 +86,9 @@ class ModelDescription(Part):
     grey_windows: StoredWindows = AS_BEFORE_WINDOWS
     """How grey values deeper than 8 bits are mapped, and the number of channels if images are not
     decoded to RGB; missing in runs of earlier versions."""
+    conformity: Conformity | None = None
+    """What its sets of classes are calibrated with; only in published models, which come without
+    the predictions of the validation images."""
 
     @field_validator("class_names")
     @classmethod
@@ -97,6 +111,15 @@ class ModelDescription(Part):
             for name, values in (("mean", part.mean), ("std", part.std)):
                 if values is not None and len(values) != channels:
                     raise ValueError(f"expected {channels} values of {name}, got {len(values)}")
+        return self
+
+    @model_validator(mode="after")
+    def _conformity_is_of_its_classes(self) -> ModelDescription:
+        found = self.conformity
+        if found is not None and len(found.labels) != len(found.probabilities):
+            raise ValueError("conformity: expected as many labels as probabilities")
+        if found is not None and max(found.labels) >= len(self.class_names):
+            raise ValueError(f"conformity: expected labels below {len(self.class_names)}")
         return self
 
     @model_validator(mode="after")
@@ -165,6 +188,20 @@ def rebuild(description: ModelDescription, weights: Path) -> nn.Module:
     except PodiumError as error:
         raise RunFolderError(f"{weights.parent}: the model cannot be built. {error}") from None
     return module.eval()
+
+
+def classifier_of(description: ModelDescription) -> str:
+    """The dotted name of the part of a single model that computes the logits.
+
+    Args:
+        description: of the model.
+    """
+    return build_model(
+        description.model,
+        len(description.class_names),
+        pooling=description.pooling,
+        channels=description.grey_windows.inputs,
+    ).classifier
 
 
 def _build(description: ModelDescription) -> nn.Module:

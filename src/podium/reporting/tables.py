@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from podium.config.text import words
@@ -41,6 +42,9 @@ CALIBRATION_COLUMNS = words(
     "nll nll_low nll_high brier brier_low brier_high calibrated_ece calibrated_ece_low "
     "calibrated_ece_high calibrated_nll calibrated_brier"
 )
+COVERAGE_COLUMNS = words(
+    "contender seed n valid_n promised by_class covered low high mean_size single"
+)
 PAIR_COLUMNS = words(
     "first second claim seeds n difference low high only_first only_second macro_f1_difference "
     "macro_f1_low macro_f1_high macro_recall_difference macro_recall_low macro_recall_high "
@@ -48,6 +52,13 @@ PAIR_COLUMNS = words(
 )
 PLACE_COLUMNS = words(
     "contender best_place worst_place accuracy low high macro_f1 n seeds tied_with may_be_best"
+)
+
+ANSWERED_COLUMNS = words(
+    "contender best_place worst_place accuracy accuracy_at_90 low high n seeds may_be_best"
+)
+ANSWERED_PAIR_COLUMNS = words(
+    "first second claim seeds n difference low high joint_low joint_high p p_adjusted winner"
 )
 
 METRIC_COLUMNS = ("metric", "valid_metric", "test_metric")  # only for metrics other than accuracy
@@ -148,7 +159,7 @@ def _hundred(share: float | None, say: Labels) -> str:
 
 
 def write_tables(results: StudyResults, folder: Path, say: Labels) -> list[Path]:
-    """Write Table 1, the tables of classes, confusions, calibration and pairs, and references.bib.
+    """Write Table 1, pairs tables, references.bib, and the other tables as CSV.
 
     CSV files have the same columns, '.' as decimal point and shares in 0..1 in every language.
 
@@ -192,6 +203,7 @@ def write_tables(results: StudyResults, folder: Path, say: Labels) -> list[Path]
             ),
         ),
         "calibration.csv": csv_text(CALIBRATION_COLUMNS, map(_calibration_row, results.runs)),
+        "coverage.csv": csv_text(COVERAGE_COLUMNS, chain(*map(_coverage_rows, results.runs))),
     }
     if results.verdicts is not None and results.verdicts.pairs:
         files["pairs.csv"] = pairs_csv(results.verdicts)
@@ -201,6 +213,14 @@ def write_tables(results: StudyResults, folder: Path, say: Labels) -> list[Path]
         cited = paper_text(results.verdicts, say)
         assert cited is not None
         files["references.bib"] = bibliography(cited.references)
+    if results.answered is not None:
+        files["answered.csv"] = csv_text(
+            ANSWERED_COLUMNS, map(_answered_row, results.answered.standings)
+        )
+        if results.answered.pairs:
+            files["answered-pairs.csv"] = csv_text(
+                ANSWERED_PAIR_COLUMNS, map(_answered_pair_row, results.answered.pairs)
+            )
     for name, text in files.items():
         write_text(folder / name, text)
     return [folder / name for name in files]
@@ -264,6 +284,16 @@ def _calibration_row(run: RunResult) -> tuple[object, ...]:
     return *_named(run), before.n, run.temperature, *raw, *calibrated
 
 
+def _coverage_rows(run: RunResult) -> list[tuple[object, ...]]:
+    return [
+        (
+            *(*_named(run), one.n, run.valid_n, one.promised, "yes" if one.by_class else "no"),
+            *(one.covered.value, one.covered.low, one.covered.high, one.size, one.single),
+        )
+        for one in run.coverages
+    ]
+
+
 def _pair_row(pair: Pair) -> tuple[object, ...]:
     f1 = pair.macro_f1
     who = pair.first, pair.second, pair.claim, min(pair.seed_counts), pair.n
@@ -281,6 +311,19 @@ def _place_row(one: Standing, metric: Metric) -> tuple[object, ...]:
     accuracy = one.accuracy.value, one.accuracy.low, one.accuracy.high
     more = one.macro_f1, one.n, one.seeds, " ".join(one.tied), "yes" if one.may_be_best else "no"
     return one.name, one.best, one.worst, *accuracy, *more, *_metric_cells(metric, one.score)
+
+
+def _answered_row(one: Standing) -> tuple[object, ...]:
+    judged = one.judged.value, one.judged.low, one.judged.high
+    more = one.n, one.seeds, "yes" if one.may_be_best else "no"
+    return one.name, one.best, one.worst, one.accuracy.value, *judged, *more
+
+
+def _answered_pair_row(pair: Pair) -> tuple[object, ...]:
+    who = pair.first, pair.second, pair.claim, min(pair.seed_counts), pair.n
+    difference = pair.judged.value, pair.judged.low, pair.judged.high
+    tested = pair.joint.low, pair.joint.high, pair.p, pair.p_adjusted, pair.winner or ""
+    return *who, *difference, *tested
 
 
 def _metric_cells(metric: Metric, interval: Interval | None) -> tuple[object, ...]:

@@ -17,6 +17,13 @@ from podium.runs.pictures import read_pictures
 from podium.runs.predictions import Predictions
 from podium.statistics.calibration import Calibration, calibration, fit_temperature
 from podium.statistics.classes import per_class_by_groups, significant_class_names
+from podium.statistics.conformal import (
+    SHOWN,
+    ConformityScores,
+    Coverage,
+    fewest,
+    measure_coverage,
+)
 from podium.statistics.fold_tests import recipe_interval
 from podium.statistics.folds import Folds
 from podium.statistics.intervals import share_interval
@@ -64,6 +71,21 @@ class RunResult:
             for temperature in (1.0, self.temperature)
         ]
         return found[0], found[1]
+
+    @cached_property
+    def coverages(self) -> tuple[Coverage, ...]:
+        """What the sets of the test images turned out to be, at each coverage that the validation
+        images can promise: for all together, then for the images of each class. Empty where there
+        are no predictions of validation images."""
+        if not self.valid_n:
+            return ()
+        scores = conformity_scores(self.folder, self.temperature)
+        rules = [scores.rule(one) for one in SHOWN if fewest(one) <= self.valid_n]
+        least = int(np.bincount(scores.labels, minlength=scores.classes).min())
+        rules += [scores.rule(one, by_class=True) for one in SHOWN if fewest(one) <= least]
+        return tuple(
+            measure_coverage(self.test, self.temperature, rule, self.groups) for rule in rules
+        )
 
     @cached_property
     def top_classes(self) -> TopClasses:
@@ -196,6 +218,22 @@ def run_temperature(run: RunFolder) -> float:
     if stored is None and run.predictions("valid").is_file():  # a run of an earlier version
         stored = fit_temperature(run.read_predictions("valid"))
     return float(stored or 1.0)
+
+
+def conformity_scores(run: RunFolder, temperature: float | None = None) -> ConformityScores:
+    """What a run's sets of classes are calibrated with: its predictions of the validation images.
+
+    With folds, these are predictions of models that had not seen the image.
+
+    Args:
+        run: a finished run.
+        temperature: what to divide the logits by; None: that of `run_temperature`.
+
+    Raises:
+        RunFolderError, DataError: a file of the run is missing or damaged.
+    """
+    used = run_temperature(run) if temperature is None else temperature
+    return ConformityScores.of(run.read_predictions("valid"), used)
 
 
 def _title(done: Mapping[str, Any], wanted: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,15 +13,17 @@ from typing import Any, Literal
 from podium.auditing import Audit, read_audit
 from podium.config.settings import RunSpec, StudySpec
 from podium.errors import DataError, RunFolderError
+from podium.results.answered import by_certainty
 from podium.results.outlook import Outlook, outlook
 from podium.results.run import RunResult, read_run
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.ledger import Scoring, read_scorings
+from podium.runs.predictions import Predictions
 from podium.runtime.files import read_json
 from podium.statistics.comparison import compare_table
 from podium.statistics.costs import Cost, cost_of, mean_cost
 from podium.statistics.questions import Question, questions
-from podium.statistics.scoring import Metric
+from podium.statistics.scoring import ANSWERED_90, Metric
 from podium.statistics.table import PredictionTable, table_of
 from podium.statistics.verdicts import Verdicts
 
@@ -129,6 +131,16 @@ class StudyResults:
         """What the test images could show at all; None: see `podium.results.outlook.outlook`."""
         return outlook(self.table, self.verdicts)
 
+    @cached_property
+    def answered(self) -> Verdicts | None:
+        """The contenders compared by their accuracy at 90 % answered; None where their test images
+        differ."""
+        if self.table is None:
+            return None
+        groups = self.folder.read_groups()
+        table = _table(self.contenders, groups, ANSWERED_90, by_certainty)
+        return _judge(table, None, resamples=0)  # its classes are not the study's: no macro F1
+
     @property
     def title(self) -> str:
         return self.spec.title or self.spec.name
@@ -188,7 +200,7 @@ def gather(folder: StudyFolder) -> StudyResults:
     if not contenders:
         raise RunFolderError(_nothing_to_report(folder.path, unfinished))
     data = folder.read_data() if folder.data.is_file() else {}
-    table = _table(contenders, groups)
+    table = _table(contenders, groups, contenders[0].runs[0].noted.metric)
     return StudyResults(
         folder,
         spec,
@@ -225,14 +237,20 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return sum(known) / len(known) if len(known) == len(found) else None
 
 
-def _table(contenders: list[Contender], groups: Mapping[str, str]) -> PredictionTable | None:
+def _table(
+    contenders: Sequence[Contender],
+    groups: Mapping[str, str],
+    metric: Metric,
+    of: Callable[[RunResult, Predictions], Predictions] = lambda run, test: test,
+) -> PredictionTable | None:
+    """The table of all contenders, `of` each run's test predictions; None: images differ."""
     by_name = [
         (
             one.name,
             one.label,
             one.runs[0].recipe,
             one.valid_merit,
-            {number: test for run in one.runs for number, test in run.replicates},
+            {number: of(run, test) for run in one.runs for number, test in run.replicates},
         )
         for one in contenders
     ]
@@ -244,16 +262,18 @@ def _table(contenders: list[Contender], groups: Mapping[str, str]) -> Prediction
         for (number, _), of in zip(run.replicates, run.folder.read_folds(), strict=True)
     }
     try:
-        return table_of(by_name, contenders[0].runs[0].noted.metric, groups, folds)
+        return table_of(by_name, metric, groups, folds)
     except DataError:  # the folder was assembled by hand
         return None
 
 
-def _judge(table: PredictionTable | None, margin: float | None) -> Verdicts | None:
+def _judge(
+    table: PredictionTable | None, margin: float | None, resamples: int = 2000
+) -> Verdicts | None:
     if table is None:
         return None
     try:
-        return compare_table(table, margin=table.metric.in_units(margin))
+        return compare_table(table, resamples=resamples, margin=table.metric.in_units(margin))
     except DataError:  # the folder was assembled by hand
         return None
 

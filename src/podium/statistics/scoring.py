@@ -30,6 +30,7 @@ from podium.statistics.scorers import (
     matthews,
     mean_recall,
 )
+from podium.statistics.selective import accuracy_at_90, values_at_90
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -380,6 +381,7 @@ def _share(name: str, title: str, function: Scorer, per_image: Scorer | None = N
 
 
 ACCURACY = _share("accuracy", "accuracy", _mean_of(is_right), is_right)
+ANSWERED_90 = _share("accuracy_at_90", "accuracy at 90 % answered", accuracy_at_90, values_at_90)
 
 for _one in (
     ACCURACY,
@@ -398,6 +400,7 @@ for _one in (
         per_image=log_losses,
         needs_every_logit=False,
     ),
+    ANSWERED_90,
     *(
         _share(f"top{k}_accuracy", f"top-{k} accuracy", _mean_of(among_top(k)), among_top(k))
         for k in (3, 5)

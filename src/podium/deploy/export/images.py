@@ -52,8 +52,14 @@ class Sample:
     told: str
 
 
-def _source_of(run: RunFolder, given: str | Path | None, channels: int | None) -> Source | None:
-    """The images of the run's study, or those given instead; None: the study's are missing."""
+def source_of(run: RunFolder, given: str | Path | None, channels: int | None) -> Source | None:
+    """The images of the run's study, or those given instead; None: the study's are missing.
+
+    Args:
+        run: the run.
+        given: instead of the study's, as `study_source` takes them; None: those.
+        channels: of the images; None: RGB.
+    """
     try:
         return study_source(run.study, given)
     except RunFolderError:  # a run that was copied out of its study
@@ -89,7 +95,7 @@ def check_images(
         DataError: there are no images there.
         ConfigError: the study's images are missing, and no others are given.
     """
-    source = _source_of(run, data, windows.channels)
+    source = source_of(run, data, windows.channels)
     if source is None:
         raise ConfigError(
             f"The images that {run.path} was validated on are missing. An export is "
@@ -104,7 +110,7 @@ def check_images(
             if found is not None:
                 return found
     numbers = {name: number for number, name in enumerate(class_names)}
-    paths = _spread([*known], CHECKED)
+    paths = spread([*known], CHECKED)
     labels = [numbers.get(known[path], -1) for path in paths]
     return Sample(
         _pixels(reader, paths, image_size, windows),
@@ -138,7 +144,7 @@ def calibration_images(
         DataError: there are no images there.
         ConfigError: the study's images are missing, and no others are given.
     """
-    source = _source_of(run, folder or data, windows.channels)
+    source = source_of(run, folder or data, windows.channels)
     if source is None:
         raise ConfigError(
             "--int8 needs training images for calibration, and those of the study are "
@@ -175,7 +181,7 @@ def _recorded(
     there = [at for at, path in enumerate(valid.paths) if path in known]
     if not there:
         return None
-    kept = np.asarray(_spread(there, CHECKED))
+    kept = np.asarray(spread(there, CHECKED))
     return Sample(
         _pixels(reader, [valid.paths[at] for at in kept], image_size, windows),
         valid.labels[kept],
@@ -201,7 +207,13 @@ def _all_images(source: Source) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _spread(items: Sequence[Item], most: int) -> list[Item]:
+def spread(items: Sequence[Item], most: int) -> list[Item]:
+    """Evenly spaced items, always the same ones.
+
+    Args:
+        items: in their order.
+        most: how many at most.
+    """
     if len(items) <= most:
         return list(items)
     return [items[int(at)] for at in np.linspace(0, len(items) - 1, most)]

@@ -16,7 +16,7 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +214,8 @@ def _load(place: Path, kind: str, precision: str | None) -> Predictor:
     record = ExportRecord.parse(strings, place)
     if record.format != kind:
         raise RunFolderError(f"{place} is {record.format} by its metadata, but {kind} by its name.")
-    compute = open_compute(place, content, kind, _precision(record, precision))
+    outputs = ("logits",) if record.known is None else ("logits", "similarity")
+    compute = open_compute(place, content, kind, _precision(record, precision), outputs)
     return Predictor(
         record.class_names,
         record.image_size,
@@ -222,25 +223,34 @@ def _load(place: Path, kind: str, precision: str | None) -> Predictor:
         compute,
         record.name,
         record.grey_windows,
+        None if record.sets is None else record.sets.rule(len(record.class_names)),
+        None if record.known is None else record.known.rule(),
     )
 
 
-def open_compute(place: Path, content: bytes, kind: str, precision: str) -> runtimes.Compute:
-    """The runtime's function from pixels to logits. Opens any file: check it before.
+def open_compute(
+    place: Path,
+    content: bytes,
+    kind: str,
+    precision: str,
+    outputs: Sequence[str] = ("logits",),
+) -> runtimes.Compute:
+    """The runtime's function from pixels to outputs. Opens any file: check it before.
 
     Args:
         place: the file.
         content: its bytes; not used for OpenVINO.
         kind: its format.
         precision: precision of an OpenVINO export.
+        outputs: names of those to compute; the columns of several are joined.
     """
     if kind == "openvino":
-        return runtimes.open_openvino(place, precision)
+        return runtimes.open_openvino(place, precision, outputs)
     if kind == "onnx":
-        return runtimes.open_onnx(content)
+        return runtimes.open_onnx(content, outputs)
     if kind == "torchscript":
-        return runtimes.open_torchscript(content)
-    return runtimes.open_pt2(content)
+        return runtimes.open_torchscript(content, outputs)
+    return runtimes.open_pt2(content, outputs)
 
 
 def _precision(record: ExportRecord, wanted: str | None) -> str:

@@ -6,7 +6,15 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+import numpy as np
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from podium.__about__ import __version__
 from podium.data.grey import AS_BEFORE_WINDOWS, StoredWindows
@@ -14,6 +22,7 @@ from podium.deploy.export.verify import Check
 from podium.errors import RunFolderError
 from podium.evaluation.trained import TrainedModel
 from podium.runtime.files import utc_now
+from podium.statistics.conformal import KnownRule, SetRule
 
 FORMATS = ("onnx", "torchscript", "pt2", "openvino")
 
@@ -37,6 +46,52 @@ _PREPROCESSING_OF_CHANNELS = (
     "Pillow's Image.Resampling.BILINEAR; uint8 of shape (n, image_size, image_size, {channels}). "
     "Everything after that is in the model."
 )
+
+
+class StoredSets(BaseModel):
+    """How an export makes sets of classes: by thresholds on the probabilities."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    coverage: float = Field(ge=0.5, lt=1)
+    by_class: bool
+    images: int = Field(ge=1)
+    """Validation images that the thresholds come from."""
+    least: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]
+    """Least probability of a class in a set: of each class, or one for all."""
+
+    @classmethod
+    def of(cls, rule: SetRule) -> StoredSets:
+        """From the rule itself."""
+        least = rule.least.tolist()
+        least = least[:1] if len(set(least)) == 1 else least
+        return cls(coverage=rule.coverage, by_class=rule.by_class, images=rule.images, least=least)
+
+    def rule(self, classes: int) -> SetRule:
+        """The rule itself, for a number of classes."""
+        least = np.broadcast_to(np.asarray(self.least), classes)
+        return SetRule(self.coverage, least, self.images, self.by_class)
+
+
+class StoredKnown(BaseModel):
+    """How an export tells images of none of its classes: by a threshold on the similarity."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    keep: float = Field(ge=0.5, lt=1)
+    images: int = Field(ge=1)
+    """Validation images that the threshold comes from."""
+    least: float = Field(ge=-1, le=1)
+    """Least similarity of an image that is not none of the classes."""
+
+    @classmethod
+    def of(cls, rule: KnownRule) -> StoredKnown:
+        """From the rule itself."""
+        return cls(keep=rule.keep, images=rule.images, least=rule.least)
+
+    def rule(self) -> KnownRule:
+        """The rule itself."""
+        return KnownRule(self.keep, self.least, self.images)
 
 
 class ExportRecord(BaseModel):
@@ -63,6 +118,16 @@ class ExportRecord(BaseModel):
     """By precision, how it agreed with the model in PyTorch; only checks that passed."""
     quantization: str = Field(default="", max_length=2000)
     """How int8 was made; empty string for others."""
+    sets: StoredSets | None = None
+    """How the output `prediction_set` is made; None: it has none."""
+    known: StoredKnown | None = None
+    """How the output `none_of_these` is made; None: it has none."""
+
+    @model_validator(mode="after")
+    def _one_threshold_or_one_per_class(self) -> ExportRecord:
+        if self.sets is not None and len(self.sets.least) not in (1, len(self.class_names)):
+            raise ValueError(f"sets: expected 1 or {len(self.class_names)} thresholds")
+        return self
 
     @field_validator("class_names", mode="before")
     @classmethod
@@ -89,7 +154,9 @@ class ExportRecord(BaseModel):
             if self.grey_windows.channels is None
             else _PREPROCESSING_OF_CHANNELS.format(channels=self.grey_windows.channels),
             "input": f"images: uint8 (n, image_size, image_size, {self.grey_windows.inputs})",
-            "outputs": "probabilities, logits: float32 (n, classes)",
+            "outputs": "probabilities, logits: float32 (n, classes)"
+            + ("; prediction_set: bool (n, classes)" if self.sets is not None else "")
+            + ("; similarity: float32 (n,); none_of_these: bool (n,)" if self.known else ""),
         }
 
     @classmethod
@@ -128,7 +195,13 @@ class ExportRecord(BaseModel):
 
 
 def describe(
-    model: TrainedModel, kind: Format, precision: Precision, name: str, source: str
+    model: TrainedModel,
+    kind: Format,
+    precision: Precision,
+    name: str,
+    source: str,
+    sets: SetRule | None,
+    known: KnownRule | None,
 ) -> ExportRecord:
     """The metadata of a model that is about to be exported, without checks yet."""
     return ExportRecord(
@@ -143,4 +216,6 @@ def describe(
         source_run=source,
         podium_version=__version__,
         created=utc_now(),
+        sets=None if sets is None else StoredSets.of(sets),
+        known=None if known is None else StoredKnown.of(known),
     )

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import copy
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -15,21 +11,34 @@ from typing import Any, cast
 import numpy as np
 
 from podium.deploy.export import load, write
+from podium.deploy.export.files import beside, put, size_of
 from podium.deploy.export.images import Sample, calibration_images, check_images
 from podium.deploy.export.libraries import library, openvino
-from podium.deploy.export.module import deployable, example
+from podium.deploy.export.module import KNOWN, SETS, deployable, example
 from podium.deploy.export.quantize import quantize
 from podium.deploy.export.record import FORMATS, ExportRecord, Format, Precision, describe
 from podium.deploy.export.runtimes import Compute, processor_multiplies_bf16
 from podium.deploy.export.speed import Speed, measure
-from podium.deploy.export.verify import Check, Logits, compare, in_batches, refuse
+from podium.deploy.export.verify import (
+    Check,
+    Logits,
+    compare,
+    in_batches,
+    makes_these_sets,
+    refuse,
+)
 from podium.deploy.find.choose import choose_run
 from podium.deploy.predictor import Predictor, load_predictor
-from podium.errors import ConfigError, ExportError, RunFolderError, StorageError
+from podium.deploy.sets import Wanted
+from podium.errors import ConfigError, ExportError
 from podium.evaluation.trained import TrainedModel
 from podium.runs.folder import RunFolder
+from podium.runs.predictions import softmax
 from podium.runtime.events import Message, Notify, silent
 from podium.runtime.files import make_folder
+
+_SIMILAR = {"fp32": 1e-3, "bf16": 0.05}
+"""How far the similarity of an image may be from that of the model in PyTorch."""
 
 _ENDINGS = {name: f".{name}" for name in FORMATS} | {"openvino": "-openvino"}
 
@@ -97,6 +106,9 @@ def export(
     *,
     int8: bool = False,
     precision: str = "fp32",
+    coverage: float | None = None,
+    by_class: bool = False,
+    keep: float | None = None,
     calibration: str | Path | None = None,
     data: str | Path | None = None,
     to: str | Path | None = None,
@@ -117,6 +129,11 @@ def export(
         formats: any of onnx, torchscript (deprecated by PyTorch), pt2 and openvino.
         int8: quantise to 8 bits; onnx and openvino only.
         precision: fp32 or bf16, the default precision of an OpenVINO export.
+        coverage: probability, 0.5 to below 1, that the set of classes which the file then gives as
+            a third output contains the true one; None: no sets.
+        by_class: promise it for the images of each class, not only for all together.
+        keep: share of images like the validation images, 0.5 to below 1, that the file's output
+            `none_of_these` does not call none of the classes; None: it has no such output.
         calibration: folder of images for int8; None: the study's training images.
         data: folder of images for the check; None: the study's validation images.
         to: folder to write to; None: `export/` in the run's folder.
@@ -128,7 +145,8 @@ def export(
 
     Raises:
         ExportError: an export does not agree with its model; no file of it is left.
-        ConfigError: a setting is invalid, a library is missing, or there are no images.
+        ConfigError: a setting is invalid, a library is missing, there are no images, or the
+            validation images are too few to promise the coverage.
         RunFolderError: `run` holds no trained model.
 
     Examples:
@@ -139,6 +157,9 @@ def export(
         podium.errors.ConfigError: --format 'tflite': expected one of onnx, torchscript, pt2, ...
     """
     _refuse_settings(formats, int8, precision, rounds)
+    wanted = Wanted.of(coverage, by_class, keep)
+    if keep is not None and int8:
+        raise ConfigError("--keep with --int8: an 8-bit network has other features. Omit one.")
 
     def say(text: str) -> None:
         notify(Message(text))
@@ -152,7 +173,7 @@ def export(
         if precision == "bf16" and not processor_multiplies_bf16():
             raise ConfigError("--precision bf16: this processor does not multiply bf16.")
     say("Reading images")
-    predictor, model = load_predictor(folder, device="cpu")
+    predictor, model = load_predictor(folder, device="cpu", wanted=wanted, tell=say)
     sample = check_images(folder, model.class_names, model.image_size, data, windows=model.windows)
     job = _Job(folder, predictor, model, sample, notify)
     place = folder.path / "export" if to is None else Path(to)
@@ -164,7 +185,7 @@ def export(
     )
     found: list[Export] = []
     ways: dict[str, Compute] = {"PyTorch": predictor.compute}
-    with _beside(place) as temporary:
+    with beside(place) as temporary:
         for name in dict.fromkeys(formats):
             kind = cast(Format, name)
             if calibrated is not None:
@@ -172,11 +193,11 @@ def export(
             else:
                 candidate = job.plain(kind, precision, temporary)
             end = place / (folder.contender + ("-int8" if int8 else "") + _ENDINGS[kind])
-            _put(candidate.path, end, temporary)
+            put(candidate.path, end, temporary)
             load.remember(end)
             for used, check in candidate.record.checks.items():
                 found.append(
-                    Export(end, kind, used, _size(end), check, candidate.record.quantization)
+                    Export(end, kind, used, size_of(end), check, candidate.record.quantization)
                 )
                 ways[str(len(found))] = candidate.computes[used]
         speeds: dict[str, Speed] = {}
@@ -209,10 +230,13 @@ class _Job:
         notify: Notify,
     ) -> None:
         self.folder, self.model, self.sample, self.notify = folder, model, sample, notify
+        self.sets, self.known = predictor.sets, predictor.known
         notify(Message("Running the model in PyTorch"))
-        self.expected = in_batches(predictor.compute, sample.pixels)
+        found = in_batches(predictor.compute, sample.pixels)
+        self.expected = found[:, : len(predictor.class_names)]
+        self.similarity = found[:, -1]
         self._as_recorded()
-        self.module = deployable(model)
+        self.module = deployable(model, self.sets, self.known, predictor.network)
         self.onnx: Any = None
 
     def plain(self, kind: Format, precision: str, temporary: Path) -> _Candidate:
@@ -284,6 +308,21 @@ class _Job:
         before = computes[record.precision](few)
         if not np.allclose(again, before, rtol=1e-3, atol=1e-3):
             raise ExportError(f"The {record.format} file changed while its record was written.")
+        if self.sets is not None:
+            inside = _opened(final, record.format, record.precision, SETS)(few)
+            shares = softmax(again, self.model.temperature)
+            if not makes_these_sets(inside != 0, shares, self.sets, record.precision):
+                raise ExportError(f"The sets of the {record.format} file are not those of the run.")
+        if self.known is not None:
+            found = _opened(final, record.format, record.precision, KNOWN)(few)
+            apart = np.abs(found[:, 0] - self.similarity[: len(few)])
+            foreign = self.known.foreign(found[:, 0].astype(np.float64))
+            near = np.abs(found[:, 0] - self.known.least) < 1e-6
+            if (
+                apart.max() > _SIMILAR[record.precision]
+                or not (near | (foreign == found[:, 1])).all()
+            ):
+                raise ExportError(f"The {record.format} file measures other similarities.")
         return _Candidate(final, full, computes)
 
     def _writer(self, kind: Format, temporary: Path) -> write.Writer:
@@ -312,12 +351,13 @@ class _Job:
             precision,
             split=self.sample.told,
             labels=self.sample.labels,
+            sets=self.sets,
         )
 
     def _record(self, kind: Format, precision: Precision) -> ExportRecord:
         run = self.folder
         source = f"{run.study.path.name}/{run.contender}/seed-{run.seed}"
-        return describe(self.model, kind, precision, run.contender, source)
+        return describe(self.model, kind, precision, run.contender, source, self.sets, self.known)
 
     def _as_recorded(self) -> None:
         """Check that the weights reproduce the study's records, else they or the images changed."""
@@ -369,41 +409,11 @@ def _failed(kind: str, precision: str, why: str, check: Check) -> str:
     )
 
 
-def _opened(place: Path, kind: str, precision: str) -> Compute:
+def _opened(
+    place: Path, kind: str, precision: str, outputs: Sequence[str] = ("logits",)
+) -> Compute:
     """One of Podium's own files, in its runtime. OpenVINO also reads an ONNX file."""
     if kind == "openvino":
         xml = place / "model.xml" if place.is_dir() else place
-        return load.open_compute(xml, b"", kind, precision)
-    return load.open_compute(place, place.read_bytes(), kind, precision)
-
-
-@contextmanager
-def _beside(place: Path) -> Iterator[Path]:
-    """A hidden temporary folder in `place`, on the same disk."""
-    try:
-        folder = tempfile.mkdtemp(prefix=".export-", suffix=".tmp", dir=place)
-    except OSError as error:
-        raise StorageError(place, error) from None
-    try:
-        yield Path(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _put(candidate: Path, end: Path, temporary: Path) -> None:
-    """Give a checked export its final name, replacing an older one."""
-    try:
-        if end.is_dir():
-            if not load.is_exported(end):
-                raise RunFolderError(f"{end} is a folder, not an export. Remove it first.")
-            os.replace(
-                end, temporary / f"old-{end.name}"
-            )  # a folder cannot replace another atomically
-        os.replace(candidate, end)
-    except OSError as error:
-        raise StorageError(end, error) from None
-
-
-def _size(path: Path) -> int:
-    files = path.iterdir() if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files)
+        return load.open_compute(xml, b"", kind, precision, outputs)
+    return load.open_compute(place, place.read_bytes(), kind, precision, outputs)

@@ -1,10 +1,10 @@
-"""Exported files in their runtimes: from uint8 pixels to logits, on all cores, thread-safe."""
+"""Exported files in their runtimes: from uint8 pixels to an output, on all cores, thread-safe."""
 
 from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from podium.deploy.export.libraries import library, openvino, own_signal_stack, quiet
-from podium.deploy.export.module import INPUT
+from podium.deploy.export.module import INPUT, OUTPUTS
 from podium.runtime.threads import usable_cores
 
 Pixels = npt.NDArray[np.uint8]
@@ -63,11 +63,12 @@ class _OnAllCores:
             return self.whole
 
 
-def open_onnx(model: bytes) -> Compute:
+def open_onnx(model: bytes, outputs: Sequence[str] = ("logits",)) -> Compute:
     """Open a model with onnxruntime on the CPU.
 
     Args:
         model: the ONNX file's bytes.
+        outputs: names of those to compute; the columns of several are joined.
 
     Raises:
         ConfigError: onnxruntime is not installed.
@@ -82,17 +83,18 @@ def open_onnx(model: bytes) -> Compute:
         # a spinning thread takes the core from those that have work
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         opened = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        return lambda pixels: np.asarray(opened.run(["logits"], {INPUT: pixels})[0])
+        return lambda pixels: _joined(opened.run([*outputs], {INPUT: pixels}))
 
     return _OnAllCores(session(1), lambda: session(usable_cores()))
 
 
-def open_openvino(xml: Path, precision: str) -> Compute:
+def open_openvino(xml: Path, precision: str, outputs: Sequence[str] = ("logits",)) -> Compute:
     """Open a model with OpenVINO on the CPU.
 
     Args:
         xml: the `model.xml`, with the `model.bin` beside it.
         precision: bf16; any other value means fp32, unless the file is int8.
+        outputs: names of those to compute; the columns of several are joined.
 
     Raises:
         ConfigError: OpenVINO is not installed.
@@ -115,7 +117,7 @@ def open_openvino(xml: Path, precision: str) -> Compute:
             if not hasattr(own, "request"):
                 own.request = plan.create_infer_request()
             found = own.request.infer({INPUT: np.ascontiguousarray(pixels)}, share_inputs=True)
-            return np.array(found["logits"])
+            return _joined([np.array(found[name]) for name in outputs])
 
         # The first call sets up state shared by OpenVINO's bindings. Two threads that make it at
         # the same time may deadlock (one waits for the interpreter lock, one for that state).
@@ -127,41 +129,52 @@ def open_openvino(xml: Path, precision: str) -> Compute:
     return _OnAllCores(many, lambda: compiled(PERFORMANCE_HINT="LATENCY"))
 
 
-def open_torchscript(content: bytes) -> Compute:
+def open_torchscript(content: bytes, outputs: Sequence[str] = ("logits",)) -> Compute:
     """Open a model with PyTorch. The file can run code: see `podium.deploy.export.load`.
 
     Args:
         content: the TorchScript file's bytes.
+        outputs: names of those to compute; the columns of several are joined.
     """
     import torch
 
     with quiet():
         module = torch.jit.load(io.BytesIO(content), "cpu")  # type: ignore[no-untyped-call]
-    return _torch(module)
+    return _torch(module, outputs)
 
 
-def open_pt2(content: bytes) -> Compute:
+def open_pt2(content: bytes, outputs: Sequence[str] = ("logits",)) -> Compute:
     """Open a model with PyTorch. The file is unpickled: see `podium.deploy.export.load`.
 
     Args:
         content: the pt2 file's bytes.
+        outputs: names of those to compute; the columns of several are joined.
     """
     import torch
 
     with quiet():
         module = torch.export.load(io.BytesIO(content)).module()
-    return _torch(module.to(memory_format=torch.channels_last))
+    return _torch(module.to(memory_format=torch.channels_last), outputs)
 
 
-def _torch(module: Any) -> Compute:
+def _torch(module: Any, outputs: Sequence[str]) -> Compute:
     import torch
 
     def run(pixels: Pixels) -> Logits:
         writable = np.require(pixels, np.uint8, "W")  # torch warns about read-only arrays
         with torch.inference_mode():
-            return np.asarray(module(torch.from_numpy(writable))[1].numpy())
+            found = module(torch.from_numpy(writable))
+        names = OUTPUTS[len(found)]
+        return _joined([found[names.index(name)].numpy() for name in outputs])
 
     return run
+
+
+def _joined(found: Sequence[Any]) -> Logits:
+    """An output as it is; of several, the columns side by side."""
+    if len(found) == 1:
+        return np.asarray(found[0])
+    return np.concatenate([one.reshape(len(one), -1) for one in found], axis=1)
 
 
 def processor_multiplies_bf16() -> bool:

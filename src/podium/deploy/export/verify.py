@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from podium.errors import ExportError
 from podium.runs.predictions import softmax
+from podium.statistics.conformal import SetRule
 
 Floats = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.uint8]
@@ -40,6 +41,10 @@ class Check(BaseModel):
     """Accuracy of the export; None: labels are not known."""
     accuracy_before: Share | None = None
     """Accuracy of the model in PyTorch; None: labels are not known."""
+    covered: Share | None = None
+    """Share of the export's sets that contain the label; None: no sets, or no labels."""
+    covered_before: Share | None = None
+    """The same of the model in PyTorch."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +56,8 @@ class Limits:
         disagreements: share of images that may get another class, except near ties.
         largest: largest difference of any probability.
         mean: largest `Check.mean`.
-        lost: largest drop of accuracy, as a share of images, if labels are known. One image for
-            250 images or fewer.
+        lost: largest drop of accuracy, and of the share of sets that contain the label, as a share
+            of images, if labels are known. One image for 250 images or fewer.
     """
 
     tie: float
@@ -90,6 +95,7 @@ def compare(
     *,
     split: str,
     labels: npt.NDArray[np.int64] | None = None,
+    sets: SetRule | None = None,
 ) -> Check:
     """Compare two models' logits for the same images.
 
@@ -100,6 +106,7 @@ def compare(
         precision: selects the `Limits` that define near ties.
         split: description of the images.
         labels: shape (n,), -1 where not known; None: none are known.
+        sets: how both make sets of classes; None: they make none.
 
     Raises:
         ExportError: the export does not give finite logits for these classes.
@@ -114,11 +121,14 @@ def compare(
     first, second = np.sort(before, axis=1)[:, ::-1][:, :2].T if before.shape[1] > 1 else (1.0, 0.0)
     tied = (first - second) < LIMITS[precision].tie
     differences = np.abs(before - after).max(axis=1)
-    right = was_right = None
+    right = was_right = inside = was_inside = None
     known = np.zeros(len(same), bool) if labels is None else labels >= 0
     if labels is not None and known.any():
         right = float((found.argmax(1) == labels)[known].mean())
         was_right = float((expected.argmax(1) == labels)[known].mean())
+        if sets is not None:
+            own = np.flatnonzero(known), labels[known]
+            inside, was_inside = (float(sets.members(one)[own].mean()) for one in (after, before))
     return Check(
         images=len(same),
         split=split,
@@ -128,6 +138,8 @@ def compare(
         mean=float(min(1.0, differences.mean())),
         accuracy=right,
         accuracy_before=was_right,
+        covered=inside,
+        covered_before=was_inside,
     )
 
 
@@ -155,11 +167,33 @@ def refuse(check: Check, precision: str) -> str:
         why.append(
             f"probabilities differ by {check.mean:.2g} on average, at most {limits.mean:g} may be"
         )
-    if check.accuracy is not None and check.accuracy_before is not None and limits.lost:
-        lost = round(n * (check.accuracy_before - check.accuracy))
-        if lost > max(1, int(limits.lost * n)):
+    for what, before, after in (
+        ("accuracy", check.accuracy_before, check.accuracy),
+        ("the coverage of sets", check.covered_before, check.covered),
+    ):
+        if before is None or after is None or not limits.lost:
+            continue
+        if round(n * (before - after)) > max(1, int(limits.lost * n)):
             why.append(
-                f"accuracy falls from {100 * check.accuracy_before:.2f} % to "
-                f"{100 * check.accuracy:.2f} %, at most {100 * limits.lost:g} points are allowed"
+                f"{what} falls from {100 * before:.2f} % to {100 * after:.2f} %, at most "
+                f"{100 * limits.lost:g} points are allowed"
             )
     return "; ".join(why)
+
+
+def makes_these_sets(
+    found: npt.NDArray[np.bool_], probabilities: Floats, rule: SetRule, precision: str
+) -> bool:
+    """Whether a file's own output holds the sets of a rule, apart from rounding.
+
+    Args:
+        found: the output, shape (n, classes).
+        probabilities: of the same images, from the file's logits.
+        rule: what the sets should be.
+        precision: that of the file, whose softmax rounds, too.
+    """
+    rounding = LIMITS[precision].tie if precision == "bf16" else 1e-4
+    near_best = probabilities.max(axis=1, keepdims=True) - probabilities < rounding
+    either = near_best & (near_best.sum(axis=1, keepdims=True) > 1)
+    either |= np.abs(probabilities - rule.least) < rounding
+    return bool(((found == rule.members(probabilities)) | either).all())

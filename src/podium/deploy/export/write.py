@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from podium.deploy.export.libraries import library, openvino, quiet
-from podium.deploy.export.module import INPUT, MOST_IMAGES, OUTPUTS, Deployable
+from podium.deploy.export.module import INPUT, MOST_IMAGES, Deployable
 from podium.runtime.files import atomic_write, make_folder
 
 EXTRA_FILE = "podium.json"
@@ -83,7 +83,7 @@ def to_onnx(module: Deployable, sample: torch.Tensor) -> Any:
             module,
             (sample,),
             input_names=[INPUT],
-            output_names=list(OUTPUTS),
+            output_names=list(module.outputs),
             dynamic_shapes=_shapes(),
             opset_version=OPSET,
             dynamo=True,

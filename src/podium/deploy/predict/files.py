@@ -18,14 +18,14 @@ from PIL import Image
 
 from podium.data.bands import Picture, as_rgb
 from podium.data.images import decode_picture, image_suffixes, load_picture
-from podium.deploy.find.choose import choose_run
+from podium.deploy.predict.load import load_any
 from podium.deploy.predict.sources import Source, Sources
-from podium.deploy.predictor import Guess, Predictor, load_predictor
+from podium.deploy.predictor import Guess, Logits, Predictor
+from podium.deploy.sets import Wanted
 from podium.errors import ConfigError, DataError, UnreadableImageError
 from podium.evaluation.gradcam import grad_cam, overlay, watched_layer
 from podium.evaluation.trained import TrainedModel
 from podium.features.threads import in_threads
-from podium.runs.find import find_runs
 from podium.runs.folder import RunFolder
 from podium.runtime.files import atomic_write, make_folder
 from podium.runtime.threads import usable_cores
@@ -54,46 +54,12 @@ class FilePrediction:
     error: str = ""
     heat_map: str = ""
     """The file with the heat map over the image; None: not requested."""
-
-
-def load_any(
-    run: RunFolder | str | Path,
-    *,
-    device: str = "auto",
-    tell: Callable[[str], None] = lambda text: None,
-) -> tuple[Predictor, TrainedModel | None]:
-    """Load a predictor: a run's model, or an exported one.
-
-    Args:
-        run: folder of a run, contender or study, the `hf://` address of a pushed run, or the file
-            or folder of an export, or a folder of exports.
-        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; only `auto` for an export.
-        tell: called with a sentence if there was a choice.
-
-    Returns:
-        `(predictor, model)`; `model` is None for an export, whose layers are not accessible.
-
-    Raises:
-        RunFolderError: `run` holds no trained model, or a damaged one.
-        ConfigError: the device is not available, or cannot be chosen.
-    """
-    if isinstance(run, RunFolder) or not _may_be_export(Path(run)):
-        return load_predictor(choose_run(run, tell), device=device)
-    if device != "auto":
-        raise ConfigError(
-            f"--device {device}: {run} is an export, whose library chooses the device. "
-            "Omit --device."
-        )
-    from podium.deploy.export.load import find_export, load_exported
-
-    return load_exported(find_export(Path(run), tell)), None
-
-
-def _may_be_export(path: Path) -> bool:
-    """Whether it is a file, or a folder that is not a run's, contender's or study's."""
-    if not path.is_dir():
-        return path.is_file()
-    return not find_runs(path).runs and not (path / "best.safetensors").is_file()
+    candidates: tuple[Guess, ...] = ()
+    """The set of classes that contains the true one with the probability asked for, the most
+    likely first; empty: no coverage was asked for."""
+    none_of_these: bool | None = None
+    """Whether the image is less similar to training images than those that are kept; None: that was
+    not asked for."""
 
 
 def predict(
@@ -104,6 +70,9 @@ def predict(
     device: str = "auto",
     batch_size: int | None = None,
     gradcam: str | Path | None = None,
+    coverage: float | None = None,
+    by_class: bool = False,
+    keep: float | None = None,
 ) -> Iterator[FilePrediction]:
     """Predict images with a trained run's best epoch, one after the other, as they are read.
 
@@ -116,6 +85,11 @@ def predict(
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         batch_size: images per batch; None: a fast size, chosen automatically.
         gradcam: folder for a heat map over each image, for the predicted class; None: no maps.
+        coverage: probability that an image's set of classes contains the true one, 0.5 to below 1,
+            promised from the validation images; None: no sets.
+        by_class: promise it for the images of each class, not only for all together.
+        keep: share of images like the validation images, 0.5 to below 1, that are not called "none
+            of these": images less similar to training images than all but these; None: none is.
 
     Returns:
         A `FilePrediction` per image. An image that cannot be read has an `error` instead of
@@ -123,7 +97,8 @@ def predict(
 
     Raises:
         RunFolderError: `run` holds no trained model.
-        ConfigError: `top` or `batch_size` is less than 1, or heat maps are requested of an export.
+        ConfigError: `top` or `batch_size` is less than 1, heat maps are requested of an export, or
+            the validation images are too few to promise the coverage.
         DataError: there are no images at all; raised after all paths were searched.
 
     Examples:
@@ -133,7 +108,8 @@ def predict(
         ...
         podium.errors.ConfigError: top: expected 1 or more, got 0.
     """
-    return predictions(run, paths, top, device, batch_size, gradcam)[0]
+    wanted = Wanted.of(coverage, by_class, keep)
+    return predictions(run, paths, top, device, batch_size, gradcam, wanted)[0]
 
 
 def predictions(
@@ -143,6 +119,7 @@ def predictions(
     device: str = "auto",
     batch_size: int | None = None,
     gradcam: str | Path | None = None,
+    wanted: Wanted | None = None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> tuple[Iterator[FilePrediction], Sources, Predictor]:
     """Predict images, and return the sources and the predictor as well.
@@ -155,6 +132,7 @@ def predictions(
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         batch_size: images per batch; None: a fast size, chosen automatically.
         gradcam: folder for a heat map over each image; None: no maps.
+        wanted: what is wanted beside probabilities; None: nothing.
         tell: called with a sentence if there was a choice.
 
     Returns:
@@ -163,7 +141,7 @@ def predictions(
     for name, value in (("top", top), ("batch_size", batch_size)):
         if value is not None and value < 1:
             raise ConfigError(f"{name}: expected 1 or more, got {value}.")
-    predictor, model = load_any(run, device=device, tell=tell)
+    predictor, model = load_any(run, device=device, wanted=wanted, tell=tell)
     explainer = None
     if gradcam is not None:
         if model is None:
@@ -295,9 +273,9 @@ def predict_files(
     if len(first) < cores * size:  # these are all
         size = max(1, -(-len(first) // cores))
 
-    def compute(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    def compute(pixels: npt.NDArray[np.uint8]) -> Logits:
         with turn:
-            return predictor.probabilities(predictor.compute(pixels))
+            return predictor.compute(pixels)
 
     def look(batch: tuple[list[Source], list[Path | None]]) -> list[FilePrediction]:
         return _look(*batch, predictor, compute, top, explainer, turn)
@@ -323,7 +301,7 @@ def _look(
     batch: list[Source],
     places: list[Path | None],
     predictor: Predictor,
-    compute: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float64]],
+    compute: Callable[[npt.NDArray[np.uint8]], Logits],
     top: int,
     explainer: Explainer | None,
     turn: contextlib.AbstractContextManager[object],
@@ -350,17 +328,20 @@ def _look(
     if not pixels:
         return [one for one in found if one is not None]
     stacked = np.stack(pixels)
-    probabilities = compute(stacked)
+    logits = compute(stacked)
     if explainer is not None:
         with turn:
             explainer.write([place for place, _ in shown], [one for _, one in shown], stacked)
-    rows, maps = iter(probabilities), iter(shown)
+    foreign = predictor.foreign(logits)
+    rows, maps = iter(enumerate(predictor.probabilities(logits))), iter(shown)
     results = []
     for source, one in zip(batch, found, strict=True):
         if one is None:
-            guesses = tuple(predictor.best(next(rows), top))
+            at, row = next(rows)
+            guesses, inside = tuple(predictor.best(row, top)), tuple(predictor.candidates(row))
             heat_map = str(next(maps)[0]) if explainer is not None else ""
-            one = FilePrediction(source.path, guesses, heat_map=heat_map)
+            none = None if foreign is None else bool(foreign[at])
+            one = FilePrediction(source.path, guesses, "", heat_map, inside, none)
         results.append(one)
     return results
 

@@ -130,6 +130,7 @@ def compose(
         if study is not None:
             parts += figures_of.rivals(result, study, say)
         parts += figures_of.calibration(result, _only(alt, "reliability"), say)
+        parts += figures_of.sets(result, say)
     else:
         parts.append(_class_names(subject.class_names, say))
     parts += [

@@ -13,7 +13,12 @@ from podium.reporting.page.panel import calibration_caution, groups_caution
 from podium.reporting.tables import headings, table1_rows
 from podium.reporting.words.labels import NOTHING, Labels
 from podium.reporting.words.metric_words import metric_title, metric_value
-from podium.reporting.words.recipes import calibration_rows, recall_interval
+from podium.reporting.words.recipes import (
+    calibration_rows,
+    coverage_hint,
+    coverage_rows,
+    recall_interval,
+)
 from podium.reporting.words.verdict_words import (
     claim_sentence,
     headline,
@@ -211,6 +216,15 @@ def calibration(run: RunResult, pictures: Sequence[tuple[str, str]], say: Labels
         escape_markdown(say("card_calibration_ece")),
         *(f"![{escape_markdown(alt)}]({path})" for alt, path in pictures),
     ]
+
+
+def sets(run: RunResult, say: Labels) -> list[str]:
+    """The sets of classes: what they promise, and what they kept on the test images."""
+    parts = [f"## {say('sets_heading')}", escape_markdown(coverage_hint(run, say))]
+    names = ("sets_col_promised", "sets_col_covered", "sets_col_size", "sets_col_single")
+    if rows := coverage_rows(run, say):
+        parts.append(markdown_table([say(name) for name in names], rows, numbers=3).strip())
+    return parts
 
 
 def class_interval(n: int, say: Labels) -> str:

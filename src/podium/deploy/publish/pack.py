@@ -6,6 +6,7 @@ checked for them, and findings are reported.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from podium.deploy.publish.card_subject import Subject, read_subject
 from podium.errors import RunFolderError
 from podium.reporting.words.labels import labels
 from podium.runs.folder import RunFolder
+from podium.runtime.files import read_json
 
 FIGURES = {"confusion": "confusion", "curves": "learning-curves", "reliability": "reliability"}
 LARGEST_FIGURE = 4_000_000  # bytes
@@ -109,7 +111,7 @@ def pack(
     files = [
         Upload("README.md", text.encode("utf-8")),
         Upload(WEIGHTS, folder.best),
-        Upload("model.json", folder.model),
+        Upload("model.json", _description(folder)),
         Upload("config.yaml", _public_config(subject).encode("utf-8")),
         *drawn.values(),
         *exports,
@@ -120,6 +122,16 @@ def pack(
             raise RunFolderError(f"--with-predictions: {predictions} is missing.")
         files.append(Upload(predictions.name, predictions))
     return Package(repo_id, subject.label, text, tuple(files))
+
+
+def _description(folder: RunFolder) -> bytes:
+    """`model.json`, with what sets of classes need of the validation images: no names of them."""
+    from podium.deploy.sets import published, stored_scores  # imports torch
+
+    found = read_json(folder.model)
+    if folder.predictions("valid").is_file():
+        found = {**found, "conformity": published(stored_scores(folder)).model_dump()}
+    return json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
 
 
 def _public_config(subject: Subject) -> str:

@@ -36,6 +36,9 @@ def create_app(
     sources: Iterable[str | Path],
     *,
     device: str = "auto",
+    coverage: float | None = None,
+    by_class: bool = False,
+    keep: float | None = None,
     examples: str | Path | None = None,
     limits: Limits | None = None,
     hosts: Iterable[str] = (),
@@ -52,6 +55,11 @@ def create_app(
             study (the same for each contender with weights), or a file or folder written by
             `podium export`.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        coverage: probability that the set of classes in an answer contains the true one, 0.5 to
+            below 1; None: answers have no sets.
+        by_class: promise it for the images of each class, not only for all together.
+        keep: share of images like the validation images, 0.5 to below 1, that are not called "none
+            of these": images less similar to training images than all but these; None: none is.
         examples: folder of example images; None: small copies of the study's test images.
         limits: limits on requests; None: the defaults.
         hosts: host names of the server besides localhost; others are refused.
@@ -63,15 +71,18 @@ def create_app(
         loaded: called with the models once they are loaded.
 
     Raises:
-        UserError: a source is none of these, or the extra is not installed.
+        UserError: a source is none of these, its validation images are too few to promise the
+            coverage, or the extra is not installed.
     """
     need_extra()
     from podium.deploy.serve.app import build_app
     from podium.deploy.serve.examples import folder_examples, study_examples
     from podium.deploy.serve.guard import Rules
     from podium.deploy.serve.models import load_models
+    from podium.deploy.sets import Wanted
 
-    models, title = load_models(sources, device=device)
+    wanted = Wanted.of(coverage, by_class, keep)
+    models, title = load_models(sources, device=device, wanted=wanted, tell=fault)
     loaded(models)
     if examples is None:
         shown, source = study_examples(models), "test images"

@@ -122,7 +122,17 @@ def _errors(app: FastAPI) -> None:
 
 def _pages(app: FastAPI, service: Service, title: str, limits: Limits, rules: Rules) -> None:
     files = {name: asset(name) for name in ASSETS}
-    front = page("page.html.j2", limits, title=title, count=len(service.models))
+    # of the same levels in all models
+    sets, known = service.default.predictor.sets, service.default.predictor.known
+    front = page(
+        "page.html.j2",
+        limits,
+        title=title,
+        count=len(service.models),
+        coverage=None if sets is None else sets.coverage,
+        by_class=sets is not None and sets.by_class,
+        keep=None if known is None else known.keep,
+    )
     names = [one.name for one in service.models]
 
     @app.get("/", include_in_schema=False)
@@ -232,6 +242,7 @@ def _examples(app: FastAPI, examples: Sequence[Example], source: str) -> None:
 
 
 def _told(one: Served, explains: bool) -> dict[str, Any]:
+    sets = one.predictor.sets
     return {
         "name": one.name,
         "label": one.label,
@@ -242,4 +253,7 @@ def _told(one: Served, explains: bool) -> dict[str, Any]:
         "test_accuracy": one.test_accuracy,
         "test_interval": one.test_interval,
         "test_images": one.test_images,
+        "coverage": None if sets is None else sets.coverage,
+        "keep": None if one.predictor.known is None else one.predictor.known.keep,
+        "coverage_by_class": sets is not None and sets.by_class,
     }

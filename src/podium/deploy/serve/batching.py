@@ -23,6 +23,7 @@ class Outcome:
 
     Attributes:
         probabilities: calibrated, shape (classes,), float64.
+        foreign: whether the image is none of the classes; None: that is not asked for.
         heat: Grad-CAM, shape (S, S), float32, 0 to 1; None: not requested.
         explained: the class that `heat` is for.
     """
@@ -30,6 +31,7 @@ class Outcome:
     probabilities: npt.NDArray[np.float64]
     heat: npt.NDArray[np.float32] | None = None
     explained: int | None = None
+    foreign: bool | None = None
 
 
 @dataclass
@@ -118,15 +120,17 @@ class Worker:
         pixels = np.stack([job.pixels for job in jobs])
         logits = served.predictor.compute(pixels)
         rows = served.predictor.probabilities(logits)
+        found = served.predictor.foreign(logits)
+        foreign: list[bool | None] = [None] * len(rows) if found is None else found.tolist()
         if not explain or served.model is None:
-            return [Outcome(row) for row in rows]
+            return [Outcome(row, foreign=one) for row, one in zip(rows, foreign, strict=True)]
         from podium.evaluation.gradcam import grad_cam
 
-        top = logits.argmax(axis=1)
+        top = rows.argmax(axis=1)
         asked = np.asarray([job.explain for job in jobs], dtype=np.int64)
         targets = np.where(asked == TOP_CLASS, top, asked)
         heat, _ = grad_cam(served.model, pixels, targets)
         return [
-            Outcome(row, one, int(target))
-            for row, one, target in zip(rows, heat, targets, strict=True)
+            Outcome(row, one, int(target), none)
+            for row, one, target, none in zip(rows, heat, targets, foreign, strict=True)
         ]

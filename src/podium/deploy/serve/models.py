@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from podium.config.titles import model_title, stand_in_label
-from podium.deploy.predictor import Predictor, load_predictor
+from podium.deploy.predictor import Predictor, asked_for, load_predictor
+from podium.deploy.sets import Wanted
 from podium.errors import ConfigError, DataError, RunFolderError
 from podium.evaluation.trained import TrainedModel
 from podium.runs.find import best_seed, by_contender, find_runs, run_folder, valid_accuracy
@@ -59,7 +60,11 @@ class Served:
 
 
 def load_models(
-    sources: Iterable[str | Path], *, device: str = "auto"
+    sources: Iterable[str | Path],
+    *,
+    device: str = "auto",
+    wanted: Wanted | None = None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> tuple[tuple[Served, ...], str]:
     """Load everything that a server will offer; nothing is loaded later.
 
@@ -68,12 +73,15 @@ def load_models(
             study (the same for each contender with weights), or a file or folder written by
             `podium export`.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, for all of them.
+        wanted: what each of them answers beside probabilities; None: nothing.
+        tell: called with a sentence before training images are looked at.
 
     Returns:
         The models, and a title for them: the study's, or the only model's.
 
     Raises:
-        UserError: a source is none of these, is damaged, or is given twice.
+        UserError: a source is none of these, is damaged, or is given twice; or cannot promise the
+            coverage of these sets.
     """
     found: list[Served] = []
     titles: list[str] = []
@@ -82,9 +90,9 @@ def load_models(
         runs, title = _runs(path)
         titles.append(title)
         if runs:
-            found += [_load_run(run, label, device) for run, label in runs]
+            found += [_load_run(run, label, device, wanted, tell) for run, label in runs]
         else:
-            found.append(_load_export(path, device))
+            found.append(_load_export(path, device, wanted))
     if not found:
         raise ConfigError("Expected at least one run, study or exported model, got none.")
     if several := [one.label for one in found if one.predictor.windows.channels is not None]:
@@ -150,8 +158,10 @@ def _label(run: RunFolder, spec: StudySpec | None = None) -> str:
     return stand_in_label(label, wanted, used)
 
 
-def _load_run(run: RunFolder, label: str, device: str) -> Served:
-    predictor, model = load_predictor(run, device=device)
+def _load_run(
+    run: RunFolder, label: str, device: str, wanted: Wanted | None, tell: Callable[[str], None]
+) -> Served:
+    predictor, model = load_predictor(run, device=device, wanted=wanted, tell=tell)
     model.module.eval()
     tensors = [*model.module.parameters(), *model.module.buffers()]
     correct = images = None
@@ -172,7 +182,7 @@ def _load_run(run: RunFolder, label: str, device: str) -> Served:
     )
 
 
-def _load_export(path: Path, device: str) -> Served:
+def _load_export(path: Path, device: str, wanted: Wanted | None) -> Served:
     from podium.deploy.export.load import find_export, load_exported
 
     path = find_export(path)
@@ -182,6 +192,9 @@ def _load_export(path: Path, device: str) -> Served:
             "runs/sports100, or a model that `podium export` wrote."
         )
     predictor = load_exported(path, device)
+    if wanted is not None:
+        wanted.refuse_another(predictor.sets, predictor.known, path)
+    predictor = asked_for(predictor, wanted)
     files = [path] if path.is_file() else [one for one in path.iterdir() if one.is_file()]
     weights = sum(one.stat().st_size for one in files)
     return Served(path.name, path.name, predictor, weights=weights)

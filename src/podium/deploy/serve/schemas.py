@@ -32,6 +32,17 @@ class Answer(_Part):
     predictions: list[Prediction] = Field(
         description="The `top` most likely, the most likely first."
     )
+    candidates: list[Prediction] | None = Field(
+        None,
+        alias="set",
+        description="The set of classes that contains the true one with the model's `coverage`, "
+        "the most likely first. Null if the server was started without --coverage.",
+    )
+    none_of_these: bool | None = Field(
+        None,
+        description="Whether the image is less similar to training images than the model's `keep` "
+        "of the validation images. Null if the server was started without --keep.",
+    )
     image: ImageSize
     milliseconds: float = Field(
         description="Time on the server, from the complete upload to this answer."
@@ -62,6 +73,15 @@ class ModelInfo(_Part):
     test_accuracy: float | None = Field(description="0 to 1; null if not known.")
     test_interval: tuple[float, float] | None = Field(description="Wilson's 95 % interval.")
     test_images: int | None
+    coverage: float | None = Field(
+        description="Share of sets that contain the true class, or more, on images like the "
+        "validation images, 0 to 1; null if it answers without sets."
+    )
+    keep: float | None = Field(
+        description="Share of images like the validation images that are not called "
+        "`none_of_these`, 0 to 1; null if no image is."
+    )
+    coverage_by_class: bool = Field(description="Whether that holds for the images of each class.")
 
 
 class ServerLimits(_Part):

@@ -17,7 +17,7 @@ from PIL import Image
 
 from podium.data.grey import GreyWindows
 from podium.data.images import TOO_MANY_PIXELS, decode_rgb
-from podium.deploy.predictor import Predictor
+from podium.deploy.predictor import Guess, Predictor
 from podium.deploy.serve.batching import NO_MAP, TOP_CLASS, Outcome, Worker
 from podium.deploy.serve.limits import Admission, ApiError, Limits
 from podium.deploy.serve.models import Served, best_of
@@ -224,15 +224,22 @@ class Service:
     ) -> dict[str, Any]:
         predictor = served.predictor
         best = predictor.best(outcome.probabilities, top)
+        inside = predictor.candidates(outcome.probabilities)
         explained = None if outcome.explained is None else predictor.class_names[outcome.explained]
         return {
             "model": served.name,
-            "predictions": [{"class": one.name, "probability": one.probability} for one in best],
+            "predictions": _listed(best),
+            "set": _listed(inside) or None,
+            "none_of_these": outcome.foreign,
             "image": {"width": size[0], "height": size[1]},
             "milliseconds": took,
             "gradcam": picture,
             "explained": explained,
         }
+
+
+def _listed(guesses: Sequence[Guess]) -> list[dict[str, Any]]:
+    return [{"class": one.name, "probability": one.probability} for one in guesses]
 
 
 def _draw_all(picture: Image.Image, outcomes: Sequence[Outcome]) -> list[str | None]:

@@ -34,9 +34,11 @@ from podium.reporting.figures.matrix import (
     matrix_part,
 )
 from podium.reporting.figures.reliability import reliability_figure
+from podium.reporting.figures.risk import risk_figure
 from podium.reporting.figures.style import inline_svg, save_pages
 from podium.reporting.words.labels import Labels
 from podium.reporting.words.metric_words import metric_title, metric_value, say_by
+from podium.results.answered import mean_risk_curve
 from podium.results.pictures import Picture, confident_mistakes, random_pictures
 from podium.results.run import RunResult
 
@@ -98,6 +100,11 @@ def overview_tasks(results: StudyResults, writer: FigureWriter) -> dict[str, Tas
             "differences",
             say_by("v_difference_alt", results.verdicts.metric, say),
         )
+    if results.table is not None:
+        curves = [(one.label, mean_risk_curve(one.runs)) for one in results.ranking]
+        figure = partial(risk_figure, curves, say)
+        alt = say("answered_alt")
+        tasks["risk"] = partial(_plot, writer, figure, "risk-coverage", "risk", alt)
     return dict(tasks)
 
 

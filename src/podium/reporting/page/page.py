@@ -16,6 +16,7 @@ from markupsafe import Markup
 from podium.config.text import words
 from podium.reporting.figures.explanations import LABEL_MARK
 from podium.reporting.figures.tasks import RunPictures
+from podium.reporting.page.answered_section import answered_section
 from podium.reporting.page.audit_page import audit_sections
 from podium.reporting.page.compare_section import compare_section
 from podium.reporting.page.decided_section import decided_section
@@ -100,6 +101,8 @@ def render_page(
         decided=decided_section(results, say),
         sizes=sizes_section(results, say),
         paper=paper_section(results, say),
+        answered=answered_section(results, say),
+        risk=Markup(plots.get("risk", "")),
         compare=compare,
         advice=_advice(results, say),
         looks=seen,

@@ -18,6 +18,8 @@ from podium.reporting.words.labels import NOTHING, Labels
 from podium.reporting.words.metric_words import metric_title, metric_value
 from podium.reporting.words.recipes import (
     calibration_rows,
+    coverage_hint,
+    coverage_rows,
     facts,
     recall_interval,
     recipe_in_words,
@@ -73,6 +75,8 @@ def run_panel(
                 None, [calibration_caution(run, say) or say("cal_hint"), groups_caution(run, say)]
             )
         ),
+        "coverages": coverage_rows(run, say),
+        "coverage_hint": coverage_hint(run, say),
         **_matrix(run, drawn, explorer, say),
         "gallery": [_picture(one, explorer, store, say) for one in drawn.gallery],
         "mistakes": [_picture(one, explorer, store, say) for one in drawn.mistakes],

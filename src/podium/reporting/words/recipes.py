@@ -11,6 +11,7 @@ from podium.results.run import RunResult
 from podium.results.study import Unfinished
 from podium.statistics.calibration import Calibration
 from podium.statistics.calibration_error import Estimate
+from podium.statistics.conformal import Coverage
 from podium.statistics.metrics import ClassScores
 
 MOST_NAMED = 8  # classes in a line; the rest is counted
@@ -95,6 +96,44 @@ def calibration_rows(run: RunResult, say: Labels) -> list[tuple[str, str, str]]:
         (say("cal_row_nll"), number(before.nll), number(after.nll)),
         (say("cal_row_brier"), number(before.brier), number(after.brier)),
     ]
+
+
+def coverage_rows(run: RunResult, say: Labels) -> list[tuple[str, str, str, str]]:
+    """Rows on the sets of classes: promised, kept, mean size, share of sets of one class.
+
+    Args:
+        run: the run.
+        say: the language.
+    """
+    return [
+        (
+            say("sets_by_class" if one.by_class else "sets_of_all", share=_level(one, say)),
+            f"{say.percent(one.covered.value, 1)} "
+            f"({say.interval((one.covered.low, one.covered.high))})",
+            say.number(one.size),
+            say.percent(one.single, 0),
+        )
+        for one in run.coverages
+    ]
+
+
+def _level(one: Coverage, say: Labels) -> str:
+    return f"{say.short(100 * one.promised)} %"
+
+
+def coverage_hint(run: RunResult, say: Labels) -> str:
+    """What the sets of classes are and when their promise holds, or why there are none.
+
+    Args:
+        run: the run.
+        say: the language.
+    """
+    if not run.coverages:
+        return say("sets_none", n=say.count(run.valid_n))
+    told = [say("sets_hint", n=say.count(run.valid_n)), say("sets_exchangeable")]
+    told += [say("sets_folds")] * (run.folds is not None)
+    told += [say("sets_groups")] * (run.groups is not None)
+    return " ".join(told)
 
 
 def recall_interval(one: ClassScores, say: Labels) -> tuple[str, float]:

@@ -53,13 +53,35 @@ export function fill(column, model, answer, picture, explain) {
   }
   const list = make("ol", { class: "guesses", "aria-label": `Most likely classes, ${model.label}` });
   for (const guess of answer.predictions) list.append(line(guess, answer, model, explain));
+  if (answer.none_of_these) parts.push(foreign(model));
   parts.push(list);
+  if (answer.set) parts.push(candidates(answer.set, model));
   if (answer.gradcam) parts.push(map(answer, model, picture));
   else if (answer.asked) parts.push(make("p", { class: "took", text: "Heat maps are not available for exported models." }));
   const size = `${answer.image.width.toLocaleString("en")} × ${answer.image.height.toLocaleString("en")} px`;
   parts.push(make("p", { class: "took", text: `${size}, answered in ${Math.round(answer.milliseconds)} ms` }));
   body.replaceChildren(...parts);
   column.classList.remove("old");
+}
+
+function foreign(model) {
+  const keep = `${+(100 * model.keep).toFixed(2)} %`;
+  return make("p", { class: "mark no", text: `None of these: less similar to training images than ${keep} of the validation images.` });
+}
+
+const SHOWN = 20;  // classes of a set that are named
+
+/** The set of classes that contains the true one with the promised probability. */
+function candidates(set, model) {
+  const coverage = `${+(100 * model.coverage).toFixed(2)} %`;
+  const words = make("p", { class: "set" },
+    make("b", { text: set.length === 1 ? "Set of 1 class" : `Set of ${set.length.toLocaleString("en")} classes` }),
+    ` (${coverage}${model.coverage_by_class ? " by class" : ""}): `);
+  set.slice(0, SHOWN).forEach((one, at) => {
+    words.append(at ? ", " : "", make("bdi", { text: one.class }));
+  });
+  words.append(set.length > SHOWN ? ` and ${(set.length - SHOWN).toLocaleString("en")} more.` : ".");
+  return words;
 }
 
 function line(guess, answer, model, explain) {
