@@ -10,6 +10,7 @@ from pathlib import Path
 from podium.config.text import words
 from podium.reporting.latex import contenders_table, pairs_table
 from podium.reporting.markdown import markdown_table
+from podium.reporting.slice_tables import slice_tables
 from podium.reporting.words.cost_words import margin_sentence
 from podium.reporting.words.labels import NOTHING, Labels
 from podium.reporting.words.metric_words import metric_title, metric_value, say_by
@@ -146,7 +147,8 @@ def _hundred(share: float | None, say: Labels) -> str:
 
 
 def write_tables(results: StudyResults, folder: Path, say: Labels) -> list[Path]:
-    """Write table1.{csv,md,tex}, per-class.csv, confused.csv, calibration.csv and pairs tables.
+    """Write table1.{csv,md,tex}, per-class.csv, confused.csv, calibration.csv, and tables of
+    pairs and of slices.
 
     CSV files have the same columns, '.' as decimal point and shares in 0..1 in every language.
 
@@ -196,6 +198,8 @@ def write_tables(results: StudyResults, folder: Path, say: Labels) -> list[Path]
         files["places.csv"] = _places_csv(results.verdicts)
         files["pairs.md"] = pair_table(results.verdicts, say)
         files["pairs.tex"] = pairs_table(results, say)
+    if results.slices is not None and results.table is not None:
+        files |= slice_tables(results.slices, results.table)
     for name, text in files.items():
         write_text(folder / name, text)
     return [folder / name for name in files]

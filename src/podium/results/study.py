@@ -15,6 +15,7 @@ from podium.config.settings import RunSpec, StudySpec
 from podium.errors import DataError, RunFolderError
 from podium.results.outlook import Outlook, outlook
 from podium.results.run import RunResult, read_run
+from podium.results.slices import StudySlices, study_slices
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.ledger import Scoring, read_scorings
 from podium.runtime.files import read_json
@@ -127,6 +128,11 @@ class StudyResults:
     def outlook(self) -> Outlook | None:
         """What the test images could show at all; None: see `podium.results.outlook.outlook`."""
         return outlook(self.table, self.verdicts)
+
+    @cached_property
+    def slices(self) -> StudySlices | None:
+        """The contenders within slices of the test images; None: there are no slices."""
+        return study_slices(self.folder, self.spec.data.slices, self.table)
 
     @property
     def title(self) -> str:

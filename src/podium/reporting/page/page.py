@@ -24,6 +24,7 @@ from podium.reporting.page.head import head_section, store_telling_images
 from podium.reporting.page.image_store import ImageStore
 from podium.reporting.page.leaderboard import leaderboard, metric_heads
 from podium.reporting.page.panel import anchor, run_panel
+from podium.reporting.page.slice_section import slice_section
 from podium.reporting.page.templating import fill_in
 from podium.reporting.page.verdict_section import verdict_section
 from podium.reporting.words.advice_words import advice
@@ -96,6 +97,7 @@ def render_page(
         differences=Markup(plots.get("differences", "")),
         verdicts=verdict_section(results, say),
         decided=decided_section(results, say),
+        slices=slice_section(results, say),
         compare=compare,
         advice=_advice(results, say),
         looks=seen,
