@@ -379,6 +379,19 @@ def thumbnail_jpeg(image: Image.Image, side: int = 160, quality: int = 80) -> by
     return out.getvalue()
 
 
+@contextmanager
+def header_of(content: bytes) -> Iterator[Image.Image]:
+    """Open an image without decoding it; raises whatever Pillow does.
+
+    Args:
+        content: the bytes of its file.
+    """
+    if content[4:8] == b"ftyp":
+        _know_heif()
+    with _libraries_are_quiet(), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+        yield image
+
+
 _in_flight = Budget(affordable_pixels(MAX_PIXELS))
 
 _quiet_lock = threading.Lock()

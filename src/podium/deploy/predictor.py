@@ -14,7 +14,7 @@ from podium.config.machine import Machine
 from podium.data.bands import Picture
 from podium.data.grey import OWN_WINDOWS, GreyWindows
 from podium.data.transforms import eval_transform, prepare
-from podium.errors import DataError
+from podium.errors import DataError, RunFolderError
 from podium.evaluation.inference import score
 from podium.evaluation.trained import TrainedModel, load_run
 from podium.features.folding import folded_if_equal
@@ -129,6 +129,11 @@ def load_predictor(
     folder = choose_run(run)
     place = choose_device(Machine(device=device)).torch
     model = load_run(folder, place)
+    if model.sees_files:
+        raise RunFolderError(
+            f"{folder.path} sees only the metadata of files, to find out whether labels leak: it "
+            "cannot be used on images from elsewhere. Give the folder of another contender."
+        )
     network = folded_if_equal(model.module, model.image_size, place, model.windows.inputs)
 
     def compute(pixels: Pixels) -> Logits:

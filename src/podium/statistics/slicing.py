@@ -181,12 +181,14 @@ def _quarters(numbers: Sequence[float | None]) -> list[str]:
     given = np.array([one for one in numbers if one is not None])
     ends = np.unique(np.quantile(given, (0.25, 0.5, 0.75), method="lower"))
     place = np.searchsorted(ends, given, side="left")  # a quarter holds its upper end
-    names = {
-        at: f"{given[place == at].min():g}–{given[place == at].max():g}"
-        for at in np.unique(place).tolist()
-    }
+    names = {at: _range(given[place == at]) for at in np.unique(place).tolist()}
     found = iter(place.tolist())
     return ["" if one is None else names[next(found)] for one in numbers]
+
+
+def _range(numbers: npt.NDArray[np.float64]) -> str:
+    low, high = numbers.min(), numbers.max()
+    return f"{low:g}" if low == high else f"{low:g}–{high:g}"
 
 
 def _restates(values: Sequence[str], labels: npt.NDArray[np.int64]) -> bool:
