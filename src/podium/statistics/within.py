@@ -128,10 +128,8 @@ def compare_within(table: PredictionTable, slicing: Slicing) -> Within:
             parts.groups,
             parts.scores,
             tuple(
-                SlicePair(
-                    *pair, difference, difference.interval.value - change.interval.value, change
-                )
-                for pair, difference, change in zip(names, *of_pairs, strict=True)
+                SlicePair(first, second, here, here.interval.value - change.interval.value, change)
+                for (first, second), here, change in zip(names, *of_pairs, strict=True)
             ),
         )
         for (one, parts), *of_pairs in zip(found, differences, changes, strict=True)
@@ -229,7 +227,7 @@ def _contributions(inside: Inside, here: Values, there: Values) -> Values:
         sign * (one - mean) * n / one.shape[1]
         for sign, one, mean in zip((1, -1), (here, there), means, strict=True)
     ]
-    return _spread(inside, *parts) + means[0] - means[1]
+    return np.asarray(_spread(inside, *parts) + means[0] - means[1], np.float64)
 
 
 def _spread(inside: Inside, here: npt.NDArray[Any], there: npt.NDArray[Any]) -> npt.NDArray[Any]:
