@@ -16,6 +16,7 @@ from podium.data.file_cards import (
     MARKS,
     MODES,
     RANGES,
+    SIDE,
     STEPS,
     VALUES,
     file_card,
@@ -84,7 +85,7 @@ def test_an_index_of_cards_is_read_like_one_of_images(pictures: Path) -> None:
     assert with_cards(cards) is cards
     assert cards.fingerprint == index.fingerprint
     assert cards.splits["test"].paths == index.splits["test"].paths
-    dataset = ImageDataset(cards, "test", eval_transform(32), None)
+    dataset = ImageDataset(cards, "test", eval_transform(SIDE), None)
     image, label, _ = dataset[5]
     path = index.splits["test"].paths[5]
     expected = np.array(Image.open(io.BytesIO(file_card((pictures / path).read_bytes()))))

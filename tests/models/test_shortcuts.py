@@ -10,8 +10,10 @@ import torch
 from podium.config.settings import RunSpec
 from podium.config.shortcuts import SHORTCUT_MODELS, shortcut_contenders
 from podium.config.studyfile import load_study
+from podium.data.file_cards import SIDE
 from podium.errors import ConfigError
 from podium.models import build_model
+from podium.models.shortcuts import CARD
 
 IMAGES = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
@@ -60,6 +62,10 @@ def test_random_combinations_depend_on_the_seed_alone() -> None:
     )
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
+
+
+def test_a_card_is_seen_whole() -> None:
+    assert build_model("shortcut_file", 3).image_size == CARD == SIDE
 
 
 def test_any_number_of_channels_but_for_files() -> None:

@@ -23,7 +23,7 @@ from podium.data.index import DataIndex
 from podium.data.source import Reader
 from podium.runtime.threads import in_order
 
-SIDE = 32  # pixels of a card
+SIDE = 19  # pixels of a card
 STEPS = 64  # pixels of a number: equal parts of its range, filled one after the other
 RANGES = {
     "bytes": (6.0, 28.0),
@@ -41,7 +41,7 @@ VALUES = STEPS * len(RANGES) + len(FORMATS) + len(MODES) + len(MARKS)
 
 
 def file_card(content: bytes) -> bytes:
-    """A grey PNG of 32 x 32 pixels: size, format and such of an image file.
+    """A grey PNG of 19 x 19 pixels: size, format and such of an image file.
 
     Args:
         content: the bytes of the file.
@@ -54,7 +54,7 @@ def file_card(content: bytes) -> bytes:
         >>> Image.new("RGB", (200, 100)).save(file, "PNG")
         >>> card = Image.open(io.BytesIO(file_card(file.getvalue())))
         >>> card.size, card.mode, VALUES
-        ((32, 32), 'L', 344)
+        ((19, 19), 'L', 344)
     """
     width, height, marks = 0, 0, [False] * (VALUES - STEPS * len(RANGES))
     # formats that Pillow does not know have no header that this could read

@@ -204,7 +204,7 @@ OURS = {
                 description=f"a shortcut, to see whether labels leak: {what}",
             )
             for name, build, side, what in (
-                ("shortcut_file", _shortcut_file, 32, "size and format of the file"),
+                ("shortcut_file", _shortcut_file, 19, "size and format of the file"),
                 ("shortcut_colour", _shortcut("shortcut_colour"), 8, "the mean colour"),
                 ("shortcut_border", _shortcut("shortcut_border"), 16, "the outer eighth"),
                 ("shortcut_thumbnail", _shortcut("shortcut_thumbnail"), 8, "8 x 8 pixels"),

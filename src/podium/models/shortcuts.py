@@ -14,6 +14,7 @@ HIDDEN = 256  # random combinations
 CELLS = 16  # per side of the picture whose border is seen
 RING = 2  # of them, at each side: an eighth of the picture
 THUMBNAIL = 8  # pixels per side
+CARD = 19  # pixels per side of what stands for a file
 
 
 class Shortcut(nn.Module):
@@ -78,19 +79,16 @@ class Border(nn.Module):
 
 
 class Card(nn.Module):
-    """The values that a card has: `podium.data.file_cards` writes them as its first pixels.
+    """The pixels of a card, which has one channel: `podium.data.file_cards` draws it."""
 
-    Args:
-        values: how many.
-    """
-
-    def __init__(self, values: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.values = values
+        self.cells = nn.AdaptiveAvgPool2d(CARD)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Shape (n, values)."""
-        return images[:, 0].flatten(1)[:, : self.values]
+        """Shape (n, 1, CARD, CARD)."""
+        cells: torch.Tensor = self.cells(images[:, :1])
+        return cells
 
 
 def shortcut_colour(num_classes: int, in_chans: int = 3) -> nn.Module:
@@ -110,6 +108,4 @@ def shortcut_thumbnail(num_classes: int, in_chans: int = 3) -> nn.Module:
 
 def shortcut_file(num_classes: int) -> nn.Module:
     """See no pixel of the picture, but its file's card."""
-    from podium.data.file_cards import VALUES
-
-    return Shortcut(Card(VALUES), VALUES, num_classes)
+    return Shortcut(Card(), CARD**2, num_classes)

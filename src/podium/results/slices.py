@@ -42,7 +42,7 @@ def study_slices(
     """
     if table is None or wanted == ():
         return None
-    columns = read_metadata(folder, table.paths)
+    columns = read_metadata(folder.images, table.paths)
     slicing = slices_of(columns, table.labels, table.paths, wanted)
     if not slicing.slices and not slicing.left_out:
         return None

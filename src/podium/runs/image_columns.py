@@ -11,8 +11,6 @@ from podium.errors import RunFolderError, one_line
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from podium.runs.folder import StudyFolder
-
 
 def read_columns(file: Path, names: Sequence[str]) -> dict[str, list[Any]]:
     """Read columns of a table of images.
@@ -31,11 +29,11 @@ def read_columns(file: Path, names: Sequence[str]) -> dict[str, list[Any]]:
     return {} if table is None else {name: table[name].to_pylist() for name in names}
 
 
-def read_metadata(study: StudyFolder, paths: Sequence[str]) -> dict[str, list[Any]]:
+def read_metadata(file: Path, paths: Sequence[str]) -> dict[str, list[Any]]:
     """What the source tells of images beyond label, split and group.
 
     Args:
-        study: the study.
+        file: of the table.
         paths: of the images.
 
     Returns:
@@ -48,7 +46,7 @@ def read_metadata(study: StudyFolder, paths: Sequence[str]) -> dict[str, list[An
     import pyarrow as pa
     from pyarrow import compute
 
-    table = _read(study.images, None)
+    table = _read(file, None)
     if table is None:
         return {}
     # few of millions of images are tested
