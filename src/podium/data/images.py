@@ -16,7 +16,7 @@ from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from podium.data import bands, dicom
 from podium.data.bands import Bands, Picture
@@ -378,7 +378,7 @@ def thumbnail_jpeg(image: Image.Image, side: int = 160, quality: int = 80) -> by
 
 
 @contextmanager
-def header_of(content: bytes) -> Iterator[Image.Image]:
+def header_of(content: bytes) -> Iterator[ImageFile.ImageFile]:
     """Open an image without decoding it; raises whatever Pillow does.
 
     Args:
