@@ -17,7 +17,7 @@ from podium.errors import ConfigError
 LEAST_IMAGES = 20
 """A smaller slice is not compared: hardly any difference could show in it."""
 MOST_VALUES = 12
-"""A column of more values is cut into quarters if it holds numbers, and is else no slice."""
+"""A column of more values is no slice unless it is named; numbers are then cut into quarters."""
 
 Inside = npt.NDArray[np.bool_]
 
@@ -44,7 +44,7 @@ class LeftOut:
     column: str
     why: Literal["missing", "one", "many", "class", "small"]
     """`missing`: there is no such column; `one`: all images but fewer than `LEAST_IMAGES` have the
-    same value; `many`: more than `MOST_VALUES` that are not numbers, or were not asked for;
+    same value; `many`: more than `MOST_VALUES`, and not named;
     `class`: it only restates the classes; `small`: values of fewer than `LEAST_IMAGES` images."""
     values: int
     """How many values it has; for `small`, how many are left out."""
@@ -107,7 +107,7 @@ def slices_of(
         why: Literal["one", "many", "class"] | None = None
         if max(Counter(values).values()) > len(values) - LEAST_IMAGES:
             why = "one"
-        elif count > MOST_VALUES:
+        elif wanted is None and count > MOST_VALUES:
             why = "many"
         elif wanted is None and _restates(values, labels):
             why = "class"
