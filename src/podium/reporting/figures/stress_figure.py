@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from podium.reporting.figures.style import shorten
-from podium.reporting.words.labels import Labels
+from podium.reporting.words.labels import NOTHING, Labels
 from podium.statistics.stress import Stressed
 
 COLUMNS = 3
@@ -30,7 +30,7 @@ def stress_figure(found: Stressed, say: Labels, title: str) -> Figure:
     panels = figure.subplots(rows, COLUMNS, sharey=True, squeeze=False).ravel()
     for axes, kind in zip(panels, kinds, strict=False):
         at = [0, *(place for place, one in enumerate(found.conditions) if one[0] == kind)]
-        values = [say("stress_clean"), *(say.short(found.conditions[place][2]) for place in at[1:])]
+        values = [NOTHING, *(say.short(found.conditions[place][2]) for place in at[1:])]
         for number, (name, curve) in enumerate(found.curves.items()):
             colour, style = COLOURS[number % len(COLOURS)], ("-", "--", ":")[number // 7 % 3]
             places = range(len(at))
