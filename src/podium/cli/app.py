@@ -24,6 +24,7 @@ from podium.cli.predict import app as predict_app
 from podium.cli.report import app as report_app
 from podium.cli.run import app as run_app
 from podium.cli.serve import app as serve_app
+from podium.cli.stress import app as stress_app
 from podium.cli.terminal import accept_any_text, err, out
 from podium.cli.verdicts import app as verdicts_app
 from podium.errors import ConfigError, PodiumError
@@ -39,7 +40,7 @@ app = typer.Typer(
 )
 PANELS = {
     "Study": "run cell demo train report studies models",
-    "Judge": "evaluate compare power claim",
+    "Judge": "evaluate compare stress power claim",
     "Use": "predict explain serve export card push",
     "Data": "data audit augment",
 }
@@ -77,6 +78,7 @@ _add_in_order(
         cell_app,
         report_app,
         verdicts_app,
+        stress_app,
         planning_app,
         predict_app,
         serve_app,

@@ -34,6 +34,7 @@ def print_ending(report: ReportResult, say: Labels) -> None:
         outlook_sentence,
         verdict_sentence,
     )
+    from podium.reporting.words.slice_words import slice_sentences
 
     results = report.results
     out.print()
@@ -42,6 +43,10 @@ def print_ending(report: ReportResult, say: Labels) -> None:
     out.tell(verdict_sentence(results, say), style="bold")
     for line in (outlook_sentence(results, say), needed_sentence(results, say)):
         if line:
+            out.tell(line)
+    if results.slices is not None and results.table is not None:
+        labels = {one.name: one.label for one in results.table.contenders}
+        for line in slice_sentences(results.slices, labels, say):
             out.tell(line)
     if results.audit is not None:
         out.tell(say("podium_audit", text=audit_headline(results.audit, say)))

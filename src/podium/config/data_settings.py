@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import Field, FiniteFloat, JsonValue, field_validator, model_validator
@@ -60,7 +61,11 @@ class DataSpec(Strict):
     window: tuple[FiniteFloat, FiniteFloat] | None = None
     """Grey values of images deeper than 8 bit that become black and white, such as [-1000, 400]
     Hounsfield units; None: chosen from the training images, and reported."""
-
+    slices: tuple[str, ...] | None = None
+    """What the report also compares the contenders within, such as cameras or sites: columns, whose
+    numbers are cut into quarters where they have more than 12 values; or regular expressions on the
+    path, each of whose named groups, as in `(?P<camera>...)`, is a column. None: all columns of 2
+    to 12 values; []: none."""
     channels: int | None = Field(default=None, ge=1, le=64)
     """Channels of each image, such as 13 of a multispectral satellite: TIFF and `.npy` files are
     then read with all of them, by models that take them. None: every image is used as RGB."""
@@ -73,6 +78,16 @@ class DataSpec(Strict):
                 "or use seeds to train several times on one split"
             )
         return self
+
+    @field_validator("slices")
+    @classmethod
+    def _patterns_have_names(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for pattern in (one for one in value or () if "(?P<" in one):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"'{pattern}' is not a regular expression ({error})") from None
+        return value
 
     @field_validator("window")
     @classmethod

@@ -32,6 +32,7 @@ from podium.config.fields import (
     Strict,
 )
 from podium.config.means import OF_A_MEAN, as_recipe, is_mean, member_mistakes
+from podium.config.shortcuts import SHORTCUT_MODELS, shortcut_contenders
 
 Pooling = Literal["own", "stages"]
 ProbeKind = Literal["logistic", "lda"]
@@ -194,6 +195,7 @@ class RunSpec(Strict):
 
     def _conflicts(self) -> Iterator[str]:
         starts_pretrained = self.pretrained or self.weights is not None
+        starts_pretrained = starts_pretrained or self.model in SHORTCUT_MODELS
         if self.freeze == "backbone" and not starts_pretrained:
             yield ("freeze: backbone needs pretrained: true or weights: FILE (not random weights)")
         if self.if_unavailable and not self.pretrained:
@@ -347,8 +349,21 @@ class StudySpec(Strict):
     """With `data.folds`, the model of a contender that is used afterwards. `refit`: trained anew
     on all images, for the epochs that the folds chose; `ensemble`: the mean of the folds' models'
     probabilities."""
+    shortcuts: bool = False
+    """Add four cheap contenders that see no object, only the file's metadata, the mean colour, the
+    border or a thumbnail of 8 pixels: if one comes close, the images leak their labels."""
     contenders: dict[Annotated[str, AfterValidator(_check_name)], RunSpec]
     """Name -> recipe. The name becomes a folder and appears in tables; see `label`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _add_shortcuts(cls, values: Any) -> Any:
+        wanted = values.get("shortcuts") if isinstance(values, Mapping) else None
+        if str(wanted).lower() != "true" or not isinstance(values.get("contenders"), Mapping):
+            return values  # as text in a study file; anything else is checked as a setting
+        given = values["contenders"]
+        added = {name: one for name, one in shortcut_contenders().items() if name not in given}
+        return {**values, "contenders": {**given, **added}}
 
     @field_validator("data", mode="before")
     @classmethod

@@ -9,6 +9,10 @@ MODEL_TITLES = {
     "efficientnet_lite0": "EfficientNet-Lite0",
     "efficientnet_lite1": "EfficientNet-Lite1",
     "efficientnet_lite2": "EfficientNet-Lite2",
+    "shortcut_file": "File metadata only",
+    "shortcut_colour": "Mean colour only",
+    "shortcut_border": "Border only",
+    "shortcut_thumbnail": "8-pixel thumbnail",
 }
 AUGMENTATION_TITLES = {
     "none": "none",

@@ -16,7 +16,7 @@ from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from podium.data import bands, dicom
 from podium.data.bands import Bands, Picture
@@ -261,8 +261,6 @@ def _decoded(
         raise UnreadableImageError(name, "the file is empty (0 bytes)")
     if content.startswith(b"version https://git-lfs"):
         raise UnreadableImageError(name, "a pointer of Git LFS, not the image: run git lfs pull")
-    if content[4:8] == b"ftyp":
-        _know_heif()
     try:
         if dicom.is_dicom(content):
             with _libraries_are_quiet():
@@ -273,7 +271,7 @@ def _decoded(
                     more = dicom.has_more_frames(found)
                     yield image, Stored(image.mode, None, dicom.is_deep_colour(found), more)
             return
-        with _libraries_are_quiet(), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+        with header_of(content) as image:
             _refuse_large(name, image.width, image.height, max_pixels)
             # a decoder's raw mode, such as RGB;16B, is gone once the picture is loaded
             stored = Stored(image.mode, None, image.mode[0] != "I" and ";16" in str(image.tile))
@@ -379,8 +377,20 @@ def thumbnail_jpeg(image: Image.Image, side: int = 160, quality: int = 80) -> by
     return out.getvalue()
 
 
-_in_flight = Budget(affordable_pixels(MAX_PIXELS))
+@contextmanager
+def header_of(content: bytes) -> Iterator[ImageFile.ImageFile]:
+    """Open an image without decoding it; raises whatever Pillow does.
 
+    Args:
+        content: the bytes of its file.
+    """
+    if content[4:8] == b"ftyp":
+        _know_heif()
+    with _libraries_are_quiet(), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+        yield image
+
+
+_in_flight = Budget(affordable_pixels(MAX_PIXELS))
 _quiet_lock = threading.Lock()
 _quiet_users = 0
 _quiet_filter = warnings.catch_warnings()

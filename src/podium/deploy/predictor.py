@@ -17,7 +17,7 @@ from podium.data.grey import OWN_WINDOWS, GreyWindows
 from podium.data.transforms import eval_transform, prepare
 from podium.deploy.known import featured, known_images
 from podium.deploy.sets import Wanted
-from podium.errors import DataError
+from podium.errors import DataError, RunFolderError
 from podium.evaluation.inference import score
 from podium.evaluation.known import WithSimilarity
 from podium.evaluation.trained import TrainedModel, load_run
@@ -182,6 +182,11 @@ def load_predictor(
     sets = None if wanted is None else wanted.rule(folder)  # refused before the model is read
     place = choose_device(Machine(device=device)).torch
     model = load_run(folder, place)
+    if model.sees_files:
+        raise RunFolderError(
+            f"{folder.path} sees only the metadata of files, to find out whether labels leak: it "
+            "cannot be used on images from elsewhere. Give the folder of another contender."
+        )
     module: nn.Module = model.module
     known: KnownRule | None = None
     if wanted is not None and wanted.keep is not None:

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from podium.config.shortcuts import FILE_MODEL
 from podium.data.dataset import ImageDataset
+from podium.data.file_cards import with_cards
 from podium.data.grey import OWN_WINDOWS, GreyWindows
 from podium.data.index import DataIndex
 from podium.data.loader import make_loader
@@ -35,6 +37,8 @@ class TrainedModel:
     """Whether the logits of an image and its mirror image are averaged."""
     windows: GreyWindows = OWN_WINDOWS
     """How grey values deeper than 8 bits were mapped in training, and the channels of images."""
+    sees_files: bool = False
+    """Whether its input is not the image, but the card of its file (`podium.data.file_cards`)."""
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """Compute calibrated probabilities: softmax of logits / temperature, in float32 or wider.
@@ -69,6 +73,7 @@ def load_run(folder: RunFolder, device: torch.device | str = "cpu") -> TrainedMo
         found.temperature,
         found.flip_test and found.trained_by != "ensemble",  # whose members do that themselves
         found.grey_windows,
+        found.model == FILE_MODEL,
     )
 
 
@@ -107,6 +112,8 @@ def predict_split(
             f"{'is' if len(unknown) == 1 else 'are'} not among them. "
             "Evaluate it on images of classes that it was trained on."
         )
+    if model.sees_files:
+        index = with_cards(index)
     part = index.splits[split]
     if not len(part):
         raise DataError(f"There are no images in the {split} split of {index.root}.")

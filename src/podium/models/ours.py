@@ -73,6 +73,22 @@ def _resnet18_available() -> str:
     return "on this machine" if (checkpoint_folder() / name).is_file() else "download"
 
 
+def _shortcut(name: str) -> Callable[..., nn.Module]:
+    def build(num_classes: int, in_chans: int = 3) -> nn.Module:
+        from podium.models import shortcuts
+
+        module: nn.Module = getattr(shortcuts, name)(num_classes, in_chans)
+        return module
+
+    return build
+
+
+def _shortcut_file(num_classes: int) -> nn.Module:
+    from podium.models.shortcuts import shortcut_file
+
+    return shortcut_file(num_classes)
+
+
 def _efficientnet_lite(number: int) -> Callable[..., nn.Module]:
     def build(num_classes: int, in_chans: int = 3) -> nn.Module:
         import timm
@@ -177,6 +193,22 @@ OURS = {
                 (0, 224, "come with Podium"),
                 (1, 240, "are an extra"),
                 (2, 260, "are an extra"),
+            )
+        ),
+        *(
+            ModelSpec(
+                name,
+                build,
+                image_size=side,
+                classifier="classifier",
+                title=MODEL_TITLES[name],
+                description=f"a shortcut, to see whether labels leak: {what}",
+            )
+            for name, build, side, what in (
+                ("shortcut_file", _shortcut_file, 19, "size and format of the file"),
+                ("shortcut_colour", _shortcut("shortcut_colour"), 8, "the mean colour"),
+                ("shortcut_border", _shortcut("shortcut_border"), 16, "the outer eighth"),
+                ("shortcut_thumbnail", _shortcut("shortcut_thumbnail"), 8, "8 x 8 pixels"),
             )
         ),
     )

@@ -12,6 +12,7 @@ from podium.config.text import words
 from podium.reporting.latex import contenders_table, pairs_table
 from podium.reporting.markdown import markdown_table
 from podium.reporting.references import bibliography
+from podium.reporting.slice_tables import slice_tables
 from podium.reporting.words.cost_words import margin_sentence
 from podium.reporting.words.labels import NOTHING, Labels
 from podium.reporting.words.metric_words import metric_title, metric_value, say_by
@@ -159,7 +160,7 @@ def _hundred(share: float | None, say: Labels) -> str:
 
 
 def write_tables(results: StudyResults, folder: Path, say: Labels) -> list[Path]:
-    """Write Table 1, pairs tables, references.bib, and the other tables as CSV.
+    """Write Table 1, tables of pairs and slices, references.bib, and the other tables as CSV.
 
     CSV files have the same columns, '.' as decimal point and shares in 0..1 in every language.
 
@@ -221,6 +222,8 @@ def write_tables(results: StudyResults, folder: Path, say: Labels) -> list[Path]
             files["answered-pairs.csv"] = csv_text(
                 ANSWERED_PAIR_COLUMNS, map(_answered_pair_row, results.answered.pairs)
             )
+    if results.slices is not None and results.table is not None:
+        files |= slice_tables(results.slices, results.table)
     for name, text in files.items():
         write_text(folder / name, text)
     return [folder / name for name in files]

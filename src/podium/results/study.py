@@ -16,6 +16,7 @@ from podium.errors import DataError, RunFolderError
 from podium.results.answered import by_certainty
 from podium.results.outlook import Outlook, outlook
 from podium.results.run import RunResult, read_run
+from podium.results.slices import StudySlices, study_slices
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.ledger import Scoring, read_scorings
 from podium.runs.predictions import Predictions
@@ -140,6 +141,11 @@ class StudyResults:
         groups = self.folder.read_groups()
         table = _table(self.contenders, groups, ANSWERED_90, by_certainty)
         return _judge(table, None, resamples=0)  # its classes are not the study's: no macro F1
+
+    @cached_property
+    def slices(self) -> StudySlices | None:
+        """The contenders within slices of the test images; None: there are no slices."""
+        return study_slices(self.folder, self.spec.data.slices, self.table)
 
     @property
     def title(self) -> str:

@@ -38,6 +38,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from podium.errors import RunFolderError, one_line
+from podium.runs.image_columns import read_columns
 from podium.runs.pictures import read_pictures, write_pictures
 from podium.runs.predictions import Predictions, SplitName
 from podium.runtime.files import read_json, write_text
@@ -367,19 +368,8 @@ class StudyFolder:
 
     def _image_rows(self, *names: str) -> Iterable[tuple[Any, ...]]:
         """These columns of the table of images, row by row; nothing if there is no table."""
-        if not self.images.is_file():
-            return []
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            table = pq.read_table(self.images, columns=[*names])
-        except (OSError, ValueError, pa.ArrowException) as error:
-            raise RunFolderError(
-                f"{self.images} is not a table of images ({one_line(error)}). Remove it: the next "
-                "`podium run` writes it again."
-            ) from None
-        return zip(*map(pa.ChunkedArray.to_pylist, table.columns), strict=True)
+        columns = read_columns(self.images, names)
+        return zip(*(columns[name] for name in names), strict=True) if columns else []
 
     def runs(self, spec: StudySpec) -> list[RunFolder]:
         """Every run of a study, finished or not, contender by contender.

@@ -43,7 +43,7 @@ class Scoring:
     n: int
     accuracy: float
     """0..1."""
-    by: Literal["run", "evaluate"]
+    by: Literal["run", "evaluate", "stress"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def record(
     accuracy: float,
     at: str,
     recipe: dict[str, Any],
-    by: Literal["run", "evaluate"],
+    by: Literal["run", "evaluate", "stress"],
 ) -> None:
     """Record one scoring in the ledger shared by all studies next to the run's study.
 

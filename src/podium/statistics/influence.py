@@ -16,7 +16,9 @@ import numpy.typing as npt
 
 from podium.errors import ConfigError
 from podium.statistics.contributions import by_class, class_freedom, class_weights
+from podium.statistics.f1_difference import SamplingUnits
 from podium.statistics.intervals import Interval, score_interval
+from podium.statistics.pair_tests import Judged
 from podium.statistics.paired import design_effect, seed_effect
 from podium.statistics.scoring import Metric
 from podium.statistics.table import PredictionTable
@@ -43,6 +45,22 @@ class Influence:
     swapped: tuple[Values, ...] | None = None
     """For a mean over classes: the images' values times the weight of their class. If two models
     are equivalent, an image's could just as well be swapped. None: `values`."""
+
+    def judged(self, drawn: SamplingUnits) -> Judged:
+        """What contenders are compared by.
+
+        Args:
+            drawn: the sampling units of the images.
+        """
+        low, high = self.metric.bounds
+        most = high - low
+        # a pseudo-image is right or wrong; for an area under a curve, ranked perfectly or as by a
+        # guess
+        swing = most if self.metric.contributions is None else most / 2
+        least = drawn.least_f1 * swing**2 if math.isfinite(swing) else 0.0
+        return Judged(
+            self.values, self.groups, least, most, freedom=self.freedom, swapped=self.swapped
+        )
 
     def score(self, at: int) -> Interval:
         """A contender's score over seeds and images, with its interval.

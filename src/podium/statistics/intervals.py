@@ -110,6 +110,22 @@ def accuracy_interval(effect: SeedEffect, units: float) -> Interval:
     return Interval(effect.mean, max(0.0, low), min(1.0, high))
 
 
+def mean_accuracy(
+    right: npt.NDArray[np.float64], groups: npt.NDArray[np.int64] | None = None
+) -> Interval:
+    """The accuracy of a contender over its seeds and some images, with its 95 % interval.
+
+    Args:
+        right: 1 for correct and 0 for wrong predictions, shape (seeds, images).
+        groups: group index of each image, from 0, shape (images,); None: images are independent.
+    """
+    seeds, n = right.shape
+    effect = seed_effect(right, groups)
+    if seeds == 1 and groups is None:
+        return Interval(effect.mean, *wilson_interval(int(right.sum()), n, CONFIDENCE))
+    return accuracy_interval(effect, n / design_effect(right.mean(axis=0), groups))
+
+
 def _moved(effect: SeedEffect, by: float, scale: float) -> SeedEffect:
     """The effect of values to which `by` is added and that are then scaled."""
     return replace(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from podium.config.settings import RunSpec
+from podium.config.shortcuts import SHORTCUT_MODELS
 
 Kind = Literal["augmentation", "architecture", "transfer", "imbalance", "settings"]
 
@@ -53,7 +54,12 @@ def questions(
     Returns:
         The questions, sorted by kind in the order above.
     """
-    recipes = {name: recipe for name, recipe in recipes.items() if not recipe.mean_of}
+    # of shortcuts only one thing is asked: whether they come close to any other
+    recipes = {
+        name: recipe
+        for name, recipe in recipes.items()
+        if not recipe.mean_of and recipe.model not in SHORTCUT_MODELS
+    }
     names = list(recipes)
     found: list[Question] = []
     for at, second in enumerate(names):

@@ -42,6 +42,22 @@ class ContenderPredictions:
     """Fold in which each image was tested, from 0, shape (seeds, images): a row's model had not
     seen the images of the fold. Rows of further repeats have other folds. None: a test split."""
 
+    def take(self, inside: npt.NDArray[np.bool_]) -> ContenderPredictions:
+        """The predictions of some of the images.
+
+        Args:
+            inside: True for those images, shape (images,).
+        """
+        folds = self.folds
+        if folds is not None:
+            folds = np.stack([_numbered(row[inside]) for row in folds])
+        return replace(
+            self,
+            predicted=self.predicted[:, inside],
+            logits=tuple(one[inside] for one in self.logits),
+            folds=folds,
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class PredictionTable:
@@ -62,6 +78,22 @@ class PredictionTable:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def take(self, inside: npt.NDArray[np.bool_]) -> PredictionTable:
+        """The same contenders on some of the images; groups and folds are numbered anew.
+
+        Args:
+            inside: True for those images, shape (images,).
+        """
+        groups = None if self.groups is None else _numbered(self.groups[inside])
+        count = int(np.count_nonzero(inside))
+        return replace(
+            self,
+            paths=tuple(path for path, kept in zip(self.paths, inside, strict=True) if kept),
+            labels=self.labels[inside],
+            contenders=tuple(one.take(inside) for one in self.contenders),
+            groups=None if groups is None or groups.max(initial=-1) + 1 == count else groups,
+        )
 
 
 def read_table(
@@ -294,6 +326,11 @@ def _groups(columns: Sequence[Column], paths: tuple[str, ...]) -> Indices | None
             )
     names, numbers = np.unique([of[path] for path in paths], return_inverse=True)
     return None if len(names) == len(paths) else numbers.astype(np.int64)
+
+
+def _numbered(values: Indices) -> Indices:
+    """The same values, numbered from 0."""
+    return np.unique(values, return_inverse=True)[1].astype(np.int64)
 
 
 def _other_images(first: Column, odd: Column, common: int) -> str:

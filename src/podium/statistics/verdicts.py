@@ -17,21 +17,9 @@ from podium.statistics.f1_difference import MacroF1, SamplingUnits, f1_differenc
 from podium.statistics.fold_tests import FoldDesign
 from podium.statistics.grouping import Grouping, grouping_of
 from podium.statistics.influence import Influence, influences
-from podium.statistics.intervals import (
-    CONFIDENCE,
-    LEVEL,
-    Interval,
-    accuracy_interval,
-    bounded,
-)
+from podium.statistics.intervals import LEVEL, Interval, bounded, mean_accuracy
 from podium.statistics.margins import EQUIVALENCE, NO_MARGIN, Margin, judge_margin
-from podium.statistics.metrics import wilson_interval
 from podium.statistics.pair_tests import Judged, PairTest, joint_intervals, p_values, pair_tests
-from podium.statistics.paired import (
-    SeedEffect,
-    design_effect,
-    seed_effect,
-)
 from podium.statistics.recall_difference import recall_difference
 from podium.statistics.scoring import ACCURACY, Metric
 from podium.statistics.table import ContenderPredictions, PredictionTable
@@ -249,7 +237,6 @@ def compare_contenders(
         raise DataError("Expected predictions of at least one image, got none: nothing to compare.")
     right = [(answers.predicted == table.labels).astype(np.float64) for answers in table.contenders]
     drawn = SamplingUnits(table.labels, table.groups)
-    alone = [seed_effect(one, table.groups) for one in right]
     found = influences(table)
     scored = found if isinstance(found, Influence) else None
     metric = ACCURACY if scored is None else scored.metric
@@ -257,7 +244,7 @@ def compare_contenders(
     accuracy, covariance = pair_tests(table, Judged(right, table.groups, drawn.least, counted=True))
     tests = accuracy
     if scored is not None:
-        tests, covariance = pair_tests(table, _judged(scored, drawn))
+        tests, covariance = pair_tests(table, scored.judged(drawn))
     found_p = p_values(tests)
     together = Together(covariance, [answers.name for answers in table.contenders])
     values = (
@@ -272,8 +259,8 @@ def compare_contenders(
         for (i, j), *one in zip(combinations(range(len(right)), 2), *values, strict=True)
     ]
     standings = [
-        _standing(answers, hits, effect, scores, drawn, pairs)
-        for answers, hits, effect, scores in zip(table.contenders, right, alone, f1, strict=True)
+        _standing(answers, hits, scores, drawn, pairs)
+        for answers, hits, scores in zip(table.contenders, right, f1, strict=True)
     ]
     if scored is not None:
         standings = [replace(one, score=scored.score(at)) for at, one in enumerate(standings)]
@@ -314,17 +301,6 @@ def compare_contenders(
         grouping,
         margin=said.margin,
         level=together.level(),
-    )
-
-
-def _judged(scored: Influence, drawn: SamplingUnits) -> Judged:
-    low, high = scored.metric.bounds
-    most = high - low
-    # a pseudo-image is right or wrong; for an area under a curve, ranked perfectly or as by a guess
-    swing = most if scored.metric.contributions is None else most / 2
-    least = drawn.least_f1 * swing**2 if math.isfinite(swing) else 0.0
-    return Judged(
-        scored.values, scored.groups, least, most, freedom=scored.freedom, swapped=scored.swapped
     )
 
 
@@ -369,16 +345,11 @@ def _pair(
 def _standing(
     answers: ContenderPredictions,
     right: Shares,
-    effect: SeedEffect,
     f1: MacroF1,
     drawn: SamplingUnits,
     pairs: Sequence[Pair],
 ) -> Standing:
     seeds, n = right.shape
-    if seeds == 1 and drawn.groups is None:
-        accuracy = Interval(effect.mean, *wilson_interval(int(right.sum()), n, CONFIDENCE))
-    else:
-        accuracy = accuracy_interval(effect, n / design_effect(right.mean(axis=0), drawn.groups))
     own = [pair for pair in pairs if answers.name in (pair.first, pair.second)]
     lost = sum(pair.winner not in (None, answers.name) for pair in own)
     won = sum(pair.winner == answers.name for pair in own)
@@ -390,7 +361,7 @@ def _standing(
     return Standing(
         name=answers.name,
         label=answers.label,
-        accuracy=accuracy,
+        accuracy=mean_accuracy(right, drawn.groups),
         macro_f1=float(f1.plain.mean()),
         n=n,
         seeds=seeds,

@@ -13,7 +13,9 @@ from podium.__about__ import __version__
 from podium.config.machine import Machine
 from podium.config.registry import AUGMENTATIONS
 from podium.config.settings import RunSpec
+from podium.config.shortcuts import FILE_MODEL
 from podium.data.cache import cache_pixels
+from podium.data.file_cards import with_cards
 from podium.data.index import DataIndex
 from podium.data.pixels import CachedPixels
 from podium.data.transforms import source_size
@@ -160,6 +162,8 @@ def job_of(
         `(job, reason, built)`: the job, the reason for its precision, and the untrained model.
     """
     recipe, machine, index = given.recipe, given.machine, given.index
+    if recipe.model == FILE_MODEL:
+        index = with_cards(index)
     device = choose_device(machine)
     built = build_model(
         recipe.model,

@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 from podium.config.machine import Machine
+from podium.config.shortcuts import SHORTCUT_MODELS
 from podium.data.bands import as_rgb
 from podium.data.images import decode_picture, thumbnail_jpeg
 from podium.data.recorded import study_source
@@ -129,7 +130,11 @@ def explain_runs(
     todo = [
         run
         for run in runs
-        if run.is_done() and run.best.is_file() and not run.explanations.is_file()
+        if run.is_done()
+        and run.best.is_file()
+        and not run.explanations.is_file()
+        # they look at nothing that a map of the image could show
+        and run.read_done().get("model") not in SHORTCUT_MODELS
     ]
     if not todo:
         return explained

@@ -9,11 +9,13 @@ from podium.config.data_settings import DataSpec
 from podium.config.settings import StudySpec
 from podium.data.index import DataIndex
 from podium.data.listing import list_images, open_source
-from podium.errors import RunFolderError
+from podium.data.words import listed
+from podium.errors import ConfigError, RunFolderError
 from podium.runs.folder import StudyFolder
 from podium.runtime.events import Message, Notify, WarningMessage
 from podium.runtime.lock import is_in_use
 from podium.runtime.threads import usable_cores
+from podium.statistics.slicing import by_pattern
 
 
 @contextmanager
@@ -46,10 +48,12 @@ def find_images(data: DataSpec, notify: Notify) -> DataIndex:
 
     Raises:
         DataError: they cannot be used.
+        ConfigError: a slice of the report is neither a column nor a pattern of their paths.
     """
     from podium.auditing import index_data
 
     index = index_data(data, notify=notify)
+    _refuse_unknown_slices(data.slices or (), index)
     for notice in index.notices:
         notify(Message(notice))
     for path, reason in index.unreadable[:20]:
@@ -64,6 +68,24 @@ def find_images(data: DataSpec, notify: Notify) -> DataIndex:
         )
     )
     return index
+
+
+def _refuse_unknown_slices(wanted: Sequence[str], index: DataIndex) -> None:
+    """The report would come to nothing, after hours."""
+    known = sorted({name for split in index.splits.values() for name in split.columns})
+    paths = index.splits["test"].paths
+    for one in wanted:
+        if "(?P<" not in one and one not in known:
+            raise ConfigError(
+                f"data.slices: expected a column, or a regular expression with (?P<name>...); got "
+                f"'{one}'. {index.reader.place} has "
+                f"{f'the columns {listed(known)}' if known else 'no columns'}."
+            )
+        if "(?P<" in one and not any(map(any, by_pattern(one, paths).values())):
+            raise ConfigError(
+                f"data.slices: '{one}' matches none of the {len(paths):,} test images, such as "
+                f"{paths[0]}."
+            )
 
 
 def refuse_other_images(

@@ -27,9 +27,10 @@ from podium.reporting.page.leaderboard import leaderboard, metric_heads
 from podium.reporting.page.panel import anchor, run_panel
 from podium.reporting.page.paper_section import paper_section
 from podium.reporting.page.sizes_section import sizes_section
+from podium.reporting.page.slice_section import slice_section
 from podium.reporting.page.templating import fill_in
 from podium.reporting.page.verdict_section import verdict_section
-from podium.reporting.words.advice_words import advice
+from podium.reporting.words.advice_words import advice, shortcut_sentences
 from podium.reporting.words.cautions import at_chance, cross_validated, majority, may_be_known
 from podium.reporting.words.design_words import groups_sentence
 from podium.reporting.words.labels import Labels
@@ -103,6 +104,7 @@ def render_page(
         paper=paper_section(results, say),
         answered=answered_section(results, say),
         risk=Markup(plots.get("risk", "")),
+        slices=slice_section(results, say),
         compare=compare,
         advice=_advice(results, say),
         looks=seen,
@@ -148,7 +150,9 @@ def _fill(
 def _audit(results: StudyResults, say: Labels) -> dict[str, Any] | None:
     if results.audit is None:
         return None
-    return audit_sections(results.audit, read_pictures(results.folder.audit_pictures), say)
+    sections = audit_sections(results.audit, read_pictures(results.folder.audit_pictures), say)
+    sections["findings"] = [*shortcut_sentences(results, say), *sections["findings"]]
+    return sections
 
 
 def _quoted(text: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from podium.reporting.words.labels import Labels
 from podium.results.advice.advise import advise
 from podium.results.advice.finding import Finding
+from podium.results.advice.shortcut import shortcut
 from podium.results.study import StudyResults
 
 
@@ -32,11 +33,28 @@ def advice(results: StudyResults, say: Labels) -> list[Advice]:
     return [_in_words(one, say) for one in advise(results)]
 
 
+def shortcut_sentences(results: StudyResults, say: Labels) -> list[tuple[str, bool]]:
+    """What shortcut contenders find out about the images, as findings of the audit.
+
+    Args:
+        results: the study.
+        say: the language.
+
+    Returns:
+        A sentence each, and True: it is an alarm.
+    """
+    return [(say("audit_shortcut", **_values(one, say)), True) for one in shortcut(results)]
+
+
 def _in_words(one: Finding, say: Labels) -> Advice:
-    values = {
+    values = _values(one, say)
+    what, why = (say(f"advice_{one.rule}{part}", **values) for part in ("_what", "_why"))
+    return Advice(what, why, one.contender)
+
+
+def _values(one: Finding, say: Labels) -> dict[str, str]:
+    return {
         **one.names,
         **{key: say.percent(share, 1) for key, share in one.shares.items()},
         **{key: say.count(count) for key, count in one.counts.items()},
     }
-    what, why = (say(f"advice_{one.rule}{part}", **values) for part in ("_what", "_why"))
-    return Advice(what, why, one.contender)

@@ -24,14 +24,16 @@ def looks(results: StudyResults, say: Labels) -> dict[str, Any]:
     if not scorings:
         return {"text": say("seal_unknown"), "total": "", "rows": []}
     again = rescorings(scorings, results.spec.name)
+    stressed = sum(one.by == "stress" for one in scorings)
+    total = say(
+        "seal_total",
+        models=say.count(len({one.weights for one in scorings})),
+        n=say.count(scorings[-1].n),
+    )
     reported = {(one.now.contender, one.now.seed) for one in again}
     return {
         "text": say("seal_again", count=len(reported)) if again else say("seal_once"),
-        "total": say(
-            "seal_total",
-            models=say.count(len({one.weights for one in scorings})),
-            n=say.count(scorings[-1].n),
-        ),
+        "total": f"{total} {say('seal_stress', count=stressed)}" if stressed else total,
         "rows": [
             (
                 results.spec.label(one.now.contender)
