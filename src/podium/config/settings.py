@@ -84,6 +84,9 @@ class RunSpec(Strict):
     to give it more. Validation and test images keep `image_size`."""
     normalize: Literal["weights", "none"] = "weights"
     """`weights`: mean and std of the pre-trained weights (none when training from scratch)."""
+    train_share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the training images to learn from: of each class, or of all in whole groups. A
+    smaller share is a part of a larger one; each seed draws its own. See `podium curve`."""
     epochs: int = Field(ge=1, le=100_000)
     """Passes over the training images, at most."""
     batch_size: int = Field(default=32, ge=2, le=65_536)
@@ -359,6 +362,11 @@ class StudySpec(Strict):
     @classmethod
     def _name_is_a_folder(cls, value: str) -> str:
         return _check_name(value)
+
+    @property
+    def has_shares(self) -> bool:
+        """Whether some contender learns from a share of the training images."""
+        return any(recipe.train_share < 1 for recipe in self.contenders.values())
 
     def label(self, contender: str) -> str:
         """The name that figures and tables show for `contender`."""

@@ -158,7 +158,8 @@ class Work:
             images = len(self.index.splits["test"])
             if cell.fold is not None:
                 images *= (1 - 1 / folds.count) * (1 - folds.valid_fraction)
-        return round(images * cell.cost / 1e6)
+        share = self.spec.contenders[cell.contender].train_share
+        return round(share * images * cell.cost / 1e6)
 
     def train(self, cell: Cell) -> Outcome:
         """Train and score a cell in this process, unless it is done or in progress elsewhere.
@@ -252,6 +253,8 @@ class Work:
 
     def _explain(self, run: RunFolder) -> None:
         """Make the heat maps of a finished run for the report, which shows no fold alone."""
+        if self.spec.has_shares:  # minutes for what no page of a learning curve shows
+            return
         if run.fold is None and run.is_done() and not run.explanations.is_file():
             from podium.runtime.device import thread_count
             from podium.study.explain import explain_runs
@@ -274,12 +277,16 @@ class Work:
         self.notify(RunStarted(title, epochs, cost, **who))
         recipe = self._begin(run)
         try:
-            from podium.data.parts import fold_index
+            from podium.data.parts import fold_index, share_index
             from podium.runtime.device import thread_count
             from podium.study.closing import Closing, close_run
             from podium.study.contender import Assignment, train_and_score
 
             index = self.index if cell.fold is None else fold_index(self.index, cell.fold)
+            if self.spec.has_shares and not self.closes(cell):
+                index = share_index(
+                    index, recipe.train_share, cell.seed, whole_groups=self.spec.data.in_groups
+                )
             wanted = self.spec.contenders[run.contender].model
             given = Assignment(
                 run,
@@ -296,7 +303,7 @@ class Work:
                 stop = self.stop or stack.enter_context(stop_on_signals())
                 if self.closes(cell):
                     folds = self.folder.folds(run, self.spec)
-                    pooled = Closing(given, folds, self.spec.final_model)
+                    pooled = Closing(given, folds, self.spec.final_model, self.spec.data.in_groups)
                     closing = close_run(pooled, self.notify, stop)
                 else:
                     closing = train_and_score(given, self.notify, stop)
