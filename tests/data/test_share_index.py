@@ -63,7 +63,7 @@ def test_all_shares_are_parts_of_one_index(index: DataIndex) -> None:
 
 def test_whole_groups_are_drawn_and_no_class_is_lost(tmp_path: Path) -> None:
     root = write_pictures(tmp_path / "all", {"train": 30, "valid": 3, "test": 3})
-    index = build_index(root, group=r"(?P<group>train/[a-z]+/\d)")
+    index = build_index(root, group=r"(?P<group>[a-z]+/[a-z]+/\d)")
     groups = dict(zip(index.splits["train"].paths, index.splits["train"].groups, strict=True))
     of = {path: group or path for path, group in groups.items()}
     before: set[str] = set()

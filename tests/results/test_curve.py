@@ -43,7 +43,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
         },
     }
     path = folder / "probes.yaml"
-    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     return path
 
 
@@ -129,14 +129,14 @@ def test_its_page_table_and_figure(
     assert podium.compare(measured.path, resamples=0).n == 27
 
 
-def test_enough_shares_give_a_price_or_say_why_not(
-    study: Path, tmp_path: Path, pictures: Path
-) -> None:
-    words = ["curve", str(study), "--shares", "0.1,0.2,0.35,0.5,1", "--runs", str(tmp_path)]
-    words += ["--set", "contenders.lda.linear_probe=true", "--set", "name=one", "--folds", "2"]
-    words += ["--seed", "0", "--seed", "1", "--seed", "2", "--only", "logistic", "--workers", "0"]
-    assert main(words) == 2  # no such contender: those of the curve are logistic-at-10...
-    words = [word for word in words if word not in ("--only", "logistic")]
+def test_folds_of_all_but_the_test_images(study: Path, tmp_path: Path) -> None:
+    values = yaml.safe_load(study.read_text(encoding="utf-8"))
+    values["contenders"].pop("lda")
+    path = tmp_path / "one.yaml"
+    path.write_text(yaml.safe_dump({**values, "name": "one"}), encoding="utf-8")
+    words = ["curve", str(path), "--shares", "0.1,0.2,0.35,0.5,1", "--runs", str(tmp_path)]
+    words += ["--folds", "2", "--seed", "0", "--seed", "1", "--workers", "0"]
+    assert main([*words, "--only", "logistic"]) == 2  # the curve's are logistic-at-10...
     assert main(words) == 0
     folder = StudyFolder(tmp_path / "one-curve")
     spec = folder.read_spec()
@@ -144,7 +144,9 @@ def test_enough_shares_give_a_price_or_say_why_not(
     made = build_growth_page(folder, dpi=50)
     assert made.found.n == 99  # all but the test images, each in a fold
     curve = made.found.curves[0]
-    assert curve.fit.foretold is not None
+    assert curve.fit.foretold is not None  # there are enough shares, and too few seeds
+    assert curve.fit.silence == "few_seeds"
+    assert "three seeds or more" in made.lines[1]
     assert [point.images for point in curve.points][-1] == round(99 / 2 * 0.75)
     assert f"{curve.label}: " in made.lines[1]
     assert "2 folds of 99 images" in made.lines[0]

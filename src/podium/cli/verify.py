@@ -42,9 +42,9 @@ def verify(
         shown[one.topic] = shown.get(one.topic, 0) + 1
         if shown[one.topic] <= MOST:
             out.tell(f"! {one.topic}: {one.text}", style="bold")
-    for topic, count in shown.items():
+    for name, count in shown.items():
         if count > MOST:
-            out.tell(f"! {topic}: and {count - MOST} more differences", style="bold")
+            out.tell(f"! {name}: and {count - MOST} more differences", style="bold")
     for note in found.notes:
         err.tell(note)
     if not found.agrees:

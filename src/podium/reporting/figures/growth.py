@@ -43,13 +43,14 @@ def growth_figure(found: CurveResults, say: Labels) -> Figure:
         label = shorten(curve.label, 44)
         axes.plot(sizes, value, marker, color=colour, markersize=5, label=label, zorder=3)
         if curve.fit.silence is None:
-            for ends, style in (((0, 1), "-"), ((1, AHEAD), (0, (4, 2)))):
-                grid = np.geomspace(*(sizes[-1] * end or sizes[0] for end in ends), 60)
+            most = float(sizes[-1])
+            spans = ((float(sizes[0]), most, "-"), (most, AHEAD * most, (0, (4, 2))))
+            for first, last, style in spans:
+                grid = np.geomspace(first, last, 60)
                 law = 100 * curve.fit.accuracy(grid)
                 axes.plot(grid, law[0], color=colour, linewidth=1.2, linestyle=style)
-                if ends[0]:
-                    below, above = np.quantile(law[1:], [0.025, 0.975], axis=0)
-                    axes.fill_between(grid, below, above, color=colour, alpha=0.08, linewidth=0)
+            below, above = np.quantile(law[1:], [0.025, 0.975], axis=0)  # of what lies ahead
+            axes.fill_between(grid, below, above, color=colour, alpha=0.08, linewidth=0)
         else:  # no law, but the points belong together
             axes.plot(sizes, value, color=colour, linewidth=0.8, linestyle=":")
     axes.set_xscale("log")
