@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import (
-    RESULTS,
     BenchmarkError,
     add_output_options,
     new_record,
     publish,
     read_record,
+    record_file,
     spread,
     table,
 )
@@ -175,7 +175,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--run", metavar="STUDY", help="train this study first")
     parser.add_argument("--data", help="its images, in place of its own")
     parser.add_argument("--runs-folder", type=Path, default=Path("runs"))
-    parser.add_argument("--rates", type=Path, default=RESULTS / "training.json")
+    parser.add_argument("--rates", type=Path, default=record_file("training"))
     parser.add_argument(
         "--against",
         choices=sorted(PAPER_EPOCHS),

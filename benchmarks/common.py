@@ -24,7 +24,6 @@ from typing import Any
 from podium.runtime.threads import usable_cores
 
 __all__ = [
-    "RESULTS",
     "ROOT",
     "BenchmarkError",
     "add_output_options",
@@ -33,6 +32,7 @@ __all__ = [
     "new_record",
     "publish",
     "read_record",
+    "record_file",
     "run_logged",
     "spread",
     "table",
@@ -56,13 +56,10 @@ def describe_machine() -> dict[str, str]:
     import torch
     import torchvision
 
-    info = _cpuinfo()
-    model = info.get("model name") or platform.processor() or platform.machine()
-    flags = set(info.get("flags", info.get("Features", "")).split())
-    known = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "bf16", "asimd")
+    model = _cpuinfo().get("model name") or platform.processor() or platform.machine()
     found = {
         "processor": f"{model}, {usable_cores()} cores",
-        "instructions": ", ".join(name for name in known if name in flags) or "not told",
+        "instructions": ", ".join(_instructions()) or "not told",
         "memory": f"{_memory_gib():.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
@@ -74,6 +71,14 @@ def describe_machine() -> dict[str, str]:
             torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())
         )
     return found
+
+
+def _instructions() -> list[str]:
+    """The instruction sets of this processor that decide how fast it trains, best last."""
+    info = _cpuinfo()
+    flags = set(info.get("flags", info.get("Features", "")).split())
+    known = ("asimd", "avx2", "avx512f", "bf16", "avx512_bf16", "amx_bf16")
+    return [name for name in known if name in flags]
 
 
 def _cpuinfo() -> dict[str, str]:
@@ -170,7 +175,7 @@ def add_output_options(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument(
         "--json",
         type=Path,
-        default=RESULTS / f"{name}.json",
+        default=record_file(name),
         help="record of the measurements (default: %(default)s)",
     )
     parser.add_argument(
@@ -179,6 +184,11 @@ def add_output_options(parser: argparse.ArgumentParser, name: str) -> None:
         default=PAGE,
         help="page whose section is written anew (default: %(default)s)",
     )
+
+
+def record_file(name: str) -> Path:
+    """The record of benchmark `name` on processors like this one: others keep theirs."""
+    return RESULTS / f"{name}-{(_instructions() or ['other'])[-1]}.json"
 
 
 def new_record(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -204,24 +214,44 @@ def read_record(path: Path) -> dict[str, Any]:
     return record
 
 
-def publish(record: Mapping[str, Any], body: str, json_file: Path, page: Path) -> None:
-    """Write the record, print the table, and put it into its section of the page."""
+def publish(
+    record: Mapping[str, Any],
+    body: str,
+    json_file: Path,
+    page: Path,
+    *,
+    per_processor: bool = True,
+) -> None:
+    """Write the record, print the table, and put it into its section of the page.
+
+    A speed belongs to its processor: each kind, told by its best instruction set, has a section of
+    its own, and a run on another kind leaves it alone. `per_processor=False`: one section for all.
+    """
     json_file.parent.mkdir(parents=True, exist_ok=True)
     json_file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     machine = "; ".join(f"{key} {value}" for key, value in record["machine"].items())
-    text = f"{body}\n\nMeasured {record['date']} on: {machine}."
-    write_section(page, str(record["benchmark"]), text)
+    text = f"Measured {record['date']} on: {machine}.\n\n{body}"
+    best = record["machine"]["instructions"].rpartition(", ")[-1]
+    on = f" on {best}" if per_processor else ""
+    write_section(page, f"{record['benchmark']}{on}", text)
     print(f"\n{text}\n\n-> {json_file}\n-> {page}")
 
 
 def write_section(page: Path, name: str, text: str) -> None:
-    """Replace what stands between the markers of a section; a new one goes to the page's end."""
+    """Replace what stands between the markers of a section.
+
+    A new section goes behind the last one of the same benchmark ("NAME on PROCESSOR"), or to the
+    end of the page.
+    """
     first, last = f"<!-- benchmark: {name} -->", f"<!-- end: {name} -->"
     section = f"{first}\n{text.strip()}\n{last}"
     before = page.read_text(encoding="utf-8") if page.is_file() else ""
     found = re.compile(f"{re.escape(first)}.*?{re.escape(last)}", re.DOTALL)
+    kin = re.compile(rf"<!-- end: {re.escape(name.partition(' on ')[0])}(?: on \w+)? -->")
     if found.search(before):
         after = found.sub(lambda _: section, before)
+    elif ends := [match.end() for match in kin.finditer(before)]:
+        after = f"{before[: ends[-1]]}\n\n{section}{before[ends[-1] :]}"
     else:
         after = f"{before.rstrip()}\n\n{section}\n".lstrip()
     page.parent.mkdir(parents=True, exist_ok=True)

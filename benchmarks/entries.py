@@ -1,24 +1,34 @@
-"""An index of drawn entries, as large as no set of photographs here: opened, and sent to a process.
+"""Drawn entries and predictions, as many as no set of photographs here has.
 
 The entries are a pack's index without its shards: names, classes, splits and digests of images
 that do not exist. So what is measured is the index alone, without the reading of images.
+Predictions are those of a finished study of two contenders.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import multiprocessing
 import pickle
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
 
 from benchmarks.common import BenchmarkError
 
+if TYPE_CHECKING:
+    from podium.runs.predictions import Predictions
+
 CLASSES = 1000
+VALID = 5  # validation images of a class, of the drawn predictions
 
 
 def draw(count: int, place: Path) -> Callable[[], object]:
@@ -115,6 +125,81 @@ def _worker(content: bytes, answer: Any) -> None:
         return dataset, total, entries.labels.sum(), entries.digest(len(entries) - 1)
 
     answer.send(measured(work))
+
+
+def fill(count: int, study: Path) -> Callable[[], object]:
+    """Write a study whose two contenders each predicted `count` test images."""
+    import numpy as np
+
+    from podium.runtime.files import write_json
+    from podium.statistics.calibration import fit_temperature
+    from podium.study.pictures import MOST_THUMBNAILS
+    from tests.fake_study import fake_study
+
+    def work() -> object:
+        names = [f"class-{number:04d}" for number in range(min(CLASSES, count // 2))]
+        picture = dot()
+        pictures = {name: [picture] for name in names}
+        folder = fake_study(study, names, contenders=2, per_class=1, pictures=pictures)
+        data = json.loads(folder.data.read_text(encoding="utf-8"))
+        held = VALID * len(names)
+        for split, size in {"valid": held, "test": count}.items():
+            data["splits"][split] = dict.fromkeys(names, size // len(names))
+        folder.data.write_text(json.dumps(data), encoding="utf-8")
+        for number, run in enumerate(folder.runs(folder.read_spec())):
+            random = np.random.default_rng([number, count])
+            (valid,) = _drawn("valid", held, names, random)
+            temperature = fit_temperature(valid)
+            write_json(run.done, run.read_done() | {"temperature": temperature})
+            valid.for_file(temperature).write(run.predictions("valid"))
+            parts = (one.for_file(temperature) for one in _drawn("test", count, names, random))
+            _write_in_parts(run.predictions("test"), parts)
+        step = -(-count // MOST_THUMBNAILS)
+        each = count // len(names)
+        shown = (_path("test", row, each) for row in range(0, count, step))
+        folder.write_thumbnails((path, picture) for path in shown)
+        return folder
+
+    return work
+
+
+def _path(split: str, row: int, each: int) -> str:
+    return f"{split}/class-{row // each:04d}/{row % each:06d}.jpg"
+
+
+def _drawn(split: str, count: int, names: list[str], random: Any) -> Iterator[Predictions]:
+    """Predictions of `count` images in parts: all logits would be 4 GB of a million."""
+    import numpy as np
+
+    from podium.runs.predictions import Predictions
+
+    each = count // len(names)
+    for first in range(0, count, 20_000):
+        rows = np.arange(first, min(first + 20_000, count))
+        labels = rows // each
+        logits = random.standard_normal((len(rows), len(names)), dtype=np.float32)
+        logits[np.arange(len(rows)), labels] += 3.6
+        paths = tuple(_path(split, row, each) for row in rows.tolist())
+        yield Predictions(tuple(names), paths, labels, logits)
+
+
+def _write_in_parts(path: Path, parts: Iterator[Predictions]) -> None:
+    import pyarrow.parquet as pq
+
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder, contextlib.ExitStack() as stack:
+        writer = None
+        for part in parts:
+            part.write(Path(folder, "part"))
+            table = pq.read_table(Path(folder, "part"))
+            writer = writer or stack.enter_context(pq.ParquetWriter(path, table.schema))
+            writer.write_table(table)
+
+
+def dot() -> bytes:
+    """A small JPEG."""
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 64), (90, 120, 60)).save(stream, "JPEG")
+    return stream.getvalue()
 
 
 def own_mib() -> float:

@@ -1,4 +1,4 @@
-"""(e) Memory and time as images grow 1k -> 1M, entries to 10M and classes 10 -> 10k.
+"""(e) Memory and time as images and predictions grow to 1M, entries to 10M and classes to 10k.
 
     python -m benchmarks.scale --data sports100
 
@@ -40,6 +40,11 @@ ENTRIES = {
     "open": "opened again, by any process",
     "worker": "its training images, in a decoding process",
 }
+PREDICTED = {
+    "read": "a run's test predictions, read",
+    "compare": "`podium compare` of two contenders",
+    "report-of": "their report, written",
+}
 CLASSES = {
     "step": "a training step of SimpleResNet",
     "predictions": "predictions file, written and read",
@@ -73,6 +78,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _child(f"draw:{size}", place, given)
             for kind in ENTRIES:
                 _note(record, f"{kind}:{size}", place, given)
+        for size in given.predicted:
+            place = Path(folder, f"predicted-{size}")
+            place.mkdir()
+            _child(f"fill:{size}", place, given)
+            for kind in PREDICTED:
+                _note(record, f"{kind}:{size}", place, given)
         for size in given.classes:
             place = Path(folder, f"classes-{size}")
             place.mkdir()
@@ -101,9 +112,15 @@ def link_images(photographs: Sequence[Path], root: Path, count: int, classes: in
 
 
 def render(record: Mapping[str, Any]) -> str:
-    """Three tables: by images, by entries and by classes."""
+    """A table for each thing that grows: images, entries, predictions and classes."""
     parts = []
-    for title, kinds in (("images", IMAGES), ("entries", ENTRIES), ("classes", CLASSES)):
+    tables = {
+        "images": IMAGES,
+        "entries": ENTRIES,
+        "test images": PREDICTED,
+        "classes": CLASSES,
+    }
+    for title, kinds in tables.items():
         rows = []
         for kind, label in kinds.items():
             found = {int(name.split(":")[1]): value for name, value in record["values"].items()
@@ -129,10 +146,11 @@ def render(record: Mapping[str, Any]) -> str:
             ]
             parts.append(table(header, rows))
     parts.append(
-        f"Predictions, metrics and report are of {record['settings']['predictions']:,} images, "
-        "whatever the number of classes. Own memory added is what the work left in the process, "
-        "without what it maps from files; peak memory is that of the whole process, Python, "
-        "PyTorch and mapped files included. Nothing is left running or on the disk."
+        f"Test images are of {entries.CLASSES:,} classes. By classes, predictions, metrics and "
+        f"report are of {record['settings']['predictions']:,} images. Own memory "
+        "added is what the work left in the process, without what it maps from files; peak memory "
+        "is that of the whole process, Python, PyTorch and mapped files included. "
+        "Nothing is left running or on the disk."
     )
     return "\n\n".join(parts)
 
@@ -255,23 +273,38 @@ def _made(classes: int, given: argparse.Namespace) -> Callable[[], object]:
 
     names = [f"class {number}" for number in range(classes)]
     each = max(1, given.predictions // classes)
-    picture = _dot()
+    picture = entries.dot()
     pictures = {name: [picture] * each for name in names}
     study = given.place / "study"
     return lambda: fake_study(study, names, contenders=2, per_class=each, pictures=pictures)
 
 
-def _dot() -> bytes:
-    import io
+def _read(count: int, given: argparse.Namespace) -> Callable[[], object]:
+    from podium.runs.folder import StudyFolder
+    from podium.runs.predictions import Predictions
 
-    from PIL import Image
+    def work() -> object:
+        study = StudyFolder(given.place / "study")
+        found = Predictions.read(study.runs(study.read_spec())[0].predictions("test"))
+        if len(found) != count:
+            raise BenchmarkError(f"{len(found):,} predictions instead of {count:,}")
+        return found
 
-    stream = io.BytesIO()
-    Image.new("RGB", (64, 64), (90, 120, 60)).save(stream, "JPEG")
-    return stream.getvalue()
+    return work
 
 
-def _report(classes: int, given: argparse.Namespace) -> Callable[[], object]:
+def _compare(count: int, given: argparse.Namespace) -> Callable[[], object]:
+    from podium.cli.app import main as podium
+
+    def work() -> object:
+        if podium(["compare", str(given.place / "study")]):
+            raise BenchmarkError("podium compare failed")
+        return None
+
+    return work
+
+
+def _report(size: int, given: argparse.Namespace) -> Callable[[], object]:
     from podium.reporting import build_report
     from podium.runs.folder import StudyFolder
 
@@ -287,6 +320,10 @@ _WORK: dict[str, Callable[[int, argparse.Namespace], Callable[[], object]]] = {
     "step": _step,
     "predictions": _predictions,
     "metrics": _metrics,
+    "fill": lambda count, given: entries.fill(count, given.place / "study"),
+    "read": _read,
+    "compare": _compare,
+    "report-of": _report,
     "make": _made,
     "report": _report,
 }
@@ -309,6 +346,7 @@ def _parser() -> argparse.ArgumentParser:
         "--images", nargs="*", type=int, default=[1_000, 10_000, 100_000, 1_000_000]
     )
     parser.add_argument("--entries", nargs="*", type=int, default=[1_000_000, 10_000_000])
+    parser.add_argument("--predicted", nargs="*", type=int, default=[50_000, 1_000_000])
     parser.add_argument("--classes", nargs="*", type=int, default=[10, 100, 1_000, 10_000])
     parser.add_argument("--predictions", type=int, default=10_000, help="images predicted")
     parser.add_argument("--timeout", type=float, default=1800.0, help="seconds for one measurement")

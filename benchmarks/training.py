@@ -36,7 +36,7 @@ from benchmarks.common import (
 from benchmarks.contenders import CONTENDERS, GROUP_MODELS, Place
 from benchmarks.limit import flops_per_image
 
-__all__ = ["main", "render"]
+__all__ = ["add_contender_options", "find_place", "main", "measure", "render"]
 
 LIMIT = "limit"  # measured with the contenders, in every round
 STOPWATCH = Path(__file__).resolve().parent / "stopwatch.py"
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         before = read_record(given.json)
         record["values"], record["missing"] = before["values"], before["missing"]
     with tempfile.TemporaryDirectory(prefix="podium-bench-") as folder:
-        place, images = _place(given, Path(folder))
+        place, images = find_place(given, Path(folder))
         record["settings"] |= {"images": images, "classes": place.classes}
         able = []
         for name in names:
@@ -66,8 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"{name}: left out, {why}")
             else:
                 able.append(name)
-        measure = functools.partial(_measure, given=given, place=place, images=images)
-        found = interleaved([LIMIT, *able], measure, given.rounds)
+        timed = functools.partial(measure, given=given, place=place, images=images)
+        found = interleaved([LIMIT, *able], timed, given.rounds)
         record["limit"] = found.pop(LIMIT)
         record["flops"] = {
             group: flops_per_image(model, size, place.classes)
@@ -131,8 +131,11 @@ def render(record: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _measure(name: str, given: argparse.Namespace, place: Place, images: int) -> dict[str, float]:
-    """One measurement of one contender; nothing where it failed, since the others may go on."""
+def measure(name: str, given: argparse.Namespace, place: Place, images: int) -> dict[str, float]:
+    """One measurement of one contender; nothing where it failed, since the others may go on.
+
+    `given` has what `add_contender_options` adds; `place` and `images` are `find_place`'s.
+    """
     if name == LIMIT:
         out = place.scratch / "limit.json"
         command: list[str | Path] = [sys.executable, "-m", "benchmarks.limit", "--out", out]
@@ -189,7 +192,7 @@ def _environment(peer: bool, at: Place) -> dict[str, str]:
     }
 
 
-def _place(given: argparse.Namespace, scratch: Path) -> tuple[Place, int]:
+def find_place(given: argparse.Namespace, scratch: Path) -> tuple[Place, int]:
     """The images under names that all contenders take, and how many train."""
     from podium.data.fetch import resolve_data
 
@@ -222,21 +225,26 @@ def _place(given: argparse.Namespace, scratch: Path) -> tuple[Place, int]:
     return place, images
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Training throughput, images a second.")
+def add_contender_options(parser: argparse.ArgumentParser) -> None:
+    """What a measurement of a contender needs: its images, how long, and where the peers are."""
     parser.add_argument("--data", default="sports100", help="folder with train/ and valid/")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help=", ".join(CONTENDERS))
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
     parser.add_argument("--warmup", type=int, default=5, help="steps that are not counted")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--timeout", type=float, default=900.0, help="seconds for one measurement")
-    parser.add_argument("--append", action="store_true", help="add to the record that is there")
     parser.add_argument(
         "--peers-python", type=Path, default=ROOT / ".venv-peers" / "bin" / "python"
     )
     parser.add_argument("--timm-script", type=Path, help="train.py of pytorch-image-models")
     parser.add_argument("--hf-script", type=Path, help="run_image_classification.py")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Training throughput, images a second.")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help=", ".join(CONTENDERS))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--append", action="store_true", help="add to the record that is there")
+    add_contender_options(parser)
     add_output_options(parser, "training")
     return parser
 

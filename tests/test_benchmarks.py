@@ -25,12 +25,14 @@ import torch
 from PIL import Image
 
 import podium
-from benchmarks import accuracy, busy, common, gpu, limit, prediction, records, scale
+from benchmarks import accuracy, busy, common, entries, gpu, limit, prediction, records, scale
 from benchmarks.contenders import CONTENDERS, GROUP_MODELS
 from benchmarks.prediction_ways import measure_once
 from podium.data.indexing import build_index
-from podium.runs.folder import RunFolder
+from podium.results.study import gather
+from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.pictures import read_pictures
+from podium.runs.predictions import TopPredictions
 from podium.runtime.files import write_json
 from tests import fake_study
 from tests.conftest import write_pictures
@@ -259,7 +261,7 @@ def test_scale_measures_links_and_classes(tiny: Path, tmp_path: Path) -> None:
         "scale",
         tmp_path,
         *("--data", str(tiny), "--scratch", str(tiny.parent), "--images", "60"),
-        *("--entries", "4000", "--classes", "2", "--predictions", "20"),
+        *("--entries", "4000", "--classes", "2", "--predictions", "20", "--predicted"),
     )
     assert set(record["values"]) == {
         "index:60", "again:60", "open-first:4000", "open:4000", "worker:4000", "step:2",
@@ -269,6 +271,14 @@ def test_scale_measures_links_and_classes(tiny: Path, tmp_path: Path) -> None:
     assert all(value["peak_mib"] > 20 for value in record["values"].values()), record
     assert len(rows_of(page)) == 12
     assert not list(tiny.parent.glob("podium-scale-*"))
+
+
+def test_predictions_drawn_in_parts_are_those_of_a_finished_study(tmp_path: Path) -> None:
+    entries.fill(444, tmp_path / "study")()
+    results = gather(StudyFolder(tmp_path / "study"))
+    assert [run.test.paths[443] for run in results.runs] == ["test/class-0221/000001.jpg"] * 2
+    assert all(isinstance(run.test, TopPredictions) for run in results.runs)
+    assert all(0.3 < run.scores.accuracy < 1 for run in results.runs)
 
 
 def test_the_step_on_cached_images_beside_memory(tiny: Path, tmp_path: Path) -> None:
@@ -316,8 +326,10 @@ def test_a_section_is_replaced_and_the_rest_stays(tmp_path: Path) -> None:
     page.write_text("# Speed\n\n<!-- benchmark: a -->\nold\n<!-- end: a -->\n\nwords\n")
     common.write_section(page, "a", r"new \1")
     common.write_section(page, "b", "more")
+    common.write_section(page, "a on avx2", "older")
     assert page.read_text() == (
-        "# Speed\n\n<!-- benchmark: a -->\nnew \\1\n<!-- end: a -->\n\nwords\n\n"
+        "# Speed\n\n<!-- benchmark: a -->\nnew \\1\n<!-- end: a -->\n\n"
+        "<!-- benchmark: a on avx2 -->\nolder\n<!-- end: a on avx2 -->\n\nwords\n\n"
         "<!-- benchmark: b -->\nmore\n<!-- end: b -->\n"
     )
 
@@ -400,7 +412,7 @@ def test_training_beside_others_is_told_by_how_threads_wait() -> None:
     rates = {"PyTorch's default | small | 0": [30.0, 10.0], "one thread | small | 0": [7.0]}
     record = {
         "settings": {"ways": ["PyTorch's default", "one thread"], "cases": ["small"],
-                     "beside": [0, 2]},
+                     "beside": [0, 2], "programs": [], "cores": 2},
         "values": {name: [{"images_per_second": rate} for rate in found]
                    for name, found in rates.items()},
     }  # fmt: skip
@@ -409,3 +421,24 @@ def test_training_beside_others_is_told_by_how_threads_wait() -> None:
     assert default == ["PyTorch's default", "20.0 (10.0 to 30.0)", "not measured"]
     assert one[1] == "7.0 (7.0 to 7.0)"
     assert busy._train("small", seconds=0.01) > 1
+
+
+def test_what_is_left_beside_others_is_told_as_part_of_the_fair_share(
+    tiny: Path, tmp_path: Path
+) -> None:
+    record, page = run_benchmark(
+        "busy",
+        tmp_path,
+        *("--programs", "paper:simple_resnet", "timm", "--ways", "--rounds", "1"),
+        *("--data", str(tiny), "--batch-size", "4", "--warmup", "1", "--seconds", "60"),
+        *("--beside", "0", "2", "--peers-python", str(tmp_path / "none")),
+    )
+    alone, beside = (
+        record["values"][f"paper:simple_resnet | {n}"][0]["images_per_second"] for n in (0, 2)
+    )
+    # of two cores two busy processes leave one: half of the pace is what is fair
+    share = record["settings"]["cores"] / (record["settings"]["cores"] + 2)
+    (_, row), (_, timm) = rows_of(page)[:2], rows_of(page)[2:]
+    assert row[1] == f"{alone:.1f} ({alone:.1f} to {alone:.1f})"
+    assert row[2].endswith(f", {100 * beside / (share * alone):.0f} %")
+    assert timm[1:] == ["not measured", "not measured"]

@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if given.write:
                 record = new_record(f"torture-{name}", {"seed": given.seed}) | {"values": values}
                 page = CLUSTER_PAGE if name.startswith("cluster") else PAGE
-                publish(record, body, RESULTS / f"{name}.json", page)
+                publish(record, body, RESULTS / f"{name}.json", page, per_processor=False)
             else:
                 print(f"\n{body}")
             print(f"{name}: {'sound' if fine else 'NOT SOUND'}", flush=True)
