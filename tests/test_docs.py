@@ -226,6 +226,7 @@ def _quick() -> Iterator[None]:
     from podium.config import studyfile
     from podium.data import synthetic
     from podium.reporting.build import ReportResult
+    from podium.results.receipt import write_receipt
     from podium.results.study import gather
     from podium.study import study
 
@@ -245,7 +246,9 @@ def _quick() -> Iterator[None]:
     def quick_report(folder: StudyFolder, *, out: Path | None = None, **options: Any) -> Any:
         index = folder.report / "index.html"
         if out is None and (index.is_file() or folder.path.name != "shapes"):
-            return ReportResult(index, (), gather(folder))
+            found = gather(folder)
+            write_receipt(found)
+            return ReportResult(index, (), found)
         with reports_undrawn():
             return build(folder, out=out, **options)
 

@@ -210,7 +210,11 @@ TAMPERED: dict[str, tuple[Callable[[StudyFolder], None], list[str]]] = {
     ),
     "a run's recipe": (
         in_text("quick/seed-0/config.yaml", "lr: 0.01", "lr: 0.001"),
-        ["! recipes: quick/seed-0/config.yaml: ", "lr: 0.001 -> 0.01"],
+        ["! recipes: quick/seed-0/config.yaml, recipe: ", "lr: 0.001 -> 0.01"],
+    ),
+    "a run's code": (
+        in_text("quick/seed-0/config.yaml", "recipe:", "code: {model: other}\nrecipe:"),
+        ["! recipes: quick/seed-0/config.yaml, code: "],
     ),
     "a look forgotten": (forget_a_look, ["! looks: the ledger lacks ", "sealed/slow/seed-0 run"]),
     "a look changed": (

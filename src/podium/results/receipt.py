@@ -154,6 +154,7 @@ def _run(run: RunResult, results: StudyResults) -> dict[str, Any]:
     files += [one.predictions("test") for one in results.folder.folds(folder, results.spec)]
     return {
         "recipe": None if recipe is None else recipe_digest(recipe),
+        "code": _code(folder),
         "weights": sha256_of(folder.best) if folder.best.is_file() else None,
         "accuracy": _number(run.scores.accuracy),
         "predictions": {
@@ -162,6 +163,15 @@ def _run(run: RunResult, results: StudyResults) -> dict[str, Any]:
             if file.is_file()
         },
     }
+
+
+def _code(run: RunFolder) -> str | None:
+    """Hash of what `config.yaml` says of the origin of code that is not built in."""
+    try:
+        told = run.read_config().get("code")
+    except RunFolderError:
+        return None
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest() if told else None
 
 
 def _tests(verdicts: Verdicts | None) -> dict[str, Any] | None:

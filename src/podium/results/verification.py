@@ -220,8 +220,8 @@ def _in_words(place: tuple[str, ...], before: Any, after: Any) -> Difference:
             return Difference("images", f"{where or 'table'}: {told}")
         case ("contenders", name, "recipe" | "model" as what):
             return Difference("recipes", f"{name}, {what} in study.yaml: {told}")
-        case ("contenders", name, "runs", seed, "recipe"):
-            return Difference("recipes", f"{name}/{seed}/config.yaml: {told}")
+        case ("contenders", name, "runs", seed, "recipe" | "code" as what):
+            return Difference("recipes", f"{name}/{seed}/config.yaml, {what}: {told}")
         case ("contenders", name, "runs", seed, "weights"):
             return Difference("weights", f"{name}/{seed}/best.safetensors: {told}")
         case ("contenders", name, "runs", seed, "predictions", file):
