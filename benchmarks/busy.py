@@ -162,11 +162,11 @@ def _fair_share(beside: int, cores: int) -> float:
 
 
 def _cell(rates: Sequence[float], alone: Sequence[float] = (), share: float = 1.0) -> str:
-    """Median and range; beside others also the percentage of `share` of the pace alone."""
+    """Median, of several with range; beside others also the part of `share` of the pace alone."""
     if not rates:
         return "not measured"
     middle, least, most = spread(rates)
-    text = f"{middle:.1f} ({least:.1f} to {most:.1f})"
+    text = f"{middle:.1f} ({least:.1f} to {most:.1f})" if len(rates) > 1 else f"{middle:.1f}"
     if share < 1 and alone:
         text += f", {100 * middle / (share * spread(alone)[0]):.0f} %"
     return text

@@ -113,7 +113,7 @@ def test_cells_on_ray_end_like_others_when_one_is_killed() -> None:
     done = torture("--only", "cluster-ray", "--one-machine")
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(
-        r"\| a cell's process killed \| 1 of 2 cells \| 0 of \d\d \| 2 of 2 ", done.stdout
+        r"\| a cell's process killed \| 1 of 1 cells \| 0 of \d\d \| 1 of 1 ", done.stdout
     )
 
 

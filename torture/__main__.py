@@ -185,8 +185,8 @@ def _missing(name: str, given: argparse.Namespace) -> str:
 
 
 def _cluster(folder: Path, given: argparse.Namespace) -> tuple[Any, bool, str]:
-    few = {"seeds": 1, "epochs": 3} if given.one_machine else {}
-    found = torture_cluster(folder, _cluster_of(folder.name, given), only=given.breaking, **few)
+    cluster = _cluster_of(folder.name, given)
+    found = torture_cluster(folder, cluster, only=given.breaking, brief=given.one_machine)
     for one in found:
         for what in (*one.differing, *filter(None, [one.failed])):
             print(f"  {one.what}: {what}", file=sys.stderr)

@@ -111,8 +111,8 @@ class Here:
 class _Run:
     """`podium run` of one trial, in a process of its own."""
 
-    def __init__(self, place: Path, nodes: Nodes | None, name: str) -> None:
-        self.runs = place / name
+    def __init__(self, place: Path, nodes: Nodes | None, name: str, *only: str) -> None:
+        self.runs, self.only = place / name, [word for one in only for word in ("--only", one)]
         self.folder = StudyFolder(self.runs / "study")
         self.nodes, self.place, self.output = nodes, place, place / f"{name}.txt"
         self.process: subprocess.Popen[bytes] | None = None
@@ -127,7 +127,7 @@ class _Run:
         """Give the command."""
         words = [sys.executable, "-m", "podium", "run", str(self.place / "study.yaml")]
         words += ["--runs", str(self.runs), "--no-audit", "--workers", "0", "--precision", "fp32"]
-        words += ["--checkpoint-every", "0", *on]
+        words += ["--checkpoint-every", "0", *self.only, *on]
         with open(self.output, "ab") as output:
             self.process = subprocess.Popen(
                 self.nodes.command(words) if self.nodes else words,
@@ -333,6 +333,31 @@ def _requeued(run: _Run, nodes: Any) -> str:
     return "by scontrol requeue; under the same number"
 
 
+def _not_shared(act: Callable[[_Run, Any], str]) -> Callable[[_Run, Any], str]:
+    """The same on nodes that do not see the folder of the runs."""
+
+    def way(run: _Run, nodes: Any) -> str:
+        run.runs.mkdir()
+        _start_again(nodes, run.runs)
+        try:
+            note = act(run, nodes)
+            for name in "ab":
+                if found := [*Path(f"{nodes.roots[name]}{run.runs}").iterdir()]:
+                    raise RuntimeError(f"node {name} saw or wrote {found[0].name}")
+            return note or "each cell in a folder of its node"
+        finally:
+            _start_again(nodes, None)
+
+    return way
+
+
+def _start_again(nodes: Any, hidden: Path | None) -> None:
+    nodes.hidden = hidden
+    for name in "ab":
+        nodes.signal(name, signal.SIGKILL)
+        nodes.start(name)
+
+
 _BREAK = {
     "nothing": _undisturbed,
     "a cell's process killed": _process_killed,
@@ -342,6 +367,11 @@ _BREAK = {
     "Ctrl-C": _ctrl_c,
     "a node cut off for 2 minutes": _cut_off,
     "a node cut off and frozen for 2 minutes": _frozen,
+    "no shared file system; nothing": _not_shared(_undisturbed),
+    "no shared file system; a cell's process killed": _not_shared(_process_killed),
+    "no shared file system; a node killed": _not_shared(_node_killed),
+    "no shared file system; Ctrl-C": _not_shared(_ctrl_c),
+    "no shared file system; a node cut off and frozen for 2 minutes": _not_shared(_frozen),
     "a job queued again": _requeued,
 }
 CLUSTERS: Mapping[str, tuple[Any, tuple[str, ...]]] = {
@@ -355,34 +385,32 @@ CLUSTERS: Mapping[str, tuple[Any, tuple[str, ...]]] = {
 """Name -> what starts it, and the ways in which it is broken."""
 
 
-def torture_cluster(
-    place: Path, name: str, *, seeds: int = 2, epochs: int = 5, only: str = ""
-) -> list[Trial]:
+def torture_cluster(place: Path, name: str, *, only: str = "", brief: bool = False) -> list[Trial]:
     """Train a study on a cluster that breaks.
 
     Args:
         place: an empty folder for images, cache and runs.
         name: a key of `CLUSTERS`; its class says what is `missing` to try it.
-        seeds: number of seeds of each of the two contenders.
-        epochs: of each cell.
         only: a text that the way of breaking must contain.
+        brief: train one cell for three epochs, and write no report.
 
     Returns:
         the trials.
     """
     write_images(place / "data", each=24)
-    recipe = {**_RECIPE, "epochs": epochs}
+    recipe = {**_RECIPE, "epochs": 3 if brief else 5}
     study = {
         "name": "study",
         "data": str(place / "data"),
-        "seeds": list(range(seeds)),
+        "seeds": [0] if brief else [0, 1],
         "contenders": {
             "plain": {**recipe, "augmentation": "autoaugment", "lr": 1e-3},
             "other": {**recipe, "augmentation": "randaugment", "lr": 2e-3},
         },
     }
     (place / "study.yaml").write_text(json.dumps(study))  # YAML as well
-    in_turn = _Run(place, None, "in-turn")
+    cells = ["plain"] if brief else []
+    in_turn = _Run(place, None, "in-turn", *cells)
     in_turn.start("--cpus", "1")
     in_turn.end()
     expected, trials = digests(in_turn.folder.path), list[Trial]()
@@ -391,8 +419,9 @@ def torture_cluster(
     try:
         with make(short) as nodes:
             for way in (way for way in ways if only in way):
-                trial = Trial(nodes.engine, way, cells=2 * seeds)
-                _try(trial, _Run(place, nodes, f"trial-{len(trials)}"), nodes, expected)
+                trial = Trial(nodes.engine, way, cells=1 if brief else 4)
+                run = _Run(place, nodes, f"trial-{len(trials)}", *cells)
+                _try(trial, run, nodes, expected)
                 trials.append(trial)
                 print(f"cluster-{name}: {way}: {trial.seconds:.0f} s", flush=True)
     finally:

@@ -79,6 +79,10 @@ class RayNodes:
         self.address = f"10.89.0.{_NUMBERS['head']}:{_PORT}"
         self.on = ["--on", f"ray:{self.address}", "--cpus", "1"]
         self.starts: list[subprocess.Popen[bytes]] = []
+        self.hidden: Path | None = None
+        """A folder that nodes which are started from now on see empty; None: they see all."""
+        self.roots: dict[str, Path] = {}
+        """Name of a node -> the file system as it sees it."""
 
     @staticmethod
     def missing() -> str:
@@ -134,6 +138,9 @@ class RayNodes:
         else:
             words += ["--address", self.address, "--num-cpus=1"]
         space = ["ip", "netns", "exec", _PREFIX + name]
+        if self.hidden is not None:
+            mount = 'mount -t tmpfs none "$0" && exec "$@"'
+            space += ["unshare", "--mount", "sh", "-c", mount, str(self.hidden)]
         with open(log, "wb") as output:
             process = subprocess.Popen(
                 [*space, *words],
@@ -144,6 +151,7 @@ class RayNodes:
                 start_new_session=True,
             )
         self.starts.append(process)
+        self.roots[name] = Path(f"/proc/{process.pid}/root")
 
         def runs() -> bool:
             if process.poll() is not None:

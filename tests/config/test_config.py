@@ -386,3 +386,58 @@ def test_a_conflict_between_contenders_and_data_is_told_with_its_line(tmp_path: 
     )
     with pytest.raises(ConfigError, match=r"line 8: .*contenders\.varied\.augmentation: .*for RGB"):
         load_study(path)
+
+
+BOTH = """
+name: means
+data: somewhere
+defaults: {epochs: 3, batch_size: 8}
+contenders:
+  small: {model: simple_resnet}
+  large: {model: resnet18}
+  both: {mean_of: [small, large], label: Both}
+"""
+
+
+def test_a_mean_has_members_and_no_recipe() -> None:
+    spec = load_study(yaml.safe_load(BOTH), overrides=["contenders.*.lr=0.1"])
+    both = spec.contenders["both"]
+    assert both.mean_of == ("small", "large")
+    assert both.most_epochs == 0
+    assert both.notices() == []
+    assert spec.contenders["small"].lr == spec.contenders["large"].lr == 0.1
+    assert yaml.safe_load(spec.to_yaml())["contenders"]["both"] == {
+        "mean_of": ["small", "large"], "label": "Both",
+    }  # fmt: skip
+    assert "mean_of" not in yaml.safe_load(spec.to_yaml())["contenders"]["small"]
+    assert load_study(yaml.safe_load(spec.to_yaml())) == spec
+    stored = both.model_dump(mode="json")
+    assert both.changes_from({**stored, "label": "Another"}) == []
+    assert both.changes_from({**stored, "mean_of": ["large", "small"]}) == [
+        "mean_of: ['large', 'small'] -> ['small', 'large']"
+    ]
+    assert any("mean_of" in one for one in both.changes_from({"model": "resnet18", "epochs": 1}))
+    labelled = load_study(yaml.safe_load(BOTH), overrides=["contenders.*.label=x"])
+    assert labelled.label("both") == "x"
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ("{mean_of: [small]}", "contenders.both.mean_of: expected the names of two or more"),
+        ("{mean_of: [small, small]}", "contenders.both.mean_of: expected the names of two or more"),
+        ("{mean_of: small}", "contenders.both.mean_of: expected a list"),
+        ("{mean_of: [small, larg]}", "there is no contender 'larg'. Did you mean large?"),
+        ("{mean_of: [small, both]}", "both.mean_of: both is a mean itself"),
+        ("{mean_of: [small, large], lr: 0.1}", "contenders.both: lr has no effect beside mean_of"),
+        ("{mean_off: [small, large]}", "mean_off: is not a setting. Did you mean mean_of?"),
+        ("{mean_of: []}", "contenders.both.model: is missing"),
+    ],
+)
+def test_other_means_are_refused_with_their_line(tmp_path: Path, changed: str, said: str) -> None:
+    path = tmp_path / "means.yaml"
+    path.write_text(BOTH.replace("{mean_of: [small, large], label: Both}", changed))
+    with pytest.raises(ConfigError) as caught:
+        load_study(path)
+    assert said in str(caught.value)
+    assert "line 8" in str(caught.value)

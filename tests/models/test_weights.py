@@ -32,7 +32,7 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     torch.save(resnet18(weights=None).state_dict(), plain)
     digest = hashlib.sha256(plain.read_bytes()).hexdigest()
     path = plain.rename(tmp_path / f"resnet18-{digest[:8]}.pth")
-    monkeypatch.setattr(ours, "_resnet18_url", path.as_uri)
+    monkeypatch.setattr(ours, "resnet18_url", path.as_uri)
     return path
 
 

@@ -161,6 +161,10 @@ def test_mistakes_are_named(
             curve_study(spec, shares)
     with pytest.raises(ConfigError, match="train_share already"):
         curve_study(curve_study(spec))
+    mean = {**yaml.safe_load(spec.to_yaml())}
+    mean["contenders"]["both"] = {"mean_of": ["logistic", "lda"]}
+    with pytest.raises(ConfigError, match="both trains nothing"):
+        curve_study(load_study(mean))
     assert main(["curve", str(study), "--shares", "some", "--runs", str(tmp_path)]) == 2
     assert "expected numbers with commas" in " ".join(capsys.readouterr().err.split())
     assert main(["curve", str(tmp_path / "nothing.yaml")]) == 2

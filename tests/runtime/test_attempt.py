@@ -95,7 +95,7 @@ def test_a_damaged_number_lets_nobody_go_on(tmp_path: Path, text: str) -> None:
 def test_a_stale_process_writes_nothing_below_the_fence(tmp_path: Path) -> None:
     file, run = tmp_path / "attempt.json", tmp_path / "run"
     first = Attempt(file, begin(file))
-    with fenced(run, first.check):
+    with fenced(run, first.before_write):
         write_text(run / "history.csv", "before")
         begin(file)
         with pytest.raises(StaleAttemptError):
@@ -105,6 +105,51 @@ def test_a_stale_process_writes_nothing_below_the_fence(tmp_path: Path) -> None:
     assert [*run.iterdir()] == [run / "history.csv"]  # no temporary file is left, either
     write_text(run / "history.csv", "without a fence")
     assert (run / "history.csv").read_text() == "without a fence"
+
+
+def test_leave_to_use_the_test_images_is_given_once(tmp_path: Path) -> None:
+    file = tmp_path / "attempt.json"
+    first = Attempt(file, begin(file))
+    first.grant()
+    with pytest.raises(StaleAttemptError, match="or has used them before"):
+        first.grant()
+    second = Attempt(file, begin(file))  # the first may be dead: it goes on from its weights
+    second.grant()
+    with pytest.raises(StaleAttemptError, match="Attempt 1 was replaced by attempt 2"):
+        first.at_study(write_text, tmp_path / "ledger", "a line")
+    assert not (tmp_path / "ledger").exists()
+    second.at_study(write_text, tmp_path / "ledger", "a line")
+
+
+def test_there_is_no_leave_for_what_is_replaced_right_after_the_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that is cut off at the worst moment, and comes back."""
+    file = tmp_path / "attempt.json"
+    first = Attempt(file, begin(file))
+    check = Attempt.check
+
+    def cut_off(attempt: Attempt) -> None:
+        check(attempt)
+        if attempt is first:
+            begin(file)
+
+    monkeypatch.setattr(Attempt, "check", cut_off)
+    with pytest.raises(StaleAttemptError, match="must not use the test images: it was replaced"):
+        first.grant()
+    Attempt(file, 2).grant()
+
+
+def test_there_is_no_leave_for_an_earlier_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "attempt.json"
+    first = Attempt(file, begin(file))
+    Attempt(file, 1, start=1).enter()
+    monkeypatch.setattr(Attempt, "check", lambda attempt: None)  # it has just passed
+    with pytest.raises(StaleAttemptError, match="must not use the test images"):
+        first.grant()
+    Attempt(file, 1, start=1).grant()
 
 
 def test_events_come_back_equal(tmp_path: Path) -> None:

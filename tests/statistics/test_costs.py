@@ -16,8 +16,13 @@ def test_costs_are_those_of_the_closing_record() -> None:
 
 
 def test_the_mean_over_runs_needs_them_all() -> None:
-    first, second = Cost(2.0, 10, 4.0, 30.0, "cpu"), Cost(4.0, 10, 4.0, None, "cuda")
-    assert mean_cost([first, second]) == Cost(3.0, 10, 4.0, None, None)
+    first, second = Cost(2.0, 10, 4.0, 30.0, "cpu"), Cost(4.0, 10, 4.0, None, "cpu")
+    assert mean_cost([first, second]) == Cost(3.0, 10, 4.0, None, "cpu")
+
+
+def test_the_mean_of_times_on_two_devices_is_the_time_of_none() -> None:
+    first, second = Cost(2.0, 10, 4.0, 30.0, "cpu"), Cost(4.0, 20, 4.0, 50.0, "cuda")
+    assert mean_cost([first, second]) == Cost(None, 15, 4.0, None, None)
 
 
 @settings(deadline=None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from podium.config.machine import Machine
 from podium.errors import RunFolderError
 from podium.runs.folder import StudyFolder
 from podium.runtime.events import Event, Message, WarningMessage
-from podium.study.arithmetic import Arithmetic, settle, settled_threads
+from podium.study.arithmetic import Arithmetic, keep, settle, settled_threads
 from podium.study.engines.shares import share
 
 
@@ -29,7 +31,7 @@ class Here:
 
         settings = Machine.model_validate(machine)
         return settle(
-            self.folder,
+            partial(keep, self.folder.run(contender, 0)),
             contender,
             settings,
             kind,
@@ -53,6 +55,30 @@ def test_the_first_cell_settles_and_another_machine_follows(tmp_path: Path) -> N
     assert other.settle("slow") == Arithmetic(2, "fp32", "as fp32 is here")  # chosen with 2 threads
     assert other.chosen == [2]
     assert settled_threads(first.folder, "cpu") == 2
+
+
+def test_of_two_cells_that_choose_at_a_time_the_first_to_answer_settles_it(tmp_path: Path) -> None:
+    slow, fast = Here(tmp_path, 2, "fp32"), Here(tmp_path, 16, "bf16")
+
+    def choose(threads: int) -> tuple[str, str]:
+        fast.settle()  # it is not waited for: a check of bf16 takes seconds
+        return "fp32", "as fp32 is here"
+
+    found = settle(
+        partial(keep, slow.folder.run("fast", 0)),
+        "fast",
+        Machine(),
+        "cpu",
+        threads=2,
+        precision=choose,
+        notify=slow.told.append,
+    )
+    assert found == Arithmetic(2, "bf16", "as bf16 is here")
+    assert fast.chosen == [2]
+    assert json.loads(slow.folder.plan.read_text())["cpu"] == {
+        "threads": 2,
+        "precision": {"fast": {"precision": "bf16", "reason": "as bf16 is here"}},
+    }
 
 
 def test_what_the_user_says_wins_and_is_warned_of(tmp_path: Path) -> None:

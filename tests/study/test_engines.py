@@ -91,7 +91,7 @@ class Paper(ProcessExecutor):
         handles = range(len(self.tasks), len(self.tasks) + len(tasks))
         self.tasks += tasks
         for handle, task in zip(handles, tasks, strict=True):
-            how = self.act(task, sum(one.name == task.name for one in self.tasks))
+            how = self.act(task, task.attempt)
             if how is not None:
                 self.over[handle] = how
         assert len(self.tasks) - len(self.over) <= self.capacity
@@ -134,7 +134,9 @@ def test_the_longest_cells_come_first_and_no_more_than_there_is_room_for(bench: 
 
     paper = Paper(act, capacity=1)
     found = list(paper.map(CELLS, bench))  # type: ignore[arg-type]
-    assert [task.name for task in paper.tasks] == ["slow/seed-0", "slow/seed-1", "fast/seed-0"]
+    assert [str(task.cell) for task in paper.tasks] == [
+        *("slow/seed-0", "slow/seed-1", "fast/seed-0")
+    ]
     assert paper.tasks[0].environment["OMP_NUM_THREADS"] == "3"
     assert [outcome.error for outcome in found] == ["no such image\nmore"] * 3  # tried once each
     assert log(bench)[1] == "slow/seed-0 attempt 1: failed: no such image"
@@ -143,7 +145,7 @@ def test_the_longest_cells_come_first_and_no_more_than_there_is_room_for(bench: 
 def test_a_lost_process_is_begun_again_elsewhere_under_a_new_number(bench: Bench) -> None:
     def act(task: Task, attempt: int) -> str:
         files, number = files_of(task)
-        assert number == attempt
+        assert number == attempt == task.attempt
         if attempt == 1:
             files.write_place(number)
             task.output.write_text("first\nSegmentation fault\n\n")
@@ -187,9 +189,9 @@ def test_losses_in_a_row_end_a_cell_but_saved_states_between_them_do_not(bench: 
 def test_a_stop_asks_running_cells_and_takes_the_others_out_of_the_queue(bench: Bench) -> None:
     def act(task: Task, attempt: int) -> None:
         files, number = files_of(task)
-        if task.name != "fast/seed-0":  # which is still queued
+        if task.cell.contender != "fast":  # which is still queued
             files.write_place(number)
-        if task.name == "slow/seed-1":
+        if str(task.cell) == "slow/seed-1":
             threading.Timer(0.02, bench.stop.set).start()  # type: ignore[union-attr]
 
     paper = Paper(act)
@@ -359,7 +361,7 @@ def test_a_node_that_ray_gave_up_has_lost_its_tasks_though_ray_waits_for_them() 
         def wait(self, handles: list[str], **_: Any) -> tuple[list[str], list[str]]:
             return [], handles
 
-    tasks = _Tasks(Cluster(), Machine(cpus=1, gpus=0))
+    tasks = _Tasks(Cluster(), Machine(cpus=1, gpus=0), Path("runs/study"))
     found = tasks.ended({"one": "here", "two": "away", "three": ""})
     assert found == {"two": "its node cannot be reached"}
 
@@ -394,7 +396,8 @@ def test_an_address_where_nothing_listens_is_refused_at_once(
 
 def a_task(folder: Path, code: str) -> Task:
     words = [sys.executable, "-c", textwrap.dedent(code)]
-    return Task("a", words, folder, {"GIVEN": "1"}, folder / "output.txt", frozenset())
+    output = folder / "output.txt"
+    return Task(CELLS[0], 1, words, folder, {"GIVEN": "1"}, output, frozenset())
 
 
 def test_a_job_of_submitit_runs_the_process_of_a_cell(tmp_path: Path) -> None:
@@ -464,7 +467,7 @@ def test_cells_are_one_array_and_lost_ones_go_elsewhere_if_they_can(tmp_path: Pa
     jobs = _Jobs(submits, "a")  # type: ignore[arg-type]
     new = a_task(tmp_path, "")
     lost, elsewhere = (replace(new, avoid=frozenset({node})) for node in ("b", "c"))
-    other = replace(new, name="other")
+    other = replace(new, cell=CELLS[1])
     assert jobs.start([new, lost, elsewhere, other]) == ["1_0", "2_0", "3_0", "1_1"]
     assert submits.arrays == [(2, "a"), (1, "a"), (1, "a,c")]
 

@@ -182,7 +182,7 @@ class StudyProgress:
             place = f"  [dim]{self.begun} of {self.planned}[/dim]" if counted else ""
             self._tell(f"[bold]{escape(event.title)}[/bold]{place}")
         self._forget(self._bar("run", event), self._bar("batch", event))
-        if self._has_room():
+        if event.epochs and self._has_room():
             title = self._title(self.runs[event.cell], "Epochs")
             self._set(self._bar("run", event), title, 0, event.epochs)
 
@@ -212,7 +212,8 @@ class StudyProgress:
                     self._tell_epoch(event, run)
             case RunDone():
                 scores, folds = event.scores, event.folds
-                what = "best epoch" if folds is None else f"all {folds} folds together"
+                what = "best epoch" if run.epochs else "mean of its members"
+                what = what if folds is None else f"all {folds} folds together"
                 text = (
                     f"{what}: valid {100 * scores['valid_accuracy']:.1f} %, "
                     f"test {100 * scores['test_accuracy']:.1f} %  {_metric_words(scores)}"

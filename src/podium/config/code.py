@@ -32,7 +32,7 @@ def named(settings: BaseModel, inside: str = "") -> Iterator[tuple[str, Registry
         for place, value in _leaves(getattr(settings, key), f"{inside}{key}"):
             if isinstance(value, BaseModel):
                 yield from named(value, f"{place}.")
-            elif registry is not None and isinstance(value, str):
+            elif registry is not None and isinstance(value, str) and value:  # a mean has no model
                 yield place, registry, value
 
 

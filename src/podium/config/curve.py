@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from podium.config.settings import RunSpec, StudySpec
+from podium.config.text import listed
 from podium.errors import ConfigError
 
 SHARES = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
@@ -28,7 +29,7 @@ def curve_study(
         folds: cross-validation on all but the test images; None: the study's own setting.
 
     Raises:
-        ConfigError: a share is out of range, or the study has shares already.
+        ConfigError: a share is out of range, or the study has shares already, or means.
 
     Examples:
         >>> from podium.config.curve import curve_study
@@ -37,10 +38,15 @@ def curve_study(
         >>> found.name, list(found.contenders)[:2], found.data.score_on
         ('demo-curve', ['simple_resnet-at-10', 'simple_resnet-at-50'], 'valid')
     """
-    if spec.has_shares:
+    if has_shares(spec):
         raise ConfigError(
             f"{spec.name}: its contenders have a train_share already. Give the study without it; "
             "--shares sets it."
+        )
+    if means := [name for name, recipe in spec.contenders.items() if recipe.mean_of]:
+        raise ConfigError(
+            f"{spec.name}: {listed(means)} trains nothing, so it has no learning curve. Give the "
+            "study without means of contenders."
         )
     if wrong := [one for one in shares if not 0 < one <= 1]:
         raise ConfigError(
@@ -71,6 +77,15 @@ def curve_study(
         raise ConfigError(
             f"{spec.name}: no curve can be made of it. {where}: {first['msg']}."
         ) from None
+
+
+def has_shares(spec: StudySpec) -> bool:
+    """Whether some contender of a study learns from a share of the training images.
+
+    Args:
+        spec: the study.
+    """
+    return any(recipe.train_share < 1 for recipe in spec.contenders.values())
 
 
 def without_share(recipe: RunSpec) -> RunSpec:

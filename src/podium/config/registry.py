@@ -16,7 +16,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from podium.config.source import SCRIPTS, root_of, source_digest
+from podium.config.source import SCRIPTS, root_of, source_digest, sources
 from podium.config.text import did_you_mean
 from podium.config.titles import AUGMENTATION_TITLES, MODEL_TITLES
 from podium.errors import ConfigError
@@ -113,6 +113,30 @@ def _refuse_another_file(module: str, places: Iterable[str]) -> None:
 def allowed() -> dict[str, str]:
     """Modules passed to `allow` so far, mapped to their folders: for processes to be started."""
     return dict(_ALLOWED)
+
+
+def sources_of(module: str) -> dict[str, bytes]:
+    """The source of a module passed to `allow`, for machines that do not see its file.
+
+    Args:
+        module: dotted name of the module.
+
+    Returns:
+        Path relative to the folder that it is imported from -> content, of its file and of those
+        beside it that it imports. Empty: it is an installed package, or has no file.
+    """
+    file = getattr(sys.modules[module], "__file__", None)
+    if file is None:
+        return {}
+    start = Path(file).resolve()
+    root = root_of(module, start)
+    if any(root.glob("*.dist-info")):
+        return {}
+    packages = [root.joinpath(*module.split(".")[:end]) for end in range(1, module.count(".") + 1)]
+    paths = {*sources(start, root), *(one / "__init__.py" for one in packages)}
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes() for path in paths if path.is_file()
+    }
 
 
 class Registry(Generic[Thing]):

@@ -63,7 +63,7 @@ def study_schema() -> dict[str, Any]:
     }
     properties["defaults"] = {
         **recipe,
-        "description": "Settings of every contender, unless it overrides them.",
+        "description": "Settings of every contender that is trained, unless it overrides them.",
     }
     properties["contenders"] = {
         "type": "object",

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, Field, field_serializer, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_serializer,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from podium.config.data_settings import DataSpec
 from podium.config.fields import (
@@ -23,11 +31,14 @@ from podium.config.fields import (
     ModelName,
     Strict,
 )
+from podium.config.means import OF_A_MEAN, as_recipe, is_mean, member_mistakes
 
 Pooling = Literal["own", "stages"]
 ProbeKind = Literal["logistic", "lda"]
 OF_ANY_CHANNELS = ("none", "crop_flip")
 """The augmentations that images of any number of channels can have; the others are made for RGB."""
+MOST_MEMBERS = 64
+"""Of a mean of contenders."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -41,7 +52,7 @@ def _check_name(name: str) -> str:
 
 
 class RunSpec(Strict):
-    """One contender: a model and everything that decides what it learns.
+    """One contender: a model and everything that decides what it learns, or a mean of others.
 
     Examples:
         >>> import podium
@@ -85,8 +96,8 @@ class RunSpec(Strict):
     normalize: Literal["weights", "none"] = "weights"
     """`weights`: mean and std of the pre-trained weights (none when training from scratch)."""
     train_share: float = Field(default=1.0, gt=0, le=1)
-    """Share of the training images to learn from: of each class, or of all in whole groups. A
-    smaller share is a part of a larger one; each seed draws its own. See `podium curve`."""
+    """Share of the training images to learn from, of each class or in whole groups. A smaller share
+    is part of a larger one; each seed draws its own. See `podium curve`."""
     epochs: int = Field(ge=1, le=100_000)
     """Passes over the training images, at most."""
     batch_size: int = Field(default=32, ge=2, le=65_536)
@@ -141,8 +152,31 @@ class RunSpec(Strict):
     validated and kept; 0 is off. The decay is smaller in the first steps."""
     flip_test: bool = False
     """Score every image and its mirror image, and average the logits."""
+    mean_of: tuple[str, ...] = Field(default=(), max_length=MOST_MEMBERS)
+    """Instead of all of the above: the contenders, two or more, whose calibrated probabilities are
+    averaged, each of the same seed. Nothing is trained; only `label` can be set beside it."""
     label: str | None = Field(default=None, max_length=60)
     """Name shown in figures and tables; None: the contender's key."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _mean_has_no_recipe(cls, values: Any) -> Any:
+        return as_recipe(values) if is_mean(values) else values
+
+    @model_serializer(mode="wrap")
+    def _only_what_counts(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = serialize(self)
+        if self.mean_of:
+            return {key: value for key, value in values.items() if key in OF_A_MEAN}
+        values.pop("mean_of", None)
+        return values
+
+    @field_validator("mean_of")
+    @classmethod
+    def _members_differ(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) != len(value) or len(value) == 1:
+            raise ValueError("expected the names of two or more contenders, all different")
+        return value
 
     @field_validator("lr_drop")
     @classmethod
@@ -242,7 +276,10 @@ class RunSpec(Strict):
 
     @property
     def most_epochs(self) -> int:
-        """The most epochs that the run can have: one if the linear probe is the whole run."""
+        """The most epochs that the run can have: one if the linear probe is the whole run, none if
+        it is a mean."""
+        if self.mean_of:
+            return 0
         return 1 if self.is_probe_alone else self.epochs
 
     def changes_from(self, stored: Mapping[str, Any]) -> list[str]:
@@ -255,9 +292,9 @@ class RunSpec(Strict):
         old = RunSpec.model_validate(stored, context={"stored": True}).model_dump(mode="json")
         new = self.model_dump(mode="json")
         return [
-            f"{key}: {old[key]} -> {new[key]}"
-            for key in new
-            if key != "label" and old[key] != new[key]
+            f"{key}: {old.get(key)} -> {new.get(key)}"
+            for key in {**new, **old}
+            if key != "label" and old.get(key) != new.get(key)
         ]
 
     def notices(self) -> list[str]:
@@ -358,15 +395,17 @@ class StudySpec(Strict):
             raise ValueError("expected at least one contender")
         return value
 
+    @model_validator(mode="after")
+    def _means_have_members(self) -> StudySpec:
+        means = {name: recipe.mean_of for name, recipe in self.contenders.items()}
+        if wrong := member_mistakes(means):
+            raise ValueError("\n".join(wrong))
+        return self
+
     @field_validator("name")
     @classmethod
     def _name_is_a_folder(cls, value: str) -> str:
         return _check_name(value)
-
-    @property
-    def has_shares(self) -> bool:
-        """Whether some contender learns from a share of the training images."""
-        return any(recipe.train_share < 1 for recipe in self.contenders.values())
 
     def label(self, contender: str) -> str:
         """The name that figures and tables show for `contender`."""

@@ -38,7 +38,7 @@ def source_digest(origin: Any) -> str:
     # in site-packages the neighbouring files are other packages
     installed = any(root.glob("*.dist-info"))
     inside = module.__name__.partition(".")[0] if installed else ""
-    for path in _sources(start, root, inside):
+    for path in sources(start, root, inside):
         digest.update(f"{path.relative_to(root).as_posix()}\n".encode())
         digest.update(path.read_bytes().replace(b"\r\n", b"\n"))
     return digest.hexdigest()[:16]
@@ -90,7 +90,7 @@ def _names(code: CodeType) -> Iterable[str]:
             yield from _names(constant)
 
 
-def _sources(start: Path, root: Path, inside: str = "") -> list[Path]:
+def sources(start: Path, root: Path, inside: str = "") -> list[Path]:
     """`start` and every module below `root` that it imports, directly or through others.
 
     Args:

@@ -18,6 +18,7 @@ import yaml
 from pydantic import ValidationError
 
 from podium.config.machine import Machine
+from podium.config.means import OF_A_MEAN, is_mean
 from podium.config.mistakes import Mistake, flag_mistakes, listing, mistakes_of
 from podium.config.settings import StudySpec
 from podium.config.text import decode_text, did_you_mean, listed
@@ -62,14 +63,14 @@ def load_study(
 ) -> StudySpec:
     """Read a study from a YAML file, from a built-in name, or from plain values.
 
-    `defaults:` is merged under every contender.
+    `defaults:` is merged under every contender that is not a mean of others.
 
     Args:
         study: path of a YAML file, a name that `podium studies` lists, or a mapping with the
             contents of such a file.
         data: a folder or built-in name that replaces the study's own; None: the study's own.
         overrides: `dotted.key=value` strings, applied in order. `*` stands for every
-            contender; values are YAML.
+            contender that has such a setting; values are YAML.
         stored: whether the study was already run, perhaps with extensions that are not installed
             here.
         below: prefix of the overrides' keys, such as `contenders.*.`; empty string: top level.
@@ -281,7 +282,8 @@ def _apply_override(values: dict[str, Any], override: str, below: str) -> dict[s
             if at == len(parts) - 1 or not level:
                 raise ConfigError(f"--set {override!r}: '*' must stand for existing keys.")
             for name in level:
-                put(level[name], at + 1, (*above, str(name)))
+                if not (is_mean(level[name]) and parts[at + 1] not in OF_A_MEAN):
+                    put(level[name], at + 1, (*above, str(name)))
         elif at and parts[at - 1] == "contenders" and parts[at] not in level:
             known = [str(name) for name in level]
             hint = did_you_mean(parts[at], known) or f" There are: {listed(known) or 'none'}."
@@ -304,7 +306,9 @@ def _merge_defaults(values: dict[str, Any], source: str) -> set[str]:
         if twice := [name for name, times in often.items() if times > 1]:
             raise ConfigError(f"{source}: contenders.{twice[0]} is given twice. Rename one.")
         values["contenders"] = {
-            str(name): {**defaults, **recipe} if isinstance(recipe, dict) else recipe
+            str(name): {**defaults, **recipe}
+            if isinstance(recipe, dict) and not is_mean(recipe)
+            else recipe
             for name, recipe in contenders.items()
         }
     return set(defaults)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import warnings
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from podium.data.dataset import ImageDataset
 from podium.data.device_images import DeviceImages
 from podium.data.transforms import Normalization, prepare
 from podium.runtime.spawn import Place, runs_again
+from podium.runtime.threads import own_cores, use_cores
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -48,11 +50,12 @@ class _Guarded(torch.utils.data.Dataset[Any]):
             return error
 
 
-def _worker_started(_: int) -> None:
+def _worker_started(_: int, cores: frozenset[int]) -> None:
     # Ctrl-C reaches the whole process group. The main process handles it: it finishes the step,
     # and needs its workers for that.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
+    use_cores(cores)  # the process that started it may be on one of them
 
 
 def _raise_lost_workers_between_steps() -> None:
@@ -119,7 +122,7 @@ def make_loader(
         batch_sampler=batch_sampler,
         num_workers=workers,
         collate_fn=_collate,
-        worker_init_fn=_worker_started,
+        worker_init_fn=functools.partial(_worker_started, cores=own_cores()),
         persistent_workers=workers > 0,
         prefetch_factor=4 if workers else None,
         pin_memory=device.type == "cuda",
@@ -132,7 +135,9 @@ def batches(
     normalization: Normalization,
     kept: DeviceImages | None = None,
 ) -> Iterator[Batch]:
-    """Yield the batches of a loader, normalised, on the device.
+    """Iterate over the batches of a loader, normalised, on the device.
+
+    Its processes are started by this call, not with the first batch.
 
     Args:
         loader: from `make_loader`.
@@ -140,15 +145,25 @@ def batches(
         normalization: of the inputs.
         kept: the images, if they are on the device and the loader only has plans for them.
 
-    Yields:
-        `(inputs, labels, numbers)`: float32 of shape (n, 3, h, w), channels last, and int64 of
-        shape (n,) twice.
+    Returns:
+        An iterator over `(inputs, labels, numbers)`: float32 of shape (n, 3, h, w), channels last,
+        and int64 of shape (n,) twice.
 
     Raises:
-        UnreadableImageError: an image can no longer be read; the message names it.
+        UnreadableImageError: from the iterator: an image can no longer be read; the message names
+            it.
     """
+    return _on_device(iter(loader), device, normalization, kept)
+
+
+def _on_device(
+    loaded: Iterator[Batch | Exception],
+    device: torch.device,
+    normalization: Normalization,
+    kept: DeviceImages | None,
+) -> Iterator[Batch]:
     mean, std = normalization or (None, None)
-    for batch in loader:
+    for batch in loaded:
         if isinstance(batch, Exception):
             raise batch
         images, labels, numbers = batch

@@ -17,11 +17,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from podium.config.registry import MODELS
-from podium.config.settings import Pooling
+from podium.config.settings import MOST_MEMBERS, Pooling
 from podium.data.grey import AS_BEFORE_WINDOWS, StoredWindows
 from podium.data.transforms import Normalization
 from podium.errors import ConfigError, PodiumError, RunFolderError
-from podium.evaluation.ensemble import Ensemble
+from podium.evaluation.ensemble import Ensemble, Prepared
 from podium.models import rebuild_model
 from podium.runtime.files import read_json
 
@@ -31,14 +31,13 @@ Channel = Annotated[float, Field(ge=-1e3, le=1e3, allow_inf_nan=False)]
 Deviation = Annotated[float, Field(gt=0, le=1e3, allow_inf_nan=False)]
 
 
-class ModelDescription(BaseModel):
-    """How to rebuild a trained model, and how to prepare its images."""
+class Part(BaseModel):
+    """How to rebuild a network, or several that differ in weights, and what images it takes."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=(), strict=True)
 
     model: str = Field(min_length=1, max_length=200)
     pooling: Pooling = "own"
-    class_names: Annotated[list[str], Field(min_length=1)]
     image_size: int = Field(ge=1, le=4096)
     """Side of its input images, pixels."""
     mean: tuple[Channel, ...] | None
@@ -46,14 +45,33 @@ class ModelDescription(BaseModel):
     """Per channel, of inputs in 0..1; None: inputs are not normalised."""
     flip_test: bool = False
     """Whether its logits are averaged with those of the mirror image."""
+    members: int = Field(default=1, ge=1, le=100_000)
+    """Number of models that an ensemble averages; 1: a single model."""
+
+    @field_validator("mean", "std", mode="before")
+    @classmethod
+    def _list_as_tuple(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
+    @property
+    def normalization(self) -> Normalization:
+        return None if self.mean is None or self.std is None else (self.mean, self.std)
+
+
+class ModelDescription(Part):
+    """How to rebuild a trained model, and how to prepare its images."""
+
+    class_names: Annotated[list[str], Field(min_length=1)]
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """Divides the logits before softmax; 1 until it is fitted."""
     best_epoch: int | None = None
-    trained_by: Literal["run", "refit", "ensemble"] = "run"
+    trained_by: Literal["run", "refit", "ensemble", "mean"] = "run"
     """`run`: on the training images. After cross-validation: `refit`, on all images, or
-    `ensemble`, the mean of the folds' models."""
-    members: int = Field(default=1, ge=1, le=100_000)
-    """Number of models that an ensemble averages; 1: a single model."""
+    `ensemble`, the mean of the folds' models. `mean`: of the models of other contenders, `parts`.
+    """
+    parts: Annotated[tuple[Part, ...], Field(max_length=MOST_MEMBERS)] = ()
+    """Of a mean: the models that it averages, each with as many members as the others. It takes
+    images of its own size, in 0..1, and each part resizes and normalises them."""
     grey_windows: StoredWindows = AS_BEFORE_WINDOWS
     """How grey values deeper than 8 bits are mapped, and the number of channels if images are not
     decoded to RGB; missing in runs of earlier versions."""
@@ -65,22 +83,36 @@ class ModelDescription(BaseModel):
             raise ValueError("expected non-empty names that are all different")
         return names
 
-    @field_validator("mean", "std", mode="before")
+    @field_validator("parts", mode="before")
     @classmethod
-    def _list_as_tuple(cls, value: object) -> object:
-        return tuple(value) if isinstance(value, list) else value
+    def _objects_as_parts(cls, value: object) -> object:
+        if not isinstance(value, list):
+            return value
+        return tuple(Part.model_validate(one) if isinstance(one, dict) else one for one in value)
 
     @model_validator(mode="after")
     def _normalizes_every_channel(self) -> ModelDescription:
         channels = self.grey_windows.inputs
-        for name, values in (("mean", self.mean), ("std", self.std)):
-            if values is not None and len(values) != channels:
-                raise ValueError(f"expected {channels} values of {name}, got {len(values)}")
+        for part in (self, *self.parts):
+            for name, values in (("mean", part.mean), ("std", part.std)):
+                if values is not None and len(values) != channels:
+                    raise ValueError(f"expected {channels} values of {name}, got {len(values)}")
         return self
 
-    @property
-    def normalization(self) -> Normalization:
-        return None if self.mean is None or self.std is None else (self.mean, self.std)
+    @model_validator(mode="after")
+    def _parts_fit(self) -> ModelDescription:
+        parts = self.parts
+        if self.trained_by != "mean":
+            if parts:
+                raise ValueError(f"parts are those of a mean, not of a {self.trained_by}")
+            return self
+        if len(parts) < 2 or len({part.members for part in parts}) > 1:
+            raise ValueError("expected two or more parts with equally many members")
+        if self.members != sum(part.members for part in parts):
+            raise ValueError("expected as many members as those of its parts together")
+        if self.flip_test or self.normalization is not None:
+            raise ValueError("its parts, and not the mean, normalise and mirror images")
+        return self
 
 
 def read_description(path: Path) -> ModelDescription:
@@ -138,18 +170,24 @@ def rebuild(description: ModelDescription, weights: Path) -> nn.Module:
 def _build(description: ModelDescription) -> nn.Module:
     """The architecture; its weights are yet to be loaded."""
 
-    def single() -> nn.Module:
+    def network(part: Part) -> nn.Module:
         return rebuild_model(
-            description.model,
+            part.model,
             len(description.class_names),
-            description.pooling,
+            part.pooling,
             description.grey_windows.inputs,
         )
 
-    if description.trained_by != "ensemble":
-        return single()
-    members, flip = [single() for _ in range(description.members)], description.flip_test
-    return Ensemble(members, [1.0] * len(members), flip=flip)
+    if description.trained_by not in ("ensemble", "mean"):
+        return network(description)
+    parts = [part for part in description.parts or [description] for _ in range(part.members)]
+    members = [network(part) for part in parts]
+    if description.parts:
+        members = [
+            Prepared(member, description.image_size, part.image_size, part.normalization)
+            for member, part in zip(members, parts, strict=True)
+        ]
+    return Ensemble(members, [1.0] * len(parts), [part.flip_test for part in parts])
 
 
 def _refuse_misfit(description: ModelDescription, weights: Path) -> None:
@@ -158,7 +196,8 @@ def _refuse_misfit(description: ModelDescription, weights: Path) -> None:
         names = file.keys()
         given = {name: tuple(file.get_slice(name).get_shape()) for name in names}
     many = "temperatures" in given and given["temperatures"] == (description.members,)
-    if description.trained_by == "ensemble" and not many:  # before as many models are built
+    averages = description.trained_by in ("ensemble", "mean")
+    if averages and not many:  # before as many models are built
         raise RunFolderError(
             f"{weights} does not hold an ensemble of {description.members} models."
         )
@@ -168,7 +207,8 @@ def _refuse_misfit(description: ModelDescription, weights: Path) -> None:
     except RuntimeError:  # a model that computes with its own weights
         return
     except ConfigError:
-        if description.model in MODELS:  # a user's model, which may fail on meta in any way
+        parts = description.parts or (description,)
+        if any(part.model in MODELS for part in parts):  # a user's, which may fail on meta
             return
         raise
     wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}

@@ -106,7 +106,10 @@ def _of_members(
         logits = ensemble(prepare(images, *(model.normalization or (None, None))))
     found = np.asarray(logits.cpu().numpy())
     classes = found.argmax(axis=1) if targets is None else targets
-    alone = [replace(model, module=one, flip_test=ensemble.flip) for one in ensemble.members]
+    alone = [
+        replace(model, module=member, flip_test=flip)
+        for member, flip in zip(ensemble.members, ensemble.flips, strict=True)
+    ]
     heat = sum(grad_cam(one, pixels, classes)[0] for one in alone) / np.float32(len(alone))
     return heat / heat.max(axis=(1, 2), keepdims=True).clip(1e-30), found
 
@@ -122,7 +125,7 @@ def watched_layer(model: TrainedModel) -> str:
     """
     module = model.module
     if isinstance(module, Ensemble):
-        return watched_layer(replace(model, module=module.members[0], flip_test=module.flip))
+        return watched_layer(replace(model, module=module.members[0], flip_test=module.flips[0]))
     return _watched(model).name
 
 

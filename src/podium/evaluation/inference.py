@@ -15,6 +15,7 @@ from podium.data.loader import batches
 from podium.data.transforms import Normalization
 from podium.models import BuiltModel
 from podium.runtime.events import EvaluateProgress, Notify, StopRequest, silent
+from podium.runtime.threads import a_core_each
 
 
 def predict(
@@ -54,8 +55,9 @@ def predict(
     """
     module.eval()
     found, labels, done = [], [], 0
-    with torch.inference_mode():
-        for inputs, target, _ in batches(loader, device, normalization):
+    source = batches(loader, device, normalization)
+    with torch.inference_mode(), a_core_each():
+        for inputs, target, _ in source:
             logits = score(module, inputs, flip=flip)
             found.append(logits.cpu().numpy())
             labels.append(target.cpu().numpy())

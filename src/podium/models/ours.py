@@ -53,7 +53,8 @@ def _resnet18(num_classes: int) -> nn.Module:
     return module
 
 
-def _resnet18_url() -> str:
+def resnet18_url() -> str:
+    """Where PyTorch's weights of ResNet-18 are; they keep the file's name in its cache."""
     from torchvision.models import ResNet18_Weights
 
     return str(ResNet18_Weights.IMAGENET1K_V1.url)
@@ -62,13 +63,13 @@ def _resnet18_url() -> str:
 def _resnet18_state() -> State:
     from podium.models.weights import download_state
 
-    return download_state(_resnet18_url(), "resnet18")
+    return download_state(resnet18_url(), "resnet18")
 
 
 def _resnet18_available() -> str:
     from podium.models.weights import checkpoint_folder
 
-    name = _resnet18_url().rpartition("/")[2]
+    name = resnet18_url().rpartition("/")[2]
     return "on this machine" if (checkpoint_folder() / name).is_file() else "download"
 
 

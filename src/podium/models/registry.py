@@ -15,10 +15,10 @@ from podium.errors import ConfigError
 from podium.models import weights as w
 from podium.models.built import BuiltModel, ModelInfo
 from podium.models.check import build_checked, check_network, find_classifier
-from podium.models.ours import OURS
+from podium.models.ours import OURS, resnet18_url
 from podium.models.spec import ModelSpec, for_channels
 from podium.models.stages import over_stages
-from podium.models.timm_models import build_timm, list_timm
+from podium.models.timm_models import build_timm, list_timm, timm_weight_files
 from podium.runtime.random import seeded
 
 
@@ -175,6 +175,21 @@ def check_weights(
             f"image_size: {name} does not accept {image_size} ({error}). Leave image_size out: "
             f"the model's own is {built.image_size}."
         ) from None
+
+
+def weight_files(name: str) -> dict[str, list[str]]:
+    """Where the pre-trained weights of a model are once they are downloaded.
+
+    Args:
+        name: one of Podium's or the user's models, or any timm name.
+
+    Returns:
+        A key of `podium.models.weights.weight_caches` -> patterns of the files' paths there. Empty:
+        they are not downloaded, or by the user's own code.
+    """
+    if name == "resnet18":
+        return {"torch": [resnet18_url().rpartition("/")[2]]}
+    return {} if name in MODELS else timm_weight_files(name)
 
 
 def freeze_backbone(built: BuiltModel) -> tuple[str, ...]:

@@ -130,6 +130,25 @@ def list_timm(pattern: str) -> list[ModelInfo]:
     return found
 
 
+def timm_weight_files(name: str) -> dict[str, list[str]]:
+    """Where the weights of one of timm's models are once they are downloaded.
+
+    Args:
+        name: of the model.
+
+    Returns:
+        A key of `weight_caches` -> patterns of the files' paths there.
+    """
+    import timm
+
+    config: Any = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    if config is not None and config.hf_hub_id:
+        entry = f"models--{config.hf_hub_id.replace('/', '--')}"
+        return {"hub": [f"{entry}/refs/*", f"{entry}/snapshots/*/*"]}
+    url = config.url if config is not None else ""
+    return {"torch": [url.rpartition("/")[2]]} if url else {}
+
+
 def _availability(config: Any) -> str:
     from huggingface_hub import constants, try_to_load_from_cache
 

@@ -26,6 +26,13 @@ def checkpoint_folder() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
+def weight_caches() -> dict[str, Path]:
+    """The folders that keep downloaded weights on this machine: `torch` and `hub`."""
+    from huggingface_hub import constants
+
+    return {"torch": checkpoint_folder(), "hub": Path(constants.HF_HUB_CACHE)}
+
+
 def read_state(path: Path) -> State:
     """Read tensors by name from a `.safetensors` file or one that `torch.save` wrote.
 

@@ -13,7 +13,7 @@ from podium.reporting.markdown import markdown_table
 from podium.reporting.words.cost_words import margin_sentence
 from podium.reporting.words.labels import NOTHING, Labels
 from podium.reporting.words.metric_words import metric_title, metric_value, say_by
-from podium.reporting.words.recipes import augmentation, pretraining
+from podium.reporting.words.recipes import augmentation, model_words, pretraining
 from podium.reporting.words.verdict_words import ordered_pairs, pair_cells, pair_headings
 from podium.results.run import RunResult
 from podium.results.study import Contender, StudyResults
@@ -97,9 +97,9 @@ def _run_cells(run: RunResult, say: Labels, seeds: bool) -> list[str]:
     return [
         run.label,
         *([str(run.folder.seed)] if seeds else []),
-        run.model,
-        augmentation(run, say),
-        pretraining(run.recipe, say),
+        model_words(run, say),
+        augmentation(run, say) or NOTHING,
+        pretraining(run.recipe, say) or NOTHING,
         say.count(done.get("parameters")),
         say.count(done.get("epochs") or len(run.history) or None),
         say.count(run.best_epoch),
@@ -239,7 +239,10 @@ def _csv_row(run: RunResult) -> tuple[object, ...]:
     source = "imagenet" if recipe.pretrained else "file" if recipe.weights else "none"
     extras = [f"{k}:{v:g}" for k, v in (("mixup", recipe.mixup), ("cutmix", recipe.cutmix)) if v]
     model = done.get("model") or recipe.model, done.get("stood_in_for")
-    training = "+".join([recipe.augmentation, *extras]), source, done.get("parameters")
+    how = "+".join([recipe.augmentation, *extras]), source
+    if recipe.mean_of:
+        model, how = (f"mean of {'+'.join(recipe.mean_of)}", None), ("", "")
+    training = *how, done.get("parameters")
     epochs = done.get("epochs"), run.best_epoch, run.train_accuracy, run.valid_accuracy
     macro = score.macro_precision, score.macro_recall, score.macro_f1
     test = score.accuracy, *run.interval, score.n, *macro, score.top5_accuracy, score.nll

@@ -43,6 +43,8 @@ class RunResult:
     valid_n: int = 0  # images the temperature was fitted on
     valid_mistakes: int = 0  # among them; without any, no temperature can be fitted
     groups: npt.NDArray[np.int64] | None = None  # of each test image; None: independent
+    members: tuple[str, ...] = ()
+    """Labels of the contenders that it averages; empty: it was trained."""
     replicates: tuple[tuple[int, Predictions], ...] = ()
     """Number and test predictions of each repeat of its folds; without folds, seed and `test`."""
 
@@ -90,7 +92,7 @@ class RunResult:
 
     @property
     def model(self) -> str:
-        """Display name of the trained model."""
+        """Display name of the trained model; empty: it is a mean of others."""
         return _title(self.done, self.recipe.model)
 
     @property
@@ -173,6 +175,7 @@ def read_run(
         valid_n=valid_n,
         valid_mistakes=mistakes,
         groups=numbers,
+        members=recipe.mean_of,
         replicates=replicates,
     )
 

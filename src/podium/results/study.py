@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +25,7 @@ from podium.statistics.scoring import Metric
 from podium.statistics.table import PredictionTable, table_of
 from podium.statistics.verdicts import Verdicts
 
-State = Literal["failed", "unfinished", "not_started", "damaged"]
+State = Literal["failed", "unfinished", "not_started", "no_members", "damaged"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ class Contender:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A run without a result: `message` is the error, `epochs` the number completed."""
+    """A run without a result: `epochs` is the number completed, and `message` the error; with
+    `no_members`, the labels of the contenders that it would average and that are not done."""
 
     label: str
     named_seed: int | None
@@ -171,7 +172,9 @@ def gather(folder: StudyFolder) -> StudyResults:
             if not run.is_done():
                 cells = [*folder.folds(run, spec), run]
                 failed = next((one for one in cells if one.failed.is_file()), run)
-                unfinished.append(_why_unfinished(failed, labels[name], named, recipe))
+                missing = [one for one in recipe.mean_of if not folder.run(one, seed).is_done()]
+                absent = ", ".join(labels[one] for one in missing)
+                unfinished.append(_why_unfinished(failed, labels[name], named, recipe, absent))
                 continue
             try:
                 runs.append(read_run(run, labels[name], recipe, named, groups))
@@ -181,6 +184,7 @@ def gather(folder: StudyFolder) -> StudyResults:
                 )
         if runs:
             contenders.append(Contender(name, runs[0].label, tuple(runs)))
+    contenders = _with_members(contenders, labels)
     if not contenders:
         raise RunFolderError(_nothing_to_report(folder.path, unfinished))
     data = folder.read_data() if folder.data.is_file() else {}
@@ -196,6 +200,22 @@ def gather(folder: StudyFolder) -> StudyResults:
         _audit(folder, data),
         tuple(read_scorings(folder.path, str(data.get("test_fingerprint")))),
     )
+
+
+def _with_members(contenders: list[Contender], labels: Mapping[str, str]) -> list[Contender]:
+    """The same, means with the labels of what they average, which may name a model that stood in
+    for another."""
+    shown = {**labels, **{one.name: one.label for one in contenders}}
+    return [
+        replace(
+            one,
+            runs=tuple(
+                replace(run, members=tuple(shown[name] for name in run.recipe.mean_of))
+                for run in one.runs
+            ),
+        )
+        for one in contenders
+    ]
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -259,7 +279,7 @@ def _distinct_labels(spec: StudySpec) -> dict[str, str]:
 
 
 def _why_unfinished(
-    run: RunFolder, label: str, named_seed: int | None, recipe: RunSpec
+    run: RunFolder, label: str, named_seed: int | None, recipe: RunSpec, absent: str
 ) -> Unfinished:
     epochs = 0
     if run.history.is_file():
@@ -274,12 +294,18 @@ def _why_unfinished(
         except (RunFolderError, AttributeError) as error:
             message = str(error)
         return Unfinished(label, named_seed, "failed", message, epochs, recipe.most_epochs)
+    if absent:
+        return Unfinished(label, named_seed, "no_members", absent, 0, 0)
     state: State = "unfinished" if epochs or run.last.is_file() else "not_started"
     return Unfinished(label, named_seed, state, "", epochs, recipe.most_epochs)
 
 
 def _nothing_to_report(path: Path, unfinished: list[Unfinished]) -> str:
-    states = {"unfinished": "not finished", "not_started": "not started"}
+    states = {
+        "unfinished": "not finished",
+        "not_started": "not started",
+        "no_members": "its members are not done",
+    }
     told = [
         f"  {run.label}"
         + (f", seed {run.named_seed}" if run.named_seed is not None else "")

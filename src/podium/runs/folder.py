@@ -8,7 +8,7 @@ and seed:
     <contender>/seed-<n>/
         fold-<k>/                    with cross-validation: a run folder of each fold
         config.yaml                  the recipe and the seed
-        history.csv                  one row per epoch
+        history.csv                  one row per epoch; none of a mean of other contenders
         probe.csv                    penalties tried by a linear probe, and the score of each
         last.ckpt                    everything needed to resume
         best.safetensors             weights of the best epoch
@@ -23,6 +23,8 @@ and seed:
 With cross-validation, the files of `seed-<n>/` are made from those of its folds: the predictions
 are of all images, each by the model of the fold that had not seen it; `history.csv` is the mean
 over the folds; weights and `model.json` are of the model that is used afterwards.
+
+A contender that is the mean of others has no `history.csv` and no `last.ckpt`: nothing is trained.
 
 Everything downstream (compare, report, deploy) reads only these files. This module does not
 import torch, so a report can be built on any machine.

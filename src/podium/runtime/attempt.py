@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from podium.errors import PodiumError, RunFolderError
-from podium.runtime.files import read_json, write_json
+from podium.runtime.files import create_first, read_json, write_json
+
+Result = TypeVar("Result")
 
 _LOOK_EVERY = 0.5  # seconds between two looks at the file, which may be on a network
 
@@ -61,6 +64,7 @@ class Attempt:
         if self.path.is_file():
             found = _read(self.path)
             if found.attempt == self.number and found.start < self.start:
+                create_first(_leave(self.path, found))
                 _write(self.path, found._replace(start=self.start))
         self.check()
 
@@ -83,6 +87,51 @@ class Attempt:
                 f"Attempt {self.number} was replaced by {later}, begun elsewhere while "
                 "this machine could not be reached. Nothing was written since."
             )
+
+    def grant(self) -> None:
+        """Take leave to use the test images; it is recorded before they are used.
+
+        Checking the number is not enough: a machine that is cut off right after the check would use
+        them at some later time, when an attempt that replaced it may use them, too. So leave is a
+        file. Either the attempt creates it, after it has written all that decides its predictions,
+        and what replaces it begins from there: the same weights. Or what replaces it has created
+        it, and there is no leave any more.
+
+        Raises:
+            StaleAttemptError: this attempt was replaced, or had its leave before.
+            RunFolderError: the file of attempts is damaged.
+        """
+        self.check()
+        if not create_first(_leave(self.path, _Latest(self.number, self.start, False))):
+            raise StaleAttemptError(
+                f"Attempt {self.number} must not use the test images: it was replaced meanwhile, "
+                "or has used them before. Nothing was written since."
+            )
+
+    def before_write(self, path: Path, new: Path) -> None:
+        """Called before a file of the study gets its name; see `fenced`.
+
+        Args:
+            path: the file.
+            new: its content, which has another name as yet.
+
+        Raises:
+            StaleAttemptError: this attempt must not write any more.
+        """
+        self.check()
+
+    def at_study(self, function: Callable[..., Result], *given: Any) -> Result:
+        """Call a function that reads and writes files beyond those of this attempt's run.
+
+        Args:
+            function: of a module.
+            given: its arguments; the first is the run's folder.
+
+        Raises:
+            StaleAttemptError: this attempt must not write any more.
+        """
+        self.check()
+        return function(*given)
 
     def _is(self, found: _Latest) -> bool:
         return (found.attempt, found.start) == (self.number, self.start)
@@ -109,7 +158,11 @@ def begin(path: Path) -> int:
     Returns:
         The number of the new attempt, from 1.
     """
-    number = _read(path).attempt + 1 if path.is_file() else 1
+    number = 1
+    if path.is_file():
+        before = _read(path)
+        create_first(_leave(path, before))
+        number = before.attempt + 1
     _write(path, _Latest(number, 0, False))
     return number
 
@@ -123,6 +176,15 @@ def ask_to_stop(path: Path) -> None:
     _write(path, _read(path)._replace(stop=True))
 
 
+def is_asked_to_stop(path: Path) -> bool:
+    """Whether the latest attempt was asked to save its state and end.
+
+    Args:
+        path: the file of attempts.
+    """
+    return _read(path).stop
+
+
 class _Latest(NamedTuple):
     """The latest attempt, as it stands in the file."""
 
@@ -130,6 +192,11 @@ class _Latest(NamedTuple):
     start: int
     stop: bool
     """Whether it was asked to stop."""
+
+
+def _leave(path: Path, of: _Latest) -> Path:
+    """The file that decides whether an attempt may use the test images: its creator does."""
+    return path.with_name(f"leave-{of.attempt}-{of.start}")
 
 
 def _write(path: Path, latest: _Latest) -> None:

@@ -10,13 +10,17 @@ import os
 import re
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from podium.errors import RunFolderError, StorageError, chain
 
-_FENCES: list[tuple[Path, Callable[[], object]]] = []  # folder, and what may forbid writing there
+Fence = Callable[[Path, Path], object]  # the file, and what is about to get its name
+
+_FENCES: list[tuple[Path, Fence]] = []  # folder, and what is asked before a file appears in it
+_UMASK = threading.Lock()  # it can be read only by changing it, for all threads
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
 
 
@@ -45,12 +49,13 @@ def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
-            umask = os.umask(0)
-            os.umask(umask)
+            with _UMASK:
+                umask = os.umask(0)
+                os.umask(umask)
             temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would hide results from the group
-            for folder, check in _FENCES:
+            for folder, fence in _FENCES:
                 if path.is_relative_to(folder):
-                    check()
+                    fence(path, temporary)
             os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -68,19 +73,20 @@ def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 @contextlib.contextmanager
-def fenced(folder: Path, check: Callable[[], object]) -> Iterator[None]:
-    """Call `check` in this process before each `atomic_write` below a folder.
+def fenced(folder: Path, fence: Fence) -> Iterator[None]:
+    """Call `fence` in this process whenever `atomic_write` is about to name a file below a folder.
 
     Args:
         folder: the folder.
-        check: raises an error if this process must not write there any more.
+        fence: called with the file and the new file, whole and synced, that is about to replace
+            it; raises an error if this process must not write there any more.
     """
-    fence = folder, check
-    _FENCES.append(fence)
+    entry = folder, fence
+    _FENCES.append(entry)
     try:
         yield
     finally:
-        _FENCES.remove(fence)
+        _FENCES.remove(entry)
 
 
 def make_folder(path: Path) -> None:
@@ -101,6 +107,30 @@ def make_folder(path: Path) -> None:
             _sync_folder(folder.parent)
     except OSError as error:
         raise StorageError(path, error) from None
+
+
+def create_first(path: Path) -> bool:
+    """Create an empty file, unless there is one: of several processes, one succeeds.
+
+    File systems decide this in one step, also networks' and without locks.
+
+    Args:
+        path: the file; its folder exists.
+
+    Returns:
+        Whether this call created it.
+
+    Raises:
+        StorageError: it cannot be created.
+    """
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        _sync_folder(path.parent)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise StorageError(path, error) from None
+    return True
 
 
 def remove_temporaries(folder: Path) -> None:

@@ -50,7 +50,8 @@ def sole_owner(
         StorageError: the folder cannot be created or written.
     """
     make_folder(folder)
-    lock, note = filelock.FileLock(folder / ".lock"), folder / ".owner.json"
+    # what holds it may let go in another thread
+    lock, note = filelock.FileLock(folder / ".lock", thread_local=False), note_of(folder)
     until = time.monotonic() + patience
     while True:
         try:
@@ -78,6 +79,11 @@ def sole_owner(
         lock.release()
 
 
+def note_of(folder: Path) -> Path:
+    """The file that names the process which holds a folder with `sole_owner`, and since when."""
+    return folder / ".owner.json"
+
+
 def is_in_use(folder: Path) -> bool:
     """Whether any process holds a folder with `sole_owner` at this instant."""
     if not (folder / ".lock").is_file():
@@ -102,7 +108,7 @@ def owner_of(folder: Path) -> str:
     """
     if not is_in_use(folder):
         return ""
-    return _who(folder / ".owner.json")[0] or "another process"
+    return _who(note_of(folder))[0] or "another process"
 
 
 @contextlib.contextmanager

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from pathlib import Path
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -20,12 +22,19 @@ GRANTED = "PODIUM_CORES"
 _AHEAD = 4  # results per thread, so that one slow item does not stall the others at once
 
 
+_whole: frozenset[int] = frozenset()  # cores of this process while its threads have one each
+
+
+def own_cores() -> frozenset[int]:
+    """Numbers of the cores that this process may run on; empty where the system has no such set."""
+    if _whole or not hasattr(os, "sched_getaffinity"):
+        return _whole
+    return frozenset(os.sched_getaffinity(0))
+
+
 def usable_cores() -> int:
     """Number of cores available to this process: in a container or job, fewer than exist."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
+    cores = len(own_cores()) or os.cpu_count() or 1
     granted = os.environ.get(GRANTED, "")
     return min(cores, int(granted)) if granted.isdigit() and int(granted) else cores
 
@@ -35,7 +44,7 @@ def let_waiting_threads_sleep() -> None:
 
     By default they spin for milliseconds at the end of every operation. If another program has
     taken one core, the others spin until the scheduler gives it back: training beside one busy
-    process fell to a ninth (`docs/performance.md`, "Beside other programs"). A hundredth of the
+    process fell to a ninth (`docs/performance.md`, "Beside other programs"). A 300th of the
     spinning keeps the full speed of an idle machine, and most of the remaining speed of a busy one.
 
     This affects only libraries loaded later: OpenMP reads the environment once, when PyTorch is
@@ -43,7 +52,63 @@ def let_waiting_threads_sleep() -> None:
     variables is already set, nothing is changed.
     """
     if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}:
-        os.environ["GOMP_SPINCOUNT"] = "3000"  # of GNU OpenMP, which PyTorch ships on Linux
+        os.environ["GOMP_SPINCOUNT"] = "1000"  # of GNU OpenMP, which PyTorch ships on Linux
+
+
+@contextlib.contextmanager
+def a_core_each() -> Iterator[None]:
+    """Keep the two threads of PyTorch's operations on a core each, on a machine of two cores.
+
+    Beside other programs the scheduler may leave both on one core, where each waits for the other
+    in turn: training fell to a twentieth. Elsewhere nothing is changed: with more cores, threads
+    are started and ended between operations, and a new one would begin on this thread's core.
+    Nothing that is started inside, process or thread, gets more than one core, unless it calls
+    `use_cores`.
+    """
+    global _whole
+    import torch
+
+    team = None if _whole or torch.get_num_threads() != 2 else _openmp()
+    cores = sorted(own_cores())
+    if team is None or len(cores) != 2:
+        yield
+        return
+    _whole = frozenset(cores)
+    try:
+        _place(team, [{core} for core in cores])
+        yield
+    finally:
+        _place(team, [_whole, _whole])
+        _whole = frozenset()
+
+
+def use_cores(cores: Iterable[int]) -> None:
+    """Let the calling thread run on these cores.
+
+    Args:
+        cores: from `own_cores`; empty: nothing is changed.
+    """
+    if chosen := set(cores):
+        with contextlib.suppress(OSError):  # no longer available to this process
+            os.sched_setaffinity(0, chosen)
+
+
+def _openmp() -> ctypes.CDLL | None:
+    """The OpenMP that PyTorch has loaded, if that is the GNU one of its own wheel."""
+    import torch
+
+    library = Path(torch.__file__).parent / "lib" / "libgomp.so.1"
+    return ctypes.CDLL(str(library)) if library.is_file() else None
+
+
+def _place(team: ctypes.CDLL, places: Sequence[Iterable[int]]) -> None:
+    """Run `use_cores` in each of the calling thread's OpenMP threads, itself among them."""
+
+    def place(_: int | None) -> None:
+        use_cores(places[team.omp_get_thread_num()])
+
+    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(place)
+    team.GOMP_parallel(function, None, len(places), 0)
 
 
 class OtherPrograms:
@@ -71,8 +136,8 @@ class OtherPrograms:
         import psutil
 
         cores = psutil.cpu_times(percpu=True)
-        if hasattr(os, "sched_getaffinity"):
-            cores = [cores[number] for number in os.sched_getaffinity(0) if number < len(cores)]
+        if usable := own_cores():
+            cores = [cores[number] for number in usable if number < len(cores)]
         busy = sum(
             core.user + core.system + getattr(core, "nice", 0.0) + getattr(core, "steal", 0.0)
             for core in cores

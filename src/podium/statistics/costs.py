@@ -31,6 +31,8 @@ NO_COST = Cost()
 """Of predictions of other tools."""
 
 AXES = tuple(field.name for field in fields(Cost) if field.name != "device")
+TIMES = ("latency", "seconds")
+"""Axes that mean something for one device only."""
 
 
 def cost_of(done: Mapping[str, Any], size: int | None) -> Cost:
@@ -57,16 +59,21 @@ def cost_of(done: Mapping[str, Any], size: int | None) -> Cost:
 def mean_cost(costs: list[Cost]) -> Cost:
     """The mean over the runs of a contender; a value that one of them lacks is unknown.
 
+    So are times of runs on different devices: their mean would be the time of none.
+
     Args:
         costs: of its runs, one or more.
     """
+    devices = {one.device for one in costs}
 
     def mean(axis: str) -> float | None:
-        found = [getattr(one, axis) for one in costs]
-        return None if None in found else sum(found) / len(found)
+        if axis in TIMES and len(devices) > 1:
+            return None
+        found: list[float | None] = [getattr(one, axis) for one in costs]
+        known = [value for value in found if value is not None]
+        return sum(known) / len(known) if len(known) == len(found) else None
 
-    devices = {one.device for one in costs}
-    device = devices.pop() if len(devices) == 1 else None
+    device = next(iter(devices)) if len(devices) == 1 else None
     return Cost(**{axis: mean(axis) for axis in AXES}, device=device)
 
 

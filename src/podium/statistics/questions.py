@@ -44,6 +44,8 @@ def questions(
       or logit adjustment versus without;
     - settings: the same three, with other settings that differ.
 
+    A mean of other contenders answers none: it has no settings of its own.
+
     Args:
         recipes: of every contender by name, in the study's order.
         valid_merit: validation score of every contender where it is known, higher is better.
@@ -51,6 +53,7 @@ def questions(
     Returns:
         The questions, sorted by kind in the order above.
     """
+    recipes = {name: recipe for name, recipe in recipes.items() if not recipe.mean_of}
     names = list(recipes)
     found: list[Question] = []
     for at, second in enumerate(names):

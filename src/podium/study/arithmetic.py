@@ -7,13 +7,13 @@ study compares and not by where they were trained.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from podium.config.machine import Machine
 from podium.errors import RunFolderError
-from podium.runs.folder import StudyFolder
+from podium.runs.folder import RunFolder, StudyFolder
 from podium.runtime.events import Message, Notify, WarningMessage
 from podium.runtime.files import read_json, write_json
 
@@ -42,7 +42,7 @@ def settled_threads(folder: StudyFolder, kind: str) -> int | None:
 
 
 def settle(
-    folder: StudyFolder,
+    keep: Callable[[str, Mapping[str, Any]], dict[str, Any]],
     contender: str,
     machine: Machine,
     kind: str,
@@ -53,11 +53,10 @@ def settle(
 ) -> Arithmetic:
     """Settle how a contender's cells compute, or follow what is settled.
 
-    Settings that the user gives win, with a warning; only `auto` follows. Call it as the only
-    writer of the study's folder.
+    Settings that the user gives win, with a warning; only `auto` follows.
 
     Args:
-        folder: the study's folder.
+        keep: calls this module's `keep` for the study, from a kind and values.
         contender: key of the contender in the study.
         machine: settings of the machine: `cpus` and `precision`.
         kind: of the device: cpu, cuda or mps.
@@ -66,18 +65,17 @@ def settle(
             only if it is needed.
         notify: called with a message if this differs from what was settled or is usual here.
     """
-    kept = _read(folder)
-    ours = kept.setdefault(kind, {})
-    if len(kept) > 1 and not ours:
-        others = " and ".join(sorted(set(kept) - {kind}))
+    own = {"threads": machine.cpus or threads}
+    settled = keep(kind, own)
+    if others := sorted(set(settled) - {kind}) if kind not in settled else []:
         notify(
             WarningMessage(
-                f"The study was begun on {others} and continues on {kind}: results of the two "
-                "differ by rounding."
+                f"The study was begun on {' and '.join(others)} and continues on {kind}: results "
+                "of the two differ by rounding."
             )
         )
-    before = ours.setdefault("threads", machine.cpus or threads)
-    used = machine.cpus or int(before)
+    before = int(settled.get(kind, own).get("threads", own["threads"]))
+    used = machine.cpus or before
     if used != before:
         notify(
             WarningMessage(
@@ -87,17 +85,43 @@ def settle(
         )
     elif used != threads and machine.cpus is None:
         notify(Message(f"computes with {_counted(used)}, as the study was begun (--cpus)"))
-    if machine.precision == "auto":
-        of = ours.setdefault("precision", {})
-        if contender not in of:
-            chosen, why = precision(used)
-            of[contender] = {"precision": chosen, "reason": why}
-        chosen, why = str(of[contender]["precision"]), str(of[contender]["reason"])
-    else:
+    if machine.precision != "auto":
+        return Arithmetic(used, *precision(used))
+    found = settled.get(kind, {}).get("precision", {}).get(contender)
+    if found is None:
         chosen, why = precision(used)
-    if kept != _read(folder):
-        write_json(folder.plan, kept)
-    return Arithmetic(used, chosen, why)
+        ours = {"precision": chosen, "reason": why}
+        # another cell may have settled it meanwhile
+        settled = keep(kind, {**own, "precision": {contender: ours}})
+        found = settled.get(kind, {}).get("precision", {}).get(contender, ours)
+    return Arithmetic(used, str(found["precision"]), str(found["reason"]))
+
+
+def keep(run: RunFolder, kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep values for all cells of a study, unless they are settled already.
+
+    Call it as the only writer of the study's folder.
+
+    Args:
+        run: any run of the study.
+        kind: of the device: cpu, cuda or mps.
+        values: `threads`, and perhaps `precision` by contender.
+
+    Returns:
+        What was settled before, by kind of device.
+    """
+    folder = run.study
+    settled, now = _read(folder), _read(folder)
+    ours = now.setdefault(kind, {})
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            there = ours.get(name, {})
+            ours[name] = {**there, **value, **there}
+        else:
+            ours.setdefault(name, value)
+    if now != settled:
+        write_json(folder.plan, now)
+    return settled
 
 
 def _counted(threads: int) -> str:

@@ -2,12 +2,13 @@
 
 With cross-validation, a contender with a seed has one cell per fold, `contender/seed-1/fold-0`,
 and then `contender/seed-1`, which pools the folds and makes the model that is used afterwards.
+A contender that is a mean of others has cells as they have; each needs those of its members.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from podium.config.settings import StudySpec
 from podium.config.text import did_you_mean, listed
@@ -40,6 +41,8 @@ class Cell:
     model's own cost per pixel is not included."""
     fold: int | None = None
     """Number of the fold, from 0 through all repeats; None: the run as a whole."""
+    needs: tuple[Cell, ...] = field(default=(), compare=False, repr=False)
+    """The cells that must be done first: the folds that it pools, the members that it averages."""
 
     def __str__(self) -> str:
         whole = f"{self.contender}/seed-{self.seed}"
@@ -47,10 +50,12 @@ class Cell:
 
 
 def cells_of(spec: StudySpec) -> tuple[Cell, ...]:
-    """Every cell of a study, ordered by contender; a run's folds come before the run as a whole."""
-    found = []
+    """Every cell of a study, ordered by contender, means after all that are trained; a run's folds
+    come before the run as a whole."""
+    found: dict[tuple[str, int, int | None], Cell] = {}
     folds = (spec.data.folds or 0) * spec.data.repeats
-    for name, recipe in spec.contenders.items():
+    for name in sorted(spec.contenders, key=lambda one: bool(spec.contenders[one].mean_of)):
+        recipe = spec.contenders[name]
         sides = [
             training_size(recipe, epoch, recipe.image_size or 224)
             for epoch in range(1, recipe.most_epochs + 1)
@@ -60,10 +65,15 @@ def cells_of(spec: StudySpec) -> tuple[Cell, ...]:
             label = spec.label(name)
             title = label if len(spec.seeds) == 1 else f"{label}, seed {seed}"
             for fold in range(folds):
-                found.append(Cell(name, seed, f"{title}, fold {fold + 1} of {folds}", cost, fold))
+                members = tuple(found[member, seed, fold] for member in recipe.mean_of)
+                titled = f"{title}, fold {fold + 1} of {folds}"
+                found[name, seed, fold] = Cell(name, seed, titled, cost, fold, members)
+            pooled = [found[name, seed, fold] for fold in range(folds)]
+            averaged = [found[member, seed, None] for member in recipe.mean_of]
             closing = 0 if folds and spec.final_model == "ensemble" else cost
-            found.append(Cell(name, seed, f"{title}, all folds" if folds else title, closing))
-    return tuple(found)
+            titled = f"{title}, all folds" if folds else title
+            found[name, seed, None] = Cell(name, seed, titled, closing, needs=(*pooled, *averaged))
+    return tuple(found.values())
 
 
 def chosen(cells: Sequence[Cell], only: Iterable[str]) -> tuple[Cell, ...]:

@@ -18,7 +18,9 @@ import torch
 
 from podium.__about__ import __version__
 from podium.data.parts import refit_index, share_index
+from podium.evaluation.description import read_description
 from podium.evaluation.ensemble import Ensemble
+from podium.evaluation.mean import join
 from podium.evaluation.trained import load_run
 from podium.runs.folder import RunFolder
 from podium.runs.predictions import Predictions, SplitName
@@ -27,6 +29,7 @@ from podium.runtime.files import read_json, utc_now, write_json
 from podium.statistics.calibration import fit_temperature
 from podium.statistics.metrics import scores
 from podium.statistics.scoring import Metric, find_metric
+from podium.study.averaging import of_members
 from podium.study.contender import Assignment, job_of, write_down
 from podium.training.checkpoint import read_checkpoint, write_best
 from podium.training.fit import fit
@@ -81,17 +84,17 @@ def close_run(closing: Closing, notify: Notify, stop: StopRequest) -> dict[str, 
         pool(closing.folds[count * repeat :][:count], "test", order) for repeat in range(repeats)
     ]
     temperature = fit_temperature(valid)
-    if closing.final_model == "refit":
+    if given.members:
+        made = _mean(closing, temperature, notify)
+    elif closing.final_model == "refit":
         made = _refit(closing, temperature, metric, notify, stop)
     else:
         made = _ensemble(closing, notify)
-    if given.attempt is not None:
-        given.attempt.check()
     scored_at = utc_now()
     found = {"valid_accuracy": scores(valid).accuracy, "test_accuracy": scores(tests[0]).accuracy}
     write_down(given, len(tests[0]), scored_at, found["test_accuracy"])
-    history = mean_history([fold.read_history() for fold in closing.folds])
-    run.write_history(history)
+    if not given.members:
+        run.write_history(mean_history([fold.read_history() for fold in closing.folds]))
     valid.for_file(temperature).write(run.predictions("valid"))
     for repeat, test in enumerate(tests):
         test.for_file(temperature).write(run.predictions("test", repeat))
@@ -108,7 +111,6 @@ def close_run(closing: Closing, notify: Notify, stop: StopRequest) -> dict[str, 
             "torch_version": torch.__version__,
             "finished_at": utc_now(),
             "test_scored_at": scored_at,
-            "epochs": len(history),
             "metric": {**metric.described(), **values},
             "temperature": temperature,
             **found,
@@ -208,22 +210,45 @@ def _ensemble(closing: Closing, notify: Notify) -> dict[str, Any]:
     }
 
 
+def _mean(closing: Closing, temperature: float, notify: Notify) -> dict[str, Any]:
+    """Join the final models of the members; returns what `done.json` says about it."""
+    run, members = closing.given.run, closing.given.members
+    notify(TrainingStarted((), contender=run.contender, seed=run.seed))
+    size = read_description(closing.folds[0].model).image_size
+    module, description = join(members, size)
+    write_best(run, module, {**description, "temperature": temperature})
+    return {
+        "parameters": sum(p.numel() for p in module.parameters()),
+        # one after the other, each perhaps an average over its folds
+        "latency_ms": round(sum(one.read_done()["latency_ms"] for one in members), 3),
+        **of_members(members),
+        "final_model": {"kind": "mean", "members": len(members)},
+    }
+
+
 _OF_A_FOLD = {"format", "podium", "contender", "seed", "best_epoch", "temperature"}
 
 
 def _as_the_folds(closing: Closing, metric: Metric) -> dict[str, Any]:
     """What `done.json` takes from the folds: facts that they share, and a summary of the others."""
     done = [fold.read_done() for fold in closing.folds]
-    best = [best_epoch(fold.read_history(), metric) for fold in closing.folds]
     index = closing.given.index
     assert index.folds is not None
-    return {
+    found = {
         **{key: value for key, value in done[0].items() if key not in ("metric", "seconds")},
-        "best_epoch": median_high(best),
-        "images_per_second": round(mean(one["images_per_second"] for one in done), 2),
         "folds": index.folds.count,
         "repeats": len(index.folds.numbers),
         "fold_accuracies": [one["test_accuracy"] for one in done],
+    }
+    if closing.given.members:  # nothing was trained
+        return found
+    histories = [fold.read_history() for fold in closing.folds]
+    best = [best_epoch(history, metric) for history in histories]
+    return {
+        **found,
+        "epochs": len(mean_history(histories)),
+        "best_epoch": median_high(best),
+        "images_per_second": round(mean(one["images_per_second"] for one in done), 2),
         "fold_epochs": best,
     }
 

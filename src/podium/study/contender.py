@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -40,6 +41,7 @@ from podium.training.schedule import best_epoch
 
 Choose = Callable[[int], tuple[str, str]]  # threads -> precision and the reason for it
 Settle = Callable[[Device, Choose, Notify], Arithmetic]
+Look = Callable[[SplitName], Predictions]
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Assignment:
     attempt: Attempt | None = None
     """Asked before anything is written, and for leave to use the test images; None: no other
     process may train this run."""
+    members: tuple[RunFolder, ...] = ()
+    """The runs that are averaged; empty: this one is trained."""
 
 
 def train_and_score(given: Assignment, notify: Notify, stop: StopRequest) -> dict[str, float]:
@@ -89,7 +93,30 @@ def train_and_score(given: Assignment, notify: Notify, stop: StopRequest) -> dic
     fit(job, notify, stop)
     model = load_run(run, job.device.torch)
     kept = _kept_features(model, built, job, notify, stop)
-    valid = _look(model, "valid", job, notify, stop, kept, built.classifier)
+
+    def look(split: SplitName) -> Predictions:
+        return _look(model, split, job, notify, stop, kept, built.classifier)
+
+    return score_once(given, look, lambda at: _known_at_the_end(given, job, model, reason, at))
+
+
+def score_once(
+    given: Assignment, look: Look, known: Callable[[str], Mapping[str, Any]]
+) -> dict[str, float]:
+    """Calibrate a model on the validation images, score it once on test, write `done.json` last.
+
+    Args:
+        given: the run, whose weights and description are written.
+        look: predicts the images of a split.
+        known: from the time at which the test images were scored, what `done.json` says of the
+            model and of how it was made.
+
+    Returns:
+        `valid_accuracy` and `test_accuracy`, 0 to 1; for another metric of the study also its
+        values on both splits.
+    """
+    run = given.run
+    valid = look("valid")
     # fitted before any test image is used, and shipped with the model
     temperature = fit_temperature(valid)
 
@@ -100,11 +127,11 @@ def train_and_score(given: Assignment, notify: Notify, stop: StopRequest) -> dic
 
     write(valid, "valid")
     write_json(run.model, {**read_json(run.model), "temperature": temperature})
+    # The test images are used here and nowhere else: once, with the best epoch. Leave is recorded
+    # before the use, and the use before its result, so that a kill in between cannot hide it.
     if given.attempt is not None:
-        given.attempt.check()
-    # The test images are used here and nowhere else: once, with the best epoch. The use is
-    # recorded before the result is, so that a kill between the two cannot hide it.
-    test, scored_at = _look(model, "test", job, notify, stop, kept, built.classifier), utc_now()
+        given.attempt.grant()
+    test, scored_at = look("test"), utc_now()
     closing = {"valid_accuracy": scores(valid).accuracy, "test_accuracy": scores(test).accuracy}
     write_down(given, len(test), scored_at, closing["test_accuracy"])
     write(test, "test")
@@ -113,9 +140,8 @@ def train_and_score(given: Assignment, notify: Notify, stop: StopRequest) -> dic
         split: metric.score(found.logits, found.labels)
         for split, found in (("valid", valid), ("test", test))
     }
-    known = _known_at_the_end(given, job, model, reason, scored_at)
     scored = {"metric": {**metric.described(), **values}, "temperature": temperature}
-    write_json(run.done, {**known, **scored, **closing})
+    write_json(run.done, {**known(scored_at), **scored, **closing})
     return {**closing, **{f"{split}_{metric.name}": value for split, value in values.items()}}
 
 
@@ -148,13 +174,7 @@ def job_of(
         torch.set_num_threads(threads)  # the check of bf16 runs the kernels of this number
         return choose_precision(machine, device, built.module, size, built.channels)
 
-    if given.settle is not None:
-        how = given.settle(device, choose, notify)
-    else:
-        threads = machine.cpus or torch.get_num_threads()
-        how = Arithmetic(threads, *choose(threads))
-    torch.set_num_threads(how.threads)
-    notify(Message(f"{device.describe()}, {how.precision} ({how.reason})"))
+    how = settled(given, device, choose, notify)
     cached: dict[str, CachedPixels] = {}
     sizes: dict[str, int] = {}
     if not features_are_fixed(recipe, device.count):  # else each image is decoded only once
@@ -167,6 +187,25 @@ def job_of(
     job = Job(recipe, index, given.run, machine, device, how.precision, workers, cached)
     job = replace(job, threads=how.threads, attempt=given.attempt)
     return replace(job, metric=given.metric, refit=refit), how.reason, built
+
+
+def settled(given: Assignment, device: Device, choose: Choose, notify: Notify) -> Arithmetic:
+    """Settle how a run computes, tell it, and set the number of threads.
+
+    Args:
+        given: the run.
+        device: that it computes on.
+        choose: chooses the precision where nothing else decides it.
+        notify: told of the device and the precision.
+    """
+    if given.settle is not None:
+        how = given.settle(device, choose, notify)
+    else:
+        threads = given.machine.cpus or torch.get_num_threads()
+        how = Arithmetic(threads, *choose(threads))
+    torch.set_num_threads(how.threads)
+    notify(Message(f"{device.describe()}, {how.precision} ({how.reason})"))
+    return how
 
 
 def _kept_features(
@@ -229,8 +268,8 @@ def write_down(given: Assignment, images: int, at: str, accuracy: float) -> None
         at: time of the scoring, ISO 8601 in UTC.
         accuracy: test accuracy, 0..1.
     """
-    record(
-        given.run,
+    write: Callable[[RunFolder], None] = partial(
+        record,
         images=given.index.split_fingerprint("test"),
         n=images,
         accuracy=accuracy,
@@ -238,6 +277,10 @@ def write_down(given: Assignment, images: int, at: str, accuracy: float) -> None
         recipe=given.recipe.model_dump(mode="json"),
         by="run",
     )
+    if given.attempt is None:
+        write(given.run)
+    else:
+        given.attempt.at_study(write, given.run)
 
 
 def _known_at_the_end(
@@ -247,28 +290,45 @@ def _known_at_the_end(
     run, recipe = given.run, given.recipe
     rows, state = run.read_history(), read_checkpoint(run.last)
     about = about_model(recipe.model)
+    threads = job.threads or torch.get_num_threads()
     return {
-        "podium_version": __version__,
-        "torch_version": torch.__version__,
-        "finished_at": utc_now(),
-        "test_scored_at": scored_at,
+        **known_of(model, job.device, Arithmetic(threads, job.precision, reason), scored_at),
         "model": recipe.model,
         **({"about_model": about} if about else {}),
         "augmentation": AUGMENTATIONS[recipe.augmentation].title,
         "stood_in_for": given.wanted_model if given.wanted_model != recipe.model else None,
         "pretrained_source": read_json(run.model).get("pretrained_source"),
-        "image_size": model.image_size,
-        "parameters": sum(p.numel() for p in model.module.parameters()),
-        "latency_ms": round(latency(model), 3),
         "trainable_parameters": state["trainable_parameters"],
         "epochs": len(rows),
         "best_epoch": best_epoch(rows, find_metric(given.metric)),
         "seconds": round(state["total_seconds"], 3),
         "images_per_second": round(sum(row["images_per_second"] for row in rows) / len(rows), 2),
-        "precision": job.precision,
-        "precision_reason": reason,
-        "device": job.device.describe(),
-        "devices": job.device.count,
-        "threads": job.threads,
         "augmented_on": state.get("augmented_on", "cpu"),
+    }
+
+
+def known_of(
+    model: TrainedModel, device: Device, how: Arithmetic, scored_at: str
+) -> dict[str, Any]:
+    """The part of `done.json` about a model as it is used, however it was made.
+
+    Args:
+        model: that was scored.
+        device: that it is on.
+        how: it was computed with.
+        scored_at: when the test images were scored, ISO 8601 in UTC.
+    """
+    return {
+        "podium_version": __version__,
+        "torch_version": torch.__version__,
+        "finished_at": utc_now(),
+        "test_scored_at": scored_at,
+        "image_size": model.image_size,
+        "parameters": sum(p.numel() for p in model.module.parameters()),
+        "latency_ms": round(latency(model), 3),
+        "precision": how.precision,
+        "precision_reason": how.reason,
+        "device": device.describe(),
+        "devices": device.count,
+        "threads": how.threads,
     }

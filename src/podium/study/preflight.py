@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import yaml
 
 from podium.config.code import changed_code, code_of, named
 from podium.config.machine import Machine
 from podium.config.registry import AUGMENTATIONS, LOSSES, METRICS
 from podium.config.settings import RunSpec, StudySpec
+from podium.config.text import listed
 from podium.data.index import DataIndex
 from podium.data.parts import each_index
 from podium.errors import ConfigError, RunFolderError, WeightsUnavailableError, one_line
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.runtime.events import Notify, WarningMessage, silent
+from podium.runtime.files import write_text
 from podium.runtime.imports import collection_paused
 from podium.runtime.lock import is_in_use
 from podium.study.cells import Cell
@@ -59,6 +64,9 @@ def preflight(
         if cell.contender in settled or cell.contender in wrong:
             continue
         recipe = spec.contenders[cell.contender]
+        if recipe.mean_of:  # of models that are trained by then
+            settled[cell.contender] = recipe
+            continue
         try:
             model = model_used(folder, spec, cell.contender)
             model = model or _model_at_hand(cell.contender, recipe, spec.data.channels or 3, notify)
@@ -132,6 +140,46 @@ def model_used(
     return None
 
 
+def begin_run(
+    run: RunFolder, spec: StudySpec, code: Mapping[str, str], model_at_hand: str
+) -> RunSpec:
+    """Record what a run trains. Call it as the only writer of the study's folder.
+
+    Another process may have started other seeds of the contender meanwhile: their model counts.
+
+    Args:
+        run: the run, whose folder the caller holds.
+        spec: the study.
+        code: setting -> provenance of the recipe's user code, from `code_of_study`.
+        model_at_hand: the model to train if no other run of the contender has settled that.
+
+    Returns:
+        The recipe as it is trained.
+
+    Raises:
+        RunFolderError: the run was started with other settings or other code.
+    """
+    wanted = spec.contenders[run.contender]
+    refuse_another_recipe(spec, run, code)
+    used = model_used(run.study, spec, run.contender, asking=run)
+    recipe = stand_in(wanted, used or model_at_hand)
+    run.failed.unlink(missing_ok=True)
+    values: dict[str, Any] = {
+        "contender": run.contender,
+        "seed": run.seed,
+        **({} if run.fold is None else {"fold": run.fold}),
+        "model_used": recipe.model,
+        "metric": spec.metric,
+        "recipe": wanted.model_dump(mode="json"),
+    }
+    if spec.data.folds and run.fold is None:
+        values["final_model"] = spec.final_model
+    if code:
+        values["code"] = dict(code)
+    write_text(run.config, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    return recipe
+
+
 def stand_in(recipe: RunSpec, model: str) -> RunSpec:
     """The recipe as it is trained: with the model that is actually used."""
     return recipe.model_copy(update={"model": model, "if_unavailable": None})
@@ -174,6 +222,35 @@ def refuse_another_recipe(spec: StudySpec, run: RunFolder, code: Mapping[str, st
         raise RunFolderError(
             f"{run.path} was started with other code of {changes}. Nothing was changed. Restore "
             "that code, give the study another name (--name), or remove that folder to start again."
+        )
+
+
+def refuse_other_members(folder: StudyFolder, spec: StudySpec, run: RunFolder) -> None:
+    """Refuse a finished mean of models that are no longer those of its members.
+
+    Args:
+        folder: the study's folder.
+        spec: the study.
+        run: any run of it, or a fold.
+
+    Raises:
+        RunFolderError: a member was trained again since, or is to be.
+    """
+    names = spec.contenders[run.contender].mean_of
+    if not names or not run.is_done():
+        return
+    members = run.read_done().get("members", [])
+    made = {one["contender"]: one.get("finished_at") for one in members}
+    others = []
+    for name in names:
+        member = folder.run(name, run.seed, run.fold)
+        if not member.is_done() or member.read_done().get("finished_at") != made.get(name):
+            others.append(str(member.path))
+    if others:
+        raise RunFolderError(
+            f"{run.path} is the mean of models of which {listed(others)} was removed or trained "
+            "again since. Nothing was changed. Remove that folder, too: the mean is made again, "
+            "which trains nothing."
         )
 
 

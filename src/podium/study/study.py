@@ -17,7 +17,7 @@ from podium.config.studyfile import load_study, machine_settings, study_folder
 from podium.data.record import index_table, write_table
 from podium.runs.folder import StudyFolder
 from podium.runs.ledger import keep_copy
-from podium.runtime.events import Message, Notify, StopRequest, StudyStarted, silent
+from podium.runtime.events import Message, Notify, RunFailed, StopRequest, StudyStarted, silent
 from podium.runtime.files import make_folder, remove_temporaries, write_json, write_text
 from podium.runtime.lock import InUseError, owner_of, sole_owner
 from podium.study.cells import Cell, cells_of, chosen
@@ -29,9 +29,16 @@ from podium.study.images import (
     images_first,
     refuse_other_images,
 )
+from podium.study.needs import missing_needs, refuse_without_members
 from podium.study.outcome import Outcome, StudyResult
 from podium.study.pictures import store_pictures
-from podium.study.preflight import code_of_study, preflight, refuse_another_recipe, try_out
+from podium.study.preflight import (
+    code_of_study,
+    preflight,
+    refuse_another_recipe,
+    refuse_other_members,
+    try_out,
+)
 from podium.study.trackers.listen import Listeners
 from podium.study.trackers.tracker import StudyInfo
 from podium.study.work import Work, lock_of
@@ -149,13 +156,15 @@ class Study:
             How each cell ended, in the order of `cells`.
 
         Raises:
-            ConfigError: a setting of the machine is invalid, `only` names no cell, or user code
-                cannot be imported or is not what the setting takes.
+            ConfigError: a setting of the machine is invalid, `only` names no cell, or a mean
+                without its members, or user code cannot be imported or is not what the setting
+                takes.
             DataError: the images cannot be used; nothing was trained.
             RunFolderError: the folder belongs to other images or recipes.
             StorageError: the folder cannot be written, or the disk is full.
         """
         cells = chosen(self.cells(), only)
+        refuse_without_members(self.folder, cells)
         allow_named((self.spec, self.machine), self.beside)
         with Listeners(self.machine.tracker_names, notify) as listeners, self._driven():
             plan = self._prepare(cells, code_of_study(self.spec), listeners, stop)
@@ -185,6 +194,7 @@ class Study:
         with images_first(self.spec.data):
             for run in self.folder.cells(self.spec):
                 refuse_another_recipe(self.spec, run, code[run.contender])
+                refuse_other_members(self.folder, self.spec, run)
         index = find_images(self.spec.data, notify)
         todo = [cell for cell in cells if not self._is_done(cell)]
         for cell in todo:
@@ -213,12 +223,18 @@ class Study:
         """Have the machine's executor train what is to be trained."""
         executor, work = executor_named(self.machine.executor), plan.work
         work.notify(StudyStarted(len(plan.todo), sum(work.millions(cell) for cell in plan.todo)))
-        # the folds of a run come before the run as a whole, whatever the executor's order
-        outcomes = _trained(executor, [cell for cell in plan.todo if not work.closes(cell)], work)
-        closing = [cell for cell in plan.todo if work.closes(cell)]
-        early = {cell: missing for cell in closing if (missing := work.missing_folds(cell))}
-        outcomes |= {cell: Outcome(work.run(cell), error=why) for cell, why in early.items()}
-        return outcomes | _trained(executor, [cell for cell in closing if cell not in early], work)
+        outcomes: dict[Cell, Outcome] = {}
+        waiting = list(plan.todo)
+        while waiting:  # folds, then the runs that pool them, then the means of those
+            ready = [cell for cell in waiting if not set(cell.needs) & set(waiting)]
+            early = {cell: why for cell in ready if (why := missing_needs(self.folder, cell))}
+            for cell, why in early.items():
+                who: Any = {"contender": cell.contender, "seed": cell.seed, "fold": cell.fold}
+                work.notify(RunFailed(cell.title, why, **who))
+            outcomes |= {cell: Outcome(work.run(cell), error=why) for cell, why in early.items()}
+            outcomes |= _trained(executor, [cell for cell in ready if cell not in early], work)
+            waiting = [cell for cell in waiting if cell not in ready]
+        return outcomes
 
     def _finish(self, plan: Plan) -> StudyResult:
         """Store what the report needs of the images, and complete what a kill left."""

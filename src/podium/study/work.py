@@ -8,14 +8,12 @@ import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import yaml
-
+from podium.config.curve import has_shares
 from podium.config.machine import Machine
 from podium.config.registry import allowed
 from podium.config.settings import RunSpec, StudySpec
-from podium.config.text import listed
 from podium.config.titles import model_title, stand_in_label
 from podium.data.index import DataIndex
 from podium.errors import StorageError
@@ -29,19 +27,21 @@ from podium.runtime.events import (
     StopRequest,
     stop_on_signals,
 )
-from podium.runtime.files import fenced, remove_temporaries, write_text
+from podium.runtime.files import remove_temporaries
 from podium.runtime.lock import InUseError, sole_owner
-from podium.study.arithmetic import Arithmetic, settle
+from podium.study.arithmetic import Arithmetic, keep, settle
 from podium.study.cells import Cell
 from podium.study.engines.files import CellFiles
+from podium.study.needs import missing_needs
 from podium.study.outcome import Outcome, failed_before, record_failure
 from podium.study.pictures import store_pictures
-from podium.study.preflight import model_used, refuse_another_recipe, stand_in
+from podium.study.preflight import begin_run
 
 if TYPE_CHECKING:
     from podium.runtime.device import Device
     from podium.study.contender import Choose
 
+Result = TypeVar("Result")
 Lock = Callable[[], contextlib.AbstractContextManager[None]]
 
 OF_A_CELL = (
@@ -131,24 +131,6 @@ class Work:
         """Whether a cell pools the folds of a run."""
         return self.spec.data.folds is not None and cell.fold is None
 
-    def missing_folds(self, cell: Cell) -> str:
-        """Why a cell that pools folds cannot be run yet; empty string: it can.
-
-        Args:
-            cell: any cell.
-        """
-        if not self.closes(cell):
-            return ""
-        folds = self.folder.folds(self.run(cell), self.spec)
-        missing = [f"fold-{fold.fold}" for fold in folds if not fold.is_done()]
-        if not missing:
-            return ""
-        return (
-            f"{len(missing)} of the {len(folds)} folds of {cell} "
-            f"{'is' if len(missing) == 1 else 'are'} not done ({listed(missing)}); "
-            "they are pooled once all are."
-        )
-
     def millions(self, cell: Cell) -> int:
         """Pixels to train on, in millions, from which the remaining time is computed."""
         folds = self.index.folds
@@ -178,7 +160,7 @@ class Work:
             StorageError: the folder cannot be written, or the disk is full.
         """
         run = self.run(cell)
-        if not run.is_done() and (missing := self.missing_folds(cell)):
+        if not run.is_done() and (missing := missing_needs(self.folder, cell)):
             return Outcome(run, error=missing)
         try:
             with contextlib.ExitStack() as stack:
@@ -187,8 +169,6 @@ class Work:
                 attempts = CellFiles.of(self.folder, cell).attempts
                 if self.attempt is None and attempts.is_file():
                     begin(attempts)  # on a cluster, whose processes must not come back
-                if self.attempt is not None:
-                    stack.enter_context(fenced(run.path, self.attempt.check))
                 outcome = self._known(cell, run) or self._train(cell, run)
                 with self.alone():
                     store_pictures(self.folder, self.index)  # for the report, not the training
@@ -233,7 +213,7 @@ class Work:
         run = self.run(cell)
         if run.is_done():
             return Outcome(run)
-        if missing := self.missing_folds(cell):
+        if missing := missing_needs(self.folder, cell):
             return Outcome(run, error=missing)
         error = f"{cell} did not finish and recorded no reason. See the output of its process."
         return failed_before(run) or Outcome(run, error=error)
@@ -253,7 +233,7 @@ class Work:
 
     def _explain(self, run: RunFolder) -> None:
         """Make the heat maps of a finished run for the report, which shows no fold alone."""
-        if self.spec.has_shares:  # minutes for what no page of a learning curve shows
+        if has_shares(self.spec):  # minutes for what no page of a learning curve shows
             return
         if run.fold is None and run.is_done() and not run.explanations.is_file():
             from podium.runtime.device import thread_count
@@ -279,24 +259,26 @@ class Work:
         try:
             from podium.data.parts import fold_index, share_index
             from podium.runtime.device import thread_count
+            from podium.study.averaging import average_and_score
             from podium.study.closing import Closing, close_run
             from podium.study.contender import Assignment, train_and_score
 
             index = self.index if cell.fold is None else fold_index(self.index, cell.fold)
-            if self.spec.has_shares and not self.closes(cell):
+            if has_shares(self.spec) and not self.closes(cell):
                 index = share_index(
                     index, recipe.train_share, cell.seed, whole_groups=self.spec.data.in_groups
                 )
-            wanted = self.spec.contenders[run.contender].model
+            members = (self.folder.run(one, run.seed, run.fold) for one in recipe.mean_of)
             given = Assignment(
                 run,
                 index,
                 recipe,
-                wanted,
+                self.spec.contenders[run.contender].model,
                 self.machine,
                 self.spec.metric,
-                settle=partial(self._settle, run.contender),
+                settle=partial(self._settle, run),
                 attempt=self.attempt,
+                members=tuple(members),
             )
             with contextlib.ExitStack() as stack:
                 stack.enter_context(thread_count(None))
@@ -306,7 +288,8 @@ class Work:
                     pooled = Closing(given, folds, self.spec.final_model, self.spec.data.in_groups)
                     closing = close_run(pooled, self.notify, stop)
                 else:
-                    closing = train_and_score(given, self.notify, stop)
+                    make = average_and_score if given.members else train_and_score
+                    closing = make(given, self.notify, stop)
         except StaleAttemptError:
             raise  # nothing may be recorded
         except StorageError:
@@ -317,19 +300,18 @@ class Work:
         self.notify(RunDone(title, closing, pooled_folds, **who))
         return Outcome(run)
 
-    def _settle(self, contender: str, device: Device, choose: Choose, notify: Notify) -> Arithmetic:
+    def _settle(self, run: RunFolder, device: Device, choose: Choose, notify: Notify) -> Arithmetic:
         import torch
 
-        with self.alone():
-            return settle(
-                self.folder,
-                contender,
-                self.machine,
-                device.kind,
-                threads=torch.get_num_threads(),
-                precision=choose,
-                notify=notify,
-            )
+        return settle(
+            partial(self._at_study, keep, run),
+            run.contender,
+            self.machine,
+            device.kind,
+            threads=torch.get_num_threads(),
+            precision=choose,
+            notify=notify,
+        )
 
     def _title(self, cell: Cell) -> str:
         """The cell's title; where another model stands in, with that model, as in the report."""
@@ -341,24 +323,13 @@ class Work:
         return told + cell.title.removeprefix(label)
 
     def _begin(self, run: RunFolder) -> RunSpec:
-        """Record what is trained; another process may have started other seeds meanwhile."""
-        wanted = self.spec.contenders[run.contender]
+        """Record what is trained."""
+        model, code = self.recipes[run.contender].model, self.code[run.contender]
+        return self._at_study(begin_run, run, self.spec, code, model)
+
+    def _at_study(self, function: Callable[..., Result], run: RunFolder, *given: Any) -> Result:
+        """Call a function that reads and writes files of the study, as their only writer."""
         with self.alone():
-            refuse_another_recipe(self.spec, run, self.code[run.contender])
-            used = model_used(self.folder, self.spec, run.contender, asking=run)
-            recipe = stand_in(wanted, used or self.recipes[run.contender].model)
-            run.failed.unlink(missing_ok=True)
-            values: dict[str, Any] = {
-                "contender": run.contender,
-                "seed": run.seed,
-                **({} if run.fold is None else {"fold": run.fold}),
-                "model_used": recipe.model,
-                "metric": self.spec.metric,
-                "recipe": wanted.model_dump(mode="json"),
-            }
-            if self.spec.data.folds and run.fold is None:
-                values["final_model"] = self.spec.final_model
-            if code := self.code[run.contender]:
-                values["code"] = code
-            write_text(run.config, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
-        return recipe
+            if self.attempt is None:
+                return function(run, *given)
+            return self.attempt.at_study(function, run, *given)

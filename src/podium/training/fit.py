@@ -103,7 +103,7 @@ def _in_process(fabric: Fabric, job: Job, pipes: Sequence[Any], stopping: StopRe
             torch.set_num_threads(max(1, job.threads // job.device.count))
         with contextlib.ExitStack() as stack:
             if job.attempt is not None:  # what the process that started this one checks, too
-                stack.enter_context(fenced(job.folder.path, job.attempt.check))
+                stack.enter_context(fenced(job.folder.path, job.attempt.before_write))
             stack.enter_context(recycled_memory())
             train(prepare(fabric, job, notify, stopping))
     except (PodiumError, KeyboardInterrupt, RuntimeError, MemoryError) as error:

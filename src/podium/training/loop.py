@@ -19,6 +19,7 @@ from podium.features.frozen import Features, compute_features, features_are_fixe
 from podium.models import set_train_mode
 from podium.runtime.events import BatchDone, EpochDone, EpochStarted, TrainingStarted
 from podium.runtime.random import sample_seed
+from podium.runtime.threads import a_core_each
 from podium.training.checkpoint import Progress
 from podium.training.optimizers import set_rates
 from podium.training.probe import probe_epoch
@@ -107,28 +108,30 @@ def train_epoch(state: State, epoch: int) -> float:
     sums = torch.tensor([at.loss, at.correct, at.seen], dtype=precise(device), device=device)
     base, began = at.seconds, time.perf_counter()
     state.notify(EpochStarted(epoch, at.step, steps, **state.cell))
-    for inputs, labels, _ in _guarded(state, _train_batches(state), sums):
-        rate = rates[at.step]
-        loss, logits = take_step(state, epoch, inputs, labels, rate)
-        sums[0] += loss
-        sums[1] += (logits.argmax(1) == labels).sum()
-        sums[2] += len(labels)
-        at.step += 1
-        reporting = device.type == "cpu" or at.step % 20 == 0 or at.step == steps
-        stopping, due = _stop_or_save(state)
-        if reporting or stopping or due:
-            _read(sums, at)
-            where = f"epoch {epoch}, step {at.step}"
-            refuse_infinite(state.job, at.loss, "training loss", where, rate)
-        # after reading the sums, which waits for the GPU's queued steps
-        at.seconds = base + time.perf_counter() - began
-        if reporting:
-            mean = at.loss / max(at.seen, 1)
-            state.notify(BatchDone(epoch, at.step, steps, mean, **state.cell))
-        if stopping or due:
-            save_last(state)
-        if stopping:
-            raise KeyboardInterrupt
+    source = _guarded(state, _train_batches(state), sums)
+    with a_core_each():
+        for inputs, labels, _ in source:
+            rate = rates[at.step]
+            loss, logits = take_step(state, epoch, inputs, labels, rate)
+            sums[0] += loss
+            sums[1] += (logits.argmax(1) == labels).sum()
+            sums[2] += len(labels)
+            at.step += 1
+            reporting = device.type == "cpu" or at.step % 20 == 0 or at.step == steps
+            stopping, due = _stop_or_save(state)
+            if reporting or stopping or due:
+                _read(sums, at)
+                where = f"epoch {epoch}, step {at.step}"
+                refuse_infinite(state.job, at.loss, "training loss", where, rate)
+            # after reading the sums, which waits for the GPU's queued steps
+            at.seconds = base + time.perf_counter() - began
+            if reporting:
+                mean = at.loss / max(at.seen, 1)
+                state.notify(BatchDone(epoch, at.step, steps, mean, **state.cell))
+            if stopping or due:
+                save_last(state)
+            if stopping:
+                raise KeyboardInterrupt
     _read(sums, at)
     return rates[-1]
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from podium.__about__ import __version__
+from podium.config.settings import RunSpec
 from podium.deploy.find.choose import choose_run
 from podium.deploy.find.hub_errors import check_repo_id
 from podium.deploy.publish import card_results as figures_of
@@ -158,7 +159,7 @@ def _only(alt: Mapping[str, tuple[str, str]], *keys: str) -> list[tuple[str, str
 
 def _lead(subject: Subject, say: Labels) -> list[str]:
     run = subject.result
-    recipe = recipe_in_words(run, say) if run is not None else subject.model
+    recipe = recipe_in_words(run, say) if run is not None else _in_a_word(subject.recipe, say)
     version = str(subject.done.get("podium_version") or __version__)
     count = say.count(len(subject.class_names))
     parts = [escape_markdown(say("card_lead", classes=count, version=version, recipe=recipe))]
@@ -181,6 +182,10 @@ def _lead(subject: Subject, say: Labels) -> list[str]:
         told = " ".join([say("card_incomplete"), *(say(key) for key in subject.missing)])
         parts.append(f"> {escape_markdown(told)}")
     return parts
+
+
+def _in_a_word(recipe: RunSpec, say: Labels) -> str:
+    return say("mean_of", names=", ".join(recipe.mean_of)) if recipe.mean_of else recipe.model
 
 
 def _use(subject: Subject, repo_id: str | None, exports: Sequence[str], say: Labels) -> list[str]:

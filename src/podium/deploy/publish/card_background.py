@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from podium.__about__ import __version__
 from podium.auditing.record import LEAST_ACCURACY
-from podium.deploy.publish.card_metadata import Dataset, base_of
+from podium.config.settings import RunSpec
+from podium.deploy.publish.card_metadata import Dataset, bases_of
 from podium.deploy.publish.card_results import (
     bullets,
     class_interval,
@@ -24,6 +26,7 @@ from podium.reporting.words.labels import NOTHING, Labels
 from podium.reporting.words.metric_words import say_by
 from podium.reporting.words.protocol_words import leaks, looks
 from podium.reporting.words.recipes import facts
+from podium.reporting.words.verdict_words import listed_names
 from podium.statistics.scoring import noted
 
 CITATION = """@software{podium,
@@ -34,14 +37,16 @@ CITATION = """@software{podium,
 }"""
 
 
-def public_recipe(subject: Subject) -> str:
-    """The recipe as YAML, without paths of the machine that trained it."""
-    recipe = subject.recipe
+def public_recipe(recipe: RunSpec) -> dict[str, Any]:
+    """A recipe as plain values, without paths of the machine that trained it.
+
+    Args:
+        recipe: of a contender.
+    """
     if recipe.weights is not None:
         recipe = recipe.model_copy(update={"weights": Path(recipe.weights.name)})
     values = recipe.model_dump(mode="json", exclude_defaults=True)
-    told = {key: value for key, value in values.items() if value is not None}
-    return yaml.safe_dump(told, sort_keys=False, allow_unicode=True)
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def data(subject: Subject, images: Dataset, say: Labels) -> list[str]:
@@ -96,6 +101,9 @@ def protocol(subject: Subject, say: Labels) -> list[str]:
     if run is not None and run.folds is not None:
         told = (say("note_folds", folds=run.folds), final_model_words(run, say))
         parts.append(escape_markdown(" ".join(told)))
+    elif run is not None and run.members:
+        names = listed_names(list(run.members), say)
+        parts.append(escape_markdown(say("card_protocol_mean", names=names)))
     elif subject.recipe.is_probe_alone:
         probe = say(f"card_probe_{subject.recipe.probe_kind}")
         parts.append(escape_markdown(say("card_protocol_probe", probe=probe)))
@@ -112,9 +120,18 @@ def protocol(subject: Subject, say: Labels) -> list[str]:
         rows = [*facts(run, say), (say("col_seed"), str(subject.folder.seed))]
         table = markdown_table((say("card_col_measure"), say("card_col_value")), rows).strip()
         parts.append(folded(say("card_protocol_facts"), table))
-    recipe = f"{public_recipe(subject)}# seed: {subject.folder.seed}\n"
+    recipe = f"{_recipe_yaml(subject)}# seed: {subject.folder.seed}\n"
     parts.append(folded(say("card_protocol_yaml"), fence(recipe, "yaml")))
     return parts
+
+
+def _recipe_yaml(subject: Subject) -> str:
+    """The recipe; of a mean, with those of its members, as in a study."""
+    values: dict[str, Any] = public_recipe(subject.recipe)
+    if subject.recipe.mean_of:
+        recipes = {name: public_recipe(one.recipe) for name, one in subject.networks.items()}
+        values = {"contenders": {**recipes, subject.folder.contender: values}}
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
 def limits(subject: Subject, say: Labels) -> list[str]:
@@ -158,13 +175,13 @@ def limits(subject: Subject, say: Labels) -> list[str]:
 def terms(subject: Subject, licence: str | None, images: Dataset, say: Labels) -> list[str]:
     """The author's licence, or its absence, and known terms of weights and data."""
     told = [say("card_licence_given", licence=licence)] if licence else [say("card_licence_none")]
-    base = base_of(subject)
-    if base is not None:
-        told.append(say(base.note, source=base.source, licence=base.licence))
-        if base.licence or "imagenet" in base.source.lower():
-            told.append(say("card_licence_imagenet"))
-    if subject.model not in OURS and subject.about is not None and subject.about.licence:
-        told.append(say("card_licence_network", licence=subject.about.licence))
+    bases = bases_of(subject)
+    told += [say(base.note, source=base.source, licence=base.licence) for base in bases]
+    if any(base.licence or "imagenet" in base.source.lower() for base in bases):
+        told.append(say("card_licence_imagenet"))
+    others = [one for one in subject.networks.values() if one.model not in OURS and one.about]
+    licences = dict.fromkeys(one.about.licence for one in others if one.about)
+    told += [say("card_licence_network", licence=licence) for licence in licences if licence]
     if images.known is not None:
         known = images.known
         told.append(say("card_licence_data", title=known.title, licence=known.licence))
@@ -180,7 +197,7 @@ def environment(subject: Subject, say: Labels) -> list[str]:
         parts.append(
             escape_markdown(
                 say(
-                    "card_environment_text",
+                    "card_environment_mean" if subject.recipe.mean_of else "card_environment_text",
                     time=say.duration(done.get("seconds")),
                     device=str(done.get("device") or NOTHING),
                     podium=str(done.get("podium_version") or NOTHING),
@@ -192,7 +209,11 @@ def environment(subject: Subject, say: Labels) -> list[str]:
     parts.append(escape_markdown(say("card_made", version=__version__)))
     made_by = str(done.get("podium_version") or __version__)
     cited = [fence(CITATION.replace("VERSION", made_by), "bibtex")]
-    if subject.about is not None and subject.about.citation:
-        key = "card_citation_paper" if subject.model in OURS else "card_citation_model"
-        cited += [escape_markdown(say(key)), fence(subject.about.citation, "bibtex")]
+    works = {
+        one.about.citation: "card_citation_paper" if one.model in OURS else "card_citation_model"
+        for one in subject.networks.values()
+        if one.about is not None and one.about.citation
+    }
+    for citation, key in works.items():
+        cited += [escape_markdown(say(key)), fence(citation, "bibtex")]
     return [*parts, folded(say("card_citation"), "\n\n".join(cited))]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from podium.config.text import words
 from podium.data.fetch import DATASETS, KnownDataset
-from podium.deploy.publish.card_subject import Subject
+from podium.deploy.publish.card_subject import Network, Subject
 from podium.errors import ConfigError
 from podium.models.ours import OURS
 
@@ -81,17 +81,23 @@ def check_licence(licence: str) -> tuple[str, str]:
     )
 
 
-def base_of(subject: Subject) -> Base | None:
-    """The pre-trained weights that the run started from; None: random initial weights."""
-    source, recipe = subject.pretrained_source, subject.recipe
+def bases_of(subject: Subject) -> list[Base]:
+    """The pre-trained weights that the run, or the members of a mean, started from, each once;
+    none: random initial weights."""
+    found = [_base_of(network) for network in subject.networks.values()]
+    return list(dict.fromkeys(base for base in found if base is not None))
+
+
+def _base_of(network: Network) -> Base | None:
+    source, recipe = network.pretrained_source, network.recipe
     if not source:
         if not (recipe.pretrained or recipe.weights):
             return None
-        return Base(recipe.weights.name if recipe.weights else subject.model)
+        return Base(recipe.weights.name if recipe.weights else network.model)
     if recipe.weights is not None:  # the author's own file, of any network
         return Base(source)
-    if about := subject.about:
-        ours = OURS.get(subject.model)
+    if about := network.about:
+        ours = OURS.get(network.model)
         torchvision = ours is not None and ours.source.startswith("torchvision ")
         note = "card_licence_torchvision" if torchvision else "card_licence_base"
         return Base(source, about.hub_id, about.licence, note if about.licence else Base.note)
@@ -144,7 +150,7 @@ def metadata(subject: Subject, *, licence: str | None, dataset: Dataset) -> Mode
     """What the Hub reads from a card: tags, licence, base model, data set, results."""
     from huggingface_hub import ModelCardData
 
-    base = base_of(subject)
+    bases = [base.model_id for base in bases_of(subject) if base.model_id]
     results = _results(subject, dataset)
     return ModelCardData(
         license=licence,
@@ -152,7 +158,7 @@ def metadata(subject: Subject, *, licence: str | None, dataset: Dataset) -> Mode
         pipeline_tag="image-classification",
         tags=["image-classification", "podium", "pytorch", "safetensors"],
         datasets=[dataset.hub_id] if dataset.hub_id else None,
-        base_model=base.model_id or None if base else None,
+        base_model=bases[0] if len(bases) == 1 else bases or None,
         metrics=["accuracy", "f1"] if results else None,
         model_name=subject.label if results else None,
         eval_results=results or None,

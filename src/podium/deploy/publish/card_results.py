@@ -131,7 +131,8 @@ def _totals(run: RunResult, study: StudyResults | None, say: Labels) -> list[tup
     if score.top5_accuracy is not None:
         rows.append((say("fact_top5"), say.percent(score.top5_accuracy)))
     if run.valid_accuracy is not None:
-        rows.append((say("card_valid"), say.percent(run.valid_accuracy)))
+        key = "card_valid_mean" if run.members else "card_valid"
+        rows.append((say(key), say.percent(run.valid_accuracy)))
     return rows
 
 

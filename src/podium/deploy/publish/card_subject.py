@@ -26,6 +26,41 @@ class About:
 
 
 @dataclass(frozen=True)
+class Network:
+    """A network that was trained: the run's, or that of a member of a mean.
+
+    Attributes:
+        recipe: as trained, with the model that was actually used.
+        done: the closing record, or what a mean's record says of this member.
+    """
+
+    recipe: RunSpec
+    done: Mapping[str, Any]
+
+    @property
+    def model(self) -> str:
+        """Its name."""
+        return self.recipe.model
+
+    @property
+    def about(self) -> About | None:
+        """What is known of it: built in, or from the run for a user's network."""
+        found = self.done.get("about_model")
+        if isinstance(found, Mapping):
+            return About(*(str(found.get(key, "")) for key in ("licence", "citation", "hub_id")))
+        if self.model in OURS:
+            ours = OURS[self.model]
+            return About(ours.licence, ours.citation, ours.hub_id)
+        return None
+
+    @property
+    def pretrained_source(self) -> str | None:
+        """Source of the initial weights; None: random, or not recorded."""
+        source = self.done.get("pretrained_source")
+        return str(source) if source else None
+
+
+@dataclass(frozen=True)
 class Subject:
     """A run, and what is known of it.
 
@@ -50,26 +85,16 @@ class Subject:
     missing: tuple[str, ...]
 
     @property
-    def model(self) -> str:
-        """Name of the network that was trained."""
-        return self.recipe.model
-
-    @property
-    def about(self) -> About | None:
-        """What is known of the network: built in, or from the run for a user's network."""
-        found = self.done.get("about_model")
-        if isinstance(found, Mapping):
-            return About(*(str(found.get(key, "")) for key in ("licence", "citation", "hub_id")))
-        if self.model in OURS:
-            ours = OURS[self.model]
-            return About(ours.licence, ours.citation, ours.hub_id)
-        return None
-
-    @property
-    def pretrained_source(self) -> str | None:
-        """Source of the initial weights; None: random, or not recorded."""
-        source = self.done.get("pretrained_source")
-        return str(source) if source else None
+    def networks(self) -> dict[str, Network]:
+        """The networks that were trained, by contender: one, or those of a mean's members."""
+        if not self.recipe.mean_of:
+            return {self.folder.contender: Network(self.recipe, self.done)}
+        found = {}
+        for one in self.done.get("members", []):
+            recipe = _validated(one["recipe"], self.folder)
+            used = recipe.model_copy(update={"model": str(one.get("model") or recipe.model)})
+            found[str(one["contender"])] = Network(used, one)
+        return found
 
 
 def read_subject(run: RunFolder, say: Labels) -> Subject:
@@ -125,8 +150,12 @@ def _study_of(run: RunFolder) -> StudyResults | None:
 
 
 def _recipe(run: RunFolder) -> RunSpec:
+    return _validated(run.read_config()["recipe"], run)
+
+
+def _validated(recipe: Mapping[str, Any], run: RunFolder) -> RunSpec:
     try:
-        return RunSpec.model_validate(run.read_config()["recipe"], context={"stored": True})
+        return RunSpec.model_validate(recipe, context={"stored": True})
     except ValueError as error:  # settings of another version
         raise RunFolderError(
             f"{run.config} is not a recipe that this Podium can read "

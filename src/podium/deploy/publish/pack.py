@@ -127,8 +127,8 @@ def _public_config(subject: Subject) -> str:
     values = {
         "contender": subject.folder.contender,
         "seed": subject.folder.seed,
-        "model_used": subject.model,
-        "recipe": yaml.safe_load(public_recipe(subject)),
+        "model_used": subject.recipe.model,
+        "recipe": public_recipe(subject.recipe),
     }
     if subject.folder.config.is_file() and (code := subject.folder.read_config().get("code")):
         values["code"] = code

@@ -20,11 +20,10 @@ from podium.reporting.words.recipes import run_title
 from podium.results.run import RunResult
 from podium.results.study import Contender, StudyResults
 from podium.statistics.agreement import agreement
-from podium.statistics.costs import pareto_front
+from podium.statistics.costs import TIMES, pareto_front
 
 CURVES = ("valid_accuracy", "train_accuracy", "valid_loss", "train_loss")
 COSTS = ("latency", "parameters", "megabytes", "seconds")
-TIMES = ("latency", "seconds")  # of different machines, they do not compare
 
 
 def compare_section(
@@ -46,7 +45,9 @@ def compare_section(
         "curves": curves,
         "axes": axes,
         "data": script_json(_data(results, [key for key, _ in curves], axes, say)),
-        "curve_rows": [_curve_row(run, say) for one in results.ranking for run in one.runs],
+        "curve_rows": [
+            _curve_row(run, say) for one in results.ranking for run in one.runs if not run.members
+        ],
         "cost_hint": cost_hint(verdicts, results.costs, say) if verdicts and rows else "",
         "cost_headings": cost_headings(verdicts, results.costs, say) if verdicts and rows else [],
         "cost_rows": rows,

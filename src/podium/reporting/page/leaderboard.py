@@ -12,6 +12,7 @@ from podium.reporting.words.labels import NOTHING, Labels
 from podium.reporting.words.metric_words import metric_interval, metric_title, metric_value
 from podium.reporting.words.recipes import (
     augmentation,
+    model_words,
     pretraining,
     recipe_in_words,
     seed_name,
@@ -19,6 +20,7 @@ from podium.reporting.words.recipes import (
 from podium.reporting.words.verdict_words import place_words, tied_words
 from podium.results.run import RunResult
 from podium.results.study import Contender, StudyResults
+from podium.statistics.costs import cost_of, mean_cost
 from podium.statistics.verdicts import Standing
 
 
@@ -112,6 +114,7 @@ def _seed(
     """The row of one run."""
     score, done = run.scores, run.done
     epochs = done.get("epochs") or len(run.history) or None
+    best = f"{say.count(run.best_epoch)} / {say.count(epochs)}"
     shares = (run.valid_accuracy, score.macro_precision, score.macro_recall, score.macro_f1)
     return Entry(
         anchor=anchor(run),
@@ -121,7 +124,7 @@ def _seed(
             _interval(run.interval, say),
             *(Value(_hundred(share, say), _key(share)) for share in shares),
             _millions(done.get("parameters"), say),
-            Value(f"{say.count(run.best_epoch)} / {say.count(epochs)}", _key(run.best_epoch)),
+            Value(NOTHING if run.members else best, _key(run.best_epoch)),
             Value(say.duration(done.get("seconds")), _key(done.get("seconds"))),
         ),
         scores=_scores(results, run.noted.test, run.noted.valid, None, say),
@@ -148,8 +151,7 @@ def _mean(
         return Value(_hundred(middle, say), middle, f"± {say.number(100 * stdev(known))}")
 
     runs, nothing = contender.runs, Value("", -1.0)
-    times = [run.done["seconds"] for run in runs if run.done.get("seconds")]
-    seconds = mean(times) if len(times) == len(runs) else None
+    seconds = mean_cost([cost_of(run.done, None) for run in runs]).seconds
     valid = contender.valid_merit
     means = contender.score, None if valid is None else results.metric.merit(valid)
     dot = place(contender.accuracy)
@@ -204,7 +206,7 @@ def _interval(bounds: tuple[float, float], say: Labels) -> Value:
 
 def _facets(run: RunResult, say: Labels) -> dict[str, str]:
     return {
-        "model": run.model,
+        "model": model_words(run, say),
         "augmentation": augmentation(run, say),
         "pretraining": pretraining(run.recipe, say),
     }

@@ -213,6 +213,8 @@ def _unfinished(run: Unfinished, say: Labels) -> dict[str, str]:
         why = say("why_unfinished", epochs=say.count(run.epochs), wanted=say.count(run.wanted))
     elif run.state == "not_started":
         why = say("why_not_started")
+    elif run.state == "no_members":
+        why = say("why_no_members", names=run.message)
     return {"title": run_title(run, say), "state": say(f"state_{run.state}"), "why": why}
 
 

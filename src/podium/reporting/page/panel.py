@@ -89,7 +89,7 @@ def _accuracies(run: RunResult, say: Labels) -> list[tuple[str, str]]:
     accuracies = [
         (f"{say('test')} ({say.interval(run.interval)})", say.percent(run.scores.accuracy)),
         (say("valid"), say.percent(run.valid_accuracy)),
-        (say("train"), say.percent(run.train_accuracy)),
+        *([] if run.members else [(say("train"), say.percent(run.train_accuracy))]),
     ]
     macro_f1 = say("col_macro_f1").removesuffix(" (%)"), say.percent(run.scores.macro_f1)
     metric = run.noted.metric

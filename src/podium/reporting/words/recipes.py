@@ -43,12 +43,29 @@ def recipe_in_words(run: RunResult, say: Labels) -> str:
         run: the run.
         say: the language.
     """
-    parts = [run.model]
+    parts = [model_words(run, say)]
     if run.recipe.augmentation != "none" or run.recipe.mixup or run.recipe.cutmix:
         parts.append(augmentation(run, say))
     if run.recipe.pretrained or run.recipe.weights is not None:
         parts.append(pretraining(run.recipe, say))
     return " · ".join(parts)
+
+
+def model_words(run: RunResult, say: Labels) -> str:
+    """The display name of the model, or what a mean averages.
+
+    Args:
+        run: the run.
+        say: the language.
+    """
+    return say("mean_of", names=_members(run, say)) if run.members else run.model
+
+
+def _members(run: RunResult, say: Labels) -> str:
+    shown = list(run.members[:MOST_NAMED])
+    if len(run.members) > MOST_NAMED:
+        shown.append(say("v_others", count=say.count(len(run.members) - MOST_NAMED)))
+    return ", ".join(shown)
 
 
 def calibration_rows(run: RunResult, say: Labels) -> list[tuple[str, str, str]]:
@@ -184,6 +201,36 @@ def facts(run: RunResult, say: Labels) -> list[tuple[str, str]]:
         run: the run.
         say: the language.
     """
+    done = run.done
+    device = str(done.get("device") or NOTHING)
+    if done.get("precision"):
+        device += f", {done['precision']}"
+    speed = say.number(done.get("images_per_second"), 1)
+    return [
+        *(_averaged(run, say) if run.members else _trained(run, say)),
+        (say("fact_top5"), say.percent(run.scores.top5_accuracy)),
+        (say("fact_nll"), say.number(run.scores.nll, 3)),
+        (say("fact_temperature"), say.number(run.temperature, 2)),
+        (say("fact_time"), say.duration(done.get("seconds"))),
+        *([] if run.members else [(say("fact_speed"), speed)]),
+        (say("fact_device"), device),
+        (say("fact_scored"), str(done.get("test_scored_at") or NOTHING)),
+        (say("fact_finished"), str(done.get("finished_at") or NOTHING)),
+    ]
+
+
+def _averaged(run: RunResult, say: Labels) -> list[tuple[str, str]]:
+    """What there is to say of a mean, of which nothing was trained."""
+    size = run.done.get("image_size")
+    return [
+        (say("fact_mean_of"), _members(run, say)),
+        (say("fact_input"), NOTHING if size is None else say("fact_input_members", size=size)),
+        (say("fact_parameters_all"), say.count(run.done.get("parameters"))),
+    ]
+
+
+def _trained(run: RunResult, say: Labels) -> list[tuple[str, str]]:
+    """What was trained, and how."""
     done, recipe = run.done, run.recipe
     size = done.get("image_size") or recipe.image_size
     trained = done.get("trainable_parameters")
@@ -193,9 +240,6 @@ def facts(run: RunResult, say: Labels) -> list[tuple[str, str]]:
     source = done.get("pretrained_source")
     if not source:
         source = say("scratch") if not (recipe.pretrained or recipe.weights) else NOTHING
-    device = str(done.get("device") or NOTHING)
-    if done.get("precision"):
-        device += f", {done['precision']}"
     return [
         (say("col_augmentation"), augmentation(run, say)),
         (say("fact_weights"), str(source)),
@@ -210,24 +254,18 @@ def facts(run: RunResult, say: Labels) -> list[tuple[str, str]]:
         *([(say("fact_ema"), f"{recipe.ema:g}")] if recipe.ema else []),
         *([(say("fact_flip_test"), say("fact_flip_test_value"))] if recipe.flip_test else []),
         (say("fact_batch"), say.count(recipe.batch_size)),
-        (say("fact_top5"), say.percent(run.scores.top5_accuracy)),
-        (say("fact_nll"), say.number(run.scores.nll, 3)),
-        (say("fact_temperature"), say.number(run.temperature, 2)),
-        (say("fact_time"), say.duration(done.get("seconds"))),
-        (say("fact_speed"), say.number(done.get("images_per_second"), 1)),
-        (say("fact_device"), device),
-        (say("fact_scored"), str(done.get("test_scored_at") or NOTHING)),
-        (say("fact_finished"), str(done.get("finished_at") or NOTHING)),
     ]
 
 
 def augmentation(run: RunResult, say: Labels) -> str:
-    """The augmentation in words, with mixup and CutMix if they are on.
+    """The augmentation in words, with mixup and CutMix if they are on; empty for a mean.
 
     Args:
         run: the run.
         say: the language.
     """
+    if run.members:
+        return ""
     recipe, name = run.recipe, run.recipe.augmentation
     # the title of a user's augmentation was recorded in training: its code is not needed here
     title = AUGMENTATION_TITLES.get(name) or str(run.done.get("augmentation") or name)
@@ -240,12 +278,14 @@ def augmentation(run: RunResult, say: Labels) -> str:
 
 
 def pretraining(recipe: RunSpec, say: Labels) -> str:
-    """The source of the initial weights, in a word.
+    """The source of the initial weights, in a word; empty for a mean.
 
     Args:
         recipe: of the run.
         say: the language.
     """
+    if recipe.mean_of:
+        return ""
     source = say("pre_none")
     if recipe.pretrained:
         source = say("pre_imagenet")

@@ -41,8 +41,9 @@ _ASK_EVERY = 0.2  # seconds between two looks at the processes
 class Task:
     """A process to start: one attempt at a cell."""
 
-    name: str
-    """Of the cell, such as `fast/seed-0`."""
+    cell: Cell
+    attempt: int
+    """Number of the attempt."""
     command: Sequence[str]
     """Its first word is this Python, which on another machine may lie elsewhere."""
     folder: Path
@@ -192,7 +193,8 @@ class _Driver:
         command = self.work.command(attempt.cell, self.machine)
         cores = str(self.machine.cpus)
         return Task(
-            str(attempt.cell),
+            attempt.cell,
+            attempt.number,
             [*command, "--attempt", str(attempt.number)],
             Path.cwd(),
             {GRANTED: cores, "OMP_NUM_THREADS": cores, "PYTHONUNBUFFERED": "1"},

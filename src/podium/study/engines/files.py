@@ -22,6 +22,8 @@ NODE = "PODIUM_NODE"
 """Environment variable: what the cluster calls the machine that a cell runs on."""
 START = "PODIUM_START"
 """Environment variable: how often a cluster has started this attempt before."""
+PATIENCE = 30.0
+"""Seconds for which the process of an earlier attempt may still save its state."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,9 @@ class CellFiles:
         return lines[-1][:300] if lines else ""
 
     def remove(self) -> None:
-        """Remove them all but the attempts' number, which forbids a process that is cut off to
-        come back."""
+        """Remove what attempts have told; their number, and who had leave to use the test images,
+        stay: they forbid a process that was cut off to come back."""
         for path in self.path.iterdir() if self.path.is_dir() else ():
-            if path.is_file() and path != self.attempts:
+            kept = path == self.attempts or path.name.startswith("leave-")
+            if path.is_file() and not kept:
                 path.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 
 from podium.config.machine import Machine
 from podium.errors import ConfigError, PodiumError, StorageError
@@ -12,16 +13,16 @@ from podium.runs.folder import StudyFolder
 from podium.runtime.attempt import Attempt, StaleAttemptError
 from podium.runtime.event_log import EventWriter
 from podium.runtime.events import Notify, StopRequest, silent, stop_on_signals
+from podium.runtime.files import fenced
 from podium.study.cells import Cell
-from podium.study.engines.files import START, CellFiles
+from podium.study.engines.files import PATIENCE, START, CellFiles
+from podium.study.engines.link import attempt_of, fetch_weights, naming_the_node
 from podium.study.images import find_images, refuse_other_images
 from podium.study.outcome import Outcome
 from podium.study.preflight import code_of_study, preflight, refuse_another_recipe
 from podium.study.trackers.listen import Listeners
 from podium.study.trackers.tracker import StudyInfo
 from podium.study.work import Work, lock_of
-
-PATIENCE = 30.0  # seconds for which the process of an earlier attempt may still save its state
 
 
 def train_cell(
@@ -58,21 +59,22 @@ def train_cell(
             return _train(folder, cell, machine, notify, asked, None)
         if hasattr(signal, "SIGUSR2"):  # Slurm warns each process; what started this one tells it
             signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-        ours = Attempt(files.attempts, attempt, int(os.environ.get(START, 0)))
+        ours = attempt_of(folder, files, attempt, int(os.environ.get(START, 0)))
         ours.enter()
-        files.write_place(attempt)
-        events = EventWriter(files.events(attempt))
-        try:
-            outcome = _train(folder, cell, machine, events, _Either(asked, ours), ours)
-        except StaleAttemptError:
-            raise
-        except PodiumError as error:  # another attempt would end in the same way
-            run = folder.run(cell.contender, cell.seed, cell.fold)
-            with contextlib.suppress(StorageError):
-                files.write_outcome(attempt, Outcome(run, error=str(error)))
-            raise
-        files.write_outcome(attempt, outcome)
-        return outcome
+        with fenced(folder.path, ours.before_write):
+            files.write_place(attempt)
+            events = EventWriter(files.events(attempt))
+            try:
+                outcome = _train(folder, cell, machine, events, _Either(asked, ours), ours)
+            except StaleAttemptError:
+                raise
+            except PodiumError as error:  # another attempt would end in the same way
+                run = folder.run(cell.contender, cell.seed, cell.fold)
+                with contextlib.suppress(StorageError):
+                    files.write_outcome(attempt, Outcome(run, error=str(error)))
+                raise
+            files.write_outcome(attempt, outcome)
+            return outcome
 
 
 class _Either:
@@ -99,8 +101,11 @@ def _train(
     refuse_another_recipe(spec, run, code[cell.contender])
     if not folder.data.is_file():
         raise ConfigError(f"{folder.path} was never begun: `podium run` prepares a study first.")
-    index = find_images(spec.data, silent)  # what there is to tell was told by what prepared it
+    with naming_the_node(attempt, socket.gethostname()):
+        # what there is to tell of them was told by what prepared the study
+        index = find_images(spec.data, silent)
     refuse_other_images(folder, spec, index, started=True)
+    fetch_weights(spec.contenders[cell.contender], attempt)
     recipes, failed = preflight(folder, spec, machine, [cell], notify)
     if cell in failed:
         return failed[cell]

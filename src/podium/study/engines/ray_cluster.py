@@ -14,11 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from podium.config.machine import Machine
+from podium.config.registry import allowed, sources_of
 from podium.errors import ConfigError
+from podium.runs.folder import StudyFolder
+from podium.runtime.lock import note_of
 from podium.runtime.threads import usable_cores
 from podium.study.cells import Cell
 from podium.study.engines.driver import Engine, ProcessExecutor, Task
+from podium.study.engines.elsewhere import train_elsewhere
 from podium.study.engines.files import NODE
+from podium.study.engines.keeper import Keeper
 from podium.study.engines.local import ending, kill_with_children
 from podium.study.engines.shares import share
 from podium.study.work import Work
@@ -27,6 +32,7 @@ AUTH = "RAY_AUTH_MODE"
 _MOST = 10_000  # tasks handed over at a time: Ray queues them
 _CONNECTING = 15.0  # seconds
 _LOOK_EVERY = 5.0  # seconds between two looks at the list of nodes
+_MOST_REQUESTS = 64  # of cells, that are answered at a time
 _STORE = 100_000_000  # bytes of Ray's object store on this machine: cells put nothing into it
 
 
@@ -35,7 +41,7 @@ class Ray(ProcessExecutor):
 
     @contextlib.contextmanager
     def open(self, work: Work, cells: Sequence[Cell]) -> Iterator[tuple[Engine, Machine]]:
-        with _connected(work.machine) as ray:
+        with _connected(work.machine) as (ray, address):
             nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
             cores = [int(node.get("CPU", 0)) for node in nodes]
             gpus = sum(int(node.get("GPU", 0)) for node in nodes)
@@ -58,16 +64,46 @@ class Ray(ProcessExecutor):
                     f"--gpus {machine.gpus:g}. The largest has {max(cores)} CPUs, and all "
                     f"{len(nodes)} together {gpus} GPUs."
                 )
-            yield _Tasks(ray, machine), machine
+            # nobody joins a cluster of this machine alone
+            keeper = None if address == "local" else _keeper(ray, work)
+            yield _Tasks(ray, machine, work.folder.path, keeper), machine
+
+
+def _keeper(ray: Any, work: Work) -> Any:
+    """Start what keeps the study's folder for nodes that do not see it, on the driver's node."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    from podium.models.weights import weight_caches
+
+    here = ray.get_runtime_context().get_node_id()
+    options: dict[str, Any] = {
+        "num_cpus": 0,
+        "max_restarts": -1,
+        "max_concurrency": _MOST_REQUESTS,
+        "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=here, soft=False),
+    }
+    modules = allowed().items()
+    code = {str(Path(folder, module)): sources_of(module) for module, folder in modules}
+    folder = StudyFolder(work.folder.path.resolve())
+    given = {argument: files for argument, files in code.items() if files}
+    return ray.remote(Keeper).options(**options).remote(folder, given, weight_caches())
 
 
 class _Tasks:
-    """Tasks of a cluster; a handle is the reference to a task's result."""
+    """Tasks of a cluster; a handle is the reference to a task's result.
+
+    Args:
+        ray: the package, connected.
+        machine: settings of the machine, with `cpus` and `gpus`.
+        study: the study's folder.
+        keeper: the actor that keeps it for nodes that do not see it; None: all nodes see it.
+    """
 
     capacity = _MOST
 
-    def __init__(self, ray: Any, machine: Machine) -> None:
-        self.ray, self.machine = ray, machine
+    def __init__(self, ray: Any, machine: Machine, study: Path, keeper: Any = None) -> None:
+        self.ray, self.machine, self.keeper = ray, machine, keeper
+        self.study, self.sign = study.resolve(), _sign(study)
         self.train = ray.remote(_train)
         self.looked, self.gone = 0.0, frozenset[str]()
 
@@ -79,13 +115,11 @@ class _Tasks:
             "num_cpus": self.machine.cpus,
             "num_gpus": self.machine.gpus,
             "max_retries": 0,  # the driver begins a lost cell again, under a new number
-            "name": task.name,
+            "name": str(task.cell),
         }
         if task.avoid and any(self._suits(node, task.avoid) for node in self.ray.nodes()):
             options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(task.avoid))})"}
-        return self.train.options(**options).remote(
-            list(task.command), str(task.folder), dict(task.environment), str(task.output)
-        )
+        return self.train.options(**options).remote(task, self.study, self.sign, self.keeper)
 
     def _suits(self, node: Mapping[str, Any], avoid: frozenset[str]) -> bool:
         """Whether a node can take a cell that must not go to some others."""
@@ -129,21 +163,28 @@ class _Tasks:
             self.ray.cancel(handle, force=True)
 
 
-def _train(command: list[str], folder: str, environment: dict[str, str], output: str) -> int:
+def _sign(study: Path) -> bytes:
+    """What only a machine that sees a study's folder can read: who drives its cells, since when."""
+    try:
+        return note_of(StudyFolder(study).processes).read_bytes()
+    except OSError:
+        return b""
+
+
+def _train(task: Task, study: Path, sign: bytes, keeper: Any) -> int:
     """On a node: run the process of a cell to its end, and return its exit code."""
     import ray
 
-    if not (Path(folder).is_dir() and Path(output).parent.is_dir()):
-        raise OSError(
-            f"{socket.gethostname()} does not see {folder} and {Path(output).parent}: all "
-            "nodes must share the file system of the study"
-        )
     node = ray.get_runtime_context().get_node_id()
-    with open(output, "wb") as file:
+    environment = {**os.environ, **task.environment, NODE: node}
+    shares = _sign(study) == sign and task.folder.is_dir()
+    if keeper is not None and not shares:
+        return train_elsewhere(task, study, environment, keeper)
+    with open(task.output, "wb") as file:
         process = subprocess.Popen(
-            [sys.executable, *command[1:]],
-            cwd=folder,
-            env={**os.environ, **environment, NODE: node},
+            [sys.executable, *task.command[1:]],
+            cwd=task.folder,
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -155,8 +196,8 @@ def _train(command: list[str], folder: str, environment: dict[str, str], output:
 
 
 @contextlib.contextmanager
-def _connected(machine: Machine) -> Iterator[Any]:
-    """Ray, connected to a cluster that admits only who has its token."""
+def _connected(machine: Machine) -> Iterator[tuple[Any, str]]:
+    """Ray, connected to a cluster that admits only who has its token, and the cluster's address."""
     address = machine.address or os.environ.get("RAY_ADDRESS") or _cluster_here()
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # Ray would report its use to its makers
     if not machine.insecure:
@@ -191,7 +232,7 @@ def _connected(machine: Machine) -> Iterator[Any]:
         if address != "local" and not machine.insecure:
             _refuse_open_cluster(ray.get_runtime_context().gcs_address)
         _close_token()
-        yield ray
+        yield ray, address
     finally:
         ray.shutdown()
 

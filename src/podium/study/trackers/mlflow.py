@@ -163,10 +163,12 @@ class MLflowTracker:
             "test_macro_f1": test.macro_f1,
             "test_nll": test.nll,
         }
-        self._metrics(run, closing, step=int(folder.read_done()["best_epoch"]))
+        # a mean of others has neither epochs nor a history
+        self._metrics(run, closing, step=int(folder.read_done().get("best_epoch", 0)))
         self._end(event.cell, "FINISHED")
         for path in (folder.config, folder.history, folder.model, folder.done):
-            self.client.log_artifact(run, str(path))
+            if path.is_file():
+                self.client.log_artifact(run, str(path))
 
     def _end(self, cell: tuple[Any, ...], status: str) -> None:
         run = self.runs.pop(cell, None)

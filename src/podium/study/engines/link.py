@@ -1,0 +1,139 @@
+"""What the process of a cell asks of a study whose folder its node does not see.
+
+It asks the process that started it, on the same machine, which asks the study's machine: see
+`podium.study.engines.elsewhere`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client
+from pathlib import Path
+from typing import Any
+
+from podium.config.settings import RunSpec
+from podium.errors import DataError
+from podium.runs.folder import StudyFolder
+from podium.runtime.attempt import Attempt, Result, StaleAttemptError
+from podium.study.engines.files import CellFiles
+
+LINK = "PODIUM_LINK"
+"""Environment variable: where the process of a cell reaches the one that started it."""
+
+
+class UnreachableError(StaleAttemptError):
+    """The machine with the study cannot be reached."""
+
+
+@dataclass
+class ElsewhereAttempt(Attempt):
+    """An attempt in the process of a cell whose node does not see the study's folder.
+
+    Args:
+        folder: the cell's own folder, in place of the study's.
+        link: the value of `LINK`.
+    """
+
+    folder: Path = Path()
+    link: str = ""
+
+    def before_write(self, path: Path, new: Path) -> None:
+        if not path.name.startswith("."):  # else a lock's note, of this machine
+            self._ask("write", path.relative_to(self.folder).as_posix(), str(new))
+
+    def at_study(self, function: Callable[..., Result], *given: Any) -> Result:
+        found: Result = self._ask("call", function, *given[1:])  # there, with the study's run
+        return found
+
+    def grant(self) -> None:
+        self._ask("grant")
+
+    def fetch(self, place: str, patterns: Sequence[str], cache: Path) -> None:
+        """Get downloaded weights that this machine lacks and the study's has.
+
+        Args:
+            place: name of the cache.
+            patterns: of the files' names.
+            cache: its folder here.
+        """
+        self._ask("fetch", place, list(patterns), str(cache))
+
+    def _ask(self, *request: Any) -> Any:
+        key, _, address = self.link.partition("@")
+        try:
+            with Client(address, authkey=bytes.fromhex(key)) as connection:
+                connection.send(request)
+                done, found = connection.recv()
+        except (OSError, EOFError, AuthenticationError):
+            done, found = False, unreachable(self.number, "what started this process is gone")
+        if not done:
+            raise found
+        return found
+
+
+def attempt_of(folder: StudyFolder, files: CellFiles, number: int, start: int) -> Attempt:
+    """The attempt that this process makes at a cell.
+
+    Args:
+        folder: the study's folder, or that of the cell in its place.
+        files: of the cell.
+        number: of the attempt.
+        start: how often it was started before.
+    """
+    if link := os.environ.get(LINK):
+        return ElsewhereAttempt(files.attempts, number, start, folder.path, link)
+    return Attempt(files.attempts, number, start)
+
+
+@contextlib.contextmanager
+def naming_the_node(attempt: Attempt | None, host: str) -> Iterator[None]:
+    """Where images are missing on a node without the study's folder, say what nodes need.
+
+    Args:
+        attempt: of this process.
+        host: name of this machine.
+    """
+    try:
+        yield
+    except DataError as error:
+        if not isinstance(attempt, ElsewhereAttempt):
+            raise
+        raise DataError(
+            f"{host} does not share the study's file system, and needs the images under the same "
+            f"path, or at an address that all nodes reach (`podium data pack`): {error}"
+        ) from None
+
+
+def fetch_weights(recipe: RunSpec, attempt: Attempt | None) -> None:
+    """On a node without the study's folder, get the downloaded weights that the study's node has.
+
+    Args:
+        recipe: of the contender.
+        attempt: of this process.
+    """
+    if not isinstance(attempt, ElsewhereAttempt) or not recipe.pretrained:
+        return
+    from podium.models.registry import weight_files
+    from podium.models.weights import weight_caches
+
+    caches = weight_caches()
+    for model in filter(None, (recipe.model, recipe.if_unavailable)):
+        for place, patterns in weight_files(model).items():
+            attempt.fetch(place, patterns, caches[place])
+
+
+def unreachable(number: int, why: str) -> UnreachableError:
+    """The error that ends an attempt whose study is out of reach.
+
+    Args:
+        number: of the attempt.
+        why: in a few words.
+    """
+    return UnreachableError(
+        f"Attempt {number} ends: the machine with the study cannot be reached ({why}). Nothing "
+        "was written there since."
+    )
