@@ -50,6 +50,8 @@ FOLLOWED = [  # the pages whose blocks run, after the tutorial
     "docs/own-data.md",
     "docs/statistics.md",
     "docs/cluster.md",
+    "docs/receipt.md",
+    "docs/learning-curve.md",
     "docs/how-to/add-a-model.md",
     "docs/how-to/add-a-loss.md",
     "docs/how-to/add-an-augmentation.md",
@@ -224,6 +226,7 @@ def _quick() -> Iterator[None]:
     from podium.config import studyfile
     from podium.data import synthetic
     from podium.reporting.build import ReportResult
+    from podium.results.receipt import write_receipt
     from podium.results.study import gather
     from podium.study import study
 
@@ -243,7 +246,9 @@ def _quick() -> Iterator[None]:
     def quick_report(folder: StudyFolder, *, out: Path | None = None, **options: Any) -> Any:
         index = folder.report / "index.html"
         if out is None and (index.is_file() or folder.path.name != "shapes"):
-            return ReportResult(index, (), gather(folder))
+            found = gather(folder)
+            write_receipt(found)
+            return ReportResult(index, (), found)
         with reports_undrawn():
             return build(folder, out=out, **options)
 
@@ -485,5 +490,12 @@ def test_the_page_of_run_folders_tells_every_file_and_key(followed: Path) -> Non
         for key in json.loads(path.read_text(encoding="utf-8")):
             assert f"`{key}`" in page, f"{path.name}: {key}"
     assert all(f"| `{column}` |" in page for column in HISTORY_COLUMNS)
+    receipt = json.loads(study.receipt.read_text(encoding="utf-8"))
+    runs = [run for one in receipt["contenders"].values() for run in one["runs"].values()]
+    inside = [*receipt["images"].values(), *receipt["contenders"].values(), *runs]
+    inside += [receipt, receipt["tests"], receipt["verdict"]]
+    inside += [one for key in ("standings", "pairs") for one in receipt["verdict"][key].values()]
+    for key in {key for values in inside for key in values}:
+        assert f"`{key}`" in page, f"verdict.json: {key}"
     line = (study.path.parent / "test-scorings.jsonl").read_text(encoding="utf-8").splitlines()[0]
     assert all(f"`{key}`" in page for key in json.loads(line))

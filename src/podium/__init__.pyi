@@ -45,6 +45,7 @@ from .models import (
     list_models as list_models,
     register_model as register_model,
 )
+from .results.verification import Verification as Verification, verify as verify
 from .runs.folder import RunFolder as RunFolder, StudyFolder as StudyFolder
 from .runs.predictions import Predictions as Predictions
 from .runtime.events import (

@@ -16,6 +16,7 @@ from typer.core import TyperArgument, TyperCommand
 from podium.__about__ import __version__
 from podium.cli.card import app as card_app
 from podium.cli.cell import app as cell_app
+from podium.cli.curve import app as curve_app
 from podium.cli.data import app as data_app
 from podium.cli.export import app as export_app
 from podium.cli.lists import app as lists_app
@@ -27,6 +28,7 @@ from podium.cli.serve import app as serve_app
 from podium.cli.stress import app as stress_app
 from podium.cli.terminal import accept_any_text, err, out
 from podium.cli.verdicts import app as verdicts_app
+from podium.cli.verify import app as verify_app
 from podium.errors import ConfigError, PodiumError
 from podium.runtime.threads import let_waiting_threads_sleep
 
@@ -39,8 +41,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 PANELS = {
-    "Study": "run cell demo train report studies models",
-    "Judge": "evaluate compare stress power claim",
+    "Study": "run cell demo train curve report studies models",
+    "Judge": "evaluate compare stress verify power claim",
     "Use": "predict explain serve export card push",
     "Data": "data audit augment",
 }
@@ -76,9 +78,11 @@ _add_in_order(
     (
         run_app,
         cell_app,
+        curve_app,
         report_app,
         verdicts_app,
         stress_app,
+        verify_app,
         planning_app,
         predict_app,
         serve_app,

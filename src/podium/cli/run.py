@@ -47,6 +47,7 @@ from podium.cli.options import (
 from podium.cli.terminal import bars, err, out, plain, say
 
 if TYPE_CHECKING:
+    from podium.study.outcome import StudyResult
     from podium.study.study import Study
 
 app = typer.Typer()
@@ -287,41 +288,73 @@ def _finish(
     only: Sequence[str] = (),
 ) -> None:
     from podium.cli.ending import print_ending
-    from podium.cli.progress import StudyProgress
     from podium.config.studyfile import machine_settings
     from podium.reporting.words.labels import labels
     from podium.study.study import Study
 
     settings = machine_settings(**machine)
     study = Study(spec, runs=runs, machine=settings, audit=audit, beside=beside)
-    try:
-        with StudyProgress(err) as progress:
-            result = study.run(progress.notify, only=only)
-    except KeyboardInterrupt:
-        err.print("Interrupted. Finished training is kept; the same command resumes from there.")
-        raise typer.Exit(130) from None
-    done = len(result.outcomes) - len(result.failed)
+    result = run_cells(study, only)
     if only:
-        err.print(_how_far(study), highlight=False, markup=False, soft_wrap=True)
-    elif done:
+        tell_how_far(study, f"podium report {study.folder.path}")
+    elif len(result.failed) < len(result.outcomes):
         with bars() as tell:
             report = study.write_report(lang=lang.value, notify=tell)
         print_ending(report, labels(lang.value))
-    if result.failed:
-        for outcome in result.failed:
-            err.print(f"not run: {outcome.run.path}", style="yellow", highlight=False, markup=False)
-        err.print(
-            f"{done} of {len(result.outcomes)} runs are done. The same command tries the others "
-            "again.",
-            highlight=False,
-        )
-        raise typer.Exit(1)
+    refuse_failed(result)
 
 
-def _how_far(study: Study) -> str:
+def run_cells(study: Study, only: Sequence[str]) -> StudyResult:
+    """Train the cells of a study that are not done, and show the progress.
+
+    Args:
+        study: the study.
+        only: the only cells or contenders to train; empty: all.
+
+    Raises:
+        Exit: it was interrupted.
+    """
+    from podium.cli.progress import StudyProgress
+
+    try:
+        with StudyProgress(err) as progress:
+            return study.run(progress.notify, only=only)
+    except KeyboardInterrupt:
+        err.print("Interrupted. Finished training is kept; the same command resumes from there.")
+        raise typer.Exit(130) from None
+
+
+def refuse_failed(result: StudyResult) -> None:
+    """Name the runs that failed, if any.
+
+    Args:
+        result: of a study.
+
+    Raises:
+        Exit: some failed.
+    """
+    if not result.failed:
+        return
+    for outcome in result.failed:
+        err.print(f"not run: {outcome.run.path}", style="yellow", highlight=False, markup=False)
+    done = len(result.outcomes) - len(result.failed)
+    err.print(
+        f"{done} of {len(result.outcomes)} runs are done. The same command tries the others again.",
+        highlight=False,
+    )
+    raise typer.Exit(1)
+
+
+def tell_how_far(study: Study, command: str) -> None:
+    """Say how many cells of a study are done, and what writes its page once all are.
+
+    Args:
+        study: the study.
+        command: that writes the page.
+    """
     cells = study.folder.cells(study.spec)
     done = sum(cell.is_done() for cell in cells)
-    progress = f"{done} of {len(cells)} cells of the study are done."
-    if done < len(cells):
-        return f"{progress} Once all are, `podium report {study.folder.path}` writes the report."
-    return f"{progress} `podium report {study.folder.path}` writes the report."
+    once = "Once all are, " if done < len(cells) else ""
+    err.tell(
+        f"{done} of {len(cells)} cells of the study are done. {once}`{command}` writes the report."
+    )

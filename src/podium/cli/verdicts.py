@@ -49,6 +49,21 @@ def compare(
             show_default="the studies' own, or what the images can show",
         ),
     ] = None,
+    anytime: Annotated[
+        bool,
+        typer.Option(
+            "--anytime",
+            help="Verdicts that hold however often you look, for a test set that grows.",
+        ),
+    ] = False,
+    planned: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="With --anytime: images at which you end at the latest.",
+            show_default="not planned",
+        ),
+    ] = None,
     save: Annotated[
         Path | None, typer.Option(help="Also write the pairs to this .csv, .md or .json.")
     ] = None,
@@ -72,12 +87,16 @@ def compare(
     say = labels(lang)
     if save is not None and save.suffix not in (".csv", ".md", ".json"):
         raise ConfigError(f"--save {save}: expected a name that ends in .csv, .md or .json.")
+    if planned is not None and not anytime:
+        raise ConfigError(f"--planned {planned}: it belongs to --anytime.")
     with err.status("Comparing"):
         sheet, verdicts = compare_sources(
             sources, split=split, shared=shared, resamples=resamples, margin=margin
         )
     print_standings(verdicts, say)
-    if verdicts.pairs:
+    if anytime:
+        _print_anytime(sheet, verdicts, margin, planned, say)
+    elif verdicts.pairs:
         print_pairs(verdicts, say)
         if not sheet.metric.is_accuracy:
             out.tell(say("v_judged", metric=metric_title(verdicts.metric, say)))
@@ -97,6 +116,30 @@ def compare(
         err.tell(notice)
     if save is not None:
         _save(verdicts, save, say)
+
+
+def _print_anytime(
+    sheet: PredictionTable,
+    verdicts: Verdicts,
+    margin: float | None,
+    planned: int | None,
+    say: Labels,
+) -> None:
+    from podium.reporting.words.anytime_words import anytime_lines
+    from podium.statistics.anytime import anytime_verdicts
+    from podium.statistics.scoring import ACCURACY
+
+    if planned is not None and planned < len(sheet):
+        raise ConfigError(
+            f"--planned {planned}: there are {len(sheet):,} images already. Give the number at "
+            "which the study ends at the latest."
+        )
+    size = ACCURACY.in_units(margin)
+    if size is None and sheet.metric.is_accuracy:
+        size = sheet.margin
+    found = anytime_verdicts(sheet, margin=size, planned=planned)
+    for line in anytime_lines(found, verdicts.labels, size, planned, say):
+        out.tell(line)
 
 
 def _answers(sheet: PredictionTable, verdicts: Verdicts, say: Labels) -> list[str]:

@@ -55,6 +55,10 @@ class DataSpec(Strict):
     """Share of each class held out for validation if there is no validation split."""
     test_fraction: float = Field(default=0.1, gt=0, lt=0.5)
     """Share of each class held out for testing if there is no test split."""
+    score_on: Literal["test", "valid"] = "test"
+    """`valid`: leave the test images alone. Runs are scored on the validation images instead, and
+    `valid_fraction` of the training images chooses epochs and penalties; with `folds`, all but the
+    test images are shared out. For what is tried often, such as learning curves."""
     min_images: int | None = Field(default=None, ge=1)
     """Leave out classes with fewer training images than this, and report them; None: a class too
     small to hold images out of is an error."""
@@ -69,6 +73,11 @@ class DataSpec(Strict):
     channels: int | None = Field(default=None, ge=1, le=64)
     """Channels of each image, such as 13 of a multispectral satellite: TIFF and `.npy` files are
     then read with all of them, by models that take them. None: every image is used as RGB."""
+
+    @property
+    def in_groups(self) -> bool:
+        """Whether images that belong together stay together, where that is known."""
+        return self.split is None or self.split.by == "group"
 
     @model_validator(mode="after")
     def _repeats_need_folds(self) -> DataSpec:

@@ -96,6 +96,9 @@ class RunSpec(Strict):
     to give it more. Validation and test images keep `image_size`."""
     normalize: Literal["weights", "none"] = "weights"
     """`weights`: mean and std of the pre-trained weights (none when training from scratch)."""
+    train_share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the training images to learn from, of each class or in whole groups. A smaller share
+    is part of a larger one; each seed draws its own. See `podium curve`."""
     epochs: int = Field(ge=1, le=100_000)
     """Passes over the training images, at most."""
     batch_size: int = Field(default=32, ge=2, le=65_536)

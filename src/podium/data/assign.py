@@ -61,6 +61,37 @@ def pooled(parts: Parts) -> Rows:
     return np.sort(np.concatenate([*parts.values()]))
 
 
+def without_test(
+    found: Listing,
+    given: Parts,
+    fractions: Mapping[str, float],
+    *,
+    split: SplitSpec | None = None,
+    seed: int = 0,
+) -> tuple[Parts, list[str]]:
+    """Leave the test images out; the validation images are to be tested on in their place.
+
+    Args:
+        found: the images.
+        given: split -> rows of the images that are used, with `train`.
+        fractions: as in `completed`, for the splits that are missing.
+        split: likewise.
+        seed: likewise.
+
+    Returns:
+        `(parts, notices)`: rows of `train` and `test`, and sentences for the user.
+
+    Raises:
+        DataError: as in `completed`.
+    """
+    parts, told = completed(found, given, fractions, split=split, seed=seed)
+    told.append(
+        f"{counted(len(parts['test']), 'test image')} left out (score_on: valid): runs are scored "
+        f"on the {counted(len(parts['valid']), 'validation image')} instead."
+    )
+    return {"train": parts["train"], "test": parts["valid"]}, told
+
+
 def completed(
     found: Listing,
     given: Parts,

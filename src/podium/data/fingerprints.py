@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -57,10 +57,18 @@ def split_fingerprint(split: Split, classes: Sequence[str]) -> str:
         split: the images.
         classes: names of the classes.
     """
-    lines = sorted(
-        f"{classes[label]}\0{digest}\n"
-        for label, digest in zip(split.labels, split.images.hexes(split.rows), strict=True)
-    )
+    names = (classes[label] for label in split.labels)
+    return labelled_fingerprint(names, split.images.hexes(split.rows))
+
+
+def labelled_fingerprint(labels: Iterable[str], digests: Iterable[str]) -> str:
+    """SHA-256 over the bytes and labels of images, in whatever order.
+
+    Args:
+        labels: the class of each image.
+        digests: SHA-256 of the bytes of each image, as hexadecimal text.
+    """
+    lines = sorted(f"{label}\0{digest}\n" for label, digest in zip(labels, digests, strict=True))
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 

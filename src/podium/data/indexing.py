@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from podium.config.data_settings import DataSpec, SplitSpec
-from podium.data.assign import completed, pooled, split_anew
+from podium.data.assign import completed, pooled, split_anew, without_test
 from podium.data.checking import check_files, readable_images
 from podium.data.file_checks import Verdicts
 from podium.data.fingerprints import fingerprint
@@ -62,6 +62,7 @@ def index_of(
         split_seed=data.split_seed,
         valid_fraction=data.valid_fraction,
         test_fraction=data.test_fraction,
+        score_on=data.score_on,
         min_images=data.min_images,
         window=data.window,
         channels=data.channels,
@@ -80,6 +81,7 @@ def build_index(
     split_seed: int = 0,
     valid_fraction: float = 0.1,
     test_fraction: float = 0.1,
+    score_on: Literal["test", "valid"] = "test",
     min_images: int | None = None,
     window: Window | None = None,
     channels: int | None = None,
@@ -103,6 +105,7 @@ def build_index(
             above 0 and below 0.5; at least one image.
         test_fraction: share of each class held out for the test if there is no such split, above
             0 and below 0.5; at least one image.
+        score_on: `valid`: leave the test images out, and make the validation images `test`.
         min_images: classes with fewer training images (before any are held out) are left out;
             None: a class that is too small to split is an error.
         window: grey values deeper than 8 bits that become black and white; None: chosen from the
@@ -140,10 +143,15 @@ def build_index(
         raise DataError(f"{found.place} has {there} images, but {found.advice.no_train}")
     verdicts = check_files(found, cache_folder, workers, notify)
     readable, notices = readable_images(found, verdicts)
-    if folds is not None:
+    if folds is not None and score_on == "test":
         readable = {"train": pooled(readable)}
     if min_images is not None:
         readable = without_small(readable, found.labels, found.names, min_images, notices)
+    if score_on == "valid":
+        readable, told = without_test(found, readable, fractions, split=split, seed=split_seed)
+        notices += told
+        if folds is not None:
+            readable = {"train": pooled(readable)}
     train = class_names(readable["train"], found.labels, found.names)
     if len(train) < 2:
         raise DataError(

@@ -51,6 +51,59 @@ def refit_index(index: DataIndex) -> DataIndex:
     return _part(index, rows, "all")
 
 
+def share_index(
+    index: DataIndex, share: float, seed: int, *, whole_groups: bool = True
+) -> DataIndex:
+    """The index with a share of the training images; the other splits stay.
+
+    With one seed, a smaller share is a part of a larger one. All shares have their features and
+    decoded images in common.
+
+    Args:
+        index: of the study, or of one of its folds.
+        share: of the training images, above 0 and at most 1: of each class, at least one; with
+            groups, of all.
+        seed: of the draw.
+        whole_groups: where images have groups, draw whole groups.
+    """
+    part = index.part_of or _parts_of(index)
+    rows, whole = part.rows["train"], part.whole
+    pool = whole.splits["test"].part("train", rows)
+    if whole_groups and any(group is not None for group in pool.groups):
+        kept = _share_of_groups(pool.labels, group_numbers(pool.groups), share, seed)
+    else:
+        kept = np.zeros(len(rows), dtype=bool)
+        for label in np.unique(pool.labels).tolist():
+            own = np.flatnonzero(pool.labels == label)
+            drawn = np.random.default_rng(derived_seed(seed, "share", label)).permutation(own)
+            kept[drawn[: max(1, round(share * len(own)))]] = True
+    return _part(whole, {**part.rows, "train": rows[kept]}, f"{index.fingerprint} {share} {seed}")
+
+
+def _share_of_groups(
+    labels: Integers, groups: Integers, share: float, seed: int
+) -> npt.NDArray[np.bool_]:
+    """Groups in random order until the share is reached, and the first of each class besides."""
+    turn = np.random.default_rng(derived_seed(seed, "share", -1)).permutation(int(groups.max()) + 1)
+    place = np.argsort(turn)[groups]  # of each image's group
+    sizes = np.bincount(place)
+    reached = int(np.searchsorted(np.cumsum(sizes), share * len(labels) - 1e-9)) + 1
+    first = np.full(int(labels.max()) + 1, len(sizes))
+    np.minimum.at(first, labels, place)
+    return np.asarray((place < reached) | np.isin(place, first))
+
+
+def _parts_of(index: DataIndex) -> PartOf:
+    """The splits of an index as parts of all of its images."""
+    images = index.images
+    labels = np.empty(len(images.paths), dtype=np.int64)
+    for split in index.splits.values():
+        labels[split.rows] = split.labels
+    pool = Split("test", images, np.arange(len(labels)), labels)
+    whole = replace(index, splits={"test": pool})
+    return PartOf(whole, {name: split.rows for name, split in index.splits.items()})
+
+
 def without_images(index: DataIndex, split: str, digests: Collection[str]) -> DataIndex:
     """Leave images out of a split by the bytes of their files.
 

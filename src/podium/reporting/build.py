@@ -54,7 +54,8 @@ def build_report(
     """Write a study's figures, tables and HTML page from its files, without running a model.
 
     The report is built in a temporary folder and moved into place when complete, replacing any
-    earlier one. It lists unfinished runs with the reason.
+    earlier one. It lists unfinished runs with the reason. A report in the study's folder comes with
+    the study's receipt, see `podium.results.receipt`.
 
     Args:
         folder: the study folder, `runs/<study>`.
@@ -95,11 +96,14 @@ def build_report(
     with Helpers(helpers) as drawing:  # they start while this process reads the results
         with collection_paused():
             from podium.reporting.figures.tasks import FigureWriter
+            from podium.results.receipt import write_receipt
             from podium.results.study import gather
         results = gather(study)
-        with _put_in_place(place) as workshop:
+        with put_in_place(place) as workshop:
             writer = FigureWriter(workshop, dpi, tuple(formats), say, class_scale)
             files = _write(results, writer, notify, drawing)
+    if out is None:
+        write_receipt(results)
     return ReportResult(place / "index.html", tuple(place / path for path in files), results)
 
 
@@ -150,11 +154,17 @@ def _write(
 
 
 @contextmanager
-def _put_in_place(place: Path) -> Iterator[Path]:
+def put_in_place(place: Path) -> Iterator[Path]:
     """A temporary folder that becomes `place` when the block succeeds.
 
     If the process is killed, `place` is the old report, the new one, or (for an instant between
     two renames) absent; it is never incomplete.
+
+    Args:
+        place: new, empty, or an earlier report.
+
+    Raises:
+        UserError: it holds something else.
     """
     if place.exists() and not _is_replaceable(place):
         raise UserError(

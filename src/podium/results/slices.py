@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from podium.errors import DataError
 from podium.runs.folder import StudyFolder
-from podium.runs.image_columns import read_metadata
+from podium.runs.images import read_metadata
 from podium.statistics.slicing import LeftOut, slices_of
 from podium.statistics.table import PredictionTable
 from podium.statistics.weak_slices import WeakSlices, weak_slices

@@ -2,7 +2,8 @@
 
 A study folder holds `study.yaml`, `data.json`, `images.parquet`, `plan.json`, `audit.json`,
 `thumbnails-test.parquet`, `audit-pictures.parquet`, `test-scorings.jsonl` (see
-`podium.runs.ledger`) and one folder per contender and seed:
+`podium.runs.ledger`), `verdict.json` (see `podium.results.receipt`) and one folder per contender
+and seed:
 
     <contender>/seed-<n>/
         fold-<k>/                    with cross-validation: a run folder of each fold
@@ -38,7 +39,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from podium.errors import RunFolderError, one_line
-from podium.runs.image_columns import read_columns
+from podium.runs.images import image_rows
 from podium.runs.pictures import read_pictures, write_pictures
 from podium.runs.predictions import Predictions, SplitName
 from podium.runtime.files import read_json, write_text
@@ -302,6 +303,11 @@ class StudyFolder:
         return self.path / "thumbnails-test.parquet"
 
     @property
+    def receipt(self) -> Path:
+        """What the verdicts follow from, with hashes; see `podium.results.receipt`."""
+        return self.path / "verdict.json"
+
+    @property
     def report(self) -> Path:
         return self.path / "report"
 
@@ -341,7 +347,7 @@ class StudyFolder:
             RunFolderError: the table of images is damaged.
         """
         found: dict[str, list[str]] = {}
-        for path, label, split in self._image_rows("path", "label", "split"):
+        for path, label, split in image_rows(self.images, "path", "label", "split"):
             if split == "train":
                 found.setdefault(label, []).append(path)
         return found
@@ -352,7 +358,7 @@ class StudyFolder:
         Raises:
             RunFolderError: the table of images is damaged.
         """
-        rows = self._image_rows("path", "group")
+        rows = image_rows(self.images, "path", "group")
         return {path: group for path, group in rows if group is not None}
 
     def read_seen(self, split: SplitName) -> set[str]:
@@ -364,12 +370,7 @@ class StudyFolder:
             split: what is scored.
         """
         seen = ("train", "valid") if split == "test" else ("train",)
-        return {one for one, where in self._image_rows("sha256", "split") if where in seen}
-
-    def _image_rows(self, *names: str) -> Iterable[tuple[Any, ...]]:
-        """These columns of the table of images, row by row; nothing if there is no table."""
-        columns = read_columns(self.images, names)
-        return zip(*(columns[name] for name in names), strict=True) if columns else []
+        return {one for one, where in image_rows(self.images, "sha256", "split") if where in seen}
 
     def runs(self, spec: StudySpec) -> list[RunFolder]:
         """Every run of a study, finished or not, contender by contender.

@@ -9,7 +9,6 @@ study keeps a copy of the lines about its own images.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -20,7 +19,7 @@ from typing import Any, Literal
 from podium.config.settings import RunSpec
 from podium.errors import StorageError
 from podium.runs.folder import RunFolder
-from podium.runtime.files import write_text
+from podium.runtime.files import sha256_of, write_text
 from podium.runtime.lock import locked_briefly
 
 LEDGER = "test-scorings.jsonl"
@@ -44,6 +43,11 @@ class Scoring:
     accuracy: float
     """0..1."""
     by: Literal["run", "evaluate", "stress"]
+
+    @property
+    def line(self) -> str:
+        """Its line in the ledger."""
+        return json.dumps(asdict(self), ensure_ascii=False, sort_keys=True) + "\n"
 
 
 @dataclass(frozen=True)
@@ -83,18 +87,13 @@ def record(
         contender=run.contender,
         seed=run.seed,
         recipe=recipe,
-        weights=_digest(run.best),
+        weights=sha256_of(run.best),
         images=images,
         n=n,
         accuracy=accuracy,
         by=by,
     )
     _append(run.study.path.parent / LEDGER, scoring)
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _append(ledger: Path, scoring: Scoring) -> None:
@@ -109,7 +108,7 @@ def _write_at_the_end(ledger: Path, scoring: Scoring) -> None:
         try:
             size = os.fstat(descriptor).st_size
             torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"  # the disk was full
-            line = (("\n" if torn else "") + _line(scoring)).encode("utf-8")
+            line = (("\n" if torn else "") + scoring.line).encode("utf-8")
             if os.write(descriptor, line) < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(descriptor)
@@ -117,10 +116,6 @@ def _write_at_the_end(ledger: Path, scoring: Scoring) -> None:
             os.close(descriptor)
     except OSError as error:
         raise StorageError(ledger, error) from None
-
-
-def _line(scoring: Scoring) -> str:
-    return json.dumps(asdict(scoring), ensure_ascii=False, sort_keys=True) + "\n"
 
 
 def read_scorings(study: Path, images: str) -> list[Scoring]:
@@ -134,7 +129,7 @@ def read_scorings(study: Path, images: str) -> list[Scoring]:
     for ledger in (study.resolve().parent / LEDGER, study / LEDGER):
         for scoring in _read(ledger):
             if scoring.images == images:
-                found[_line(scoring)] = scoring
+                found[scoring.line] = scoring
     return sorted(found.values(), key=lambda scoring: scoring.at)
 
 
@@ -159,7 +154,7 @@ def keep_copy(study: Path, images: str) -> None:
     """
     scorings = read_scorings(study, images)
     if scorings:
-        write_text(study / LEDGER, "".join(map(_line, scorings)))
+        write_text(study / LEDGER, "".join(one.line for one in scorings))
 
 
 def rescorings(scorings: Sequence[Scoring], study: str) -> list[Rescoring]:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from podium.__about__ import __version__
-from podium.data.parts import refit_index
+from podium.data.parts import refit_index, share_index
 from podium.evaluation.description import read_description
 from podium.evaluation.ensemble import Ensemble
 from podium.evaluation.mean import join
@@ -48,6 +48,8 @@ class Closing:
     folds: Sequence[RunFolder]
     """The folds of all repeats."""
     final_model: FinalModel
+    whole_groups: bool = True
+    """Whether a share of the training images is drawn in whole groups, if images have groups."""
 
 
 def close_run(closing: Closing, notify: Notify, stop: StopRequest) -> dict[str, float]:
@@ -164,10 +166,14 @@ def _refit(
     histories = [fold.read_history() for fold in closing.folds]
     penalties = [_penalty(fold) for fold in closing.folds] if given.recipe.linear_probe else []
     recipe, refit = refit_after(given.recipe, histories, penalties, metric)
-    said = f"trained on all {len(given.index.splits['test']):,} images for {refit.epochs} epoch"
+    every = refit_index(given.index)
+    if recipe.train_share < 1:
+        every = share_index(every, recipe.train_share, run.seed, whole_groups=closing.whole_groups)
+    all_of = "all " if recipe.train_share == 1 else ""
+    said = f"trained on {all_of}{len(every.splits['train']):,} images for {refit.epochs} epoch"
     said += f"{'s' * (refit.epochs > 1)}, the median of the folds"
     notify(Message(said if not penalties else f"{said}; penalty {refit.penalty:.1e}"))
-    whole = replace(given, recipe=recipe, index=refit_index(given.index))
+    whole = replace(given, recipe=recipe, index=every)
     job, _, _ = job_of(whole, notify, stop, refit)
     fit(job, notify, stop)
     description = read_json(run.model)

@@ -25,7 +25,7 @@ from podium.evaluation.inference import score
 from podium.evaluation.trained import TrainedModel, load_run
 from podium.runs.find import find_runs
 from podium.runs.folder import RunFolder, StudyFolder
-from podium.runs.image_columns import read_columns
+from podium.runs.images import image_rows
 from podium.runs.ledger import keep_copy, record
 from podium.runs.predictions import Predictions, SplitName
 from podium.runs.stress import StressPredictions, stress_file
@@ -130,8 +130,7 @@ def _predict(
 ) -> dict[tuple[str, int], npt.NDArray[np.int64]]:
     """(contender, seed) -> predicted classes, shape (conditions, images)."""
     reader = Reader(study_source(study, data))
-    table = read_columns(study.images, ("path", "sha256"))
-    digests = dict(zip(table.get("path", ()), table.get("sha256", ()), strict=True))
+    digests = dict(image_rows(study.images, "path", "sha256"))
     windows = next(iter(models.values())).windows
     sizes = {model.image_size for model in models.values()}
 

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from podium.config.curve import has_shares
 from podium.config.machine import Machine
 from podium.config.registry import allowed
 from podium.config.settings import RunSpec, StudySpec
@@ -139,7 +140,8 @@ class Work:
             images = len(self.index.splits["test"])
             if cell.fold is not None:
                 images *= (1 - 1 / folds.count) * (1 - folds.valid_fraction)
-        return round(images * cell.cost / 1e6)
+        share = self.spec.contenders[cell.contender].train_share
+        return round(share * images * cell.cost / 1e6)
 
     def train(self, cell: Cell) -> Outcome:
         """Train and score a cell in this process, unless it is done or in progress elsewhere.
@@ -231,6 +233,8 @@ class Work:
 
     def _explain(self, run: RunFolder) -> None:
         """Make the heat maps of a finished run for the report, which shows no fold alone."""
+        if has_shares(self.spec):  # minutes for what no page of a learning curve shows
+            return
         if run.fold is None and run.is_done() and not run.explanations.is_file():
             from podium.runtime.device import thread_count
             from podium.study.explain import explain_runs
@@ -253,13 +257,17 @@ class Work:
         self.notify(RunStarted(title, epochs, cost, **who))
         recipe = self._begin(run)
         try:
-            from podium.data.parts import fold_index
+            from podium.data.parts import fold_index, share_index
             from podium.runtime.device import thread_count
             from podium.study.averaging import average_and_score
             from podium.study.closing import Closing, close_run
             from podium.study.contender import Assignment, train_and_score
 
             index = self.index if cell.fold is None else fold_index(self.index, cell.fold)
+            if has_shares(self.spec) and not self.closes(cell):
+                index = share_index(
+                    index, recipe.train_share, cell.seed, whole_groups=self.spec.data.in_groups
+                )
             members = (self.folder.run(one, run.seed, run.fold) for one in recipe.mean_of)
             given = Assignment(
                 run,
@@ -277,7 +285,7 @@ class Work:
                 stop = self.stop or stack.enter_context(stop_on_signals())
                 if self.closes(cell):
                     folds = self.folder.folds(run, self.spec)
-                    pooled = Closing(given, folds, self.spec.final_model)
+                    pooled = Closing(given, folds, self.spec.final_model, self.spec.data.in_groups)
                     closing = close_run(pooled, self.notify, stop)
                 else:
                     make = average_and_score if given.members else train_and_score

@@ -285,6 +285,11 @@ def _trained(run: RunResult, say: Labels) -> list[tuple[str, str]]:
         (say("fact_input"), _input_size(recipe, size, say)),
         (say("fact_parameters"), parameters),
         *_fitting(recipe, say),
+        *(
+            [(say("fact_train_share"), say.percent(recipe.train_share, 1))]
+            if recipe.train_share < 1
+            else []
+        ),
         *([(say("fact_ema"), f"{recipe.ema:g}")] if recipe.ema else []),
         *([(say("fact_flip_test"), say("fact_flip_test_value"))] if recipe.flip_test else []),
         (say("fact_batch"), say.count(recipe.batch_size)),

@@ -1,8 +1,8 @@
-"""Columns of a study's table of images, `images.parquet`."""
+"""The table of a study's images, `images.parquet`: what was trained and tested on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,21 +12,20 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def read_columns(file: Path, names: Sequence[str]) -> dict[str, list[Any]]:
-    """Read columns of a table of images.
+def image_rows(file: Path, *names: str) -> Iterable[tuple[Any, ...]]:
+    """Columns of the table of images, row by row; nothing if there is no table.
 
     Args:
         file: of the table.
         names: of the columns.
 
-    Returns:
-        Name -> cells; empty where there is no table.
-
     Raises:
         RunFolderError: the table is damaged.
     """
     table = _read(file, names)
-    return {} if table is None else {name: table[name].to_pylist() for name in names}
+    if table is None:
+        return []
+    return zip(*(table[name].to_pylist() for name in names), strict=True)
 
 
 def read_metadata(file: Path, paths: Sequence[str]) -> dict[str, list[Any]]:
