@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import Field, FiniteFloat, JsonValue, field_validator, model_validator
 
@@ -104,3 +106,21 @@ class DataSpec(Strict):
         if value is not None and not value[0] < value[1]:
             raise ValueError("expected two values, [black, white], the first below the second")
         return value
+
+
+def as_mapping(value: Any) -> Any:
+    """What a study gives as its data, with a path or a name as the mapping that it stands for.
+
+    Args:
+        value: as given.
+
+    Raises:
+        ValueError: it is something that a study could not find again.
+    """
+    if not isinstance(value, str | Path | Mapping | DataSpec | list | int | float | None):
+        raise ValueError(
+            f"expected a path, a name or a mapping, got {type(value).__name__}. A study must find "
+            "its images again, in other processes too: write a data frame to a file; register a "
+            "source of your own, and name it"
+        )
+    return {"path": str(value)} if isinstance(value, str | Path) else value

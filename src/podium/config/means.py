@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from podium.config.text import did_you_mean, listed
@@ -43,11 +43,12 @@ def as_recipe(values: Mapping[str, Any]) -> dict[str, Any]:
     return {"model": "", "epochs": 1, **values}
 
 
-def member_mistakes(means: Mapping[str, Sequence[str]]) -> list[str]:
+def member_mistakes(means: Mapping[str, Sequence[str]], blind: Container[str] = ()) -> list[str]:
     """What is wrong with the members of a study's means, one sentence each.
 
     Args:
         means: every contender, in the study's order -> whom it averages; empty: it is trained.
+        blind: contenders that see no pixel.
 
     Examples:
         >>> member_mistakes({"small": [], "large": [], "both": ["small", "lage"]})
@@ -63,4 +64,6 @@ def member_mistakes(means: Mapping[str, Sequence[str]]) -> list[str]:
                 found.append(f"{key}: there is no contender {member!r}.{hint}")
             elif means[member]:
                 found.append(f"{key}: {member} is a mean itself. Name contenders that are trained")
+            elif member in blind:
+                found.append(f"{key}: {member} sees only the metadata of files. Leave it out")
     return found

@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from podium.config.data_settings import DataSpec
+from podium.config.data_settings import DataSpec, as_mapping
 from podium.config.fields import (
     AugmentationName,
     ClassWeights,
@@ -32,7 +32,7 @@ from podium.config.fields import (
     Strict,
 )
 from podium.config.means import OF_A_MEAN, as_recipe, is_mean, member_mistakes
-from podium.config.shortcuts import SHORTCUT_MODELS, shortcut_contenders
+from podium.config.shortcuts import FILE_MODEL, SHORTCUT_MODELS, with_shortcuts
 
 Pooling = Literal["own", "stages"]
 ProbeKind = Literal["logistic", "lda"]
@@ -361,23 +361,12 @@ class StudySpec(Strict):
     @model_validator(mode="before")
     @classmethod
     def _add_shortcuts(cls, values: Any) -> Any:
-        wanted = values.get("shortcuts") if isinstance(values, Mapping) else None
-        if str(wanted).lower() != "true" or not isinstance(values.get("contenders"), Mapping):
-            return values  # as text in a study file; anything else is checked as a setting
-        given = values["contenders"]
-        added = {name: one for name, one in shortcut_contenders().items() if name not in given}
-        return {**values, "contenders": {**given, **added}}
+        return with_shortcuts(values)
 
     @field_validator("data", mode="before")
     @classmethod
     def _data_may_be_a_path(cls, value: Any) -> Any:
-        if not isinstance(value, str | Path | Mapping | DataSpec | list | int | float | None):
-            raise ValueError(
-                f"expected a path, a name or a mapping, got {type(value).__name__}. A study must "
-                "find its images again, in other processes too: write a data frame to a file; "
-                "register a source of your own, and name it"
-            )
-        return {"path": str(value)} if isinstance(value, str | Path) else value
+        return as_mapping(value)
 
     @model_validator(mode="after")
     def _ensemble_needs_folds(self) -> StudySpec:
@@ -413,7 +402,8 @@ class StudySpec(Strict):
     @model_validator(mode="after")
     def _means_have_members(self) -> StudySpec:
         means = {name: recipe.mean_of for name, recipe in self.contenders.items()}
-        if wrong := member_mistakes(means):
+        blind = [name for name, recipe in self.contenders.items() if recipe.model == FILE_MODEL]
+        if wrong := member_mistakes(means, blind):
             raise ValueError("\n".join(wrong))
         return self
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from podium.config.titles import MODEL_TITLES
@@ -25,3 +26,17 @@ def shortcut_contenders() -> dict[str, dict[str, Any]]:
         model.replace("_", "-"): {"model": model, "label": MODEL_TITLES[model], **recipe}
         for model in SHORTCUT_MODELS
     }
+
+
+def with_shortcuts(values: Any) -> Any:
+    """The plain values of a study, with these contenders if it asks for them.
+
+    Args:
+        values: of a study, perhaps not valid: what is no study comes back as it is.
+    """
+    wanted = values.get("shortcuts") if isinstance(values, Mapping) else None
+    if str(wanted).lower() != "true" or not isinstance(values.get("contenders"), Mapping):
+        return values  # as text in a study file; anything else is checked as a setting
+    given = values["contenders"]
+    added = {name: one for name, one in shortcut_contenders().items() if name not in given}
+    return {**values, "contenders": {**given, **added}}
