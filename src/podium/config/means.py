@@ -9,6 +9,8 @@ from podium.config.text import did_you_mean, listed
 
 OF_A_MEAN = ("mean_of", "label")
 """The only settings of a contender that is the mean of others: nothing of it is trained."""
+MOST_MEMBERS = 64
+"""Contenders that one mean averages."""
 
 
 def is_mean(recipe: Any) -> bool:

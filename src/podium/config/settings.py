@@ -31,15 +31,13 @@ from podium.config.fields import (
     ModelName,
     Strict,
 )
-from podium.config.means import OF_A_MEAN, as_recipe, is_mean, member_mistakes
+from podium.config.means import MOST_MEMBERS, OF_A_MEAN, as_recipe, is_mean, member_mistakes
 from podium.config.shortcuts import FILE_MODEL, SHORTCUT_MODELS, with_shortcuts
 
 Pooling = Literal["own", "stages"]
 ProbeKind = Literal["logistic", "lda"]
 OF_ANY_CHANNELS = ("none", "crop_flip")
 """The augmentations that images of any number of channels can have; the others are made for RGB."""
-MOST_MEMBERS = 64
-"""Of a mean of contenders."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
