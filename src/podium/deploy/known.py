@@ -13,10 +13,10 @@ from podium.data.images import decode_picture
 from podium.data.source import Reader
 from podium.data.transforms import eval_transform, prepare
 from podium.deploy.export.images import source_of, spread
+from podium.deploy.similarity import Featured, KnownImages, WithSimilarity
 from podium.errors import ConfigError
 from podium.evaluation.description import classifier_of, read_description
 from podium.evaluation.inference import score
-from podium.evaluation.known import Featured, KnownImages, WithSimilarity
 from podium.evaluation.trained import TrainedModel
 from podium.runs.folder import RunFolder
 from podium.runtime.threads import in_order

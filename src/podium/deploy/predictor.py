@@ -17,9 +17,9 @@ from podium.data.grey import OWN_WINDOWS, GreyWindows
 from podium.data.transforms import eval_transform, prepare
 from podium.deploy.known import featured, known_images
 from podium.deploy.sets import Wanted
+from podium.deploy.similarity import WithSimilarity
 from podium.errors import DataError, RunFolderError
 from podium.evaluation.inference import score
-from podium.evaluation.known import WithSimilarity
 from podium.evaluation.trained import TrainedModel, load_run
 from podium.features.folding import folded_if_equal
 from podium.runs.find import choose_run

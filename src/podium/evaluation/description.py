@@ -16,8 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 
+from podium.config.means import MOST_MEMBERS
 from podium.config.registry import MODELS
-from podium.config.settings import MOST_MEMBERS, Pooling
+from podium.config.settings import Pooling
 from podium.data.grey import AS_BEFORE_WINDOWS, StoredWindows
 from podium.data.transforms import Normalization
 from podium.errors import ConfigError, PodiumError, RunFolderError
