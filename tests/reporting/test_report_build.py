@@ -160,8 +160,9 @@ def test_page_is_whole_and_asks_for_nothing_outside(odd: tuple[StudyFolder, Repo
 def test_class_names_are_escaped_and_whole(odd: tuple[StudyFolder, ReportResult]) -> None:
     text, page = read(odd[1])
     assert "<script>alert" not in text
-    # before the page, after it, and two libraries; the data of explorer, charts and deciding images
-    assert (page.code, page.scripts - page.code) == (4, 3)
+    # before the page, after it, and two libraries; the data of
+    # explorer, charts, deciding images and sizes
+    assert (page.code, page.scripts - page.code) == (4, 4)
     assert "<b>skating" not in text
     for name in ODD_NAMES:
         assert name in page.text
