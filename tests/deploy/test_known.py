@@ -124,9 +124,8 @@ def test_predict_says_none_of_these(
     assert all(json.loads(row["set"]) for row in table)
     away = next(path for path in foreign if strange[path])
     assert main(["predict", str(run.path), away, "--keep", "90", "--top", "1"]) == 0
-    lines = capfd.readouterr().out.splitlines()
-    assert lines[1].split()[-3:] == ["none", "of", "these"]
-    assert lines[2].startswith(" ")
+    shown = capfd.readouterr().out  # a long path wraps, on a narrow terminal
+    assert " ".join(shown.split()).count("none of these") == 1
     found = next(podium.predict(run, [away], keep=0.9))
     assert found.none_of_these is True
     assert next(podium.predict(run, [away])).none_of_these is None

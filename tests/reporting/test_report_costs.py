@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -52,7 +53,14 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
         run.done.write_text(json.dumps(done))
     paths = next(iter(folder.runs(folder.read_spec()))).read_predictions("test").paths
     groups = [f"day {at // 4}" for at in range(len(paths))]
-    pq.write_table(pa.table({"path": list(paths), "group": groups}), folder.images)
+    table = {
+        "path": list(paths),
+        "label": [path.split("/")[1] for path in paths],
+        "split": ["test"] * len(paths),
+        "group": groups,
+        "sha256": [hashlib.sha256(path.encode()).hexdigest() for path in paths],
+    }
+    pq.write_table(pa.table(table), folder.images)
     spec = folder.spec.read_text()
     folder.spec.write_text(f"{spec}\nmargin: 6\n")
     return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import html
 import re
 from pathlib import Path
@@ -50,6 +51,7 @@ def study(root: Path, *, turn: bool = True, contenders: int = 2, **columns: Any)
         "label": [CLASSES[at] for at in test.labels],
         "split": ["test"] * 400,
         "group": pa.array([None] * 400, pa.string()),
+        "sha256": [hashlib.sha256(path.encode()).hexdigest() for path in paths],
         "camera": [("A", "<B>")[at % 2] for at in range(400)],
         "lens": [f"lens {at}" for at in range(400)],
         **columns,
