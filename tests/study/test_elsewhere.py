@@ -43,6 +43,7 @@ from podium.study.engines.link import ElsewhereAttempt, UnreachableError, naming
 from podium.study.engines.process import train_cell
 from podium.study.study import Study
 from tests.study.test_study import write_study
+from tests.users_code import forgotten
 from torture.studies import digests
 
 ONE = {"contenders": {"plain": {"model": "simple_resnet", "epochs": 1}}, "seeds": [0]}
@@ -342,8 +343,9 @@ def test_the_users_code_travels_with_what_it_imports(tmp_path: Path) -> None:
     (package / "nets.py").write_text("import neighbour_of_travelling\n")
     (tmp_path / "code" / "neighbour_of_travelling.py").write_text("x = 1\n")
     (tmp_path / "code" / "unrelated.py").write_text("x = 2\n")
-    allow("travelling.nets", tmp_path / "code")
-    files = sources_of("travelling.nets")
+    with forgotten(tmp_path / "code"):
+        allow("travelling.nets", tmp_path / "code")
+        files = sources_of("travelling.nets")
     assert files == {
         "travelling/__init__.py": b"",
         "travelling/nets.py": b"import neighbour_of_travelling\n",

@@ -232,7 +232,7 @@ def test_an_error_that_ends_a_study_ends_the_executor(
 
     study = Study.load(write_study(tmp_path, pictures, **TINY), runs=tmp_path, workers=0)
     study.audit = False
-    monkeypatch.setattr("podium.study.work.write_text", full)
+    monkeypatch.setattr("podium.study.preflight.write_text", full)
     with pytest.raises(StorageError, match="No space left"):
         study.run()
 
