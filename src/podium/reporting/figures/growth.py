@@ -8,12 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from podium.reporting.figures.style import GREY, shorten
+from podium.reporting.figures.style import COLOURS, GREY, shorten
 from podium.reporting.words.labels import Labels
 from podium.results.curve import CurveResults
-
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-"""Okabe and Ito's: distinct under colour vision deficiencies."""
 
 MARKERS = "osD^vP"
 AHEAD = 2.5

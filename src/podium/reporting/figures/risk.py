@@ -10,12 +10,11 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from podium.reporting.figures.style import GREY, shorten
+from podium.reporting.figures.style import COLOURS, GREY, shorten
 from podium.reporting.words.labels import Labels
 from podium.statistics.selective import ANSWERED
 
-# Okabe and Ito's colours, distinct under colour vision deficiencies, then the same dashed
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+# each colour drawn through, then dashed
 STYLES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 MOST_CURVES = len(COLOURS) * len(STYLES)
 _POINTS = 400  # of a curve; more would only make the file larger
@@ -51,7 +50,8 @@ def risk_figure(curves: Sequence[tuple[str, npt.NDArray[np.float64]]], say: Labe
     axes.set_ylabel(say("answered_error"))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: say.short(y)))
     axes.grid(axis="y", linewidth=0.4, color=GREY, alpha=0.35)
-    figure.legend(loc="outside lower center", ncols=2, handlelength=3.2)
+    # above: below, it would lie on the note, for which the layout leaves no room of its own
+    figure.legend(loc="outside upper center", ncols=2, handlelength=3.2)
     axes.set_title(say("answered_figure"), loc="left")
     left = len(curves) - len(shown)
     note = say("answered_note", n=say.count(len(shown[0][1])))

@@ -7,13 +7,11 @@ import textwrap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from podium.reporting.figures.style import shorten
+from podium.reporting.figures.style import COLOURS, shorten
 from podium.reporting.words.labels import NOTHING, Labels
 from podium.statistics.stress import Stressed
 
 COLUMNS = 3
-# Okabe and Ito's, distinct under colour vision deficiencies; then the same, dashed
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 
 
 def stress_figure(found: Stressed, say: Labels, title: str) -> Figure:
@@ -32,7 +30,10 @@ def stress_figure(found: Stressed, say: Labels, title: str) -> Figure:
         at = [0, *(place for place, one in enumerate(found.conditions) if one[0] == kind)]
         values = [NOTHING, *(say.short(found.conditions[place][2]) for place in at[1:])]
         for number, (name, curve) in enumerate(found.curves.items()):
-            colour, style = COLOURS[number % len(COLOURS)], ("-", "--", ":")[number // 7 % 3]
+            colour, style = (
+                COLOURS[number % len(COLOURS)],
+                ("-", "--", ":")[number // len(COLOURS) % 3],
+            )
             places = range(len(at))
             means = [100 * curve[one].value for one in at]
             low, high = ([100 * getattr(curve[one], end) for one in at] for end in ("low", "high"))

@@ -21,8 +21,9 @@ from matplotlib.transforms import Bbox
 
 ACCENT = "#0b5fa5"
 GREY = "#8a8a8a"
-RIGHT = "#0072b2"  # Okabe and Ito's blue and vermilion: distinct under colour vision deficiencies
-WRONG = "#d55e00"
+# Okabe and Ito's colours, distinct under colour vision deficiencies
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+RIGHT, WRONG = COLOURS[:2]  # blue and vermilion
 
 # For scripts that DejaVu, which comes with matplotlib, lacks.
 FALLBACK_FONTS = (
