@@ -217,13 +217,13 @@ def _plain(text: str) -> Any:
 
 @pytest.fixture(scope="module")
 def _quick() -> Iterator[None]:
-    """The substitutes: one epoch of 32 pixels, few pictures, one contender, few reports.
+    """The substitutes: an epoch of 32 pixels, few pictures, a contender, two seeds, few reports.
 
     The tutorial's study keeps its first and its last contender, and is the one whose report is
     written, once and without its figures; again only where a page wants it in another place.
     """
     from podium import api, reporting
-    from podium.config import studyfile
+    from podium.config import curve, studyfile
     from podium.data import synthetic
     from podium.reporting.build import ReportResult
     from podium.results.receipt import write_receipt
@@ -231,6 +231,7 @@ def _quick() -> Iterator[None]:
     from podium.study import study
 
     read, draw, build = studyfile.load_study, synthetic.make_demo, reporting.build_report
+    make_curve = curve.curve_study
 
     def quick_study(*given: Any, overrides: Any = (), **options: Any) -> StudySpec:
         found = read(*given, overrides=overrides, **options)
@@ -241,7 +242,10 @@ def _quick() -> Iterator[None]:
             keys = keys[:1]
         small = {"epochs": 1, "image_size": 32, "progressive_sizes": ()}
         kept = {key: found.contenders[key].model_copy(update=small) for key in keys}
-        return found.model_copy(update={"contenders": kept})
+        return found.model_copy(update={"contenders": kept, "seeds": found.seeds[:2]})
+
+    def quick_curve(spec: StudySpec, shares: Any, seeds: Any, folds: Any) -> StudySpec:
+        return make_curve(spec, shares, seeds[:2], folds)
 
     def quick_report(folder: StudyFolder, *, out: Path | None = None, **options: Any) -> Any:
         index = folder.report / "index.html"
@@ -255,6 +259,7 @@ def _quick() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in (studyfile, study, api):
             patch.setattr(module, "load_study", quick_study)
+        patch.setattr(curve, "curve_study", quick_curve)
         patch.setattr(synthetic, "make_demo",
                       lambda into, **kw: draw(into, **{**kw, "per_class": (4, 2, 3)}))  # fmt: skip
         patch.setattr(reporting, "build_report", quick_report)
