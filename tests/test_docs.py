@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -95,10 +96,16 @@ class Block:
 
 def text_of(page: str) -> str:
     """A page of the repository, or one that is written when the site is built."""
-    made = hooks().generated().get(page.removeprefix("docs/"))
+    made = generated().get(page.removeprefix("docs/"))
     return made if made is not None else (ROOT / page).read_text(encoding="utf-8")
 
 
+@cache
+def generated() -> dict[str, str]:
+    return dict(hooks().generated())
+
+
+@cache
 def hooks() -> ModuleType:
     spec = importlib.util.spec_from_file_location("podium_docs_hooks", DOCS / "hooks.py")
     assert spec is not None
@@ -142,12 +149,18 @@ def lines_of(block: Block) -> list[str]:
 
 def all_pages() -> list[str]:
     lie_there = [str(path.relative_to(ROOT)) for path in sorted(DOCS.rglob("*.md"))]
-    written = [f"docs/{path}" for path in hooks().generated() if path.endswith(".md")]
+    written = [f"docs/{path}" for path in generated() if path.endswith(".md")]
     return [*lie_there, *written, "README.md"]
 
 
+@cache
 def known_commands() -> dict[str, Any]:
     return dict(hooks().commands())
+
+
+@cache
+def root_command() -> Any:
+    return typer.main.get_command(app)
 
 
 # ---------------------------------------------------------------- what is said of commands
@@ -169,7 +182,7 @@ def test_every_command_on_a_page_can_be_given(page: str) -> None:
     for block, words in podium_lines(page):
         if words[0] == "--version":
             continue
-        command, rest = typer.main.get_command(app), list(words)
+        command, rest = root_command(), list(words)
         while hasattr(command, "commands"):
             assert rest[0] in command.commands, f"{block}: there is no podium {' '.join(words)}"
             command = command.commands[rest.pop(0)]
