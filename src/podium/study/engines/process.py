@@ -105,7 +105,7 @@ def _train(
         # what there is to tell of them was told by what prepared the study
         index = find_images(spec.data, silent)
     refuse_other_images(folder, spec, index, started=True)
-    fetch_weights(spec.contenders[cell.contender], attempt)
+    fetch_weights(cell.contender, spec.contenders[cell.contender], attempt)
     recipes, failed = preflight(folder, spec, machine, [cell], notify)
     if cell in failed:
         return failed[cell]

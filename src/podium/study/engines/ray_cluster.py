@@ -24,6 +24,7 @@ from podium.study.engines.driver import Engine, ProcessExecutor, Task
 from podium.study.engines.elsewhere import train_elsewhere
 from podium.study.engines.files import NODE
 from podium.study.engines.keeper import Keeper
+from podium.study.engines.link import place_of_weights
 from podium.study.engines.local import ending, kill_with_children
 from podium.study.engines.shares import share
 from podium.study.work import Work
@@ -86,7 +87,12 @@ def _keeper(ray: Any, work: Work) -> Any:
     code = {str(Path(folder, module)): sources_of(module) for module, folder in modules}
     folder = StudyFolder(work.folder.path.resolve())
     given = {argument: files for argument, files in code.items() if files}
-    return ray.remote(Keeper).options(**options).remote(folder, given, weight_caches())
+    named = {
+        place_of_weights(name): recipe.weights.absolute().parent
+        for name, recipe in work.spec.contenders.items()
+        if recipe.weights is not None
+    }
+    return ray.remote(Keeper).options(**options).remote(folder, given, weight_caches() | named)
 
 
 class _Tasks:
