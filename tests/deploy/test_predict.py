@@ -20,7 +20,8 @@ from PIL import Image
 import podium
 from podium.cli.app import main
 from podium.cli.predict import _csv_lines
-from podium.deploy.predict.files import Explainer, FilePrediction, predict_files
+from podium.deploy.predict.files import predict_files
+from podium.deploy.predict.look import Explainer, FilePrediction
 from podium.deploy.predict.sources import Source, Sources
 from podium.deploy.predictor import Guess, Predictor, load_predictor
 from podium.runs.folder import RunFolder

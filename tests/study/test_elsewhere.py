@@ -346,7 +346,8 @@ def test_a_file_of_weights_that_a_study_names_is_lent_to_the_cell(
     state, named = {"fc.weight": torch.arange(4.0)}, Path("only/there/start [1].pth")
     torch.save(state, tmp_path / named.name)
     recipe = RunSpec(model="simple_resnet", epochs=1, weights=named)
-    (side,) = sides(begun, **{place_of_weights("plain"): tmp_path})
+    keeper = Keeper(begun, {}, {place_of_weights("plain"): tmp_path})
+    side = _Study(Actor(keeper), CELL, 1)
     side.ask("begin")
     mirror = tmp_path / "cell" / "study"
     with _serving(side) as link:

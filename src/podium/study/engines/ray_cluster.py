@@ -32,7 +32,10 @@ from podium.study.work import Work
 AUTH = "RAY_AUTH_MODE"
 _MOST = 10_000  # tasks handed over at a time: Ray queues them
 _CONNECTING = 15.0  # seconds
-_LOOK_EVERY = 5.0  # seconds between two looks at the list of nodes
+LOOK_EVERY = 5.0
+"""Seconds between two looks at the list of nodes."""
+LOCAL = "local"
+"""Ray's name for a cluster of this machine alone, on its loopback interface."""
 _MOST_REQUESTS = 64  # of cells, that are answered at a time
 _STORE = 100_000_000  # bytes of Ray's object store on this machine: cells put nothing into it
 
@@ -42,7 +45,7 @@ class Ray(ProcessExecutor):
 
     @contextlib.contextmanager
     def open(self, work: Work, cells: Sequence[Cell]) -> Iterator[tuple[Engine, Machine]]:
-        with _connected(work.machine) as (ray, address):
+        with connected(work.machine) as (ray, address):
             nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
             cores = [int(node.get("CPU", 0)) for node in nodes]
             gpus = sum(int(node.get("GPU", 0)) for node in nodes)
@@ -66,7 +69,7 @@ class Ray(ProcessExecutor):
                     f"{len(nodes)} together {gpus} GPUs."
                 )
             # nobody joins a cluster of this machine alone
-            keeper = None if address == "local" else _keeper(ray, work)
+            keeper = None if address == LOCAL else _keeper(ray, work)
             yield _Tasks(ray, machine, work.folder.path, keeper), machine
 
 
@@ -123,19 +126,10 @@ class _Tasks:
             "max_retries": 0,  # the driver begins a lost cell again, under a new number
             "name": str(task.cell),
         }
-        if task.avoid and any(self._suits(node, task.avoid) for node in self.ray.nodes()):
-            options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(task.avoid))})"}
+        needs = {"CPU": self.machine.cpus or 0, "GPU": self.machine.gpus or 0}
+        if task.avoid and any(suits(node, needs, task.avoid) for node in self.ray.nodes()):
+            options |= elsewhere_than(task.avoid)
         return self.train.options(**options).remote(task, self.study, self.sign, self.keeper)
-
-    def _suits(self, node: Mapping[str, Any], avoid: frozenset[str]) -> bool:
-        """Whether a node can take a cell that must not go to some others."""
-        has = node["Resources"]
-        return bool(
-            node["Alive"]
-            and node["NodeID"] not in avoid
-            and has.get("CPU", 0) >= (self.machine.cpus or 0)
-            and has.get("GPU", 0) >= (self.machine.gpus or 0)
-        )
 
     def ended(self, running: Mapping[Any, str]) -> Mapping[Any, str]:
         if not running:
@@ -151,7 +145,7 @@ class _Tasks:
 
     def _given_up(self) -> frozenset[str]:
         """The nodes that were a part of the cluster."""
-        if time.monotonic() - self.looked >= _LOOK_EVERY:
+        if time.monotonic() - self.looked >= LOOK_EVERY:
             self.looked = time.monotonic()
             self.gone = frozenset(node["NodeID"] for node in self.ray.nodes() if not node["Alive"])
         return self.gone
@@ -160,13 +154,43 @@ class _Tasks:
         try:
             return ending(self.ray.get(handle))
         except self.ray.exceptions.RayError as error:
-            cause = getattr(error, "cause", None) or error
-            first, _, _ = " ".join(str(cause).split()).partition(". ")  # Ray's hints follow it
-            return f"{type(cause).__name__}: {first}" if first else type(cause).__name__
+            return in_words(error)
 
     def kill(self, handles: Sequence[Any]) -> None:
         for handle in handles:
             self.ray.cancel(handle, force=True)
+
+
+def suits(node: Mapping[str, Any], needs: Mapping[str, float], avoid: frozenset[str]) -> bool:
+    """Whether a node can take a task that must not go to some others.
+
+    Args:
+        node: as Ray lists it.
+        needs: what the task asks for: `CPU` and `GPU`.
+        avoid: the others' numbers.
+    """
+    enough = all(node["Resources"].get(what, 0) >= needed for what, needed in needs.items())
+    return bool(node["Alive"] and node["NodeID"] not in avoid and enough)
+
+
+def elsewhere_than(nodes: frozenset[str]) -> dict[str, Any]:
+    """The options of a task that must not go to some nodes.
+
+    Args:
+        nodes: their numbers.
+    """
+    return {"label_selector": {"ray.io/node-id": f"!in({','.join(sorted(nodes))})"}}
+
+
+def in_words(error: BaseException) -> str:
+    """How a task was lost, from the error that Ray raised.
+
+    Args:
+        error: of Ray.
+    """
+    cause = getattr(error, "cause", None) or error
+    first, _, _ = " ".join(str(cause).split()).partition(". ")  # Ray's hints follow it
+    return f"{type(cause).__name__}: {first}" if first else type(cause).__name__
 
 
 def _sign(study: Path) -> bytes:
@@ -202,15 +226,22 @@ def _train(task: Task, study: Path, sign: bytes, keeper: Any) -> int:
 
 
 @contextlib.contextmanager
-def _connected(machine: Machine) -> Iterator[tuple[Any, str]]:
-    """Ray, connected to a cluster that admits only who has its token, and the cluster's address."""
+def connected(machine: Machine) -> Iterator[tuple[Any, str]]:
+    """Ray, connected to a cluster that admits only who has its token, and the cluster's address.
+
+    Args:
+        machine: settings of the machine: `address` and `insecure`.
+
+    Raises:
+        ConfigError: Ray is not installed, the cluster cannot be used, or it has no token.
+    """
     address = machine.address or os.environ.get("RAY_ADDRESS") or _cluster_here()
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # Ray would report its use to its makers
     if not machine.insecure:
         os.environ.setdefault(AUTH, "token")
     given: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
-    if address == "local":
-        # Ray's name for "use the loopback interface": nobody else reaches this cluster
+    if address == LOCAL:
+        # its name also means "use the loopback interface": nobody else reaches this cluster
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         # by default every other program of the machine goes before Ray's workers
         os.environ.setdefault("RAY_worker_niceness", "0")
@@ -235,7 +266,7 @@ def _connected(machine: Machine) -> Iterator[tuple[Any, str]]:
     finally:
         os.umask(before)
     try:
-        if address != "local" and not machine.insecure:
+        if address != LOCAL and not machine.insecure:
             _refuse_open_cluster(ray.get_runtime_context().gcs_address)
         _close_token()
         yield ray, address
@@ -246,7 +277,7 @@ def _connected(machine: Machine) -> Iterator[tuple[Any, str]]:
 def _cluster_here() -> str:
     """`auto` where `ray start` has made this machine a part of a cluster, else `local`."""
     place = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray"
-    return "auto" if (place / "ray_current_cluster").is_file() else "local"
+    return "auto" if (place / "ray_current_cluster").is_file() else LOCAL
 
 
 def _refuse_silence(address: str) -> None:
