@@ -22,6 +22,7 @@ from podium.features import extract
 from podium.features.disk import FeatureStore, read_array, write_array
 from podium.features.extract import Backbone
 from podium.features.folding import folded_if_equal
+from podium.features.network import View
 from podium.features.threads import in_threads
 from podium.models import build_model
 from podium.runtime.cache import prune
@@ -47,7 +48,7 @@ def backbone(size: int = 64, seed: int = 0) -> Backbone:
 
 
 @pytest.mark.parametrize("view", ["plain", "mirrored"])
-def test_features_are_what_the_classifier_gets(index: DataIndex, view: extract.View) -> None:
+def test_features_are_what_the_classifier_gets(index: DataIndex, view: View) -> None:
     """The oracle: a hook on the classifier of the model as it is."""
     built = build_model("efficientnet_lite0", 3, pretrained=True, seed=0)
     seen: list[torch.Tensor] = []

@@ -176,7 +176,7 @@ def _parts(
     machine = machine_settings(
         executor=name, address=address, device=device, cpus=cpus, gpus=gpus, insecure=insecure
     )
-    with parts_on(machine) as parts:
+    with parts_on(machine, here_too=True) as parts:
         yield parts
 
 

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Generator, Iterable
 from typing import Protocol, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+SEEN_BY_ALL = (
+    "All nodes need the images under the same path as here, or at an address "
+    "(`podium data pack IMAGES --to s3://...`)."
+)
+"""What to do where another machine does not see an image."""
+
+
+def once(parts: Parts, work: Callable[[Item], Result], item: Item) -> Result:
+    """Compute one thing on another machine.
+
+    Args:
+        parts: what computes there.
+        work: called with the item.
+        item: the item.
+    """
+    with contextlib.closing(parts.map(work, [item])) as found:
+        return next(found)
 
 
 class Parts(Protocol):

@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from podium.config.code import allow_named
 from podium.config.machine import Machine
-from podium.config.settings import StudySpec
+from podium.config.settings import RunSpec, StudySpec
 from podium.config.studyfile import load_study, machine_settings, study_folder
+from podium.data.index import DataIndex
 from podium.data.record import index_table, write_table
 from podium.runs.folder import StudyFolder
 from podium.runs.ledger import keep_copy
@@ -218,11 +219,32 @@ class Study:
             write_text(self.folder.spec, self.spec.to_yaml())
             write_json(self.folder.data, index.summary())
             write_table(index_table(index), self.folder.images)
-            if self.audit and todo:
-                audit_study(self.folder, index, notify)
+            if todo:
+                self._look_ahead(index, recipes, todo, notify, stop)
         work = Work(self.folder, self.spec, self.machine, index, recipes, code, alone, notify, stop)
         done = {cell: Outcome(work.run(cell), skipped=True) for cell in cells if cell not in todo}
         return Plan(cells, [cell for cell in todo if cell not in failed], done | failed, work)
+
+    def _look_ahead(
+        self,
+        index: DataIndex,
+        recipes: Mapping[str, RunSpec],
+        todo: Sequence[Cell],
+        notify: Notify,
+        stop: StopRequest | None,
+    ) -> None:
+        """Audit the images; on a cluster, also compute what several cells would."""
+        executor = executor_named(self.machine.executor)
+        with contextlib.ExitStack() as stack:
+            parts = None
+            if isinstance(executor, ProcessExecutor):
+                parts = stack.enter_context(executor.parts(self.machine))
+            if self.audit:
+                audit_study(self.folder, index, notify, parts)
+            if parts is not None:
+                from podium.study.ahead import features_ahead
+
+                features_ahead(recipes, todo, index, self.machine, parts, notify, stop)
 
     def _train(self, plan: Plan) -> dict[Cell, Outcome]:
         """Have the machine's executor train what is to be trained."""

@@ -13,7 +13,7 @@ from podium.deploy.predict.look import FilePrediction, Look, in_lists, is_readab
 from podium.deploy.predict.sources import Source
 from podium.deploy.predictor import Computation, Predictor
 from podium.errors import DataError
-from podium.runtime.parts import Parts
+from podium.runtime.parts import SEEN_BY_ALL, Parts
 
 PART = 512
 """Images that a machine gets at a time, rounded up to whole batches."""
@@ -39,10 +39,7 @@ def predict_elsewhere(
     with contextlib.closing(parts.map(work, shares)) as results:
         for found, host, unread in results:
             if unread is not None and is_readable(unread):
-                raise DataError(
-                    f"{host} does not see {unread.path}. All nodes need the images under the same "
-                    "path as here, or at an address (`podium data pack IMAGES --to s3://...`)."
-                )
+                raise DataError(f"{host} does not see {unread.path}. {SEEN_BY_ALL}")
             yield from found
 
 

@@ -22,6 +22,8 @@ from podium.runs.folder import StudyFolder
 from podium.runtime.attempt import Attempt, Result, StaleAttemptError
 from podium.study.engines.files import CellFiles
 
+FEATURES = "features"
+"""The place, at the study's machine, of features that were computed ahead."""
 LINK = "PODIUM_LINK"
 """Environment variable: where the process of a cell reaches the one that started it."""
 
@@ -140,6 +142,25 @@ def fetch_weights(contender: str, recipe: RunSpec, attempt: Attempt | None) -> N
     for model in filter(None, (recipe.model, recipe.if_unavailable)):
         for place, patterns in weight_files(model).items():
             attempt.fetch(place, patterns, caches[place])
+
+
+@contextlib.contextmanager
+def borrowing_features(attempt: Attempt | None) -> Iterator[None]:
+    """On a node without the study's folder, get the features that the study's machine has.
+
+    Args:
+        attempt: of this process.
+    """
+    if not isinstance(attempt, ElsewhereAttempt):
+        yield
+        return
+    from podium.features.disk import borrowing
+
+    def lend(entry: str, folder: Path) -> None:
+        attempt.fetch(FEATURES, [f"{glob.escape(entry)}/*.npz"], folder)
+
+    with borrowing(lend):
+        yield
 
 
 def unreachable(number: int, why: str) -> UnreachableError:

@@ -23,9 +23,10 @@ from podium.config.registry import allow, allowed, sources_of
 from podium.errors import ConfigError, PodiumError
 from podium.runtime.threads import GRANTED
 from podium.study.engines.driver import MOST_LOSSES
-from podium.study.engines.ray_cluster import (
+from podium.study.engines.ray_connection import (
     LOCAL,
     LOOK_EVERY,
+    address_of,
     connected,
     elsewhere_than,
     in_words,
@@ -40,7 +41,7 @@ _WAIT = 0.2  # seconds for something to happen, before Ctrl-C is noticed
 
 
 @contextlib.contextmanager
-def parts_on(machine: Machine, *, here_too: bool = True) -> Iterator[RayParts | None]:
+def parts_on(machine: Machine, *, here_too: bool) -> Iterator[RayParts | None]:
     """What computes parts on the Ray cluster that the settings name, as long as it is needed.
 
     Args:
@@ -51,8 +52,11 @@ def parts_on(machine: Machine, *, here_too: bool = True) -> Iterator[RayParts | 
     Raises:
         ConfigError: there is no such cluster, or no node has what a part asks for.
     """
-    with connected(machine) as (ray, address):
-        yield RayParts(ray, machine) if here_too or address != LOCAL else None
+    if address_of(machine) == LOCAL and not here_too:
+        yield None
+        return
+    with connected(machine) as (ray, _):
+        yield RayParts(ray, machine)
 
 
 @dataclass
