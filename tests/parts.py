@@ -16,13 +16,18 @@ class HereParts:
     """Computes one part after the other; all that goes there and back is pickled.
 
     Args:
-        before: called with each item as the other machine has it.
+        before: called with each item, where it is computed, before that.
+        after: the same after it.
     """
 
     device = "cpu"
 
-    def __init__(self, before: Callable[[Any], None] = lambda item: None) -> None:
-        self.before, self.items = before, list[Any]()
+    def __init__(
+        self,
+        before: Callable[[Any], object] = lambda item: None,
+        after: Callable[[Any], object] = lambda item: None,
+    ) -> None:
+        self.before, self.after, self.items = before, after, list[Any]()
 
     def map(self, work: Callable[[Any], Any], items: Iterable[Any]) -> Generator[Any, None, None]:
         sent = pickle.loads(pickle.dumps(work))
@@ -30,7 +35,9 @@ class HereParts:
             self.items.append(item)
             there = pickle.loads(pickle.dumps(item))
             self.before(there)
-            yield pickle.loads(pickle.dumps(sent(there)))
+            found = pickle.dumps(sent(there))
+            self.after(there)
+            yield pickle.loads(found)
 
 
 def double(item: int) -> int:

@@ -18,6 +18,7 @@ import pytest
 from podium.config.machine import Machine
 from podium.config.registry import allow
 from podium.errors import ConfigError, DataError, PodiumError
+from podium.runtime.threads import GRANTED
 from podium.study.engines import ray_parts
 from podium.study.engines.ray_parts import RayParts, _Sent
 from tests.parts import double, refuse
@@ -136,7 +137,7 @@ class Cluster:
 def on(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[Cluster, RayParts]]]:
     """Makes a cluster and what computes there; nobody waits."""
     monkeypatch.setattr(ray_parts, "LOOK_EVERY", 0.0)
-    monkeypatch.setenv(ray_parts.GRANTED, "2")
+    monkeypatch.setenv(GRANTED, "2")
     monkeypatch.chdir(Path.cwd())
 
     def make(*names: str, cpus: int | None = 1, **behaviour: Any) -> tuple[Cluster, RayParts]:
@@ -231,7 +232,7 @@ def test_the_users_code_goes_with_the_work(tmp_path: Path) -> None:
         sent = _Sent.of(work, 1, SimpleNamespace(cloudpickle=pickle))
     (code / "code_of_a_part.py").unlink()
     with forgotten(tmp_path), pytest.MonkeyPatch.context() as patch:
-        patch.setenv(ray_parts.GRANTED, "1")
+        patch.setenv(GRANTED, "1")
         patch.chdir(Path.cwd())
         assert sent.unpacked(tmp_path / "node")(4) == 12
 

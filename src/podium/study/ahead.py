@@ -52,8 +52,7 @@ def features_ahead(
         recipe = recipes.get(contender)
         if recipe is None or recipe.mean_of or recipe.model == FILE_MODEL:
             continue
-        starts_trained = recipe.pretrained or recipe.weights is not None  # else each seed differs
-        if starts_trained and features_are_fixed(recipe, machine.devices):
+        if features_are_fixed(recipe, machine.devices):  # and pre-trained: the same for each seed
             _compute(contender, recipe, index, machine, parts, notify, stop)
 
 
