@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -225,16 +227,20 @@ def test_a_part_gets_the_cores_of_a_node_unless_the_user_says_more(on: Any) -> N
 def test_the_users_code_goes_with_the_work(tmp_path: Path) -> None:
     code = tmp_path / "code"
     code.mkdir()
-    (code / "code_of_a_part.py").write_text("def triple(item):\n    return 3 * item\n")
+    lines = ("def triple(item):", "    import beside_a_part", "    return beside_a_part.n * item")
+    (code / "code_of_a_part.py").write_text("\n".join(lines))
+    (code / "beside_a_part.py").write_text("n = 3\n")
     with forgotten(code):
         allow("code_of_a_part", code)
         work = sys.modules["code_of_a_part"].triple
         sent = _Sent.of(work, 1, SimpleNamespace(cloudpickle=pickle))
-    (code / "code_of_a_part.py").unlink()
+    shutil.rmtree(code)
     with forgotten(tmp_path), pytest.MonkeyPatch.context() as patch:
         patch.setenv(GRANTED, "1")
         patch.chdir(Path.cwd())
-        assert sent.unpacked(tmp_path / "node")(4) == 12
+        patch.setattr(tempfile, "tempdir", str(tmp_path))
+        assert sent.unpacked()(4) == 12
+    assert not [*tmp_path.glob("podium-*")]
 
 
 def test_on_ray_itself(tmp_path: Path) -> None:

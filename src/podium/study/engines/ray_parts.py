@@ -7,6 +7,7 @@ if there is one, and which machine computed it decides nothing.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import pickle
 import tempfile
@@ -234,24 +235,33 @@ class _Sent:
         code = {module: sources_of(module) for module in allowed()}
         return cls(str(Path.cwd()), code, ray.cloudpickle.dumps(work), cores)
 
-    def unpacked(self, place: Path) -> Callable[[Any], Any]:
-        """On a node: the function that computes.
-
-        Args:
-            place: an empty folder for the user's code.
-        """
+    def unpacked(self) -> Callable[[Any], Any]:
+        """On a node: the function that computes."""
         os.environ[GRANTED] = str(self.cores)
         with contextlib.suppress(OSError):  # then only addresses and whole paths can be read
             os.chdir(self.folder)
-        for number, (module, files) in enumerate(self.code.items()):
-            folder = place / str(number)
-            for name, content in files.items():
-                path = folder / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
-            allow(module, folder if files else "")
+        for module, files in self.code.items():
+            if not files:  # an installed package
+                allow(module)
+                continue
+            # Ray ends its processes without asking them: what would be removed at the end stays
+            with tempfile.TemporaryDirectory(prefix="podium-") as folder:
+                for name, content in files.items():
+                    path = Path(folder, name)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(content)
+                allow(module, folder)
+                for name in files:  # also what is imported only when it is called
+                    with contextlib.suppress(ImportError):
+                        importlib.import_module(_dotted(name))
         found: Callable[[Any], Any] = pickle.loads(self.work)  # from the command, by Ray's channel
         return found
+
+
+def _dotted(name: str) -> str:
+    """The module of a file: `nets/parts.py` is `nets.parts`."""
+    parts = Path(name).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 _kept: dict[str, Callable[[Any], Any]] = {}
@@ -266,15 +276,8 @@ def _compute(key: str, sent: Sequence[Any], item: Any) -> Iterator[Any]:
     if key not in _kept:
         _kept.clear()
         # not ray.get, which would lend this task's cores to another one while it waits
-        work = sent[0].future().result()
-        place = tempfile.TemporaryDirectory(prefix="podium-", ignore_cleanup_errors=True)
-        _kept[key] = work.unpacked(Path(place.name))
-        _places.append(place)
+        _kept[key] = sent[0].future().result().unpacked()
     yield _kept[key](item)
-
-
-_places: list[tempfile.TemporaryDirectory[str]] = []
-"""In a process of Ray's: folders of the user's code, removed when it ends."""
 
 
 def _cause(error: Any) -> BaseException:
