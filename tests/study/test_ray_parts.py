@@ -220,6 +220,8 @@ def test_what_is_under_way_is_cancelled_when_the_work_is_stopped(on: Any) -> Non
 def test_a_part_gets_the_cores_of_a_node_unless_the_user_says_more(on: Any) -> None:
     _, parts = on("a", "b", cpus=None)
     assert (parts.needs, parts.at_a_time, parts.device) == ({"CPU": 2, "GPU": 0.0}, 2, "cpu")
+    with pytest.raises(ConfigError, match=r"^--device cuda --gpus 0: nodes compute parts on CPUs"):
+        RayParts(sys.modules["ray"], Machine(executor="ray", device="cuda"))
     with pytest.raises(ConfigError, match=r"--cpus 3 --gpus 0\. The largest has 2 CPUs"):
         on("a", "b", cpus=3)
 

@@ -86,14 +86,19 @@ class RayParts:
     def __init__(self, ray: Any, machine: Machine) -> None:
         self.ray, self.looked = ray, 0.0
         nodes = self._nodes()
-        gpus, wanted = machine.gpus, machine.device == "auto" or machine.device[:4] == "cuda"
+        gpus, kind = machine.gpus, machine.device.partition(":")[0]
         if gpus is None:
-            gpus = float(wanted and any(node.get("GPU", 0) for node in nodes))
+            gpus = float(kind != "cpu" and any(node.get("GPU", 0) for node in nodes))
+        self.device = "cuda" if gpus else "cpu"
+        if kind not in ("auto", self.device):
+            raise ConfigError(
+                f"--device {machine.device} --gpus {gpus:g}: nodes compute parts on "
+                f"{'GPUs' if gpus else 'CPUs'} then. Omit --device, or say --gpus 1 or --gpus 0."
+            )
         having = [node for node in nodes if node.get("GPU", 0) >= gpus and node.get("CPU", 0) >= 1]
         at_a_time = [int(node["GPU"] / gpus) if gpus else 1 for node in having]
         each = [int(node["CPU"]) // n for node, n in zip(having, at_a_time, strict=True)]
         self.needs = {"CPU": machine.cpus or max(1, min(each, default=1)), "GPU": gpus}
-        self.device = "cuda" if gpus else "cpu"
         if not self.at_a_time:
             raise ConfigError(
                 f"No node of the cluster has what a part asks for: --cpus {self.needs['CPU']} "
