@@ -83,8 +83,7 @@ class FrozenNetwork:
             precision: fp32 or bf16.
         """
         if "fp32" not in self._networks:
-            module = self.module.to(self.device) if self.device.type == "cpu" else None
-            module = module or copy.deepcopy(self.module).to(self.device)
+            module = copy.deepcopy(self.module).to(self.device)
             module = module.to(memory_format=torch.channels_last)
             folded = folded_if_equal(module, self.size, self.device, self.channels)
             self._networks["fp32"] = folded

@@ -84,7 +84,7 @@ class RayParts:
     """
 
     def __init__(self, ray: Any, machine: Machine) -> None:
-        self.ray, self.looked = ray, 0.0
+        self.ray = ray
         nodes = self._nodes()
         gpus, kind = machine.gpus, machine.device.partition(":")[0]
         if gpus is None:
@@ -179,15 +179,13 @@ class _Computing:
     def look(self, parts: Sequence[_Part]) -> None:
         """See what has become of parts, and begin lost ones again."""
         open_ = [part for part in parts if part.result is None]
-        if open_:
-            ready, _ = self.ray.wait([part.answers for part in open_], timeout=_WAIT)
-            if ready:
-                ready, _ = self.ray.wait(
-                    [part.answers for part in open_], num_returns=len(open_), timeout=0
-                )
-            for part in open_:
-                if part.answers in ready:
-                    self._take(part)
+        streams = [part.answers for part in open_]
+        if parts[0].result is None:  # nothing can be given on before something happens
+            self.ray.wait(streams, timeout=_WAIT)
+        ready = self.ray.wait(streams, num_returns=len(open_), timeout=0)[0] if open_ else ()
+        for part in open_:
+            if part.answers in ready:
+                self._take(part)
         if time.monotonic() - self.looked >= LOOK_EVERY:
             self.looked = time.monotonic()
             self.gone = frozenset(one["NodeID"] for one in self.ray.nodes() if not one["Alive"])
