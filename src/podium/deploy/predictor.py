@@ -15,9 +15,8 @@ from podium.config.machine import Machine
 from podium.data.bands import Picture
 from podium.data.grey import OWN_WINDOWS, GreyWindows
 from podium.data.transforms import eval_transform, prepare
-from podium.deploy.known import featured, known_images
+from podium.deploy.known import known_images, with_similarity
 from podium.deploy.sets import Wanted
-from podium.deploy.similarity import WithSimilarity
 from podium.errors import DataError, RunFolderError
 from podium.evaluation.inference import score
 from podium.evaluation.trained import TrainedModel, load_run
@@ -192,7 +191,7 @@ def load_predictor(
     if wanted is not None and wanted.keep is not None:
         found = known_images(folder, model, place, tell)
         known = KnownRule.of(found.valid, wanted.keep)
-        module = WithSimilarity(featured(folder, model, place), found.means.to(place)).eval()
+        module = with_similarity(folder, model, place, found)
     network = folded_if_equal(module, model.image_size, place, model.windows.inputs)
 
     def compute(pixels: Pixels) -> Logits:
