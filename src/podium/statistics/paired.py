@@ -205,7 +205,9 @@ class SeedEffect:
         Returns:
             Lower and upper bound.
         """
-        seeds, images = parts(self.seed_square, self.image_square, self.rest_square, self.seeds)
+        # at one of many looks nothing is subtracted, as for the p of each
+        apart = self.seeds if self.seed_level == 1 else 1
+        seeds, images = parts(self.seed_square, self.image_square, self.rest_square, apart)
         t, z = self._quantiles(self.freedom, 1 - confidence)
         # never narrower than with fixed seeds
         squared = max(t * t * seeds + z * z * images, z * z * self.image_square) / self.count
