@@ -170,8 +170,14 @@ def _usual_claims(sheet: PredictionTable) -> Iterator[bool]:
         yield any(pair.winner for pair in compare_table(part, resamples=0).pairs)
 
 
-def images_stopped(setting: Setting, studies: int) -> Stopped:
-    """Test sets that grow, judged by `compare --anytime` at every step until all is decided."""
+def images_stopped(setting: Setting, studies: int, *, futile: bool = False) -> Stopped:
+    """Test sets that grow, judged by `compare --anytime` at every step until all is decided.
+
+    Args:
+        setting: with as many images as are planned.
+        studies: how many.
+        futile: also stop where it is futile; else go on, since whoever does must not be misled.
+    """
     found, gaps = Stopped(), _gaps(setting.accuracies)
     for sheet in sheets(setting, studies):
         order = np.random.default_rng(found.studies).permutation(len(sheet))
@@ -181,9 +187,8 @@ def images_stopped(setting: Setting, studies: int) -> Stopped:
         for n in range(STEP, len(sheet) + 1, STEP):
             inside = np.zeros(len(sheet), bool)
             inside[order[:n]] = True
-            verdicts = anytime_verdicts(
-                sheet.take(inside), margin=setting.margin, planned=len(sheet)
-            )
+            planned = len(sheet) if futile else None
+            verdicts = anytime_verdicts(sheet.take(inside), margin=setting.margin, planned=planned)
             for one in verdicts:
                 gap = gaps[one.first, one.second]
                 ahead = one.first if gap > 0 else one.second
@@ -215,7 +220,7 @@ def main() -> None:
         if name in SEEDS:
             found = seeds_stopped(setting, given.studies, usual="-equal-2" in name)
         else:
-            found = images_stopped(setting, given.studies)
+            found = images_stopped(setting, given.studies, futile="-apart-" in name)
         print(f"{name} ({time.perf_counter() - begun:.0f} s): {found}", flush=True)
 
 

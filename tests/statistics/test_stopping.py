@@ -83,6 +83,6 @@ def test_what_is_true_is_found_with_few_seeds() -> None:
 
 
 def test_a_growing_test_set_claims_no_more() -> None:
-    found = images_stopped(IMAGES["images-equal-2"], 20)
-    assert found.percent(found.false_claim) <= 15
-    assert found.outcomes["superior"] + found.outcomes["futile"] + found.outcomes["open"] == 20
+    found = images_stopped(IMAGES["images-equal-2"], 60)
+    assert found.percent(found.false_claim) <= 11  # 5 % as 60 studies may count them
+    assert found.outcomes["open"] == 60 - found.false_claim
