@@ -116,7 +116,8 @@ class StudyProgress:
             case Progress() if not (self._is_crowded() and event.contender):
                 self._step(event)
             case StudyStarted():
-                self.total, self.planned, self.begun = event.cost, event.runs, 0
+                self.total, self.planned = event.cost, event.runs
+                self.spent, self.begun = 0.0, 0
                 if event.cost:
                     self._set("study", "Study", 0, 100, "%")
             case RunStarted():

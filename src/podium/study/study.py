@@ -18,10 +18,11 @@ from podium.data.index import DataIndex
 from podium.data.record import index_table, write_table
 from podium.runs.folder import StudyFolder
 from podium.runs.ledger import keep_copy
+from podium.runs.rounds import reached_seeds
 from podium.runtime.events import Message, Notify, RunFailed, StopRequest, StudyStarted, silent
 from podium.runtime.files import make_folder, remove_temporaries, write_json, write_text
 from podium.runtime.lock import InUseError, owner_of, sole_owner
-from podium.study.cells import Cell, cells_of, chosen
+from podium.study.cells import Cell, cells_of
 from podium.study.engines.driver import ProcessExecutor
 from podium.study.executors import Executor, executor_named, outcomes_of
 from podium.study.images import (
@@ -40,6 +41,7 @@ from podium.study.preflight import (
     refuse_other_members,
     try_out,
 )
+from podium.study.rounds import cells_to_run, next_round
 from podium.study.trackers.listen import Listeners
 from podium.study.trackers.tracker import StudyInfo
 from podium.study.work import Work, lock_of
@@ -131,8 +133,8 @@ class Study:
         return cls(spec, runs=runs, machine=settings, audit=audit, beside=beside)
 
     def cells(self) -> tuple[Cell, ...]:
-        """The cells of the study: one contender with one seed each, and their folds; no images are
-        needed."""
+        """The cells of the study: one contender with one seed each, and their folds; with `seeds:
+        auto`, all that it may come to. No images are needed."""
         return cells_of(self.spec)
 
     def run(
@@ -169,12 +171,15 @@ class Study:
             RunFolderError: the folder belongs to other images or recipes.
             StorageError: the folder cannot be written, or the disk is full.
         """
-        cells = chosen(self.cells(), only)
-        refuse_without_members(self.folder, cells)
         allow_named((self.spec, self.machine), self.beside)
+        cells = cells_to_run(self.folder, self.spec, only, notify)
+        refuse_without_members(self.folder, cells)
         with Listeners(self.machine.tracker_names, notify) as listeners, self._driven():
             plan = self._prepare(cells, code_of_study(self.spec), listeners, stop)
-            plan.outcomes |= self._train(plan)
+            plan.outcomes |= self._train(plan.todo, plan.work)
+            while more := next_round(self.folder, self.spec, plan.cells, listeners):
+                plan.cells, plan.todo = (*plan.cells, *more), (*plan.todo, *more)
+                plan.outcomes |= self._train(more, plan.work)
             return self._finish(plan)
 
     @contextlib.contextmanager
@@ -188,7 +193,9 @@ class Study:
             if owner := owner_of(cells):
                 raise InUseError(self.folder.path, owner, "")
             yield
-        if cells.is_dir() and all(run.is_done() for run in self.folder.cells(self.spec)):
+        seeds = reached_seeds(self.folder, self.spec)
+        runs = [run for run in self.folder.cells(self.spec) if run.seed in seeds]
+        if cells.is_dir() and all(run.is_done() for run in runs):
             shutil.rmtree(cells, ignore_errors=True)
 
     def _prepare(
@@ -213,8 +220,10 @@ class Study:
         with alone():
             remove_temporaries(self.folder.path)  # of killed processes
             refuse_other_images(self.folder, self.spec, index)
+            # with `seeds: auto`, further rounds need the recipes of those that are done so far, too
+            settle = [*todo, *cells] if todo and self.spec.seeds == "auto" else todo
             recipes, failed = preflight(
-                self.folder, self.spec, self.machine if here else None, todo, notify
+                self.folder, self.spec, self.machine if here else None, settle, notify
             )
             write_text(self.folder.spec, self.spec.to_yaml())
             write_json(self.folder.data, index.summary())
@@ -246,12 +255,12 @@ class Study:
 
                 features_ahead(recipes, todo, index, self.machine, parts, notify, stop)
 
-    def _train(self, plan: Plan) -> dict[Cell, Outcome]:
-        """Have the machine's executor train what is to be trained."""
-        executor, work = executor_named(self.machine.executor), plan.work
-        work.notify(StudyStarted(len(plan.todo), sum(work.millions(cell) for cell in plan.todo)))
+    def _train(self, cells: Sequence[Cell], work: Work) -> dict[Cell, Outcome]:
+        """Have the machine's executor train some cells."""
+        executor = executor_named(self.machine.executor)
+        work.notify(StudyStarted(len(cells), sum(work.millions(cell) for cell in cells)))
         outcomes: dict[Cell, Outcome] = {}
-        waiting = list(plan.todo)
+        waiting = list(cells)
         while waiting:  # folds, then the runs that pool them, then the means of those
             ready = [cell for cell in waiting if not set(cell.needs) & set(waiting)]
             early = {cell: why for cell in ready if (why := missing_needs(self.folder, cell))}
