@@ -168,7 +168,9 @@ def _expected(problem: Any, parts: Sequence[str]) -> str:
     if wanted is None:
         wanted = f"expected {text}" if message.startswith("Input") else text
     if isinstance(got, dict):
-        return "\n".join(f"{line}." for line in wanted.split("\n"))
+        return "\n".join(
+            line if line.endswith((".", "?")) else f"{line}." for line in wanted.split("\n")
+        )
     if isinstance(got, str) and repr(got) in text:  # a name that is not registered
         return wanted
     if f"got {type(got).__name__}" in text:  # an object of Python's, of many lines perhaps

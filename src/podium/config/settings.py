@@ -16,6 +16,7 @@ from pydantic import (
     AfterValidator,
     Field,
     SerializerFunctionWrapHandler,
+    ValidationInfo,
     field_serializer,
     field_validator,
     model_serializer,
@@ -33,6 +34,7 @@ from podium.config.fields import (
 )
 from podium.config.means import MOST_MEMBERS, OF_A_MEAN, as_recipe, is_mean, member_mistakes
 from podium.config.shortcuts import FILE_MODEL, SHORTCUT_MODELS, with_shortcuts
+from podium.config.tuning import Tune, tune_mistakes
 
 Pooling = Literal["own", "stages"]
 ProbeKind = Literal["logistic", "lda"]
@@ -331,7 +333,7 @@ class StudySpec(Strict):
         'SimpleResNet'
     """
 
-    name: str
+    name: Annotated[str, AfterValidator(_check_name)]
     """Name of the study's folder under `runs/`."""
     title: str | None = None
     """Title of the report; None: the name."""
@@ -353,6 +355,8 @@ class StudySpec(Strict):
     shortcuts: bool = False
     """Add four cheap contenders that see no object, only the file's metadata, the mean colour, the
     border or a thumbnail of 8 pixels: if one comes close, the images leak their labels."""
+    tune: Tune | None = None
+    """Search for better settings of each contender first; None: train them as they are written."""
     contenders: dict[Annotated[str, AfterValidator(_check_name)], RunSpec]
     """Name -> recipe. The name becomes a folder and appears in tables; see `label`."""
 
@@ -398,17 +402,13 @@ class StudySpec(Strict):
         return value
 
     @model_validator(mode="after")
-    def _means_have_members(self) -> StudySpec:
+    def _contenders_fit_together(self, info: ValidationInfo) -> StudySpec:
         means = {name: recipe.mean_of for name, recipe in self.contenders.items()}
         blind = [name for name, recipe in self.contenders.items() if recipe.model == FILE_MODEL]
-        if wrong := member_mistakes(means, blind):
+        wrong = [*member_mistakes(means, blind), *tune_mistakes(self, RunSpec, info.context)]
+        if wrong:
             raise ValueError("\n".join(wrong))
         return self
-
-    @field_validator("name")
-    @classmethod
-    def _name_is_a_folder(cls, value: str) -> str:
-        return _check_name(value)
 
     def label(self, contender: str) -> str:
         """The name that figures and tables show for `contender`."""

@@ -15,8 +15,10 @@ from podium.config.machine import Machine
 from podium.config.settings import StudySpec
 from podium.config.studyfile import load_study, machine_settings, study_folder
 from podium.data.record import index_table, write_table
+from podium.errors import TrainingError
 from podium.runs.folder import StudyFolder
 from podium.runs.ledger import keep_copy
+from podium.runs.tuning import with_chosen
 from podium.runtime.events import Message, Notify, RunFailed, StopRequest, StudyStarted, silent
 from podium.runtime.files import make_folder, remove_temporaries, write_json, write_text
 from podium.runtime.lock import InUseError, owner_of, sole_owner
@@ -30,7 +32,7 @@ from podium.study.images import (
     refuse_other_images,
 )
 from podium.study.needs import missing_needs, refuse_without_members
-from podium.study.outcome import Outcome, StudyResult
+from podium.study.outcome import Outcome, StudyResult, record_failure
 from podium.study.pictures import store_pictures
 from podium.study.preflight import (
     code_of_study,
@@ -41,6 +43,7 @@ from podium.study.preflight import (
 )
 from podium.study.trackers.listen import Listeners
 from podium.study.trackers.tracker import StudyInfo
+from podium.study.tuning import heard_of_trials, tune_contenders
 from podium.study.work import Work, lock_of
 
 if TYPE_CHECKING:
@@ -90,8 +93,8 @@ class Study:
         audit: bool = True,
         beside: str | Path = "",
     ) -> None:
-        self.spec = spec
-        """The images, the contenders, the seeds."""
+        self.asked = spec
+        """The study as written."""
         self.beside = beside
         """Folder of the study's file, where code that it names may lie; empty string: none."""
         self.audit = audit
@@ -100,6 +103,8 @@ class Study:
         """Settings of the machine."""
         self.folder = StudyFolder(Path(runs) / spec.name)
         """Where runs and report lie."""
+        self.spec = with_chosen(spec, self.folder.path)
+        """The images, the contenders, the seeds; once they are tuned, with the settings chosen."""
 
     @classmethod
     def load(
@@ -173,6 +178,8 @@ class Study:
         allow_named((self.spec, self.machine), self.beside)
         with Listeners(self.machine.tracker_names, notify) as listeners, self._driven():
             plan = self._prepare(cells, code_of_study(self.spec), listeners, stop)
+            if self.asked.tune is not None and self.asked.data.score_on != "nothing":
+                self._tune(plan, notify, stop)
             plan.outcomes |= self._train(plan)
             return self._finish(plan)
 
@@ -215,7 +222,7 @@ class Study:
             recipes, failed = preflight(
                 self.folder, self.spec, self.machine if here else None, todo, notify
             )
-            write_text(self.folder.spec, self.spec.to_yaml())
+            write_text(self.folder.spec, self.asked.to_yaml())
             write_json(self.folder.data, index.summary())
             write_table(index_table(index), self.folder.images)
             if self.audit and todo:
@@ -223,6 +230,29 @@ class Study:
         work = Work(self.folder, self.spec, self.machine, index, recipes, code, alone, notify, stop)
         done = {cell: Outcome(work.run(cell), skipped=True) for cell in cells if cell not in todo}
         return Plan(cells, [cell for cell in todo if cell not in failed], done | failed, work)
+
+    def _tune(self, plan: Plan, notify: Notify, stop: StopRequest | None) -> None:
+        """Choose the settings of the contenders that are to be trained; changes the plan."""
+        work, contenders = plan.work, {cell.contender for cell in plan.todo}
+
+        def run_trials(trials: StudySpec, folder: StudyFolder, only: Sequence[str]) -> StudyResult:
+            study = Study(trials, machine=self.machine, audit=False, beside=self.beside)
+            study.folder = folder
+            return study.run(heard_of_trials(notify), stop, only=only)
+
+        recipes = {name: work.recipes[name] for name in work.recipes if name in contenders}
+        failed = tune_contenders(
+            self.asked, self.folder, recipes, run_trials, work.alone, work.notify, stop
+        )
+        work.spec = self.spec = with_chosen(self.asked, self.folder.path)
+        now = {str(cell): cell for cell in self.cells()}  # the settings decide what a cell costs
+        plan.outcomes = {now[str(cell)]: outcome for cell, outcome in plan.outcomes.items()}
+        plan.cells = [now[str(cell)] for cell in plan.cells]
+        todo = [now[str(cell)] for cell in plan.todo]
+        for cell in (cell for cell in todo if cell.contender in failed):
+            error = TrainingError(f"{cell.contender} could not be tuned: {failed[cell.contender]}")
+            plan.outcomes[cell] = record_failure(work.run(cell), error, cell.title, work.notify)
+        plan.todo = [cell for cell in todo if cell.contender not in failed]
 
     def _train(self, plan: Plan) -> dict[Cell, Outcome]:
         """Have the machine's executor train what is to be trained."""
