@@ -195,7 +195,7 @@ def _typed(kind: type[Recipe], name: str, value: Any, stored: bool, *, number: b
             if any(one["loc"][:1] == (name,) for one in error.errors()):
                 raise
             # it excludes other settings, of which some contender may have another value
-            annotation = Annotated[field.annotation, *field.metadata]  # type: ignore[name-defined]
+            annotation = Annotated[field.annotation, field, *field.metadata]  # type: ignore[name-defined]
             found = TypeAdapter(annotation).validate_python(value, context=context)
     except ValidationError as error:
         first = next(one for one in error.errors() if one["loc"][:1] in ((name,), ()) or one)
