@@ -57,7 +57,10 @@ def tuned(root: Path, **changes: Any) -> StudyFolder:
     tuning = Tuning(
         spec.tune.model_dump(mode="json"),
         ACCURACY.described(),
-        {name: TunedContender(tuple(those), best) for name, (best, those) in found.items()},
+        {
+            name: TunedContender(tuple(those), best, spec.contenders[name].model_dump(mode="json"))
+            for name, (best, those) in found.items()
+        },
     )
     write_tuning(folder.path, tuning)
     for name in found:

@@ -31,7 +31,7 @@ def suggestions(name: str = "plain", **changes: Any) -> Suggestions:
 
 
 def score(settings: dict[str, Any]) -> float:
-    return -abs(np.log10(settings.get("lr", PLAIN.lr)) + 2.5)
+    return -abs(float(np.log10(settings.get("lr", PLAIN.lr))) + 2.5)
 
 
 def searched(trials: int, **changes: Any) -> list[dict[str, Any]]:
@@ -124,7 +124,7 @@ def test_trials_end_early_where_optunas_median_pruner_ends_them() -> None:
     complete: list[list[dict[str, float]]] = []
     ended = 0
     for _ in range(40):
-        rows = history(np.sort(rng.random(epochs)) + rng.normal(0, 0.2, epochs))
+        rows = history((np.sort(rng.random(epochs)) + rng.normal(0, 0.2, epochs)).tolist())
         rows = rows[: int(rng.integers(3, epochs + 1))]  # some stop early by themselves
         floor, trial = median_floor(complete, ACCURACY), theirs.ask()
         best = best_so_far(rows, ACCURACY)

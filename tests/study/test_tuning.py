@@ -21,16 +21,21 @@ from podium.errors import RunFolderError
 from podium.results.study import gather
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.ledger import LEDGER
-from podium.runs.tuning import read_tuning, trials_folder, with_chosen
+from podium.runs.tuning import (
+    chosen_of,
+    read_tuning,
+    trials_folder,
+    tuning_file,
+    with_chosen,
+)
 from podium.runtime.events import Event, Message, RunStarted
 from podium.runtime.files import write_json, write_text
 from podium.runtime.lock import sole_owner
-from podium.study import trial as trials
 from podium.study.cells import cells_of
 from podium.study.outcome import Outcome, StudyResult
 from podium.study.study import Study
 from podium.study.trial import floor_of
-from podium.study.tuning import tune_contenders
+from podium.study.tuning import refuse_other_tuning, tune_contenders
 
 SPACE: dict[str, Any] = {"lr": {"log": [1e-4, 3e-2]}, "label_smoothing": [0, 0.1]}
 NEVER = (".lock", ".owner.json")
@@ -86,7 +91,7 @@ class Trainer:
         ]  # fmt: skip
         run.write_history(rows)
         for file in (run.last, run.best, run.model):
-            write_text(file, "weights")
+            file.write_text("weights")
         failed = state == "failed"
         score = None if failed else rows[-1]["valid_accuracy"]
         write_json(run.done, {
@@ -223,13 +228,37 @@ def test_more_trials_keep_those_that_there_are(tmp_path: Path) -> None:
     tune(tmp_path, more, tuned(tune={"trials": 7}))
     assert len(more.trained) == 4
     # but not once the judged trainings have begun
-    write_text(StudyFolder(tmp_path / "tuned").run("plain", 0).config, "recipe: {}")
+    folder = StudyFolder(tmp_path / "tuned")
+    write_text(folder.run("plain", 0).config, "recipe: {}")
+    refuse_other_tuning(load_study(tuned(tune={"trials": 7})), folder)
     with pytest.raises(RunFolderError, match=r"settings of another tuning \(other trials\)"):
-        tune(tmp_path, Trainer(), tuned(tune={"trials": 9}))
-    shutil.rmtree(tmp_path / "tuned" / "tuning")
-    (tmp_path / "tuned" / "tuning.json").unlink()
-    with pytest.raises(RunFolderError, match=r"plain/seed-0 was trained with its own settings"):
-        tune(tmp_path, Trainer(), tuned())
+        refuse_other_tuning(load_study(tuned(tune={"trials": 9})), folder)
+    tuning_file(folder.path).unlink()
+    with pytest.raises(RunFolderError, match=r"plain/seed-0 was trained before this tuning, as it"):
+        refuse_other_tuning(load_study(tuned()), folder)
+
+
+def test_a_contender_that_is_written_anew_is_not_tuned(tmp_path: Path) -> None:
+    tune(tmp_path, Trainer(), tuned())
+    changed = tuned()
+    changed["contenders"]["plain"] = {**changed["contenders"]["plain"], "epochs": 9}
+    assert [*chosen_of(load_study(changed), tmp_path / "tuned")] == ["flipped"]
+    relabelled = tuned()
+    relabelled["contenders"]["plain"]["label"] = "Plain"
+    assert [*chosen_of(load_study(relabelled), tmp_path / "tuned")] == ["plain", "flipped"]
+
+
+def test_a_contender_that_could_not_be_tuned_is_not_judged(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "podium.study.study.tune_contenders", lambda *given: {"plain": "its trial 2 failed."}
+    )
+    study = Study.load(a_study(tmp_path, images), runs=tmp_path / "runs", audit=False)
+    (outcome,) = study.run().failed
+    assert outcome.error == "plain could not be tuned: its trial 2 failed."
+    assert study.folder.run("plain", 0).failed.is_file()
+    assert not (tmp_path / "runs" / LEDGER).exists()
 
 
 def test_one_process_at_a_time_drives_trials_that_depend_on_one_another(tmp_path: Path) -> None:
@@ -390,17 +419,17 @@ def test_a_killed_tuning_goes_on_and_ends_as_if_it_had_not_been(
     told = capsys.readouterr().out
     assert "Tuned plain: 3 trials" in told
     assert "optimistic" in told
-    write, count = trials.write_json, 0
+    count = 0
 
     def kill(path: Path, value: Any) -> None:
         nonlocal count
         count += 1
         if count == 2:
             raise Killed  # trained, and not recorded
-        write(path, value)
+        write_json(path, value)
 
     with monkeypatch.context() as patch:
-        patch.setattr(trials, "write_json", kill)
+        patch.setattr("podium.study.trial.write_json", kill)
         with pytest.raises(Killed):
             run(killed)
     folder = StudyFolder(tmp_path / "killed" / "runs" / "tuned")

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-from podium.config.settings import RunSpec, StudySpec
+from podium.config.settings import StudySpec
+from podium.config.shortcuts import SHORTCUT_MODELS
 from podium.config.studyfile import load_study
 from podium.config.tuning import Tune
 from podium.results.run import RunResult
 from podium.runs.folder import StudyFolder
-from podium.runs.tuning import Trial, TunedContender, read_tuning
+from podium.runs.tuning import Trial, TunedContender, chosen_of
 from podium.statistics.best_of_k import BestOfK, best_so_far, expected_best
 from podium.statistics.scoring import Metric
 
@@ -74,39 +75,33 @@ def study_tuning(
     Raises:
         RunFolderError: the record of the tuning is damaged.
     """
-    tuning = read_tuning(folder.path) if spec.tune is not None else None
-    if tuning is None or spec.tune is None:
+    if spec.tune is None:
         return None
-    written = load_study(folder.spec, stored=True).contenders
+    written = load_study(folder.spec, stored=True)
+    tuned = chosen_of(written, folder.path)
     labels = {run.folder.contender: run.label for run in runs}
     found = []
-    for name, one in tuning.contenders.items():
-        if name in written:
-            scores = [run.noted.valid for run in runs if run.folder.contender == name]
-            known = [score for score in scores if score is not None]
-            found.append(
-                ContenderTuning(
-                    name,
-                    labels.get(name, spec.label(name)),
-                    one.trials,
-                    one.best.settings,
-                    _values(written[name], one.best.settings),
-                    one.best,
-                    _curve(one, spec.tune, metric),
-                    mean(known) if known else None,
-                )
+    for name, one in tuned.items():
+        scores = [run.noted.valid for run in runs if run.folder.contender == name]
+        known = [score for score in scores if score is not None]
+        found.append(
+            ContenderTuning(
+                name,
+                labels.get(name, spec.label(name)),
+                one.trials,
+                one.best.settings,
+                {setting: one.recipe[setting] for setting in one.best.settings},
+                one.best,
+                _curve(one, spec.tune, metric),
+                mean(known) if known else None,
             )
+        )
     left = [
         labels.get(name, spec.label(name))
-        for name, recipe in written.items()
-        if name not in tuning.contenders and not recipe.mean_of
+        for name, recipe in written.contenders.items()
+        if name not in tuned and not recipe.mean_of and recipe.model not in SHORTCUT_MODELS
     ]
     return StudyTuning(spec.tune, metric, tuple(found), tuple(left))
-
-
-def _values(recipe: RunSpec, names: Mapping[str, Any]) -> dict[str, Any]:
-    values = recipe.model_dump(mode="json")
-    return {name: values[name] for name in names}
 
 
 def _curve(one: TunedContender, tune: Tune, metric: Metric) -> BestOfK:

@@ -50,6 +50,8 @@ class TunedContender:
     """In order of number."""
     chosen: int
     """Number of the best one, whose settings the contender is trained with."""
+    recipe: Mapping[str, Any]
+    """The contender as it was written then, as plain values."""
 
     @property
     def best(self) -> Trial:
@@ -104,7 +106,9 @@ def read_tuning(study: Path) -> Tuning | None:
         if values["format"] != FORMAT:
             raise ValueError(f"format {values['format']}")
         contenders = {
-            name: TunedContender(tuple(Trial(**trial) for trial in one["trials"]), one["chosen"])
+            name: TunedContender(
+                tuple(Trial(**trial) for trial in one["trials"]), one["chosen"], one["recipe"]
+            )
             for name, one in values["contenders"].items()
         }
         return Tuning(values["tune"], values["metric"], contenders)
@@ -125,8 +129,8 @@ def write_tuning(study: Path, tuning: Tuning) -> None:
     write_json(tuning_file(study), {"format": FORMAT, **asdict(tuning)})
 
 
-def with_chosen(spec: StudySpec, study: Path) -> StudySpec:
-    """A study as it is trained: each tuned contender with the settings that were chosen for it.
+def chosen_of(spec: StudySpec, study: Path) -> dict[str, TunedContender]:
+    """The contenders of a study that are tuned, as it asks for and as they are written.
 
     Args:
         spec: the study as written.
@@ -137,13 +141,29 @@ def with_chosen(spec: StudySpec, study: Path) -> StudySpec:
     """
     tuning = read_tuning(study) if spec.tune is not None else None
     if tuning is None or spec.tune is None or tuning.tune != spec.tune.model_dump(mode="json"):
-        return spec
-    chosen = {
-        name: with_settings(spec.contenders[name], one.best.settings)[0]
+        return {}
+    return {
+        name: one
         for name, one in tuning.contenders.items()
-        if name in spec.contenders
+        if name in spec.contenders and not spec.contenders[name].changes_from(one.recipe)
     }
-    return spec.model_copy(update={"contenders": {**spec.contenders, **chosen}})
+
+
+def with_chosen(spec: StudySpec, study: Path) -> StudySpec:
+    """A study as it is trained: each tuned contender with the settings that were chosen for it.
+
+    Args:
+        spec: the study as written.
+        study: its folder.
+
+    Raises:
+        RunFolderError: the record of the tuning is damaged.
+    """
+    tuned = {
+        name: with_settings(spec.contenders[name], one.best.settings)[0]
+        for name, one in chosen_of(spec, study).items()
+    }
+    return spec.model_copy(update={"contenders": {**spec.contenders, **tuned}}) if tuned else spec
 
 
 def how_tuned(study: Path, contender: str) -> dict[str, Any] | None:

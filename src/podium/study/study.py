@@ -43,7 +43,7 @@ from podium.study.preflight import (
 )
 from podium.study.trackers.listen import Listeners
 from podium.study.trackers.tracker import StudyInfo
-from podium.study.tuning import heard_of_trials, tune_contenders
+from podium.study.tuning import heard_of_trials, refuse_other_tuning, tune_contenders
 from podium.study.work import Work, lock_of
 
 if TYPE_CHECKING:
@@ -204,6 +204,7 @@ class Study:
         alone = lock_of(self.folder, notify, stop)
         make_folder(self.folder.path)
         with images_first(self.spec.data):
+            refuse_other_tuning(self.asked, self.folder)
             for run in self.folder.cells(self.spec):
                 refuse_another_recipe(self.spec, run, code[run.contender])
                 refuse_other_members(self.folder, self.spec, run)
@@ -245,6 +246,7 @@ class Study:
             self.asked, self.folder, recipes, run_trials, work.alone, work.notify, stop
         )
         work.spec = self.spec = with_chosen(self.asked, self.folder.path)
+        work.code = code_of_study(self.spec)  # of what was chosen, too
         now = {str(cell): cell for cell in self.cells()}  # the settings decide what a cell costs
         plan.outcomes = {now[str(cell)]: outcome for cell, outcome in plan.outcomes.items()}
         plan.cells = [now[str(cell)] for cell in plan.cells]

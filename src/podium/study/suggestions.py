@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import optuna
 
 MOST_DRAWS = 200  # for settings that no earlier trial of the contender had
+RANDOM_AT_FIRST = 10  # trials of `tpe`, as Optuna has it
 _DIGITS = 3  # of a number that is drawn: more would be noise
 
 
@@ -110,7 +111,7 @@ class Suggestions:
     def _sampler(self, seed: int) -> Any:
         samplers = self._optuna.samplers
         if self.tune.sampler == "tpe":
-            return samplers.TPESampler(seed=seed)
+            return samplers.TPESampler(seed=seed, n_startup_trials=RANDOM_AT_FIRST)
         return samplers.RandomSampler(seed=seed)
 
     def _distribution(self, one: Range) -> Any:

@@ -8,11 +8,12 @@ trains it already. Its images have no test split.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from podium.config.settings import RunSpec, StudySpec
+from podium.config.shortcuts import SHORTCUT_MODELS
 from podium.config.tuning import Range, Tune, ranges_of, trial_name, trials_of, tunable
 from podium.errors import RunFolderError
 from podium.runs.folder import RunFolder, StudyFolder
@@ -20,6 +21,7 @@ from podium.runs.tuning import (
     Trial,
     TunedContender,
     Tuning,
+    chosen_of,
     read_tuning,
     trials_folder,
     write_tuning,
@@ -28,7 +30,7 @@ from podium.runtime.events import Event, IndexProgress, Message, Notify, StopReq
 from podium.runtime.lock import sole_owner
 from podium.statistics.scoring import Metric, find_metric
 from podium.study.outcome import StudyResult
-from podium.study.suggestions import Suggestions
+from podium.study.suggestions import RANDOM_AT_FIRST, Suggestions
 from podium.training.schedule import best_so_far
 
 RunTrials = Callable[[StudySpec, StudyFolder, Sequence[str]], StudyResult]
@@ -48,6 +50,35 @@ def heard_of_trials(notify: Notify) -> Notify:
             notify(event)
 
     return tell
+
+
+def refuse_other_tuning(spec: StudySpec, folder: StudyFolder) -> None:
+    """Refuse to choose settings for contenders whose judged trainings have begun.
+
+    Args:
+        spec: the study as written.
+        folder: its folder.
+
+    Raises:
+        RunFolderError: a contender was trained with settings of another tuning, or of none.
+    """
+    if spec.tune is None or spec.data.score_on == "nothing":
+        return
+    ranges, tuned = ranges_of(spec.tune, RunSpec, stored=True), chosen_of(spec, folder.path)
+    wanted = {name for name, one in spec.contenders.items() if tunable(one, ranges)} - {*tuned}
+    begun = [run for run in folder.runs(spec) if run.contender in wanted and run.config.is_file()]
+    if not begun:
+        return
+    before, now = read_tuning(folder.path), spec.tune.model_dump(mode="json")
+    changed = [] if before is None else [key for key in now if before.tune.get(key) != now[key]]
+    how = "as it was written then, or as another tuning chose"
+    if changed:
+        how = f"with settings of another tuning (other {', '.join(changed)})"
+    raise RunFolderError(
+        f"{begun[0].path} was trained before this tuning, {how}. Nothing was changed. Give the "
+        "study another name (--name), or remove the folders of its runs to start again; trials in "
+        "its folder tuning/ that stay the same are kept."
+    )
 
 
 def tune_contenders(
@@ -75,17 +106,15 @@ def tune_contenders(
 
     Raises:
         ConfigError: Optuna is not installed.
-        RunFolderError: a contender was trained with settings of another tuning, or of none.
     """
     tune = spec.tune
     assert tune is not None
     ranges = ranges_of(tune, RunSpec, stored=True)
-    known = _recorded(folder, tune)
+    known = chosen_of(spec, folder.path)
     wanted = [name for name in recipes if name not in known and tunable(recipes[name], ranges)]
     _tell_untuned(spec, recipes, ranges, notify)
     if not wanted:
         return {}
-    _refuse_trained(folder, spec, tune, wanted)
     written = {**spec.contenders, **recipes}
     searches = {
         name: _Search(tune, name, recipe, ranges, folder, find_metric(spec.metric))
@@ -96,7 +125,7 @@ def tune_contenders(
         failed = _search(spec, folder, searches, wanted, run_trials, notify)
         for name in wanted:
             if name not in failed:
-                found = searches[name].result()
+                found = searches[name].result(spec.contenders[name])
                 if found is None:
                     trials = searches[name].finished()
                     failed[name] = f"none of its {len(trials)} trials has a score. {trials[0].why}"
@@ -169,15 +198,21 @@ class _Search:
             for number, settings in enumerate(self.suggestions.settings, 1)
         ]
 
-    def result(self) -> TunedContender | None:
-        """The trials with the best of them; None: none has a score."""
+    def result(self, written: RunSpec) -> TunedContender | None:
+        """The trials with the best of them; None: none has a score.
+
+        Args:
+            written: the contender as written, whose model another may replace here.
+        """
         trials = self.finished()
         merits = [
             (self.metric.merit(one.score), -one.number)  # of equals the first
             for one in trials
             if one.state == "complete" and one.score is not None
         ]
-        return TunedContender(tuple(trials), -max(merits)[1]) if merits else None
+        if not merits:
+            return None
+        return TunedContender(tuple(trials), -max(merits)[1], written.model_dump(mode="json"))
 
 
 def read_trial(run: RunFolder, number: int, settings: Mapping[str, Any]) -> Trial:
@@ -216,23 +251,10 @@ def _search(
     while True:
         for search in searches.values():
             search.advance()
-        todo = [name for one in wanted if one not in failed for name in searches[one].pending()]
         if not told:
             told = True
-            total = sum(searches[one].count for one in wanted)
-            done = total - sum(
-                searches[one].count
-                - len(searches[one].suggestions.settings)
-                + len(searches[one].pending())
-                for one in wanted
-            )
-            before = f", {done:,} of them done before" if done else ""
-            notify(
-                Message(
-                    f"tunes {len(wanted)} contender{'s' * (len(wanted) > 1)} on training and "
-                    f"validation images: {total:,} trials{before}; then the study"
-                )
-            )
+            notify(Message(_what_is_ahead([searches[name] for name in wanted])))
+        todo = [name for one in wanted if one not in failed for name in searches[one].pending()]
         if not todo:
             return failed
         known = {key: one for search in searches.values() for key, one in search.recipes().items()}
@@ -244,6 +266,16 @@ def _search(
             elif outcome.run.is_done():  # of no more use, and large
                 for file in (outcome.run.last, outcome.run.best, outcome.run.model):
                     file.unlink(missing_ok=True)
+
+
+def _what_is_ahead(searches: Sequence[_Search]) -> str:
+    total = sum(one.count for one in searches)
+    done = sum(len(one.suggestions.settings) - len(one.pending()) for one in searches)
+    before = f", {done:,} of them done before" if done else ""
+    return (
+        f"tunes {len(searches)} contender{'s' * (len(searches) > 1)} on training and validation "
+        f"images: {total:,} trials{before}; then the study"
+    )
 
 
 def trial_study(spec: StudySpec, recipes: Mapping[str, RunSpec]) -> StudySpec:
@@ -265,13 +297,6 @@ def trial_study(spec: StudySpec, recipes: Mapping[str, RunSpec]) -> StudySpec:
     return StudySpec.model_validate(values, context={"stored": True})
 
 
-def _recorded(folder: StudyFolder, tune: Tune) -> Collection[str]:
-    """The contenders that are tuned already, in the same way."""
-    before = read_tuning(folder.path)
-    same = before is not None and before.tune == tune.model_dump(mode="json")
-    return before.contenders if before is not None and same else ()
-
-
 def _record(folder: StudyFolder, spec: StudySpec, name: str, found: TunedContender) -> None:
     """Add a contender to the record; call it as the folder's sole owner."""
     assert spec.tune is not None
@@ -281,35 +306,22 @@ def _record(folder: StudyFolder, spec: StudySpec, name: str, found: TunedContend
     write_tuning(folder.path, replace(kept, contenders={**kept.contenders, name: found}))
 
 
-def _refuse_trained(
-    folder: StudyFolder, spec: StudySpec, tune: Tune, wanted: Sequence[str]
-) -> None:
-    """Refuse to choose settings for contenders whose judged trainings have begun."""
-    begun = [run for run in folder.runs(spec) if run.contender in wanted and run.config.is_file()]
-    if not begun:
-        return
-    before, now = read_tuning(folder.path), tune.model_dump(mode="json")
-    changed = [] if before is None else [key for key in now if before.tune.get(key) != now[key]]
-    how = (
-        f"settings of another tuning (other {', '.join(changed)})"
-        if changed
-        else "its own settings"
-    )
-    raise RunFolderError(
-        f"{begun[0].path} was trained with {how} before this tuning. Nothing was changed. Give the "
-        "study another name (--name), or remove the folders of its runs to start again; the "
-        "trials in its folder tuning/ that stay the same are kept."
-    )
-
-
 def _tell_untuned(
     spec: StudySpec, recipes: Mapping[str, RunSpec], ranges: Mapping[str, Range], notify: Notify
 ) -> None:
     assert spec.tune is not None
+    if spec.tune.sampler == "tpe" and spec.tune.trials <= RANDOM_AT_FIRST:
+        notify(
+            Message(
+                f"tune: sampler tpe draws the first {RANDOM_AT_FIRST} trials at random: here all"
+            )
+        )
     for name, recipe in recipes.items():
         count = trials_of(recipe, tunable(recipe, ranges), spec.tune.trials)
         if recipe.mean_of:
             notify(Message(f"{name}: not tuned itself; it averages contenders that may be"))
+        elif recipe.model in SHORTCUT_MODELS:
+            notify(Message(f"{name}: not tuned, as shortcuts stay as they are"))
         elif not count:
             notify(Message(f"{name}: not tuned, as no setting in tune.space has an effect on it"))
         elif count < spec.tune.trials:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from podium.reporting.figures.style import COLOURS, GREY, shorten
 from podium.reporting.words.labels import Labels
 from podium.reporting.words.metric_words import metric_title
-from podium.results.tuning import StudyTuning
+from podium.results.tuning import ContenderTuning, StudyTuning
 
 MARKERS = "osD^vP"
 MOST_CURVES = len(COLOURS) * len(MARKERS)
-_ROOM = 0.06  # of the range of the curves, below and above them
+_ROOM = 0.06  # of what is shown, below and above it
+_BEYOND = 0.6  # of the range of the curves, up to which their bands are shown
 
 
 def tuning_figure(found: StudyTuning, say: Labels) -> Figure:
@@ -47,16 +50,7 @@ def tuning_figure(found: StudyTuning, say: Labels) -> Figure:
             linewidth=1.4,
             label=shorten(one.label, 60),
         )
-    values = scale * np.concatenate([one.curve.value for one in shown])
-    bounds = [
-        scale * np.asarray(end)
-        for one in shown
-        for end in (one.curve.low, one.curve.high)
-        if end is not None
-    ]
-    every = np.concatenate([values, *(end[np.isfinite(end)] for end in bounds)])
-    room = max(_ROOM * float(np.ptp(every)), 1e-3 * scale)
-    axes.set_ylim(float(every.min()) - room, float(every.max()) + room)
+    is_cut = _set_limits(axes, shown, scale)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: say.short(y)))
     axes.set_xlabel(say("tuning_axis"))
@@ -66,6 +60,19 @@ def tuning_figure(found: StudyTuning, say: Labels) -> Figure:
     kind = "observed" if found.tune.is_sequential else "expected"
     axes.set_title(say(f"tuning_{kind}_title"), loc="left")
     figure.legend(loc="outside upper center", ncols=2)
-    note = say(f"tuning_{kind}_note")
+    note = say(f"tuning_{kind}_note") + (f" {say('tuning_cut_note')}" if is_cut else "")
     figure.supxlabel("\n".join(textwrap.wrap(note, 105)), fontsize=7.5)
     return figure
+
+
+def _set_limits(axes: Axes, shown: Sequence[ContenderTuning], scale: float) -> bool:
+    """Show the curves, and of their bands what does not flatten them; returns whether that cuts."""
+    values = scale * np.concatenate([one.curve.value for one in shown])
+    least, most = float(values.min()), float(values.max())
+    span = max(most - least, 0.01 * scale)
+    bands = [end for one in shown for end in (one.curve.low, one.curve.high) if end is not None]
+    every = scale * np.concatenate([values / scale, *bands])
+    low, high = max(every.min(), least - _BEYOND * span), min(every.max(), most + _BEYOND * span)
+    room = _ROOM * max(high - low, span)
+    axes.set_ylim(low - room, high + room)
+    return bool(every.min() < low - room or every.max() > high + room)
