@@ -87,7 +87,7 @@ def test_the_page_says_what_every_contender_got(reported: ReportResult) -> None:
     for said in (
         "random search over lr, mixup, flip_test",
         "No trial had a test image.",
-        "Trials whose training could not go on: 1",
+        "Trials whose loss was no longer finite: 1",
         f"has an effect on {CONTENDERS[THIRD]['label']}",
         "was chosen for being high",
         "do not include that another search",

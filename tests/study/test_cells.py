@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from podium.cli.app import main
 from podium.data.index import DataIndex
-from podium.errors import ConfigError, RunFolderError
+from podium.errors import ConfigError, RunFolderError, TrainingError
 from podium.runs.folder import StudyFolder
 from podium.runs.ledger import LEDGER
 from podium.runtime.events import Event, Message, RunStarted
@@ -221,3 +222,28 @@ def test_what_another_process_began_with_is_kept(
     monkeypatch.setattr("podium.study.study.find_images", look_late)
     with pytest.raises(RunFolderError, match=r"another recipe \(.*lr: 1\.0 -> 0\.001"):
         study.run(only="plain/seed-0")
+
+
+def test_a_lost_gpu_ends_the_process_not_the_study(
+    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an assertion on a device every later call fails: it is told once, and nothing lost."""
+    study, begun = a_study(tmp_path, pictures), []
+
+    def lost(*_: Any) -> None:
+        begun.append(1)
+        try:
+            raise torch.AcceleratorError("CUDA error: device-side assert triggered\nSearch for")
+        except RuntimeError as error:
+            raise ValueError("of the code around it") from error
+
+    with monkeypatch.context() as patched:
+        patched.setattr("podium.study.contender.train_and_score", lost)
+        with pytest.raises(TrainingError, match=r"GPU stopped \(CUDA error: .*same command again"):
+            study.run()
+    assert begun == [1]  # the second seed would have failed in the same way
+    failed = json.loads(study.folder.run("plain", 0).failed.read_text())
+    assert failed["reason"] == "ValueError"
+    again = study.run()
+    assert not again.failed
+    assert len(again.outcomes) == 2

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ import podium
 from podium.cli.app import main
 from podium.config.settings import RunSpec, StudySpec
 from podium.config.studyfile import load_study
-from podium.errors import RunFolderError
+from podium.errors import RunFolderError, TrainingError
 from podium.results.study import gather
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.ledger import LEDGER
@@ -28,14 +29,15 @@ from podium.runs.tuning import (
     tuning_file,
     with_chosen,
 )
-from podium.runtime.events import Event, Message, RunStarted
+from podium.runtime.events import Event, Message, RunStarted, silent
 from podium.runtime.files import write_json, write_text
 from podium.runtime.lock import sole_owner
 from podium.study.cells import cells_of
 from podium.study.outcome import Outcome, StudyResult
 from podium.study.study import Study
-from podium.study.trial import floor_of
-from podium.study.tuning import refuse_other_tuning, tune_contenders
+from podium.study.trial import floor_of, train_trial
+from podium.study.tuning import read_trial, refuse_other_tuning, tune_contenders
+from podium.training.processes import DivergedError
 
 SPACE: dict[str, Any] = {"lr": {"log": [1e-4, 3e-2]}, "label_smoothing": [0, 0.1]}
 NEVER = (".lock", ".owner.json")
@@ -284,6 +286,31 @@ def test_one_process_at_a_time_drives_trials_that_depend_on_one_another(tmp_path
     tune(tmp_path, Trainer(), values, told=told)
     other.join()
     assert any("which tunes" in event.text for event in told if isinstance(event, Message))
+
+
+def test_only_a_loss_that_is_not_finite_is_a_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = StudyFolder(tmp_path).run("plain-trial-2", 1000)
+    given: Any = SimpleNamespace(
+        run=run, metric="accuracy", recipe=RunSpec(model="", epochs=1),
+        index=SimpleNamespace(splits={"test": ()}),
+    )  # fmt: skip
+    errors: list[Exception] = [TrainingError("Memory ran out."), DivergedError("The loss is nan.")]
+
+    def fit(*_: Any) -> None:
+        raise errors.pop(0)
+
+    monkeypatch.setattr("podium.study.trial.job_of", lambda *_: (None, "", None))
+    monkeypatch.setattr("podium.study.trial.fit", fit)
+    with pytest.raises(TrainingError, match="Memory"):
+        train_trial(given, silent, threading.Event())
+    assert not run.is_done()
+    assert train_trial(given, silent, threading.Event()) == {}
+    found = read_trial(run, 2, {"lr": 10.0})
+    assert (found.state, found.score, found.why) == ("failed", None, "The loss is nan.")
+    with pytest.raises(AssertionError):  # whatever asks for it, it is given no test image
+        train_trial(SimpleNamespace(index=SimpleNamespace(splits={"test": (1,)})), silent, None)  # type: ignore[arg-type]
 
 
 def test_pruning_looks_at_complete_trials_before_it(tmp_path: Path) -> None:

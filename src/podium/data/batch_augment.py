@@ -118,7 +118,10 @@ def _resizing(begin: torch.Tensor, extent: torch.Tensor, side: int, size: int) -
     weights = (1 - apart).clamp(min=0)
     within = (place >= begin[:, None]) & (place < (begin + extent)[:, None])
     weights = weights * within[:, None]
-    return weights / weights.sum(2, keepdim=True)
+    weights = weights / weights.sum(2, keepdim=True)
+    # In 16 bits, so that sums of bytes are exact in fp32: they then do not depend on how many
+    # images are resized at once, which decides in which order a GPU adds.
+    return (weights * 65536).round() / 65536
 
 
 _Drawn = Sequence[tuple[str, float]]

@@ -163,13 +163,37 @@ def _on_device(
     kept: DeviceImages | None,
 ) -> Iterator[Batch]:
     mean, std = normalization or (None, None)
-    for batch in loaded:
+    for batch in loaded if kept is None else _varied(loaded, kept):
         if isinstance(batch, Exception):
             raise batch
         images, labels, numbers = batch
-        if kept is None:
-            images = images.to(device, non_blocking=True)
-        else:
-            images = kept.vary(images, numbers)
+        images = images.to(device, non_blocking=True)
         inputs = prepare(images, mean, std).contiguous(memory_format=torch.channels_last)
         yield inputs, labels.to(device, non_blocking=True), numbers
+
+
+_AT_ONCE = 1 << 25
+"""Bytes of images: augmenting launches some hundred kernels, for many images as for one."""
+
+
+def _varied(loaded: Iterator[Batch | Exception], kept: DeviceImages) -> Iterator[Batch | Exception]:
+    """Augment the images of several batches of plans at once; errors come in their place."""
+    most = _AT_ONCE // kept.pixels[0].numel()
+    while True:
+        group: list[Batch] = []
+        last: Batch | Exception | None = None
+        while not group or sum(len(plans) for plans, _, _ in group) < most:
+            last = next(loaded, None)
+            if last is None or isinstance(last, Exception):
+                break
+            group.append(last)
+        if group:
+            plans, _, numbers = (torch.cat(parts) for parts in zip(*group, strict=True))
+            images = kept.vary(plans, numbers)
+            sizes = [len(labels) for _, labels, _ in group]
+            for own, (_, labels, rows) in zip(torch.split(images, sizes), group, strict=True):
+                yield own, labels, rows
+        if last is None:
+            return
+        if isinstance(last, Exception):
+            yield last

@@ -27,8 +27,8 @@ class Trial:
     settings: Mapping[str, Any]
     """What was drawn for it and has an effect; empty: its own settings."""
     state: State
-    """`pruned`: ended early, see `tune.prune`; `failed`: it has no score, such as a training whose
-    loss is not finite."""
+    """`pruned`: ended early, see `tune.prune`; `failed`: its loss was no longer finite, so that it
+    has no score."""
     score: float | None
     """Validation score of its best epoch, by the study's metric; None: it failed."""
     valid_accuracy: float | None

@@ -7,21 +7,21 @@ from collections.abc import Sequence
 import torch
 
 from podium.__about__ import __version__
-from podium.errors import ConfigError, TrainingError
 from podium.runs.folder import RunFolder
 from podium.runtime.events import Notify, StopRequest, of_run
 from podium.runtime.files import utc_now, write_json
 from podium.statistics.scoring import find_metric
 from podium.study.contender import Assignment, job_of
 from podium.training.fit import fit
+from podium.training.processes import DivergedError
 from podium.training.schedule import best_epoch, is_finished, median_floor
 
 
 def train_trial(given: Assignment, notify: Notify, stop: StopRequest) -> dict[str, float]:
     """Train a trial to its end, or to where it falls behind, and write `done.json`.
 
-    Settings with which a training cannot go on, such as a learning rate at which the loss is no
-    longer finite, are a result: the trial is finished, without a score.
+    That a loss is no longer finite is a result of the settings: the trial is finished, without a
+    score. All else that can end a training, such as full memory, is a failure to try again.
 
     Args:
         given: what to train, on images without a test split.
@@ -34,6 +34,7 @@ def train_trial(given: Assignment, notify: Notify, stop: StopRequest) -> dict[st
 
     Raises:
         KeyboardInterrupt: `stop` was set; the state is saved.
+        TrainingError: memory ran out.
         DataError: an image cannot be read any more.
     """
     assert not len(given.index.splits["test"])
@@ -42,7 +43,7 @@ def train_trial(given: Assignment, notify: Notify, stop: StopRequest) -> dict[st
         notify = of_run(notify, run.contender, run.seed)
         job, _, _ = job_of(given, notify, stop)
         fit(job, notify, stop)
-    except (TrainingError, ConfigError) as error:
+    except DivergedError as error:
         why = str(error)
     rows = run.read_history() if run.history.is_file() else []
     best = rows[best_epoch(rows, metric) - 1] if rows and not why else None

@@ -269,6 +269,7 @@ class Work:
             from podium.study.closing import Closing, close_run
             from podium.study.contender import Assignment, train_and_score
             from podium.study.trial import floor_of, train_trial
+            from podium.training.faults import refuse_lost_device
 
             index = self.index if cell.fold is None else fold_index(self.index, cell.fold)
             if has_shares(self.spec) and not self.closes(cell):
@@ -307,7 +308,9 @@ class Work:
         except StorageError:
             raise  # the next run would fail in the same way, and no failure can be recorded
         except Exception as error:
-            return record_failure(run, error, title, self.notify)
+            outcome = record_failure(run, error, title, self.notify)
+            refuse_lost_device(error)
+            return outcome
         pooled_folds = self.spec.data.folds if self.closes(cell) else None
         self.notify(RunDone(title, closing, pooled_folds, **who))
         return Outcome(run)

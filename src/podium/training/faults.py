@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 
 from podium.config.settings import RunSpec
-from podium.errors import TrainingError, chain
+from podium.errors import TrainingError, chain, one_line
 from podium.runtime.events import Notify, WarningMessage
 
 Result = TypeVar("Result")
@@ -57,6 +57,24 @@ def as_training_error(error: BaseException, recipe: RunSpec) -> TrainingError | 
             "--batch-size or --image-size under another --name."
         )
     return None
+
+
+def refuse_lost_device(error: BaseException) -> None:
+    """Stop if this process can no longer use its GPU: all that follows would fail in the same way.
+
+    Args:
+        error: raised by a training.
+
+    Raises:
+        TrainingError: an error of the device is among its causes.
+    """
+    lost = [one for one in chain(error) if isinstance(one, torch.AcceleratorError)]
+    if lost:
+        raise TrainingError(
+            f"The GPU stopped ({one_line(lost[0])}), and this process cannot use it any more. Run "
+            "the same command again: it goes on from the last saved states. With --on local each "
+            "contender is trained in a process of its own, so that one failure ends only one."
+        ) from error
 
 
 def despite_lost_workers(

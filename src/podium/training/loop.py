@@ -149,7 +149,8 @@ def take_step(
         rate: the learning rate.
 
     Returns:
-        `(loss, logits)`, detached: the sum over the batch, and shape (n, classes).
+        `(loss, logits)`, detached: the sum over the batch, and shape (n, classes); valid until the
+        next step.
     """
     fabric, recipe, seed = state.fabric, state.recipe, state.job.folder.seed
     step = state.at.step + 1
@@ -161,14 +162,12 @@ def take_step(
         inputs, targets = mix_batch(inputs, labels, classes, recipe.mixup, recipe.cutmix, draw)
     set_rates(state.optimizer, rate)
     state.optimizer.zero_grad(set_to_none=True)
-    logits = state.model(inputs)
-    loss = state.loss(logits, targets)
     share = state.loss.share(fabric, targets, state.loaders.sampler.global_batch(state.at.step))
-    fabric.backward(loss / share)
+    loss, logits = state.passes(state.model, inputs, targets, share)
     state.optimizer.step()
     if state.average is not None:
         state.average.update_parameters(state.module)
-    return loss.detach(), logits.detach()
+    return loss, logits
 
 
 def validate(state: State) -> tuple[torch.Tensor, torch.Tensor]:

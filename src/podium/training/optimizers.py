@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -13,6 +12,8 @@ from torch.optim.swa_utils import AveragedModel
 from podium.config.settings import RunSpec
 from podium.models import BuiltModel
 from podium.models.layers import layer_groups
+
+Tensors = tuple[torch.Tensor, ...] | list[torch.Tensor]
 
 
 def make_optimizer(
@@ -98,6 +99,25 @@ def _parameter_groups(recipe: RunSpec, built: BuiltModel) -> list[dict[str, Any]
     return groups
 
 
+def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Load a saved state, but compute updates in this machine's way.
+
+    A state from a GPU says that updates are fused, which on a CPU gives other bits.
+
+    Args:
+        optimizer: changed in place.
+        saved: its state dict.
+    """
+    own = [{key: group[key] for key in _WAYS if key in group} for group in optimizer.param_groups]
+    optimizer.load_state_dict(saved)
+    for group, ways in zip(optimizer.param_groups, own, strict=True):
+        group.update(ways)
+
+
+_WAYS = ("fused", "foreach", "capturable")
+"""Settings of an optimizer that say how it computes, not what."""
+
+
 def set_rates(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Set the learning rate of every group to `rate`, times its `lr_scale` if it has one.
 
@@ -120,15 +140,13 @@ def average_of(module: nn.Module, decay: float) -> AveragedModel:
         decay: per step, 0 to 1.
     """
 
-    def average(
-        kept: Sequence[torch.Tensor], new: Sequence[torch.Tensor], steps: torch.Tensor | int
-    ) -> None:
-        n = int(steps)
-        share = 1 - min(decay, (1 + n) / (10 + n))
-        for old, value in zip(kept, new, strict=True):
-            if old.is_floating_point():
-                old.lerp_(value.to(old.device), share)
-            else:  # batch norm's counter of batches
-                old.copy_(value)
+    def average(kept: Tensors, new: Tensors, _: object) -> None:
+        # the third argument is this number on the device: reading it waits for all queued steps
+        n = int(averaged.n_averaged)
+        if kept[0].is_floating_point():  # the tensors of a call have one dtype and device
+            torch._foreach_lerp_(kept, new, 1 - min(decay, (1 + n) / (10 + n)))
+        else:  # batch norm's counter of batches
+            torch._foreach_copy_(kept, new)
 
-    return AveragedModel(module, multi_avg_fn=average, use_buffers=True)
+    averaged = AveragedModel(module, multi_avg_fn=average, use_buffers=True)
+    return averaged

@@ -28,7 +28,8 @@ from podium.training.checkpoint import (
 )
 from podium.training.job import Job, Loaders, make_loaders
 from podium.training.losses import BoundLoss, bind_loss
-from podium.training.optimizers import average_of, make_optimizer
+from podium.training.optimizers import average_of, load_optimizer, make_optimizer
+from podium.training.passes import CudaGraphs, Passes, can_record
 from podium.training.processes import all_sum, refuse_infinite
 from podium.training.schedule import falls_behind, is_finished
 
@@ -52,6 +53,7 @@ class State:
     optimizer: Any
     average: torch.optim.swa_utils.AveragedModel | None
     loss: BoundLoss
+    passes: Passes
     metric: Metric
     loaders: Loaders
     features: dict[str, Features] = field(default_factory=dict)
@@ -125,6 +127,8 @@ def prepare(fabric: Fabric, job: Job, notify: Notify, stop: StopRequest | None =
         built.module, make_optimizer(recipe, built, fused=fused, bf16=bf16)
     )
     size = recipe.image_size or built.image_size
+    loss = bind_loss(recipe, job.index.splits["train"].labels, job.index.classes, fabric.device)
+    recorded = can_record(recipe, job.precision, fabric.device, fabric.world_size)
     return State(
         fabric=fabric,
         job=job,
@@ -137,7 +141,15 @@ def prepare(fabric: Fabric, job: Job, notify: Notify, stop: StopRequest | None =
         model=model,
         optimizer=optimizer,
         average=average_of(built.module, recipe.ema) if recipe.ema else None,
-        loss=bind_loss(recipe, job.index.splits["train"].labels, job.index.classes, fabric.device),
+        loss=loss,
+        passes=Passes(
+            loss,
+            fabric.backward,
+            record=CudaGraphs() if recorded else None,
+            batch_size=recipe.batch_size,
+            name=job.folder.contender,
+            notify=notify,
+        ),
         metric=find_metric(job.metric),
         loaders=make_loaders(
             job, size, fabric.device, rank=fabric.global_rank, world=fabric.world_size
@@ -175,7 +187,7 @@ def resume(state: State) -> None:
             )
         )
     state.module.load_state_dict(before["model"])
-    state.optimizer.load_state_dict(before["optimizer"])
+    load_optimizer(state.optimizer, before["optimizer"])
     if state.average is not None:
         state.average.load_state_dict(before["average"])
     if before["scaler"]:  # only fp16 has one; a run started without gets a new one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -200,17 +201,22 @@ def answers(
         titles: display names of models that are not built in; None: there are none.
     """
     labels, titles = verdicts.labels, titles or {}
+    asked = [one for one in asked if {one.first, one.second} <= set(labels)]  # have finished runs
+    models = [
+        tuple(
+            titles.get(recipes[name].model) or model_title(recipes[name].model)
+            for name in (one.first, one.second)
+        )
+        for one in asked
+    ]
+    alike = Counter((one.kind, names) for one, names in zip(asked, models, strict=True))
     found = []
-    for question in asked:
-        if question.first not in labels or question.second not in labels:
-            continue  # no finished run
+    for question, names in zip(asked, models, strict=True):
         pair = verdicts.pair(question.first, question.second)
         first, second = recipes[question.first], recipes[question.second]
-        topic = say(
-            f"v_topic_{question.kind}",
-            first=titles.get(first.model) or model_title(first.model),
-            second=titles.get(second.model) or model_title(second.model),
-        )
+        topic = say(f"v_topic_{question.kind}", first=names[0], second=names[1])
+        if alike[question.kind, names] > 1:  # as with and without augmentation
+            topic += f" ({labels[question.first]})"
         also = _differences(question, first, second, say, titles)
         found.append(
             Answer(

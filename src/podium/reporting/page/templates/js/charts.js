@@ -5,7 +5,9 @@ const hue = (contender) => `var(--hue-${contender % HUES})`;
 const isDashed = (contender) => Math.floor(contender / HUES) % 2 === 1;
 
 function shortNumber(value) {
-  return value.toLocaleString(document.documentElement.lang, { maximumSignificantDigits: 4 });
+  return value.toLocaleString(document.documentElement.lang, {
+    maximumSignificantDigits: 4, notation: Math.abs(value) < 1e5 ? "standard" : "compact",
+  });
 }
 
 // A chart in a <figure>. `draw(width)` returns Plot's options, and `series`, lists of points with
