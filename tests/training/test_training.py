@@ -248,7 +248,7 @@ def test_another_seed_is_another_run(straight: Job, index: DataIndex, tmp_path: 
     assert weights(other) != weights(straight)
 
 
-WEIGHED = {"loss": "focal", "class_weights": "balanced"}
+WEIGHED: dict[str, Any] = {"loss": "focal", "class_weights": "balanced"}
 
 
 @pytest.fixture(scope="module")
