@@ -331,7 +331,7 @@ GROUPS = (
     ("Studies", "Study StudyResult StudySpec RunSpec Machine load_study report"),
     ("One model", "train evaluate build_model list_models"),
     ("Images", "audit Audit build_index DataIndex Source Item register_source"),
-    ("Verdicts", "compare Verdicts power Plan claim Claim scores per_class"),
+    ("Verdicts", "compare Verdicts stress power Plan claim Claim scores per_class"),
     ("Use the winner", "predict explain export serve card push"),
     (
         "Follow a study",

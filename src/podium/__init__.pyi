@@ -24,7 +24,8 @@ from .data.table import TableSource as TableSource
 from .deploy.export.load import load_exported as load_exported
 from .deploy.export.run import Export as Export, Exports as Exports, export as export
 from .deploy.find.hub import fetch_run as fetch_run
-from .deploy.predict.files import FilePrediction as FilePrediction, predict as predict
+from .deploy.predict.files import predict as predict
+from .deploy.predict.look import FilePrediction as FilePrediction
 from .deploy.predictor import Guess as Guess
 from .deploy.publish.card import card as card
 from .deploy.publish.push import push as push
@@ -72,6 +73,7 @@ from .study.cells import Cell as Cell
 from .study.executors import Executor as Executor, register_executor as register_executor
 from .study.explain import explain as explain
 from .study.outcome import Outcome as Outcome, StudyResult as StudyResult
+from .study.stress import stress as stress
 from .study.study import Study as Study
 from .study.trackers.tracker import (
     StudyInfo as StudyInfo,

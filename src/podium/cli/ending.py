@@ -28,6 +28,7 @@ def print_ending(report: ReportResult, say: Labels) -> None:
         say: the language.
     """
     from podium.reporting.page.audit_page import audit_headline
+    from podium.reporting.words.look_words import look_sentence
     from podium.reporting.words.podium_words import (
         needed_sentence,
         next_commands,
@@ -42,7 +43,8 @@ def print_ending(report: ReportResult, say: Labels) -> None:
     _print_steps(results, say)
     out.print()
     out.tell(verdict_sentence(results, say), style="bold")
-    for line in (outlook_sentence(results, say), needed_sentence(results, say)):
+    stopped = [look_sentence(one, say) for one in results.looks[-1:]]
+    for line in (*stopped, outlook_sentence(results, say), needed_sentence(results, say)):
         if line:
             out.tell(line)
     if results.slices is not None and results.table is not None:

@@ -33,6 +33,7 @@ from podium.config.fields import (
     Strict,
 )
 from podium.config.means import MOST_MEMBERS, OF_A_MEAN, as_recipe, is_mean, member_mistakes
+from podium.config.seeds import MOST_SEEDS, Seeds, auto_mistakes
 from podium.config.shortcuts import FILE_MODEL, SHORTCUT_MODELS, with_shortcuts
 from podium.config.tuning import Tune, tune_mistakes
 
@@ -339,8 +340,9 @@ class StudySpec(Strict):
     """Title of the report; None: the name."""
     data: DataSpec
     """The images: a folder, or a mapping that also sets how to split it."""
-    seeds: tuple[int, ...] = (0,)
-    """Every contender is trained once per seed."""
+    seeds: Seeds = (0,)
+    """Every contender is trained once per seed. `auto`: 2 to 10 seeds, one more at a time, until
+    every pair is decided or further seeds would hardly decide it."""
     metric: MetricName = "accuracy"
     """What chooses the best epoch on the validation images and ranks the contenders on the test
     images: a built-in metric, a package's, or your own as `module:name`."""
@@ -370,30 +372,6 @@ class StudySpec(Strict):
     def _data_may_be_a_path(cls, value: Any) -> Any:
         return as_mapping(value)
 
-    @model_validator(mode="after")
-    def _ensemble_needs_folds(self) -> StudySpec:
-        if self.final_model == "ensemble" and self.data.folds is None:
-            raise ValueError("final_model: ensemble is made of the models of folds; set data.folds")
-        return self
-
-    @model_validator(mode="after")
-    def _augmentations_take_channels(self) -> StudySpec:
-        if self.data.channels is not None:
-            for name, recipe in self.contenders.items():
-                if recipe.augmentation not in OF_ANY_CHANNELS:
-                    raise ValueError(
-                        f"contenders.{name}.augmentation: {recipe.augmentation} is made for RGB; "
-                        f"with data.channels, use {' or '.join(OF_ANY_CHANNELS)}"
-                    )
-        return self
-
-    @field_validator("seeds")
-    @classmethod
-    def _seeds_differ(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if not value or len(set(value)) != len(value) or not all(0 <= s < 2**31 for s in value):
-            raise ValueError("expected one or more different whole numbers from 0 to 2147483647")
-        return value
-
     @field_validator("contenders")
     @classmethod
     def _some_contender(cls, value: dict[str, RunSpec]) -> dict[str, RunSpec]:
@@ -402,13 +380,31 @@ class StudySpec(Strict):
         return value
 
     @model_validator(mode="after")
-    def _contenders_fit_together(self, info: ValidationInfo) -> StudySpec:
+    def _refuse_conflicts(self, info: ValidationInfo) -> StudySpec:
+        if found := [*self._conflicts(), *tune_mistakes(self, RunSpec, info.context)]:
+            raise ValueError("\n".join(found))  # one per line
+        return self
+
+    def _conflicts(self) -> Iterator[str]:
+        if self.final_model == "ensemble" and self.data.folds is None:
+            yield "final_model: ensemble is made of the models of folds; set data.folds"
+        if self.data.channels is not None:
+            for name, recipe in self.contenders.items():
+                if recipe.augmentation not in OF_ANY_CHANNELS:
+                    yield (
+                        f"contenders.{name}.augmentation: {recipe.augmentation} is made for RGB; "
+                        f"with data.channels, use {' or '.join(OF_ANY_CHANNELS)}"
+                    )
+        if self.seeds == "auto":
+            yield from auto_mistakes(len(self.contenders), folds=self.data.folds is not None)
         means = {name: recipe.mean_of for name, recipe in self.contenders.items()}
         blind = [name for name, recipe in self.contenders.items() if recipe.model == FILE_MODEL]
-        wrong = [*member_mistakes(means, blind), *tune_mistakes(self, RunSpec, info.context)]
-        if wrong:
-            raise ValueError("\n".join(wrong))
-        return self
+        yield from member_mistakes(means, blind)
+
+    @property
+    def every_seed(self) -> tuple[int, ...]:
+        """The seeds; with `seeds: auto` all that the study may come to need."""
+        return tuple(range(MOST_SEEDS)) if self.seeds == "auto" else self.seeds
 
     def label(self, contender: str) -> str:
         """The name that figures and tables show for `contender`."""

@@ -334,7 +334,7 @@ def tune_mistakes(
             "tune: cannot choose on the images that data.score_on: valid scores on. Leave out one "
             "of the two"
         )
-    if tune.seed in study.seeds:
+    if tune.seed in study.every_seed:
         wrong.append(
             f"tune.seed: {tune.seed} is one of the study's seeds. Give another, so that no judged "
             "training is one that the settings were chosen by"

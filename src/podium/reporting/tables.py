@@ -96,7 +96,7 @@ def table1_rows(results: StudyResults, say: Labels) -> list[Row]:
         results: the study.
         say: the language.
     """
-    seeds = len(results.spec.seeds) > 1
+    seeds = len(results.spec.every_seed) > 1
     rows = []
     for contender in results.contenders:
         for run in contender.runs:
@@ -174,7 +174,7 @@ def write_tables(results: StudyResults, folder: Path, say: Labels) -> list[Path]
         The paths of the files.
     """
     rows = table1_rows(results, say)
-    head = headings(say, len(results.spec.seeds) > 1)
+    head = headings(say, len(results.spec.every_seed) > 1)
     caption = say("table_caption", title=results.title, n=say.count(results.runs[0].scores.n))
     caption = f"{caption} {say_by('table_note', results.metric, say)}"
     numbers = NUMBERS

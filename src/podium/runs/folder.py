@@ -379,12 +379,12 @@ class StudyFolder:
         return {one for one, where in image_rows(self.images, "sha256", "split") if where in seen}
 
     def runs(self, spec: StudySpec) -> list[RunFolder]:
-        """Every run of a study, finished or not, contender by contender.
+        """Every run that a study may have, finished or not, contender by contender.
 
         Args:
             spec: the study, as `read_spec` returns it.
         """
-        return [self.run(name, seed) for name in spec.contenders for seed in spec.seeds]
+        return [self.run(name, seed) for name in spec.contenders for seed in spec.every_seed]
 
     def cells(self, spec: StudySpec) -> list[RunFolder]:
         """Every folder that is trained in: the runs, each after its folds if it has any.

@@ -52,8 +52,8 @@ class Cell:
 
 
 def cells_of(spec: StudySpec) -> tuple[Cell, ...]:
-    """Every cell of a study, ordered by contender, means after all that are trained; a run's folds
-    come before the run as a whole."""
+    """Every cell that a study may have, ordered by contender, means after all that are trained; a
+    run's folds come before the run as a whole."""
     found: dict[tuple[str, int, int | None], Cell] = {}
     folds = (spec.data.folds or 0) * spec.data.repeats
     for name in sorted(spec.contenders, key=lambda one: bool(spec.contenders[one].mean_of)):
@@ -63,9 +63,9 @@ def cells_of(spec: StudySpec) -> tuple[Cell, ...]:
             for epoch in range(1, recipe.most_epochs + 1)
         ]
         cost = sum(side**2 for side in sides)
-        for seed in spec.seeds:
+        for seed in spec.every_seed:
             label = spec.label(name)
-            title = label if len(spec.seeds) == 1 else f"{label}, seed {seed}"
+            title = label if len(spec.every_seed) == 1 else f"{label}, seed {seed}"
             for fold in range(folds):
                 members = tuple(found[member, seed, fold] for member in recipe.mean_of)
                 titled = f"{title}, fold {fold + 1} of {folds}"

@@ -5,24 +5,26 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from podium.config.code import allow_named
 from podium.config.machine import Machine
-from podium.config.settings import StudySpec
+from podium.config.settings import RunSpec, StudySpec
 from podium.config.studyfile import load_study, machine_settings, study_folder
+from podium.data.index import DataIndex
 from podium.data.record import index_table, write_table
 from podium.errors import TrainingError
 from podium.runs.folder import StudyFolder
 from podium.runs.ledger import keep_copy
+from podium.runs.rounds import reached_seeds
 from podium.runs.tuning import with_chosen
 from podium.runtime.events import Message, Notify, RunFailed, StopRequest, StudyStarted, silent
 from podium.runtime.files import make_folder, remove_temporaries, write_json, write_text
 from podium.runtime.lock import InUseError, owner_of, sole_owner
-from podium.study.cells import Cell, cells_of, chosen
+from podium.study.cells import Cell, cells_of
 from podium.study.engines.driver import ProcessExecutor
 from podium.study.executors import Executor, executor_named, outcomes_of
 from podium.study.images import (
@@ -41,6 +43,7 @@ from podium.study.preflight import (
     refuse_other_members,
     try_out,
 )
+from podium.study.rounds import cells_to_run, next_round
 from podium.study.trackers.listen import Listeners
 from podium.study.trackers.tracker import StudyInfo
 from podium.study.tuning import heard_of_trials, refuse_other_tuning, tune_contenders
@@ -135,8 +138,8 @@ class Study:
         return cls(spec, runs=runs, machine=settings, audit=audit, beside=beside)
 
     def cells(self) -> tuple[Cell, ...]:
-        """The cells of the study: one contender with one seed each, and their folds; no images are
-        needed."""
+        """The cells of the study: one contender with one seed each, and their folds; with `seeds:
+        auto`, all that it may come to. No images are needed."""
         return cells_of(self.spec)
 
     def run(
@@ -173,14 +176,17 @@ class Study:
             RunFolderError: the folder belongs to other images or recipes.
             StorageError: the folder cannot be written, or the disk is full.
         """
-        cells = chosen(self.cells(), only)
-        refuse_without_members(self.folder, cells)
         allow_named((self.spec, self.machine), self.beside)
+        cells = cells_to_run(self.folder, self.spec, only, notify)
+        refuse_without_members(self.folder, cells)
         with Listeners(self.machine.tracker_names, notify) as listeners, self._driven():
             plan = self._prepare(cells, code_of_study(self.spec), listeners, stop)
             if self.asked.tune is not None and self.asked.data.score_on != "nothing":
                 self._tune(plan, notify, stop)
-            plan.outcomes |= self._train(plan)
+            plan.outcomes |= self._train(plan.todo, plan.work)
+            while more := next_round(self.folder, self.spec, plan.cells, listeners):
+                plan.cells, plan.todo = (*plan.cells, *more), (*plan.todo, *more)
+                plan.outcomes |= self._train(more, plan.work)
             return self._finish(plan)
 
     @contextlib.contextmanager
@@ -194,7 +200,9 @@ class Study:
             if owner := owner_of(cells):
                 raise InUseError(self.folder.path, owner, "")
             yield
-        if cells.is_dir() and all(run.is_done() for run in self.folder.cells(self.spec)):
+        seeds = reached_seeds(self.folder, self.spec)
+        runs = [run for run in self.folder.cells(self.spec) if run.seed in seeds]
+        if cells.is_dir() and all(run.is_done() for run in runs):
             shutil.rmtree(cells, ignore_errors=True)
 
     def _prepare(
@@ -220,14 +228,16 @@ class Study:
         with alone():
             remove_temporaries(self.folder.path)  # of killed processes
             refuse_other_images(self.folder, self.spec, index)
+            # with `seeds: auto`, further rounds need the recipes of those that are done so far, too
+            settle = [*todo, *cells] if todo and self.spec.seeds == "auto" else todo
             recipes, failed = preflight(
-                self.folder, self.spec, self.machine if here else None, todo, notify
+                self.folder, self.spec, self.machine if here else None, settle, notify
             )
             write_text(self.folder.spec, self.asked.to_yaml())
             write_json(self.folder.data, index.summary())
             write_table(index_table(index), self.folder.images)
-            if self.audit and todo:
-                audit_study(self.folder, index, notify)
+            if todo:
+                self._look_ahead(index, recipes, todo, notify, stop)
         work = Work(self.folder, self.spec, self.machine, index, recipes, code, alone, notify, stop)
         done = {cell: Outcome(work.run(cell), skipped=True) for cell in cells if cell not in todo}
         return Plan(cells, [cell for cell in todo if cell not in failed], done | failed, work)
@@ -256,12 +266,33 @@ class Study:
             plan.outcomes[cell] = record_failure(work.run(cell), error, cell.title, work.notify)
         plan.todo = [cell for cell in todo if cell.contender not in failed]
 
-    def _train(self, plan: Plan) -> dict[Cell, Outcome]:
-        """Have the machine's executor train what is to be trained."""
-        executor, work = executor_named(self.machine.executor), plan.work
-        work.notify(StudyStarted(len(plan.todo), sum(work.millions(cell) for cell in plan.todo)))
+    def _look_ahead(
+        self,
+        index: DataIndex,
+        recipes: Mapping[str, RunSpec],
+        todo: Sequence[Cell],
+        notify: Notify,
+        stop: StopRequest | None,
+    ) -> None:
+        """Audit the images; on a cluster, also compute what several cells would."""
+        executor = executor_named(self.machine.executor)
+        with contextlib.ExitStack() as stack:
+            parts = None
+            if isinstance(executor, ProcessExecutor):
+                parts = stack.enter_context(executor.parts(self.machine))
+            if self.audit:
+                audit_study(self.folder, index, notify, parts)
+            if parts is not None:
+                from podium.study.ahead import features_ahead
+
+                features_ahead(recipes, todo, index, self.machine, parts, notify, stop)
+
+    def _train(self, cells: Sequence[Cell], work: Work) -> dict[Cell, Outcome]:
+        """Have the machine's executor train some cells."""
+        executor = executor_named(self.machine.executor)
+        work.notify(StudyStarted(len(cells), sum(work.millions(cell) for cell in cells)))
         outcomes: dict[Cell, Outcome] = {}
-        waiting = list(plan.todo)
+        waiting = list(cells)
         while waiting:  # folds, then the runs that pool them, then the means of those
             ready = [cell for cell in waiting if not set(cell.needs) & set(waiting)]
             early = {cell: why for cell in ready if (why := missing_needs(self.folder, cell))}

@@ -172,7 +172,7 @@ def limits(subject: Subject, say: Labels) -> list[str]:
     size = subject.done.get("image_size") or subject.recipe.image_size
     if size:
         told.append(say("card_limit_squeezed", size=size))
-    if study is None or len(study.spec.seeds) == 1:
+    if study is None or len(study.spec.every_seed) == 1:
         told.append(say("card_limit_seed"))
     return [*told, say("card_limit_people")]
 

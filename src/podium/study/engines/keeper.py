@@ -35,7 +35,7 @@ from podium.study.work import lock_of
 PIECE = 8 * 2**20
 """Bytes of a file in one message: little enough for any object store of Ray."""
 STUDY = "study"
-"""The place of the study's files; other places are caches of weights."""
+"""The place of the study's files; other places have weights."""
 
 Begun = tuple[list[str], dict[str, Mapping[str, bytes]]]
 Answer = tuple[bool, Any]
@@ -72,7 +72,8 @@ class Keeper:
     Args:
         folder: the study's folder.
         code: an argument of `--import` -> the files of that module, as `sources_of` returns them.
-        caches: name -> folder of downloaded weights; see `podium.models.weights`.
+        caches: name -> folder of weights: downloaded ones, see `podium.models.weights`, and files
+            that the study names.
     """
 
     def __init__(
