@@ -381,11 +381,11 @@ class StudySpec(Strict):
 
     @model_validator(mode="after")
     def _refuse_conflicts(self, info: ValidationInfo) -> StudySpec:
-        if found := [*self._conflicts(), *tune_mistakes(self, RunSpec, info.context)]:
+        if found := list(self._conflicts(info.context)):
             raise ValueError("\n".join(found))  # one per line
         return self
 
-    def _conflicts(self) -> Iterator[str]:
+    def _conflicts(self, context: Any) -> Iterator[str]:
         if self.final_model == "ensemble" and self.data.folds is None:
             yield "final_model: ensemble is made of the models of folds; set data.folds"
         if self.data.channels is not None:
@@ -400,6 +400,7 @@ class StudySpec(Strict):
         means = {name: recipe.mean_of for name, recipe in self.contenders.items()}
         blind = [name for name, recipe in self.contenders.items() if recipe.model == FILE_MODEL]
         yield from member_mistakes(means, blind)
+        yield from tune_mistakes(self, RunSpec, context)
 
     @property
     def every_seed(self) -> tuple[int, ...]:

@@ -242,6 +242,27 @@ class Study:
         done = {cell: Outcome(work.run(cell), skipped=True) for cell in cells if cell not in todo}
         return Plan(cells, [cell for cell in todo if cell not in failed], done | failed, work)
 
+    def _look_ahead(
+        self,
+        index: DataIndex,
+        recipes: Mapping[str, RunSpec],
+        todo: Sequence[Cell],
+        notify: Notify,
+        stop: StopRequest | None,
+    ) -> None:
+        """Audit the images; on a cluster, also compute what several cells would."""
+        executor = executor_named(self.machine.executor)
+        with contextlib.ExitStack() as stack:
+            parts = None
+            if isinstance(executor, ProcessExecutor):
+                parts = stack.enter_context(executor.parts(self.machine))
+            if self.audit:
+                audit_study(self.folder, index, notify, parts)
+            if parts is not None:
+                from podium.study.ahead import features_ahead
+
+                features_ahead(recipes, todo, index, self.machine, parts, notify, stop)
+
     def _tune(self, plan: Plan, notify: Notify, stop: StopRequest | None) -> None:
         """Choose the settings of the contenders that are to be trained; changes the plan."""
         work, contenders = plan.work, {cell.contender for cell in plan.todo}
@@ -265,27 +286,6 @@ class Study:
             error = TrainingError(f"{cell.contender} could not be tuned: {failed[cell.contender]}")
             plan.outcomes[cell] = record_failure(work.run(cell), error, cell.title, work.notify)
         plan.todo = [cell for cell in todo if cell.contender not in failed]
-
-    def _look_ahead(
-        self,
-        index: DataIndex,
-        recipes: Mapping[str, RunSpec],
-        todo: Sequence[Cell],
-        notify: Notify,
-        stop: StopRequest | None,
-    ) -> None:
-        """Audit the images; on a cluster, also compute what several cells would."""
-        executor = executor_named(self.machine.executor)
-        with contextlib.ExitStack() as stack:
-            parts = None
-            if isinstance(executor, ProcessExecutor):
-                parts = stack.enter_context(executor.parts(self.machine))
-            if self.audit:
-                audit_study(self.folder, index, notify, parts)
-            if parts is not None:
-                from podium.study.ahead import features_ahead
-
-                features_ahead(recipes, todo, index, self.machine, parts, notify, stop)
 
     def _train(self, cells: Sequence[Cell], work: Work) -> dict[Cell, Outcome]:
         """Have the machine's executor train some cells."""
