@@ -20,7 +20,7 @@ from podium.runs.pictures import write_pictures
 from podium.runs.predictions import Predictions
 from podium.runtime.files import write_json, write_text
 
-__all__ = ["ODD_NAMES", "fake_study", "save_run"]
+__all__ = ["ODD_NAMES", "fake_run", "fake_study", "save_run"]
 
 ODD_NAMES = (
     "table tennis",
@@ -123,17 +123,45 @@ def fake_study(
     )
     for number, name in enumerate(names):
         for seed in seeds:
-            rng = np.random.default_rng([number, seed])
             run = folder.run(name, seed)
-            test = _predictions(rng, class_names, paths, skill[number])
-            valid = _predictions(rng, class_names, [p.replace("test/", "valid/") for p in paths],
-                                 skill[number] - 0.02)  # fmt: skip
-            save_run(run, test, valid, _history(rng, recipes[name], skill[number]))
             used = "efficientnet_lite0" if stand_in and number == len(names) - 1 else None
-            _close(run, recipes[name], PARAMETERS[number], used)
+            test = fake_run(
+                run, recipes[name], class_names, paths, skill[number], number, used=used
+            )
             if explanations:
                 write_pictures(run.explanations, _explanations(test, folder.read_thumbnails()))
     return folder
+
+
+def fake_run(
+    run: RunFolder,
+    recipe: Mapping[str, Any],
+    class_names: Sequence[str],
+    paths: Sequence[str],
+    skill: float,
+    number: int,
+    *,
+    used: str | None = None,
+) -> Predictions:
+    """Write a finished run without weights, and return its test predictions.
+
+    Args:
+        run: its folder.
+        recipe: its settings.
+        class_names: of the data set.
+        paths: of the test images, equally many of each class, class by class.
+        skill: about its test accuracy.
+        number: of its contender, from 0.
+        used: the model that stood in for the recipe's; empty: none did.
+    """
+    rng = np.random.default_rng([number, run.seed])
+    test = _predictions(rng, class_names, paths, skill)
+    valid = _predictions(
+        rng, class_names, [path.replace("test/", "valid/") for path in paths], skill - 0.02
+    )
+    save_run(run, test, valid, _history(rng, recipe, skill))
+    _close(run, recipe, PARAMETERS[number], used)
+    return test
 
 
 def save_run(

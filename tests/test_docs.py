@@ -39,6 +39,7 @@ from podium.config.machine import Machine
 from podium.config.schema import study_schema
 from podium.config.settings import RunSpec, StudySpec
 from podium.config.studyfile import built_in_studies, load_study, study_text
+from podium.config.tuning import Tune
 from podium.runs.folder import HISTORY_COLUMNS, StudyFolder
 from tests.conftest import reports_undrawn, write_pictures
 from tests.users_code import SEAMS, forgotten
@@ -459,7 +460,7 @@ def test_the_reference_names_every_option_setting_and_name() -> None:
         assert f"## podium {name} {{" in cli
         for one in command.params:
             assert all(f"`{word}`" in cli for word in one.opts if word.startswith("-"))
-    for model in (StudySpec, DataSpec, SplitSpec, RunSpec, Machine):
+    for model in (StudySpec, DataSpec, SplitSpec, Tune, RunSpec, Machine):
         for field in model.model_fields:
             assert f"{{ #{model.__name__.lower()}-{field} }}" in study
     assert {f"::: podium.{n}" for n in podium.__all__ if n != "__version__"} <= set(api.split("\n"))
@@ -492,6 +493,9 @@ def test_the_schema_takes_our_studies_and_refuses_what_podium_refuses() -> None:
         assert list(check.iter_errors(bad)), key
         with pytest.raises(podium.ConfigError):
             load_study(bad)
+    tune = {"trials": 2, "space": {"lr": {"log": [0.1, 0.2]}, "flip_test": [True, False]}}
+    assert not list(check.iter_errors({**good, "tune": tune}))
+    assert list(check.iter_errors({**good, "tune": {**tune, "space": {"lr": {"lg": [1, 2]}}}}))
     assert list(check.iter_errors({**good, "contenders": {"a/b": {}}}))
     fields = study_schema()["$defs"]["RunSpec"]["properties"]
     assert all(one["description"] for one in fields.values())

@@ -73,6 +73,7 @@ from .study.cells import Cell as Cell
 from .study.executors import Executor as Executor, register_executor as register_executor
 from .study.explain import explain as explain
 from .study.outcome import Outcome as Outcome, StudyResult as StudyResult
+from .study.stress import stress as stress
 from .study.study import Study as Study
 from .study.trackers.tracker import (
     StudyInfo as StudyInfo,

@@ -421,6 +421,18 @@ def test_a_mean_has_members_and_no_recipe() -> None:
     assert labelled.label("both") == "x"
 
 
+def test_a_wrong_member_is_told_beside_a_wrong_setting(tmp_path: Path) -> None:
+    path = tmp_path / "means.yaml"
+    wrong = BOTH.replace("[small, large]", "[small, larg]").replace("epochs: 3", "epochs: many")
+    path.write_text(wrong)
+    with pytest.raises(ConfigError) as caught:
+        load_study(path)
+    first, *told = str(caught.value).splitlines()
+    assert "2 settings are wrong" in first
+    assert "epochs: expected a whole number; got 'many'." in told[0]
+    assert told[1].endswith("there is no contender 'larg'. Did you mean large?")
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [

@@ -22,7 +22,8 @@ from podium.cli.app import main
 from podium.data.images import load_rgb
 from podium.data.transforms import eval_transform, prepare
 from podium.deploy.export import load
-from podium.deploy.known import FILE, OF_A_CLASS
+from podium.deploy.find.hub import KNOWN
+from podium.deploy.known import OF_A_CLASS
 from podium.deploy.predictor import load_predictor
 from podium.deploy.serve import create_app
 from podium.deploy.sets import Wanted
@@ -145,13 +146,13 @@ def test_it_is_looked_at_once_and_belongs_to_the_weights(
         assert len(said) == 1
     finally:
         run.best.write_bytes(content)
-        (run.path / FILE).unlink()
+        (run.path / KNOWN).unlink()
     load_predictor(run, device="cpu", wanted=Wanted(keep=0.9))
-    kept = (run.path / FILE).read_bytes()
-    (run.path / FILE).write_bytes(kept[:100])
+    kept = (run.path / KNOWN).read_bytes()
+    (run.path / KNOWN).write_bytes(kept[:100])
     with pytest.raises(RunFolderError, match=r"is damaged .* Remove it"):
         podium.predict(run, foreign, keep=0.9)
-    (run.path / FILE).write_bytes(kept)
+    (run.path / KNOWN).write_bytes(kept)
 
 
 def test_what_cannot_be_told_is_refused(
@@ -169,7 +170,7 @@ def test_what_cannot_be_told_is_refused(
         shutil.copy(file, alone.path)
     with pytest.raises(ConfigError, match="was trained on, and they are missing"):
         podium.predict(alone, foreign, keep=0.9)
-    shutil.copy(run.path / FILE, alone.path)
+    shutil.copy(run.path / KNOWN, alone.path)
     assert next(podium.predict(alone, foreign, keep=0.9)).none_of_these is not None
     with pytest.raises(ConfigError, match="an 8-bit network has other features"):
         podium.export(run, int8=True, keep=0.9, to=tmp_path)

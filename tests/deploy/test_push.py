@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import numpy as np
 import pytest
+import torch
 import yaml
 from huggingface_hub import ModelCard, ModelCardData, constants
 from PIL import Image
@@ -21,7 +23,8 @@ from podium.cli.app import main
 from podium.deploy.find.choose import choose_run
 from podium.deploy.publish.pack import pack
 from podium.deploy.publish.push import read_token, upload
-from podium.errors import ConfigError, PodiumError, UserError
+from podium.deploy.similarity import KnownImages
+from podium.errors import ConfigError, PodiumError, RunFolderError, UserError
 from podium.runs.folder import RunFolder
 from podium.runtime.files import read_json, write_json
 from tests.deploy.fake_hub import COMMIT, FakeHub
@@ -107,6 +110,36 @@ def test_the_winner_comes_back_and_predicts_the_same(
     assert podium.fetch_run("me/shapes") == run
     with pytest.raises(PodiumError, match="not on this machine, and the Hub cannot be reached"):
         podium.fetch_run("me/other")
+
+
+def test_none_of_these_is_published_where_it_was_computed(
+    hub: FakeHub,
+    small_run: RunFolder,
+    monkeypatch: pytest.MonkeyPatch,
+    pictures: Path,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    run = copied(small_run, tmp_path)
+    podium.push(run, "me/shapes")
+    with pytest.raises(ConfigError, match="which `podium push` publishes, too"):
+        podium.predict("hf://me/shapes", pictures / "test", keep=0.9)
+    shutil.rmtree(tmp_path / "cache")
+    shutil.rmtree(tmp_path / "hub-cache")
+
+    images = pictures / "test" / "circle"
+    here = [one.none_of_these for one in podium.predict(run, images, device="cpu", keep=0.5)]
+    podium.push(run, "me/shapes")
+    assert hub.files["known.safetensors"] == (run.path / "known.safetensors").read_bytes()
+    there = podium.predict("hf://me/shapes", images, device="cpu", keep=0.5)
+    assert [one.none_of_these for one in there] == here
+    assert {True, False} == set(here)
+
+    fetched = podium.fetch_run("me/shapes")
+    wrong = KnownImages(torch.eye(3, 7), np.linspace(0, 1, 27))
+    wrong.write(fetched.path / "known.safetensors", fetched.best)
+    with pytest.raises(RunFolderError, match="features of each class, got 7"):
+        podium.predict(fetched, images, device="cpu", keep=0.5)
 
 
 def test_what_is_fetched_is_checked(

@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,14 @@ from podium.config.settings import RunSpec
 from podium.reporting.build import ReportResult, build_report
 from podium.reporting.words.labels import labels
 from podium.reporting.words.recipes import setting_value, setting_words
-from podium.reporting.words.verdict_words import answers, p_words, points, tied_words
+from podium.reporting.words.verdict_words import (
+    answers,
+    claim_sentence,
+    p_words,
+    pair_sentence,
+    points,
+    tied_words,
+)
 from podium.runs.folder import StudyFolder
 from podium.runtime.files import write_json
 from podium.statistics.classes import significant_classes
@@ -30,6 +38,7 @@ from podium.statistics.table import ContenderPredictions, PredictionTable
 from podium.statistics.verdicts import Standing, Verdicts, compare_contenders
 from tests.conftest import reports_undrawn
 from tests.fake_study import fake_study
+from tests.statistics.studies_simulated import Setting, sheets
 
 CLASSES = tuple(f"sport {number}" for number in range(20))
 
@@ -315,3 +324,21 @@ def test_settings_that_differ_are_told_in_words(lang: str, told: str) -> None:
         for key in ("freeze", "pretrained")
     ]
     assert ", ".join(words) == told
+
+
+@pytest.mark.parametrize(
+    ("lang", "clause"), [("en", "p goes step by step"), ("pt", "passo a passo")]
+)
+def test_an_interval_that_includes_0_beside_a_winner_is_explained(lang: str, clause: str) -> None:
+    say = labels(lang)
+    (sheet,) = sheets(Setting((0.9, 0.8, 0.6), 500), 1)
+    plain = compare_contenders(sheet, resamples=0)
+    first, *others = plain.pairs
+    assert first.winner is not None
+    wide = replace(first, joint=Interval(first.joint.value, -0.004, 0.3))
+    for pair, told in ((first, False), (wide, True)):
+        verdicts = replace(plain, pairs=(pair, *others))
+        assert (clause in pair_sentence(pair, verdicts.labels, say)) is told
+        assert (clause in claim_sentence(verdicts, say)) is told
+    alone = replace(wide, score=wide.joint)  # of two contenders, no pair is adjusted for others
+    assert clause not in pair_sentence(alone, plain.labels, say)

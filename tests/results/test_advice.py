@@ -35,7 +35,7 @@ def found(folder: StudyFolder, rule: str) -> list[Finding]:
 
 def train_as(folder: StudyFolder, name: str, valid: list[float], train: float = 0.6) -> None:
     """Give a contender these validation accuracies, and the best of them as the kept epoch."""
-    for seed in folder.read_spec().seeds:
+    for seed in folder.read_spec().every_seed:
         run = folder.run(name, seed)
         rows = run.read_history()[: len(valid)]
         for row, accuracy in zip(rows, valid, strict=True):

@@ -18,12 +18,12 @@ from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 
+from podium.statistics.families import holm
 from podium.statistics.metrics import wilson_interval
 from podium.statistics.paired import (
     SeedEffect,
     by_group,
     design_effect,
-    holm,
     mcnemar,
     paired_interval,
     parts,

@@ -19,10 +19,11 @@ from podium.statistics.classes import (
     per_class_by_groups,
     significant_class_names,
 )
+from podium.statistics.families import holm
 from podium.statistics.intervals import share_interval
 from podium.statistics.losses import brier, nll
 from podium.statistics.metrics import per_class, wilson_interval
-from podium.statistics.paired import design_effect, holm, seed_effect
+from podium.statistics.paired import design_effect, seed_effect
 from podium.statistics.power import plan, power_groups, power_models
 from podium.statistics.verdicts import compare_contenders
 from tests.statistics.studies_simulated import judged, right_answers, sheet_from, skill_for

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from scipy.stats import multivariate_normal, norm, studentized_range, t as student, tukey_hsd
 
-from podium.statistics.paired import holm
+from podium.statistics.families import holm
 from podium.statistics.table import PredictionTable
 from podium.statistics.together import MOST_PARTITIONED, Together
 from podium.statistics.verdicts import compare_contenders

@@ -10,7 +10,7 @@ import pytest
 
 from podium.runs.predictions import Predictions
 from podium.statistics.comparison import compare_table
-from podium.statistics.paired import holm
+from podium.statistics.families import holm
 from podium.statistics.scoring import ACCURACY, Metric, find_metric
 from podium.statistics.slicing import Slice, Slicing
 from podium.statistics.table import PredictionTable, table_of

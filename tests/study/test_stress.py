@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
+import podium
 from podium.cli.app import main
 from podium.results.study import gather
 from podium.runs.folder import StudyFolder
@@ -135,3 +136,17 @@ def test_images_that_changed_are_refused(
     shutil.copyfile(sorted((moved / "train").rglob("*.png"))[0], first)
     assert main(["stress", str(folder), "--data", str(moved), "--device", "cpu"]) == 2
     assert "it changed since it was checked" in " ".join(capsys.readouterr().err.split())
+
+
+def test_python_gives_what_the_command_writes(folder: Path, tmp_path: Path) -> None:
+    found = podium.stress(folder, device="cpu")
+    assert main(["stress", str(folder), "--device", "cpu", "--to", str(tmp_path / "page")]) == 0
+    written = {
+        (row["contender"], row["corruption"], row["strength"]): float(row["accuracy"])
+        for row in rows(tmp_path / "page" / "stress.csv")
+    }
+    assert len(written) == 2 * len(found.conditions)
+    (name, strength, _), last = found.conditions[-1], found.curves["border"][-1]
+    assert written["border", name, str(strength)] == pytest.approx(last.value, abs=1e-6)
+    with pytest.raises(podium.ConfigError, match="split"):
+        podium.stress(folder, split="train")  # type: ignore[arg-type]

@@ -28,6 +28,7 @@ def print_ending(report: ReportResult, say: Labels) -> None:
         say: the language.
     """
     from podium.reporting.page.audit_page import audit_headline
+    from podium.reporting.words.look_words import look_sentence
     from podium.reporting.words.podium_words import (
         needed_sentence,
         next_commands,
@@ -35,18 +36,23 @@ def print_ending(report: ReportResult, say: Labels) -> None:
         verdict_sentence,
     )
     from podium.reporting.words.slice_words import slice_sentences
+    from podium.reporting.words.tuning_words import tuning_sentences
 
     results = report.results
     out.print()
     _print_steps(results, say)
     out.print()
     out.tell(verdict_sentence(results, say), style="bold")
-    for line in (outlook_sentence(results, say), needed_sentence(results, say)):
+    stopped = [look_sentence(one, say) for one in results.looks[-1:]]
+    for line in (*stopped, outlook_sentence(results, say), needed_sentence(results, say)):
         if line:
             out.tell(line)
     if results.slices is not None and results.table is not None:
         labels = {one.name: one.label for one in results.table.contenders}
         for line in slice_sentences(results.slices, labels, say):
+            out.tell(line)
+    if results.tuning is not None:
+        for line in tuning_sentences(results.tuning, say):
             out.tell(line)
     if results.audit is not None:
         out.tell(say("podium_audit", text=audit_headline(results.audit, say)))

@@ -41,12 +41,12 @@ def stress(
     from podium.reporting.stress_report import write_stress_report
     from podium.reporting.words.labels import labels
     from podium.reporting.words.stress_words import ranking_sentence, turn_sentences
-    from podium.study.stress import stress as stress_runs
+    from podium.study.stress import predict_corrupted
 
     say = labels(lang.value)
     with bars() as tell:
         name = cast(SplitName, split)
-        study = stress_runs(runs, data, split=name, device=device, notify=tell)
+        study = predict_corrupted(runs, data, split=name, device=device, notify=tell)
     place = to or study.path / "stress"
     found = write_stress_report(study, name, place, lang.value)
     for label, clean, mean in (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
+from podium.config.shortcuts import FILE_MODEL
 from podium.config.text import did_you_mean, listed
 
 OF_A_MEAN = ("mean_of", "label")
@@ -69,3 +70,24 @@ def member_mistakes(means: Mapping[str, Sequence[str]], blind: Container[str] = 
             elif member in blind:
                 found.append(f"{key}: {member} sees only the metadata of files. Leave it out")
     return found
+
+
+def mistakes_in_means(contenders: Any) -> list[str]:
+    """What is wrong with the members of means in a study file that has other mistakes, too.
+
+    Args:
+        contenders: plain values, perhaps not valid: what is no mean counts as trained.
+    """
+    if not isinstance(contenders, Mapping):
+        return []
+    means = {}
+    for name, recipe in contenders.items():
+        members = recipe["mean_of"] if is_mean(recipe) else []
+        named = isinstance(members, list) and all(isinstance(one, str) for one in members)
+        means[name] = members if named else []
+    blind = [
+        name
+        for name, recipe in contenders.items()
+        if isinstance(recipe, Mapping) and recipe.get("model") == FILE_MODEL
+    ]
+    return member_mistakes(means, blind)

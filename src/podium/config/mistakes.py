@@ -124,6 +124,15 @@ def flag_mistakes(error: ValidationError, names: Mapping[str, str]) -> str:
     )
 
 
+def sentence(text: str) -> str:
+    """A text with a full stop, unless it ends with one or with a question.
+
+    Args:
+        text: what is wrong.
+    """
+    return text if text.endswith((".", "?")) else f"{text}."
+
+
 def _settings_at(parts: Sequence[str]) -> list[str]:
     """Names of the settings that a level of the file has."""
     if parts[:1] == ("contenders",):
@@ -168,7 +177,7 @@ def _expected(problem: Any, parts: Sequence[str]) -> str:
     if wanted is None:
         wanted = f"expected {text}" if message.startswith("Input") else text
     if isinstance(got, dict):
-        return "\n".join(f"{line}." for line in wanted.split("\n"))
+        return "\n".join(map(sentence, wanted.split("\n")))
     if isinstance(got, str) and repr(got) in text:  # a name that is not registered
         return wanted
     if f"got {type(got).__name__}" in text:  # an object of Python's, of many lines perhaps

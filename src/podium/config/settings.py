@@ -16,6 +16,7 @@ from pydantic import (
     AfterValidator,
     Field,
     SerializerFunctionWrapHandler,
+    ValidationInfo,
     field_serializer,
     field_validator,
     model_serializer,
@@ -32,7 +33,9 @@ from podium.config.fields import (
     Strict,
 )
 from podium.config.means import MOST_MEMBERS, OF_A_MEAN, as_recipe, is_mean, member_mistakes
+from podium.config.seeds import MOST_SEEDS, Seeds, auto_mistakes
 from podium.config.shortcuts import FILE_MODEL, SHORTCUT_MODELS, with_shortcuts
+from podium.config.tuning import Tune, tune_mistakes
 
 Pooling = Literal["own", "stages"]
 ProbeKind = Literal["logistic", "lda"]
@@ -331,14 +334,15 @@ class StudySpec(Strict):
         'SimpleResNet'
     """
 
-    name: str
+    name: Annotated[str, AfterValidator(_check_name)]
     """Name of the study's folder under `runs/`."""
     title: str | None = None
     """Title of the report; None: the name."""
     data: DataSpec
     """The images: a folder, or a mapping that also sets how to split it."""
-    seeds: tuple[int, ...] = (0,)
-    """Every contender is trained once per seed."""
+    seeds: Seeds = (0,)
+    """Every contender is trained once per seed. `auto`: 2 to 10 seeds, one more at a time, until
+    every pair is decided or further seeds would hardly decide it."""
     metric: MetricName = "accuracy"
     """What chooses the best epoch on the validation images and ranks the contenders on the test
     images: a built-in metric, a package's, or your own as `module:name`."""
@@ -353,6 +357,8 @@ class StudySpec(Strict):
     shortcuts: bool = False
     """Add four cheap contenders that see no object, only the file's metadata, the mean colour, the
     border or a thumbnail of 8 pixels: if one comes close, the images leak their labels."""
+    tune: Tune | None = None
+    """Search for better settings of each contender first; None: train them as they are written."""
     contenders: dict[Annotated[str, AfterValidator(_check_name)], RunSpec]
     """Name -> recipe. The name becomes a folder and appears in tables; see `label`."""
 
@@ -366,30 +372,6 @@ class StudySpec(Strict):
     def _data_may_be_a_path(cls, value: Any) -> Any:
         return as_mapping(value)
 
-    @model_validator(mode="after")
-    def _ensemble_needs_folds(self) -> StudySpec:
-        if self.final_model == "ensemble" and self.data.folds is None:
-            raise ValueError("final_model: ensemble is made of the models of folds; set data.folds")
-        return self
-
-    @model_validator(mode="after")
-    def _augmentations_take_channels(self) -> StudySpec:
-        if self.data.channels is not None:
-            for name, recipe in self.contenders.items():
-                if recipe.augmentation not in OF_ANY_CHANNELS:
-                    raise ValueError(
-                        f"contenders.{name}.augmentation: {recipe.augmentation} is made for RGB; "
-                        f"with data.channels, use {' or '.join(OF_ANY_CHANNELS)}"
-                    )
-        return self
-
-    @field_validator("seeds")
-    @classmethod
-    def _seeds_differ(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if not value or len(set(value)) != len(value) or not all(0 <= s < 2**31 for s in value):
-            raise ValueError("expected one or more different whole numbers from 0 to 2147483647")
-        return value
-
     @field_validator("contenders")
     @classmethod
     def _some_contender(cls, value: dict[str, RunSpec]) -> dict[str, RunSpec]:
@@ -398,17 +380,32 @@ class StudySpec(Strict):
         return value
 
     @model_validator(mode="after")
-    def _means_have_members(self) -> StudySpec:
-        means = {name: recipe.mean_of for name, recipe in self.contenders.items()}
-        blind = [name for name, recipe in self.contenders.items() if recipe.model == FILE_MODEL]
-        if wrong := member_mistakes(means, blind):
-            raise ValueError("\n".join(wrong))
+    def _refuse_conflicts(self, info: ValidationInfo) -> StudySpec:
+        if found := list(self._conflicts(info.context)):
+            raise ValueError("\n".join(found))  # one per line
         return self
 
-    @field_validator("name")
-    @classmethod
-    def _name_is_a_folder(cls, value: str) -> str:
-        return _check_name(value)
+    def _conflicts(self, context: Any) -> Iterator[str]:
+        if self.final_model == "ensemble" and self.data.folds is None:
+            yield "final_model: ensemble is made of the models of folds; set data.folds"
+        if self.data.channels is not None:
+            for name, recipe in self.contenders.items():
+                if recipe.augmentation not in OF_ANY_CHANNELS:
+                    yield (
+                        f"contenders.{name}.augmentation: {recipe.augmentation} is made for RGB; "
+                        f"with data.channels, use {' or '.join(OF_ANY_CHANNELS)}"
+                    )
+        if self.seeds == "auto":
+            yield from auto_mistakes(len(self.contenders), folds=self.data.folds is not None)
+        means = {name: recipe.mean_of for name, recipe in self.contenders.items()}
+        blind = [name for name, recipe in self.contenders.items() if recipe.model == FILE_MODEL]
+        yield from member_mistakes(means, blind)
+        yield from tune_mistakes(self, RunSpec, context)
+
+    @property
+    def every_seed(self) -> tuple[int, ...]:
+        """The seeds; with `seeds: auto` all that the study may come to need."""
+        return tuple(range(MOST_SEEDS)) if self.seeds == "auto" else self.seeds
 
     def label(self, contender: str) -> str:
         """The name that figures and tables show for `contender`."""

@@ -18,8 +18,8 @@ import yaml
 from pydantic import ValidationError
 
 from podium.config.machine import Machine
-from podium.config.means import OF_A_MEAN, is_mean
-from podium.config.mistakes import Mistake, flag_mistakes, listing, mistakes_of
+from podium.config.means import OF_A_MEAN, is_mean, mistakes_in_means
+from podium.config.mistakes import Mistake, flag_mistakes, listing, mistakes_of, sentence
 from podium.config.settings import StudySpec
 from podium.config.text import decode_text, did_you_mean, listed
 from podium.errors import ConfigError
@@ -114,6 +114,12 @@ def load_study(
         found = StudySpec.model_validate(values, context={"stored": stored})
     except ValidationError as error:
         mistakes += mistakes_of(error, lines, defaulted, said)
+        # a wrong setting keeps pydantic from what is checked between contenders
+        for text in mistakes_in_means(values.get("contenders")):
+            line = lines.get(text.partition(":")[0]) or 0
+            mistakes.append(
+                Mistake(line, f"study: {sentence(text)}")
+            )  # as `mistakes_of` would say it
     if mistakes:
         mistakes += [Mistake(0, text) for text in refused]
         raise ConfigError(listing(mistakes, source))

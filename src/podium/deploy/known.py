@@ -13,16 +13,14 @@ from podium.data.images import decode_picture
 from podium.data.source import Reader
 from podium.data.transforms import eval_transform, prepare
 from podium.deploy.export.images import source_of, spread
+from podium.deploy.find.hub import KNOWN
 from podium.deploy.similarity import Featured, KnownImages, WithSimilarity
-from podium.errors import ConfigError
+from podium.errors import ConfigError, RunFolderError
 from podium.evaluation.description import classifier_of, read_description
 from podium.evaluation.inference import score
 from podium.evaluation.trained import TrainedModel
 from podium.runs.folder import RunFolder
 from podium.runtime.threads import in_order
-
-FILE = "known.safetensors"
-"""Its name in the run's folder."""
 
 OF_A_CLASS = 20
 """Training images of each class whose mean stands for it; all of them gained little, see
@@ -60,6 +58,32 @@ def featured(run: RunFolder, model: TrainedModel, device: torch.device) -> Featu
     return Featured(model.module, classifier_of(found), sample)
 
 
+def with_similarity(
+    run: RunFolder, model: TrainedModel, device: torch.device, known: KnownImages
+) -> WithSimilarity:
+    """A run's model that also returns how similar images are to its training images.
+
+    Args:
+        run: the run.
+        model: its model.
+        device: where the model is.
+        known: of the run.
+
+    Raises:
+        RunFolderError: they are of another model: a file from the Hub may hold anything.
+    """
+    parts = featured(run, model, device)
+    side, channels = model.image_size, model.windows.inputs
+    with torch.inference_mode():
+        width = parts(torch.zeros(1, channels, side, side, device=device))[1].shape[1]
+    if known.means.shape[1] != width:
+        raise RunFolderError(
+            f"{run.path / KNOWN} is damaged: expected {width} features of each class, got "
+            f"{known.means.shape[1]}. Remove it, or omit --keep."
+        )
+    return WithSimilarity(parts, known.means.to(device)).eval()
+
+
 def known_images(
     run: RunFolder, model: TrainedModel, device: torch.device, tell: Tell = lambda text: None
 ) -> KnownImages:
@@ -76,7 +100,7 @@ def known_images(
             study's images are missing.
         RunFolderError: the run is not part of a study.
     """
-    kept = run.path / FILE
+    kept = run.path / KNOWN
     if (stored := KnownImages.read(kept, run.best)) is not None:
         return stored
     if read_description(run.model).trained_by == "refit" or run.fold is not None:
@@ -89,7 +113,8 @@ def known_images(
     if source is None or not by_class:
         raise ConfigError(
             f"--keep compares images with those that {run.path} was trained on, and they are "
-            "missing. Put them back, or use a run whose folder has the file known.safetensors."
+            "missing. Put them back, or use a run whose folder has the file known.safetensors, "
+            "which `podium push` publishes, too."
         )
     valid = spread(run.read_predictions("valid").paths, MOST_VALID)
     of_class = [spread(paths, OF_A_CLASS) for _, paths in sorted(by_class.items())]

@@ -17,9 +17,8 @@ from podium.config.machine import Machine
 from podium.data.bands import Picture
 from podium.data.grey import OWN_WINDOWS, GreyWindows
 from podium.data.transforms import Normalization, eval_transform, prepare
-from podium.deploy.known import featured, known_images
+from podium.deploy.known import known_images, with_similarity
 from podium.deploy.sets import Wanted
-from podium.deploy.similarity import WithSimilarity
 from podium.errors import DataError, RunFolderError
 from podium.evaluation.inference import score
 from podium.evaluation.trained import TrainedModel, load_run
@@ -245,7 +244,7 @@ def load_predictor(
     if wanted is not None and wanted.keep is not None:
         found = known_images(folder, model, place, tell)
         known = KnownRule.of(found.valid, wanted.keep)
-        module = WithSimilarity(featured(folder, model, place), found.means.to(place)).eval()
+        module = with_similarity(folder, model, place, found)
     predictor = Predictor(
         model.class_names,
         model.image_size,

@@ -11,9 +11,9 @@ from podium.config.curve import without_share
 from podium.errors import RunFolderError
 from podium.results.study import StudyResults
 from podium.statistics.comparison import compare_table
+from podium.statistics.families import holm
 from podium.statistics.intervals import LEVEL, Interval
 from podium.statistics.learning_curve import Crossing, Fit, crossing, fit_curves
-from podium.statistics.paired import holm
 from podium.statistics.scoring import ACCURACY
 from podium.statistics.table import PredictionTable
 

@@ -48,9 +48,12 @@ def outlook(table: PredictionTable | None, verdicts: Verdicts | None) -> Outlook
     Returns:
         The outlook; None for fewer than two contenders or images, for contenders that are always
         or never right, and for folds, whose test has a power that depends on what no study shows:
-        how alike models are that share training images.
+        how alike models are that share training images; nor for `seeds: auto`, whose looks tell
+        more (`podium.statistics.stopping`).
     """
     if table is None or verdicts is None or not verdicts.pairs or verdicts.folds is not None:
+        return None
+    if table.seed_level < 1:
         return None
     given = replace(observed(table), contenders=len(table.contenders))
     if len(table) < 2 or not 0 < given.accuracy < 1:

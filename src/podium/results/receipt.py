@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -22,8 +22,10 @@ from podium.results.study import Contender, StudyResults
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.images import image_rows
 from podium.runs.ledger import Scoring, keep_copy
+from podium.runs.rounds import reached_seeds
 from podium.runtime.files import sha256_of, write_text
 from podium.statistics.intervals import Interval
+from podium.statistics.stopping import Look
 from podium.statistics.verdicts import Pair, Standing, Verdicts
 
 FORMAT = 1
@@ -51,7 +53,9 @@ def receipt_of(results: StudyResults) -> dict[str, Any]:
         results: the study, as read from its folder.
     """
     done = {run.folder.path for run in results.runs}
-    others = [one for one in results.folder.runs(results.spec) if one.path not in done]
+    seeds = reached_seeds(results.folder, results.spec)
+    runs = [one for one in results.folder.runs(results.spec) if one.seed in seeds]
+    others = [one for one in runs if one.path not in done]
     return {
         "format": FORMAT,
         "podium": __version__,
@@ -60,6 +64,7 @@ def receipt_of(results: StudyResults) -> dict[str, Any]:
         "contenders": {one.name: _contender(one, results) for one in results.contenders},
         "unfinished": [f"{one.contender}/{one.path.name}" for one in others],
         "looks": [look(one) for one in results.scorings],
+        **({"stopping": _stopping(results.looks)} if results.spec.seeds == "auto" else {}),
         "tests": _tests(results.verdicts),
         "verdict": _verdict(results.verdicts),
     }
@@ -174,6 +179,17 @@ def _code(run: RunFolder) -> str | None:
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest() if told else None
 
 
+def _stopping(looks: Sequence[Look]) -> dict[str, Any]:
+    """What each round of seeds showed, as `seeds: auto` decides by it whether to go on."""
+    return {
+        f"{one.seeds} seeds": {
+            "stops": one.is_last,
+            "pairs": {f"{pair.first} - {pair.second}": pair.outcome for pair in one.pairs},
+        }
+        for one in looks
+    }
+
+
 def _tests(verdicts: Verdicts | None) -> dict[str, Any] | None:
     """What was tested, and how; None where the contenders cannot be compared."""
     if verdicts is None:
@@ -182,6 +198,7 @@ def _tests(verdicts: Verdicts | None) -> dict[str, Any] | None:
         "n": verdicts.n,
         "pairs": len(verdicts.pairs),
         "level": _number(verdicts.level),
+        **({"seed_level": verdicts.seed_level} if verdicts.seed_level < 1 else {}),
         "metric": verdicts.metric.described(),
         "why_accuracy": verdicts.why_accuracy,
         "margin": _number(verdicts.margin.size),

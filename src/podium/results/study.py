@@ -17,14 +17,18 @@ from podium.results.answered import by_certainty
 from podium.results.outlook import Outlook, outlook
 from podium.results.run import RunResult, read_run
 from podium.results.slices import StudySlices, study_slices
+from podium.results.tuning import StudyTuning, study_tuning
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.ledger import Scoring, read_scorings
 from podium.runs.predictions import Predictions
+from podium.runs.rounds import reached_seeds
 from podium.runtime.files import read_json
 from podium.statistics.comparison import compare_table
 from podium.statistics.costs import Cost, cost_of, mean_cost
+from podium.statistics.looks import looked_level
 from podium.statistics.questions import Question, questions
 from podium.statistics.scoring import ANSWERED_90, Metric
+from podium.statistics.stopping import Look, looks
 from podium.statistics.table import PredictionTable, table_of
 from podium.statistics.verdicts import Verdicts
 
@@ -139,13 +143,26 @@ class StudyResults:
         if self.table is None:
             return None
         groups = self.folder.read_groups()
-        table = _table(self.contenders, groups, ANSWERED_90, by_certainty)
-        return _judge(table, None, resamples=0)  # its classes are not the study's: no macro F1
+        level = self.table.seed_level
+        table = _table(self.contenders, groups, ANSWERED_90, level, by_certainty)
+        return _judge(table, resamples=0)  # its classes are not the study's: no macro F1
+
+    @cached_property
+    def looks(self) -> tuple[Look, ...]:
+        """The looks at a study with `seeds: auto`, the latest last; none at any other."""
+        if self.table is None or self.spec.seeds != "auto":
+            return ()
+        return tuple(looks(self.table))
 
     @cached_property
     def slices(self) -> StudySlices | None:
         """The contenders within slices of the test images; None: there are no slices."""
         return study_slices(self.folder, self.spec.data.slices, self.table)
+
+    @cached_property
+    def tuning(self) -> StudyTuning | None:
+        """How the contenders were tuned; None: they were not."""
+        return study_tuning(self.folder, self.spec, self.metric, self.runs)
 
     @property
     def title(self) -> str:
@@ -179,14 +196,20 @@ def gather(folder: StudyFolder) -> StudyResults:
         RunFolderError: it is not a study folder, or no run in it has a result.
     """
     spec = folder.read_spec()
+    if spec.data.score_on == "nothing":
+        raise RunFolderError(
+            f"{folder.path} has the trials of a tuning, which are scored on no test images: they "
+            "are in the report of the study that they belong to."
+        )
     labels = _distinct_labels(spec)
     groups = folder.read_groups()
     contenders, unfinished = [], []
+    seeds = reached_seeds(folder, spec)
     for name, recipe in spec.contenders.items():
         runs = []
-        for seed in spec.seeds:
+        for seed in seeds:
             run = folder.run(name, seed)
-            named = seed if len(spec.seeds) > 1 else None
+            named = seed if len(seeds) > 1 else None
             if not run.is_done():
                 cells = [*folder.folds(run, spec), run]
                 failed = next((one for one in cells if one.failed.is_file()), run)
@@ -206,7 +229,10 @@ def gather(folder: StudyFolder) -> StudyResults:
     if not contenders:
         raise RunFolderError(_nothing_to_report(folder.path, unfinished))
     data = folder.read_data() if folder.data.is_file() else {}
-    table = _table(contenders, groups, contenders[0].runs[0].noted.metric)
+    level = looked_level(min(len(one.runs) for one in contenders), spec)
+    table = _table(contenders, groups, contenders[0].runs[0].noted.metric, level)
+    if table is not None:
+        table = replace(table, margin=table.metric.in_units(spec.margin))
     return StudyResults(
         folder,
         spec,
@@ -214,7 +240,7 @@ def gather(folder: StudyFolder) -> StudyResults:
         tuple(contenders),
         tuple(unfinished),
         table,
-        _judge(table, spec.margin),
+        _judge(table),
         _audit(folder, data),
         tuple(read_scorings(folder.path, str(data.get("test_fingerprint")))),
     )
@@ -247,6 +273,7 @@ def _table(
     contenders: Sequence[Contender],
     groups: Mapping[str, str],
     metric: Metric,
+    seed_level: float,
     of: Callable[[RunResult, Predictions], Predictions] = lambda run, test: test,
 ) -> PredictionTable | None:
     """The table of all contenders, `of` each run's test predictions; None: images differ."""
@@ -268,18 +295,16 @@ def _table(
         for (number, _), of in zip(run.replicates, run.folder.read_folds(), strict=True)
     }
     try:
-        return table_of(by_name, metric, groups, folds)
+        return replace(table_of(by_name, metric, groups, folds), seed_level=seed_level)
     except DataError:  # the folder was assembled by hand
         return None
 
 
-def _judge(
-    table: PredictionTable | None, margin: float | None, resamples: int = 2000
-) -> Verdicts | None:
+def _judge(table: PredictionTable | None, resamples: int = 2000) -> Verdicts | None:
     if table is None:
         return None
     try:
-        return compare_table(table, resamples=resamples, margin=table.metric.in_units(margin))
+        return compare_table(table, resamples=resamples)
     except DataError:  # the folder was assembled by hand
         return None
 

@@ -286,10 +286,26 @@ def _contradictions(results: StudyResults, now: Mapping[str, Any]) -> Iterator[D
                 f"test_fingerprint in data.json is {_value(told)}, and {_value(found)} follows "
                 "from images.parquet",
             )
+    yield from _against_stopping(results)
     for run in results.runs:
         yield from _against_images(run, truth)
         yield from _against_recipe(run)
         yield from _against_records(run, results.scorings, results.spec.name)
+
+
+def _against_stopping(results: StudyResults) -> Iterator[Difference]:
+    """Whether a study with `seeds: auto` stopped where its looks say."""
+    looks = results.looks
+    early = next((one for one in looks[:-1] if one.is_last), None)
+    if early is not None:
+        yield Difference(
+            "verdict",
+            f"seeds: auto stops after {early.seeds} seeds; there are {looks[-1].seeds}",
+        )
+    elif looks and not looks[-1].is_last:
+        yield Difference(
+            "verdict", f"seeds: auto does not stop after {looks[-1].seeds} seeds: it goes on"
+        )
 
 
 def _name(run: RunResult) -> str:

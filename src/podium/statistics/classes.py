@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from podium.statistics.families import holm
 from podium.statistics.intervals import LEVEL, share_interval
 from podium.statistics.metrics import ClassScores, per_class
-from podium.statistics.paired import design_effect, holm
+from podium.statistics.paired import design_effect
 
 if TYPE_CHECKING:
     from podium.runs.predictions import Predictions

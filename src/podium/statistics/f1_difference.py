@@ -18,8 +18,13 @@ Shares = npt.NDArray[np.float64]
 class SamplingUnits:
     """The units of sampling: images, or groups of images."""
 
-    def __init__(self, labels: npt.NDArray[np.int64], groups: npt.NDArray[np.int64] | None) -> None:
-        self.groups = groups
+    def __init__(
+        self,
+        labels: npt.NDArray[np.int64],
+        groups: npt.NDArray[np.int64] | None,
+        seed_level: float = 1.0,
+    ) -> None:
+        self.groups, self.seed_level = groups, seed_level
         count = len(labels) if groups is None else int(groups.max()) + 1
         self.freedom = math.inf if groups is None else max(1, count - 1)
         """Degrees of freedom of a variance over them; infinite for single images."""
@@ -110,4 +115,4 @@ def _resampled(plain: Shares, resampled: Shares | None, drawn: SamplingUnits) ->
         alone = drawn.widening * float(resampled.var(axis=1, ddof=1).mean())
         rest = max(0.0, (alone - together) * seeds / (seeds - 1))
     squares, freedom = (between, together * seeds, rest), (max(1, seeds - 1), drawn.freedom)
-    return SeedEffect(float(plain.mean()), *squares, seeds, seeds, *freedom)
+    return SeedEffect(float(plain.mean()), *squares, seeds, seeds, *freedom, drawn.seed_level)

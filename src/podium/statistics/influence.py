@@ -9,7 +9,7 @@ the metric, and their variance gives that of the metric.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +45,8 @@ class Influence:
     swapped: tuple[Values, ...] | None = None
     """For a mean over classes: the images' values times the weight of their class. If two models
     are equivalent, an image's could just as well be swapped. None: `values`."""
+    seed_level: float = 1.0
+    """The part of any level that the seeds get: see `podium.statistics.looks`."""
 
     def judged(self, drawn: SamplingUnits) -> Judged:
         """What contenders are compared by.
@@ -59,7 +61,13 @@ class Influence:
         swing = most if self.metric.contributions is None else most / 2
         least = drawn.least_f1 * swing**2 if math.isfinite(swing) else 0.0
         return Judged(
-            self.values, self.groups, least, most, freedom=self.freedom, swapped=self.swapped
+            self.values,
+            self.groups,
+            least,
+            most,
+            freedom=self.freedom,
+            swapped=self.swapped,
+            seed_level=self.seed_level,
         )
 
     def score(self, at: int) -> Interval:
@@ -68,9 +76,23 @@ class Influence:
         Args:
             at: number of the contender.
         """
-        effect = seed_effect(self.values[at], self.groups, self.freedom)
+        effect = seed_effect(self.values[at], self.groups, self.freedom, self.seed_level)
         alike = design_effect(self.values[at].mean(axis=0), self.groups)
         return score_interval(self.metric, effect, self.labels, alike)
+
+
+def judged_of(table: PredictionTable) -> Judged:
+    """What the contenders of a table are compared by: its metric, or accuracy.
+
+    Args:
+        table: the predictions of all contenders.
+    """
+    drawn, found = SamplingUnits(table.labels, table.groups, table.seed_level), influences(table)
+    if isinstance(found, Influence):
+        return found.judged(drawn)
+    right = [(one.predicted == table.labels).astype(np.float64) for one in table.contenders]
+    level = table.seed_level
+    return Judged(right, table.groups, drawn.least, counted=True, seed_level=level)
 
 
 def influences(table: PredictionTable) -> Influence | str | None:
@@ -94,11 +116,10 @@ def influences(table: PredictionTable) -> Influence | str | None:
         )
     except ConfigError as error:
         return str(error)
+    found = Influence(metric, values, groups, table.labels, seed_level=table.seed_level)
     if metric.per_image_of_class is None:
-        return Influence(metric, values, groups, table.labels)
-    return Influence(
-        metric, values, groups, table.labels, class_freedom(table.labels), _swapped(table)
-    )
+        return found
+    return replace(found, freedom=class_freedom(table.labels), swapped=_swapped(table))
 
 
 def units_to_leave_out(

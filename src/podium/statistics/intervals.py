@@ -111,16 +111,19 @@ def accuracy_interval(effect: SeedEffect, units: float) -> Interval:
 
 
 def mean_accuracy(
-    right: npt.NDArray[np.float64], groups: npt.NDArray[np.int64] | None = None
+    right: npt.NDArray[np.float64],
+    groups: npt.NDArray[np.int64] | None = None,
+    seed_level: float = 1.0,
 ) -> Interval:
     """The accuracy of a contender over its seeds and some images, with its 95 % interval.
 
     Args:
         right: 1 for correct and 0 for wrong predictions, shape (seeds, images).
         groups: group index of each image, from 0, shape (images,); None: images are independent.
+        seed_level: the part of any level that the seeds get.
     """
     seeds, n = right.shape
-    effect = seed_effect(right, groups)
+    effect = seed_effect(right, groups, seed_level=seed_level)
     if seeds == 1 and groups is None:
         return Interval(effect.mean, *wilson_interval(int(right.sum()), n, CONFIDENCE))
     return accuracy_interval(effect, n / design_effect(right.mean(axis=0), groups))

@@ -86,6 +86,16 @@ class Judged(NamedTuple):
     """Degrees of freedom of variances over images."""
     swapped: Sequence[Values] | None = None
     """What sign flips swap between two contenders, shape as `values`; None: the values."""
+    seed_level: float = 1.0
+    """The part of any level that the seeds get: see `podium.statistics.looks`."""
+
+    def effect(self, values: Values) -> SeedEffect:
+        """The mean of some values over seeds and images, with the variance from each.
+
+        Args:
+            values: shape (seeds, images).
+        """
+        return seed_effect(values, self.groups, self.freedom, self.seed_level)
 
 
 def pair_tests(table: PredictionTable, judged: Judged) -> tuple[list[PairTest], Values]:
@@ -99,7 +109,7 @@ def pair_tests(table: PredictionTable, judged: Judged) -> tuple[list[PairTest], 
         The tests, in the order of `itertools.combinations`, and the covariance, shape (contenders,
         contenders).
     """
-    alone = [seed_effect(one, judged.groups, judged.freedom) for one in judged.values]
+    alone = [judged.effect(one) for one in judged.values]
     tests = [
         _pair_test(table, judged, (i, j), (alone[i], alone[j]))
         for i, j in combinations(range(len(alone)), 2)
@@ -121,7 +131,7 @@ def _pair_test(
     several = min(len(first.seeds), len(second.seeds)) > 1
     same = several and len(a) == len(first.seeds)
     together = (a - b).mean(axis=0)
-    fixed = seed_effect(together[None], judged.groups, judged.freedom)
+    fixed = judged.effect(together[None])
     alike = design_effect(together, table.groups)
     only = None
     if judged.counted and len(a) == 1 and judged.groups is None:
@@ -132,7 +142,7 @@ def _pair_test(
         seeds=tuple((first.seeds[i], second.seeds[j]) for i, j in zip(*rows, strict=True)),
         fixed_p=mcnemar(*only[:2]) if only else _flips(flipped.sum(axis=0), judged.groups),
         fixed=fixed,
-        paired=seed_effect(a - b, judged.groups, judged.freedom) if same else None,
+        paired=judged.effect(a - b) if same else None,
         unpaired=unpaired_effect(*alone, fixed) if several else None,
         alike=alike,
         least_variance=alike**2 * judged.least,
@@ -161,7 +171,7 @@ def _covariance(judged: Judged, alone: Sequence[SeedEffect]) -> Values:
     return np.asarray(covariance)
 
 
-class _OverSeeds(NamedTuple):
+class OverSeeds(NamedTuple):
     """A test over seeds and images, as arguments of `SeedEffect.p_value`."""
 
     effect: SeedEffect
@@ -182,7 +192,7 @@ def p_values(tests: Sequence[PairTest]) -> list[float]:
     """
     return [
         max([one.fixed_p, *(other.effect.p_value(other.pooled, other.freedom) for other in over)])
-        for one, over in zip(tests, _over_seeds(tests), strict=True)
+        for one, over in zip(tests, over_seeds(tests), strict=True)
     ]
 
 
@@ -204,11 +214,11 @@ def joint_intervals(
         return [one.interval(1 - allowed) for one in tests]
     return [
         _joint(one, over, level, allowed)
-        for one, over in zip(tests, _over_seeds(tests), strict=True)
+        for one, over in zip(tests, over_seeds(tests), strict=True)
     ]
 
 
-def _joint(test: PairTest, over: Sequence[_OverSeeds], level: float, allowed: float) -> Interval:
+def _joint(test: PairTest, over: Sequence[OverSeeds], level: float, allowed: float) -> Interval:
     if not over:
         return test.interval(1 - level)
     alone = test.interval(1 - allowed)
@@ -219,8 +229,12 @@ def _joint(test: PairTest, over: Sequence[_OverSeeds], level: float, allowed: fl
     return Interval(alone.value, max(-test.most, low), min(test.most, high))
 
 
-def _over_seeds(tests: Sequence[PairTest]) -> list[list[_OverSeeds]]:
-    """The tests over seeds of each pair; none where one of the two has a single seed."""
+def over_seeds(tests: Sequence[PairTest]) -> list[list[OverSeeds]]:
+    """The tests over seeds of each pair; none where one of the two has a single seed.
+
+    Args:
+        tests: of all pairs of the study.
+    """
     by_seeds: dict[Seeds, list[PairTest]] = {}
     for one in tests:
         by_seeds.setdefault(tuple(sorted(one.seeds)), []).append(one)
@@ -231,8 +245,8 @@ def _over_seeds(tests: Sequence[PairTest]) -> list[list[_OverSeeds]]:
             names = {name for other in alike for name in other.names}
             squares = [other.paired.seed_square for other in alike if other.paired is not None]
             freedom = (len(names) - 1) * (one.paired.seeds - 1)
-            over.append(_OverSeeds(one.paired, sum(squares) / len(squares), freedom))
+            over.append(OverSeeds(one.paired, sum(squares) / len(squares), freedom))
         if one.unpaired is not None and (one.paired is None or len(alike) > 1):
-            over.append(_OverSeeds(one.unpaired))
+            over.append(OverSeeds(one.unpaired))
         found.append(over)
     return found

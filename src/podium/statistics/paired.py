@@ -6,7 +6,6 @@ Every function here takes shares in 0..1 and differences in -1..1, never percent
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -163,23 +162,6 @@ def flipped_at_random(totals: npt.NDArray[np.int64] | npt.NDArray[np.float64]) -
     return found / (FLIPS + 1)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment (Holm, 1979), which controls the family-wise error rate.
-
-    Args:
-        p_values: of all comparisons in the family.
-
-    Returns:
-        Adjusted p, in the same order, 0..1.
-    """
-    # not statsmodels: it runs the garbage collector on every call, which takes far longer
-    p = np.asarray(p_values, np.float64)
-    order = np.argsort(p, kind="stable")
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(1, np.maximum.accumulate(np.arange(len(p), 0, -1) * p[order]))
-    return [float(one) for one in adjusted]
-
-
 @dataclass(frozen=True)
 class SeedEffect:
     """A mean over seeds and images, with the mean squares of the two-way layout.
@@ -203,6 +185,8 @@ class SeedEffect:
     """Degrees of freedom of `seed_square`."""
     image_freedom: float = math.inf
     """Degrees of freedom of `image_square`: finite with groups of images or rare classes."""
+    seed_level: float = 1.0
+    """The part of any level that the seeds get: see `podium.statistics.looks`."""
 
     def interval(
         self, confidence: float = 0.95, *, least_variance: float = 0.0
@@ -221,7 +205,9 @@ class SeedEffect:
         Returns:
             Lower and upper bound.
         """
-        seeds, images = parts(self.seed_square, self.image_square, self.rest_square, self.seeds)
+        # at one of many looks nothing is subtracted, as for the p of each
+        apart = self.seeds if self.seed_level == 1 else 1
+        seeds, images = parts(self.seed_square, self.image_square, self.rest_square, apart)
         t, z = self._quantiles(self.freedom, 1 - confidence)
         # never narrower than with fixed seeds
         squared = max(t * t * seeds + z * z * images, z * z * self.image_square) / self.count
@@ -266,12 +252,14 @@ class SeedEffect:
         """
         t, z = self._quantiles(self.freedom if freedom is None else freedom, level)
         seeds = max(self.seed_square, pooled)
+        if self.seed_level < 1:  # at one of many looks, few seeds are the same by chance
+            seeds = max(seeds, self.rest_square)
         images = max(self.image_square - self.rest_square, 0.0)
         squared = max(t * t * seeds + z * z * images, z * z * self.image_square)
         return math.sqrt(squared / self.count + z * z * least_variance)
 
     def _quantiles(self, freedom: float, p: float) -> tuple[float, float]:
-        t, z = quantiles(freedom, p)
+        t, (_, z) = quantiles(freedom, self.seed_level * p)[0], quantiles(freedom, p)
         return t, z if math.isinf(self.image_freedom) else quantiles(self.image_freedom, p)[0]
 
 
@@ -325,6 +313,7 @@ def seed_effect(
     values: npt.NDArray[np.float64],
     groups: npt.NDArray[np.int64] | None = None,
     freedom: float = math.inf,
+    seed_level: float = 1.0,
 ) -> SeedEffect:
     """Mean over seeds and images, with the variance from each.
 
@@ -337,6 +326,7 @@ def seed_effect(
             where only the second was, else 0. A single seed is fixed.
         groups: shape (images,), group index of each image, from 0; None: images are independent.
         freedom: degrees of freedom of the variance over images, of which groups may leave fewer.
+        seed_level: the part of any level that the seeds get.
     """
     units = by_group(values, groups)
     seeds, n = units.shape
@@ -348,7 +338,9 @@ def seed_effect(
     rest_square = float((rest**2).sum()) / (max(1, seeds - 1) * max(1, n - 1))
     image_freedom = freedom if groups is None else min(freedom, max(1, n - 1))
     squares = seed_square, image_square, rest_square
-    return SeedEffect(mean, *squares, seeds, seeds * n, max(1, seeds - 1), image_freedom)
+    return SeedEffect(
+        mean, *squares, seeds, seeds * n, max(1, seeds - 1), image_freedom, seed_level
+    )
 
 
 def unpaired_effect(first: SeedEffect, second: SeedEffect, images: SeedEffect) -> SeedEffect:
@@ -377,6 +369,7 @@ def unpaired_effect(first: SeedEffect, second: SeedEffect, images: SeedEffect) -
         count=1,
         freedom=total * total / certainty if certainty > 0 else 1,
         image_freedom=images.image_freedom,
+        seed_level=first.seed_level,
     )
 
 

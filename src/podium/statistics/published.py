@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from podium.errors import ConfigError
 from podium.statistics.assumptions import MOST_IMAGES, TYPICAL_SHARE, independent_disagreement
+from podium.statistics.families import holm
 from podium.statistics.intervals import LEVEL
-from podium.statistics.paired import holm, mcnemar
+from podium.statistics.paired import mcnemar
 
 MOST_CONTENDERS = 50
 

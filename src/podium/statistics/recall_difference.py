@@ -35,7 +35,7 @@ def recall_difference(
         single: whether one of the two has a single seed.
     """
     apart = by_class(right[0][rows[0]] - right[1][rows[1]], labels)
-    units = drawn.groups, class_freedom(labels)
+    units = drawn.groups, class_freedom(labels), drawn.seed_level
     if same:
         effect = seed_effect(apart, *units)
     else:

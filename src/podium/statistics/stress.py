@@ -54,6 +54,7 @@ class Stressed:
     labels: Mapping[str, str]
     """Display name of each contender, by name."""
     conditions: tuple[Condition, ...]
+    """The images as they are, then (corruption, strength from 1, its value) of each."""
     curves: Mapping[str, tuple[Interval, ...]]
     """Contender -> accuracy in each condition, each with an interval of its own."""
     means: Mapping[str, float]

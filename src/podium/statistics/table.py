@@ -75,6 +75,9 @@ class PredictionTable:
     margin: float | None = None
     """The margin of the contenders' studies, where it is the same for all; in units of the metric,
     a share in 0..1."""
+    seed_level: float = 1.0
+    """The part of any level that the seeds get: less than 1 where their number depends on earlier
+    looks, see `podium.statistics.looks`."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -236,6 +239,7 @@ def _align(columns: Sequence[Column], shared: bool) -> PredictionTable:
         groups=_groups(columns, paths),
         metric=metric,
         margin=metric.in_units(margins.pop()) if len(margins) == 1 else None,
+        seed_level=min(column.seed_level for column in columns),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,10 +14,11 @@ from podium.config.settings import RunSpec, StudySpec
 from podium.config.titles import model_title, stand_in_label
 from podium.errors import DataError, RunFolderError
 from podium.runs.find import find_runs
-from podium.runs.folder import RunFolder
+from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.predictions import Predictions, SplitName, TopPredictions
 from podium.statistics.columns import OWN_COLUMNS, answers_in, filled_columns
 from podium.statistics.costs import NO_COST, Cost, cost_of
+from podium.statistics.looks import looked_level
 from podium.statistics.scoring import ACCURACY, Metric, noted
 
 Indices = npt.NDArray[np.int64]
@@ -47,6 +49,8 @@ class Column:
     cost: Cost = NO_COST
     margin: float | None = None
     """The margin of its study, in points for shares."""
+    seed_level: float = 1.0
+    """The part of any level that the seeds of its study get."""
     logits: Logits | None = None
 
 
@@ -117,11 +121,19 @@ def from_folder(path: Path, split: SplitName) -> list[Column]:
         )
     known = {study.path: study.read_groups() for study in {run.study for run in done}}
     margin = found.spec.margin if found.spec is not None else None
+    often = Counter(run.contender for run in done)
+    fewest = min(often.values())
+    levels = {path: _seed_level(StudyFolder(path), fewest) for path in known}
     return [
-        replace(column, margin=margin)
+        replace(column, margin=margin, seed_level=levels[run.study.path])
         for run in done
         for column in _from_run(run, split, found.spec, known[run.study.path])
     ]
+
+
+def _seed_level(study: StudyFolder, seeds: int) -> float:
+    """The part of any level that so many seeds of a study get; of a run without its study, all."""
+    return looked_level(seeds, study.read_spec()) if study.spec.is_file() else 1.0
 
 
 def _from_run(

@@ -118,8 +118,8 @@ class Standing:
     """How much worse than the best it is at most, whichever that is, in units of the metric: in
     95 % of studies this holds of all contenders."""
     chance_of_best: float | None = None
-    """Share of random weightings of the images in which it is first; None: too few images, or
-    folds. See `podium.statistics.best_chance`."""
+    """Share of random weightings of the images in which it is first; None: too few images, no
+    resamples, or folds. See `podium.statistics.best_chance`."""
 
     @property
     def judged(self) -> Interval:
@@ -174,6 +174,8 @@ class Verdicts:
     """The difference below which two contenders are equivalent."""
     level: float = LEVEL
     """A pair with a p below it is decided, whatever all the others show."""
+    seed_level: float = 1.0
+    """The part of any level that the seeds get, where their number depends on earlier looks."""
 
     def pair(self, first: str, second: str) -> Pair:
         """The pair of two contenders, seen from `first`.
@@ -224,7 +226,8 @@ def compare_contenders(
 
     Args:
         table: the predictions of all contenders, as returned by `read_table`.
-        resamples: of the images, for macro F1; 0: no intervals of macro F1.
+        resamples: of the images, for macro F1; 0: no intervals of macro F1, nor chances of being
+            best.
         seed: of the resamples.
         margin: difference below which two contenders are equivalent, in units of the metric (a
             share in 0..1); None: what these images can show, see `podium.statistics.margins`.
@@ -236,12 +239,13 @@ def compare_contenders(
     if not len(table):
         raise DataError("Expected predictions of at least one image, got none: nothing to compare.")
     right = [(answers.predicted == table.labels).astype(np.float64) for answers in table.contenders]
-    drawn = SamplingUnits(table.labels, table.groups)
+    drawn = SamplingUnits(table.labels, table.groups, table.seed_level)
     found = influences(table)
     scored = found if isinstance(found, Influence) else None
     metric = ACCURACY if scored is None else scored.metric
     f1 = [MacroF1(table, answers, resamples, seed) for answers in table.contenders]
-    accuracy, covariance = pair_tests(table, Judged(right, table.groups, drawn.least, counted=True))
+    counted = Judged(right, table.groups, drawn.least, counted=True, seed_level=table.seed_level)
+    accuracy, covariance = pair_tests(table, counted)
     tests = accuracy
     if scored is not None:
         tests, covariance = pair_tests(table, scored.judged(drawn))
@@ -279,11 +283,13 @@ def compare_contenders(
         replace(one, within=within, equivalent=equivalent)
         for one, within, equivalent in zip(pairs, said.within, said.equivalent, strict=True)
     ]
-    chances = chances_of_being_best(
-        right if scored is None else scored.values,
-        table.groups if scored is None else scored.groups,
-        greater_is_better=metric.greater_is_better,
-    )
+    chances = None
+    if resamples:
+        chances = chances_of_being_best(
+            right if scored is None else scored.values,
+            table.groups if scored is None else scored.groups,
+            greater_is_better=metric.greater_is_better,
+        )
     by_name = dict(zip([one.name for one in table.contenders], chances or [], strict=False))
     standings = [
         replace(one, behind=said.behind[one.name], chance_of_best=by_name.get(one.name))
@@ -301,6 +307,7 @@ def compare_contenders(
         grouping,
         margin=said.margin,
         level=together.level(),
+        seed_level=table.seed_level,
     )
 
 
@@ -361,7 +368,7 @@ def _standing(
     return Standing(
         name=answers.name,
         label=answers.label,
-        accuracy=mean_accuracy(right, drawn.groups),
+        accuracy=mean_accuracy(right, drawn.groups, drawn.seed_level),
         macro_f1=float(f1.plain.mean()),
         n=n,
         seeds=seeds,

@@ -14,8 +14,9 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
+from podium.statistics.families import holm
 from podium.statistics.intervals import LEVEL, Interval, mean_accuracy
-from podium.statistics.paired import design_effect, holm
+from podium.statistics.paired import design_effect
 from podium.statistics.slicing import LEAST_IMAGES, Inside, Slice, Slicing
 from podium.statistics.table import PredictionTable
 
@@ -120,7 +121,11 @@ def weak_slices(table: PredictionTable, slicing: Slicing, seed: int = 0) -> Weak
             name,
             slices,
             int(np.count_nonzero(area & second)),
-            mean_accuracy(right[name][:, area & second], _part(table.groups, area & second)),
+            mean_accuracy(
+                right[name][:, area & second],
+                _part(table.groups, area & second),
+                table.seed_level,
+            ),
             float(right[name][:, second & ~area].mean()),
             float(right[name][:, area & first].mean()),
             p,

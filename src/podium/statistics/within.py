@@ -183,13 +183,14 @@ def _parts(table: PredictionTable, inside: Inside) -> _Parts:
 
 def _scored(table: PredictionTable) -> tuple[tuple[Interval, ...], Judged]:
     """The contenders' scores on some images, and what they are compared by."""
-    drawn, scored = SamplingUnits(table.labels, table.groups), influences(table)
+    level = table.seed_level
+    drawn, scored = SamplingUnits(table.labels, table.groups, level), influences(table)
     if isinstance(scored, Influence):
         scores = tuple(scored.score(at) for at in range(len(table.contenders)))
         return scores, scored.judged(drawn)
     right = [(one.predicted == table.labels).astype(np.float64) for one in table.contenders]
-    scores = tuple(mean_accuracy(one, table.groups) for one in right)
-    return scores, Judged(right, table.groups, drawn.least, counted=True)
+    scores = tuple(mean_accuracy(one, table.groups, level) for one in right)
+    return scores, Judged(right, table.groups, drawn.least, counted=True, seed_level=level)
 
 
 def _contrast(table: PredictionTable, inside: Inside, here: Judged, there: Judged) -> Judged:
@@ -212,6 +213,7 @@ def _contrast(table: PredictionTable, inside: Inside, here: Judged, there: Judge
         here.most + there.most,
         freedom=min(here.freedom, there.freedom),
         swapped=swapped,
+        seed_level=here.seed_level,
     )
 
 

@@ -23,6 +23,7 @@ from podium.errors import ConfigError, DataError, RunFolderError
 from podium.evaluation.corruptions import CONDITIONS, corrupted
 from podium.evaluation.inference import score
 from podium.evaluation.trained import TrainedModel, load_run
+from podium.results.stress import read_stress
 from podium.runs.find import find_runs
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.images import image_rows
@@ -33,12 +34,57 @@ from podium.runtime.device import choose_device
 from podium.runtime.events import EvaluateProgress, Message, Notify, silent
 from podium.runtime.files import utc_now
 from podium.runtime.threads import in_order
+from podium.statistics.stress import Stressed
 
 BATCH = 32
 Pixels = npt.NDArray[np.uint8]
 
 
 def stress(
+    runs: str | Path,
+    data: str | Path | None = None,
+    *,
+    split: SplitName = "valid",
+    device: str = "auto",
+    notify: Notify = silent,
+) -> Stressed:
+    """Compare contenders on blurred, noisy, compressed, darkened, rotated and coarse images.
+
+    What finished runs predict is kept in the study's `stress-<split>.parquet`; no page is written.
+
+    Args:
+        runs: folder of a study, a contender or a run.
+        data: the study's images, as `data.path` of a study; None: where they were.
+        split: `valid`, or `test`, which is recorded as a look at the test images.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        notify: called with progress, and with what is left out.
+
+    Returns:
+        `means` (contender -> mean accuracy under corruption, 0..1), `curves` (its accuracy in each
+        of `conditions`, with interval) and `pairs` (paired differences, those of all corruptions
+        together first; `turns` where the order does).
+
+    Raises:
+        RunFolderError: there is no finished run with weights.
+        ConfigError: `split` is neither, or the study cannot be stressed.
+        DataError: the images are missing, or are others.
+
+    Examples:
+        >>> import podium
+        >>> def weakest_spot(study):
+        ...     found = podium.stress(study)
+        ...     worst = min(found.pairs, key=lambda pair: pair.stressed.interval.value)
+        ...     return f"{worst.first} falls behind {worst.second} by {worst.corruption}"
+        >>> weakest_spot("no-such-study")
+        Traceback (most recent call last):
+        ...
+        podium.errors.RunFolderError: no-such-study holds no finished run with weights. ...
+    """
+    study = predict_corrupted(runs, data, split=split, device=device, notify=notify)
+    return read_stress(study, split)
+
+
+def predict_corrupted(
     runs: str | Path,
     data: str | Path | None = None,
     *,

@@ -16,12 +16,15 @@ from podium.config.settings import RunSpec, StudySpec
 from podium.config.studyfile import load_study, machine_settings, study_folder
 from podium.data.index import DataIndex
 from podium.data.record import index_table, write_table
+from podium.errors import TrainingError
 from podium.runs.folder import StudyFolder
 from podium.runs.ledger import keep_copy
+from podium.runs.rounds import reached_seeds
+from podium.runs.tuning import with_chosen
 from podium.runtime.events import Message, Notify, RunFailed, StopRequest, StudyStarted, silent
 from podium.runtime.files import make_folder, remove_temporaries, write_json, write_text
 from podium.runtime.lock import InUseError, owner_of, sole_owner
-from podium.study.cells import Cell, cells_of, chosen
+from podium.study.cells import Cell, cells_of
 from podium.study.engines.driver import ProcessExecutor
 from podium.study.executors import Executor, executor_named, outcomes_of
 from podium.study.images import (
@@ -31,7 +34,7 @@ from podium.study.images import (
     refuse_other_images,
 )
 from podium.study.needs import missing_needs, refuse_without_members
-from podium.study.outcome import Outcome, StudyResult
+from podium.study.outcome import Outcome, StudyResult, record_failure
 from podium.study.pictures import store_pictures
 from podium.study.preflight import (
     code_of_study,
@@ -40,8 +43,10 @@ from podium.study.preflight import (
     refuse_other_members,
     try_out,
 )
+from podium.study.rounds import cells_to_run, next_round
 from podium.study.trackers.listen import Listeners
 from podium.study.trackers.tracker import StudyInfo
+from podium.study.tuning import heard_of_trials, refuse_other_tuning, tune_contenders
 from podium.study.work import Work, lock_of
 
 if TYPE_CHECKING:
@@ -91,8 +96,8 @@ class Study:
         audit: bool = True,
         beside: str | Path = "",
     ) -> None:
-        self.spec = spec
-        """The images, the contenders, the seeds."""
+        self.asked = spec
+        """The study as written."""
         self.beside = beside
         """Folder of the study's file, where code that it names may lie; empty string: none."""
         self.audit = audit
@@ -101,6 +106,8 @@ class Study:
         """Settings of the machine."""
         self.folder = StudyFolder(Path(runs) / spec.name)
         """Where runs and report lie."""
+        self.spec = with_chosen(spec, self.folder.path)
+        """The images, the contenders, the seeds; once they are tuned, with the settings chosen."""
 
     @classmethod
     def load(
@@ -131,8 +138,8 @@ class Study:
         return cls(spec, runs=runs, machine=settings, audit=audit, beside=beside)
 
     def cells(self) -> tuple[Cell, ...]:
-        """The cells of the study: one contender with one seed each, and their folds; no images are
-        needed."""
+        """The cells of the study: one contender with one seed each, and their folds; with `seeds:
+        auto`, all that it may come to. No images are needed."""
         return cells_of(self.spec)
 
     def run(
@@ -169,12 +176,17 @@ class Study:
             RunFolderError: the folder belongs to other images or recipes.
             StorageError: the folder cannot be written, or the disk is full.
         """
-        cells = chosen(self.cells(), only)
-        refuse_without_members(self.folder, cells)
         allow_named((self.spec, self.machine), self.beside)
+        cells = cells_to_run(self.folder, self.spec, only, notify)
+        refuse_without_members(self.folder, cells)
         with Listeners(self.machine.tracker_names, notify) as listeners, self._driven():
             plan = self._prepare(cells, code_of_study(self.spec), listeners, stop)
-            plan.outcomes |= self._train(plan)
+            if self.asked.tune is not None and self.asked.data.score_on != "nothing":
+                self._tune(plan, notify, stop)
+            plan.outcomes |= self._train(plan.todo, plan.work)
+            while more := next_round(self.folder, self.spec, plan.cells, listeners):
+                plan.cells, plan.todo = (*plan.cells, *more), (*plan.todo, *more)
+                plan.outcomes |= self._train(more, plan.work)
             return self._finish(plan)
 
     @contextlib.contextmanager
@@ -188,7 +200,9 @@ class Study:
             if owner := owner_of(cells):
                 raise InUseError(self.folder.path, owner, "")
             yield
-        if cells.is_dir() and all(run.is_done() for run in self.folder.cells(self.spec)):
+        seeds = reached_seeds(self.folder, self.spec)
+        runs = [run for run in self.folder.cells(self.spec) if run.seed in seeds]
+        if cells.is_dir() and all(run.is_done() for run in runs):
             shutil.rmtree(cells, ignore_errors=True)
 
     def _prepare(
@@ -198,6 +212,7 @@ class Study:
         alone = lock_of(self.folder, notify, stop)
         make_folder(self.folder.path)
         with images_first(self.spec.data):
+            refuse_other_tuning(self.asked, self.folder)
             for run in self.folder.cells(self.spec):
                 refuse_another_recipe(self.spec, run, code[run.contender])
                 refuse_other_members(self.folder, self.spec, run)
@@ -213,10 +228,12 @@ class Study:
         with alone():
             remove_temporaries(self.folder.path)  # of killed processes
             refuse_other_images(self.folder, self.spec, index)
+            # with `seeds: auto`, further rounds need the recipes of those that are done so far, too
+            settle = [*todo, *cells] if todo and self.spec.seeds == "auto" else todo
             recipes, failed = preflight(
-                self.folder, self.spec, self.machine if here else None, todo, notify
+                self.folder, self.spec, self.machine if here else None, settle, notify
             )
-            write_text(self.folder.spec, self.spec.to_yaml())
+            write_text(self.folder.spec, self.asked.to_yaml())
             write_json(self.folder.data, index.summary())
             write_table(index_table(index), self.folder.images)
             if todo:
@@ -246,12 +263,36 @@ class Study:
 
                 features_ahead(recipes, todo, index, self.machine, parts, notify, stop)
 
-    def _train(self, plan: Plan) -> dict[Cell, Outcome]:
-        """Have the machine's executor train what is to be trained."""
-        executor, work = executor_named(self.machine.executor), plan.work
-        work.notify(StudyStarted(len(plan.todo), sum(work.millions(cell) for cell in plan.todo)))
+    def _tune(self, plan: Plan, notify: Notify, stop: StopRequest | None) -> None:
+        """Choose the settings of the contenders that are to be trained; changes the plan."""
+        work, contenders = plan.work, {cell.contender for cell in plan.todo}
+
+        def run_trials(trials: StudySpec, folder: StudyFolder, only: Sequence[str]) -> StudyResult:
+            study = Study(trials, machine=self.machine, audit=False, beside=self.beside)
+            study.folder = folder
+            return study.run(heard_of_trials(notify), stop, only=only)
+
+        recipes = {name: work.recipes[name] for name in work.recipes if name in contenders}
+        failed = tune_contenders(
+            self.asked, self.folder, recipes, run_trials, work.alone, work.notify, stop
+        )
+        work.spec = self.spec = with_chosen(self.asked, self.folder.path)
+        work.code = code_of_study(self.spec)  # of what was chosen, too
+        now = {str(cell): cell for cell in self.cells()}  # the settings decide what a cell costs
+        plan.outcomes = {now[str(cell)]: outcome for cell, outcome in plan.outcomes.items()}
+        plan.cells = [now[str(cell)] for cell in plan.cells]
+        todo = [now[str(cell)] for cell in plan.todo]
+        for cell in (cell for cell in todo if cell.contender in failed):
+            error = TrainingError(f"{cell.contender} could not be tuned: {failed[cell.contender]}")
+            plan.outcomes[cell] = record_failure(work.run(cell), error, cell.title, work.notify)
+        plan.todo = [cell for cell in todo if cell.contender not in failed]
+
+    def _train(self, cells: Sequence[Cell], work: Work) -> dict[Cell, Outcome]:
+        """Have the machine's executor train some cells."""
+        executor = executor_named(self.machine.executor)
+        work.notify(StudyStarted(len(cells), sum(work.millions(cell) for cell in cells)))
         outcomes: dict[Cell, Outcome] = {}
-        waiting = list(plan.todo)
+        waiting = list(cells)
         while waiting:  # folds, then the runs that pool them, then the means of those
             ready = [cell for cell in waiting if not set(cell.needs) & set(waiting)]
             early = {cell: why for cell in ready if (why := missing_needs(self.folder, cell))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from podium.runtime.network import hub_answers_fast
 def fetch_run(repo_id: str, revision: str | None = None) -> RunFolder:
     """Fetch a run uploaded by `podium push`, its weights and description, into Podium's cache.
 
-    Only two files are downloaded, safetensors and JSON, whatever else the repository holds.
-    Neither can run code, and both are checked before a model is built from them.
+    Only JSON and safetensors are downloaded, whatever else the repository holds: the description,
+    the weights, and what `keep` of `podium.predict` compares images with, if that was published.
+    None of them can run code, and they are checked before a model is built from them.
 
     Args:
         repo_id: `OWNER/NAME`.
@@ -39,17 +41,23 @@ def fetch_run(repo_id: str, revision: str | None = None) -> RunFolder:
     """
     check_repo_id(repo_id)
     from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
 
     with translated_errors(f"{repo_id} on the Hub", ""), hub_answers_fast():
         described = Path(hf_hub_download(repo_id, "model.json", revision=revision))
         commit = described.parent.name  # .../snapshots/<commit>/model.json
         weights = Path(hf_hub_download(repo_id, WEIGHTS, revision=commit))
+        known = None
+        with contextlib.suppress(EntryNotFoundError):  # also where it is not on this machine
+            known = Path(hf_hub_download(repo_id, KNOWN, revision=commit))
     seed = read_json(described).get("seed")
     number = seed if isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 else 0
     name = repo_id.partition("/")[2]
     place = cache_root() / "hub" / repo_id.replace("/", "--") / commit / name / f"seed-{number}"
     run = RunFolder(place, name, number)
-    for source, target in ((described, run.model), (weights, run.best)):
+    files = [(described, run.model), (weights, run.best)]
+    files += [(known, run.path / KNOWN)] if known is not None else []
+    for source, target in files:
         if not target.is_file() or target.stat().st_size != source.stat().st_size:
             _copy(source, target)
     check_description(run)
@@ -62,6 +70,8 @@ def _copy(source: Path, target: Path) -> None:
 
 
 WEIGHTS = "model.safetensors"
+KNOWN = "known.safetensors"
+"""What the answer "none of these" needs; see `podium.deploy.known`, which needs torch."""
 
 
 def check_description(folder: RunFolder) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from podium.deploy.find.choose import choose_run
-from podium.deploy.find.hub import WEIGHTS, check_description
+from podium.deploy.find.hub import KNOWN, WEIGHTS, check_description
 from podium.deploy.find.hub_errors import check_repo_id
 from podium.deploy.publish.card import compose
 from podium.deploy.publish.card_background import public_recipe
@@ -113,6 +113,7 @@ def pack(
         Upload(WEIGHTS, folder.best),
         Upload("model.json", _description(folder)),
         Upload("config.yaml", _public_config(subject).encode("utf-8")),
+        *_known(folder),
         *drawn.values(),
         *exports,
     ]
@@ -132,6 +133,14 @@ def _description(folder: RunFolder) -> bytes:
     if folder.predictions("valid").is_file():
         found = {**found, "conformity": published(stored_scores(folder)).model_dump()}
     return json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+
+
+def _known(folder: RunFolder) -> list[Upload]:
+    """What `--keep` compares images with: features of classes, if they were computed once."""
+    from podium.deploy.similarity import KnownImages  # imports torch
+
+    place = folder.path / KNOWN
+    return [Upload(KNOWN, place)] if KnownImages.read(place, folder.best) is not None else []
 
 
 def _public_config(subject: Subject) -> str:

@@ -9,6 +9,7 @@ from podium.reporting.words.cost_words import (
     trade_offs,
 )
 from podium.reporting.words.labels import Labels
+from podium.reporting.words.look_words import look_sentence
 from podium.reporting.words.metric_words import say_by
 from podium.reporting.words.verdict_words import (
     answers,
@@ -32,9 +33,10 @@ def verdict_section(results: StudyResults, say: Labels) -> dict[str, Any] | None
     verdicts = results.verdicts
     if verdicts is None or not verdicts.pairs:
         return None
+    stopped = [look_sentence(one, say) for one in results.looks[-1:]]
     return {
         "places": places_sentence(verdicts, say),
-        "claim": claim_sentence(verdicts, say),
+        "claim": " ".join([*stopped, claim_sentence(verdicts, say)]),
         "answers": answers(verdicts, results.questions, results.recipes, say, results.model_titles),
         "headings": pair_headings(say, verdicts.metric),
         "margin": margin_sentence(verdicts, say),

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from podium.__about__ import __version__
+from podium.config.seeds import MOST_SEEDS
 from podium.reporting.latex import escape_latex
 from podium.reporting.references import REFERENCES, Reference
 from podium.reporting.words.labels import Labels
@@ -166,6 +167,8 @@ def _methods(verdicts: Verdicts, say: Labels) -> Iterator[str]:
         few = len(verdicts.standings) <= MOST_PARTITIONED
         logical = say("paper_logical") if few else ""
         yield say("paper_adjusted", pairs=count, logical=logical)
+    if verdicts.seed_level < 1:
+        yield say("paper_looks", most=MOST_SEEDS)
     if verdicts.margin.chosen:
         size = sized(metric, verdicts.margin.size, say)
         yield say("paper_margin", margin=_with_unit(metric, size, say))

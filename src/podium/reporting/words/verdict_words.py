@@ -163,6 +163,8 @@ def claim_sentence(verdicts: Verdicts, say: Labels) -> str:
         return ""
     shared = [
         say("v_together", count=len(pairs)) if len(pairs) > 1 else "",
+        say("v_zero") if any(_includes_zero(pair) for pair in pairs) else "",
+        say("v_looks") if verdicts.seed_level < 1 else "",
         say("v_curse") if any(pair.winner for pair in pairs) else "",
     ]
     if verdicts.folds is not None:
@@ -248,6 +250,8 @@ def pair_sentence(pair: Pair, labels: Mapping[str, str], say: Labels) -> str:
         if judged.low * judged.high > 0:
             low, high = (sized(metric, end, say) for end in ends)
             interval = say("v_to", low=low, high=high)
+        elif _includes_zero(pair):
+            interval = say("v_interval_zero", interval=interval)
     unit = "" if metric.percent is False else f" {say('v_points')}"
     return say_by(
         key,
@@ -263,6 +267,12 @@ def pair_sentence(pair: Pair, labels: Mapping[str, str], say: Labels) -> str:
         p=p_words(pair.p_adjusted, say),
         n=say.count(pair.n),
     )
+
+
+def _includes_zero(pair: Pair) -> bool:
+    """Whether the interval beside a winner includes 0, as only one for several pairs can."""
+    zero = pair.joint.low <= 0 <= pair.joint.high
+    return pair.winner is not None and zero and pair.joint != pair.judged
 
 
 def _besides(question: Question, pair: Pair, say: Labels) -> list[str]:

@@ -22,6 +22,7 @@ from typing import IO, Any
 
 from podium.errors import PodiumError, RunFolderError, StorageError
 from podium.runs.folder import RunFolder, StudyFolder
+from podium.runs.tuning import tuning_file
 from podium.runtime.attempt import Attempt, StaleAttemptError, is_asked_to_stop
 from podium.runtime.events import silent
 from podium.runtime.files import atomic_write, remove_temporaries
@@ -145,6 +146,7 @@ class Keeper:
         """The files that a cell may read, and others that need not exist."""
         folder = self.folder
         yield from (folder.spec, folder.data, folder.thumbnails, files.attempts)
+        yield tuning_file(folder.path)
         yield from run.path.iterdir()
         for one in cell.needs:
             other = folder.run(one.contender, one.seed, one.fold)

@@ -1,0 +1,40 @@
+"""The seeds of a study: a list, or `auto`, which goes on until the contenders are decided."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
+
+FIRST_SEEDS = 2
+"""The fewest seeds of `seeds: auto`: with one, nothing is known of how much seeds differ."""
+MOST_SEEDS = 10
+"""The most."""
+
+
+def _differ(value: tuple[int, ...] | Literal["auto"]) -> tuple[int, ...] | Literal["auto"]:
+    if value != "auto" and not (
+        value and len(set(value)) == len(value) and all(0 <= one < 2**31 for one in value)
+    ):
+        raise ValueError("expected one or more different whole numbers from 0 to 2147483647")
+    return value
+
+
+Seeds = Annotated[tuple[int, ...] | Literal["auto"], AfterValidator(_differ)]
+
+
+def auto_mistakes(contenders: int, *, folds: bool) -> Iterator[str]:
+    """Why a study cannot have `seeds: auto`, one sentence each.
+
+    Args:
+        contenders: number of contenders.
+        folds: whether it is cross-validated.
+    """
+    if contenders < 2:
+        yield "seeds: auto needs two contenders or more: it goes on until they are told apart"
+    if folds:
+        yield (
+            "seeds: auto needs a test split: with data.folds, a verdict depends on the folds, and "
+            "further seeds hardly change it. List the seeds, or set data.repeats"
+        )
