@@ -229,7 +229,7 @@ def _step(classes: int, given: argparse.Namespace) -> Callable[[], object]:
         loss = torch.nn.functional.cross_entropy(module(images), labels)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        return float(loss)
+        return loss.item()
 
     work()
     return work

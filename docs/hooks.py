@@ -30,6 +30,7 @@ from podium.config.data_settings import DataSpec, SplitSpec
 from podium.config.machine import Machine
 from podium.config.schema import field_docs, study_schema
 from podium.config.settings import RunSpec, StudySpec
+from podium.config.tuning import Tune
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -270,6 +271,7 @@ SECTIONS = (
     (StudySpec, "The study", ""),
     (DataSpec, "data", "Below `data:`, where it is more than a path."),
     (SplitSpec, "split", "Below `data: split:`."),
+    (Tune, "tune", "Below `tune:`; see [how to tune](../tuning.md)."),
     (RunSpec, "A contender", "Below `contenders: NAME:`, or below `defaults:` for all of them."),
     (
         Machine,

@@ -1,6 +1,7 @@
 """The benchmarks on tiny data: figures come out, and where they belong.
 
-What is measured runs in processes of its own, as it does from the command line.
+Trainings are measured in processes of their own, as from the command line; most others in this
+one, which has imported what takes each process seconds.
 """
 
 from __future__ import annotations
@@ -15,17 +16,30 @@ import signal
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
 
 import podium
-from benchmarks import accuracy, busy, common, entries, gpu, limit, prediction, records, scale
+from benchmarks import (
+    accuracy,
+    busy,
+    common,
+    entries,
+    gpu,
+    limit,
+    prediction,
+    records,
+    scale,
+    startup,
+    training,
+)
 from benchmarks.contenders import CONTENDERS, GROUP_MODELS
 from benchmarks.prediction_ways import measure_once
 from podium.data.indexing import build_index
@@ -75,6 +89,23 @@ def run_benchmark(
     return json.loads(record.read_text()), page.read_text()
 
 
+def run_here(
+    command: Sequence[str | Path],
+    log: Path,
+    *,
+    timeout: float,
+    environment: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> None:
+    """`run_logged` of a module of ours, in this process."""
+    python, m, name, *given = map(str, command)
+    assert (python, m) == (sys.executable, "-m")
+    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(cwd or ROOT):
+        for key, value in (environment or {}).items():
+            patch.setenv(key, value)
+        assert importlib.import_module(name).main(given) == 0
+
+
 def rows_of(page: str) -> list[list[str]]:
     lines = [line.strip("| ").split(" | ") for line in page.splitlines() if line[:1] == "|"]
     return [line for line in lines if "---" not in line[0]]
@@ -88,7 +119,6 @@ def test_training_is_timed_between_real_steps(tiny: Path, tmp_path: Path) -> Non
         *("--data", str(tiny), "--batch-size", "4", "--warmup", "1", "--rounds", "1"),
         *("--only", "paper:simple_resnet", "podium:simple_resnet", "timm", "--seconds", "60"),
         *("--peers-python", str(tmp_path / "none")),
-        command=True,
     )
     for name in ("paper:simple_resnet", "podium:simple_resnet"):
         (seen,) = record["values"][name]
@@ -201,7 +231,10 @@ def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
         accuracy.read_run(tmp_path / "net" / "seed-0", [50])
 
 
-def test_prediction_by_both_ways(tiny: Path, tmp_path: Path) -> None:
+def test_prediction_by_both_ways(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prediction, "run_logged", run_here)
     record, page = run_benchmark(
         "prediction",
         tmp_path,
@@ -256,7 +289,10 @@ def test_an_export_is_measured_and_scored(
     assert rows[2][5] == f"{100 * right:.2f} %"
 
 
-def test_scale_measures_links_and_classes(tiny: Path, tmp_path: Path) -> None:
+def test_scale_measures_links_and_classes(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scale, "run_logged", run_here)
     record, page = run_benchmark(
         "scale",
         tmp_path,
@@ -307,6 +343,8 @@ def test_starts_are_counted_from_the_process(
         "fake_study",
         lambda root, names, **more: made(root, names[:3], **{**more, "contenders": 1}),
     )
+    assert len(startup._times(2, [sys.executable, "-S", "-c", ""])) == 2  # the first not counted
+    monkeypatch.setattr(startup, "_times", lambda _, words: [startup._seconds(words)])
     record, page = run_benchmark("startup", tmp_path, "--only", "report", "--repeat", "1")
     opened, drawing, whole = record["values"]["report"].values()
     assert 0 < opened[0] < drawing[0] < whole[0]
@@ -424,8 +462,15 @@ def test_training_beside_others_is_told_by_how_threads_wait() -> None:
 
 
 def test_what_is_left_beside_others_is_told_as_part_of_the_fair_share(
-    tiny: Path, tmp_path: Path
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A program's pace is measured as by `benchmarks.training`, whose test is above."""
+
+    def measured(*_: Any) -> dict[str, float]:
+        return {"images_per_second": 30.0 / (1 + len(psutil.Process().children()))}
+
+    monkeypatch.setattr(training, "measure", measured)
+    before = len(psutil.Process().children())
     record, page = run_benchmark(
         "busy",
         tmp_path,
@@ -436,6 +481,7 @@ def test_what_is_left_beside_others_is_told_as_part_of_the_fair_share(
     alone, beside = (
         record["values"][f"paper:simple_resnet | {n}"][0]["images_per_second"] for n in (0, 2)
     )
+    assert beside / alone == pytest.approx((1 + before) / (3 + before))  # two did run
     # of two cores two busy processes leave one: half of the pace is what is fair
     share = record["settings"]["cores"] / (record["settings"]["cores"] + 2)
     (_, row), (_, timm) = rows_of(page)[:2], rows_of(page)[2:]

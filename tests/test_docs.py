@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -38,6 +39,7 @@ from podium.config.machine import Machine
 from podium.config.schema import study_schema
 from podium.config.settings import RunSpec, StudySpec
 from podium.config.studyfile import built_in_studies, load_study, study_text
+from podium.config.tuning import Tune
 from podium.runs.folder import HISTORY_COLUMNS, StudyFolder
 from tests.conftest import reports_undrawn, write_pictures
 from tests.users_code import SEAMS, forgotten
@@ -95,10 +97,16 @@ class Block:
 
 def text_of(page: str) -> str:
     """A page of the repository, or one that is written when the site is built."""
-    made = hooks().generated().get(page.removeprefix("docs/"))
+    made = generated().get(page.removeprefix("docs/"))
     return made if made is not None else (ROOT / page).read_text(encoding="utf-8")
 
 
+@cache
+def generated() -> dict[str, str]:
+    return dict(hooks().generated())
+
+
+@cache
 def hooks() -> ModuleType:
     spec = importlib.util.spec_from_file_location("podium_docs_hooks", DOCS / "hooks.py")
     assert spec is not None
@@ -142,12 +150,18 @@ def lines_of(block: Block) -> list[str]:
 
 def all_pages() -> list[str]:
     lie_there = [str(path.relative_to(ROOT)) for path in sorted(DOCS.rglob("*.md"))]
-    written = [f"docs/{path}" for path in hooks().generated() if path.endswith(".md")]
+    written = [f"docs/{path}" for path in generated() if path.endswith(".md")]
     return [*lie_there, *written, "README.md"]
 
 
+@cache
 def known_commands() -> dict[str, Any]:
     return dict(hooks().commands())
+
+
+@cache
+def root_command() -> Any:
+    return typer.main.get_command(app)
 
 
 # ---------------------------------------------------------------- what is said of commands
@@ -169,7 +183,7 @@ def test_every_command_on_a_page_can_be_given(page: str) -> None:
     for block, words in podium_lines(page):
         if words[0] == "--version":
             continue
-        command, rest = typer.main.get_command(app), list(words)
+        command, rest = root_command(), list(words)
         while hasattr(command, "commands"):
             assert rest[0] in command.commands, f"{block}: there is no podium {' '.join(words)}"
             command = command.commands[rest.pop(0)]
@@ -217,13 +231,13 @@ def _plain(text: str) -> Any:
 
 @pytest.fixture(scope="module")
 def _quick() -> Iterator[None]:
-    """The substitutes: one epoch of 32 pixels, few pictures, one contender, few reports.
+    """The substitutes: an epoch of 32 pixels, few pictures, a contender, two seeds, few reports.
 
     The tutorial's study keeps its first and its last contender, and is the one whose report is
     written, once and without its figures; again only where a page wants it in another place.
     """
     from podium import api, reporting
-    from podium.config import studyfile
+    from podium.config import curve, studyfile
     from podium.data import synthetic
     from podium.reporting.build import ReportResult
     from podium.results.receipt import write_receipt
@@ -231,6 +245,7 @@ def _quick() -> Iterator[None]:
     from podium.study import study
 
     read, draw, build = studyfile.load_study, synthetic.make_demo, reporting.build_report
+    make_curve = curve.curve_study
 
     def quick_study(*given: Any, overrides: Any = (), **options: Any) -> StudySpec:
         found = read(*given, overrides=overrides, **options)
@@ -241,7 +256,10 @@ def _quick() -> Iterator[None]:
             keys = keys[:1]
         small = {"epochs": 1, "image_size": 32, "progressive_sizes": ()}
         kept = {key: found.contenders[key].model_copy(update=small) for key in keys}
-        return found.model_copy(update={"contenders": kept})
+        return found.model_copy(update={"contenders": kept, "seeds": found.seeds[:2]})
+
+    def quick_curve(spec: StudySpec, shares: Any, seeds: Any, folds: Any) -> StudySpec:
+        return make_curve(spec, shares, seeds[:2], folds)
 
     def quick_report(folder: StudyFolder, *, out: Path | None = None, **options: Any) -> Any:
         index = folder.report / "index.html"
@@ -255,6 +273,7 @@ def _quick() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in (studyfile, study, api):
             patch.setattr(module, "load_study", quick_study)
+        patch.setattr(curve, "curve_study", quick_curve)
         patch.setattr(synthetic, "make_demo",
                       lambda into, **kw: draw(into, **{**kw, "per_class": (4, 2, 3)}))  # fmt: skip
         patch.setattr(reporting, "build_report", quick_report)
@@ -441,7 +460,7 @@ def test_the_reference_names_every_option_setting_and_name() -> None:
         assert f"## podium {name} {{" in cli
         for one in command.params:
             assert all(f"`{word}`" in cli for word in one.opts if word.startswith("-"))
-    for model in (StudySpec, DataSpec, SplitSpec, RunSpec, Machine):
+    for model in (StudySpec, DataSpec, SplitSpec, Tune, RunSpec, Machine):
         for field in model.model_fields:
             assert f"{{ #{model.__name__.lower()}-{field} }}" in study
     assert {f"::: podium.{n}" for n in podium.__all__ if n != "__version__"} <= set(api.split("\n"))
@@ -474,6 +493,9 @@ def test_the_schema_takes_our_studies_and_refuses_what_podium_refuses() -> None:
         assert list(check.iter_errors(bad)), key
         with pytest.raises(podium.ConfigError):
             load_study(bad)
+    tune = {"trials": 2, "space": {"lr": {"log": [0.1, 0.2]}, "flip_test": [True, False]}}
+    assert not list(check.iter_errors({**good, "tune": tune}))
+    assert list(check.iter_errors({**good, "tune": {**tune, "space": {"lr": {"lg": [1, 2]}}}}))
     assert list(check.iter_errors({**good, "contenders": {"a/b": {}}}))
     fields = study_schema()["$defs"]["RunSpec"]["properties"]
     assert all(one["description"] for one in fields.values())

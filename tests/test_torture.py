@@ -14,9 +14,10 @@ import pytest
 
 from torture.__main__ import main
 from torture.crowd import torture_crowd
-from torture.documents import torture_studies
+from torture.kills import _run_study
 from torture.mutate import mutate_bytes, mutate_text
 from torture.pictures import sound_pictures, torture_pictures
+from torture.studies import KINDS, digests, write_images
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -35,9 +36,9 @@ def torture(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_killed_studies_end_like_others() -> None:
-    done = torture("--only", "kills", "--kills", "8", "--kinds", "workers", "lpft")
+    done = torture("--only", "kills", "--kills", "6", "--kinds", "workers")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "8 kills in" in done.stdout  # 6 at write steps, 2 at random instants
+    assert "6 kills in" in done.stdout  # 5 at write steps, 1 at a random instant
     assert "0 unreadable files, 0 files that differ at the end" in done.stdout
 
 
@@ -45,15 +46,13 @@ def test_killed_studies_end_like_others() -> None:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study that was never disturbed; tests that change it take a copy."""
     folder = tmp_path_factory.mktemp("finished")
-    make = "import sys, pathlib, torture.kills as k; k.finished_study(pathlib.Path(sys.argv[1]))"
-    subprocess.run([sys.executable, "-c", make, str(folder)], cwd=ROOT, check=True)
+    write_images(folder / "data")
+    _run_study(KINDS["scratch"], folder / "data", folder / "runs")
     return folder / "runs" / "study"
 
 
 def test_a_change_of_the_end_would_be_seen(finished: Path, tmp_path: Path) -> None:
     """The comparison sees a single bit, in every file that it looks at."""
-    from torture.studies import digests
-
     study = tmp_path / "study"
     shutil.copytree(finished, study)
     before = digests(study)
@@ -83,15 +82,7 @@ def test_damaged_pictures_are_named(tmp_path: Path) -> None:
     assert 30 < found.peak_mib < 2048
 
 
-def test_damaged_studies_are_refused_in_words(tmp_path: Path) -> None:
-    found = torture_studies(tmp_path, 150)
-    assert found.crashes == []
-    assert found.documents == 150
-    assert found.refused > 50
-    assert found.used > 5
-
-
-def test_damaged_run_folders_are_refused_in_words(
+def test_damaged_studies_and_run_folders_are_refused_in_words(
     finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("torture.__main__.finished_study", lambda folder: finished)
@@ -99,13 +90,18 @@ def test_damaged_run_folders_are_refused_in_words(
     said = capsys.readouterr()
     assert code == 0, said.out + said.err
     assert "| damaged run folders | 28 |" in said.out
+    (row,) = re.findall(r"damaged studies \| 280 \| (\d+) \| (\d+) \| 0 \|", said.out)
+    used, refused = map(int, row)
+    assert used > 10
+    assert refused > 90
 
 
-@pytest.mark.parametrize("fault", ["image_deleted", "worker_killed", "disk_full"])
-def test_faults_are_told_and_nothing_is_lost(fault: str) -> None:
-    done = torture("--only", "faults", "--faults", fault)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "| yes |" in done.stdout
+def test_faults_are_told_and_nothing_is_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    """A killed worker: tests/training/test_faults.py, to the bit."""
+    code = main(["--no-write", "--only", "faults", "--faults", "image_deleted", "disk_full"])
+    said = capsys.readouterr()
+    assert code == 0, said.out + said.err
+    assert said.out.count("| yes |") == 2
 
 
 def test_cells_on_ray_end_like_others_when_one_is_killed() -> None:

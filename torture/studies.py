@@ -115,6 +115,7 @@ _CLOCK = {
     "finished_at",
     "test_scored_at",
     "total_seconds",
+    "looks",  # of a receipt: lines with the times of the scorings, which trials count themselves
 }
 
 

@@ -22,6 +22,7 @@ from podium.auditing import (
     LabelIssue,
     Oddity,
     audit_images,
+    files,
     neighbours,
     read_audit,
     write_audit,
@@ -46,6 +47,7 @@ from podium.reporting.page.audit_page import audit_sections, write_audit_page, w
 from podium.reporting.words.labels import labels
 from podium.results.pictures import audit_thumbnails
 from tests.conftest import Steps, axe_faults, write_pictures
+from tests.parts import HereParts
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -438,6 +440,28 @@ def test_the_second_audit_is_read_from_the_cache(
     strict = audit_images(index, labels=False, cache_folder=tmp_path)
     assert len(strict.pairs) < len(first.pairs)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_other_machines_see_the_same(
+    audit: Audit, messy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_PART", 20)
+    parts = HereParts()
+    found = audit_images(messy, labels=False, cache_folder=tmp_path, parts=parts)
+    assert replace(found, seconds=audit.seconds) == audit
+    assert [len(item) for item in parts.items] == [20, 20, 14]
+
+
+def test_a_machine_that_does_not_see_the_images_is_named(messy: Path, tmp_path: Path) -> None:
+    index = build_index(Path(shutil.copytree(messy, tmp_path / "messy")))
+    hidden = HereParts(
+        before=lambda _: (tmp_path / "messy").rename(tmp_path / "away"),
+        after=lambda _: (tmp_path / "away").rename(tmp_path / "messy"),
+    )
+    with pytest.raises(
+        DataError, match=r"does not see train/ash/0\.png\. All nodes need the images"
+    ):
+        files.inspect_all(index, parts=hidden)
 
 
 def test_progress_tells_every_part(messy: Path, tmp_path: Path) -> None:

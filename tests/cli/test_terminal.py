@@ -22,7 +22,7 @@ from podium.cli import terminal
 from podium.cli.app import PANELS, app, main
 from podium.cli.predict import _csv_lines, _jsonl_lines, _print_table, _write
 from podium.cli.progress import StudyProgress
-from podium.deploy.predict.files import FilePrediction
+from podium.deploy.predict.look import FilePrediction
 from podium.deploy.predictor import Guess
 from podium.runtime.events import (
     EpochDone,

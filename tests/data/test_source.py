@@ -40,7 +40,7 @@ from podium.errors import ConfigError, DataError, UnreadableImageError
 from podium.runs.folder import StudyFolder
 from podium.study.explain import explain
 from podium.study.study import Study
-from tests.conftest import write_pictures
+from tests.conftest import reports_undrawn, write_pictures
 
 USERS = '''
 import zipfile
@@ -423,7 +423,8 @@ def run(tmp_path: Path, values: dict[str, Any], *more: str) -> StudyFolder:
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
     words = ["run", str(path), "--runs", str(tmp_path / "runs"), "--device", "cpu", "--no-audit",
              "--precision", "fp32"]  # fmt: skip
-    assert main([*words, *(more or ("--workers", "0"))]) == 0
+    with reports_undrawn():
+        assert main([*words, *(more or ("--workers", "0"))]) == 0
     return StudyFolder(tmp_path / "runs" / "tiny")
 
 

@@ -178,14 +178,15 @@ def test_what_cannot_be_told_is_refused(
         KnownRule.of(np.ones(100), 95)
 
 
-@pytest.mark.parametrize("coverage", [None, 0.9])
+@pytest.mark.parametrize(
+    ("coverage", "kinds"), [(None, ["onnx"]), (0.9, ["onnx", "torchscript", "pt2", "openvino"])]
+)
 def test_exports_say_it_themselves(
     run: RunFolder, pictures: Path, foreign: list[str], tmp_path: Path, coverage: float | None,
-    capfd: pytest.CaptureFixture[str],
+    kinds: list[str], capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     pytest.importorskip("onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
-    kinds = ["onnx", "torchscript", "pt2", "openvino"]
     found = podium.export(run, kinds, keep=0.9, coverage=coverage, to=tmp_path, rounds=0)
     paths = [str(pictures / "test" / "circle" / "0.png"), *foreign]
     expected = [one.none_of_these for one in podium.predict(run, paths, keep=0.9)]

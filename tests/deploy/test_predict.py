@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,11 +21,16 @@ from PIL import Image
 import podium
 from podium.cli.app import main
 from podium.cli.predict import _csv_lines
-from podium.deploy.predict.files import Explainer, FilePrediction, predict_files
+from podium.deploy.predict import elsewhere
+from podium.deploy.predict.files import predict_files, predictions
+from podium.deploy.predict.look import Explainer, FilePrediction
 from podium.deploy.predict.sources import Source, Sources
 from podium.deploy.predictor import Guess, Predictor, load_predictor
+from podium.deploy.sets import Wanted
+from podium.errors import ConfigError, DataError
 from podium.runs.folder import RunFolder
 from podium.runtime.files import read_json
+from tests.parts import HereParts
 
 
 @pytest.fixture
@@ -356,3 +362,67 @@ def test_ctrl_c_keeps_what_was_written(small_run: RunFolder, folder: Path) -> No
     assert len(rows) > 1
     assert len({len(row) for row in rows}) == 1
     assert not list(folder.glob(".found.csv.*"))
+
+
+# --- many images, on other machines
+
+
+def many(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """More images than two cores take at a time, in parts of four."""
+    monkeypatch.setenv("PODIUM_CORES", "2")
+    monkeypatch.setattr(elsewhere, "PART", 4)
+    return sorted((pictures / "test").rglob("*.png"))
+
+
+def test_other_machines_predict_the_same_to_the_bit(
+    small_run: RunFolder, pictures: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths: list[str | Path] = [*many(pictures, monkeypatch)[:17], folder / "torn.png", "gone.jpg"]
+    parts = HereParts()
+    wanted = Wanted(coverage=0.8)
+    for size in (None, 3):
+        here, there = (
+            list(predictions(small_run, paths, 3, "cpu", size, None, wanted, parts=one)[0])
+            for one in (None, parts)
+        )
+        assert there == here
+    assert [len(one) for one in parts.items] == [4, 4, 4, 4, 3, *([6] * 3), 1]
+    assert here[17].error.startswith("damaged")
+    assert here[18].error == "there is no such file"
+
+
+def test_few_images_are_predicted_on_this_machine(
+    small_run: RunFolder, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths, parts = many(pictures, monkeypatch)[:7], HereParts()
+    assert len(list(predictions(small_run, paths, parts=parts)[0])) == 7
+    assert not parts.items
+
+
+def test_a_machine_that_does_not_see_the_images_is_named(
+    small_run: RunFolder, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = [Path(shutil.copy(one, tmp_path)) for one in many(pictures, monkeypatch)[:12]]
+    away = tmp_path / "away"
+    away.mkdir()
+    parts = HereParts(
+        before=lambda item: shutil.move(item[0].path, away),
+        after=lambda item: shutil.move(away / Path(item[0].path).name, tmp_path),
+    )
+    found = predictions(small_run, mine, parts=parts)[0]
+    with pytest.raises(DataError, match=r"does not see .*0.png. All nodes need the images under"):
+        list(found)
+
+
+def test_what_other_machines_cannot_do_is_refused(
+    small_run: RunFolder, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ConfigError, match=r"heat maps are made on this machine alone"):
+        predictions(small_run, "x.png", gradcam=tmp_path / "maps", parts=HereParts())
+    for words, said in (
+        (["--on", "slurm"], "--on slurm: expected serial (this machine), ray or ray:HOST:PORT"),
+        (["--on", "ray:host"], "--on: expected HOST:PORT"),
+        (["--cpus", "2"], "--cpus applies to --on ray"),
+    ):
+        assert main(["predict", str(small_run.path), "x.png", *words]) == 2
+        assert said in capfd.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -17,15 +18,18 @@ from podium.data.dataset import ImageDataset
 from podium.data.index import DataIndex
 from podium.data.indexing import build_index
 from podium.data.transforms import eval_transform, prepare
-from podium.errors import UnreadableImageError
+from podium.errors import DataError, UnreadableImageError
 from podium.features import extract
-from podium.features.disk import FeatureStore, read_array, write_array
+from podium.features.disk import FeatureStore, borrowing, read_array, write_array
 from podium.features.extract import Backbone
 from podium.features.folding import folded_if_equal
+from podium.features.network import View
 from podium.features.threads import in_threads
 from podium.models import build_model
 from podium.runtime.cache import prune
+from podium.runtime.parts import Parts
 from tests.conftest import Steps, StopAfter, device, write_pictures
+from tests.parts import HereParts
 
 HALF = (0.5, 0.5, 0.5)
 
@@ -41,13 +45,14 @@ def _small_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PODIUM_CACHE", str(tmp_path / "cache"))
 
 
-def backbone(size: int = 64, seed: int = 0) -> Backbone:
+def backbone(size: int = 64, seed: int = 0, parts: Parts | None = None) -> Backbone:
     built = build_model("efficientnet_lite0", 3, pretrained=True, seed=seed)
-    return Backbone(built, size=size, normalization=(HALF, HALF), device=torch.device(device()))
+    place = torch.device(device() if parts is None else parts.device)
+    return Backbone(built, size=size, normalization=(HALF, HALF), device=place, parts=parts)
 
 
 @pytest.mark.parametrize("view", ["plain", "mirrored"])
-def test_features_are_what_the_classifier_gets(index: DataIndex, view: extract.View) -> None:
+def test_features_are_what_the_classifier_gets(index: DataIndex, view: View) -> None:
     """The oracle: a hook on the classifier of the model as it is."""
     built = build_model("efficientnet_lite0", 3, pretrained=True, seed=0)
     seen: list[torch.Tensor] = []
@@ -246,3 +251,50 @@ def test_a_model_with_an_order_of_its_own_is_run_as_it_is() -> None:
     assert folded_if_equal(module, 32, torch.device("cpu")) is module
     plain = nn.Sequential(nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3)).eval()
     assert folded_if_equal(plain, 32, torch.device("cpu")) is not plain
+
+
+def test_other_machines_compute_the_same_to_the_bit_and_only_what_is_missing(
+    index: DataIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, _ = backbone().features(index, "train", view="mirrored")
+    error = backbone().bf16_error(index, "train")
+    monkeypatch.setenv("PODIUM_CACHE", str(tmp_path / "another"))
+    parts = HereParts()
+    network = backbone(parts=parts)
+    assert network.bf16_error(index, "train") == error
+    with pytest.raises(KeyboardInterrupt):
+        network.features(index, "train", view="mirrored", stop=StopAfter(2))
+    assert [len(item) for item in parts.items[1:]] == [16, 16]
+    found, computed = network.features(index, "train", view="mirrored")
+    assert computed == 72 - 32
+    assert [len(item) for item in parts.items[3:]] == [16, 16, 8]
+    assert np.array_equal(found, here)
+
+
+def test_a_machine_that_does_not_see_the_images_is_named(tmp_path: Path) -> None:
+    index = build_index(write_pictures(tmp_path / "set", {"train": 2, "valid": 1, "test": 1}))
+    shutil.rmtree(tmp_path / "set" / "train")
+    with pytest.raises(DataError, match=r"^\S+: .*train/.*No such file.*All nodes need the images"):
+        backbone(parts=HereParts()).features(index, "train")
+
+
+def test_features_are_borrowed_before_they_are_computed(
+    index: DataIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = backbone().features(index, "train")
+    kept = tmp_path / "cache" / "features"
+    (entry,) = kept.iterdir()
+    (entry / "part-00002.npz").unlink()
+    monkeypatch.setenv("PODIUM_CACHE", str(tmp_path / "node"))
+    asked = list[str]()
+
+    def lend(name: str, folder: Path) -> None:
+        asked.append(name)
+        shutil.copytree(kept / name, folder / name, dirs_exist_ok=True)
+
+    with borrowing(lend):
+        found, computed = backbone().features(index, "train")
+        assert computed == 16  # what the other machine has not either
+        backbone().features(index, "train")
+    assert asked == [entry.name]
+    assert np.array_equal(found, first)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from podium.statistics.scoring import find_metric
 from podium.statistics.table import ContenderPredictions, PredictionTable
-from podium.statistics.verdicts import compare_contenders
+from tests.statistics.studies_simulated import judged
 
 COMMON, OWN, NOISE = 1.2, 0.6, 0.6
 """Standard deviations of the margin: an image's for all models, for a model, for a training."""
@@ -101,7 +101,7 @@ def counted_by_metric(setting: MetricSetting, studies: int) -> tuple[float, floa
     values = truth(setting)
     found = np.zeros(3)
     for table in tables(setting, studies):
-        verdicts = compare_contenders(table, resamples=0)
+        verdicts = judged(table)
         pair = verdicts.pair("c0", "c1")
         (alone,) = (one.judged for one in verdicts.standings if one.name == "c0")
         found += (

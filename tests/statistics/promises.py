@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from podium.statistics.intervals import Interval
-from podium.statistics.verdicts import Pair, Verdicts, compare_contenders
+from podium.statistics.verdicts import Pair, Verdicts
 from tests.statistics.metric_studies import METRIC_SETTINGS, counted_by_metric
-from tests.statistics.studies_simulated import Setting, sheets
+from tests.statistics.studies_simulated import Setting, judged, sheets
 
 STEADY = (0.03,) * 4  # standard deviations of the skill over seeds
 
@@ -191,9 +191,7 @@ def counted(setting: Setting, studies: int) -> Counted:
     """Simulate so many studies and count."""
     found = Counted()
     for sheet in sheets(setting, studies):
-        found.count(
-            compare_contenders(sheet, resamples=0, margin=setting.margin), setting.accuracies
-        )
+        found.count(judged(sheet, margin=setting.margin), setting.accuracies)
     return found
 
 

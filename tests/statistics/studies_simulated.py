@@ -10,18 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
+from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq
 from scipy.stats import norm
 
+from podium.statistics import verdicts
 from podium.statistics.scoring import find_metric
 from podium.statistics.table import ContenderPredictions, PredictionTable
+from podium.statistics.verdicts import Verdicts
 
 __all__ = [
-    "SHARED", "Luck", "Setting", "accuracy_at", "judged_by", "right_answers", "sheet_from",
-    "sheets", "skill_for",
+    "SHARED", "Luck", "Setting", "accuracy_at", "judged", "judged_by", "right_answers",
+    "sheet_from", "sheets", "skill_for",
 ]  # fmt: skip
 
 SHARED, OWN, NOISE = 1.0, 0.5, 0.5
@@ -232,3 +235,14 @@ def judged_by(metric: str, sheet: PredictionTable) -> PredictionTable:
         for one in sheet.contenders
     )
     return replace(sheet, contenders=contenders, metric=find_metric(metric))
+
+
+def judged(
+    sheet: PredictionTable, *, resamples: int = 0, seed: int = 0, margin: float | None = None
+) -> Verdicts:
+    """The verdicts of a study, without the chances of being the best.
+
+    They are drawn, which takes most of the time, and no verdict or interval depends on them.
+    """
+    with mock.patch.object(verdicts, "chances_of_being_best", return_value=None):
+        return verdicts.compare_contenders(sheet, resamples=resamples, seed=seed, margin=margin)

@@ -25,7 +25,7 @@ from podium.statistics.margins import (
 from podium.statistics.paired import paired_interval, seed_effect
 from podium.statistics.scoring import ACCURACY, find_metric
 from podium.statistics.verdicts import compare_contenders
-from tests.statistics.studies_simulated import right_answers, sheet_from, skill_for
+from tests.statistics.studies_simulated import judged, right_answers, sheet_from, skill_for
 
 
 def tango_z(only_first: int, only_second: int, n: int, difference: float) -> float:
@@ -140,7 +140,7 @@ def test_of_two_equal_contenders_the_assumed_margin_finds_four_in_five() -> None
     random, skills, found = np.random.default_rng(2), [skill_for(0.85)] * 2, 0
     for _ in range(300):
         sheet = sheet_from(right_answers(random, skills, 500))
-        found += compare_contenders(sheet, resamples=0).pairs[0].verdict == "equivalent"
+        found += judged(sheet).pairs[0].verdict == "equivalent"
     assert found / 300 == pytest.approx(0.8, abs=0.1)
 
 
@@ -164,7 +164,7 @@ def test_at_the_margin_equivalence_is_claimed_in_at_most_5_percent(
     studies = 400
     for _ in range(studies):
         sheet = sheet_from(right_answers(random, skills, 2000))
-        claims += compare_contenders(sheet, resamples=0, margin=0.02).pairs[0].equivalent
+        claims += judged(sheet, margin=0.02).pairs[0].equivalent
     assert claims / studies <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / studies)
 
 

@@ -18,6 +18,7 @@ from podium.statistics.together import MOST_PARTITIONED, Together
 from podium.statistics.verdicts import compare_contenders
 from tests.statistics.studies_simulated import (
     Setting,
+    judged,
     judged_by,
     right_answers,
     sheet_from,
@@ -251,7 +252,7 @@ def studies(count: int) -> Iterator[PredictionTable]:
 def test_places_pairs_and_the_best_never_contradict_each_other() -> None:
     fewer = 0
     for sheet in studies(150):
-        verdicts = compare_contenders(sheet, resamples=0)
+        verdicts = judged(sheet)
         kept = {one.name for one in verdicts.leaders}
         assert verdicts.standings[0].name in kept  # with the best score
         for standing in verdicts.standings:
@@ -276,7 +277,7 @@ def test_a_winner_can_be_found_that_no_pair_shows() -> None:
     random = np.random.default_rng(7)
     skills = [skill_for(one) for one in (0.87, 0.84, 0.84, 0.84, 0.84)]
     for _ in range(200):
-        verdicts = compare_contenders(sheet_from(right_answers(random, skills, 500)), resamples=0)
+        verdicts = judged(sheet_from(right_answers(random, skills, 500)))
         if len(verdicts.leaders) == 1 and sum(one.best == 1 for one in verdicts.standings) > 1:
             break
     else:
@@ -288,7 +289,7 @@ def test_the_joint_interval_of_recipes_holds_what_their_test_does_not_reject() -
     setting = Setting((0.92, 0.88, 0.85, 0.8), 300, seeds=3, seed_sd=0.1)
     rejected = 0
     for sheet in sheets(setting, 30):
-        verdicts = compare_contenders(sheet, resamples=0)
+        verdicts = judged(sheet)
         for pair in verdicts.pairs:
             excludes = pair.joint.low > 0 or pair.joint.high < 0
             if excludes:  # narrower tests follow in later steps, so not the other way round

@@ -30,6 +30,7 @@ from podium.study.study import Study
 from tests.study.test_executors import results
 from tests.study.test_study import write_study
 
+ROOT = Path(__file__).resolve().parents[2]
 ONE = {"seeds": [0, 1], "contenders": {"plain": {"model": "simple_resnet", "epochs": 1}}}
 
 
@@ -118,6 +119,7 @@ COUNTING = """
 import sys
 import podium.auditing.run as audits
 from podium.cli.app import main
+from tests.conftest import reports_undrawn
 
 look = audits.inspect_all
 
@@ -127,7 +129,8 @@ def counted(*given, **options):
     return look(*given, **options)
 
 audits.inspect_all = counted
-sys.exit(main(sys.argv[2:]))
+with reports_undrawn():
+    sys.exit(main(sys.argv[2:]))
 """
 
 
@@ -139,7 +142,7 @@ def test_two_processes_share_a_study(
     counted = tmp_path / "audits"
     words = [sys.executable, "-c", COUNTING, str(counted), "run", str(study)]
     words += ["--runs", str(tmp_path / "runs"), "--workers", "0"]
-    environment = {**os.environ, "PODIUM_CACHE": str(tmp_path / "cache")}
+    environment = {**os.environ, "PODIUM_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
     started = [
         subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment)
         for _ in range(2)

@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from podium.config.machine import Machine
 from podium.config.registry import EXECUTORS, allow, sources_of
-from podium.errors import DataError, RunFolderError, StorageError
+from podium.config.settings import RunSpec
+from podium.errors import DataError, RunFolderError, StorageError, UserError
 from podium.models.registry import weight_files
+from podium.models.weights import LENT, read_state
 from podium.runs.folder import StudyFolder
 from podium.runs.ledger import LEDGER
 from podium.runtime.attempt import Attempt, StaleAttemptError, ask_to_stop, begin, is_asked_to_stop
@@ -39,7 +42,13 @@ from podium.study.engines.elsewhere import (
 )
 from podium.study.engines.files import CellFiles
 from podium.study.engines.keeper import Keeper
-from podium.study.engines.link import ElsewhereAttempt, UnreachableError, naming_the_node
+from podium.study.engines.link import (
+    ElsewhereAttempt,
+    UnreachableError,
+    fetch_weights,
+    naming_the_node,
+    place_of_weights,
+)
 from podium.study.engines.process import train_cell
 from podium.study.study import Study
 from tests.study.test_study import write_study
@@ -327,6 +336,26 @@ def test_weights_are_sent_once_and_whole(begun: StudyFolder, tmp_path: Path) -> 
     with pytest.raises(UnreachableError, match="refs/main came damaged"):
         side.serve("fetch", "hub", patterns, str(here))
     assert not (here / entry / "refs" / "main").exists()
+
+
+def test_a_file_of_weights_that_a_study_names_is_lent_to_the_cell(
+    begun: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under the path that the study has, which this machine does not."""
+    monkeypatch.setenv(LENT, "")  # so that it is removed at the end
+    state, named = {"fc.weight": torch.arange(4.0)}, Path("only/there/start [1].pth")
+    torch.save(state, tmp_path / named.name)
+    recipe = RunSpec(model="simple_resnet", epochs=1, weights=named)
+    keeper = Keeper(begun, {}, {place_of_weights("plain"): tmp_path})
+    side = _Study(Actor(keeper), CELL, 1)
+    side.ask("begin")
+    mirror = tmp_path / "cell" / "study"
+    with _serving(side) as link:
+        fetch_weights("plain", recipe, ElsewhereAttempt(tmp_path / "x", 1, 0, mirror, link))
+    assert torch.equal(read_state(named)["fc.weight"], state["fc.weight"])
+    assert [one.name for one in (tmp_path / "cell").rglob("*") if one.is_file()] == [named.name]
+    with pytest.raises(UserError, match=r"only/there/other\.pth is not a file"):
+        read_state(named.with_name("other.pth"))
 
 
 def test_the_files_of_downloaded_weights_are_known() -> None:

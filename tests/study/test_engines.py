@@ -34,7 +34,8 @@ from podium.study.engines import driver
 from podium.study.engines.driver import ProcessExecutor, Task
 from podium.study.engines.files import CellFiles
 from podium.study.engines.local import _slots, ending
-from podium.study.engines.ray_cluster import _close_token, _Tasks
+from podium.study.engines.ray_cluster import _Tasks
+from podium.study.engines.ray_connection import _close_token
 from podium.study.engines.slurm import CellJob, _Jobs, _minutes
 from podium.study.outcome import Outcome
 from podium.study.study import Study

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import shutil
 import subprocess
@@ -19,7 +18,6 @@ from PIL import Image
 from torch import nn
 
 import podium
-from podium import reporting
 from podium.cli.app import main, take_imports
 from podium.config.code import allow_named, code_of, named
 from podium.config.registry import MODELS, allow
@@ -33,7 +31,7 @@ from podium.runs.folder import StudyFolder
 from podium.runtime.events import silent
 from podium.study.study import Study
 from podium.training.fit import fit
-from tests.conftest import StopAfter
+from tests.conftest import StopAfter, reports_undrawn
 from tests.training.test_training import job, weights
 from tests.users_code import NETWORKS, PARTS, forgotten, install, write_networks
 
@@ -70,9 +68,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
     folder = tmp_path_factory.mktemp("own")
     write_networks(folder / "studies")
     write_study(folder / "studies", pictures)
-    coarse = functools.partial(reporting.build_report, dpi=40, formats=("png",), helpers=0)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reporting, "build_report", coarse)
+    with reports_undrawn():
         assert command(folder, "run", "studies/own.yaml", *RUN) == 0
     return folder
 

@@ -16,7 +16,6 @@ import pytest
 import torch
 
 import podium.training.state
-from podium.config.machine import Machine
 from podium.data.index import DataIndex
 from podium.data.indexing import build_index
 from podium.errors import ConfigError, StorageError, TrainingError, UnreadableImageError
@@ -36,7 +35,7 @@ from podium.training.fit import fit
 from podium.training.job import Job
 from podium.training.optimizers import make_optimizer
 from tests.conftest import StopAfter
-from tests.training.test_training import RECIPE, index, job, straight, weights
+from tests.training.test_training import RECIPE, index, job, often, straight, weights
 
 __all__ = ["index", "straight"]  # fixtures
 
@@ -47,12 +46,6 @@ def timeless(job: Job) -> list[dict[str, float]]:
         {key: value for key, value in row.items() if key not in timing}
         for row in job.folder.read_history()
     ]
-
-
-def often(made: Job) -> Job:
-    """The same job, its state saved after every step."""
-    machine = Machine(device="cpu", devices=made.device.count, checkpoint_every=0)
-    return Job(**{**made.__dict__, "machine": machine})
 
 
 def test_a_killed_worker_costs_time_alone(straight: Job, index: DataIndex, tmp_path: Path) -> None:
@@ -239,29 +232,6 @@ def test_a_full_disk_ends_the_training_and_keeps_the_state(
     assert len(read_checkpoint(made.folder.last)["rows"]) == 1
     fit(made, silent)
     assert weights(made) == weights(straight)
-
-
-def test_two_processes_save_within_an_epoch_and_go_on_with_the_same_bits(
-    index: DataIndex, tmp_path: Path
-) -> None:
-    whole = job(tmp_path / "whole", index, devices=2)
-    fit(whole, silent)
-    part = often(job(tmp_path / "part", index, devices=2))
-    with pytest.raises(KeyboardInterrupt):
-        fit(part, silent, _At(part, step=2))
-    assert read_checkpoint(part.folder.last)["epoch_under_way"][0] >= 2
-    fit(part, silent)
-    assert weights(part) == weights(whole)
-
-
-class _At:
-    """A stop request that is set once the saved state has come so far."""
-
-    def __init__(self, made: Job, step: int) -> None:
-        self.last, self.step = made.folder.last, step
-
-    def is_set(self) -> bool:
-        return self.last.is_file() and read_checkpoint(self.last)["epoch_under_way"][0] >= self.step
 
 
 def test_two_processes_name_the_image_that_vanished(pictures: Path, tmp_path: Path) -> None:

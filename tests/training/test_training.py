@@ -64,6 +64,12 @@ def job(
     return Job(recipe, index, run, machine, choose_device(machine), precision, workers)
 
 
+def often(made: Job) -> Job:
+    """The same job, its state saved after every step."""
+    machine = Machine(device="cpu", devices=made.device.count, checkpoint_every=0)
+    return Job(**{**made.__dict__, "machine": machine})
+
+
 def weights(job: Job) -> dict[str, bytes]:
     state = read_checkpoint(job.folder.last)["model"]
     return {name: value.numpy().tobytes() for name, value in state.items()}
@@ -278,17 +284,25 @@ def test_two_processes_validate_the_network_that_is_saved(
     assert row["valid_loss"] == pytest.approx(oracle, rel=1e-5)
 
 
-def test_two_processes_resume_bit_for_bit(
+def test_two_processes_save_within_an_epoch_and_go_on_with_the_same_bits(
     shared: tuple[Job, list[Event]], index: DataIndex, tmp_path: Path
 ) -> None:
-    part = job(tmp_path / "part", index, devices=2, epochs=1)
+    part = often(job(tmp_path / "part", index, devices=2))
+    with pytest.raises(KeyboardInterrupt):
+        fit(part, silent, _At(part, step=2))
+    assert read_checkpoint(part.folder.last)["epoch_under_way"][0] >= 2
     fit(part, silent)
-    rest = job(tmp_path / "part", index, devices=2)
-    state = read_checkpoint(rest.folder.last)
-    state["recipe"]["epochs"] = 2  # as if the run had been killed between its epochs
-    torch.save(state, rest.folder.last)
-    fit(rest, silent)
-    assert weights(rest) == weights(shared[0])
+    assert weights(part) == weights(shared[0])
+
+
+class _At:
+    """A stop request that is set once the saved state has come so far."""
+
+    def __init__(self, made: Job, step: int) -> None:
+        self.last, self.step = made.folder.last, step
+
+    def is_set(self) -> bool:
+        return self.last.is_file() and read_checkpoint(self.last)["epoch_under_way"][0] >= self.step
 
 
 def test_a_frozen_backbone_stays_as_it_was(index: DataIndex, tmp_path: Path) -> None:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from podium.config.machine import Machine
 from podium.data.index import DataIndex
 from podium.features.extract import Backbone
+from podium.features.network import PrecisionOf
 from podium.models import build_model
-from podium.runtime.device import choose_device, choose_precision
+from podium.runtime.device import choose_device
 from podium.runtime.events import Notify, of_part, silent
+from podium.runtime.parts import Parts, once
 
 BACKBONE = "efficientnet_lite0"
 """The network whose features are used; its ImageNet weights come with Podium."""
@@ -26,6 +29,7 @@ def embed(
     *,
     device: str = "auto",
     notify: Notify = silent,
+    parts: Parts | None = None,
 ) -> npt.NDArray[np.float32]:
     """Compute the features of every image of every split, or read them from the cache.
 
@@ -33,6 +37,7 @@ def embed(
         index: the images.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         notify: receives the progress: number of images done.
+        parts: what computes on other machines, on their devices; None: this one does.
 
     Returns:
         float32 of shape (n, d): the splits one after the other, each in its own order.
@@ -43,20 +48,22 @@ def embed(
         WeightsUnavailableError: the bundled weights are not installed.
     """
     built = build_model(BACKBONE, 2, pretrained=True, pooling="stages")
-    machine = Machine(device=device)
-    chosen = choose_device(machine)
+    machine = Machine(device=device if parts is None else parts.device)
+    chosen = choose_device(machine).torch if parts is None else torch.device(parts.device)
     backbone = Backbone(
         built,
         size=built.image_size,
         normalization=(built.mean, built.std) if built.mean and built.std else None,
-        device=chosen.torch,
+        device=chosen,
+        parts=parts,
     )
     total, done = sum(len(split) for split in index.splits.values()), 0
     found = []
     for split in index.splits:
         precision = "fp32"
         if split == "train":
-            wanted, _ = choose_precision(machine, chosen, built.module, built.image_size)
+            choice = PrecisionOf(machine, built.image_size)
+            wanted = choice(built.module) if parts is None else once(parts, choice, built.module)
             precision, _ = backbone.precision_for(index, split, wanted)
         progress = of_part(notify, done, total)
         found.append(backbone.features(index, split, precision=precision, notify=progress)[0])

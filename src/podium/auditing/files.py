@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import socket
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,9 +14,13 @@ import numpy.typing as npt
 from podium.auditing.record import Oddity, OddKind
 from podium.auditing.similarity import THUMB, is_blank, is_grey, small_rgb
 from podium.data.bands import as_rgb
+from podium.data.grey import GreyWindows
+from podium.data.images import decode_picture
 from podium.data.index import DataIndex
-from podium.errors import UnreadableImageError
+from podium.data.source import Reader
+from podium.errors import DataError, UnreadableImageError
 from podium.runtime.events import AuditProgress, Notify, silent
+from podium.runtime.parts import SEEN_BY_ALL, Parts
 from podium.runtime.threads import in_order
 
 TINY = 32
@@ -22,6 +28,10 @@ TINY = 32
 
 EXTREME = 4.0
 """Maximum aspect ratio, longer side over shorter; beyond it a square crop loses three quarters."""
+
+_PART = 512  # images that another machine gets at a time
+
+_Seen = tuple[tuple[int, int], str, npt.NDArray[np.uint8] | None, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +62,7 @@ def inspect_all(
     *,
     workers: int | None = None,
     notify: Notify = silent,
+    parts: Parts | None = None,
 ) -> PictureFacts:
     """Decode every image once, in threads; keeps 3 KB per image in memory.
 
@@ -59,6 +70,10 @@ def inspect_all(
         index: the images.
         workers: number of threads; None: one per core.
         notify: receives the progress: number of images done.
+        parts: what decodes them on other machines; None: this one does.
+
+    Raises:
+        DataError: another machine does not see an image that this one can read.
     """
     paths = [path for split in index.splits.values() for path in split.paths]
     thumbs = np.zeros((len(paths), THUMB, THUMB, 3), dtype=np.uint8)
@@ -66,20 +81,18 @@ def inspect_all(
     pixels = [""] * len(paths)
     vanished: list[tuple[str, str]] = []
 
-    def inspect(at: int) -> None:
-        try:
-            image = index.open_image(paths[at])
-        except UnreadableImageError as error:
-            vanished.append((error.path, error.reason))
-            return
-        sizes[at] = image.size
-        pixels[at] = hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
-        thumbs[at] = small_rgb(as_rgb(image))
-
-    with contextlib.closing(in_order(inspect, range(len(paths)), threads=workers)) as seen:
-        for done, _ in enumerate(seen, 1):
-            if done % 100 == 0 or done == len(paths):
-                notify(AuditProgress("images", done, len(paths)))
+    look = _Look(index.reader, index.windows)
+    looks = (
+        in_order(look, paths, threads=workers) if parts is None else _elsewhere(look, paths, parts)
+    )
+    with contextlib.closing(looks) as seen:
+        for at, (size, digest, thumb, reason) in enumerate(seen):
+            if thumb is None:
+                vanished.append((paths[at], reason))
+            else:
+                sizes[at], pixels[at], thumbs[at] = size, digest, thumb
+            if (at + 1) % 100 == 0 or at + 1 == len(paths):
+                notify(AuditProgress("images", at + 1, len(paths)))
     return PictureFacts(
         paths=tuple(paths),
         splits=tuple(name for name, split in index.splits.items() for _ in split.paths),
@@ -91,6 +104,39 @@ def inspect_all(
         thumbs=thumbs,
         vanished=tuple(sorted(vanished)),
     )
+
+
+@dataclass(frozen=True)
+class _Look:
+    """Looks at one image, or at a part of them; sent to other machines."""
+
+    reader: Reader
+    windows: GreyWindows
+
+    def __call__(self, path: str) -> _Seen:
+        """Size, SHA-256 of the pixels, and thumbnail; None: the file vanished, with the reason."""
+        try:
+            image = decode_picture(self.reader.read(path), path, self.windows)
+        except UnreadableImageError as error:
+            return (0, 0), "", None, error.reason
+        digest = hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
+        return image.size, digest, small_rgb(as_rgb(image)), ""
+
+    def part(self, paths: Sequence[str]) -> tuple[str, list[_Seen]]:
+        """What is seen on images, and the name of this machine."""
+        return socket.gethostname(), list(in_order(self, paths))
+
+
+def _elsewhere(look: _Look, paths: Sequence[str], parts: Parts) -> Generator[_Seen, None, None]:
+    """Have other machines look at images."""
+    shares = (paths[at : at + _PART] for at in range(0, len(paths), _PART))
+    asked = iter(paths)
+    with contextlib.closing(parts.map(look.part, shares)) as results:
+        for host, found in results:
+            for one, path in zip(found, asked, strict=False):
+                if one[2] is None and look(path)[2] is not None:
+                    raise DataError(f"{host} does not see {path}. {SEEN_BY_ALL}")
+                yield one
 
 
 def odd_files(index: DataIndex, looks: PictureFacts) -> tuple[tuple[Oddity, ...], int]:

@@ -29,6 +29,7 @@ from scipy.special import expit, log_softmax, logit
 from podium.auditing.record import LEAST_ACCURACY, LabelFindings, LabelIssue
 from podium.data.index import DataIndex
 from podium.runtime.events import AuditProgress, Event, Notify, Progress, silent
+from podium.runtime.parts import Parts
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -145,7 +146,11 @@ def find_label_issues(
 
 
 def image_features(
-    index: DataIndex, *, device: str = "auto", notify: Notify = silent
+    index: DataIndex,
+    *,
+    device: str = "auto",
+    notify: Notify = silent,
+    parts: Parts | None = None,
 ) -> npt.NDArray[np.float32]:
     """Compute the standardised features of every image; progress is told as that of `labels`.
 
@@ -153,6 +158,7 @@ def image_features(
         index: the images.
         device: where the network runs: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         notify: receives the progress: number of images done.
+        parts: what computes on other machines; None: this one does.
 
     Returns:
         float32 of shape (n, d), split after split.
@@ -164,7 +170,7 @@ def image_features(
             event = AuditProgress("labels", event.done, event.total)
         notify(event)
 
-    return standardised(embed(index, device=device, notify=report))
+    return standardised(embed(index, device=device, notify=report, parts=parts))
 
 
 def standardised(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -34,6 +34,7 @@ from podium.data.source import Source
 from podium.runtime.cache import cache_root
 from podium.runtime.events import Message, Notify, silent
 from podium.runtime.files import read_json
+from podium.runtime.parts import Parts
 
 Features = npt.NDArray[np.float32]
 
@@ -52,6 +53,7 @@ def audit_images(
     notify: Notify = silent,
     exact_up_to: int = duplicates.EXACT_UP_TO,
     all_pairs_up_to: int = 1_000_000,
+    parts: Parts | None = None,
 ) -> Audit:
     """Check every image of a folder, before or after a study.
 
@@ -73,6 +75,8 @@ def audit_images(
             more, those of neighbours (`podium.auditing.neighbours`).
         all_pairs_up_to: number of images up to which near-duplicates within a split are looked
             for; with more, only those of validation and test images among training images.
+        parts: what looks at the images and computes their features on other machines; None: this
+            one does.
 
     Raises:
         ConfigError: a fraction is out of range.
@@ -112,7 +116,7 @@ def audit_images(
         return known
 
     seconds = {"files": time.perf_counter() - began}
-    looks = inspect_all(index, workers=workers, notify=notify)
+    looks = inspect_all(index, workers=workers, notify=notify, parts=parts)
     seconds["images"] = time.perf_counter() - began - sum(seconds.values())
     pairs, look_alikes = _all_pairs(index, looks, exact_up_to, settings, notify)
     groups = components(len(looks.paths), [(i, j) for _, i, j, _, _ in pairs])
@@ -124,7 +128,7 @@ def audit_images(
     if labels:
         from podium.auditing.labels import image_features  # loads torch
 
-        features = image_features(index, notify=notify)
+        features = image_features(index, notify=notify, parts=parts)
         findings = _labels(index, looks, groups, features, notify)
         copies = [(i, j) for kind, i, j, _, _ in pairs if kind in ("same_file", "same_pixels")]
         hints += _close(index, looks, copies, features)

@@ -36,6 +36,7 @@ def print_ending(report: ReportResult, say: Labels) -> None:
         verdict_sentence,
     )
     from podium.reporting.words.slice_words import slice_sentences
+    from podium.reporting.words.tuning_words import tuning_sentences
 
     results = report.results
     out.print()
@@ -49,6 +50,9 @@ def print_ending(report: ReportResult, say: Labels) -> None:
     if results.slices is not None and results.table is not None:
         labels = {one.name: one.label for one in results.table.contenders}
         for line in slice_sentences(results.slices, labels, say):
+            out.tell(line)
+    if results.tuning is not None:
+        for line in tuning_sentences(results.tuning, say):
             out.tell(line)
     if results.audit is not None:
         out.tell(say("podium_audit", text=audit_headline(results.audit, say)))

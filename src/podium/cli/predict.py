@@ -16,15 +16,22 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 from rich.table import Table
 
-from podium.cli.options import ByClassOption, CoverageOption, KeepOption, share_of
+from podium.cli.options import (
+    ByClassOption,
+    CoverageOption,
+    InsecureOption,
+    KeepOption,
+    share_of,
+)
 from podium.cli.terminal import bars, err, out, plain, write_data
 from podium.errors import ConfigError
 from podium.runtime.events import Event, Message, Progress
 
 if TYPE_CHECKING:
-    from podium.deploy.predict.files import FilePrediction
+    from podium.deploy.predict.look import FilePrediction
     from podium.deploy.predict.sources import Sources
     from podium.deploy.predictor import Guess
+    from podium.runtime.parts import Parts
 
 app = typer.Typer()
 
@@ -80,12 +87,24 @@ def predict(
         bool,
         typer.Option("--null", "-0", help="Paths on standard input end with NUL (find -print0)."),
     ] = False,
+    on: Annotated[
+        str, typer.Option("--on", help="What computes: serial (here), ray or ray:HOST:PORT.")
+    ] = "serial",
+    cpus: Annotated[
+        int | None, typer.Option(help="Cores of a Ray task.", show_default="all of a node")
+    ] = None,
+    gpus: Annotated[
+        float | None, typer.Option(help="GPUs of a Ray task.", show_default="1 if there are any")
+    ] = None,
+    insecure: InsecureOption = False,
 ) -> None:
     """Predict the classes of images, with probabilities at the model's temperature.
 
     With --coverage each image gets a set of classes. As many of the sets as that contain the true
     class, on images like the validation images, from which the sets are calibrated. With --keep,
     images unlike those that the model was trained on are answered with "none of these".
+
+    With --on ray, parts of the images are tasks of a Ray cluster, see docs/cluster.md.
 
     Images that cannot be read are listed at the end and do not stop the others.
     """
@@ -101,17 +120,21 @@ def predict(
     given = paths if "-" not in paths else _with_standard_input(paths, null)
     failed = _Failed()
     try:
-        found, sources, predictor = predictions(
-            run_path, given, top, device, batch_size, gradcam, wanted, tell=err.tell
-        )
-        quiet = to is None and out.is_terminal
-        shown = failed.noting(_watched(found, paths, sources, quiet=quiet))
-        if form is Format.table:
-            _print_table(shown, predictor.class_names, top)
-        else:
-            line = _csv_lines if form is Format.csv else _jsonl_lines
-            ranks = min(top, len(predictor.class_names))
-            _write(line(ranks, predictor.sets is not None, predictor.known is not None), shown, to)
+        with contextlib.ExitStack() as stack:
+            parts = stack.enter_context(_parts(on, device, cpus, gpus, insecure))
+            found, sources, predictor = predictions(
+                run_path, given, top, device, batch_size, gradcam, wanted, err.tell, parts
+            )
+            stack.enter_context(contextlib.closing(found))
+            quiet = to is None and out.is_terminal
+            shown = failed.noting(_watched(found, paths, sources, quiet=quiet))
+            if form is Format.table:
+                _print_table(shown, predictor.class_names, top)
+            else:
+                line = _csv_lines if form is Format.csv else _jsonl_lines
+                ranks = min(top, len(predictor.class_names))
+                extra = predictor.sets is not None, predictor.known is not None
+                _write(line(ranks, *extra), shown, to)
     except KeyboardInterrupt:
         err.print(f"Interrupted. {failed.of:,} images were predicted.", highlight=False)
         raise typer.Exit(130) from None
@@ -131,6 +154,30 @@ def predict(
     failed.tell()
     if failed.count:
         raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _parts(
+    on: str, device: str, cpus: int | None, gpus: float | None, insecure: bool
+) -> Iterator[Parts | None]:
+    """What computes parts of the images on other machines; None: nothing."""
+    name, _, address = on.partition(":")
+    if name not in ("serial", "ray") or (address and name != "ray"):
+        raise ConfigError(f"--on {on}: expected serial (this machine), ray or ray:HOST:PORT.")
+    if name == "serial":
+        given = {"--cpus": cpus is not None, "--gpus": gpus is not None, "--insecure": insecure}
+        if wrong := [flag for flag, is_set in given.items() if is_set]:
+            raise ConfigError(f"{wrong[0]} applies to --on ray: also give that.")
+        yield None
+        return
+    from podium.config.studyfile import machine_settings
+    from podium.study.engines.ray_parts import parts_on
+
+    machine = machine_settings(
+        executor=name, address=address, device=device, cpus=cpus, gpus=gpus, insecure=insecure
+    )
+    with parts_on(machine, here_too=True) as parts:
+        yield parts
 
 
 def _format(form: Format | None, to: Path | None) -> Format:

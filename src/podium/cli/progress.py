@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
@@ -96,12 +95,7 @@ class StudyProgress:
         self.bars.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.bars.stop()
 
     def notify(self, event: Event) -> None:
@@ -216,10 +210,12 @@ class StudyProgress:
                 scores, folds = event.scores, event.folds
                 what = "best epoch" if run.epochs else "mean of its members"
                 what = what if folds is None else f"all {folds} folds together"
-                text = (
-                    f"{what}: valid {100 * scores['valid_accuracy']:.1f} %, "
-                    f"test {100 * scores['test_accuracy']:.1f} %  {_metric_words(scores)}"
-                )
+                shares = [
+                    f"{split} {100 * scores[key]:.1f} %"
+                    for split in ("valid", "test")
+                    if (key := f"{split}_accuracy") in scores
+                ]
+                text = f"{what}: {', '.join(shares) or 'none'}  {_metric_words(scores)}"
                 self._tell(f"  {self._title(run, text.rstrip())}")
         if isinstance(event, RunDone | RunFailed):
             self._forget(bar, steps)

@@ -29,7 +29,7 @@ def curve_study(
         folds: cross-validation on all but the test images; None: the study's own setting.
 
     Raises:
-        ConfigError: a share is out of range, or the study has shares already, or means.
+        ConfigError: a share is out of range, or the study has shares already, means or `tune`.
 
     Examples:
         >>> from podium.config.curve import curve_study
@@ -47,6 +47,11 @@ def curve_study(
         raise ConfigError(
             f"{spec.name}: {listed(means)} trains nothing, so it has no learning curve. Give the "
             "study without means of contenders."
+        )
+    if spec.tune is not None:
+        raise ConfigError(
+            f"{spec.name}: its settings are tuned, and a learning curve has the same ones for all "
+            "shares. Leave out tune; tuning.json of the tuned study says what it chose."
         )
     if wrong := [one for one in shares if not 0 < one <= 1]:
         raise ConfigError(

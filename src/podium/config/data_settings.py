@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, FiniteFloat, JsonValue, field_validator, model_validator
+from pydantic import (
+    Field,
+    FiniteFloat,
+    JsonValue,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from podium.config.fields import SourceName, Strict
 
@@ -57,10 +64,11 @@ class DataSpec(Strict):
     """Share of each class held out for validation if there is no validation split."""
     test_fraction: float = Field(default=0.1, gt=0, lt=0.5)
     """Share of each class held out for testing if there is no test split."""
-    score_on: Literal["test", "valid"] = "test"
+    score_on: Literal["test", "valid", "nothing"] = "test"
     """`valid`: leave the test images alone. Runs are scored on the validation images instead, and
     `valid_fraction` of the training images chooses epochs and penalties; with `folds`, all but the
-    test images are shared out. For what is tried often, such as learning curves."""
+    test images are shared out. For what is tried often, such as learning curves. (`nothing`: of
+    the trials of `tune`, which have no test images; not for study files.)"""
     min_images: int | None = Field(default=None, ge=1)
     """Leave out classes with fewer training images than this, and report them; None: a class too
     small to hold images out of is an error."""
@@ -80,6 +88,13 @@ class DataSpec(Strict):
     def in_groups(self) -> bool:
         """Whether images that belong together stay together, where that is known."""
         return self.split is None or self.split.by == "group"
+
+    @field_validator("score_on")
+    @classmethod
+    def _studies_are_scored(cls, value: str, info: ValidationInfo) -> str:
+        if value == "nothing" and not (info.context or {}).get("stored"):
+            raise ValueError("expected 'test' or 'valid'")
+        return value
 
     @model_validator(mode="after")
     def _repeats_need_folds(self) -> DataSpec:

@@ -125,12 +125,12 @@ def flag_mistakes(error: ValidationError, names: Mapping[str, str]) -> str:
 
 
 def sentence(text: str) -> str:
-    """A text with a full stop, unless it ends with a question.
+    """A text with a full stop, unless it ends with one or with a question.
 
     Args:
         text: what is wrong.
     """
-    return text if text.endswith("?") else f"{text}."
+    return text if text.endswith((".", "?")) else f"{text}."
 
 
 def _settings_at(parts: Sequence[str]) -> list[str]:

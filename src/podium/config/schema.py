@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from podium.config.data_settings import DataSpec, SplitSpec
 from podium.config.settings import NAME, RunSpec, StudySpec
+from podium.config.tuning import Tune
 
 
 @cache
@@ -38,7 +39,7 @@ def field_docs(model: type[BaseModel]) -> dict[str, str]:
     """The docstring below each field of a settings class, as one line each.
 
     Args:
-        model: `StudySpec`, `DataSpec`, `SplitSpec`, `RunSpec` or `Machine`.
+        model: `StudySpec`, `DataSpec`, `SplitSpec`, `Tune`, `RunSpec` or `Machine`.
     """
     return dict(_documented(model.__module__)[model.__name__])
 
@@ -50,8 +51,8 @@ def study_schema() -> dict[str, Any]:
     contender is required on its own. Only `load_study` checks which settings conflict.
     """
     schema = StudySpec.model_json_schema()
-    for name, model in (("RunSpec", RunSpec), ("DataSpec", DataSpec), ("SplitSpec", SplitSpec)):
-        _describe(schema["$defs"][name], model)
+    for model in (RunSpec, DataSpec, SplitSpec, Tune):
+        _describe(schema["$defs"][model.__name__], model)
     _describe(schema, StudySpec)
     schema["$defs"]["RunSpec"].pop("required", None)  # `defaults` may have it
     properties = schema["properties"]

@@ -16,6 +16,7 @@ from pydantic import (
     AfterValidator,
     Field,
     SerializerFunctionWrapHandler,
+    ValidationInfo,
     field_serializer,
     field_validator,
     model_serializer,
@@ -34,6 +35,7 @@ from podium.config.fields import (
 from podium.config.means import MOST_MEMBERS, OF_A_MEAN, as_recipe, is_mean, member_mistakes
 from podium.config.seeds import MOST_SEEDS, Seeds, auto_mistakes
 from podium.config.shortcuts import FILE_MODEL, SHORTCUT_MODELS, with_shortcuts
+from podium.config.tuning import Tune, tune_mistakes
 
 Pooling = Literal["own", "stages"]
 ProbeKind = Literal["logistic", "lda"]
@@ -332,7 +334,7 @@ class StudySpec(Strict):
         'SimpleResNet'
     """
 
-    name: str
+    name: Annotated[str, AfterValidator(_check_name)]
     """Name of the study's folder under `runs/`."""
     title: str | None = None
     """Title of the report; None: the name."""
@@ -355,6 +357,8 @@ class StudySpec(Strict):
     shortcuts: bool = False
     """Add four cheap contenders that see no object, only the file's metadata, the mean colour, the
     border or a thumbnail of 8 pixels: if one comes close, the images leak their labels."""
+    tune: Tune | None = None
+    """Search for better settings of each contender first; None: train them as they are written."""
     contenders: dict[Annotated[str, AfterValidator(_check_name)], RunSpec]
     """Name -> recipe. The name becomes a folder and appears in tables; see `label`."""
 
@@ -376,12 +380,12 @@ class StudySpec(Strict):
         return value
 
     @model_validator(mode="after")
-    def _refuse_conflicts(self) -> StudySpec:
-        if found := list(self._conflicts()):
+    def _refuse_conflicts(self, info: ValidationInfo) -> StudySpec:
+        if found := list(self._conflicts(info.context)):
             raise ValueError("\n".join(found))  # one per line
         return self
 
-    def _conflicts(self) -> Iterator[str]:
+    def _conflicts(self, context: Any) -> Iterator[str]:
         if self.final_model == "ensemble" and self.data.folds is None:
             yield "final_model: ensemble is made of the models of folds; set data.folds"
         if self.data.channels is not None:
@@ -396,16 +400,12 @@ class StudySpec(Strict):
         means = {name: recipe.mean_of for name, recipe in self.contenders.items()}
         blind = [name for name, recipe in self.contenders.items() if recipe.model == FILE_MODEL]
         yield from member_mistakes(means, blind)
+        yield from tune_mistakes(self, RunSpec, context)
 
     @property
     def every_seed(self) -> tuple[int, ...]:
         """The seeds; with `seeds: auto` all that the study may come to need."""
         return tuple(range(MOST_SEEDS)) if self.seeds == "auto" else self.seeds
-
-    @field_validator("name")
-    @classmethod
-    def _name_is_a_folder(cls, value: str) -> str:
-        return _check_name(value)
 
     def label(self, contender: str) -> str:
         """The name that figures and tables show for `contender`."""

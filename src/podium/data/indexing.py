@@ -81,7 +81,7 @@ def build_index(
     split_seed: int = 0,
     valid_fraction: float = 0.1,
     test_fraction: float = 0.1,
-    score_on: Literal["test", "valid"] = "test",
+    score_on: Literal["test", "valid", "nothing"] = "test",
     min_images: int | None = None,
     window: Window | None = None,
     channels: int | None = None,
@@ -105,7 +105,8 @@ def build_index(
             above 0 and below 0.5; at least one image.
         test_fraction: share of each class held out for the test if there is no such split, above
             0 and below 0.5; at least one image.
-        score_on: `valid`: leave the test images out, and make the validation images `test`.
+        score_on: `valid`: leave the test images out, and make the validation images `test`;
+            `nothing`: leave them out, and have no image in `test`.
         min_images: classes with fewer training images (before any are held out) are left out;
             None: a class that is too small to split is an error.
         window: grey values deeper than 8 bits that become black and white; None: chosen from the
@@ -138,6 +139,10 @@ def build_index(
     if group is not None:
         found = grouped(found, group)
     found = split_anew(found, split)
+    if score_on == "nothing" and len(found.parts.get("test", ())):
+        # where the source says which they are, the files are not even opened
+        found = found.only(*(name for name in found.parts if name != "test"))
+        del fractions["test"]
     if "train" not in found.parts:
         there = " and ".join(sorted(found.parts))
         raise DataError(f"{found.place} has {there} images, but {found.advice.no_train}")
@@ -177,8 +182,12 @@ def build_index(
             notices=(*index.notices, *told),
         )
     readable, told = completed(found, readable, fractions, split=split, seed=split_seed)
-    parts = {name: readable[name] for name in SPLITS}
-    return _index(found, verdicts, parts, [*notices, *told], window, "train")
+    parts = {name: readable[name] for name in SPLITS if name != "test" or score_on != "nothing"}
+    index = _index(found, verdicts, parts, [*notices, *told], window, "train")
+    if score_on == "nothing":
+        none = np.empty(0, dtype=np.int64)
+        index.splits["test"] = Split("test", index.images, none, none)
+    return index
 
 
 def build_scored_index(

@@ -65,20 +65,21 @@ class Listing:
     channels: int | None = None
     checked: Verdicts | None = None
 
-    def only(self, split: str) -> Listing:
-        """The images of one split alone.
+    def only(self, *splits: str) -> Listing:
+        """The images of some splits alone.
 
         Args:
-            split: of the listing.
+            splits: of the listing.
         """
-        rows = self.parts[split]
+        rows = np.sort(np.concatenate([self.parts[split] for split in splits]))
+        parts = {split: np.searchsorted(rows, self.parts[split]) for split in splits}
         if len(rows) == len(self.paths):
-            return replace(self, parts={split: rows})
+            return replace(self, parts=parts)
         return replace(
             self,
             paths=Texts(self.paths.take(rows).arrow()),
             labels=self.labels[rows],
-            parts={split: np.arange(len(rows))},
+            parts=parts,
             groups=None if self.groups is None else self.groups.take(rows),
             columns={name: cells.take(rows) for name, cells in self.columns.items()},
             checked=None if self.checked is None else self.checked.take(rows),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,34 @@ from podium.runtime.cache import cache_root, mark_used
 
 _CODED = ("label", "split", "group")
 _CLIMBING = r"^$|^/|\x00|(^|[/\\])\.\.([/\\]|$)"
+
+
+@dataclass(frozen=True)
+class PackedImage:
+    """An image in a pack."""
+
+    place: Place
+    """The pack's."""
+    path: str
+    """Its name in the pack."""
+    shard: int
+    offset: int
+    length: int
+
+    def read(self) -> bytes:
+        """The bytes of its file.
+
+        Raises:
+            UnreadableImageError: they cannot be read.
+        """
+        shard = shard_name(self.shard)
+        try:
+            content = self.place.read(shard, self.offset, self.length)
+        except OSError as error:
+            raise UnreadableImageError(self.path, f"{shard}: {error.strerror or error}") from None
+        if len(content) < self.length:
+            raise UnreadableImageError(self.path, f"{shard} ends before it")
+        return content
 
 
 class PackedSource(Source):
@@ -68,21 +97,19 @@ class PackedSource(Source):
         self.as_table()
         return self._paths
 
+    def images(self) -> Iterator[PackedImage]:
+        """All images, sorted by path; each can be read without the index, in any process."""
+        for row, path in enumerate(self.names()):
+            yield self._image(row, path)
+
     def read(self, path: str) -> bytes:
-        self.as_table()
-        row = self._paths.find(path)
+        row = self.names().find(path)
         if row is None:
             raise UnreadableImageError(path, "the pack has no such image")
-        shard, offset, length = (int(column[row]) for column in self._where)
-        try:
-            content = self._place.read(shard_name(shard), offset, length)
-        except OSError as error:
-            raise UnreadableImageError(
-                path, f"{shard_name(shard)}: {error.strerror or error}"
-            ) from None
-        if len(content) < length:
-            raise UnreadableImageError(path, f"{shard_name(shard)} ends before it")
-        return content
+        return self._image(row, path).read()
+
+    def _image(self, row: int, path: str) -> PackedImage:
+        return PackedImage(self._place, path, *(int(column[row]) for column in self._where))
 
     def _opened(self) -> pa.Table:
         copy = cache_root() / "packs" / f"{self._about.sha256[:32]}.arrow"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +16,7 @@ from torch import nn
 from podium.config.machine import Machine
 from podium.data.bands import Picture
 from podium.data.grey import OWN_WINDOWS, GreyWindows
-from podium.data.transforms import eval_transform, prepare
+from podium.data.transforms import Normalization, eval_transform, prepare
 from podium.deploy.known import known_images, with_similarity
 from podium.deploy.sets import Wanted
 from podium.errors import DataError, RunFolderError
@@ -142,6 +144,57 @@ class Predictor:
         return [Guess(self.class_names[i], float(probabilities[i])) for i in order if inside[i]]
 
 
+class Computation:
+    """A run's model, from pixels to logits: the `compute` of a `Predictor`.
+
+    Sent to another process it computes on the CPU there, until `on` puts it on another device.
+
+    Args:
+        module: from prepared images to logits, in evaluation mode, on `device`; not changed.
+        size: side of its images, pixels.
+        channels: of its images.
+        normalization: of its images.
+        flip: whether the logits of an image and its mirror image are averaged.
+        device: where to compute.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        size: int,
+        channels: int,
+        normalization: Normalization,
+        flip: bool,
+        device: torch.device,
+    ) -> None:
+        self.module, self.size, self.channels = module, size, channels
+        self.normalization, self.flip, self.device = normalization, flip, device
+        self.network = folded_if_equal(module, size, device, channels)
+
+    def __call__(self, pixels: Pixels) -> Logits:
+        mean, std = self.normalization or (None, None)
+        writable = np.require(pixels, np.uint8, "W")  # torch warns about read-only arrays
+        images = torch.from_numpy(writable).permute(0, 3, 1, 2).to(self.device)
+        with torch.inference_mode():
+            inputs = prepare(images, mean, std).contiguous(memory_format=torch.channels_last)
+            return np.asarray(score(self.network, inputs, flip=self.flip).cpu().numpy())
+
+    def on(self, kind: str) -> Computation:
+        """The same on the first device of a kind.
+
+        Args:
+            kind: `cpu` or `cuda`.
+        """
+        device = torch.device(kind)
+        module = copy.deepcopy(self.module).to(device)
+        return Computation(module, self.size, self.channels, self.normalization, self.flip, device)
+
+    def __reduce__(self) -> Any:
+        module = copy.deepcopy(self.module).cpu()
+        given = (self.size, self.channels, self.normalization, self.flip, torch.device("cpu"))
+        return Computation, (module, *given)
+
+
 def asked_for(predictor: Predictor, wanted: Wanted | None) -> Predictor:
     """An export's predictor, with no answers but those that are wanted.
 
@@ -192,21 +245,18 @@ def load_predictor(
         found = known_images(folder, model, place, tell)
         known = KnownRule.of(found.valid, wanted.keep)
         module = with_similarity(folder, model, place, found)
-    network = folded_if_equal(module, model.image_size, place, model.windows.inputs)
-
-    def compute(pixels: Pixels) -> Logits:
-        mean, std = model.normalization or (None, None)
-        writable = np.require(pixels, np.uint8, "W")  # torch warns about read-only arrays
-        images = torch.from_numpy(writable).permute(0, 3, 1, 2).to(place)
-        with torch.inference_mode():
-            inputs = prepare(images, mean, std).contiguous(memory_format=torch.channels_last)
-            return np.asarray(score(network, inputs, flip=model.flip_test).cpu().numpy())
-
     predictor = Predictor(
         model.class_names,
         model.image_size,
         model.temperature,
-        compute,
+        Computation(
+            module,
+            model.image_size,
+            model.windows.inputs,
+            model.normalization,
+            model.flip_test,
+            place,
+        ),
         folder.contender,
         model.windows,
         sets,

@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,31 @@ LIMIT = 8 * 2**30
 Floats = npt.NDArray[np.float32]
 
 
+def feature_folder() -> Path:
+    """Where features are kept on this machine."""
+    return cache_root() / "features"
+
+
+Lend = Callable[[str, Path], None]
+"""Puts what another machine has of an entry, which is named, into the folder of entries."""
+
+_lend: list[Lend] = []
+
+
+@contextlib.contextmanager
+def borrowing(lend: Lend) -> Iterator[None]:
+    """While it lasts, parts that are missing here are asked of another machine.
+
+    Args:
+        lend: called with the name of an entry and the folder of entries.
+    """
+    _lend.append(lend)
+    try:
+        yield
+    finally:
+        _lend.remove(lend)
+
+
 class FeatureStore:
     """The parts of one array.
 
@@ -41,7 +66,7 @@ class FeatureStore:
     def __init__(self, name: str, depends: Mapping[str, Any], folder: Path | None = None) -> None:
         key = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
         safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in name)[:80]
-        self.folder = folder or cache_root() / "features"
+        self.folder = folder or feature_folder()
         self.path = self.folder / f"{safe}-{key[:32]}"
 
     def part(self, number: int) -> Path:
@@ -58,6 +83,11 @@ class FeatureStore:
             The values, shape (images, ...); None if they are missing or damaged.
         """
         return read_array(self.part(number), images)
+
+    def borrow(self) -> None:
+        """Ask the machine that lends to this process, if there is one, for missing parts."""
+        for lend in _lend:
+            lend(self.path.name, self.folder)
 
     def write(self, number: int, values: Floats, *, bf16: bool = False) -> None:
         """Write a part, if the folder is writable.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
-import threading
+from collections.abc import Generator, Iterator
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,21 +16,17 @@ from torch import nn
 from podium.config.registry import MODELS
 from podium.data.dataset import ImageDataset
 from podium.data.index import DataIndex
-from podium.data.transforms import Normalization, eval_transform, prepare
+from podium.data.transforms import Normalization, eval_transform
 from podium.features.disk import FeatureStore, Floats
-from podium.features.folding import folded_if_equal
+from podium.features.network import FeaturesOfParts, FrozenNetwork, Named, View
 from podium.features.threads import in_threads
 from podium.models import BuiltModel
 from podium.runtime.events import EvaluateProgress, Notify, StopRequest, silent
-
-View = Literal["plain", "mirrored"]
+from podium.runtime.parts import Parts, once
 
 FORMAT = 1  # increase it whenever features change
 
 PART = 512  # images per part; the most that a kill loses, a few seconds
-_CPU_BATCH = 8  # measured at 224 px: 4 and 16 are a quarter slower
-_GPU_BATCH = 64
-
 BF16_TOLERANCE = 0.1  # mean over images; bf16 has 8 bits, and 50 layers add up to about 4 %
 _SAMPLE = 16  # images that bf16 is checked on
 _WORTH_CHECKING = 1000  # images: for fewer, checking bf16 takes longer than computing in fp32
@@ -44,20 +40,24 @@ class Backbone:
         size: side of its input images, pixels.
         normalization: of the inputs.
         device: where to compute.
+        parts: what computes instead, on other machines with a device of that kind; None: nothing.
     """
 
     def __init__(
-        self, built: BuiltModel, *, size: int, normalization: Normalization, device: torch.device
+        self,
+        built: BuiltModel,
+        *,
+        size: int,
+        normalization: Normalization,
+        device: torch.device,
+        parts: Parts | None = None,
     ) -> None:
         self.name, self.size, self.normalization = built.name, size, normalization
-        self.device = device
-        module = copy.deepcopy(built.module).float().eval()
+        self.device, self.parts = device, parts
+        module = copy.deepcopy(built.module).cpu().float().eval()
         without_classifier(module, built.classifier)
         self.digest = _digest(module)
-        module = module.to(device).to(memory_format=torch.channels_last)
-        self.networks = {"fp32": folded_if_equal(module, size, device, built.channels)}
-        # a GPU runs one batch at a time; on a CPU every thread has its own core
-        self._turn = contextlib.nullcontext() if device.type == "cpu" else threading.Lock()
+        self.network = FrozenNetwork(module, size, built.channels, normalization, device)
 
     def bf16_error(self, index: DataIndex, split: str) -> float:
         """Measure the error of bf16 features on a few images spread over a split.
@@ -72,10 +72,8 @@ class Backbone:
         numbers = np.linspace(0, len(index.splits[split]) - 1, _SAMPLE).astype(int)
         dataset = ImageDataset(index, split, eval_transform(self.size), None)
         images = torch.stack([dataset[int(number)][0] for number in numbers])
-        exact, rounded = (self._run(images, p, "plain") for p in ("fp32", "bf16"))
-        far = np.linalg.norm((rounded - exact).reshape(_SAMPLE, -1), axis=1)
-        error = far / np.linalg.norm(exact.reshape(_SAMPLE, -1), axis=1).clip(1e-12)
-        return float(error.mean()) if np.isfinite(error).all() else float("inf")
+        error = self.network.bf16_error
+        return error(images) if self.parts is None else once(self.parts, error, images)
 
     def precision_for(self, index: DataIndex, split: str, wanted: str) -> tuple[str, str]:
         """Choose the precision of a split's features: bf16 if requested, useful and accurate.
@@ -123,60 +121,55 @@ class Backbone:
             KeyboardInterrupt: `stop` was set; finished parts are kept.
             UnreadableImageError: an image can no longer be read.
         """
-        paths = index.splits[split].paths
+        total = len(index.splits[split])
         store = FeatureStore(
             f"{self.name}-{self.size}", self._depends(index, split, precision, view)
         )
-        starts = range(0, len(paths), PART)
-        parts = {at: store.read(at // PART, len(paths[at : at + PART])) for at in starts}
-        missing = [at for at in starts if parts[at] is None]
+        parts: dict[int, Floats | None] = dict.fromkeys(range(0, total, PART))
+        for ask in (False, True):
+            missing = [at for at, part in parts.items() if part is None]
+            if ask and missing:
+                store.borrow()
+            parts |= {at: store.read(at // PART, min(PART, total - at)) for at in missing}
+        missing = [at for at, part in parts.items() if part is None]
         done = sum(len(part) for part in parts.values() if part is not None)
-        notify(EvaluateProgress("features", done, len(paths)))
-        dataset = ImageDataset(index, split, eval_transform(self.size), None)
-        batch = _CPU_BATCH if self.device.type == "cpu" else _GPU_BATCH
+        notify(EvaluateProgress("features", done, total))
+        entries = index.splits[split].entries()
 
-        def compute(numbers: range) -> Floats:
-            return self._run(torch.stack([dataset[n][0] for n in numbers]), precision, view)
+        def named(at: int) -> list[Named]:
+            numbers = range(at, min(at + PART, total))
+            return [Named(entries.paths[n], entries.digest(n)) for n in numbers]
 
-        # batches do not depend on what is cached, so the features are bit-identical
-        work = [
-            range(first, min(first + batch, at + PART, len(paths)))
-            for at in missing
-            for first in range(at, min(at + PART, len(paths)), batch)
-        ]
-        self._network(precision)  # created here: threads would create several
+        work = FeaturesOfParts(self.network, precision, view, index.reader, index.windows)
         found: list[Floats] = []
-        with contextlib.closing(in_threads(compute, work)) as results:
-            for numbers, values in zip(work, results, strict=True):
+        with contextlib.closing(self._computed(work, map(named, missing))) as results:
+            at, rest = 0, iter(missing)
+            for values in results:
+                at = at if found else next(rest)
                 found.append(values)
-                at = numbers.start // PART * PART
-                if numbers.stop in (at + PART, len(paths)):
+                done += len(values)
+                if sum(map(len, found)) == min(PART, total - at):
                     parts[at] = whole = np.concatenate(found)
                     store.write(at // PART, whole, bf16=precision == "bf16")
                     found = []
-                done += len(numbers)
-                notify(EvaluateProgress("features", done, len(paths)))
+                notify(EvaluateProgress("features", done, total))
                 if stop is not None and stop.is_set():
                     raise KeyboardInterrupt
         store.used()
-        return np.concatenate([p for p in parts.values() if p is not None]), sum(
-            len(numbers) for numbers in work
-        )
+        computed = sum(min(PART, total - at) for at in missing)
+        return np.concatenate([p for p in parts.values() if p is not None]), computed
 
-    def _run(self, images: torch.Tensor, precision: str, view: View) -> Floats:
-        network = self._network(precision)
-        mean, std = self.normalization or (None, None)
-        with self._turn, torch.inference_mode():
-            inputs = prepare(images.to(self.device), mean, std)
-            inputs = inputs.flip(3) if view == "mirrored" else inputs
-            inputs = inputs.to(torch.bfloat16) if precision == "bf16" else inputs
-            values = network(inputs.contiguous(memory_format=torch.channels_last))
-            return np.asarray(values.float().cpu().numpy())
-
-    def _network(self, precision: str) -> nn.Module:
-        if precision not in self.networks:
-            self.networks[precision] = copy.deepcopy(self.networks["fp32"]).to(torch.bfloat16)
-        return self.networks[precision]
+    def _computed(
+        self, work: FeaturesOfParts, parts: Iterator[list[Named]]
+    ) -> Generator[Floats, None, None]:
+        """The features of parts, batch after batch, or part after part from other machines."""
+        if self.parts is not None:
+            return self.parts.map(work, parts)
+        self.network.use(work.precision)  # created here: threads would create several
+        size = self.network.batch
+        # batches do not depend on what is cached, so the features are bit-identical
+        batches = (part[at : at + size] for part in parts for at in range(0, len(part), size))
+        return in_threads(work.batch, batches)
 
     def _depends(self, index: DataIndex, split: str, precision: str, view: View) -> dict[str, Any]:
         content = hashlib.sha256()

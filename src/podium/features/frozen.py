@@ -15,7 +15,8 @@ from podium.data.dataset import EpochSampler, ImageDataset
 from podium.data.index import DataIndex
 from podium.data.loader import Batch
 from podium.data.transforms import Normalization, eval_transform, prepare
-from podium.features.extract import Backbone, View, without_classifier
+from podium.features.extract import Backbone, without_classifier
+from podium.features.network import View
 from podium.models import BuiltModel
 from podium.runtime.events import Message, Notify, StopRequest, of_part
 

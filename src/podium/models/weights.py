@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import os
 import socket
 import urllib.error
 from collections.abc import Sequence
@@ -19,6 +20,9 @@ from podium.errors import UserError, WeightsUnavailableError
 from podium.models.stages import network_state
 
 State = dict[str, torch.Tensor]
+
+LENT = "PODIUM_LENT_WEIGHTS"
+"""Environment variable: a folder with the files that a study names, on nodes that lack them."""
 
 
 def checkpoint_folder() -> Path:
@@ -37,12 +41,15 @@ def read_state(path: Path) -> State:
     """Read tensors by name from a `.safetensors` file or one that `torch.save` wrote.
 
     Args:
-        path: the file.
+        path: the file; if it is missing, the one of this name in the folder that `LENT` names.
 
     Raises:
         UserError: the file is missing, damaged, or holds more than tensors. Such a file is not
             read any further: loading it could run code.
     """
+    if not path.is_file() and (folder := os.environ.get(LENT)):
+        lent = Path(folder, path.name)
+        path = lent if lent.is_file() else path
     if not path.is_file():
         raise UserError(f"weights: {path} is not a file. Expected a .pth or .safetensors file.")
     try:

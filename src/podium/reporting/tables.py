@@ -13,6 +13,7 @@ from podium.reporting.latex import contenders_table, pairs_table
 from podium.reporting.markdown import markdown_table
 from podium.reporting.references import bibliography
 from podium.reporting.slice_tables import slice_tables
+from podium.reporting.tuning_tables import tuning_tables
 from podium.reporting.words.cost_words import margin_sentence
 from podium.reporting.words.labels import NOTHING, Labels
 from podium.reporting.words.metric_words import metric_title, metric_value, say_by
@@ -224,6 +225,8 @@ def write_tables(results: StudyResults, folder: Path, say: Labels) -> list[Path]
             )
     if results.slices is not None and results.table is not None:
         files |= slice_tables(results.slices, results.table)
+    if results.tuning is not None:
+        files |= tuning_tables(results.tuning)
     for name, text in files.items():
         write_text(folder / name, text)
     return [folder / name for name in files]

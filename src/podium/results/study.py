@@ -17,6 +17,7 @@ from podium.results.answered import by_certainty
 from podium.results.outlook import Outlook, outlook
 from podium.results.run import RunResult, read_run
 from podium.results.slices import StudySlices, study_slices
+from podium.results.tuning import StudyTuning, study_tuning
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.ledger import Scoring, read_scorings
 from podium.runs.predictions import Predictions
@@ -158,6 +159,11 @@ class StudyResults:
         """The contenders within slices of the test images; None: there are no slices."""
         return study_slices(self.folder, self.spec.data.slices, self.table)
 
+    @cached_property
+    def tuning(self) -> StudyTuning | None:
+        """How the contenders were tuned; None: they were not."""
+        return study_tuning(self.folder, self.spec, self.metric, self.runs)
+
     @property
     def title(self) -> str:
         return self.spec.title or self.spec.name
@@ -190,6 +196,11 @@ def gather(folder: StudyFolder) -> StudyResults:
         RunFolderError: it is not a study folder, or no run in it has a result.
     """
     spec = folder.read_spec()
+    if spec.data.score_on == "nothing":
+        raise RunFolderError(
+            f"{folder.path} has the trials of a tuning, which are scored on no test images: they "
+            "are in the report of the study that they belong to."
+        )
     labels = _distinct_labels(spec)
     groups = folder.read_groups()
     contenders, unfinished = [], []

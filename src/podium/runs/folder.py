@@ -2,8 +2,8 @@
 
 A study folder holds `study.yaml`, `data.json`, `images.parquet`, `plan.json`, `audit.json`,
 `thumbnails-test.parquet`, `audit-pictures.parquet`, `test-scorings.jsonl` (see
-`podium.runs.ledger`), `verdict.json` (see `podium.results.receipt`) and one folder per contender
-and seed:
+`podium.runs.ledger`), `verdict.json` (see `podium.results.receipt`), `tuning.json` (see
+`podium.runs.tuning`) and one folder per contender and seed:
 
     <contender>/seed-<n>/
         fold-<k>/                    with cross-validation: a run folder of each fold
@@ -323,19 +323,20 @@ class StudyFolder:
         return RunFolder(place if fold is None else place / f"fold-{fold}", contender, seed, fold)
 
     def read_spec(self) -> StudySpec:
-        """The study that this folder belongs to.
+        """The study that this folder belongs to, with the settings that a tuning has chosen.
 
         Raises:
             RunFolderError: it is not a study folder.
         """
         from podium.config.studyfile import load_study
+        from podium.runs.tuning import with_chosen
 
         if not self.spec.is_file():
             raise RunFolderError(
                 f"{self.path} is not a study folder: expected a {self.spec.name} in it. "
                 "Give the folder that `podium run` printed, such as runs/sports100."
             )
-        return load_study(self.spec, stored=True)
+        return with_chosen(load_study(self.spec, stored=True), self.path)
 
     def read_data(self) -> dict[str, Any]:
         return dict(read_json(self.data))

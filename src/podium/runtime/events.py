@@ -236,8 +236,8 @@ class RunDone(RunEvent):
 
     Attributes:
         title: the contender's label, with the seed if the study has several.
-        scores: `valid_accuracy` and `test_accuracy`, 0 to 1: of the best epoch, or of all folds.
-        folds: number of these folds; None: the scores are one model's.
+        scores: `valid_accuracy` and `test_accuracy` (no trial has it), 0 to 1; empty: it failed.
+        folds: their number; None: the scores are one model's.
 
     Examples:
         >>> RunDone("Small", {"test_accuracy": 0.7}, contender="small", seed=0).title

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from podium.config.settings import StudySpec
 from podium.config.text import did_you_mean, listed
+from podium.config.tuning import earlier_trials
 from podium.errors import ConfigError
 from podium.training.schedule import training_size
 
@@ -42,7 +43,8 @@ class Cell:
     fold: int | None = None
     """Number of the fold, from 0 through all repeats; None: the run as a whole."""
     needs: tuple[Cell, ...] = field(default=(), compare=False, repr=False)
-    """The cells that must be done first: the folds that it pools, the members that it averages."""
+    """The cells that must be done first: the folds that it pools, the members that it averages, the
+    trials that decide whether it is ended early."""
 
     def __str__(self) -> str:
         whole = f"{self.contender}/seed-{self.seed}"
@@ -69,7 +71,8 @@ def cells_of(spec: StudySpec) -> tuple[Cell, ...]:
                 titled = f"{title}, fold {fold + 1} of {folds}"
                 found[name, seed, fold] = Cell(name, seed, titled, cost, fold, members)
             pooled = [found[name, seed, fold] for fold in range(folds)]
-            averaged = [found[member, seed, None] for member in recipe.mean_of]
+            others = [*recipe.mean_of, *earlier_trials(spec, name)]
+            averaged = [found[member, seed, None] for member in others]
             closing = 0 if folds and spec.final_model == "ensemble" else cost
             titled = f"{title}, all folds" if folds else title
             found[name, seed, None] = Cell(name, seed, titled, closing, needs=(*pooled, *averaged))

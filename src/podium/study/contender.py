@@ -67,6 +67,10 @@ class Assignment:
     process may train this run."""
     members: tuple[RunFolder, ...] = ()
     """The runs that are averaged; empty: this one is trained."""
+    floor: tuple[float, ...] = ()
+    """Of a trial: see `podium.training.job.Job`."""
+    tuned: Mapping[str, Any] | None = None
+    """How the recipe's settings were chosen; None: they are the study's own."""
 
 
 def train_and_score(given: Assignment, notify: Notify, stop: StopRequest) -> dict[str, float]:
@@ -190,7 +194,8 @@ def job_of(
     workers = choose_workers(machine, device, decoding=decoding)
     job = Job(recipe, index, given.run, machine, device, how.precision, workers, cached)
     job = replace(job, threads=how.threads, attempt=given.attempt)
-    return replace(job, metric=given.metric, refit=refit), how.reason, built
+    job = replace(job, metric=given.metric, refit=refit, floor=given.floor)
+    return job, how.reason, built
 
 
 def settled(given: Assignment, device: Device, choose: Choose, notify: Notify) -> Arithmetic:
@@ -309,6 +314,7 @@ def _known_at_the_end(
         "seconds": round(state["total_seconds"], 3),
         "images_per_second": round(sum(row["images_per_second"] for row in rows) / len(rows), 2),
         "augmented_on": state.get("augmented_on", "cpu"),
+        **({"tuned": dict(given.tuned)} if given.tuned else {}),
     }
 
 

@@ -14,6 +14,7 @@ from podium.errors import ConfigError, RunFolderError
 from podium.runs.folder import StudyFolder
 from podium.runtime.events import Message, Notify, WarningMessage
 from podium.runtime.lock import is_in_use
+from podium.runtime.parts import Parts
 from podium.runtime.threads import usable_cores
 from podium.statistics.slicing import by_pattern
 
@@ -117,20 +118,23 @@ def refuse_other_images(
         )
 
 
-def audit_study(folder: StudyFolder, index: DataIndex, notify: Notify) -> None:
+def audit_study(
+    folder: StudyFolder, index: DataIndex, notify: Notify, parts: Parts | None = None
+) -> None:
     """Find problems in the images before hours are spent on training.
 
     Args:
         folder: the study's folder, where the audit is written.
         index: the study's images.
         notify: called with progress, and with a warning for leaks between splits.
+        parts: what computes on other machines; None: this one does.
     """
     from podium.auditing import audit_images, write_audit
     from podium.reporting.page.audit_page import hint_sentence
     from podium.reporting.words.labels import labels
 
     try:
-        audit = audit_images(index, notify=notify)
+        audit = audit_images(index, notify=notify, parts=parts)
     except Exception as error:  # training is what the user asked for
         notify(WarningMessage(f"The images could not be audited ({error}); the study continues."))
         return

@@ -5,19 +5,22 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from podium.config.code import allow_named
 from podium.config.machine import Machine
-from podium.config.settings import StudySpec
+from podium.config.settings import RunSpec, StudySpec
 from podium.config.studyfile import load_study, machine_settings, study_folder
+from podium.data.index import DataIndex
 from podium.data.record import index_table, write_table
+from podium.errors import TrainingError
 from podium.runs.folder import StudyFolder
 from podium.runs.ledger import keep_copy
 from podium.runs.rounds import reached_seeds
+from podium.runs.tuning import with_chosen
 from podium.runtime.events import Message, Notify, RunFailed, StopRequest, StudyStarted, silent
 from podium.runtime.files import make_folder, remove_temporaries, write_json, write_text
 from podium.runtime.lock import InUseError, owner_of, sole_owner
@@ -31,7 +34,7 @@ from podium.study.images import (
     refuse_other_images,
 )
 from podium.study.needs import missing_needs, refuse_without_members
-from podium.study.outcome import Outcome, StudyResult
+from podium.study.outcome import Outcome, StudyResult, record_failure
 from podium.study.pictures import store_pictures
 from podium.study.preflight import (
     code_of_study,
@@ -43,6 +46,7 @@ from podium.study.preflight import (
 from podium.study.rounds import cells_to_run, next_round
 from podium.study.trackers.listen import Listeners
 from podium.study.trackers.tracker import StudyInfo
+from podium.study.tuning import heard_of_trials, refuse_other_tuning, tune_contenders
 from podium.study.work import Work, lock_of
 
 if TYPE_CHECKING:
@@ -92,8 +96,8 @@ class Study:
         audit: bool = True,
         beside: str | Path = "",
     ) -> None:
-        self.spec = spec
-        """The images, the contenders, the seeds."""
+        self.asked = spec
+        """The study as written."""
         self.beside = beside
         """Folder of the study's file, where code that it names may lie; empty string: none."""
         self.audit = audit
@@ -102,6 +106,8 @@ class Study:
         """Settings of the machine."""
         self.folder = StudyFolder(Path(runs) / spec.name)
         """Where runs and report lie."""
+        self.spec = with_chosen(spec, self.folder.path)
+        """The images, the contenders, the seeds; once they are tuned, with the settings chosen."""
 
     @classmethod
     def load(
@@ -175,6 +181,8 @@ class Study:
         refuse_without_members(self.folder, cells)
         with Listeners(self.machine.tracker_names, notify) as listeners, self._driven():
             plan = self._prepare(cells, code_of_study(self.spec), listeners, stop)
+            if self.asked.tune is not None and self.asked.data.score_on != "nothing":
+                self._tune(plan, notify, stop)
             plan.outcomes |= self._train(plan.todo, plan.work)
             while more := next_round(self.folder, self.spec, plan.cells, listeners):
                 plan.cells, plan.todo = (*plan.cells, *more), (*plan.todo, *more)
@@ -204,6 +212,7 @@ class Study:
         alone = lock_of(self.folder, notify, stop)
         make_folder(self.folder.path)
         with images_first(self.spec.data):
+            refuse_other_tuning(self.asked, self.folder)
             for run in self.folder.cells(self.spec):
                 refuse_another_recipe(self.spec, run, code[run.contender])
                 refuse_other_members(self.folder, self.spec, run)
@@ -224,14 +233,59 @@ class Study:
             recipes, failed = preflight(
                 self.folder, self.spec, self.machine if here else None, settle, notify
             )
-            write_text(self.folder.spec, self.spec.to_yaml())
+            write_text(self.folder.spec, self.asked.to_yaml())
             write_json(self.folder.data, index.summary())
             write_table(index_table(index), self.folder.images)
-            if self.audit and todo:
-                audit_study(self.folder, index, notify)
+            if todo:
+                self._look_ahead(index, recipes, todo, notify, stop)
         work = Work(self.folder, self.spec, self.machine, index, recipes, code, alone, notify, stop)
         done = {cell: Outcome(work.run(cell), skipped=True) for cell in cells if cell not in todo}
         return Plan(cells, [cell for cell in todo if cell not in failed], done | failed, work)
+
+    def _look_ahead(
+        self,
+        index: DataIndex,
+        recipes: Mapping[str, RunSpec],
+        todo: Sequence[Cell],
+        notify: Notify,
+        stop: StopRequest | None,
+    ) -> None:
+        """Audit the images; on a cluster, also compute what several cells would."""
+        executor = executor_named(self.machine.executor)
+        with contextlib.ExitStack() as stack:
+            parts = None
+            if isinstance(executor, ProcessExecutor):
+                parts = stack.enter_context(executor.parts(self.machine))
+            if self.audit:
+                audit_study(self.folder, index, notify, parts)
+            if parts is not None:
+                from podium.study.ahead import features_ahead
+
+                features_ahead(recipes, todo, index, self.machine, parts, notify, stop)
+
+    def _tune(self, plan: Plan, notify: Notify, stop: StopRequest | None) -> None:
+        """Choose the settings of the contenders that are to be trained; changes the plan."""
+        work, contenders = plan.work, {cell.contender for cell in plan.todo}
+
+        def run_trials(trials: StudySpec, folder: StudyFolder, only: Sequence[str]) -> StudyResult:
+            study = Study(trials, machine=self.machine, audit=False, beside=self.beside)
+            study.folder = folder
+            return study.run(heard_of_trials(notify), stop, only=only)
+
+        recipes = {name: work.recipes[name] for name in work.recipes if name in contenders}
+        failed = tune_contenders(
+            self.asked, self.folder, recipes, run_trials, work.alone, work.notify, stop
+        )
+        work.spec = self.spec = with_chosen(self.asked, self.folder.path)
+        work.code = code_of_study(self.spec)  # of what was chosen, too
+        now = {str(cell): cell for cell in self.cells()}  # the settings decide what a cell costs
+        plan.outcomes = {now[str(cell)]: outcome for cell, outcome in plan.outcomes.items()}
+        plan.cells = [now[str(cell)] for cell in plan.cells]
+        todo = [now[str(cell)] for cell in plan.todo]
+        for cell in (cell for cell in todo if cell.contender in failed):
+            error = TrainingError(f"{cell.contender} could not be tuned: {failed[cell.contender]}")
+            plan.outcomes[cell] = record_failure(work.run(cell), error, cell.title, work.notify)
+        plan.todo = [cell for cell in todo if cell.contender not in failed]
 
     def _train(self, cells: Sequence[Cell], work: Work) -> dict[Cell, Outcome]:
         """Have the machine's executor train some cells."""

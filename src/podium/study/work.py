@@ -18,6 +18,7 @@ from podium.config.titles import model_title, stand_in_label
 from podium.data.index import DataIndex
 from podium.errors import StorageError
 from podium.runs.folder import RunFolder, StudyFolder
+from podium.runs.tuning import how_tuned
 from podium.runtime.attempt import Attempt, StaleAttemptError, begin
 from podium.runtime.events import (
     Message,
@@ -127,6 +128,11 @@ class Work:
         """Folder of the cell's run."""
         return self.folder.run(cell.contender, cell.seed, cell.fold)
 
+    @property
+    def _of_trials(self) -> bool:
+        """Whether these are the trials of a tuning, which have no test images."""
+        return self.spec.data.score_on == "nothing"
+
     def closes(self, cell: Cell) -> bool:
         """Whether a cell pools the folds of a run."""
         return self.spec.data.folds is not None and cell.fold is None
@@ -233,7 +239,7 @@ class Work:
 
     def _explain(self, run: RunFolder) -> None:
         """Make the heat maps of a finished run for the report, which shows no fold alone."""
-        if has_shares(self.spec):  # minutes for what no page of a learning curve shows
+        if has_shares(self.spec) or self._of_trials:  # minutes for what no page shows
             return
         if run.fold is None and run.is_done() and not run.explanations.is_file():
             from podium.runtime.device import thread_count
@@ -262,6 +268,7 @@ class Work:
             from podium.study.averaging import average_and_score
             from podium.study.closing import Closing, close_run
             from podium.study.contender import Assignment, train_and_score
+            from podium.study.trial import floor_of, train_trial
             from podium.training.faults import refuse_lost_device
 
             index = self.index if cell.fold is None else fold_index(self.index, cell.fold)
@@ -280,6 +287,10 @@ class Work:
                 settle=partial(self._settle, run),
                 attempt=self.attempt,
                 members=tuple(members),
+                floor=floor_of([self.run(one) for one in cell.needs], self.spec.metric)
+                if self._of_trials
+                else (),
+                tuned=how_tuned(self.folder.path, run.contender),
             )
             with contextlib.ExitStack() as stack:
                 stack.enter_context(thread_count(None))
@@ -290,6 +301,7 @@ class Work:
                     closing = close_run(pooled, self.notify, stop)
                 else:
                     make = average_and_score if given.members else train_and_score
+                    make = train_trial if self._of_trials else make
                     closing = make(given, self.notify, stop)
         except StaleAttemptError:
             raise  # nothing may be recorded

@@ -49,6 +49,9 @@ class Job:
     """The study's metric: its best validation value selects the epoch."""
     refit: Refit | None = None
     """What to train without validation images, which would select the epoch; None: with them."""
+    floor: tuple[float, ...] = ()
+    """Of a trial: what it must have reached after each epoch not to be ended early; empty: it is
+    trained to its end. See `podium.training.schedule.median_floor`."""
 
 
 class Loaders(NamedTuple):

@@ -49,9 +49,16 @@ class Standardised:
         features: float of shape (n, d), on any device; a standardised copy is kept.
         labels: int64 of shape (n,), 0 to classes - 1.
         classes: number of classes.
+        class_weights: of shape (classes,), with a mean of 1 over the images; None: all weigh 1.
     """
 
-    def __init__(self, features: torch.Tensor, labels: torch.Tensor, classes: int) -> None:
+    def __init__(
+        self,
+        features: torch.Tensor,
+        labels: torch.Tensor,
+        classes: int,
+        class_weights: torch.Tensor | None = None,
+    ) -> None:
         self.images, self.width = features.shape
         self.classes = classes
         few = self.images * self.width * classes <= _DOUBLE_BELOW
@@ -60,6 +67,7 @@ class Standardised:
         z = (features - self.mean.to(features)) / self.deviation.to(features)
         self.z = z.double() if self.double else z.float()
         self.labels = labels.to(features.device)
+        self.weights = None if class_weights is None else class_weights.to(self.z)[self.labels]
 
     def solution(
         self, penalty: float, weight: torch.Tensor, bias: torch.Tensor, **found: Any
@@ -81,23 +89,7 @@ class Logistic(Standardised):
 
     Small problems are solved in double precision, large ones in single precision with the losses
     summed in double: there the data, not the precision, limits the accuracy of the weights.
-
-    Args:
-        features: as for `Standardised`; so are `labels` and `classes`.
-        labels: int64 of shape (n,).
-        classes: number of classes.
-        class_weights: of shape (classes,), with a mean of 1 over the images; None: all weigh 1.
     """
-
-    def __init__(
-        self,
-        features: torch.Tensor,
-        labels: torch.Tensor,
-        classes: int,
-        class_weights: torch.Tensor | None = None,
-    ) -> None:
-        super().__init__(features, labels, classes)
-        self.weights = None if class_weights is None else class_weights.to(self.z)[self.labels]
 
     def solve(
         self,

@@ -13,6 +13,10 @@ from podium.errors import TrainingError
 from podium.training.job import Job
 
 
+class DivergedError(TrainingError):
+    """A loss or a weight is no longer finite: the fault of the settings, not of the machine."""
+
+
 def precise(device: torch.device) -> torch.dtype:
     """The dtype for sums over images: double, so that means do not depend on their number.
 
@@ -65,7 +69,7 @@ def refuse_infinite(job: Job, value: float, what: str, where: str, rate: float) 
         rate: the learning rate of the last step.
 
     Raises:
-        TrainingError: the value is infinite or not a number.
+        DivergedError: the value is infinite or not a number.
     """
     if not math.isfinite(value):
         last = job.folder.last
@@ -74,7 +78,7 @@ def refuse_infinite(job: Job, value: float, what: str, where: str, rate: float) 
             if last.is_file()
             else "was not written, since no state was good"
         )
-        raise TrainingError(
+        raise DivergedError(
             f"The {what} of {job.folder.contender} is no longer finite: {where}, learning rate "
             f"{rate:g}, {job.precision}. {last.name} {kept}. Try a smaller lr under another "
             "--name, or --precision fp32."

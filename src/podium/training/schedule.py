@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
+from statistics import median
 
 from podium.config.settings import RunSpec
 from podium.statistics.scoring import ACCURACY, Metric
@@ -122,3 +124,47 @@ def is_finished(recipe: RunSpec, rows: Sequence[Row], metric: Metric = ACCURACY)
     return bool(
         recipe.early_stop and rows and len(rows) - best_epoch(rows, metric) >= recipe.early_stop
     )
+
+
+FEWEST_TRIALS = 4
+"""Complete trials before which none is ended early."""
+
+
+def best_so_far(rows: Sequence[Row], metric: Metric) -> list[float]:
+    """The best validation value up to each epoch, with higher always better.
+
+    Args:
+        rows: the finished epochs.
+        metric: of the study.
+    """
+    return list(itertools.accumulate((metric.merit(row[metric.column]) for row in rows), max))
+
+
+def median_floor(complete: Sequence[Sequence[Row]], metric: Metric) -> tuple[float, ...]:
+    """What a trial must have reached after each epoch not to be ended early.
+
+    It is the median of what complete trials had reached by then, as in Optuna's `MedianPruner`.
+
+    Args:
+        complete: the histories of complete trials.
+        metric: of the study.
+
+    Returns:
+        By epoch, with higher always better; empty if there are too few trials.
+    """
+    if len(complete) < FEWEST_TRIALS:
+        return ()
+    reached = [best_so_far(rows, metric) for rows in complete]
+    longest = max(map(len, reached))
+    return tuple(median(one[at] for one in reached if len(one) > at) for at in range(longest))
+
+
+def falls_behind(rows: Sequence[Row], floor: Sequence[float], metric: Metric) -> bool:
+    """Whether a trial is ended early after the last of its epochs.
+
+    Args:
+        rows: the finished epochs.
+        floor: from `median_floor`.
+        metric: of the study.
+    """
+    return 0 < len(rows) <= len(floor) and best_so_far(rows, metric)[-1] < floor[len(rows) - 1]

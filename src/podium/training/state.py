@@ -31,7 +31,7 @@ from podium.training.losses import BoundLoss, bind_loss
 from podium.training.optimizers import average_of, load_optimizer, make_optimizer
 from podium.training.passes import CudaGraphs, Passes, can_record
 from podium.training.processes import all_sum, refuse_infinite
-from podium.training.schedule import is_finished
+from podium.training.schedule import falls_behind, is_finished
 
 
 @dataclass
@@ -91,9 +91,11 @@ class State:
 
     @property
     def is_finished(self) -> bool:
-        """Whether all epochs are done, or early stopping ends the training."""
+        """Whether all epochs are done, early stopping ends it, or a trial falls behind."""
         if self.job.refit:
             return len(self.at.rows) >= self.job.refit.epochs
+        if falls_behind(self.at.rows, self.job.floor, self.metric):
+            return True
         return is_finished(self.recipe, self.at.rows, self.metric)
 
 

@@ -38,13 +38,7 @@ def torchscript_writer(module: Deployable, sample: torch.Tensor) -> Writer:
     with quiet(), torch.no_grad():
         frozen = torch.jit.freeze(_trace(module, sample))
 
-    def write(strings: Strings, place: Path) -> None:
-        out = io.BytesIO()
-        with quiet():
-            torch.jit.save(frozen, out, _extra_files={EXTRA_FILE: json.dumps(dict(strings))})
-        atomic_write(place, lambda file: file.write(out.getvalue()))
-
-    return write
+    return _archive_writer(lambda out, extra: torch.jit.save(frozen, out, _extra_files=extra))
 
 
 def pt2_writer(module: Deployable, sample: torch.Tensor) -> Writer:
@@ -57,10 +51,14 @@ def pt2_writer(module: Deployable, sample: torch.Tensor) -> Writer:
     with quiet(), torch.no_grad():
         program = torch.export.export(module, (sample,), dynamic_shapes=_shapes())
 
+    return _archive_writer(lambda out, extra: torch.export.save(program, out, extra_files=extra))
+
+
+def _archive_writer(save: Callable[[io.BytesIO, dict[str, Any]], None]) -> Writer:
     def write(strings: Strings, place: Path) -> None:
         out = io.BytesIO()
         with quiet():
-            torch.export.save(program, out, extra_files={EXTRA_FILE: json.dumps(dict(strings))})
+            save(out, {EXTRA_FILE: json.dumps(dict(strings))})
         atomic_write(place, lambda file: file.write(out.getvalue()))
 
     return write

@@ -177,9 +177,8 @@ def _packed(path: str) -> Iterator[Source]:
     """All images of a pack; which channels they have is told by each."""
     pack = PackedSource(path, read_about(Place(path)).channels)
     top = path.rstrip("/").rpartition("/")[2]
-    for name in pack.names():
-        read = functools.partial(pack.read, name)
-        yield Source(f"{path.rstrip('/')}/{name}", f"{top}/{name}", read=read)
+    for image in pack.images():
+        yield Source(f"{path.rstrip('/')}/{image.path}", f"{top}/{image.path}", read=image.read)
 
 
 def _why_skipped(name: str, suffixes: frozenset[str]) -> str | None:

@@ -26,6 +26,7 @@ from podium.reporting.words.labels import NOTHING, Labels
 from podium.reporting.words.metric_words import say_by
 from podium.reporting.words.protocol_words import leaks, looks
 from podium.reporting.words.recipes import facts
+from podium.reporting.words.tuning_words import settings_words
 from podium.reporting.words.verdict_words import listed_names
 from podium.statistics.scoring import noted
 
@@ -112,6 +113,10 @@ def protocol(subject: Subject, say: Labels) -> list[str]:
         text = say_by(
             "card_protocol_text", noted(subject.done).metric, say, best=best, epochs=epochs
         )
+        parts.append(escape_markdown(text))
+    if tuned := subject.done.get("tuned"):
+        chosen = settings_words(tuned["settings"], say) or say("tuning_own")
+        text = say("card_protocol_tuned", settings=chosen, trials=say.count(tuned["trials"]))
         parts.append(escape_markdown(text))
     if subject.study is not None:
         seen = looks(subject.study, say)

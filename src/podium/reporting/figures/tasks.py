@@ -36,6 +36,7 @@ from podium.reporting.figures.matrix import (
 from podium.reporting.figures.reliability import reliability_figure
 from podium.reporting.figures.risk import risk_figure
 from podium.reporting.figures.style import inline_svg, save_pages
+from podium.reporting.figures.tuning_figure import tuning_figure
 from podium.reporting.words.labels import Labels
 from podium.reporting.words.metric_words import metric_title, metric_value, say_by
 from podium.results.answered import mean_risk_curve
@@ -105,6 +106,10 @@ def overview_tasks(results: StudyResults, writer: FigureWriter) -> dict[str, Tas
         figure = partial(risk_figure, curves, say)
         alt = say("answered_alt")
         tasks["risk"] = partial(_plot, writer, figure, "risk-coverage", "risk", alt)
+    if results.tuning is not None and results.tuning.contenders:
+        figure = partial(tuning_figure, results.tuning, say)
+        alt = say("tuning_alt")
+        tasks["tuning"] = partial(_plot, writer, figure, "best-of-k-trials", "tuning", alt)
     return dict(tasks)
 
 

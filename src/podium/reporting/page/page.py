@@ -29,6 +29,7 @@ from podium.reporting.page.paper_section import paper_section
 from podium.reporting.page.sizes_section import sizes_section
 from podium.reporting.page.slice_section import slice_section
 from podium.reporting.page.templating import fill_in
+from podium.reporting.page.tuning_section import tuning_section
 from podium.reporting.page.verdict_section import verdict_section
 from podium.reporting.words.advice_words import advice, shortcut_sentences
 from podium.reporting.words.cautions import at_chance, cross_validated, majority, may_be_known
@@ -105,6 +106,8 @@ def render_page(
         answered=answered_section(results, say),
         risk=Markup(plots.get("risk", "")),
         slices=slice_section(results, say),
+        tuning=tuning_section(results, say),
+        best_of_k=Markup(plots.get("tuning", "")),
         compare=compare,
         advice=_advice(results, say),
         looks=seen,

@@ -117,7 +117,7 @@ def labels(lang: str) -> Labels:
     if lang not in get_args(Lang):
         raise ConfigError(f"lang: expected 'en' or 'pt', got {lang!r}.")
     words: dict[str, str] = {}
-    parts = ("", "audit-", "card-", "paper-", "growth-", "anytime-")
+    parts = ("", "audit-", "card-", "paper-", "growth-", "anytime-", "tuning-")
     for name in (f"{part}{lang}.json" for part in parts):
         file = resources.files(__package__) / "locales" / name
         words |= json.loads(file.read_text(encoding="utf-8"))

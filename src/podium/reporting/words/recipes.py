@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from podium.config.settings import RunSpec
 from podium.config.titles import AUGMENTATION_TITLES, model_title
 from podium.reporting.words.labels import NOTHING, Labels
+from podium.reporting.words.tuning_words import tuned_words
 from podium.results.run import RunResult
 from podium.results.study import Unfinished
 from podium.statistics.calibration import Calibration
@@ -291,6 +292,7 @@ def _trained(run: RunResult, say: Labels) -> list[tuple[str, str]]:
             else []
         ),
         *([(say("fact_ema"), f"{recipe.ema:g}")] if recipe.ema else []),
+        *([(say("fact_tuned"), tuned_words(done["tuned"], say))] if done.get("tuned") else []),
         *([(say("fact_flip_test"), say("fact_flip_test_value"))] if recipe.flip_test else []),
         (say("fact_batch"), say.count(recipe.batch_size)),
     ]

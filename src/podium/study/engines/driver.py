@@ -26,6 +26,7 @@ from podium.runtime.events import (
 )
 from podium.runtime.files import utc_now
 from podium.runtime.lock import owner_of
+from podium.runtime.parts import Parts
 from podium.runtime.threads import GRANTED
 from podium.study.cells import Cell
 from podium.study.engines.files import CellFiles
@@ -107,6 +108,17 @@ class ProcessExecutor:
             ConfigError: the engine cannot be used, or has nothing of what a cell needs.
         """
         raise NotImplementedError
+
+    def parts(self, machine: Machine) -> contextlib.AbstractContextManager[Parts | None]:
+        """What computes parts of work that all cells share, as long as it is needed.
+
+        Args:
+            machine: settings of the machine.
+
+        Returns:
+            None where this process should compute them.
+        """
+        return contextlib.nullcontext()
 
     def map(self, cells: Sequence[Cell], work: Work) -> Iterator[Outcome]:
         """Train the cells, the longest first, several at a time."""

@@ -22,6 +22,7 @@ from typing import IO, Any
 
 from podium.errors import PodiumError, RunFolderError, StorageError
 from podium.runs.folder import RunFolder, StudyFolder
+from podium.runs.tuning import tuning_file
 from podium.runtime.attempt import Attempt, StaleAttemptError, is_asked_to_stop
 from podium.runtime.events import silent
 from podium.runtime.files import atomic_write, remove_temporaries
@@ -34,7 +35,7 @@ from podium.study.work import lock_of
 PIECE = 8 * 2**20
 """Bytes of a file in one message: little enough for any object store of Ray."""
 STUDY = "study"
-"""The place of the study's files; other places are caches of weights."""
+"""The place of the study's files; other places have weights."""
 
 Begun = tuple[list[str], dict[str, Mapping[str, bytes]]]
 Answer = tuple[bool, Any]
@@ -71,7 +72,8 @@ class Keeper:
     Args:
         folder: the study's folder.
         code: an argument of `--import` -> the files of that module, as `sources_of` returns them.
-        caches: name -> folder of downloaded weights; see `podium.models.weights`.
+        caches: name -> folder of weights: downloaded ones, see `podium.models.weights`, and files
+            that the study names.
     """
 
     def __init__(
@@ -144,6 +146,7 @@ class Keeper:
         """The files that a cell may read, and others that need not exist."""
         folder = self.folder
         yield from (folder.spec, folder.data, folder.thumbnails, files.attempts)
+        yield tuning_file(folder.path)
         yield from run.path.iterdir()
         for one in cell.needs:
             other = folder.run(one.contender, one.seed, one.fold)

@@ -7,6 +7,7 @@ It asks the process that started it, on the same machine, which asks the study's
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from podium.runs.folder import StudyFolder
 from podium.runtime.attempt import Attempt, Result, StaleAttemptError
 from podium.study.engines.files import CellFiles
 
+FEATURES = "features"
+"""The place, at the study's machine, of features that were computed ahead."""
 LINK = "PODIUM_LINK"
 """Environment variable: where the process of a cell reaches the one that started it."""
 
@@ -108,22 +111,56 @@ def naming_the_node(attempt: Attempt | None, host: str) -> Iterator[None]:
         ) from None
 
 
-def fetch_weights(recipe: RunSpec, attempt: Attempt | None) -> None:
-    """On a node without the study's folder, get the downloaded weights that the study's node has.
+def place_of_weights(contender: str) -> str:
+    """The name of the place, at the study's machine, with the file that a contender starts from."""
+    return f"weights of {contender}"
+
+
+def fetch_weights(contender: str, recipe: RunSpec, attempt: Attempt | None) -> None:
+    """On a node without the study's folder, get the weights that the study's machine has.
+
+    Downloaded ones are kept in this machine's cache; a file that the study names lies beside the
+    cell's folder, and goes with it.
 
     Args:
+        contender: its key in the study.
         recipe: of the contender.
         attempt: of this process.
     """
-    if not isinstance(attempt, ElsewhereAttempt) or not recipe.pretrained:
+    if not isinstance(attempt, ElsewhereAttempt):
         return
     from podium.models.registry import weight_files
-    from podium.models.weights import weight_caches
+    from podium.models.weights import LENT, weight_caches
 
+    if recipe.weights is not None and not recipe.weights.is_file():
+        lent = attempt.folder.parent / ".weights"
+        attempt.fetch(place_of_weights(contender), [glob.escape(recipe.weights.name)], lent)
+        os.environ[LENT] = str(lent)  # for processes of the training, too
+    if not recipe.pretrained:
+        return
     caches = weight_caches()
     for model in filter(None, (recipe.model, recipe.if_unavailable)):
         for place, patterns in weight_files(model).items():
             attempt.fetch(place, patterns, caches[place])
+
+
+@contextlib.contextmanager
+def borrowing_features(attempt: Attempt | None) -> Iterator[None]:
+    """On a node without the study's folder, get the features that the study's machine has.
+
+    Args:
+        attempt: of this process.
+    """
+    if not isinstance(attempt, ElsewhereAttempt):
+        yield
+        return
+    from podium.features.disk import borrowing
+
+    def lend(entry: str, folder: Path) -> None:
+        attempt.fetch(FEATURES, [f"{glob.escape(entry)}/*.npz"], folder)
+
+    with borrowing(lend):
+        yield
 
 
 def unreachable(number: int, why: str) -> UnreachableError:

@@ -16,7 +16,12 @@ from podium.runtime.events import Notify, StopRequest, silent, stop_on_signals
 from podium.runtime.files import fenced
 from podium.study.cells import Cell
 from podium.study.engines.files import PATIENCE, START, CellFiles
-from podium.study.engines.link import attempt_of, fetch_weights, naming_the_node
+from podium.study.engines.link import (
+    attempt_of,
+    borrowing_features,
+    fetch_weights,
+    naming_the_node,
+)
 from podium.study.images import find_images, refuse_other_images
 from podium.study.outcome import Outcome
 from podium.study.preflight import code_of_study, preflight, refuse_another_recipe
@@ -105,7 +110,7 @@ def _train(
         # what there is to tell of them was told by what prepared the study
         index = find_images(spec.data, silent)
     refuse_other_images(folder, spec, index, started=True)
-    fetch_weights(spec.contenders[cell.contender], attempt)
+    fetch_weights(cell.contender, spec.contenders[cell.contender], attempt)
     recipes, failed = preflight(folder, spec, machine, [cell], notify)
     if cell in failed:
         return failed[cell]
@@ -118,4 +123,5 @@ def _train(
         work = Work(
             folder, spec, machine, index, recipes, code, alone, notify, stop, attempt, patience
         )
+        stack.enter_context(borrowing_features(attempt))
         return work.train(cell)

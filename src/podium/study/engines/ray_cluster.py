@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,22 +16,28 @@ from podium.config.registry import allowed, sources_of
 from podium.errors import ConfigError
 from podium.runs.folder import StudyFolder
 from podium.runtime.lock import note_of
-from podium.runtime.threads import usable_cores
+from podium.runtime.parts import Parts
 from podium.study.cells import Cell
 from podium.study.engines.driver import Engine, ProcessExecutor, Task
 from podium.study.engines.elsewhere import train_elsewhere
 from podium.study.engines.files import NODE
 from podium.study.engines.keeper import Keeper
+from podium.study.engines.link import FEATURES, place_of_weights
 from podium.study.engines.local import ending, kill_with_children
+from podium.study.engines.ray_connection import (
+    LOCAL,
+    LOOK_EVERY,
+    connected,
+    elsewhere_than,
+    in_words,
+    suits,
+)
+from podium.study.engines.ray_parts import parts_on
 from podium.study.engines.shares import share
 from podium.study.work import Work
 
-AUTH = "RAY_AUTH_MODE"
 _MOST = 10_000  # tasks handed over at a time: Ray queues them
-_CONNECTING = 15.0  # seconds
-_LOOK_EVERY = 5.0  # seconds between two looks at the list of nodes
 _MOST_REQUESTS = 64  # of cells, that are answered at a time
-_STORE = 100_000_000  # bytes of Ray's object store on this machine: cells put nothing into it
 
 
 class Ray(ProcessExecutor):
@@ -41,7 +45,7 @@ class Ray(ProcessExecutor):
 
     @contextlib.contextmanager
     def open(self, work: Work, cells: Sequence[Cell]) -> Iterator[tuple[Engine, Machine]]:
-        with _connected(work.machine) as (ray, address):
+        with connected(work.machine) as (ray, address):
             nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
             cores = [int(node.get("CPU", 0)) for node in nodes]
             gpus = sum(int(node.get("GPU", 0)) for node in nodes)
@@ -65,14 +69,18 @@ class Ray(ProcessExecutor):
                     f"{len(nodes)} together {gpus} GPUs."
                 )
             # nobody joins a cluster of this machine alone
-            keeper = None if address == "local" else _keeper(ray, work)
+            keeper = None if address == LOCAL else _keeper(ray, work)
             yield _Tasks(ray, machine, work.folder.path, keeper), machine
+
+    def parts(self, machine: Machine) -> contextlib.AbstractContextManager[Parts | None]:
+        return parts_on(machine, here_too=False)
 
 
 def _keeper(ray: Any, work: Work) -> Any:
     """Start what keeps the study's folder for nodes that do not see it, on the driver's node."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+    from podium.features.disk import feature_folder
     from podium.models.weights import weight_caches
 
     here = ray.get_runtime_context().get_node_id()
@@ -86,7 +94,13 @@ def _keeper(ray: Any, work: Work) -> Any:
     code = {str(Path(folder, module)): sources_of(module) for module, folder in modules}
     folder = StudyFolder(work.folder.path.resolve())
     given = {argument: files for argument, files in code.items() if files}
-    return ray.remote(Keeper).options(**options).remote(folder, given, weight_caches())
+    named = {
+        place_of_weights(name): recipe.weights.absolute().parent
+        for name, recipe in work.spec.contenders.items()
+        if recipe.weights is not None
+    }
+    caches = {**weight_caches(), FEATURES: feature_folder(), **named}
+    return ray.remote(Keeper).options(**options).remote(folder, given, caches)
 
 
 class _Tasks:
@@ -117,19 +131,10 @@ class _Tasks:
             "max_retries": 0,  # the driver begins a lost cell again, under a new number
             "name": str(task.cell),
         }
-        if task.avoid and any(self._suits(node, task.avoid) for node in self.ray.nodes()):
-            options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(task.avoid))})"}
+        needs = {"CPU": self.machine.cpus or 0, "GPU": self.machine.gpus or 0}
+        if task.avoid and any(suits(node, needs, task.avoid) for node in self.ray.nodes()):
+            options |= elsewhere_than(task.avoid)
         return self.train.options(**options).remote(task, self.study, self.sign, self.keeper)
-
-    def _suits(self, node: Mapping[str, Any], avoid: frozenset[str]) -> bool:
-        """Whether a node can take a cell that must not go to some others."""
-        has = node["Resources"]
-        return bool(
-            node["Alive"]
-            and node["NodeID"] not in avoid
-            and has.get("CPU", 0) >= (self.machine.cpus or 0)
-            and has.get("GPU", 0) >= (self.machine.gpus or 0)
-        )
 
     def ended(self, running: Mapping[Any, str]) -> Mapping[Any, str]:
         if not running:
@@ -145,7 +150,7 @@ class _Tasks:
 
     def _given_up(self) -> frozenset[str]:
         """The nodes that were a part of the cluster."""
-        if time.monotonic() - self.looked >= _LOOK_EVERY:
+        if time.monotonic() - self.looked >= LOOK_EVERY:
             self.looked = time.monotonic()
             self.gone = frozenset(node["NodeID"] for node in self.ray.nodes() if not node["Alive"])
         return self.gone
@@ -154,9 +159,7 @@ class _Tasks:
         try:
             return ending(self.ray.get(handle))
         except self.ray.exceptions.RayError as error:
-            cause = getattr(error, "cause", None) or error
-            first, _, _ = " ".join(str(cause).split()).partition(". ")  # Ray's hints follow it
-            return f"{type(cause).__name__}: {first}" if first else type(cause).__name__
+            return in_words(error)
 
     def kill(self, handles: Sequence[Any]) -> None:
         for handle in handles:
@@ -193,84 +196,3 @@ def _train(task: Task, study: Path, sign: bytes, keeper: Any) -> int:
         return process.wait()
     finally:
         kill_with_children([process])
-
-
-@contextlib.contextmanager
-def _connected(machine: Machine) -> Iterator[tuple[Any, str]]:
-    """Ray, connected to a cluster that admits only who has its token, and the cluster's address."""
-    address = machine.address or os.environ.get("RAY_ADDRESS") or _cluster_here()
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # Ray would report its use to its makers
-    if not machine.insecure:
-        os.environ.setdefault(AUTH, "token")
-    given: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
-    if address == "local":
-        # Ray's name for "use the loopback interface": nobody else reaches this cluster
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-        # by default every other program of the machine goes before Ray's workers
-        os.environ.setdefault("RAY_worker_niceness", "0")
-        given |= {"num_cpus": usable_cores(), "include_dashboard": False}
-        given |= {"object_store_memory": _STORE}
-    if ":" in address:
-        _refuse_silence(address)
-    try:
-        import ray
-    except ImportError:
-        raise ConfigError("--on ray needs Ray: pip install 'podium[ray]'.") from None
-    before = os.umask(0o077)  # Ray would write its token for everyone to read
-    try:
-        ray.init(address=address, **given)
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ConfigError(
-            f"--on ray: the cluster at {address!r} cannot be used ({reason}). Run this on one of "
-            "its machines, with its token in ~/.ray/auth_token. RAY_ADDRESS=local starts a "
-            "cluster of this machine alone."
-        ) from None
-    finally:
-        os.umask(before)
-    try:
-        if address != "local" and not machine.insecure:
-            _refuse_open_cluster(ray.get_runtime_context().gcs_address)
-        _close_token()
-        yield ray, address
-    finally:
-        ray.shutdown()
-
-
-def _cluster_here() -> str:
-    """`auto` where `ray start` has made this machine a part of a cluster, else `local`."""
-    place = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray"
-    return "auto" if (place / "ray_current_cluster").is_file() else "local"
-
-
-def _refuse_silence(address: str) -> None:
-    """Refuse an address where nothing listens: Ray would try for many minutes."""
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=_CONNECTING).close()
-    except (OSError, ValueError, OverflowError) as error:
-        raise ConfigError(
-            f"--on ray: nothing answers at {address} ({error}). Expected the HOST:PORT that "
-            "`ray start --head` printed."
-        ) from None
-
-
-def _refuse_open_cluster(address: str) -> None:
-    """Refuse a cluster that answers somebody without a token: everybody could run code there."""
-    asking = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address]
-    without = {**os.environ, AUTH: "disabled"}
-    answered = subprocess.run(asking, env=without, capture_output=True, check=False)
-    if answered.returncode == 0:
-        raise ConfigError(
-            f"--on ray: the cluster at {address} has no token: whoever reaches it can run any "
-            "program there, as you (CVE-2023-48022). Start it with RAY_AUTH_MODE=token on every "
-            "machine, see docs/cluster.md; or give --insecure if only you can reach it."
-        )
-
-
-def _close_token() -> None:
-    """Have only the user read the file with Ray's token."""
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
-    with contextlib.suppress(OSError):  # it may be another user's, or in the environment alone
-        if path.stat().st_mode & 0o077:
-            path.chmod(0o600)

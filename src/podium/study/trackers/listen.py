@@ -6,7 +6,6 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterable
 from functools import partial
-from types import TracebackType
 
 from podium.config.registry import REFERENCE, TRACKERS, allow
 from podium.errors import ConfigError, one_line
@@ -36,12 +35,7 @@ class Listeners:
     def __enter__(self) -> Listeners:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._turn:
             while self._trackers:
                 name, tracker = self._trackers.popitem()

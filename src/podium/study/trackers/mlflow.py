@@ -154,17 +154,20 @@ class MLflowTracker:
         from podium.statistics.metrics import scores
 
         run, folder = self.runs[event.cell], self.study.run(event)
-        test = scores(folder.read_predictions("test"))
-        closing = {
-            "best_valid_accuracy": event.scores["valid_accuracy"],
-            "test_accuracy": event.scores["test_accuracy"],
-            "test_macro_precision": test.macro_precision,
-            "test_macro_recall": test.macro_recall,
-            "test_macro_f1": test.macro_f1,
-            "test_nll": test.nll,
-        }
+        closing = {}
+        if "valid_accuracy" in event.scores:  # else a trial that failed
+            closing["best_valid_accuracy"] = event.scores["valid_accuracy"]
+        if "test_accuracy" in event.scores:  # no trial of a tuning is tested
+            test = scores(folder.read_predictions("test"))
+            closing |= {
+                "test_accuracy": event.scores["test_accuracy"],
+                "test_macro_precision": test.macro_precision,
+                "test_macro_recall": test.macro_recall,
+                "test_macro_f1": test.macro_f1,
+                "test_nll": test.nll,
+            }
         # a mean of others has neither epochs nor a history
-        self._metrics(run, closing, step=int(folder.read_done().get("best_epoch", 0)))
+        self._metrics(run, closing, step=int(folder.read_done().get("best_epoch") or 0))
         self._end(event.cell, "FINISHED")
         for path in (folder.config, folder.history, folder.model, folder.done):
             if path.is_file():
