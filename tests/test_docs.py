@@ -444,6 +444,7 @@ def test_no_page_is_left_out_unseen() -> None:
         "single-pictures",
         "stress",
         "transfer",
+        "tuning",
     }
     with_blocks = {page for page in all_pages() for block in blocks(page)
                    if block.language in ("sh", "console", "python")}  # fmt: skip

@@ -273,8 +273,8 @@ def unequal(tmp_path_factory: pytest.TempPathFactory) -> DataIndex:
     return build_index(root)
 
 
-def job(folder: Path, index: DataIndex, devices: int = 1, **settings: Any) -> Job:
-    machine = Machine(device="cpu", devices=devices)
+def job(folder: Path, index: DataIndex, **settings: Any) -> Job:
+    machine = Machine(device="cpu")
     folder.mkdir()
     values = recipe(image_size=32, batch_size=12, lr=1e-2, optimizer="sgd", **settings)
     run = RunFolder(folder, "contender", 0)
@@ -282,7 +282,7 @@ def job(folder: Path, index: DataIndex, devices: int = 1, **settings: Any) -> Jo
 
 
 class _Linear(nn.Module):
-    """No batch norm and no dropout, so that two processes compute what one does."""
+    """No batch norm and no dropout: the oracle's steps are easily written."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -399,13 +399,6 @@ def test_a_balanced_sampler_goes_on_in_mid_epoch_as_if_nothing_had_been(
     fit(cut, silent)
     a, b = (read_checkpoint(one.folder.last)["model"] for one in (whole, cut))
     assert all(torch.equal(a[name], b[name]) for name in a)
-
-
-@pytest.mark.slow
-def test_two_processes_train_with_weights(unequal: DataIndex, tmp_path: Path) -> None:
-    done = job(tmp_path / "run", unequal, 2, class_weights="balanced", loss="focal")
-    fit(done, silent)
-    assert math.isfinite(done.folder.read_history()[0]["train_loss"])
 
 
 # ---------------------------------------------------------------- a user's

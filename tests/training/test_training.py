@@ -248,11 +248,14 @@ def test_another_seed_is_another_run(straight: Job, index: DataIndex, tmp_path: 
     assert weights(other) != weights(straight)
 
 
+WEIGHED: dict[str, Any] = {"loss": "focal", "class_weights": "balanced"}
+
+
 @pytest.fixture(scope="module")
 def shared(index: DataIndex, tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, list[Event]]:
-    """The same run by two processes, and what it told."""
+    """A run by two processes with a loss that weighs images, and what it told."""
     events: list[Event] = []
-    both = job(tmp_path_factory.mktemp("shared"), index, devices=2)
+    both = job(tmp_path_factory.mktemp("shared"), index, devices=2, **WEIGHED)
     fit(both, events.append)
     return both, events
 
@@ -287,7 +290,7 @@ def test_two_processes_validate_the_network_that_is_saved(
 def test_two_processes_save_within_an_epoch_and_go_on_with_the_same_bits(
     shared: tuple[Job, list[Event]], index: DataIndex, tmp_path: Path
 ) -> None:
-    part = often(job(tmp_path / "part", index, devices=2))
+    part = often(job(tmp_path / "part", index, devices=2, **WEIGHED))
     with pytest.raises(KeyboardInterrupt):
         fit(part, silent, _At(part, step=2))
     assert read_checkpoint(part.folder.last)["epoch_under_way"][0] >= 2

@@ -169,6 +169,11 @@ class RunFolder:
         """Size of the weights in bytes; None: they are not there."""
         return self.best.stat().st_size if self.best.is_file() else None
 
+    def forget_weights(self) -> None:
+        """Remove the weights and the state, as of a trial that is finished."""
+        for file in (self.last, self.best, self.model):
+            file.unlink(missing_ok=True)
+
     def read_predictions(self, split: SplitName, repeat: int = 0) -> Predictions:
         return Predictions.read(self.predictions(split, repeat))
 

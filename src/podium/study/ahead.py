@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 
@@ -49,30 +50,33 @@ def features_ahead(
         DataError: a machine does not see the images.
     """
     for contender in dict.fromkeys(cell.contender for cell in cells):
+        seed = next(cell.seed for cell in cells if cell.contender == contender)
         recipe = recipes.get(contender)
         if recipe is None or recipe.mean_of or recipe.model == FILE_MODEL:
             continue
         if features_are_fixed(recipe, machine.devices):  # and pre-trained: the same for each seed
-            _compute(contender, recipe, index, machine, parts, notify, stop)
+            _compute(contender, recipe, seed, index, machine, parts, notify, stop)
 
 
 def _compute(
     contender: str,
     recipe: RunSpec,
+    seed: int,
     index: DataIndex,
     machine: Machine,
     parts: Parts,
     notify: Notify,
     stop: StopRequest | None,
 ) -> None:
-    built = build_model(
+    build = partial(
+        build_model,
         recipe.model,
         len(index.classes),
-        pretrained=recipe.pretrained,
-        weights=recipe.weights,
         pooling=recipe.pooling,
         channels=index.windows.inputs,
+        seed=seed,
     )
+    built = build(pretrained=recipe.pretrained, weights=recipe.weights)
     size, normalization = recipe.image_size or built.image_size, input_normalization(recipe, built)
     splits = ("train", "valid") if index.folds is None else ("test",)  # which has all images
     first = ImageDataset(index, splits[0], eval_transform(size), None)
@@ -87,7 +91,8 @@ def _compute(
     precision = "fp32"
     if index.folds is None:
         there = machine.model_copy(update={"device": parts.device})
-        wanted = once(parts, PrecisionOf(there, size, built.channels), built.module)
+        # of the untrained model, as a cell checks it: its node keeps what was found
+        wanted = once(parts, PrecisionOf(there, size, built.channels), build().module)
         precision, _ = backbone.precision_for(index, "train", wanted)
     for split in splits:
         for view in views_of(recipe):

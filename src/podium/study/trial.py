@@ -65,6 +65,7 @@ def train_trial(given: Assignment, notify: Notify, stop: StopRequest) -> dict[st
             "metric": metric.described(),
         },
     )
+    run.forget_weights()
     if best is None or score is None:
         return {}
     named = {} if metric.is_accuracy else {metric.column: score}

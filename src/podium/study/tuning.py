@@ -191,6 +191,12 @@ class _Search:
         numbers = range(1, len(self.suggestions.settings) + 1)
         return [trial_name(self.name, one) for one in numbers if not self.run(one).is_done()]
 
+    def tidy(self) -> None:
+        """Remove the weights that a kill, or a node without the study's folder, has left."""
+        for number in range(1, len(self.suggestions.settings) + 1):
+            if (run := self.run(number)).is_done():
+                run.forget_weights()
+
     def finished(self) -> list[Trial]:
         """The trials, all of which are finished, in order."""
         return [
@@ -251,6 +257,7 @@ def _search(
     while True:
         for search in searches.values():
             search.advance()
+            search.tidy()
         if not told:
             told = True
             notify(Message(_what_is_ahead([searches[name] for name in wanted])))
@@ -263,9 +270,6 @@ def _search(
             name, _, number = outcome.run.contender.rpartition("-trial-")
             if outcome.error:
                 failed.setdefault(name, f"its trial {number} failed. {outcome.error}")
-            elif outcome.run.is_done():  # of no more use, and large
-                for file in (outcome.run.last, outcome.run.best, outcome.run.model):
-                    file.unlink(missing_ok=True)
 
 
 def _what_is_ahead(searches: Sequence[_Search]) -> str:
