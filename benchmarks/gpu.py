@@ -545,7 +545,7 @@ def fast(bench: Bench) -> Iterator[Row]:
                 with torch.inference_mode(), low:
                     module(inputs)
 
-            known = "57,000 x 3 (a third of a step)" if name == "simple_resnet" else ""
+            known = "171,000 (a third of a step's memory)" if name == "simple_resnet" else ""
             yield Row(f"{name}, batch {batch}: prediction, {precision}",
                       bench.rate(predict) * batch, "images/s", known)  # fmt: skip
 
