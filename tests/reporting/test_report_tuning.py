@@ -21,6 +21,7 @@ from podium.reporting.figures.tuning_figure import tuning_figure
 from podium.reporting.words.labels import labels
 from podium.reporting.words.tuning_words import how_words, settings_words, tuning_sentences
 from podium.results.study import gather
+from podium.results.tuning import study_tuning
 from podium.runs.folder import StudyFolder
 from podium.runs.tuning import Trial, TunedContender, Tuning, how_tuned, tuning_file, write_tuning
 from podium.runtime.files import write_json, write_text
@@ -65,7 +66,7 @@ def tuned(root: Path, **changes: Any) -> StudyFolder:
     write_tuning(folder.path, tuning)
     for name in found:
         run = folder.run(name, 0)
-        write_json(run.done, {**run.read_done(), "tuned": how_tuned(folder.path, name)})
+        write_json(run.done, {**run.read_done(), "tuned": how_tuned(spec, folder.path, name)})
     return folder
 
 
@@ -88,9 +89,8 @@ def test_the_page_says_what_every_contender_got(reported: ReportResult) -> None:
         "random search over lr, mixup, flip_test",
         "No trial had a test image.",
         "Trials whose loss was no longer finite: 1",
-        f"has an effect on {CONTENDERS[THIRD]['label']}",
         "was chosen for being high",
-        "do not include that another search",
+        "do not account for what another search",
         "lr 0.0001 → 0.0012, mixup 0 → 0.2, flip_test false → true",
         "4 min 04 s",
         "Tang et al., 2020",
@@ -167,3 +167,18 @@ def test_a_damaged_record_is_told(tmp_path: Path, damage: Sequence[str]) -> None
     write_text(tuning_file(folder.path), damage[0])
     with pytest.raises(RunFolderError, match=r"tuning\.json"):
         folder.read_spec()
+
+
+@pytest.mark.parametrize("probe", [True, False])
+def test_only_what_no_setting_affects_is_said_to_be_unaffected(tmp_path: Path, probe: bool) -> None:
+    """The third contender is not tuned: a probe has no rate; otherwise it could not be tuned."""
+    folder = tuned(tmp_path / "study", space={"lr": {"log": [1e-4, 1e-2]}})
+    values = yaml.safe_load(folder.spec.read_text(encoding="utf-8"))
+    if probe:
+        recipe = {"model": "efficientnet_lite0", "pretrained": True, "freeze": "backbone"}
+        values["contenders"][THIRD] = {**recipe, "linear_probe": True, "epochs": 1}
+    write_text(folder.spec, yaml.safe_dump(values, sort_keys=False))
+    found = study_tuning(folder, folder.read_spec(), ACCURACY, ())
+    assert found is not None
+    assert found.untuned == ((THIRD,) if probe else ())
+    assert len(found.contenders) == 2

@@ -27,6 +27,7 @@ from podium.statistics.comparison import compare_sources
 from podium.study import study as studies
 from podium.study.cells import Cell
 from podium.study.outcome import Outcome, record_failure
+from podium.study.rounds import next_round
 from podium.study.study import Study
 from podium.study.work import Work
 from tests.fake_study import fake_run
@@ -122,6 +123,11 @@ def test_it_stops_when_one_is_better_and_verify_says_where(
     for lang, words in (("en", "after every round of seeds"), ("pt", "após cada rodada")):
         assert words in claim_sentence(verdicts, labels(lang))
 
+    # to list them would leave out of p that they were looked at
+    assert command(tmp_path, "--seed", "0", "--seed", "1") == 2
+    assert "was trained with seeds: auto" in " ".join(capsys.readouterr().err.split())
+    assert "seeds: auto" in folder.spec.read_text(encoding="utf-8")
+
     # one seed less or more than its looks say is found
     for number, name in enumerate(by.skill):
         fake_run(folder.run(name, seeds), RECIPE, *images_of(folder), by.skill[name], number)
@@ -151,6 +157,21 @@ def test_a_killed_study_comes_to_the_same(made: Made) -> None:
     assert gather(study.folder).looks == before
     result = made(further).run()
     assert (further.trained, len(result.outcomes)) == ([], len(whole.trained))
+
+
+def test_a_round_that_another_process_has_begun_is_not_looked_at(made: Made) -> None:
+    """Of the next seed one contender is done already: the look is at the whole rounds."""
+    by = MadeUp(a=0.6, b=0.55)
+    study = made(by)
+    by.killed_at = "a/seed-2"
+    with pytest.raises(KeyboardInterrupt):
+        study.run()
+    fake_run(study.folder.run("a", 2), RECIPE, *images_of(study.folder), 0.6, 0)
+    cells = [cell for cell in study.cells() if cell.seed < 2]
+    told: list[Any] = []
+    more = next_round(study.folder, study.spec, cells, told.append)
+    assert told[0].text.startswith("After 2 of at most 10 seeds")
+    assert [str(cell) for cell in more] == ["a/seed-2", "b/seed-2"]
 
 
 def test_a_failure_stops_the_rounds_until_it_is_mended(made: Made) -> None:

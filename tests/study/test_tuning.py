@@ -34,6 +34,7 @@ from podium.runtime.files import write_json, write_text
 from podium.runtime.lock import sole_owner
 from podium.study.cells import cells_of
 from podium.study.outcome import Outcome, StudyResult
+from podium.study.preflight import stand_in
 from podium.study.study import Study
 from podium.study.trial import floor_of, train_trial
 from podium.study.tuning import read_trial, refuse_other_tuning, tune_contenders
@@ -248,6 +249,43 @@ def test_a_contender_that_is_written_anew_is_not_tuned(tmp_path: Path) -> None:
     relabelled = tuned()
     relabelled["contenders"]["plain"]["label"] = "Plain"
     assert [*chosen_of(load_study(relabelled), tmp_path / "tuned")] == ["plain", "flipped"]
+    assert chosen_of(load_study(tuned(metric="macro_f1")), tmp_path / "tuned") == {}
+
+
+def test_one_goes_on_to_be_tuned_after_another_was(tmp_path: Path) -> None:
+    """Its judged trainings have what was chosen, and a stand-in; its trials stay what they were."""
+    values, seen = tuned(), list[StudySpec]()
+    transfer = {"model": "resnet18", "pretrained": True, "if_unavailable": "efficientnet_lite0"}
+    values["contenders"]["plain"] = {**transfer, "epochs": 3}
+
+    class Remembers(Trainer):
+        def __call__(
+            self, spec: StudySpec, folder: StudyFolder, only: Sequence[str]
+        ) -> StudyResult:
+            seen.append(spec)
+            for cell in cells_of(spec):  # as a study does, so that it can be compared
+                run, recipe = folder.run(cell.contender, cell.seed), spec.contenders[cell.contender]
+                run.path.mkdir(parents=True, exist_ok=True)
+                write_text(run.config, yaml.safe_dump({"recipe": recipe.model_dump(mode="json")}))
+            return super().__call__(spec, folder, only)
+
+    spec, study = load_study(values), StudyFolder(tmp_path / "tuned")
+    used = {"plain": stand_in(spec.contenders["plain"], "efficientnet_lite0")}
+    tune_contenders(spec, study, used, Remembers(), nullcontext, silent, None)
+    chosen = with_chosen(spec, study.path).contenders
+    for recipes in ({"flipped": chosen["flipped"]}, {**chosen}):
+        shutil.rmtree(trials_folder(study.path) / "flipped-trial-5", ignore_errors=True)
+        (tmp_path / "tuned" / "tuning.json").rename(tmp_path / "before.json")
+        kept = json.loads((tmp_path / "before.json").read_text())
+        kept["contenders"].pop("flipped", None)
+        write_json(tuning_file(study.path), kept)
+        given = {**recipes}
+        if "plain" in given:
+            given["plain"] = stand_in(chosen["plain"], "efficientnet_lite0")
+        assert tune_contenders(spec, study, given, Remembers(), nullcontext, silent, None) == {}
+        first = seen[0].contenders["plain-trial-1"]
+        assert seen[-1].contenders["plain-trial-1"] == first
+        assert first.model == "efficientnet_lite0"
 
 
 def test_a_contender_that_could_not_be_tuned_is_not_judged(
@@ -386,7 +424,8 @@ def test_no_trial_can_look_at_a_test_image(
 ) -> None:
     """They are unreadable while trials are trained, and in no ledger before the judged runs."""
     study = Study.load(
-        a_study(tmp_path, images, tune={"trials": 2, "space": SPACE}),
+        # a metric that has no value without images, of which trials have none to test on
+        a_study(tmp_path, images, tune={"trials": 2, "space": SPACE}, metric="balanced_accuracy"),
         runs=tmp_path / "runs", audit=False, workers=0, device="cpu", precision="fp32",
     )  # fmt: skip
     seen, ledger = Unreadable(images), tmp_path / "runs" / LEDGER

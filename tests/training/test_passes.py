@@ -19,6 +19,7 @@ from podium.runtime.events import Event, WarningMessage, silent
 from podium.training import passes, state
 from podium.training.fit import fit
 from podium.training.losses import bind_loss
+from podium.training.optimizers import load_optimizer
 from podium.training.passes import Passes, can_record
 from tests.conftest import StopAfter, device
 from tests.training.test_training import job, weights
@@ -174,3 +175,20 @@ def test_only_podiums_and_timms_code_is_recorded(monkeypatch: pytest.MonkeyPatch
     assert not can_record(yours, "bf16", gpu, 1)
     yours = ours.model_copy(update={"loss": "tests.extending:squared"})
     assert not can_record(yours, "bf16", gpu, 1)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_updates_are_computed_in_this_machines_way(fused: bool) -> None:
+    """A state from a processor goes on on a card, and the other way round."""
+    weights = [nn.Parameter(torch.ones(3)) for _ in range(2)]
+    there, here = (
+        torch.optim.AdamW([one], fused=way)
+        for one, way in zip(weights, (not fused, fused), strict=True)
+    )
+    weights[0].grad = torch.ones(3)
+    there.step()
+    load_optimizer(here, there.state_dict())
+    assert here.param_groups[0]["fused"] is fused
+    weights[1].grad = torch.ones(3)
+    here.step()
+    assert here.state_dict()["state"][0]["step"] == 2

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-from podium.config.settings import StudySpec
+from podium.config.settings import RunSpec, StudySpec
 from podium.config.shortcuts import SHORTCUT_MODELS
 from podium.config.studyfile import load_study
-from podium.config.tuning import Tune
+from podium.config.tuning import Tune, ranges_of, tunable
 from podium.results.run import RunResult
 from podium.runs.folder import StudyFolder
 from podium.runs.tuning import Trial, TunedContender, chosen_of
@@ -96,10 +96,14 @@ def study_tuning(
                 mean(known) if known else None,
             )
         )
+    ranges = ranges_of(spec.tune, RunSpec, stored=True)
     left = [
         labels.get(name, spec.label(name))
         for name, recipe in written.contenders.items()
-        if name not in tuned and not recipe.mean_of and recipe.model not in SHORTCUT_MODELS
+        if name not in tuned
+        and not recipe.mean_of
+        and recipe.model not in SHORTCUT_MODELS
+        and not tunable(recipe, ranges)  # else it could not be tuned, and has no run
     ]
     return StudyTuning(spec.tune, metric, tuple(found), tuple(left))
 

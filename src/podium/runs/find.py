@@ -128,6 +128,11 @@ def choose_run(
 
 
 def _with_weights(run: RunFolder) -> RunFolder:
+    if not run.best.is_file() and run.is_done():
+        raise RunFolderError(
+            f"{run.path} holds no {run.best.name}: the weights of a tuning's trials are not kept. "
+            "Give the study's folder, or that of one of its contenders."
+        )
     if not run.best.is_file():
         raise RunFolderError(f"{run.path} holds no {run.best.name}: no epoch has finished yet.")
     return run

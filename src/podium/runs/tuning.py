@@ -114,8 +114,9 @@ def read_tuning(study: Path) -> Tuning | None:
         return Tuning(values["tune"], values["metric"], contenders)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunFolderError(
-            f"{file} is damaged, or of another version ({error!r}). Remove it: `podium run` writes "
-            "it again from the trials."
+            f"{file} is damaged, or of another version ({error!r}). Restore it from a copy; or "
+            "remove it and the folders of the study's runs, and run the study again: the trials in "
+            "tuning/ are kept."
         ) from None
 
 
@@ -140,13 +141,19 @@ def chosen_of(spec: StudySpec, study: Path) -> dict[str, TunedContender]:
         RunFolderError: the record of the tuning is damaged.
     """
     tuning = read_tuning(study) if spec.tune is not None else None
-    if tuning is None or spec.tune is None or tuning.tune != spec.tune.model_dump(mode="json"):
+    if tuning is None or not _is_of(tuning, spec):
         return {}
     return {
         name: one
         for name, one in tuning.contenders.items()
         if name in spec.contenders and not spec.contenders[name].changes_from(one.recipe)
     }
+
+
+def _is_of(tuning: Tuning, spec: StudySpec) -> bool:
+    """Whether a study asks for this tuning, by the metric that chose."""
+    asked = None if spec.tune is None else spec.tune.model_dump(mode="json")
+    return tuning.tune == asked and tuning.metric.get("name") == spec.metric
 
 
 def with_chosen(spec: StudySpec, study: Path) -> StudySpec:
@@ -166,18 +173,19 @@ def with_chosen(spec: StudySpec, study: Path) -> StudySpec:
     return spec.model_copy(update={"contenders": {**spec.contenders, **tuned}}) if tuned else spec
 
 
-def how_tuned(study: Path, contender: str) -> dict[str, Any] | None:
+def how_tuned(spec: StudySpec, study: Path, contender: str) -> dict[str, Any] | None:
     """How a contender's settings were chosen, for `done.json`; None: they were not.
 
     Args:
-        study: the study's folder.
+        spec: the study as it is trained.
+        study: its folder.
         contender: name of the contender.
 
     Raises:
         RunFolderError: the record of the tuning is damaged.
     """
     tuning = read_tuning(study)
-    if tuning is None or contender not in tuning.contenders:
+    if tuning is None or not _is_of(tuning, spec) or contender not in tuning.contenders:
         return None
     found = tuning.contenders[contender]
     return {

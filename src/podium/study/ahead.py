@@ -13,12 +13,13 @@ from podium.config.shortcuts import FILE_MODEL
 from podium.data.dataset import ImageDataset
 from podium.data.index import DataIndex
 from podium.data.transforms import eval_transform, prepare
+from podium.errors import DataError, PodiumError
 from podium.evaluation.inference import input_normalization
 from podium.features.extract import Backbone
 from podium.features.frozen import features_are_fixed, head_follows_backbone, views_of
 from podium.features.network import PrecisionOf
 from podium.models import build_model
-from podium.runtime.events import Message, Notify, StopRequest
+from podium.runtime.events import Message, Notify, StopRequest, WarningMessage
 from podium.runtime.parts import Parts, once
 from podium.study.cells import Cell
 
@@ -55,7 +56,13 @@ def features_ahead(
         if recipe is None or recipe.mean_of or recipe.model == FILE_MODEL:
             continue
         if features_are_fixed(recipe, machine.devices):  # and pre-trained: the same for each seed
-            _compute(contender, recipe, seed, index, machine, parts, notify, stop)
+            try:
+                _compute(contender, recipe, seed, index, machine, parts, notify, stop)
+            except DataError:
+                raise
+            except PodiumError as error:
+                text = f"{contender}: its features are left to each training. {error}"
+                notify(WarningMessage(text))
 
 
 def _compute(

@@ -12,6 +12,7 @@ from podium.data.listing import list_images, open_source
 from podium.data.words import listed
 from podium.errors import ConfigError, RunFolderError
 from podium.runs.folder import StudyFolder
+from podium.runs.tuning import tuning_file
 from podium.runtime.events import Message, Notify, WarningMessage
 from podium.runtime.lock import is_in_use
 from podium.runtime.parts import Parts
@@ -103,6 +104,8 @@ def refuse_other_images(
     Raises:
         RunFolderError: the study was started with other images.
     """
+    # what a tuning chose is of its images, too: others may make its validation images test images
+    started = started or tuning_file(folder.path).is_file()
     started = started or any(
         run.last.is_file() or run.is_done() or is_in_use(run.path) for run in folder.cells(spec)
     )

@@ -294,7 +294,9 @@ def try_out(spec: StudySpec, contenders: Iterable[str], index: DataIndex) -> Non
     # accuracy can be computed on any images
     for part in [first] if metric.is_accuracy else each_index(index):
         for split in ("valid", "test"):
-            refuse_metric(metric, part.splits[split].labels, len(index.classes), split)
+            labels = part.splits[split].labels
+            if len(labels):  # trials of a tuning have no test images
+                refuse_metric(metric, labels, len(index.classes), split)
     for name in dict.fromkeys(contenders):
         recipe = spec.contenders[name]
         built_in = recipe.augmentation in AUGMENTATIONS.built_in and recipe.loss in LOSSES.built_in

@@ -43,7 +43,7 @@ from podium.study.preflight import (
     refuse_other_members,
     try_out,
 )
-from podium.study.rounds import cells_to_run, next_round
+from podium.study.rounds import cells_to_run, next_round, refuse_listed_seeds
 from podium.study.trackers.listen import Listeners
 from podium.study.trackers.tracker import StudyInfo
 from podium.study.tuning import heard_of_trials, refuse_other_tuning, tune_contenders
@@ -177,7 +177,7 @@ class Study:
             StorageError: the folder cannot be written, or the disk is full.
         """
         allow_named((self.spec, self.machine), self.beside)
-        cells = cells_to_run(self.folder, self.spec, only, notify)
+        cells = cells_to_run(self.folder, self.spec, only)
         refuse_without_members(self.folder, cells)
         with Listeners(self.machine.tracker_names, notify) as listeners, self._driven():
             plan = self._prepare(cells, code_of_study(self.spec), listeners, stop)
@@ -228,8 +228,9 @@ class Study:
         with alone():
             remove_temporaries(self.folder.path)  # of killed processes
             refuse_other_images(self.folder, self.spec, index)
+            refuse_listed_seeds(self.folder, self.spec)
             # with `seeds: auto`, further rounds need the recipes of those that are done so far, too
-            settle = [*todo, *cells] if todo and self.spec.seeds == "auto" else todo
+            settle = [*todo, *cells] if self.spec.seeds == "auto" else todo
             recipes, failed = preflight(
                 self.folder, self.spec, self.machine if here else None, settle, notify
             )
@@ -277,6 +278,7 @@ class Study:
             self.asked, self.folder, recipes, run_trials, work.alone, work.notify, stop
         )
         work.spec = self.spec = with_chosen(self.asked, self.folder.path)
+        allow_named((self.spec,), self.beside)
         work.code = code_of_study(self.spec)  # of what was chosen, too
         now = {str(cell): cell for cell in self.cells()}  # the settings decide what a cell costs
         plan.outcomes = {now[str(cell)]: outcome for cell, outcome in plan.outcomes.items()}
@@ -355,7 +357,8 @@ def _trained(executor: Executor, cells: Sequence[Cell], work: Work) -> dict[Cell
             if cell not in reported:
                 reported.add(cell)
                 owner = outcomes[cell].busy
-                work.notify(Message(f"{cell} is being trained by {owner}; waiting"))
+                text = f"{cell} is being trained by {owner}; waiting"
+                work.notify(Message(text, contender=cell.contender))
         if cells:
             if work.stop is not None and work.stop.is_set():
                 raise KeyboardInterrupt

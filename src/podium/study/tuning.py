@@ -30,6 +30,7 @@ from podium.runtime.events import Event, IndexProgress, Message, Notify, StopReq
 from podium.runtime.lock import sole_owner
 from podium.statistics.scoring import Metric, find_metric
 from podium.study.outcome import StudyResult
+from podium.study.preflight import stand_in
 from podium.study.suggestions import RANDOM_AT_FIRST, Suggestions
 from podium.training.schedule import best_so_far
 
@@ -115,7 +116,7 @@ def tune_contenders(
     _tell_untuned(spec, recipes, ranges, notify)
     if not wanted:
         return {}
-    written = {**spec.contenders, **recipes}
+    written = {name: _as_tried(spec, folder, name, recipes) for name in spec.contenders}
     searches = {
         name: _Search(tune, name, recipe, ranges, folder, find_metric(spec.metric))
         for name, recipe in written.items()
@@ -133,6 +134,25 @@ def tune_contenders(
                     with alone():
                         _record(folder, spec, name, found)
     return failed
+
+
+def _as_tried(
+    spec: StudySpec, folder: StudyFolder, name: str, recipes: Mapping[str, RunSpec]
+) -> RunSpec:
+    """A contender as its first trial trains it: as written, with the model that is used.
+
+    `recipes` may have what was chosen for it before, and lacks contenders that are done.
+    """
+    assert spec.tune is not None
+    written = spec.contenders[name]
+    first = StudyFolder(trials_folder(folder.path)).run(trial_name(name, 1), spec.tune.seed)
+    if written.mean_of:
+        return written
+    if name in recipes:
+        return stand_in(written, recipes[name].model)
+    if first.config.is_file():
+        return stand_in(written, first.read_config()["recipe"]["model"])
+    return written
 
 
 class _Search:
@@ -306,7 +326,8 @@ def _record(folder: StudyFolder, spec: StudySpec, name: str, found: TunedContend
     assert spec.tune is not None
     fresh = Tuning(spec.tune.model_dump(mode="json"), find_metric(spec.metric).described())
     before = read_tuning(folder.path)
-    kept = before if before is not None and before.tune == fresh.tune else fresh
+    same = before is not None and (before.tune, before.metric) == (fresh.tune, fresh.metric)
+    kept = before if before is not None and same else fresh
     write_tuning(folder.path, replace(kept, contenders={**kept.contenders, name: found}))
 
 

@@ -290,7 +290,7 @@ class Work:
                 floor=floor_of([self.run(one) for one in cell.needs], self.spec.metric)
                 if self._of_trials
                 else (),
-                tuned=how_tuned(self.folder.path, run.contender),
+                tuned=how_tuned(self.spec, self.folder.path, run.contender),
             )
             with contextlib.ExitStack() as stack:
                 stack.enter_context(thread_count(None))

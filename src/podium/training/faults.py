@@ -19,6 +19,7 @@ _NO_MEMORY = (
     "could not create a memory object",  # oneDNN
     "could not execute a primitive",  # oneDNN, if its scratch memory cannot be allocated
     "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDA error: out of memory",  # outside PyTorch's own allocator
     "Cannot allocate memory",
     "unable to mmap",
 )
@@ -46,17 +47,18 @@ def as_training_error(error: BaseException, recipe: RunSpec) -> TrainingError | 
             f"({lost[0].splitlines()[0].strip()}). Training up to the last saved state is kept. "
             "--workers 0 uses no decoding processes."
         )
-    if any(
-        isinstance(one, (MemoryError, torch.OutOfMemoryError))
-        or any(sign in str(one) for sign in _NO_MEMORY)
-        for one in errors
-    ):
+    if any(map(_is_of_memory, errors)):
         return TrainingError(
             f"Memory ran out with {recipe.batch_size} images per step. Training up to the last "
             "saved state is kept. Free memory and run the same command again, or use a smaller "
             "--batch-size or --image-size under another --name."
         )
     return None
+
+
+def _is_of_memory(error: BaseException) -> bool:
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or any(sign in str(error) for sign in _NO_MEMORY)
 
 
 def refuse_lost_device(error: BaseException) -> None:
@@ -69,7 +71,7 @@ def refuse_lost_device(error: BaseException) -> None:
         TrainingError: an error of the device is among its causes.
     """
     lost = [one for one in chain(error) if isinstance(one, torch.AcceleratorError)]
-    if lost:
+    if lost and not _is_of_memory(lost[0]):
         raise TrainingError(
             f"The GPU stopped ({one_line(lost[0])}), and this process cannot use it any more. Run "
             "the same command again: it goes on from the last saved states. With --on local each "

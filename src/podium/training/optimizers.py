@@ -109,9 +109,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> N
         saved: its state dict.
     """
     own = [{key: group[key] for key in _WAYS if key in group} for group in optimizer.param_groups]
-    optimizer.load_state_dict(saved)
-    for group, ways in zip(optimizer.param_groups, own, strict=True):
-        group.update(ways)
+    # merged before loading, which puts the counts of steps where a fused update needs them
+    groups = [{**one, **ways} for one, ways in zip(saved["param_groups"], own, strict=True)]
+    optimizer.load_state_dict({**saved, "param_groups": groups})
 
 
 _WAYS = ("fused", "foreach", "capturable")

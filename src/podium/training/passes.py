@@ -213,7 +213,8 @@ class CudaGraphs:
         generator = torch.cuda.default_generators[torch.cuda.current_device()]
         before = generator.clone_state()
         try:
-            with torch.cuda.graph(graph):
+            # of this thread alone: another one pins batches meanwhile, which allocates
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 work()
         except RuntimeError:
             # the generator's own state still takes part in the recording, and would refuse to draw

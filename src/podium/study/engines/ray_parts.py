@@ -215,7 +215,9 @@ class _Computing:
         part.losses += 1
         if part.losses >= MOST_LOSSES:
             raise PodiumError(
-                f"A part of the work was lost {MOST_LOSSES} times on the cluster, at last: {why}."
+                f"A part of the work was lost {MOST_LOSSES} times on the cluster, at last: {why}. "
+                "If a node runs out of memory, let it compute less at a time: give each part more "
+                "cores (--cpus)."
             )
         self.ray.cancel(part.answers, force=True)
         part.avoid |= frozenset(filter(None, [part.node]))
