@@ -67,10 +67,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("records", type=Path, help="folder of the study's records")
     parser.add_argument("--data", default="sports100", help="the study's images (sports100)")
     parser.add_argument("--into", type=Path, required=True, help="folder to make")
+    parser.add_argument("--page", action="store_true", help="without files of the figures")
     parser.add_argument("--lang", choices=("en", "pt"), default="en", help="of the report")
     given = parser.parse_args(arguments)
     folder = restore(given.records, build_index(given.data), given.into)
-    print(build_report(folder, lang=given.lang).index)
+    formats = () if given.page else ("png", "pdf")
+    print(build_report(folder, lang=given.lang, formats=formats).index)
     return 0
 
 

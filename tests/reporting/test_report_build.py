@@ -442,6 +442,12 @@ def test_new_report_takes_the_place_of_the_old_as_a_whole(tmp_path: Path) -> Non
         build_report(folder, dpi=40, formats=("svg",))
     kinds = {path.suffix for path in (folder.report / "figures").iterdir()}
     assert kinds == {".svg"}
+    with reports_undrawn(but={"compare", "curves"}):
+        alone = build_report(folder, dpi=40, formats=())
+    page = alone.index.read_text(encoding="utf-8")
+    assert not (folder.report / "figures").exists()
+    assert 'href="figures/' not in page
+    assert "<svg" in page
     assert [p.name for p in folder.path.iterdir() if p.name.startswith(".")] == []
 
 

@@ -93,9 +93,13 @@ from podium.data.loader import make_loader
 from podium.runtime.threads import a_core_each, usable_cores
 
 def cores():
-    found = [line.split()[1] for thread in Path("/proc/self/task").iterdir()
-             for line in (thread / "status").read_text().splitlines()
-             if line.startswith("Cpus_allowed_list")]
+    found = []
+    for thread in Path("/proc/self/task").iterdir():
+        try:
+            lines = (thread / "status").read_text().splitlines()
+        except OSError:  # it has ended meanwhile
+            continue
+        found += [line.split()[1] for line in lines if line.startswith("Cpus_allowed_list")]
     return sorted(one for one in found if one != both)
 
 class Where(torch.utils.data.Dataset):

@@ -62,7 +62,7 @@ def build_report(
         lang: language of all texts.
         out: folder to write to; None: `report/` in the study folder.
         dpi: of the PNG figures, 20 to 2400.
-        formats: of the figures: `png`, `pdf`, `svg`.
+        formats: of the figures' files: `png`, `pdf`, `svg`; none: they are in the page alone.
         notify: called with the number of finished parts, for a progress display.
         helpers: number of extra drawing processes; None: one per core minus one, where that is
             faster. The files do not depend on it.
@@ -79,7 +79,7 @@ def build_report(
 
     say = labels(lang)
     unknown = [kind for kind in formats if kind not in FORMATS]
-    if unknown or not formats:
+    if unknown:
         raise ConfigError(f"formats: expected some of {', '.join(FORMATS)}, got {list(formats)}.")
     if not 20 <= dpi <= 2400:
         raise ConfigError(f"dpi: expected 20 to 2400, got {dpi}.")

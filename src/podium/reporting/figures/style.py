@@ -127,11 +127,13 @@ def save_pages(
         figures: the pages.
         stem: path without extension.
         dpi: of the PNG.
-        formats: `png`, `pdf`, `svg`.
+        formats: `png`, `pdf`, `svg`; none: nothing is written.
 
     Returns:
         The paths of the files.
     """
+    if not formats:
+        return []
     stem.parent.mkdir(parents=True, exist_ok=True)
     written: dict[str, list[Path]] = {kind: [] for kind in formats}
     pages = iter(figures)
