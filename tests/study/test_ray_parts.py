@@ -186,9 +186,7 @@ def test_where_there_is_one_node_it_is_begun_again_there(on: Any) -> None:
 
 def test_a_part_that_is_lost_again_and_again_ends_the_work(on: Any) -> None:
     ray, parts = on("a", "b", crash=lambda item, attempt: item == 1)
-    with pytest.raises(
-        PodiumError, match=r"lost 3 times .* It died\. If a node"
-    ):
+    with pytest.raises(PodiumError, match=r"lost 3 times .* It died\. If a node"):
         list(parts.map(double, range(4)))
     assert [item for item, *_ in ray.begun].count(1) == 3
 
