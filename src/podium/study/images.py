@@ -105,9 +105,12 @@ def refuse_other_images(
         RunFolderError: the study was started with other images.
     """
     # what a tuning chose is of its images, too: others may make its validation images test images
-    started = started or tuning_file(folder.path).is_file()
-    started = started or any(
-        run.last.is_file() or run.is_done() or is_in_use(run.path) for run in folder.cells(spec)
+    started = (
+        started
+        or tuning_file(folder.path).is_file()
+        or any(
+            run.last.is_file() or run.is_done() or is_in_use(run.path) for run in folder.cells(spec)
+        )
     )
     if not started or not folder.data.is_file():
         return

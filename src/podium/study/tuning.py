@@ -32,6 +32,7 @@ from podium.statistics.scoring import Metric, find_metric
 from podium.study.outcome import StudyResult
 from podium.study.preflight import stand_in
 from podium.study.suggestions import RANDOM_AT_FIRST, Suggestions
+from podium.study.work import patience
 from podium.training.schedule import best_so_far
 
 RunTrials = Callable[[StudySpec, StudyFolder, Sequence[str]], StudyResult]
@@ -366,14 +367,6 @@ def _only_driver(
     if not tune.is_sequential:
         yield
         return
-    reported: list[str] = []
-
-    def wait(owner: str) -> None:
-        if stop is not None and stop.is_set():
-            raise KeyboardInterrupt
-        if not reported:
-            reported.append(owner)
-            notify(WarningMessage(f"waits for {owner}, which tunes {folder.path}"))
-
+    wait = patience(f"tunes {folder.path}", notify, stop, WarningMessage)
     with sole_owner(trials_folder(folder.path) / ".driver", wait):
         yield

@@ -62,6 +62,21 @@ def lock_of(folder: StudyFolder, notify: Notify, stop: StopRequest | None) -> Lo
         notify: called once with a message if another process holds the folder.
         stop: while waiting, raises KeyboardInterrupt once it is set; None: never.
     """
+    wait = patience(f"prepares {folder.path} or writes its report", notify, stop)
+    return lambda: sole_owner(folder.path, wait)
+
+
+def patience(
+    doing: str, notify: Notify, stop: StopRequest | None, kind: type[Message] = Message
+) -> Callable[[str], None]:
+    """What to do while another process holds a folder: tell it once, and look for a stop.
+
+    Args:
+        doing: what the other process does, to follow "which".
+        notify: called once.
+        stop: raises KeyboardInterrupt once it is set; None: never.
+        kind: of the message.
+    """
     reported: list[str] = []
 
     def wait(owner: str) -> None:
@@ -69,10 +84,9 @@ def lock_of(folder: StudyFolder, notify: Notify, stop: StopRequest | None) -> Lo
             raise KeyboardInterrupt
         if not reported:
             reported.append(owner)
-            doing = f"prepares {folder.path} or writes its report"
-            notify(Message(f"waits for {owner}, which {doing}"))
+            notify(kind(f"waits for {owner}, which {doing}"))
 
-    return lambda: sole_owner(folder.path, wait)
+    return wait
 
 
 class Work:
