@@ -205,7 +205,11 @@ def test_equals_end_as_futile_and_within_a_margin_as_equivalent(made: Made) -> N
     [
         ({"contenders": {"a": RECIPE}}, [], "needs two contenders"),
         ({"data": {"path": "x", "folds": 5}}, [], "needs a test split"),
-        ({"seeds": "automatic"}, [], "seeds"),
+        (
+            {"seeds": "automatic"},
+            [],
+            "1 setting is wrong. line 10: seeds: expected auto, or a list",
+        ),
         ({"seeds": [0, 0]}, [], "different whole numbers"),
         ({}, ["--only", "a"], "--only: with seeds: auto"),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 
 FIRST_SEEDS = 2
 """The fewest seeds of `seeds: auto`: with one, nothing is known of how much seeds differ."""
@@ -21,7 +21,16 @@ def _differ(value: tuple[int, ...] | Literal["auto"]) -> tuple[int, ...] | Liter
     return value
 
 
-Seeds = Annotated[tuple[int, ...] | Literal["auto"], AfterValidator(_differ)]
+def _auto_or_list(value: object) -> object:
+    # before pydantic tries both kinds, and tells what is wrong with each
+    if value != "auto" and not isinstance(value, list | tuple):
+        raise ValueError("expected auto, or a list of whole numbers such as [0, 1, 2]")
+    return value
+
+
+Seeds = Annotated[
+    tuple[int, ...] | Literal["auto"], AfterValidator(_differ), BeforeValidator(_auto_or_list)
+]
 
 
 def auto_mistakes(contenders: int, *, folds: bool) -> Iterator[str]:
