@@ -15,16 +15,17 @@ from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from podium.auditing import labels as labels_module
+from podium.auditing.discriminant import out_of_fold_logits
 from podium.auditing.embed import BACKBONE, embed
 from podium.auditing.labels import (
     FOLDS,
     assign_folds,
     calibrate,
-    confident_joint,
+    confident_class,
     find_label_issues,
     find_suspects,
-    out_of_fold_logits,
-    standardised,
+    image_features,
+    thresholds,
 )
 from podium.auditing.record import LEAST_ACCURACY
 from podium.data.index import DataIndex
@@ -32,7 +33,9 @@ from podium.data.indexing import build_index
 from podium.errors import UnreadableImageError
 from podium.features.folding import fold_batch_norms
 from podium.features.frozen import compute_features
+from podium.features.scaling import standardised
 from podium.models import build_model
+from podium.runtime import large_array
 from podium.runtime.events import Event, Message
 from tests.conftest import Steps, write_pictures
 
@@ -57,7 +60,7 @@ def flipped(labels: Integers, share: float, classes: int) -> tuple[Integers, Int
     return wrong, changed
 
 
-def test_the_confident_joint_by_hand() -> None:
+def test_confident_classes_by_hand() -> None:
     probabilities = np.array(
         [
             [0.9, 0.1, 0.0],  # labelled 0
@@ -70,19 +73,21 @@ def test_the_confident_joint_by_hand() -> None:
             [0.1, 0.5, 0.4],
         ]
     )
-    thresholds, joint, confident = confident_joint(
-        probabilities, np.array([0, 0, 0, 1, 1, 1, 2, 2], dtype=np.int64)
-    )
-    assert thresholds == pytest.approx([0.6, 0.7, 0.6])
-    assert confident.tolist() == [0, 0, 1, 1, -1, 0, 2, -1]
-    assert joint.tolist() == [[2, 1, 0], [1, 1, 0], [0, 0, 1]]
+    labels = np.array([0, 0, 0, 1, 1, 1, 2, 2], dtype=np.int64)
+    bars = thresholds(probabilities[np.arange(8), labels], labels, 3)
+    assert bars == pytest.approx([0.6, 0.7, 0.6])
+    assert confident_class(probabilities, bars).tolist() == [0, 0, 1, 1, -1, 0, 2, -1]
 
 
 @pytest.mark.parametrize(("count", "size"), [(400, 12), (60, 90)])
-def test_the_classifier_is_scikit_learns(count: int, size: int) -> None:
+@pytest.mark.parametrize("part", [64, 2048])
+def test_the_classifier_is_scikit_learns(
+    count: int, size: int, part: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(large_array, "PART", part)
     values, labels = blobs(count, 4, size, 0.7)
     fold = assign_folds(labels, np.arange(count))
-    logits = out_of_fold_logits(values, labels, fold)
+    logits = out_of_fold_logits(values, labels, fold)[:]
     ours = torch.softmax(torch.from_numpy(logits), 1).numpy()
     for held in range(FOLDS):
         train = fold != held
@@ -100,7 +105,7 @@ def test_a_class_that_a_training_set_lacks_gets_the_benefit_of_the_doubt() -> No
     values, labels = blobs(60, 3, 4, 3.0)
     groups = np.where(labels == 2, 100, np.arange(60)).astype(np.int64)  # all in one fold
     found = find_suspects(values, labels, groups)
-    assert np.isfinite(found.probabilities).all()
+    assert np.isfinite(found.own).all()
     assert found.images.tolist() == []
 
 
@@ -155,10 +160,10 @@ def test_duplicates_do_not_vouch_for_each_other() -> None:
     labels = np.concatenate([labels, np.full(12, 1)]).astype(np.int64)
     groups = np.concatenate([np.arange(300), np.full(12, 300)]).astype(np.int64)
     twelve = set(range(300, 312))
-    apart = find_suspects(values, labels).probabilities[300:, 1]
+    apart = find_suspects(values, labels).own[300:]
     together = find_suspects(values, labels, groups)
     assert twelve <= set(together.images.tolist())
-    assert together.probabilities[300:, 1].max() < apart.min()
+    assert together.own[300:].max() < apart.min()
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +182,31 @@ def test_mistakes_planted_among_photographs_are_found(sports: DataIndex) -> None
     assert right.sum() / len(changed) > 0.4
     assert (found.suggested[right] == labels[found.images[right]]).mean() > 0.8
     assert len(find_suspects(values, labels).images) < 5
+
+
+def test_photographs_too_many_for_the_memory_are_judged_alike(
+    sports: DataIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = image_features(sports)
+    labels = np.concatenate([split.labels for split in sports.splits.values()])
+    wrong, _ = flipped(labels, 0.05, 10)
+    expected = find_suspects(values, wrong)
+    said = find_label_issues(sports, features=values)
+    monkeypatch.setattr(large_array, "IN_MEMORY", 0)
+    monkeypatch.setattr(large_array, "PART", 300)
+    rounded = image_features(sports)
+    assert 0 < np.abs(rounded[:] - values[:]).max() < 0.01  # of standard deviations
+    found = find_suspects(rounded, wrong)
+    assert found.images.tolist() == expected.images.tolist()
+    assert found.suggested.tolist() == expected.suggested.tolist()
+    np.testing.assert_allclose(found.own, expected.own, atol=0.005)
+    assert found.calibration.error_rate == pytest.approx(expected.calibration.error_rate, rel=0.02)
+    monkeypatch.setattr(labels_module, "CALIBRATED_ON", 500)
+    told = find_label_issues(sports, features=rounded)
+    assert told.accuracy == pytest.approx(said.accuracy, abs=0.002)
+    assert told.method == said.method[:-1] + (
+        "; features rounded to 16 bits; probabilities calibrated on 500 images, drawn at random."
+    )
 
 
 @pytest.fixture
@@ -228,6 +258,7 @@ def test_audit_and_probe_run_the_network_once(
     first = embed(index, notify=told)
     assert first.shape[0] == 135
     assert first.dtype == np.float32
+    assert not first.in_file
     assert told[-1] == ("features", 135, 135)
     built = build_model(BACKBONE, 3, pretrained=True, pooling="stages")
     events: list[Event] = []
@@ -244,7 +275,7 @@ def test_audit_and_probe_run_the_network_once(
     assert events[-1].text.endswith("from the cache")
     n = len(index.splits["train"])
     assert np.array_equal(features["train"].values.numpy(), first[:n])
-    assert np.array_equal(embed(index), first)
+    assert np.array_equal(embed(index)[:], first[:])
 
 
 def test_a_picture_that_went_away_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,14 @@ import pytest
 from scipy.stats import kstest
 from sklearn.neighbors import NearestNeighbors
 
-from podium.auditing.closeness import _close, _neighbours, hint_from_features
+from podium.auditing.closeness import (
+    _close,
+    _neighbours,
+    _neighbours_by_class,
+    hint_from_features,
+)
 from podium.auditing.record import GroupHint
+from podium.runtime import large_array
 
 Floats = npt.NDArray[np.float32]
 Draw = Callable[[np.random.Generator, int], npt.NDArray[np.float64]]
@@ -79,15 +85,16 @@ def test_few_images_say_nothing() -> None:
     assert told(np.repeat(features, 2, axis=0), halves(40), ["all"] * 40) is None
 
 
-def test_neighbours_are_those_of_scikit_learn() -> None:
+def test_neighbours_are_those_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(large_array, "PART", 40)  # the last of four parts has 30 images
     features = np.random.default_rng(1).normal(size=(300, 20)).astype(np.float32)
     own = np.arange(0, 300, 2)
     query = own[:50]
-    nearest, apart = _neighbours(features, query, own, 16)
+    found = _neighbours(features, query, own, 16)
     oracle = NearestNeighbors(n_neighbors=17).fit(features[own].astype(np.float64))
     distances, places = oracle.kneighbors(features[query].astype(np.float64))
-    np.testing.assert_allclose(apart, distances[:, 1:], rtol=1e-4)
-    np.testing.assert_array_equal(nearest, own[places[:, 1]])
+    np.testing.assert_allclose(found.apart, distances[:, 1:], rtol=1e-4)
+    np.testing.assert_array_equal(found.nearest, own[places[:, 1]])
 
 
 def test_the_chance_is_uniform_where_the_density_is() -> None:
@@ -96,5 +103,7 @@ def test_the_chance_is_uniform_where_the_density_is() -> None:
     angles = rng.uniform(0, 2 * np.pi, size=(8000, 2))
     circles = np.concatenate([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     asked = np.sort(rng.permutation(8000)[:500]).astype(np.int64)
-    ((_, _, _, chance),) = _close(circles, np.zeros(8000, dtype=np.int64), asked, 32)
+    (found,) = _neighbours_by_class(circles, np.zeros(8000, dtype=np.int64), asked)
+    assert found.apart.shape == (500, 128)
+    chance = _close(found, 32)[3]
     assert kstest(chance, "uniform").pvalue > 0.01

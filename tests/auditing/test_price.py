@@ -14,13 +14,13 @@ from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 
 from podium.auditing import index_data, leakage_price, read_audit
-from podium.auditing.labels import standardised
 from podium.auditing.price import FOLDS, NEIGHBOURS, price_of
 from podium.auditing.record import GroupHint
 from podium.cli.app import main
 from podium.config.data_settings import DataSpec
 from podium.data.shares import fold_numbers
 from podium.errors import DataError
+from podium.features.scaling import standardised
 from podium.reporting.page.audit_page import hint_sentence
 from podium.reporting.words.labels import labels
 from podium.runs.folder import StudyFolder
@@ -68,7 +68,7 @@ def test_neighbours_are_scikit_learns() -> None:
     for units in (None, groups):
         folds = PredefinedSplit(fold_numbers(labels, units, FOLDS, 0))
         nearest = KNeighborsClassifier(NEIGHBOURS, metric="cosine", weights="distance")
-        answers = cross_val_predict(nearest, standardised(features), labels, cv=folds)
+        answers = cross_val_predict(nearest, standardised(features)[:], labels, cv=folds)
         expected.append((answers == labels).mean())
     assert [found.random, found.grouped] == pytest.approx(expected)
 

@@ -13,13 +13,15 @@ that independent photographs stay below the share that is expected by chance.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from podium.auditing.record import GroupHint
 from podium.data.groups import DUPLICATES
+from podium.runtime.large_array import Chosen, Table, in_parts
 
 REACHES = (32, 64, 128)
 """Neighbours K that are looked at; groups of up to about K / 2 images stand out."""
@@ -37,14 +39,13 @@ as drawings among photographs, can reach 0.11.
 
 QUERIES = 2000  # images whose neighbours are looked up: the share is then within 2 points
 LEAST_QUERIES = 100
-PART = 256  # images at once: 100 MB of distances to 100,000 others
 
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 
 def hint_from_features(
-    features: Floats, labels: Integers, paths: Sequence[str], splits: Sequence[str], seed: int = 0
+    features: Table, labels: Integers, paths: Sequence[str], splits: Sequence[str], seed: int = 0
 ) -> GroupHint | None:
     """Suggest groups where many images have a neighbour far closer than independent ones would.
 
@@ -70,9 +71,10 @@ def hint_from_features(
         ('features', True)
     """
     asked = np.sort(np.random.default_rng(seed).permutation(len(features))[:QUERIES])
+    classes = _neighbours_by_class(features, labels, asked)
     strongest: tuple[float, GroupHint] | None = None
     for reach in REACHES:
-        parts = list(_close(features, labels, asked, reach))
+        parts = [_close(one, reach) for one in classes if one.apart.shape[1] >= reach]
         if not parts:
             continue
         query, nearest, sizes, chance = (
@@ -95,41 +97,59 @@ def hint_from_features(
     return None if strongest is None else strongest[1]
 
 
-def _close(
-    features: Floats, labels: Integers, asked: Integers, reach: int
-) -> Iterator[tuple[Integers, Integers, Integers, npt.NDArray[np.float64]]]:
-    """Per class: the images asked about, their nearest, group sizes, and chances of d_1."""
+@dataclass(frozen=True)
+class _Neighbours:
+    """Of the images of a class that are asked about: the neighbours in their class.
+
+    `query`: the images, (q,); `nearest`: of each, (q,); `apart`: distances of the nearest ones,
+    ascending, (q, K).
+    """
+
+    query: Integers
+    nearest: Integers
+    apart: Floats
+
+
+def _neighbours_by_class(features: Table, labels: Integers, asked: Integers) -> list[_Neighbours]:
+    """For each class with enough images, as many neighbours as any reach looks at."""
+    found = []
     for label in np.unique(labels[asked]):
         own = np.flatnonzero(labels == label)
-        query = asked[labels[asked] == label]
-        if len(own) < 2 * reach:  # the farther half of the neighbours must not be the whole class
-            continue
-        found = [
-            _neighbours(features, query[at : at + PART], own, reach)
-            for at in range(0, len(query), PART)
-        ]
-        nearest = np.concatenate([one for one, _ in found])
-        apart = np.concatenate([one for _, one in found])
-        ranks = np.arange(1, reach)
-        # of mean 1 / m if the images are independent
-        steps = ranks * np.diff(np.log(apart), axis=1)
-        dimension = 1 / max(float(steps[:, reach // 2 :].mean()), 1e-9)
-        ratio = (apart[:, 0] / apart[:, -1]) ** dimension
-        chance = 1 - (1 - ratio) ** (reach - 1)
-        sizes = steps[:, : reach // 2].argmax(axis=1) + 2  # the widest gap ends the group
-        yield query, nearest, sizes.astype(np.int64), chance
+        # the farther half of the neighbours must not be the whole class
+        most = max((reach for reach in REACHES if 2 * reach <= len(own)), default=0)
+        if most:
+            found.append(_neighbours(features, asked[labels[asked] == label], own, most))
+    return found
 
 
-def _neighbours(
-    features: Floats, query: Integers, own: Integers, reach: int
-) -> tuple[Integers, npt.NDArray[np.float64]]:
-    """The nearest image of each, and the distances of its `reach` nearest, ascending."""
-    a, b = features[query], features[own]
-    squares = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1) - 2 * a @ b.T
-    squares[own[None, :] == query[:, None]] = np.inf
-    nearest = own[squares.argmin(axis=1)]
-    least = np.sort(np.partition(squares, reach - 1, axis=1)[:, :reach], axis=1)
-    return nearest, np.sqrt(np.maximum(least, 1e-6).astype(np.float64))
+def _neighbours(features: Table, query: Integers, own: Integers, most: int) -> _Neighbours:
+    """The nearest image of each, and the distances of its `most` nearest."""
+    a = features[query]
+    lengths = np.square(a).sum(axis=1)[:, None]
+    least = np.full((len(query), most), np.inf, dtype=np.float32)
+    nearest = np.zeros(len(query), dtype=np.int64)
+    for place, b in in_parts(Chosen(features, own)):
+        squares = lengths + np.square(b).sum(axis=1) - 2 * a @ b.T
+        squares[own[place][None, :] == query[:, None]] = np.inf
+        at = squares.argmin(axis=1)
+        closer = squares[np.arange(len(query)), at] < least[:, 0]
+        nearest[closer] = own[place][at[closer]]
+        both = np.concatenate([least, squares], axis=1)
+        least = np.sort(np.partition(both, most - 1, axis=1)[:, :most], axis=1)
+    return _Neighbours(query, nearest, np.sqrt(np.maximum(least, 1e-6).astype(np.float64)))
+
+
+def _close(found: _Neighbours, reach: int) -> tuple[Integers, Integers, Integers, Floats]:
+    """The images asked about, their nearest, group sizes, and chances of d_1."""
+    apart = found.apart[:, :reach]
+    ranks = np.arange(1, reach)
+    # of mean 1 / m if the images are independent
+    steps = ranks * np.diff(np.log(apart), axis=1)
+    dimension = 1 / max(float(steps[:, reach // 2 :].mean()), 1e-9)
+    ratio = (apart[:, 0] / apart[:, -1]) ** dimension
+    chance = 1 - (1 - ratio) ** (reach - 1)
+    sizes = steps[:, : reach // 2].argmax(axis=1) + 2  # the widest gap ends the group
+    return found.query, found.nearest, sizes.astype(np.int64), chance
 
 
 def _surely(close: npt.NDArray[np.bool_]) -> bool:

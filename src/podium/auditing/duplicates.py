@@ -22,6 +22,7 @@ from podium.auditing.evidence import Evidence
 from podium.auditing.neighbours import directions, likely_pairs
 from podium.auditing.similarity import greys, is_blank, similarity
 from podium.runtime.events import AuditProgress, Notify, silent
+from podium.runtime.large_array import Table
 
 MAX_DISTANCE = 14
 """Maximum Hamming distance between the 64-bit hashes of two candidates."""
@@ -40,7 +41,7 @@ Halves = npt.NDArray[np.float16]
 Floats = npt.NDArray[np.float32]
 
 
-def perceptual_hashes(thumbs: Bytes) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+def perceptual_hashes(thumbs: Table) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
     """Compute the pHash of each thumbnail and of its mirror image.
 
     Args:
@@ -92,7 +93,7 @@ def close_pairs(
 
 
 def near_pairs(
-    thumbs: Bytes,
+    thumbs: Table,
     labels: Sequence[str] | None = None,
     notify: Notify = silent,
     *,
@@ -139,7 +140,7 @@ def near_pairs(
 
 
 def _alike(
-    thumbs: Bytes,
+    thumbs: Table,
     vectors: Halves | None,
     between: tuple[Mask, Mask] | None,
     mirrored: bool,

@@ -8,16 +8,17 @@ whichever runs first computes them, and the other reads them from the cache.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from podium.config.machine import Machine
 from podium.data.index import DataIndex
+from podium.features.disk import Floats
 from podium.features.extract import Backbone
 from podium.features.network import PrecisionOf
 from podium.models import build_model
 from podium.runtime.device import choose_device
 from podium.runtime.events import Notify, of_part, silent
+from podium.runtime.large_array import LargeArray
 from podium.runtime.parts import Parts, once
 
 BACKBONE = "efficientnet_lite0"
@@ -30,7 +31,7 @@ def embed(
     device: str = "auto",
     notify: Notify = silent,
     parts: Parts | None = None,
-) -> npt.NDArray[np.float32]:
+) -> LargeArray:
     """Compute the features of every image of every split, or read them from the cache.
 
     Args:
@@ -40,7 +41,8 @@ def embed(
         parts: what computes on other machines, on their devices; None: this one does.
 
     Returns:
-        float32 of shape (n, d): the splits one after the other, each in its own order.
+        float32 of shape (n, d): the splits one after the other, each in its own order. Where there
+        are too many for the memory, they are rounded to float16.
 
     Raises:
         ConfigError: the device is unknown or not available.
@@ -58,7 +60,14 @@ def embed(
         parts=parts,
     )
     total, done = sum(len(split) for split in index.splits.values()), 0
-    found = []
+    found: LargeArray | None = None
+
+    def keep(at: int, values: Floats) -> None:
+        nonlocal found
+        if found is None:
+            found = LargeArray(total, values.shape[1:], np.float32, kept_as=np.float16)
+        found[done + at : done + at + len(values)] = values
+
     for split in index.splits:
         precision = "fp32"
         if split == "train":
@@ -66,6 +75,7 @@ def embed(
             wanted = choice(built.module) if parts is None else once(parts, choice, built.module)
             precision, _ = backbone.precision_for(index, split, wanted)
         progress = of_part(notify, done, total)
-        found.append(backbone.features(index, split, precision=precision, notify=progress)[0])
-        done += len(found[-1])
-    return np.concatenate(found)
+        backbone.each_part(index, split, keep, precision=precision, notify=progress)
+        done += len(index.splits[split])
+    assert found is not None  # an index has images
+    return found

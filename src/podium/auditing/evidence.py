@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from podium.auditing.similarity import WINDOWS, crop_grey, grey_fits, greys
+from podium.runtime.large_array import Table
 
 SIDE = 24  # side of the crops that are compared, pixels
 SAMPLE = 4000  # images that the covariance is estimated from
@@ -45,7 +46,7 @@ class Evidence:
         chances: number of pairs in the set that could be similar by chance.
     """
 
-    def __init__(self, thumbs: Bytes, labels: Integers) -> None:
+    def __init__(self, thumbs: Table, labels: Integers) -> None:
         self.thumbs, self.labels = thumbs, labels
         self.means = _class_means(thumbs, labels)
         random = np.random.default_rng(0)
@@ -137,7 +138,7 @@ def _standard(thumbs: Bytes) -> Floats:
     return np.asarray(grey / np.maximum(deviation, 1e-3), dtype=np.float32)
 
 
-def _class_means(thumbs: Bytes, labels: Integers) -> Floats:
+def _class_means(thumbs: Table, labels: Integers) -> Floats:
     """Smoothed mean image of each class: float32, (classes, THUMB, THUMB)."""
     counts = np.bincount(labels)
     sums = np.zeros((len(counts), *thumbs.shape[1:3]), dtype=np.float32)

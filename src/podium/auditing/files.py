@@ -20,6 +20,7 @@ from podium.data.index import DataIndex
 from podium.data.source import Reader
 from podium.errors import DataError, UnreadableImageError
 from podium.runtime.events import AuditProgress, Notify, silent
+from podium.runtime.large_array import LargeArray, Table
 from podium.runtime.parts import SEEN_BY_ALL, Parts
 from podium.runtime.threads import in_order
 
@@ -44,7 +45,7 @@ class PictureFacts:
         labels: class name of each image.
         sizes: int64, (n, 2): width and height in pixels.
         pixels: SHA-256 of size and pixels, as decoded to RGB; '' if the file vanished.
-        thumbs: uint8, (n, THUMB, THUMB, 3).
+        thumbs: uint8, (n, THUMB, THUMB, 3); read in parts.
         vanished: (path, reason) of files that were readable when the index was made.
     """
 
@@ -53,7 +54,7 @@ class PictureFacts:
     labels: tuple[str, ...]
     sizes: npt.NDArray[np.int64]
     pixels: tuple[str, ...]
-    thumbs: npt.NDArray[np.uint8]
+    thumbs: Table
     vanished: tuple[tuple[str, str], ...] = field(default=())
 
 
@@ -64,7 +65,7 @@ def inspect_all(
     notify: Notify = silent,
     parts: Parts | None = None,
 ) -> PictureFacts:
-    """Decode every image once, in threads; keeps 3 KB per image in memory.
+    """Decode every image once, in threads; keeps 3 KB per image, of many images in a file.
 
     Args:
         index: the images.
@@ -76,7 +77,7 @@ def inspect_all(
         DataError: another machine does not see an image that this one can read.
     """
     paths = [path for split in index.splits.values() for path in split.paths]
-    thumbs = np.zeros((len(paths), THUMB, THUMB, 3), dtype=np.uint8)
+    thumbs = LargeArray(len(paths), (THUMB, THUMB, 3), np.uint8)
     sizes = np.zeros((len(paths), 2), dtype=np.int64)
     pixels = [""] * len(paths)
     vanished: list[tuple[str, str]] = []
@@ -90,7 +91,7 @@ def inspect_all(
             if thumb is None:
                 vanished.append((paths[at], reason))
             else:
-                sizes[at], pixels[at], thumbs[at] = size, digest, thumb
+                sizes[at], pixels[at], thumbs[at : at + 1] = size, digest, thumb
             if (at + 1) % 100 == 0 or at + 1 == len(paths):
                 notify(AuditProgress("images", at + 1, len(paths)))
     return PictureFacts(
@@ -156,8 +157,10 @@ def odd_files(index: DataIndex, looks: PictureFacts) -> tuple[tuple[Oddity, ...]
         Oddity(path, *index.unreadable_in[path], "unreadable", reason)
         for path, reason in index.unreadable
     ]
-    places = dict(zip(looks.paths, zip(looks.splits, looks.labels, strict=True), strict=True))
-    found += [Oddity(path, *places[path], "unreadable", reason) for path, reason in looks.vanished]
+    reasons = dict(looks.vanished)
+    for path, split, label in zip(looks.paths, looks.splits, looks.labels, strict=True):
+        if path in reasons:
+            found.append(Oddity(path, split, label, "unreadable", reasons[path]))
     seen = looks.sizes.min(axis=1) > 0
     short, long = looks.sizes.min(axis=1), looks.sizes.max(axis=1)
     kinds: dict[OddKind, npt.NDArray[np.bool_]] = {

@@ -12,23 +12,27 @@ image for the most probable class whose threshold it reaches; off-diagonal image
 If the classifier errs more often than the labels, those are its own errors. So an image must also
 be more likely wrong than right, by Bayes' rule with the rate of wrong labels.
 
+Features and logits are read in parts, however many images there are; see docs/scale.md.
+
 docs/results.md ("How well the audit's checks work") has the measured precision and recall.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, logit
 
+from podium.auditing.discriminant import out_of_fold_logits
 from podium.auditing.record import LEAST_ACCURACY, LabelFindings, LabelIssue
 from podium.data.index import DataIndex
+from podium.features.scaling import Standardised, standardised
 from podium.runtime.events import AuditProgress, Event, Notify, Progress, silent
+from podium.runtime.large_array import Chosen, Table, in_parts, is_large
 from podium.runtime.parts import Parts
 
 Floats = npt.NDArray[np.float64]
@@ -38,6 +42,11 @@ FOLDS = 5
 
 PRIOR_ERRORS = (1.0, 99.0)
 """Pseudo-counts of wrong and right labels (a beta prior); they matter only for few images."""
+
+CALIBRATED_ON = 100_000
+"""Images that the two numbers of the calibration are fitted on; with more, a random sample."""
+
+LOGITS = 2**22  # that are looked at together
 
 
 @dataclass(frozen=True)
@@ -56,16 +65,18 @@ class Calibration:
 class Suspects:
     """Images whose label is likely wrong, the most suspicious first.
 
-    `images`: their indices; `suggested`: the most probable other class; `p_wrong`: the probability
-    that the label is wrong, above 0.5; all of shape (suspects,). `probabilities`: float of shape
-    (n, classes), calibrated and out of fold. `accuracy`: share of images that are classified as
-    labelled.
+    `images`: their indices; `suggested`: the most probable other class; `p_suggested`: its
+    probability; `p_wrong`: the probability that the label is wrong, above 0.5; all of shape
+    (suspects,). `own`: of every image, the probability of the class that it is labelled as, shape
+    (n,). Probabilities are calibrated and out of fold. `accuracy`: share of images that are
+    classified as labelled.
     """
 
     images: Integers
     suggested: Integers
+    p_suggested: Floats
     p_wrong: Floats
-    probabilities: Floats
+    own: Floats
     calibration: Calibration
     accuracy: float
 
@@ -73,8 +84,8 @@ class Suspects:
 def find_label_issues(
     index: DataIndex,
     *,
-    groups: Sequence[int] | None = None,
-    features: npt.NDArray[np.float32] | None = None,
+    groups: Sequence[int] | Integers | None = None,
+    features: Table | None = None,
     notify: Notify = silent,
     device: str = "auto",
 ) -> LabelFindings:
@@ -99,7 +110,6 @@ def find_label_issues(
         UnreadableImageError: an image can no longer be read.
         ValueError: `groups` does not have one number for each image.
     """
-    splits = [(name, path) for name, split in index.splits.items() for path in split.paths]
     labels = np.concatenate([split.labels for split in index.splits.values()]).astype(np.int64)
     units = np.arange(len(labels)) if groups is None else np.asarray(groups, dtype=np.int64)
     if units.shape != labels.shape:
@@ -117,21 +127,23 @@ def find_label_issues(
     if features is None:
         features = image_features(index, device=device, notify=notify)
     rows = np.flatnonzero(np.isin(labels, judged))
-    suspects = find_suspects(
-        features[rows], np.searchsorted(judged, labels[rows]).astype(np.int64), units[rows]
-    )
+    own = np.searchsorted(judged, labels[rows]).astype(np.int64)
+    suspects = find_suspects(Chosen(features, rows), own, units[rows])
+    names = list(index.splits)
+    begins = np.cumsum([0, *map(len, index.splits.values())])
     issues = []
-    for rank, (at, other) in enumerate(zip(suspects.images, suspects.suggested, strict=True), 1):
-        split, path = splits[rows[at]]
-        own = int(np.searchsorted(judged, labels[rows[at]]))
+    for rank, (at, other, p_other) in enumerate(
+        zip(suspects.images, suspects.suggested, suspects.p_suggested, strict=True), 1
+    ):
+        split = int(np.searchsorted(begins, rows[at], side="right")) - 1
         issues.append(
             LabelIssue(
-                path=path,
-                split=split,
-                label=index.classes[judged[own]],
+                path=index.splits[names[split]].paths[int(rows[at] - begins[split])],
+                split=names[split],
+                label=index.classes[judged[own[at]]],
                 suggested=index.classes[judged[other]],
-                p_label=float(suspects.probabilities[at, own]),
-                p_suggested=float(suspects.probabilities[at, other]),
+                p_label=float(suspects.own[at]),
+                p_suggested=float(p_other),
                 rank=rank,
             )
         )
@@ -141,7 +153,7 @@ def find_label_issues(
         if suspects.accuracy >= LEAST_ACCURACY
         else None,
         suspects.accuracy,
-        _method(left_out),
+        _method(left_out, len(rows), is_large(*features.shape)),
     )
 
 
@@ -151,7 +163,7 @@ def image_features(
     device: str = "auto",
     notify: Notify = silent,
     parts: Parts | None = None,
-) -> npt.NDArray[np.float32]:
+) -> Standardised:
     """Compute the standardised features of every image; progress is told as that of `labels`.
 
     Args:
@@ -161,7 +173,7 @@ def image_features(
         parts: what computes on other machines; None: this one does.
 
     Returns:
-        float32 of shape (n, d), split after split.
+        float32 of shape (n, d), split after split; read in parts.
     """
     from podium.auditing.embed import embed  # loads torch
 
@@ -173,27 +185,14 @@ def image_features(
     return standardised(embed(index, device=device, notify=report, parts=parts))
 
 
-def standardised(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Scale each feature to mean 0 and standard deviation 1; constant features become 0.
-
-    The covariance is shrunk towards a single variance for all features, but the stages of a
-    network have different scales. docs/results.md has the accuracy with and without.
-
-    Args:
-        features: float32 of shape (n, d).
-    """
-    spread = features.std(axis=0)
-    spread[spread < 1e-6] = 1.0
-    return np.asarray((features - features.mean(axis=0)) / spread, dtype=np.float32)
-
-
 def _enough(labels: Integers, units: Integers, classes: int) -> Integers:
     """Classes with at least `FOLDS` different images, in order."""
-    pairs = np.unique(np.stack([labels, units]), axis=1)
-    return np.flatnonzero(np.bincount(pairs[0], minlength=classes) >= FOLDS).astype(np.int64)
+    apart = int(units.max(initial=0)) + 1
+    different = np.unique(labels * apart + units) // apart
+    return np.flatnonzero(np.bincount(different, minlength=classes) >= FOLDS).astype(np.int64)
 
 
-def _method(left_out: int) -> str:
+def _method(left_out: int, images: int, rounded: bool) -> str:
     text = (
         f"Confident learning (Northcutt et al., 2021) on {FOLDS}-fold out-of-fold predictions of "
         "a linear discriminant on the bundled network's features, all splits together; it lists "
@@ -202,12 +201,14 @@ def _method(left_out: int) -> str:
     if left_out:
         noun = "class" if left_out == 1 else "classes"
         text += f"; {left_out} {noun} with fewer than {FOLDS} different images left out"
+    if rounded:
+        text += "; features rounded to 16 bits"
+    if images > CALIBRATED_ON:
+        text += f"; probabilities calibrated on {CALIBRATED_ON:,} images, drawn at random"
     return text + "."
 
 
-def find_suspects(
-    features: npt.NDArray[np.float32], labels: Integers, groups: Integers | None = None
-) -> Suspects:
+def find_suspects(features: Table, labels: Integers, groups: Integers | None = None) -> Suspects:
     """Check every label against the out-of-fold prediction for its image.
 
     Args:
@@ -218,32 +219,55 @@ def find_suspects(
     """
     units = np.arange(len(labels)) if groups is None else groups
     logits = out_of_fold_logits(features, labels, assign_folds(labels, units))
-    accuracy = float((logits.argmax(axis=1) == labels).mean())
+    classes = logits.shape[1]
+    best = [part.argmax(axis=1) for _, part in _logits(logits)]
+    accuracy = float((np.concatenate(best) == labels).mean())
     assumed = PRIOR_ERRORS[0] / sum(PRIOR_ERRORS) if accuracy < LEAST_ACCURACY else None
     calibration = calibrate(logits, labels, assumed)
-    probabilities = np.exp(log_softmax(calibration.scale * logits, axis=1))
-    _, _, confident = confident_joint(probabilities, labels)
-    rows = np.arange(len(labels))
-    own = probabilities[rows, labels]
-    others = probabilities.copy()
-    others[rows, labels] = 0
-    suggested = others.argmax(axis=1)
-    strongest = others[rows, suggested]
-    wrong = _chance_of_error(own, calibration.error_rate, probabilities.shape[1])
-    off_diagonal = (confident >= 0) & (confident != labels)
-    images = np.flatnonzero(off_diagonal & (wrong > 0.5))
+    own = _own_probabilities(logits, labels, calibration.scale)
+    bars = thresholds(own, labels, classes)
+    wrong = _chance_of_error(own, calibration.error_rate, classes)
+    suspicious = np.zeros(len(labels), dtype=np.bool_)
+    suggested = np.zeros(len(labels), dtype=np.int64)
+    strongest = np.zeros(len(labels))
+    for place, part in _logits(logits):
+        probabilities = np.exp(log_softmax(calibration.scale * part, axis=1))
+        confident = confident_class(probabilities, bars)
+        off_diagonal = (confident >= 0) & (confident != labels[place])
+        suspicious[place] = off_diagonal & (wrong[place] > 0.5)
+        rows = np.arange(len(part))
+        probabilities[rows, labels[place]] = 0
+        suggested[place] = probabilities.argmax(axis=1)
+        strongest[place] = probabilities[rows, suggested[place]]
+    images = np.flatnonzero(suspicious)
     # confidence in the other class, times the evidence against this one: either one alone finds
     # fewer (doubt without an alternative, or an alternative that is only slightly more likely)
     weight = strongest * (np.log(strongest + 1e-300) - np.log(own + 1e-300))
     images = images[np.argsort(-weight[images], kind="stable")]
     return Suspects(
         images=images.astype(np.int64),
-        suggested=suggested[images].astype(np.int64),
+        suggested=suggested[images],
+        p_suggested=strongest[images],
         p_wrong=wrong[images],
-        probabilities=probabilities,
+        own=own,
         calibration=calibration,
         accuracy=accuracy,
     )
+
+
+def _logits(logits: Table) -> Iterator[tuple[slice, Floats]]:
+    """Logits in parts, as float64: where they are, and their values."""
+    for place, part in in_parts(logits, max(1, LOGITS // logits.shape[1])):
+        yield place, part.astype(np.float64)
+
+
+def _own_probabilities(logits: Table, labels: Integers, scale: float) -> Floats:
+    """The probability of the class that each image is labelled as, shape (n,)."""
+    found = [
+        log_softmax(scale * part, axis=1)[np.arange(len(part)), labels[place]]
+        for place, part in _logits(logits)
+    ]
+    return np.asarray(np.exp(np.concatenate(found)), dtype=np.float64)
 
 
 def assign_folds(labels: Integers, groups: Integers, folds: int = FOLDS, seed: int = 0) -> Integers:
@@ -267,92 +291,9 @@ def assign_folds(labels: Integers, groups: Integers, folds: int = FOLDS, seed: i
     return np.asarray(dealt[unit], dtype=np.int64)
 
 
-def out_of_fold_logits(
-    features: npt.NDArray[np.float32], labels: Integers, fold: Integers
-) -> Floats:
-    """Compute out-of-fold log-posteriors of each image, up to a constant.
-
-    Uses linear discriminant analysis with the shrunk covariance of Ledoit & Wolf (2004), "A
-    well-conditioned estimator for large-dimensional covariance matrices". The sums of squares are
-    computed once per fold; each training set is the total minus one fold.
-
-    Args:
-        features: float of shape (n, d).
-        labels: of shape (n,), from 0 to classes - 1.
-        fold: fold of each image, shape (n,), from 0; see `assign_folds`.
-
-    Returns:
-        float64 of shape (n, classes).
-    """
-    classes = int(labels.max()) + 1
-    size = features.shape[1]
-    centred = features - features.mean(axis=0)  # float32 is precise enough for small numbers
-    if len(centred) < size:
-        centred = _within_their_span(centred)
-    numbers = range(int(fold.max()) + 1)
-    squares = [_squares(centred[fold == f]) for f in numbers]
-    length = np.einsum("nd,nd->n", centred, centred).astype(np.float64)
-    one_hot = np.eye(classes, dtype=np.float32)[labels]
-    sums = [(one_hot[fold == f].T @ centred[fold == f]).astype(np.float64) for f in numbers]
-    counts = [one_hot[fold == f].sum(axis=0, dtype=np.float64) for f in numbers]
-    all_squares = np.sum(squares, axis=0, dtype=np.float64)
-    logits = np.zeros((len(labels), classes))
-    for held in numbers:
-        count = np.sum(counts, axis=0) - counts[held]
-        means = (np.sum(sums, axis=0) - sums[held]) / np.maximum(count, 1)[:, None]
-        within = all_squares - squares[held]
-        within = (within - (means.T * count) @ means) / count.sum()
-        train = fold != held
-        # squared distance of each training image from its class's mean
-        nearness = (centred[train] @ means.T.astype(np.float32))[
-            np.arange(train.sum()), labels[train]
-        ]
-        lengths = length[train] - 2.0 * nearness + (means**2).sum(axis=1)[labels[train]]
-        shrunk = _shrink(within, lengths, size)
-        weights = cho_solve(cho_factor(shrunk), means.T)
-        prior = np.log(np.maximum(count, 1) / count.sum())
-        scores = (
-            centred[~train] @ weights.astype(np.float32)
-            - 0.5 * (means.T * weights).sum(axis=0)
-            + prior
-        )
-        # duplicates with several labels can keep a whole class in one fold: it cannot be judged
-        # there, so it gets the benefit of the doubt
-        present = count > 0
-        scores[:, ~present] = scores[:, present].max(axis=1, keepdims=True)
-        logits[~train] = scores
-    return logits
-
-
-def _squares(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    return np.asarray(values.T @ values)
-
-
-def _within_their_span(centred: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Project few points onto the subspace that they span: the same distances, less work."""
-    values, vectors = np.linalg.eigh(centred.astype(np.float64) @ centred.T)
-    return np.asarray(vectors * np.sqrt(np.maximum(values, 0)), dtype=np.float32)
-
-
-def _shrink(covariance: Floats, lengths: Floats, size: int) -> Floats:
-    """Shrink a covariance towards a multiple of the identity (Ledoit & Wolf).
-
-    Args:
-        covariance: of shape (k, k).
-        lengths: squared length of each residual that the covariance is made of, shape (n,).
-        size: dimensions of the features, including empty ones that the covariance leaves out.
-    """
-    mean = np.trace(covariance) / size
-    total = float((covariance**2).sum())
-    distance = total - size * mean**2  # squared, from the multiple of the identity
-    noise = ((lengths**2).mean() - total) / len(lengths)
-    share = float(np.clip(noise / distance, 1e-4, 1)) if distance > 0 else 1.0
-    shrunk = (1 - share) * covariance
-    shrunk[np.diag_indices(len(shrunk))] += share * mean + 1e-12
-    return shrunk
-
-
-def calibrate(logits: Floats, labels: Integers, error_rate: float | None = None) -> Calibration:
+def calibrate(
+    logits: Table, labels: Integers, error_rate: float | None = None, seed: int = 0
+) -> Calibration:
     """Fit the scale of the logits and the rate of wrong labels by maximum likelihood.
 
     A temperature alone (Guo et al., 2017) would explain wrong labels by underconfidence. So a
@@ -362,13 +303,17 @@ def calibrate(logits: Floats, labels: Integers, error_rate: float | None = None)
         logits: of shape (n, classes), out of fold.
         labels: of shape (n,).
         error_rate: share of wrong labels, 0 to 1; None: fitted.
+        seed: draws the `CALIBRATED_ON` images that are used if there are more.
     """
-    rows, classes = np.arange(len(labels)), logits.shape[1]
+    classes = logits.shape[1]
+    if len(labels) > CALIBRATED_ON:
+        drawn = np.sort(np.random.default_rng(seed).permutation(len(labels))[:CALIBRATED_ON])
+        logits, labels = Chosen(logits, drawn), labels[drawn]
     wrong, right = PRIOR_ERRORS
     fixed = None if error_rate is None else float(logit(error_rate))
 
     def cost(parameters: Floats) -> float:
-        own = np.exp(log_softmax(np.exp(parameters[0]) * logits, axis=1)[rows, labels])
+        own = _own_probabilities(logits, labels, float(np.exp(parameters[0])))
         rate = expit(parameters[1])
         likelihood = own * (1 - rate) + (1 - own) * rate / (classes - 1)
         prior = wrong * np.log(rate) + right * np.log1p(-rate)
@@ -390,25 +335,25 @@ def _chance_of_error(own: Floats, rate: float, classes: int) -> Floats:
     return np.asarray(wrong / (wrong + own * (1 - rate) + 1e-300))
 
 
-def confident_joint(probabilities: Floats, labels: Integers) -> tuple[Floats, Integers, Integers]:
-    """Count images by their label and by the class that they confidently belong to.
+def thresholds(own: Floats, labels: Integers, classes: int) -> Floats:
+    """The mean probability of each class over the images with that label, shape (classes,).
 
     Args:
-        probabilities: out of fold, of shape (n, classes).
-        labels: of shape (n,); every class occurs.
-
-    Returns:
-        `(thresholds, joint, confident)`: the mean probability of each class over the images with
-        that label, shape (classes,); counts of shape (classes, classes), rows are labels; and for
-        each image the most probable class among those whose threshold it reaches, or -1.
+        own: the probability of its label, of each image, shape (n,).
+        labels: of shape (n,).
+        classes: number of classes.
     """
-    classes = probabilities.shape[1]
-    own = probabilities[np.arange(len(labels)), labels]
     count = np.bincount(labels, minlength=classes)
-    thresholds = np.bincount(labels, weights=own, minlength=classes) / np.maximum(count, 1)
-    reached = np.where(probabilities >= thresholds - 1e-12, probabilities, -1.0)
-    confident = np.where(reached.max(axis=1) >= 0, reached.argmax(axis=1), -1).astype(np.int64)
-    joint = np.zeros((classes, classes), dtype=np.int64)
-    known = confident >= 0
-    np.add.at(joint, (labels[known], confident[known]), 1)
-    return thresholds, joint, confident
+    sums = np.bincount(labels, weights=own, minlength=classes)
+    return np.asarray(sums / np.maximum(count, 1))
+
+
+def confident_class(probabilities: Floats, bars: Floats) -> Integers:
+    """Of each image, the most probable class among those whose threshold it reaches, or -1.
+
+    Args:
+        probabilities: of shape (n, classes).
+        bars: threshold of each class, shape (classes,).
+    """
+    reached = np.where(probabilities >= bars - 1e-12, probabilities, -1.0)
+    return np.where(reached.max(axis=1) >= 0, reached.argmax(axis=1), -1).astype(np.int64)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import scipy  # its parts load when they are first used
 
 from podium.auditing.similarity import greys
+from podium.runtime.large_array import Table
 
 CELL = 500  # images of a cell, on average
 MOST_CELLS = 4096  # beyond two million images, cells grow instead
@@ -27,7 +28,6 @@ LEAST_COSINE = 0.6  # of two directions; hashes 14 bits apart are at about 0.77
 NEAREST = 16  # others that are kept of each image and cell, of a set with many alike
 PART = 2**22  # numbers that are compared at a time
 
-Bytes = npt.NDArray[np.uint8]
 Halves = npt.NDArray[np.float16]
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
@@ -37,7 +37,7 @@ MIRROR = np.tile([1, -1], SIDE * SIDE // 2).astype(np.float16)[1:]
 """What mirroring does to each frequency: those of odd columns change their sign."""
 
 
-def directions(thumbs: Bytes) -> Halves:
+def directions(thumbs: Table) -> Halves:
     """Describe each image by its low frequencies, each scaled to unit variance over the set.
 
     Args:

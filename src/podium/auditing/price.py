@@ -13,11 +13,12 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from podium.auditing.labels import out_of_fold_logits, standardised
+from podium.auditing.discriminant import out_of_fold_logits
 from podium.auditing.record import LeakagePrice
 from podium.data.index import DataIndex
 from podium.data.shares import fold_numbers, group_numbers
 from podium.errors import ConfigError, DataError
+from podium.features.scaling import standardised
 from podium.runtime.events import AuditProgress, Event, Notify, Progress, silent
 from podium.statistics.f1_difference import SamplingUnits
 from podium.statistics.intervals import bounded
@@ -102,7 +103,7 @@ def price_of(
             "The price of leakage needs two or more classes with images of two or more groups, "
             f"found {len(classes)}. State groups that are smaller than a class."
         )
-    values, truth = standardised(features[kept]), own.astype(np.int64)
+    values, truth = standardised(features[kept])[:], own.astype(np.int64)
     names = [groups[at] for at in kept]
     numbers = group_numbers(names)
     folds = [
@@ -136,7 +137,7 @@ def price_of(
 
 
 def _linear(features: Features, labels: Integers, folds: Integers) -> Integers:
-    logits = out_of_fold_logits(features, labels, folds)
+    logits = out_of_fold_logits(features, labels, folds)[:]
     for fold in range(int(folds.max()) + 1):
         absent = np.setdiff1d(labels, labels[folds != fold])  # not learned, so never the answer
         logits[np.ix_(folds == fold, absent)] = -np.inf

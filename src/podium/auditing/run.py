@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from podium.auditing import duplicates
 from podium.auditing.closeness import hint_from_features
@@ -34,9 +33,8 @@ from podium.data.source import Source
 from podium.runtime.cache import cache_root
 from podium.runtime.events import Message, Notify, silent
 from podium.runtime.files import read_json
+from podium.runtime.large_array import Chosen, Table
 from podium.runtime.parts import Parts
-
-Features = npt.NDArray[np.float32]
 
 KINDS: tuple[PairKind, ...] = ("same_file", "same_pixels", "near", "mirrored")
 
@@ -210,7 +208,7 @@ def _all_pairs(
     if settings.get("near_search"):
         exact_up_to = 0  # as the settings say, however many have the same pixels
     near_ones, look_alikes = near_pairs(
-        looks.thumbs[single], labels, notify, exact_up_to=exact_up_to, between=between
+        Chosen(looks.thumbs, single), labels, notify, exact_up_to=exact_up_to, between=between
     )
     for near, a, b, bits, alike in near_ones:
         first, second = groups[a], groups[b]
@@ -245,21 +243,20 @@ def _labels(
     index: DataIndex,
     looks: PictureFacts,
     groups: list[list[int]],
-    features: Features,
+    features: Table,
     notify: Notify,
 ) -> LabelFindings:
     from podium.auditing.labels import find_label_issues
 
     # duplicates in two folds would confirm each other: each group is one number
-    numbers = list(range(len(looks.paths)))
+    numbers = np.arange(len(looks.paths))
     for group in groups:
-        for at in group:
-            numbers[at] = group[0]
+        numbers[group] = group[0]
     return find_label_issues(index, groups=numbers, features=features, notify=notify)
 
 
 def _close(
-    index: DataIndex, looks: PictureFacts, copies: list[tuple[int, int]], features: Features
+    index: DataIndex, looks: PictureFacts, copies: list[tuple[int, int]], features: Table
 ) -> tuple[GroupHint, ...]:
     """What the features say belongs together, unless that is known."""
     if is_grouped(index):
@@ -270,5 +267,5 @@ def _close(
     labels = np.concatenate([split.labels for split in index.splits.values()]).astype(np.int64)
     rows = np.flatnonzero(kept)
     paths, splits = ([of[at] for at in rows] for of in (looks.paths, looks.splits))
-    hint = hint_from_features(features[rows], labels[rows], paths, splits)
+    hint = hint_from_features(Chosen(features, rows), labels[rows], paths, splits)
     return () if hint is None else (hint,)

@@ -9,8 +9,10 @@ import numpy.typing as npt
 import scipy  # its submodules load when they are first used
 from PIL import Image
 
+from podium.runtime.large_array import Table, in_parts
+
 THUMB = 32
-"""Side of the square thumbnails, in pixels: 3 KB per image, so 600 MB for 200,000 images."""
+"""Side of the square thumbnails, in pixels: 3 KB per image."""
 
 BLANK = 4.0  # standard deviation (of 255) of a thumbnail below which there is nothing to compare
 GLANCE = 0.2  # correlation of the whole thumbnails' luminance below which no crop is tried
@@ -28,20 +30,22 @@ def small_rgb(image: Image.Image) -> Bytes:
     return np.asarray(image.resize((THUMB, THUMB), Image.Resampling.BOX), dtype=np.uint8)
 
 
-def is_blank(thumbs: Bytes) -> npt.NDArray[np.bool_]:
+def is_blank(thumbs: Table) -> npt.NDArray[np.bool_]:
     """Find thumbnails, uint8 of shape (n, THUMB, THUMB, 3), of almost one colour; bool, (n,)."""
     blank = np.zeros(len(thumbs), dtype=np.bool_)
-    for start in range(0, len(thumbs), 2048):  # as float, a large set would fill the memory
-        part = thumbs[start : start + 2048].astype(np.float32)
+    for place, values in in_parts(thumbs):
+        part = values.astype(np.float32)
         part -= part.mean(axis=(1, 2), keepdims=True)
-        blank[start : start + 2048] = np.square(part).mean(axis=(1, 2, 3)) < BLANK**2
+        blank[place] = np.square(part).mean(axis=(1, 2, 3)) < BLANK**2
     return blank
 
 
-def is_grey(thumbs: Bytes) -> npt.NDArray[np.bool_]:
+def is_grey(thumbs: Table) -> npt.NDArray[np.bool_]:
     """Find the thumbnails without colour, ignoring compression artefacts; bool, (n,)."""
-    low, high = thumbs.min(axis=3), thumbs.max(axis=3)
-    return np.asarray((high - low).max(axis=(1, 2)) < 12)
+    grey = np.zeros(len(thumbs), dtype=np.bool_)
+    for place, part in in_parts(thumbs):
+        grey[place] = (part.max(axis=3) - part.min(axis=3)).max(axis=(1, 2)) < 12
+    return grey
 
 
 def greys(thumbs: Bytes) -> Floats:

@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +100,14 @@ class FeatureStore:
         with contextlib.suppress(OSError):
             write_array(self.part(number), values, bf16=bf16)
 
-    def used(self) -> None:
-        """Mark the entry as used, and prune the others to keep the total below `LIMIT`."""
+    def used(self, keep: Collection[Path] = ()) -> None:
+        """Mark the entry as used, and prune the others to keep the total below `LIMIT`.
+
+        Args:
+            keep: entries that are not removed either.
+        """
         mark_used(self.path)
-        prune(self.folder, limit=LIMIT, keep=(self.path,))
+        prune(self.folder, limit=LIMIT, keep=(self.path, *keep))
 
 
 def read_array(place: Path, rows: int) -> npt.NDArray[Any] | None:

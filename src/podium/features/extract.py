@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,7 @@ class Backbone:
         without_classifier(module, built.classifier)
         self.digest = _digest(module)
         self.network = FrozenNetwork(module, size, built.channels, normalization, device)
+        self.stores: list[Path] = []  # what this network uses is not removed for what it adds
 
     def bf16_error(self, index: DataIndex, split: str) -> float:
         """Measure the error of bf16 features on a few images spread over a split.
@@ -121,18 +123,64 @@ class Backbone:
             KeyboardInterrupt: `stop` was set; finished parts are kept.
             UnreadableImageError: an image can no longer be read.
         """
+        parts: dict[int, Floats] = {}
+        computed = self.each_part(
+            index,
+            split,
+            parts.__setitem__,
+            precision=precision,
+            view=view,
+            notify=notify,
+            stop=stop,
+        )
+        return np.concatenate([parts[at] for at in sorted(parts)]), computed
+
+    def each_part(
+        self,
+        index: DataIndex,
+        split: str,
+        put: Callable[[int, Floats], None],
+        *,
+        precision: str = "fp32",
+        view: View = "plain",
+        notify: Notify = silent,
+        stop: StopRequest | None = None,
+    ) -> int:
+        """Compute or read the features of a split as `features` does, a part at a time.
+
+        Args:
+            index: the images.
+            split: the split to compute.
+            put: receives the place of a part's first image in the split, and the part's features,
+                float32 of shape (m, ...); those in the cache come first.
+            precision: fp32 or bf16, of the network.
+            view: the image as evaluation sees it, or its mirror image.
+            notify: receives the progress: number of images done.
+            stop: checked after every batch.
+
+        Returns:
+            The number of images that were not in the cache.
+
+        Raises:
+            KeyboardInterrupt: `stop` was set; finished parts are kept.
+            UnreadableImageError: an image can no longer be read.
+        """
         total = len(index.splits[split])
         store = FeatureStore(
             f"{self.name}-{self.size}", self._depends(index, split, precision, view)
         )
-        parts: dict[int, Floats | None] = dict.fromkeys(range(0, total, PART))
+        missing, done = list(range(0, total, PART)), 0
         for ask in (False, True):
-            missing = [at for at, part in parts.items() if part is None]
             if ask and missing:
                 store.borrow()
-            parts |= {at: store.read(at // PART, min(PART, total - at)) for at in missing}
-        missing = [at for at, part in parts.items() if part is None]
-        done = sum(len(part) for part in parts.values() if part is not None)
+            wanted, missing = missing, []
+            for at in wanted:
+                kept = store.read(at // PART, min(PART, total - at))
+                if kept is None:
+                    missing.append(at)
+                else:
+                    put(at, kept)
+                    done += len(kept)
         notify(EvaluateProgress("features", done, total))
         entries = index.splits[split].entries()
 
@@ -149,15 +197,16 @@ class Backbone:
                 found.append(values)
                 done += len(values)
                 if sum(map(len, found)) == min(PART, total - at):
-                    parts[at] = whole = np.concatenate(found)
+                    whole = np.concatenate(found)
+                    put(at, whole)
                     store.write(at // PART, whole, bf16=precision == "bf16")
                     found = []
                 notify(EvaluateProgress("features", done, total))
                 if stop is not None and stop.is_set():
                     raise KeyboardInterrupt
-        store.used()
-        computed = sum(min(PART, total - at) for at in missing)
-        return np.concatenate([p for p in parts.values() if p is not None]), computed
+        self.stores.append(store.path)
+        store.used(keep=self.stores)
+        return sum(min(PART, total - at) for at in missing)
 
     def _computed(
         self, work: FeaturesOfParts, parts: Iterator[list[Named]]
