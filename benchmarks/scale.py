@@ -40,6 +40,7 @@ ENTRIES = {
     "open": "opened again, by any process",
     "worker": "its training images, in a decoding process",
 }
+AUDITED = {"audit": "the audit, with drawn thumbnails and features"}
 PREDICTED = {
     "read": "a run's test predictions, read",
     "compare": "`podium compare` of two contenders",
@@ -77,6 +78,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             place.mkdir()
             _child(f"draw:{size}", place, given)
             for kind in ENTRIES:
+                _note(record, f"{kind}:{size}", place, given)
+        for size in given.audited:
+            place = Path(folder, f"audited-{size}")
+            place.mkdir()
+            _child(f"draw:{size}", place, given)
+            for kind in AUDITED:
                 _note(record, f"{kind}:{size}", place, given)
         for size in given.predicted:
             place = Path(folder, f"predicted-{size}")
@@ -117,6 +124,7 @@ def render(record: Mapping[str, Any]) -> str:
     tables = {
         "images": IMAGES,
         "entries": ENTRIES,
+        "images audited": AUDITED,
         "test images": PREDICTED,
         "classes": CLASSES,
     }
@@ -279,6 +287,12 @@ def _made(classes: int, given: argparse.Namespace) -> Callable[[], object]:
     return lambda: fake_study(study, names, contenders=2, per_class=each, pictures=pictures)
 
 
+def _audit(count: int, given: argparse.Namespace) -> Callable[[], object]:
+    from benchmarks import audited
+
+    return audited.audit(count, given.place)
+
+
 def _read(count: int, given: argparse.Namespace) -> Callable[[], object]:
     from podium.runs.folder import StudyFolder
     from podium.runs.predictions import Predictions
@@ -315,6 +329,7 @@ _WORK: dict[str, Callable[[int, argparse.Namespace], Callable[[], object]]] = {
     "draw": lambda count, given: entries.draw(count, given.place),
     "open-first": lambda count, given: entries.opening(count, given.place),
     "open": lambda count, given: entries.opening(count, given.place),
+    "audit": _audit,
     "index": _index,
     "again": _index,
     "step": _step,
@@ -346,6 +361,7 @@ def _parser() -> argparse.ArgumentParser:
         "--images", nargs="*", type=int, default=[1_000, 10_000, 100_000, 1_000_000]
     )
     parser.add_argument("--entries", nargs="*", type=int, default=[1_000_000, 10_000_000])
+    parser.add_argument("--audited", nargs="*", type=int, default=[50_000, 1_000_000])
     parser.add_argument("--predicted", nargs="*", type=int, default=[50_000, 1_000_000])
     parser.add_argument("--classes", nargs="*", type=int, default=[10, 100, 1_000, 10_000])
     parser.add_argument("--predictions", type=int, default=10_000, help="images predicted")

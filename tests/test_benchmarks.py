@@ -29,6 +29,7 @@ from PIL import Image
 import podium
 from benchmarks import (
     accuracy,
+    audited,
     busy,
     common,
     entries,
@@ -293,19 +294,23 @@ def test_scale_measures_links_and_classes(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scale, "run_logged", run_here)
+    monkeypatch.setattr(entries, "CLASSES", 10)
+    monkeypatch.setattr(audited, "FEATURES", 24)
+    monkeypatch.setattr(audited, "SPREAD", 2.0)
     record, page = run_benchmark(
         "scale",
         tmp_path,
         *("--data", str(tiny), "--scratch", str(tiny.parent), "--images", "60"),
         *("--entries", "4000", "--classes", "2", "--predictions", "20", "--predicted"),
+        *("--audited", "1000"),
     )
     assert set(record["values"]) == {
-        "index:60", "again:60", "open-first:4000", "open:4000", "worker:4000", "step:2",
-        "predictions:2", "metrics:2", "report:2",
+        "index:60", "again:60", "open-first:4000", "open:4000", "worker:4000", "audit:1000",
+        "step:2", "predictions:2", "metrics:2", "report:2",
     }  # fmt: skip
     assert record["values"]["worker:4000"]["sent_bytes"] < 4000
     assert all(value["peak_mib"] > 20 for value in record["values"].values()), record
-    assert len(rows_of(page)) == 12
+    assert len(rows_of(page)) == 14
     assert not list(tiny.parent.glob("podium-scale-*"))
 
 
