@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from podium.auditing.grouping import hint_from_names, suggest_groups
+from podium.auditing import grouping
+from podium.auditing.grouping import (
+    _some_names,
+    hint_from_names,
+    hints_from_names,
+    suggest_groups,
+)
 from podium.auditing.record import GroupHint
 from podium.data.indexing import build_index
 from podium.data.source import Item
@@ -154,6 +161,29 @@ def test_only_what_a_split_tears_is_told() -> None:
     split = ("train", "train", "valid", "test")
     assert len(hints(tracks(lambda n: split[n % 4]))) == 1
     assert hints(tracks(lambda n: split[n % 4], group="stated by the source")) == ()
+
+
+def test_of_many_images_a_pattern_is_looked_for_in_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    split = ("train", "train", "valid", "test")
+    torn = build_index(Given(tracks(lambda n: split[n % 4]), photograph(None)))
+    apart = ("train", "train", "train", "train", "valid", "test")
+    whole = build_index(Given(tracks(lambda n: apart[n // 10]), photograph(None)))
+    folders = [
+        Item(f"{label}/{n // 10}/{n}.jpg", label, split[n % 4], None)
+        for label in CLASSES
+        for n in range(60)
+    ]
+    nested = build_index(Given(folders, photograph(None)))
+    every = [hints_from_names(one) for one in (torn, nested)]
+    monkeypatch.setattr(grouping, "MOST_NAMED", 80)
+    assert len(_some_names(torn)) == 80
+    assert [hints_from_names(one) for one in (torn, nested)] == [
+        (replace(hint, examples=some.examples),)
+        for (hint,), some in zip(
+            every, (hint_from_names(_some_names(one)) for one in (torn, nested)), strict=True
+        )
+    ]
+    assert hints_from_names(whole) == ()
 
 
 def test_bursts_are_told_where_a_split_tears_them() -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from podium.auditing.record import GroupHint
 from podium.data.capture import BURST, CAPTURE, bursts, read_shots
@@ -16,6 +19,7 @@ LEAST_IMAGES = 10  # fewer show no pattern
 COVERED = 0.8  # share of the images whose names must follow a pattern
 TOGETHER = 0.6  # share of the images that must not be alone in their group
 REPEATED = 0.5  # most that different endings may be, per image: within a group, numbering restarts
+MOST_NAMED = 200_000  # images in whose names a pattern is looked for; it is then applied to all
 BURSTS = 0.1  # share of the images in bursts from which they are worth a hint
 
 PEOPLE = "patient|subject|person|participant|donor|animal|user|case"
@@ -39,12 +43,15 @@ def suggest_groups(index: DataIndex) -> tuple[GroupHint, ...]:
     """
     if is_grouped(index):
         return ()
-    burst = _from_bursts(index, _split_of(index))
+    burst = _from_bursts(index)
     return hints_from_names(index) + (() if burst is None else (burst,))
 
 
 def hints_from_names(index: DataIndex) -> tuple[GroupHint, ...]:
     """Suggest groups as `suggest_groups`, from names and folders alone; no file is read.
+
+    Of more than `MOST_NAMED` images, a pattern is looked for in the names of some classes, then
+    applied to all images.
 
     Args:
         index: the images.
@@ -54,6 +61,10 @@ def hints_from_names(index: DataIndex) -> tuple[GroupHint, ...]:
     """
     if is_grouped(index):
         return ()
+    if sum(map(len, index.splits.values())) > MOST_NAMED:
+        hint = hint_from_names(_some_names(index))
+        hint = None if hint is None else _of_all_names(hint, index)
+        return () if hint is None else (hint,)
     label_of = {
         path: index.classes[label]
         for split in index.splits.values()
@@ -61,6 +72,50 @@ def hints_from_names(index: DataIndex) -> tuple[GroupHint, ...]:
     }
     hint = hint_from_names(label_of, _split_of(index))
     return () if hint is None else (hint,)
+
+
+def _some_names(index: DataIndex, seed: int = 0) -> dict[str, str]:
+    """Path -> class, of about `MOST_NAMED` images of classes that are drawn, two or more.
+
+    Of each split, they have the first of a class: what a name has in common with the next ones.
+    """
+    splits = index.splits.values()
+    sizes = sum(np.bincount(split.labels, minlength=len(index.classes)) for split in splits)
+    most, room, drawn = MOST_NAMED // 2, MOST_NAMED, []
+    for label in np.random.default_rng(seed).permutation(np.flatnonzero(sizes)).tolist():
+        if room > 0:
+            drawn.append(label)
+            room -= min(int(sizes[label]), most)
+    found = {}
+    for split in splits:
+        order = np.argsort(split.labels, kind="stable")
+        bounds = np.searchsorted(split.labels[order], np.arange(len(sizes) + 1))
+        for label in drawn:
+            rows = order[bounds[label] : bounds[label + 1]]
+            kept = rows[: round(len(rows) * min(1.0, most / int(sizes[label])))]
+            found |= dict.fromkeys(split.paths.take(kept), index.classes[label])
+    return found
+
+
+def _of_all_names(hint: GroupHint, index: DataIndex) -> GroupHint | None:
+    """The hint with numbers of all images; None: no split tears the groups.
+
+    Copies and frames, which no rule about names keeps together, are what they are of some images.
+    """
+    if hint.rule == DUPLICATES:
+        return hint
+    pattern = None if hint.rule == PARENT else re.compile(hint.rule)
+    sizes: Counter[str] = Counter()
+    seen: dict[str, str] = {}
+    torn = False
+    for name, split in index.splits.items():
+        for path in split.paths:
+            match = pattern.search(path) if pattern else None
+            group = path.rpartition("/")[0] if pattern is None else match and match["group"]
+            if group:
+                sizes[group] += 1
+                torn |= seen.setdefault(group, name) != name
+    return replace(hint, groups=len(sizes), images=sizes.total()) if torn else None
 
 
 def is_grouped(index: DataIndex) -> bool:
@@ -216,10 +271,11 @@ def _from_frames(paths: Sequence[str]) -> GroupHint | None:
     return _hint("frames", DUPLICATES, group_of)
 
 
-def _from_bursts(index: DataIndex, split_of: Mapping[str, str]) -> GroupHint | None:
-    series = bursts(read_shots(index.reader, sorted(split_of)), BURST)
+def _from_bursts(index: DataIndex) -> GroupHint | None:
+    paths = [path for split in index.splits.values() for path in split.paths]
+    series = bursts(read_shots(index.reader, paths), BURST)
     group_of = {path: burst[0] for burst in series for path in burst}
-    if len(group_of) < BURSTS * len(split_of) or not _torn(group_of, split_of):
+    if len(group_of) < BURSTS * len(paths) or not _torn(group_of, _split_of(index)):
         return None
     return _hint("bursts", CAPTURE, group_of)
 

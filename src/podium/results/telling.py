@@ -48,7 +48,7 @@ def telling_images(results: StudyResults, stored: Collection[str]) -> list[Telli
     every = np.concatenate(list(answers.values()))
     others = [one for name, one in answers.items() if name != best]
     own = _own_probability(results, table.paths)
-    distinct = np.array([len(set(column)) for column in every.T.tolist()], np.int64)
+    distinct = 1 + (np.diff(np.sort(every, axis=0), axis=0) != 0).sum(axis=0)
     shown = np.array([path in stored for path in table.paths], bool)
     some_wrong = (every != table.labels).any(axis=0)
     fits: list[tuple[Kind, npt.NDArray[np.bool_]]] = [("hard", some_wrong)] * MOST
@@ -82,6 +82,9 @@ def _own_probability(results: StudyResults, paths: tuple[str, ...]) -> npt.NDArr
     """Mean calibrated probability of the true class of each image, over all runs."""
     total = np.zeros(len(paths))
     for run in results.runs:
-        of = dict(zip(run.test.paths, run.top_classes.own.tolist(), strict=True))
-        total += [of[path] for path in paths]
+        own = run.top_classes.own
+        if run.test.paths != paths:
+            of = dict(zip(run.test.paths, own.tolist(), strict=True))
+            own = np.array([of[path] for path in paths])
+        total += own
     return total / len(results.runs)
