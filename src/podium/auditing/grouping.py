@@ -80,13 +80,14 @@ def _some_names(index: DataIndex, seed: int = 0) -> dict[str, str]:
     Of each split, they have the first of a class: what a name has in common with the next ones.
     """
     splits = index.splits.values()
-    sizes = sum(np.bincount(split.labels, minlength=len(index.classes)) for split in splits)
+    labels = np.concatenate([split.labels for split in splits])
+    sizes = np.bincount(labels, minlength=len(index.classes))
     most, room, drawn = MOST_NAMED // 2, MOST_NAMED, []
     for label in np.random.default_rng(seed).permutation(np.flatnonzero(sizes)).tolist():
         if room > 0:
             drawn.append(label)
             room -= min(int(sizes[label]), most)
-    found = {}
+    found: dict[str, str] = {}
     for split in splits:
         order = np.argsort(split.labels, kind="stable")
         bounds = np.searchsorted(split.labels[order], np.arange(len(sizes) + 1))

@@ -153,7 +153,7 @@ def find_label_issues(
         if suspects.accuracy >= LEAST_ACCURACY
         else None,
         suspects.accuracy,
-        _method(left_out, len(rows), is_large(*features.shape)),
+        _method(left_out, len(rows), is_large(features.shape)),
     )
 
 

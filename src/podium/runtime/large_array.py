@@ -7,6 +7,7 @@ parts, or some rows of it, takes any `Table`: a NumPy array, a `LargeArray`, or 
 from __future__ import annotations
 
 import errno
+import math
 import shutil
 import tempfile
 import weakref
@@ -40,9 +41,9 @@ class Table(Protocol):
     def shape(self) -> tuple[int, ...]: ...
 
 
-def is_large(rows: int, width: int, dtype: npt.DTypeLike = np.float32) -> bool:
+def is_large(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> bool:
     """Whether an array of that shape is kept in a file."""
-    return rows * width * np.dtype(dtype).itemsize > IN_MEMORY
+    return math.prod(shape) * np.dtype(dtype).itemsize > IN_MEMORY
 
 
 class LargeArray:
@@ -78,9 +79,8 @@ class LargeArray:
         self.shape = (rows, *shape)
         self.dtype = np.dtype(dtype)
         self._kept_as = np.dtype(dtype if kept_as is None else kept_as)
-        width = int(np.prod(shape))
-        if is_large(rows, width, dtype):
-            self._row_bytes = width * self._kept_as.itemsize
+        if is_large(self.shape, dtype):
+            self._row_bytes = math.prod(shape) * self._kept_as.itemsize
             self._file = _unnamed(rows * self._row_bytes)
             weakref.finalize(self, self._file.close)
         else:
