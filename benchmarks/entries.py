@@ -96,6 +96,36 @@ def opening(count: int, place: Path) -> Callable[[], object]:
     return work
 
 
+def study_files(count: int, place: Path) -> Callable[[], object]:
+    """Write what a study keeps of its images."""
+    from podium.data.record import index_table, write_table
+    from podium.runtime.files import write_json
+
+    index: Any = opening(count, place)()
+
+    def work() -> object:
+        write_json(place / "data.json", index.summary())
+        return write_table(index_table(index), place / "images.parquet")
+
+    return work
+
+
+def folds(count: int, place: Path) -> Callable[[], object]:
+    """Make the index of a cross-validated study, then that of its first fold."""
+    from podium.config.data_settings import DataSpec
+    from podium.data.indexing import index_of
+    from podium.data.parts import fold_index
+
+    def work() -> object:
+        index = index_of(DataSpec(path=str(place / "packed"), folds=10))
+        fold = fold_index(index, 0)
+        if sum(map(len, fold.splits.values())) != count:
+            raise BenchmarkError("the fold lost images")
+        return index, fold
+
+    return work
+
+
 def in_a_worker(count: int, place: Path) -> dict[str, float]:
     """Send the training images to a process that is started anew, which reads every name."""
     from podium.data.dataset import ImageDataset

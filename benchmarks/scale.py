@@ -39,6 +39,9 @@ ENTRIES = {
     "open-first": "a pack's index, opened for the first time on this machine",
     "open": "opened again, by any process",
     "worker": "its training images, in a decoding process",
+    "check": "`podium data check`",
+    "files": "a study's data.json and images.parquet, written",
+    "folds": "ten folds of all images, and the index of one",
 }
 AUDITED = {"audit": "the audit, with drawn thumbnails and features"}
 PREDICTED = {
@@ -287,6 +290,17 @@ def _made(classes: int, given: argparse.Namespace) -> Callable[[], object]:
     return lambda: fake_study(study, names, contenders=2, per_class=each, pictures=pictures)
 
 
+def _check(count: int, given: argparse.Namespace) -> Callable[[], object]:
+    from podium.cli.app import main as podium
+
+    def work() -> object:
+        if podium(["data", "check", str(given.place / "packed")]):
+            raise BenchmarkError("podium data check failed")
+        return None
+
+    return work
+
+
 def _audit(count: int, given: argparse.Namespace) -> Callable[[], object]:
     from benchmarks import audited
 
@@ -329,6 +343,9 @@ _WORK: dict[str, Callable[[int, argparse.Namespace], Callable[[], object]]] = {
     "draw": lambda count, given: entries.draw(count, given.place),
     "open-first": lambda count, given: entries.opening(count, given.place),
     "open": lambda count, given: entries.opening(count, given.place),
+    "check": _check,
+    "files": lambda count, given: entries.study_files(count, given.place),
+    "folds": lambda count, given: entries.folds(count, given.place),
     "audit": _audit,
     "index": _index,
     "again": _index,

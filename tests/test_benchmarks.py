@@ -305,12 +305,13 @@ def test_scale_measures_links_and_classes(
         *("--audited", "1000"),
     )
     assert set(record["values"]) == {
-        "index:60", "again:60", "open-first:4000", "open:4000", "worker:4000", "audit:1000",
+        "index:60", "again:60", "open-first:4000", "open:4000", "worker:4000", "check:4000",
+        "files:4000", "folds:4000", "audit:1000",
         "step:2", "predictions:2", "metrics:2", "report:2",
     }  # fmt: skip
     assert record["values"]["worker:4000"]["sent_bytes"] < 4000
     assert all(value["peak_mib"] > 20 for value in record["values"].values()), record
-    assert len(rows_of(page)) == 14
+    assert len(rows_of(page)) == 17
     assert not list(tiny.parent.glob("podium-scale-*"))
 
 

@@ -19,7 +19,7 @@ from podium.data.index import DataIndex
 from podium.data.indexing import build_index
 from podium.data.transforms import eval_transform, prepare
 from podium.errors import DataError, UnreadableImageError
-from podium.features import extract
+from podium.features import disk, extract
 from podium.features.disk import FeatureStore, borrowing, read_array, write_array
 from podium.features.extract import Backbone
 from podium.features.folding import folded_if_equal
@@ -89,6 +89,18 @@ def test_what_is_in_the_cache_is_not_computed_again(index: DataIndex, tmp_path: 
         assert other[1] == 72
         assert not np.array_equal(other[0], first)
     assert len(list((tmp_path / "cache/features").iterdir())) == 4
+
+
+def test_splits_of_one_network_do_not_push_each_other_out(
+    index: DataIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "LIMIT", 1)
+    backbone().features(index, "valid", view="mirrored")
+    network = backbone()
+    for split in ("test", "valid"):
+        network.features(index, split)
+    assert len(list((tmp_path / "cache/features").iterdir())) == 2
+    assert network.features(index, "test")[1] == 0
 
 
 def test_other_weights_or_pictures_are_other_features(tmp_path: Path) -> None:

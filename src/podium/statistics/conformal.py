@@ -299,11 +299,15 @@ def _sizes(predictions: Predictions, temperature: float, rule: SetRule) -> npt.N
     """Number of classes in each set."""
     if isinstance(predictions, TopPredictions):
         sums, top = kept_moments(predictions, temperature), predictions.top
-        logits = top.logits.astype(np.float64)
-        logs = (logits - logits[:, :1]) / temperature - sums.log_total[:, None]
-        inside = np.exp(logs) >= rule.least[top.classes]
-        inside[:, 0] = True
-        return np.asarray(inside.sum(axis=1))
+        found = []
+        for part in in_parts(predictions):
+            logits = top.logits[part].astype(np.float64)
+            logs = (logits - logits[:, :1]) / temperature - sums.log_total[part, None]
+            inside = np.exp(logs) >= rule.least[top.classes[part]]
+            inside[:, 0] = True
+            found.append(inside.sum(axis=1))
+        return np.concatenate(found)
     parts = map(predictions.take, in_parts(predictions))
-    found = [rule.members(calibrated_probabilities(part, temperature)) for part in parts]
-    return np.concatenate([one.sum(axis=1) for one in found])
+    return np.concatenate(
+        [rule.members(calibrated_probabilities(part, temperature)).sum(axis=1) for part in parts]
+    )

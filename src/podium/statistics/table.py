@@ -195,8 +195,9 @@ def _align(columns: Sequence[Column], shared: bool) -> PredictionTable:
     """Align all columns with the images of the first, in one order."""
     columns, notices = _in_one_vocabulary(columns)
     first = columns[0]
-    common = set(first.paths).intersection(*(column.paths for column in columns))
-    odd = next((one for one in columns if set(one.paths) != set(first.paths)), None)
+    every, others = set(first.paths), [one for one in columns if one.paths != first.paths]
+    common = every.intersection(*(one.paths for one in others))
+    odd = next((one for one in others if set(one.paths) != every), None)
     if odd is not None:
         if not shared or not common:
             raise DataError(_other_images(first, odd, len(common)))
@@ -211,20 +212,18 @@ def _align(columns: Sequence[Column], shared: bool) -> PredictionTable:
     answers: dict[int, Indices] = {}
     logits: dict[int, Logits] = {}
     for column in columns:
-        where = {path: at for at, path in enumerate(column.paths)}
-        order = [where[path] for path in paths]
-        pairs = zip(paths, order, strict=True)
-        wrong = next((path for path, at in pairs if column.labels[at] != truth[path]), None)
-        if wrong is not None:
-            raise DataError(
-                f"{wrong} is {truth[wrong]!r} in {first.source} and "
-                f"{column.labels[where[wrong]]!r} in {column.source}. The labels must agree."
-            )
+        order = _places(column.paths, paths)
+        for path, at in zip(paths, order, strict=True):
+            if column.labels[at] != truth[path]:
+                raise DataError(
+                    f"{path} is {truth[path]!r} in {first.source} and "
+                    f"{column.labels[at]!r} in {column.source}. The labels must agree."
+                )
         members.setdefault((column.home, column.name), []).append(column)
         row = [number[column.predicted[at]] for at in order]
         answers[id(column)] = np.asarray(row, dtype=np.int64)
         if not metric.is_accuracy and column.logits is not None:
-            same = order == list(range(len(column.paths)))  # avoids copying a large array
+            same = isinstance(order, range)  # avoids copying a large array
             logits[id(column)] = column.logits if same else column.logits[order]
     contenders = _contenders(members, paths, answers, logits)
     labels = np.asarray([number[truth[path]] for path in paths], dtype=np.int64)
@@ -241,6 +240,14 @@ def _align(columns: Sequence[Column], shared: bool) -> PredictionTable:
         margin=metric.in_units(margins.pop()) if len(margins) == 1 else None,
         seed_level=min(column.seed_level for column in columns),
     )
+
+
+def _places(own: tuple[str, ...], paths: tuple[str, ...]) -> Sequence[int]:
+    """Where each of the images is among a column's own; a range where they are the same."""
+    if own == paths:
+        return range(len(paths))
+    where = {path: at for at, path in enumerate(own)}
+    return [where[path] for path in paths]
 
 
 def _class_names(columns: Sequence[Column]) -> tuple[str, ...]:
