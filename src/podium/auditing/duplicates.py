@@ -153,9 +153,15 @@ def _alike(
         pairs = close_pairs(hashes, others, MAX_DISTANCE)
     else:
         asked, among = between or (None, None)
-        i, j = likely_pairs(vectors, mirrored=mirrored, asked=asked, among=among).T
+        i, j = likely_pairs(
+            vectors,
+            mirrored=mirrored,
+            asked=asked,
+            among=among,
+            close=lambda i, j: np.bitwise_count(hashes[i] ^ others[j]) <= MAX_DISTANCE,
+        ).T
         bits = np.bitwise_count(hashes[i] ^ others[j]).astype(np.int64)
-        pairs = np.stack([i, j, bits], axis=1)[bits <= MAX_DISTANCE]
+        pairs = np.stack([i, j, bits], axis=1)
     informative = ~is_blank(thumbs)
     pairs = pairs[informative[pairs[:, 0]] & informative[pairs[:, 1]]]
     found = [np.zeros((0, 4))]
@@ -172,11 +178,14 @@ def _alike(
 
 def same_pairs(digests: Sequence[str]) -> list[tuple[int, int]]:
     """Find pairs i < j of equal digests; in large groups, only those with the first member."""
-    places: defaultdict[str, list[int]] = defaultdict(list)
+    first: dict[str, int] = {}
+    groups: dict[int, list[int]] = {}  # only of those that occur again, which are few
     for place, digest in enumerate(digests):
-        places[digest].append(place)
+        at = first.setdefault(digest, place)
+        if at != place:
+            groups.setdefault(at, [at]).append(place)
     pairs: list[tuple[int, int]] = []
-    for group in places.values():
+    for group in groups.values():
         if len(group) <= ALL_PAIRS:
             pairs += combinations(group, 2)
         else:

@@ -11,7 +11,7 @@ found of a set of photographs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -67,6 +67,7 @@ def likely_pairs(
     mirrored: bool = False,
     asked: npt.NDArray[np.bool_] | None = None,
     among: npt.NDArray[np.bool_] | None = None,
+    close: Callable[[Integers, Integers], npt.NDArray[np.bool_]] | None = None,
     seed: int = 0,
 ) -> Integers:
     """Find pairs of images that point in similar directions.
@@ -76,6 +77,8 @@ def likely_pairs(
         mirrored: compare the mirror images of those asked about with the others.
         asked: images to find others for; bool, (n,). None: all.
         among: images that are found; bool, (n,). None: all.
+        close: tells which of some pairs, i and j of shape (m,) each, are kept; asked early, since
+            all pairs may not fit into memory. None: all.
         seed: of the cells.
 
     Returns:
@@ -108,7 +111,12 @@ def likely_pairs(
             for query, at in _similar(wanted[mine], vectors[theirs]):
                 first, second = some[mine[query]], theirs[at]
                 low, high = np.minimum(first, second), np.maximum(first, second)
-                keys.append(np.unique((low * n + high)[low < high]))
+                once = low < high
+                low, high = low[once], high[once]
+                if close is not None:
+                    kept = close(low, high)
+                    low, high = low[kept], high[kept]
+                keys.append(np.unique(low * n + high))
     found = np.unique(np.concatenate(keys))
     return np.stack([found // n, found % n], axis=1)
 

@@ -186,7 +186,7 @@ def _all_pairs(
     Also returns the number of pairs that are no more similar than unrelated images of this set.
     """
     found: dict[tuple[int, int], tuple[PairKind, int, int, int, float]] = {}
-    files = [index.digests.get(path) or f"?{path}" for path in looks.paths]
+    files = [one for split in index.splits.values() for one in split.images.hexes(split.rows)]
     pixels = [digest or f"?{path}" for digest, path in zip(looks.pixels, looks.paths, strict=True)]
     exact: tuple[tuple[PairKind, list[str]], ...] = (("same_file", files), ("same_pixels", pixels))
     for kind, digests in exact:
