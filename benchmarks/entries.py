@@ -104,8 +104,10 @@ def study_files(count: int, place: Path) -> Callable[[], object]:
     index: Any = opening(count, place)()
 
     def work() -> object:
+        table = index_table(index)
         write_json(place / "data.json", index.summary())
-        return write_table(index_table(index), place / "images.parquet")
+        write_table(table, place / "images.parquet")
+        return None
 
     return work
 
