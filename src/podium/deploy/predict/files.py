@@ -16,6 +16,7 @@ from podium.deploy.sets import Wanted
 from podium.errors import ConfigError, DataError
 from podium.runs.folder import RunFolder
 from podium.runtime.files import make_folder
+from podium.runtime.memory import recycled_memory
 from podium.runtime.parts import Parts
 from podium.runtime.threads import usable_cores
 
@@ -206,4 +207,5 @@ def predict_files(
     if few:
         size = max(1, -(-len(first) // cores))
     look = Look(predictor, top, size, on_cpu, explainer)
-    yield from look.over(itertools.chain(first, rest), in_turn=len(first) < cores)
+    with recycled_memory():
+        yield from look.over(itertools.chain(first, rest), in_turn=len(first) < cores)
