@@ -297,14 +297,26 @@ def trials_of(recipe: Recipe, ranges: Mapping[str, Range], most: int) -> int:
     """
     if not ranges:
         return 0
-    if math.prod(one.size for one in ranges.values()) > _MOST_LISTED:
+    every = every_drawing(ranges)
+    if every is None:
         return most
-    values = [one.choices or range(int(one.low), int(one.high) + 1) for one in ranges.values()]
     different = {recipe.model_dump_json()}
-    for drawn in itertools.product(*values):
-        made, _ = with_settings(recipe, dict(zip(ranges, drawn, strict=True)))
+    for drawn in every:
+        made, _ = with_settings(recipe, drawn)
         different.add(made.model_dump_json())
     return min(most, len(different))
+
+
+def every_drawing(ranges: Mapping[str, Range]) -> list[dict[str, Any]] | None:
+    """All that can be drawn from a space; None: more than a thousand combinations.
+
+    Args:
+        ranges: the part of the space that has an effect on a contender.
+    """
+    if math.prod(one.size for one in ranges.values()) > _MOST_LISTED:
+        return None
+    values = [one.choices or range(int(one.low), int(one.high) + 1) for one in ranges.values()]
+    return [dict(zip(ranges, one, strict=True)) for one in itertools.product(*values)]
 
 
 def tune_mistakes(
