@@ -100,9 +100,10 @@ class Tune(Strict):
     trials, each draw follows what those before it came to (Optuna's tree-structured Parzen
     estimator), so the trials of a contender are trained one after the other."""
     prune: Literal["none", "median"] = "none"
-    """`median`: end a trial after an epoch in which its best validation score so far is below the
-    median that at least 4 earlier trials had after as many epochs. It counts as a trial. The trials
-    of a contender are then trained one after the other."""
+    """`median`, a median stopping rule: end a trial after an epoch if its best validation score so
+    far is worse than the median of the best scores so far of the complete trials before it, 4 or
+    more, after as many epochs. It counts as a trial. The trials of a contender are then trained one
+    after the other."""
     seed: int = Field(default=1000, ge=0, lt=2**31)
     """Seed of the draws and of every trial. It must not be one of the study's `seeds`."""
 
