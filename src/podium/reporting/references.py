@@ -75,8 +75,8 @@ REFERENCES = {
             ("Akiba, T.", "Sano, S.", "Yanase, T.", "Ohta, T.", "Koyama, M."),
             2019,
             "Optuna: a next-generation hyperparameter optimization framework",
-            "Proceedings of the 25th ACM SIGKDD International Conference on Knowledge Discovery & "
-            "Data Mining (KDD 2019)",
+            "Proceedings of the 25th ACM SIGKDD International Conference on Knowledge Discovery "
+            "and Data Mining (KDD 2019)",
             "",
             "",
             "2623–2631",
