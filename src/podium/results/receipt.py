@@ -24,7 +24,7 @@ from podium.runs.images import image_rows
 from podium.runs.ledger import Scoring, keep_copy
 from podium.runs.rounds import reached_seeds
 from podium.runs.tuning import tuning_file
-from podium.runtime.files import sha256_of, write_text
+from podium.runtime.files import read_json, sha256_of, write_text
 from podium.statistics.intervals import Interval
 from podium.statistics.stopping import Look
 from podium.statistics.verdicts import Pair, Standing, Verdicts
@@ -182,9 +182,15 @@ def _code(run: RunFolder) -> str | None:
 
 
 def _tuning(results: StudyResults) -> str | None:
-    """Hash of the record of the trials; None: there is none."""
-    record = tuning_file(results.folder.path)
-    return sha256_of(record) if record.is_file() else None
+    """Hash of the record of the trials without how long each took; None: there is none."""
+    file = tuning_file(results.folder.path)
+    if not file.is_file():
+        return None
+    record = read_json(file)
+    for one in record["contenders"].values():
+        for trial in one["trials"]:
+            trial.pop("seconds", None)
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def _stopping(looks: Sequence[Look]) -> dict[str, Any]:
