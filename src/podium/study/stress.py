@@ -33,6 +33,7 @@ from podium.runs.stress import StressPredictions, stress_file
 from podium.runtime.device import choose_device
 from podium.runtime.events import EvaluateProgress, Message, Notify, silent
 from podium.runtime.files import utc_now
+from podium.runtime.memory import recycled_memory
 from podium.runtime.threads import in_order
 from podium.statistics.stress import Stressed
 
@@ -194,12 +195,13 @@ def _predict(
     }
     groups = together(models.values())
     run_of = {id(model): (run.contender, run.seed) for run, model in models.items()}
-    for done, inputs in enumerate(in_order(look, known.paths), 1):
-        for group in groups:
-            found = _classes(group, inputs[group.models[0].image_size], place)
-            for model, classes in zip(group.models, found, strict=True):
-                said[run_of[id(model)]].append(classes)
-        notify(EvaluateProgress(f"corrupted {split} images", done, len(known)))
+    with recycled_memory():
+        for done, inputs in enumerate(in_order(look, known.paths), 1):
+            for group in groups:
+                found = _classes(group, inputs[group.models[0].image_size], place)
+                for model, classes in zip(group.models, found, strict=True):
+                    said[run_of[id(model)]].append(classes)
+            notify(EvaluateProgress(f"corrupted {split} images", done, len(known)))
     return {key: np.stack(columns, axis=1) for key, columns in said.items()}
 
 
