@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,6 +21,7 @@ from podium.config.machine import Machine
 from podium.config.registry import EXECUTORS, allow, sources_of
 from podium.config.settings import RunSpec
 from podium.errors import DataError, RunFolderError, StorageError, UserError
+from podium.features.disk import FeatureStore
 from podium.models.registry import weight_files
 from podium.models.weights import LENT, read_state
 from podium.runs.folder import StudyFolder
@@ -38,13 +40,19 @@ from podium.study.engines.elsewhere import (
     _serving,
     _Study,
     _unpacked,
+    lending,
     train_elsewhere,
 )
 from podium.study.engines.files import CellFiles
 from podium.study.engines.keeper import Keeper
 from podium.study.engines.link import (
+    FEATURES,
+    LENDER,
     ElsewhereAttempt,
+    LinkedAttempt,
     UnreachableError,
+    attempt_of,
+    borrowing_features,
     fetch_weights,
     naming_the_node,
     place_of_weights,
@@ -104,8 +112,7 @@ class Elsewhere(ProcessExecutor):
         return [self.pool.submit(self._train, task) for task in tasks]
 
     def _train(self, task: Task) -> int:
-        environment = {**os.environ, **task.environment}
-        return train_elsewhere(task, self.study, environment, self.actor)
+        return train_elsewhere(task, self.study, "away", self.actor)
 
     def ended(self, running: Mapping[Future[int], str]) -> Mapping[Future[int], str]:
         return {one: str(one.exception() or one.result()) for one in running if one.done()}
@@ -261,7 +268,7 @@ def test_a_cell_that_another_process_holds_is_told_and_left_to_it(
     with sole_owner(run.path):
         task = Task(CELL, 1, [], begun.path, {}, files.output(1), frozenset())
         (side,) = sides(begun)
-        assert train_elsewhere(task, begun.path, {}, side.keeper) == 0
+        assert train_elsewhere(task, begun.path, "away", side.keeper) == 0
     found = files.read_outcome(1, run)
     assert found is not None
     assert found.busy.startswith(f"process {os.getpid()} on ")
@@ -336,6 +343,33 @@ def test_weights_are_sent_once_and_whole(begun: StudyFolder, tmp_path: Path) -> 
     with pytest.raises(UnreachableError, match="refs/main came damaged"):
         side.serve("fetch", "hub", patterns, str(here))
     assert not (here / entry / "refs" / "main").exists()
+
+
+def test_a_node_that_sees_the_study_but_not_the_cache_is_sent_features(
+    begun: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own process holds the cell; what it is sent it finds again later."""
+    there, here = (FeatureStore("net", {}, tmp_path / name) for name in ("there", "here"))
+    features = np.arange(6, dtype=np.float32).reshape(3, 2)
+    there.write(0, features)
+    actor = Actor(Keeper(begun, {}, {FEATURES: there.folder}))
+    task = Task(CELL, 1, [], begun.path, {}, tmp_path / "output", frozenset())
+    with lending(task, actor) as link:
+        monkeypatch.setenv(LENDER, link)
+        ours = attempt_of(begun, CellFiles.of(begun, CELL), 1, 0)
+        assert type(ours) is LinkedAttempt
+        with sole_owner(begun.run("plain", 0).path), borrowing_features(ours):
+            here.borrow()
+            found = here.read(0, 3)
+            assert found is not None
+            assert np.array_equal(found, features)
+            asked = len(actor.asked)
+            here.borrow()
+            assert [what for what, *_ in actor.asked[asked:]] == ["list_cache"]
+        with pytest.raises(StaleAttemptError):  # what the study has it reads by itself
+            _Study(actor, CELL, 1).ask("read", "study", "data.json", 0)
+    with borrowing_features(ours):
+        here.borrow()  # out of reach: it computes them
 
 
 def test_a_file_of_weights_that_a_study_names_is_lent_to_the_cell(
