@@ -217,9 +217,9 @@ class _Computing:
         try:
             yield
         except self.ray.exceptions.RayTaskError as error:
-            cause = getattr(error, "cause", None)
-            given = isinstance(cause, BaseException)
-            raise (cause if given else PodiumError(in_words(error))) from None
+            if isinstance(cause := getattr(error, "cause", None), BaseException):
+                raise cause from None
+            raise PodiumError(in_words(error)) from None
         except self.ray.exceptions.RayError as error:
             self._lost(part, in_words(error))
 
