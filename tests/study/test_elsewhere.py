@@ -20,14 +20,15 @@ import torch
 from podium.config.machine import Machine
 from podium.config.registry import EXECUTORS, allow, sources_of
 from podium.config.settings import RunSpec
-from podium.errors import DataError, RunFolderError, StorageError, UserError
+from podium.errors import ConfigError, DataError, RunFolderError, StorageError, UserError
 from podium.features.disk import FeatureStore
 from podium.models.registry import weight_files
 from podium.models.weights import LENT, read_state
 from podium.runs.folder import StudyFolder
 from podium.runs.ledger import LEDGER
 from podium.runtime.attempt import Attempt, StaleAttemptError, ask_to_stop, begin, is_asked_to_stop
-from podium.runtime.events import silent
+from podium.runtime.event_log import EventReader
+from podium.runtime.events import RunFailed, silent
 from podium.runtime.files import fenced, write_text
 from podium.runtime.lock import is_in_use, sole_owner
 from podium.study import contender
@@ -446,6 +447,19 @@ def test_a_full_disk_at_the_study_is_told_as_such(
     monkeypatch.setattr(tempfile, "SpooledTemporaryFile", full)
     with pytest.raises(StorageError, match=r"history\.csv cannot be written \(No space left"):
         side.ask("write", "plain/seed-0/history.csv", 0, b"rows", True)
+
+
+def test_a_cell_that_its_machine_cannot_train_says_why(begun: StudyFolder) -> None:
+    """To the display, not only to the log: such as on a node whose GPU is only counted."""
+    files, (cell,) = CellFiles.of(begun, CELL), cells_of(begun.read_spec())
+    with pytest.raises(ConfigError, match="--device 'abacus': expected"):
+        train_cell(begun, cell, Machine(device="abacus"), silent, attempt=1)
+    (told,) = EventReader(files.events(1)).new()
+    assert isinstance(told, RunFailed)
+    assert "abacus" in told.message
+    outcome = files.read_outcome(1, begun.run("plain", 0))
+    assert outcome is not None
+    assert outcome.error == told.message
 
 
 def test_leave_is_recorded_before_the_test_images_are_used(
