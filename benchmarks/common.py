@@ -47,6 +47,9 @@ RESULTS = Path(__file__).resolve().parent / "results"
 """The records."""
 
 
+_INSTRUCTIONS = ("asimd", "avx2", "avx512f", "bf16", "avx512_bf16", "amx_bf16")
+
+
 class BenchmarkError(Exception):
     """Something that was to be measured did not run; the message says what it said last."""
 
@@ -60,6 +63,7 @@ def describe_machine() -> dict[str, str]:
     found = {
         "processor": f"{model}, {usable_cores()} cores",
         "instructions": ", ".join(_instructions()) or "not told",
+        **({"limited": "by ATEN_CPU_CAPABILITY, it has newer ones"} if _limited() else {}),
         "memory": f"{_memory_gib():.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
@@ -74,11 +78,20 @@ def describe_machine() -> dict[str, str]:
 
 
 def _instructions() -> list[str]:
-    """The instruction sets of this processor that decide how fast it trains, best last."""
+    """The instruction sets in use that decide how fast it trains, best last.
+
+    `ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2` makes a newer processor compute as one with
+    AVX2 alone does; a record then says so.
+    """
     info = _cpuinfo()
     flags = set(info.get("flags", info.get("Features", "")).split())
-    known = ("asimd", "avx2", "avx512f", "bf16", "avx512_bf16", "amx_bf16")
+    known = ("asimd", "avx2") if _limited() else _INSTRUCTIONS
     return [name for name in known if name in flags]
+
+
+def _limited() -> bool:
+    """Whether the environment keeps PyTorch from what is newer than AVX2."""
+    return os.environ.get("ATEN_CPU_CAPABILITY", "").lower() == "avx2"
 
 
 def _cpuinfo() -> dict[str, str]:

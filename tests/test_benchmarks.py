@@ -359,6 +359,16 @@ def test_links_are_as_many_as_asked(tiny: Path, tmp_path_factory: pytest.TempPat
     assert {path.relative_to(root).parts[0] for path in files} == {"train", "valid", "test"}
 
 
+def test_a_processor_kept_to_avx2_has_records_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(common, "_cpuinfo", lambda: {"flags": "avx2 avx512f avx512_bf16"})
+    monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)
+    assert common.record_file("training").name == "training-avx512_bf16.json"
+    assert "limited" not in common.describe_machine()
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    assert common.record_file("training").name == "training-avx2.json"
+    assert common.describe_machine()["limited"] == "by ATEN_CPU_CAPABILITY, it has newer ones"
+
+
 def test_a_section_is_replaced_and_the_rest_stays(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# Speed\n\n<!-- benchmark: a -->\nold\n<!-- end: a -->\n\nwords\n")

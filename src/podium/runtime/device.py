@@ -190,7 +190,10 @@ def has_fast_bf16(kind: str) -> bool:
     if kind == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if kind == "cpu":
-        # AVX-512 without these instructions emulates bf16, slower than fp32
+        # AVX-512 without these instructions emulates bf16, slower than fp32; so does a processor
+        # that has them where ATEN_CPU_CAPABILITY=avx2 keeps PyTorch from using them
+        if torch.backends.cpu.get_cpu_capability() == "AVX2":
+            return False
         capabilities = torch.cpu.get_capabilities()
         return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     return False
