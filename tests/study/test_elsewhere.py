@@ -11,7 +11,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -60,6 +61,7 @@ from podium.study.engines.link import (
 )
 from podium.study.engines.process import train_cell
 from podium.study.study import Study
+from podium.study.work import Work
 from tests.study.test_study import write_study
 from tests.users_code import forgotten
 from torture.studies import digests
@@ -460,6 +462,23 @@ def test_a_cell_that_its_machine_cannot_train_says_why(begun: StudyFolder) -> No
     outcome = files.read_outcome(1, begun.run("plain", 0))
     assert outcome is not None
     assert outcome.error == told.message
+
+
+@pytest.mark.parametrize(("executor", "device"), [("ray", "auto"), ("local", "cuda")])
+def test_heat_maps_that_a_kill_left_do_not_need_the_gpu_of_a_node(
+    begun: StudyFolder, monkeypatch: pytest.MonkeyPatch, executor: str, device: str
+) -> None:
+    used, spec = list[str](), begun.read_spec()
+    monkeypatch.setattr(
+        "podium.study.explain.explain_runs", lambda *given: used.append(given[3].device)
+    )
+    machine, index = Machine(executor=executor, device="cuda"), SimpleNamespace(reader=None)
+    work = Work(
+        begun, spec, machine, cast(Any, index), {}, {}, contextlib.nullcontext, silent, None
+    )
+    write_text(begun.run("plain", 0).done, "{}")
+    work.revisit(cells_of(spec)[0])
+    assert used == [device]
 
 
 def test_leave_is_recorded_before_the_test_images_are_used(
