@@ -22,6 +22,7 @@ from podium.config.machine import Machine
 from podium.config.registry import allow, allowed, sources_of, write_sources
 from podium.config.studyfile import machine_settings
 from podium.errors import ConfigError, PodiumError
+from podium.runtime.memory import recycled_memory
 from podium.runtime.threads import GRANTED
 from podium.study.engines.driver import MOST_LOSSES
 from podium.study.engines.ray_connection import LOCAL, address_of, connected
@@ -302,4 +303,6 @@ def _compute(key: str, sent: Sequence[Any], item: Any) -> Iterator[Any]:
     if key not in _kept:
         _kept.clear()
         _kept[key] = result_of(sent[0]).unpacked()
-    yield _kept[key](item)
+    with recycled_memory():
+        found = _kept[key](item)
+    yield found
