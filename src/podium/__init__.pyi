@@ -5,6 +5,7 @@ from .api import (
     compare as compare,
     evaluate as evaluate,
     power as power,
+    predict as predict,
     report as report,
     train as train,
 )
@@ -24,7 +25,6 @@ from .data.table import TableSource as TableSource
 from .deploy.export.load import load_exported as load_exported
 from .deploy.export.run import Export as Export, Exports as Exports, export as export
 from .deploy.find.hub import fetch_run as fetch_run
-from .deploy.predict.files import predict as predict
 from .deploy.predict.look import FilePrediction as FilePrediction
 from .deploy.predictor import Guess as Guess
 from .deploy.publish.card import card as card

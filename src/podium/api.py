@@ -1,25 +1,24 @@
-"""The functions that mirror the command: train, evaluate, report, compare, power, audit."""
+"""The functions that mirror the command: train, evaluate, predict, report, compare, and so on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from podium.config.data_settings import DataSpec
 from podium.config.settings import StudySpec
 from podium.config.studyfile import load_study, machine_settings
-from podium.errors import ConfigError, DataError, PodiumError, RunFolderError
+from podium.errors import ConfigError, PodiumError
 from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.predictions import Predictions, SplitName
 from podium.runtime.events import Message, Notify, WarningMessage, silent
-from podium.runtime.files import utc_now
 
 if TYPE_CHECKING:
     from podium.auditing import Audit
-    from podium.data.index import DataIndex
-    from podium.data.listing import Listing
     from podium.data.source import Source
+    from podium.deploy.predict.look import FilePrediction
     from podium.statistics.power import Plan
     from podium.statistics.verdicts import Verdicts
 
@@ -149,6 +148,7 @@ def evaluate(
     """
     from podium.data.listing import named_source
     from podium.deploy.find.choose import choose_run
+    from podium.deploy.scored import index_to_score, write_down
     from podium.evaluation.trained import load_run, predict_split
     from podium.runtime.device import choose_device, choose_workers
 
@@ -159,7 +159,8 @@ def evaluate(
     place = choose_device(machine)
     model = load_run(folder, place.torch)
     channels = model.windows.channels
-    index = _index_to_score(folder, named_source(data, channels), split, channels, notify)
+    part = cast(SplitName, split)
+    index = index_to_score(folder, named_source(data, channels), part, channels, notify)
     for notice in index.notices:
         notify(Message(notice))
     for path, reason in index.unreadable:
@@ -167,95 +168,97 @@ def evaluate(
     predictions = predict_split(
         model,
         index,
-        cast(SplitName, split),
+        part,
         device=place.torch,
         workers=choose_workers(machine, place),
         notify=notify,
     )
     if split == "test":
-        _write_down(folder, index, predictions)
+        write_down(folder, index, predictions)
     return predictions
 
 
-def _index_to_score(
-    run: RunFolder, source: Source, split: str, channels: int | None, notify: Notify
-) -> DataIndex:
-    """All labelled images for a split; of the run's own data, those held out for that split.
+def predict(
+    run: RunFolder | str | Path,
+    paths: str | Path | Iterable[str | Path],
+    *,
+    top: int = 5,
+    device: str = "auto",
+    batch_size: int | None = None,
+    gradcam: str | Path | None = None,
+    coverage: float | None = None,
+    by_class: bool = False,
+    keep: float | None = None,
+    on: str = "serial",
+    cpus: int | None = None,
+    gpus: float | None = None,
+    insecure: bool = False,
+) -> Iterator[FilePrediction]:
+    """Predict images with a trained run's best epoch, one after the other, as they are read.
 
-    If the study itself split the images, their folder or table also holds training images. Scoring
-    those with the others would overstate the accuracy, so those of a source without splits are
-    left out, and those of a source's own split are told.
+    Args:
+        run: folder of a run, or of a contender or study (the run with the best validation score),
+            the `hf://` address of a pushed run, an export, or a folder of a model's exports.
+        paths: files, folders (all their images), patterns such as `photos/**/*.jpg`, packs, or
+            addresses such as `s3://bucket/photos`.
+        top: classes per image, the most likely first.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        batch_size: images per batch; None: a fast size, chosen automatically.
+        gradcam: folder for a heat map over each image, for the predicted class; None: no maps.
+        coverage: probability that an image's set of classes contains the true one, 0.5 to below 1,
+            promised from the validation images; None: no sets.
+        by_class: promise it for the images of each class, not only for all together.
+        keep: share of images like the validation images, 0.5 to below 1, that are not called "none
+            of these": images less similar to training images than all but these; None: none is.
+        on: what computes: `serial`, this process; `ray` or `ray:HOST:PORT`, a Ray cluster, which
+            is left when the last prediction was taken, or the iterator is closed.
+        cpus: cores of a Ray task; None: all of a node.
+        gpus: GPUs of a Ray task; None: one where there are any.
+        insecure: use a Ray cluster that has no token.
+
+    Returns:
+        A `FilePrediction` per image. An image that cannot be read has an `error` instead of
+        guesses, and does not stop the others.
+
+    Raises:
+        RunFolderError: `run` holds no trained model.
+        ConfigError: `top` or `batch_size` is less than 1, heat maps are requested of an export or
+            a cluster, the validation images are too few to promise the coverage, or the cluster
+            cannot be used.
+        DataError: there are no images at all; raised after all paths were searched.
+
+    Examples:
+        >>> import podium
+        >>> podium.predict("runs/my-study", ["photo.jpg"], top=0)
+        Traceback (most recent call last):
+        ...
+        podium.errors.ConfigError: top: expected 1 or more, got 0.
+        >>> podium.predict("runs/my-study", "photos", on="slurm")
+        Traceback (most recent call last):
+        ...
+        podium.errors.ConfigError: --on slurm: expected serial (this machine), ray or ray:HOST:PORT.
     """
-    from podium.auditing import index_data
-    from podium.data.indexing import build_scored_index
-    from podium.data.listing import listed_images
-    from podium.data.parts import without_images
+    from podium.deploy.predict.files import predictions
+    from podium.deploy.sets import Wanted
+    from podium.study.engines.ray_parts import parts_named
 
-    own, found, seen = None, listed_images(source, channels), set[str]()
-    try:
-        spec, known = run.study.read_spec().data, run.study.read_data()
-        seen = run.study.read_seen(cast(SplitName, split))
-        if _may_be_own(run, found, split):
-            own = index_data(spec, source)
-    except (PodiumError, OSError):  # a run copied out of its study, or other images
-        pass
-    if own is not None and own.fingerprint == known.get("fingerprint"):
-        return own if own.folds is None else _fold_to_score(run, own)
-    every = build_scored_index(found, split)
-    unseen = without_images(every, split, seen)
-    total, left = len(every.splits[split]), len(unseen.splits[split])
-    why = "that the study trained on, or chose by"
-    if left == total:
-        return every
-    if found.is_split:
-        notify(WarningMessage(f"{total - left:,} of {total:,} images of {split} are images {why}"))
-        return every
-    if not left:
-        raise DataError(
-            f"All images of {every.root} are images {why}: scoring {run.path} on them says "
-            "nothing. Give other images."
+    wanted = Wanted.of(coverage, by_class, keep)
+    with contextlib.ExitStack() as stack:
+        parts = stack.enter_context(
+            parts_named(on, device=device, cpus=cpus, gpus=gpus, insecure=insecure)
         )
-    notify(WarningMessage(f"left out: {total - left:,} images {why}"))
-    return unseen
+        found, _, _ = predictions(run, paths, top, device, batch_size, gradcam, wanted, parts=parts)
+        stack.enter_context(contextlib.closing(found))
+        lasting = _with(stack.pop_all(), found)
+    next(lasting)
+    return lasting
 
 
-def _fold_to_score(run: RunFolder, index: DataIndex) -> DataIndex:
-    """The images that a fold's model was tested or validated on."""
-    from podium.data.parts import fold_index
-
-    if run.fold is None:
-        raise DataError(
-            f"The model of {run.path} was trained on all of these images: scoring it on them says "
-            f"nothing. Its accuracy is estimated by its folds ({run.predictions('test').name}); "
-            "give other images, or a fold's folder."
-        )
-    return fold_index(index, run.fold)
-
-
-def _may_be_own(run: RunFolder, found: Listing, split: str) -> bool:
-    """Whether these may be the images that the run was scored on; if not, none need be read."""
-    scored = run.predictions(cast(SplitName, split))
-    return not scored.is_file() or set(found.paths).issuperset(Predictions.read(scored).paths)
-
-
-def _write_down(run: RunFolder, index: DataIndex, predictions: Predictions) -> None:
-    """Record the use of the test images in the study's ledger, if the run has a writable study."""
-    from podium.runs.ledger import record
-    from podium.statistics.metrics import scores
-
-    try:
-        recipe = run.read_config()["recipe"]
-        record(
-            run,
-            images=index.split_fingerprint("test"),
-            n=len(predictions),
-            accuracy=scores(predictions).accuracy,
-            at=utc_now(),
-            recipe=recipe,
-            by="evaluate",
-        )
-    except (OSError, RunFolderError):
-        return  # a run copied out of its study, or on a read-only disk
+def _with(held: contextlib.ExitStack, found: Iterator[FilePrediction]) -> Iterator[Any]:
+    """First None, so that what is held is let go also if nobody asks for a prediction."""
+    with held:
+        yield None
+        yield from found
 
 
 def report(

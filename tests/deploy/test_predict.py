@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -11,7 +12,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -21,15 +24,17 @@ from PIL import Image
 import podium
 from podium.cli.app import main
 from podium.cli.predict import _csv_lines
+from podium.config.machine import Machine
 from podium.deploy.predict import elsewhere
 from podium.deploy.predict.files import predict_files, predictions
 from podium.deploy.predict.look import Explainer, FilePrediction
 from podium.deploy.predict.sources import Source, Sources
 from podium.deploy.predictor import Guess, Predictor, load_predictor
 from podium.deploy.sets import Wanted
-from podium.errors import ConfigError, DataError
+from podium.errors import ConfigError, DataError, RunFolderError
 from podium.runs.folder import RunFolder
 from podium.runtime.files import read_json
+from podium.study.engines import ray_parts
 from tests.parts import HereParts
 
 
@@ -412,6 +417,30 @@ def test_a_machine_that_does_not_see_the_images_is_named(
     found = predictions(small_run, mine, parts=parts)[0]
     with pytest.raises(DataError, match=r"does not see .*0.png. All nodes need the images under"):
         list(found)
+
+
+def test_a_call_has_a_cluster_compute_and_leaves_it(
+    small_run: RunFolder, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths, parts, told = many(pictures, monkeypatch)[:9], HereParts(), list[object]()
+
+    @contextlib.contextmanager
+    def cluster(machine: Machine, *, here_too: bool) -> Iterator[HereParts]:
+        told.append((machine.executor, machine.address, machine.cpus, machine.insecure, here_too))
+        try:
+            yield parts
+        finally:
+            told.append("left")
+
+    monkeypatch.setattr(ray_parts, "parts_on", cluster)
+    given: dict[str, Any] = {"on": "ray:host:6379", "cpus": 2, "insecure": True}
+    there = list(podium.predict(small_run, paths, **given))
+    assert there == list(podium.predict(small_run, paths))
+    assert parts.items
+    podium.predict(small_run, paths, **given).close()  # type: ignore[attr-defined]
+    with pytest.raises(RunFolderError):
+        podium.predict("no-such-run", paths, **given)
+    assert told == [("ray", "host:6379", 2, True, True), "left"] * 3
 
 
 def test_what_other_machines_cannot_do_is_refused(

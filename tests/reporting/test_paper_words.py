@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ from podium.reporting.words.labels import labels
 from podium.reporting.words.paper_words import MARK, PaperText, paper_text
 from podium.reporting.words.verdict_words import p_words
 from podium.statistics.comparison import compare_table
+from podium.statistics.looks import seed_level
 from podium.statistics.scoring import find_metric
+from podium.statistics.stopping import Look, PairLook
 from podium.statistics.table import ContenderPredictions, PredictionTable
 from podium.statistics.verdicts import Verdicts
 
@@ -68,8 +71,8 @@ def table(
     )
 
 
-def told(verdicts: Verdicts, lang: str = "en") -> PaperText:
-    text = paper_text(verdicts, labels(lang))
+def told(verdicts: Verdicts, lang: str = "en", looks: Sequence[Look] = ()) -> PaperText:
+    text = paper_text(verdicts, labels(lang), looks=looks)
     assert text is not None
     return text
 
@@ -186,6 +189,21 @@ def test_equivalence_is_told_only_within_a_margin_that_was_chosen() -> None:
     assert f"{within}, within the margin of 30.0 percentage points" in text.plain
 
 
+def test_seeds_that_were_added_are_told_with_the_level_of_the_look() -> None:
+    verdicts = compare_table(
+        replace(table((0.95, 0.6, 0.7), (3, 3, 3)), seed_level=seed_level(3)), resamples=0
+    )
+    every = [PairLook(one.first, one.second, "superior", None) for one in verdicts.pairs]
+    text = told(verdicts, looks=[Look(3, tuple(every))])
+    assert {"lan1983", "spiegelhalter1986"} <= {one.key for one in text.references}
+    for said in ("each trained with 3 seeds", "up to 10, until every pair was decided", "below 5",
+                 "6.25"):  # fmt: skip
+        assert said in text.plain.replace("\u00a0", " ")
+    probed = Look(3, (every[0], *(replace(one, counts=False) for one in every[1:])))
+    assert "every pair without a shortcut model was" in told(verdicts, looks=[probed]).plain
+    assert "cada par sem modelo de atalho" in told(verdicts, "pt", [probed]).plain
+
+
 def test_a_single_contender_has_no_verdict_to_cite() -> None:
     assert paper_text(compare_table(table((0.9,), (1,)), resamples=0), EN) is None
     assert paper_text(None, EN) is None
@@ -240,7 +258,7 @@ def test_bibtex_and_tex_take_it_without_a_warning(tmp_path: Path) -> None:
     (tmp_path / "article.tex").write_text(
         r"\documentclass{article}\usepackage[T1]{fontenc}\begin{document}"
         + body
-        + r"\nocite{schuirmann1987}\bibliographystyle{plain}\bibliography{references}"
+        + r"\nocite{*}\bibliographystyle{plain}\bibliography{references}"
         r"\end{document}",
         encoding="utf-8",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+import podium
+from podium.cli.app import main
 from podium.cli.ending import print_ending
 from podium.deploy.publish.card import card
 from podium.errors import RunFolderError
@@ -19,6 +22,7 @@ from podium.reporting.build import ReportResult, build_report
 from podium.reporting.figures.style import figure_style
 from podium.reporting.figures.tuning_figure import tuning_figure
 from podium.reporting.words.labels import labels
+from podium.reporting.words.paper_words import paper_text
 from podium.reporting.words.tuning_words import how_words, settings_words, tuning_sentences
 from podium.results.study import gather
 from podium.results.tuning import study_tuning
@@ -136,6 +140,55 @@ def test_the_card_says_how_the_settings_were_chosen(reported: ReportResult) -> N
     assert "chosen as the best" not in card(reported.results.folder.run(THIRD, 0))
 
 
+def test_a_trial_that_is_changed_after_the_verdict_is_found(
+    reported: ReportResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = StudyFolder(tmp_path / "study")
+    shutil.copytree(reported.results.folder.path, folder.path)
+    assert main(["verify", str(folder.path)]) == 0
+    assert "tuning       hash of tuning.json: agrees" in capsys.readouterr().out
+    record, receipt = tuning_file(folder.path), folder.receipt.read_text(encoding="utf-8")
+    before = json.loads(record.read_text(encoding="utf-8"))
+    before["contenders"][FIRST]["trials"][0]["score"] = 0.8  # its own settings were nearly as good
+    write_json(record, before)
+    assert main(["verify", str(folder.path)]) == 1
+    assert "! tuning: tuning.json: " in capsys.readouterr().out
+    # a receipt of an earlier version says what it does not cover
+    old = {key: value for key, value in json.loads(receipt).items() if key != "tuning"}
+    write_json(folder.receipt, old)
+    found = podium.verify(folder.path)
+    assert found.agrees
+    assert [note for note in found.notes if "has no hash of tuning.json" in note]
+    # what the trainings were told of their trials, they still know
+    before["contenders"][FIRST]["trials"][2]["score"] = 0.95
+    write_json(record, before)
+    (wrong,) = podium.verify(folder.path).differences
+    assert wrong.text == (f"{FIRST}/seed-0: score is 0.9 in done.json and 0.95 in tuning.json")
+
+
+@pytest.mark.parametrize("lang", ["en", "pt"])
+def test_a_paper_is_told_what_every_contender_got(reported: ReportResult, lang: Any) -> None:
+    results, say = reported.results, labels(lang)
+    text = paper_text(results.verdicts, say, results.tuning)
+    assert text is not None
+    first, second = (results.verdicts.labels[name] for name in (FIRST, SECOND))  # type: ignore[union-attr]
+    words = {
+        "en": (f"4 trials ({first}) and 3 trials ({second}) by accuracy on the validation images",
+               "random search (Bergstra & Bengio, 2012) with Optuna (Akiba et al., 2019)",
+               "Settings (lr, mixup, flip_test)", "no trial had a test image"),
+        "pt": (f"4 ensaios ({first}) e 3 ensaios ({second}) por acurácia nas imagens de validação",
+               "nenhum ensaio teve imagem de teste"),
+    }  # fmt: skip
+    for said in words[lang]:
+        assert said in text.plain, text.plain
+    cited = {one.key for one in text.references}
+    assert {"akiba2019", "bergstra2012"} <= cited
+    assert cited.isdisjoint({"golovin2017", "bergstra2011"})
+    bib = (reported.index.parent / "tables" / "references.bib").read_text(encoding="utf-8")
+    assert "@inproceedings{akiba2019," in bib
+    assert "Akiba et al., 2019" in reported.index.read_text(encoding="utf-8")
+
+
 def test_trials_that_depend_on_one_another_have_no_band(tmp_path: Path) -> None:
     folder = tuned(tmp_path / "study", sampler="tpe", prune="median")
     found = gather(folder).tuning
@@ -144,6 +197,10 @@ def test_trials_that_depend_on_one_another_have_no_band(tmp_path: Path) -> None:
     told = how_words(found, say)
     assert "a tree-structured Parzen estimator, after 10 random trials, over lr" in told
     assert "ended early, 0 in all" in told
+    text = paper_text(gather(folder).verdicts, say, found)
+    assert text is not None
+    assert "ended early (0 of 7), by a median stopping rule (Golovin et al., 2017)" in text.plain
+    assert "a tree-structured Parzen estimator (Bergstra et al., 2011) with" in text.plain
     assert found.contenders[0].curve.value.tolist() == [0.5, 0.5, 0.9, 0.9]
     assert found.contenders[0].curve.low is None
     with figure_style():

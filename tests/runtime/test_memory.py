@@ -72,6 +72,20 @@ def test_memory_is_given_back() -> None:
     assert after < before + PAGES
 
 
+NESTED = COUNT.replace(
+    "with recycled_memory() as works:",
+    "with recycled_memory() as works:\n    with recycled_memory():\n        pass",
+)
+
+
+@pytest.mark.skipif(_glibc() is None, reason="for glibc alone")
+def test_the_end_of_an_inner_one_does_not_end_the_outer_one() -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", NESTED], check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert int(said[2]) < 0.5 * int(said[1])
+
+
 def test_other_threads_still_get_large_blocks() -> None:
     found: list[float] = []
     with recycled_memory():

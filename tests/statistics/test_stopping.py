@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
+from podium.config.settings import RunSpec
+from podium.reporting.words.labels import labels
+from podium.reporting.words.look_words import look_sentence
 from podium.statistics.comparison import compare_table
 from podium.statistics.looks import seed_level
 from podium.statistics.paired import seed_effect
@@ -57,6 +60,52 @@ def test_the_study_ends_when_nothing_is_open_or_all_seeds_are_there() -> None:
     assert not Look(9, (pair, replace(pair, outcome="futile"))).is_last
     assert Look(10, (pair,)).is_last
     assert Look(3, (replace(pair, outcome="superior"), replace(pair, outcome="futile"))).is_last
+
+
+def test_contenders_that_nothing_tells_apart_are_futile_at_once() -> None:
+    """Right on the same images with every seed: all ten would show the same."""
+    (sheet,) = sheets(Setting((0.85,) * 3, 200, seeds=2, seed_sd=0.05), 1)
+    first, second, third = sheet.contenders
+    twins = replace(sheet, contenders=(first, replace(second, predicted=first.predicted), third))
+    for table in (twins, replace(twins, contenders=twins.contenders[:2])):
+        part = with_seeds(table, 2)
+        pair = look(part, compare_table(part, resamples=0)).pairs[0]
+        assert (pair.outcome, pair.chance) == ("futile", 0)
+    # within a margin that was chosen, these images say that they are equivalent
+    part = with_seeds(replace(twins, contenders=twins.contenders[:2], margin=0.1), 2)
+    assert look(part, compare_table(part, resamples=0)).pairs[0].outcome == "equivalent"
+    odd = first.predicted.copy()
+    odd[1, 0] = (odd[1, 0] + 1) % 10
+    nearly = replace(twins, contenders=(first, replace(second, predicted=odd)))
+    part = with_seeds(nearly, 2)
+    assert look(part, compare_table(part, resamples=0)).pairs[0].outcome == "open"
+
+
+def test_shortcuts_do_not_keep_a_study_going() -> None:
+    (sheet,) = sheets(Setting((0.95, 0.4, 0.4, 0.4), 500, seeds=2, seed_sd=0.05), 1)
+    part = with_seeds(sheet, 2)
+
+    def seen(*models: str) -> Look:
+        contenders = [
+            replace(one, recipe=RunSpec(model=model, epochs=1))
+            for one, model in zip(part.contenders, models, strict=True)
+        ]
+        table = replace(part, contenders=tuple(contenders))
+        return look(table, compare_table(table, resamples=0))
+
+    plain = seen(*["simple_resnet"] * 4)
+    probed = seen("simple_resnet", "simple_resnet", "shortcut_file", "shortcut_border")
+    assert [one.outcome for one in probed.pairs] == [one.outcome for one in plain.pairs]
+    assert [(one.first, one.second) for one in probed.judged] == [("c0", "c1")]
+    assert "shortcut" not in look_sentence(plain, labels("en"))
+    assert "shortcut model do not count here" in look_sentence(probed, labels("en"))
+    decided = replace(probed, pairs=tuple(
+        replace(one, outcome="superior" if one.counts else "open") for one in probed.pairs
+    ))  # fmt: skip
+    assert decided.is_last
+    # a single contender beside shortcuts: they are what it is compared with
+    alone = seen("simple_resnet", "shortcut_colour", "shortcut_file", "shortcut_border")
+    assert alone.judged == alone.pairs
 
 
 def test_a_look_does_not_depend_on_later_seeds() -> None:

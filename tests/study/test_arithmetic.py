@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 
 from podium.config.machine import Machine
 from podium.errors import RunFolderError
 from podium.runs.folder import StudyFolder
+from podium.runtime.device import Device
 from podium.runtime.events import Event, Message, WarningMessage
+from podium.study import contender
 from podium.study.arithmetic import Arithmetic, keep, settle, settled_threads
-from podium.study.engines.shares import share
+from podium.study.engines.shares import Node, share
 
 
 class Here:
@@ -109,36 +114,57 @@ def test_a_damaged_plan_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("machine", "cells", "cores", "most", "gpus", "cpus", "of_cell", "device"),
+    ("precision", "fast", "warned"), [("auto", False, 1), ("auto", True, 0), ("bf16", False, 0)]
+)
+def test_a_device_that_emulates_bf16_says_so_where_others_have_settled_it(
+    precision: str, fast: bool, warned: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contender, "has_fast_bf16", lambda kind: fast)
+    given: Any = SimpleNamespace(
+        settle=lambda *_: Arithmetic(torch.get_num_threads(), "bf16", "as there"),
+        machine=Machine.model_validate({"precision": precision}),
+    )
+    told = list[Event]()
+    contender.settled(given, Device("cpu", 0, 1), lambda threads: ("fp32", ""), told.append)
+    assert [type(one) for one in told[1:]] == [WarningMessage] * warned
+
+
+@pytest.mark.parametrize(
+    ("machine", "cells", "nodes", "cpus", "of_cell", "device"),
     [
-        ({}, 4, 2, 2, 0, 1, 0, "cpu"),  # more cells than cores
-        ({}, 2, 8, 8, 0, 4, 0, "cpu"),
-        ({}, 1, 32, 16, 0, 16, 0, "cpu"),  # no cell is larger than a node
-        ({"cpus": 3}, 4, 8, 8, 0, 3, 0, "cpu"),
-        ({}, 8, 16, 16, 4, 4, 1, "cuda"),
-        ({"gpus": 0.5}, 8, 16, 16, 4, 2, 0.5, "cuda"),
-        ({"device": "cpu"}, 2, 16, 16, 4, 8, 0, "cpu"),
-        ({"gpus": 0}, 2, 16, 16, 4, 8, 0, "cpu"),
-        ({"device": "cuda:1"}, 2, 8, 8, 1, 8, 1, "cuda"),
+        ({}, 4, [(2, 0)], 1, 0, "cpu"),  # more cells than cores
+        ({}, 2, [(8, 0)], 4, 0, "cpu"),
+        ({}, 1, [(16, 0), (16, 0)], 16, 0, "cpu"),  # no cell is larger than a node
+        ({}, 2, [(8, 0), (32, 0)], 16, 0, "cpu"),  # both at a time
+        ({}, 3, [(8, 0), (32, 0)], 10, 0, "cpu"),
+        ({"cpus": 3}, 4, [(8, 0)], 3, 0, "cpu"),
+        ({}, 8, [(16, 4)], 4, 1, "cuda"),
+        ({}, 8, [(64, 0), (8, 4)], 2, 1, "cuda"),  # cores without a GPU are of no use
+        ({}, 8, [(8, 1), (32, 1)], 8, 1, "cuda"),  # both GPUs are used
+        ({"devices": 2}, 8, [(16, 4)], 8, 2, "cuda"),
+        ({"gpus": 0.5}, 8, [(16, 4)], 2, 0.5, "cuda"),
+        ({"gpus": 1}, 2, [(8, 0)], 1, 1, "cuda"),  # which the engine refuses
+        ({"device": "cpu"}, 2, [(16, 4)], 8, 0, "cpu"),
+        ({"gpus": 0}, 2, [(16, 4)], 8, 0, "cpu"),
+        ({"device": "cuda:1"}, 2, [(8, 1)], 8, 1, "cuda"),
     ],
 )
 def test_cores_and_gpus_are_shared_out(
     tmp_path: Path,
     machine: dict[str, object],
     cells: int,
-    cores: int,
-    most: int,
-    gpus: int,
+    nodes: list[tuple[int, int]],
     cpus: int,
     of_cell: float,
     device: str,
 ) -> None:
     given = Machine.model_validate(machine)
-    found = share(given, StudyFolder(tmp_path), cells=cells, cores=cores, most=most, gpus=gpus)
+    have = [Node(*one) for one in nodes]
+    found = share(given, StudyFolder(tmp_path), cells=cells, nodes=have)
     assert (found.cpus, found.gpus, found.device) == (cpus, of_cell, device)
 
 
 def test_a_study_keeps_its_threads_on_a_larger_machine(tmp_path: Path) -> None:
     Here(tmp_path, 2).settle()
-    found = share(Machine(), StudyFolder(tmp_path), cells=4, cores=64, most=64, gpus=0)
+    found = share(Machine(), StudyFolder(tmp_path), cells=4, nodes=[Node(64, 0)])
     assert found.cpus == 2

@@ -11,21 +11,25 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 
 from podium.config.machine import Machine
 from podium.config.registry import EXECUTORS, allow, sources_of
 from podium.config.settings import RunSpec
-from podium.errors import DataError, RunFolderError, StorageError, UserError
+from podium.errors import ConfigError, DataError, RunFolderError, StorageError, UserError
+from podium.features.disk import FeatureStore
 from podium.models.registry import weight_files
 from podium.models.weights import LENT, read_state
 from podium.runs.folder import StudyFolder
 from podium.runs.ledger import LEDGER
 from podium.runtime.attempt import Attempt, StaleAttemptError, ask_to_stop, begin, is_asked_to_stop
-from podium.runtime.events import silent
+from podium.runtime.event_log import EventReader
+from podium.runtime.events import RunFailed, silent
 from podium.runtime.files import fenced, write_text
 from podium.runtime.lock import is_in_use, sole_owner
 from podium.study import contender
@@ -38,19 +42,26 @@ from podium.study.engines.elsewhere import (
     _serving,
     _Study,
     _unpacked,
+    lending,
     train_elsewhere,
 )
 from podium.study.engines.files import CellFiles
 from podium.study.engines.keeper import Keeper
 from podium.study.engines.link import (
+    FEATURES,
+    LENDER,
     ElsewhereAttempt,
+    LinkedAttempt,
     UnreachableError,
+    attempt_of,
+    borrowing_features,
     fetch_weights,
     naming_the_node,
     place_of_weights,
 )
 from podium.study.engines.process import train_cell
 from podium.study.study import Study
+from podium.study.work import Work
 from tests.study.test_study import write_study
 from tests.users_code import forgotten
 from torture.studies import digests
@@ -104,8 +115,7 @@ class Elsewhere(ProcessExecutor):
         return [self.pool.submit(self._train, task) for task in tasks]
 
     def _train(self, task: Task) -> int:
-        environment = {**os.environ, **task.environment}
-        return train_elsewhere(task, self.study, environment, self.actor)
+        return train_elsewhere(task, self.study, "away", self.actor)
 
     def ended(self, running: Mapping[Future[int], str]) -> Mapping[Future[int], str]:
         return {one: str(one.exception() or one.result()) for one in running if one.done()}
@@ -261,7 +271,7 @@ def test_a_cell_that_another_process_holds_is_told_and_left_to_it(
     with sole_owner(run.path):
         task = Task(CELL, 1, [], begun.path, {}, files.output(1), frozenset())
         (side,) = sides(begun)
-        assert train_elsewhere(task, begun.path, {}, side.keeper) == 0
+        assert train_elsewhere(task, begun.path, "away", side.keeper) == 0
     found = files.read_outcome(1, run)
     assert found is not None
     assert found.busy.startswith(f"process {os.getpid()} on ")
@@ -338,6 +348,33 @@ def test_weights_are_sent_once_and_whole(begun: StudyFolder, tmp_path: Path) -> 
     assert not (here / entry / "refs" / "main").exists()
 
 
+def test_a_node_that_sees_the_study_but_not_the_cache_is_sent_features(
+    begun: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own process holds the cell; what it is sent it finds again later."""
+    there, here = (FeatureStore("net", {}, tmp_path / name) for name in ("there", "here"))
+    features = np.arange(6, dtype=np.float32).reshape(3, 2)
+    there.write(0, features)
+    actor = Actor(Keeper(begun, {}, {FEATURES: there.folder}))
+    task = Task(CELL, 1, [], begun.path, {}, tmp_path / "output", frozenset())
+    with lending(task, actor) as link:
+        monkeypatch.setenv(LENDER, link)
+        ours = attempt_of(begun, CellFiles.of(begun, CELL), 1, 0)
+        assert type(ours) is LinkedAttempt
+        with sole_owner(begun.run("plain", 0).path), borrowing_features(ours):
+            here.borrow()
+            found = here.read(0, 3)
+            assert found is not None
+            assert np.array_equal(found, features)
+            asked = len(actor.asked)
+            here.borrow()
+            assert [what for what, *_ in actor.asked[asked:]] == ["list_cache"]
+        with pytest.raises(StaleAttemptError):  # what the study has it reads by itself
+            _Study(actor, CELL, 1).ask("read", "study", "data.json", 0)
+    with borrowing_features(ours):
+        here.borrow()  # out of reach: it computes them
+
+
 def test_a_file_of_weights_that_a_study_names_is_lent_to_the_cell(
     begun: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -412,6 +449,36 @@ def test_a_full_disk_at_the_study_is_told_as_such(
     monkeypatch.setattr(tempfile, "SpooledTemporaryFile", full)
     with pytest.raises(StorageError, match=r"history\.csv cannot be written \(No space left"):
         side.ask("write", "plain/seed-0/history.csv", 0, b"rows", True)
+
+
+def test_a_cell_that_its_machine_cannot_train_says_why(begun: StudyFolder) -> None:
+    """To the display, not only to the log: such as on a node whose GPU is only counted."""
+    files, (cell,) = CellFiles.of(begun, CELL), cells_of(begun.read_spec())
+    with pytest.raises(ConfigError, match="--device 'abacus': expected"):
+        train_cell(begun, cell, Machine(device="abacus"), silent, attempt=1)
+    (told,) = EventReader(files.events(1)).new()
+    assert isinstance(told, RunFailed)
+    assert "abacus" in told.message
+    outcome = files.read_outcome(1, begun.run("plain", 0))
+    assert outcome is not None
+    assert outcome.error == told.message
+
+
+@pytest.mark.parametrize(("executor", "device"), [("ray", "auto"), ("local", "cuda")])
+def test_heat_maps_that_a_kill_left_do_not_need_the_gpu_of_a_node(
+    begun: StudyFolder, monkeypatch: pytest.MonkeyPatch, executor: str, device: str
+) -> None:
+    used, spec = list[str](), begun.read_spec()
+    monkeypatch.setattr(
+        "podium.study.explain.explain_runs", lambda *given: used.append(given[3].device)
+    )
+    machine, index = Machine(executor=executor, device="cuda"), SimpleNamespace(reader=None)
+    work = Work(
+        begun, spec, machine, cast(Any, index), {}, {}, contextlib.nullcontext, silent, None
+    )
+    write_text(begun.run("plain", 0).done, "{}")
+    work.revisit(cells_of(spec)[0])
+    assert used == [device]
 
 
 def test_leave_is_recorded_before_the_test_images_are_used(

@@ -31,12 +31,14 @@ from podium.runtime.events import Event, RunFailed, WarningMessage
 from podium.runtime.lock import sole_owner
 from podium.study.cells import Cell
 from podium.study.engines import driver
+from podium.study.engines.children import ending
 from podium.study.engines.driver import ProcessExecutor, Task
 from podium.study.engines.files import CellFiles
-from podium.study.engines.local import _slots, ending
+from podium.study.engines.local import _slots
 from podium.study.engines.ray_cluster import _Tasks
 from podium.study.engines.ray_connection import _close_token
-from podium.study.engines.slurm import CellJob, _Jobs, _minutes
+from podium.study.engines.ray_nodes import Nodes
+from podium.study.engines.slurm import CellJob, _Jobs, _minutes, _refuse_unused_gpus
 from podium.study.outcome import Outcome
 from podium.study.study import Study
 from tests.study.test_executors import results
@@ -362,9 +364,35 @@ def test_a_node_that_ray_gave_up_has_lost_its_tasks_though_ray_waits_for_them() 
         def wait(self, handles: list[str], **_: Any) -> tuple[list[str], list[str]]:
             return [], handles
 
-    tasks = _Tasks(Cluster(), Machine(cpus=1, gpus=0), Path("runs/study"))
+    tasks = _Tasks(Nodes(Cluster()), Machine(cpus=1, gpus=0), Path("runs/study"))
     found = tasks.ended({"one": "here", "two": "away", "three": ""})
     assert found == {"two": "its node cannot be reached"}
+
+
+@pytest.mark.parametrize(
+    ("machine", "gpus", "told"),
+    [
+        ({"device": "cuda:1"}, 0, "--device cuda:1 --gpus 0: a cell is computed on a CPU then"),
+        ({"device": "cpu"}, 0.5, "--device cpu --gpus 0.5: .* GPU then.* or say --gpus 0"),
+        ({}, 4, "what a cell asks for: --cpus 2 --gpus 4.* 8 CPUs, and all 2 together 5 GPUs"),
+        ({}, 3, ""),
+        ({"device": "mps"}, 0, ""),
+    ],
+)
+def test_what_no_node_gives_a_cell_is_refused(
+    machine: dict[str, Any], gpus: float, told: str
+) -> None:
+    class Cluster:
+        def nodes(self) -> list[dict[str, Any]]:
+            return [
+                {"NodeID": "a", "Alive": True, "Resources": {"CPU": 8.0, "GPU": 2.0}},
+                {"NodeID": "b", "Alive": True, "Resources": {"CPU": 4.0, "GPU": 3.0}},
+                {"NodeID": "c", "Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}},
+            ]
+
+    refused = pytest.raises(ConfigError, match=told) if told else contextlib.nullcontext()
+    with refused:
+        Nodes(Cluster()).refuse_misfit("a cell", Machine(**machine), 2, gpus)
 
 
 def test_without_the_extra_the_package_is_named(
@@ -435,6 +463,14 @@ def test_a_job_that_is_preempted_saves_and_is_queued_again(tmp_path: Path) -> No
     assert job.task.output.read_text() == "saved\n"
     queued: Any = again.function
     assert (queued.task, queued.process) == (job.task, None)
+
+
+def test_gpus_of_slurm_that_cells_would_not_use_are_refused() -> None:
+    given: dict[str, Any] = {"executor": "slurm", "slurm": {"gres": "gpu:a100:1"}}
+    with pytest.raises(ConfigError, match=r"^--slurm gres=gpu:a100:1: .* Also give --gpus 1"):
+        _refuse_unused_gpus(Machine(**given))
+    for more in ({"gpus": 1}, {"device": "cuda"}, {"slurm": {"partition": "gpu"}}):
+        _refuse_unused_gpus(Machine(**{**given, **more}))
 
 
 class Submits:

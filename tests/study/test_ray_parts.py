@@ -16,12 +16,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from podium.config.machine import Machine
 from podium.config.registry import allow
 from podium.errors import ConfigError, DataError, PodiumError
 from podium.runtime.threads import GRANTED
-from podium.study.engines import ray_parts
+from podium.study.engines import ray_nodes, ray_parts
 from podium.study.engines.ray_parts import RayParts, _Sent
 from tests.parts import double, refuse
 from tests.users_code import forgotten
@@ -56,6 +57,7 @@ class Cluster:
 
     Args:
         names: of the nodes.
+        gpus: of each node.
         crash: given an item and its attempt, from 1: whether the worker dies.
         silent: given the same: whether no result ever comes.
     """
@@ -66,17 +68,18 @@ class Cluster:
     def __init__(
         self,
         *names: str,
+        gpus: float = 0,
         crash: Callable[[Any, int], bool] = lambda *_: False,
         silent: Callable[[Any, int], bool] = lambda *_: False,
     ) -> None:
         self.alive = dict.fromkeys(names, True)
-        self.crash, self.silent = crash, silent
+        self.gpus, self.crash, self.silent = gpus, crash, silent
         self.begun = list[tuple[Any, str, dict[str, Any]]]()
         self.cancelled = list[Stream]()
         self.turn, self.now = count(), ""
 
     def nodes(self) -> list[dict[str, Any]]:
-        has = {"CPU": 2.0}
+        has = {"CPU": 2.0, "GPU": self.gpus}
         return [
             {"NodeID": name, "Alive": alive, "Resources": has} for name, alive in self.alive.items()
         ]
@@ -138,7 +141,7 @@ class Cluster:
 @pytest.fixture
 def on(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[Cluster, RayParts]]]:
     """Makes a cluster and what computes there; nobody waits."""
-    monkeypatch.setattr(ray_parts, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(ray_nodes, "LOOK_EVERY", 0.0)
     monkeypatch.setattr(ray_parts, "allowed", dict)  # what other tests have registered
     monkeypatch.setenv(GRANTED, "2")
     monkeypatch.chdir(Path.cwd())
@@ -220,11 +223,23 @@ def test_what_is_under_way_is_cancelled_when_the_work_is_stopped(on: Any) -> Non
 
 def test_a_part_gets_the_cores_of_a_node_unless_the_user_says_more(on: Any) -> None:
     _, parts = on("a", "b", cpus=None)
-    assert (parts.needs, parts.at_a_time, parts.device) == ({"CPU": 2, "GPU": 0.0}, 2, "cpu")
-    with pytest.raises(ConfigError, match=r"^--device cuda --gpus 0: nodes compute parts on CPUs"):
+    assert (parts.cpus, parts.gpus, parts.at_a_time, parts.device) == (2, 0, 2, "cpu")
+    with pytest.raises(ConfigError, match=r"^--device cuda --gpus 0: a part is computed on a CPU"):
         RayParts(sys.modules["ray"], Machine(executor="ray", device="cuda"))
     with pytest.raises(ConfigError, match=r"--cpus 3 --gpus 0\. The largest has 2 CPUs"):
         on("a", "b", cpus=3)
+
+
+def test_a_part_gets_one_gpu_and_a_node_without_one_says_so(on: Any) -> None:
+    """Ray counts GPUs, which need not be there."""
+    _, parts = on("a", "b", cpus=None, gpus=2.0)
+    assert (parts.cpus, parts.gpus, parts.at_a_time, parts.device) == (1, 1, 4, "cuda")
+    shared = RayParts(sys.modules["ray"], Machine(executor="ray", gpus=0.5))
+    assert (shared.cpus, shared.gpus, shared.at_a_time) == (1, 0.5, 4)  # of two cores each
+    assert RayParts(sys.modules["ray"], Machine(executor="ray", gpus=2)).gpus == 1
+    if not torch.cuda.device_count():
+        with pytest.raises(ConfigError, match=r"^--device cuda: PyTorch finds no CUDA device on"):
+            list(parts.map(double, [1]))
 
 
 def test_the_users_code_goes_with_the_work(tmp_path: Path) -> None:
@@ -236,7 +251,8 @@ def test_the_users_code_goes_with_the_work(tmp_path: Path) -> None:
     with forgotten(code):
         allow("code_of_a_part", code)
         work = sys.modules["code_of_a_part"].triple
-        sent = _Sent.of(work, 1, SimpleNamespace(cloudpickle=pickle))
+        parts: Any = SimpleNamespace(ray=SimpleNamespace(cloudpickle=pickle), cpus=1, device="cpu")
+        sent = _Sent.of(work, parts)
     shutil.rmtree(code)
     with forgotten(tmp_path), pytest.MonkeyPatch.context() as patch:
         patch.setenv(GRANTED, "1")

@@ -159,6 +159,23 @@ def test_a_killed_study_comes_to_the_same(made: Made) -> None:
     assert (further.trained, len(result.outcomes)) == ([], len(whole.trained))
 
 
+def test_a_study_does_not_go_on_for_its_shortcuts(made: Made) -> None:
+    by = MadeUp(good=0.95, poor=0.3, border=0.8)
+    probe = {"model": "shortcut_border", "freeze": "backbone", "linear_probe": True, "epochs": 1}
+    study, told = (
+        made(by, contenders={"good": RECIPE, "poor": RECIPE, "border": probe}),
+        list[str](),
+    )
+    study.run(lambda event: told.append(str(getattr(event, "text", ""))))
+    last = gather(study.folder).looks[-1]
+    assert [(one.first, one.second, one.outcome) for one in last.judged] == [
+        ("good", "poor", "superior")
+    ]
+    assert last.is_last
+    assert "open" in [one.outcome for one in last.pairs]
+    assert any("one of the two is better. Pairs with a shortcut model" in one for one in told)
+
+
 def test_a_round_that_another_process_has_begun_is_not_looked_at(made: Made) -> None:
     """Of the next seed one contender is done already: the look is at the whole rounds."""
     by = MadeUp(a=0.6, b=0.55)
@@ -209,6 +226,12 @@ def test_equals_end_as_futile_and_within_a_margin_as_equivalent(made: Made) -> N
             {"seeds": "automatic"},
             [],
             "1 setting is wrong. line 10: seeds: expected auto, or a list",
+        ),
+        (
+            {"seeds": [0, "x"]},
+            [],
+            "1 setting is wrong. line 10: seeds: expected auto, or a list of whole numbers such as "
+            "[0, 1, 2]; got 'x'",
         ),
         ({"seeds": [0, 0]}, [], "different whole numbers"),
         ({}, ["--only", "a"], "--only: with seeds: auto"),

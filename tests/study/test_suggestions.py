@@ -66,12 +66,38 @@ def test_draws_depend_on_seed_contender_and_number_alone() -> None:
     assert suggestions(seed=7).draw() != first.settings[1]
 
 
-def test_no_trial_has_the_settings_of_an_earlier_one() -> None:
-    space = {"augmentation": ["none", "randaugment"], "flip_test": [False, True]}
-    found = suggestions(space=space)
-    for _ in range(3):
+def test_no_trial_has_the_settings_of_an_earlier_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in a large space of choices either, where few draws rarely meet the last of them."""
+    monkeypatch.setattr("podium.study.suggestions.MOST_DRAWS", 2)
+    space = {
+        "augmentation": ["none", "randaugment"],
+        "flip_test": [False, True],
+        "warmup": [0.1, 0.2],  # without effect: the schedule has no warm-up
+        "batch_size": {"uniform": [16, 20]},
+    }
+    found, again = suggestions(space=space), suggestions(space=space)
+    for _ in range(20):  # 2 x 2 x 5; its own settings are none of them
         found.draw()
-    assert len({one.model_dump_json() for one in found.recipes}) == 4
+    assert len({one.model_dump_json() for one in found.recipes}) == 21
+    for number in range(20):  # and the same ones where some of them were begun before
+        again.draw(found.recipes[number + 1].model_dump(mode="json") if number % 2 else None)
+    assert again.settings == found.settings
+    found.draw()  # nothing is left
+    assert found.recipes[-1] in found.recipes[:-1]
+
+
+def test_a_trial_that_was_begun_as_a_repeat_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An earlier version repeated a trial after so many draws; its folder must stay of use."""
+    monkeypatch.setattr("podium.study.suggestions.MOST_DRAWS", 1)
+    space = {"augmentation": ["none", "randaugment"], "flip_test": [False, True]}
+    once = suggestions(space=space)
+    monkeypatch.setattr("podium.study.suggestions.every_drawing", lambda _: None)
+    before = suggestions(space=space)
+    for _ in range(3):
+        before.draw()
+        once.draw(before.recipes[-1].model_dump(mode="json"))
+    assert once.settings == before.settings
+    assert len({one.model_dump_json() for one in once.recipes}) < 4
 
 
 def test_tpe_follows_what_it_is_told_and_is_the_same_when_told_again() -> None:

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from podium.deploy.predict.look import FilePrediction
     from podium.deploy.predict.sources import Sources
     from podium.deploy.predictor import Guess
-    from podium.runtime.parts import Parts
 
 app = typer.Typer()
 
@@ -115,13 +114,16 @@ def predict(
         raise ConfigError("PATH -: standard input can be read only once.")
     from podium.deploy.predict.files import predictions
     from podium.deploy.sets import Wanted, kept, promise
+    from podium.study.engines.ray_parts import parts_named
 
     wanted = Wanted.of(share_of(coverage), by_class, share_of(keep))
     given = paths if "-" not in paths else _with_standard_input(paths, null)
     failed = _Failed()
     try:
         with contextlib.ExitStack() as stack:
-            parts = stack.enter_context(_parts(on, device, cpus, gpus, insecure))
+            parts = stack.enter_context(
+                parts_named(on, device=device, cpus=cpus, gpus=gpus, insecure=insecure)
+            )
             found, sources, predictor = predictions(
                 run_path, given, top, device, batch_size, gradcam, wanted, err.tell, parts
             )
@@ -154,30 +156,6 @@ def predict(
     failed.tell()
     if failed.count:
         raise typer.Exit(1)
-
-
-@contextlib.contextmanager
-def _parts(
-    on: str, device: str, cpus: int | None, gpus: float | None, insecure: bool
-) -> Iterator[Parts | None]:
-    """What computes parts of the images on other machines; None: nothing."""
-    name, _, address = on.partition(":")
-    if name not in ("serial", "ray") or (address and name != "ray"):
-        raise ConfigError(f"--on {on}: expected serial (this machine), ray or ray:HOST:PORT.")
-    if name == "serial":
-        given = {"--cpus": cpus is not None, "--gpus": gpus is not None, "--insecure": insecure}
-        if wrong := [flag for flag, is_set in given.items() if is_set]:
-            raise ConfigError(f"{wrong[0]} applies to --on ray: also give that.")
-        yield None
-        return
-    from podium.config.studyfile import machine_settings
-    from podium.study.engines.ray_parts import parts_on
-
-    machine = machine_settings(
-        executor=name, address=address, device=device, cpus=cpus, gpus=gpus, insecure=insecure
-    )
-    with parts_on(machine, here_too=True) as parts:
-        yield parts
 
 
 def _format(form: Format | None, to: Path | None) -> Format:

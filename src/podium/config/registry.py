@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -137,6 +137,19 @@ def sources_of(module: str) -> dict[str, bytes]:
     return {
         path.relative_to(root).as_posix(): path.read_bytes() for path in paths if path.is_file()
     }
+
+
+def write_sources(files: Mapping[str, bytes], folder: Path) -> None:
+    """Write what `sources_of` returned, on a machine that lacks it.
+
+    Args:
+        files: path -> content.
+        folder: the paths are relative to it.
+    """
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
 
 
 class Registry(Generic[Thing]):

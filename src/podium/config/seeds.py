@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, TypeAdapter, ValidationError
 
 FIRST_SEEDS = 2
 """The fewest seeds of `seeds: auto`: with one, nothing is known of how much seeds differ."""
 MOST_SEEDS = 10
 """The most."""
+
+_LIST = TypeAdapter(tuple[int, ...])
 
 
 def _differ(value: tuple[int, ...] | Literal["auto"]) -> tuple[int, ...] | Literal["auto"]:
@@ -23,9 +25,15 @@ def _differ(value: tuple[int, ...] | Literal["auto"]) -> tuple[int, ...] | Liter
 
 def _auto_or_list(value: object) -> object:
     # before pydantic tries both kinds, and tells what is wrong with each
-    if value != "auto" and not isinstance(value, list | tuple):
-        raise ValueError("expected auto, or a list of whole numbers such as [0, 1, 2]")
-    return value
+    if value == "auto":
+        return value
+    try:
+        return _LIST.validate_python(value if isinstance(value, list | tuple) else None)
+    except ValidationError as error:
+        first = error.errors()[0]
+        got = f"; got {first['input']!r}" if first["loc"] else ""
+        wanted = "expected auto, or a list of whole numbers such as [0, 1, 2]"
+        raise ValueError(f"{wanted}{got}") from None
 
 
 Seeds = Annotated[

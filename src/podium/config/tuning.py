@@ -100,9 +100,10 @@ class Tune(Strict):
     trials, each draw follows what those before it came to (Optuna's tree-structured Parzen
     estimator), so the trials of a contender are trained one after the other."""
     prune: Literal["none", "median"] = "none"
-    """`median`: end a trial after an epoch in which its best validation score so far is below the
-    median that at least 4 earlier trials had after as many epochs. It counts as a trial. The trials
-    of a contender are then trained one after the other."""
+    """`median`, a median stopping rule: end a trial after an epoch if its best validation score so
+    far is worse than the median of the best scores so far of the complete trials before it, 4 or
+    more, after as many epochs. It counts as a trial. The trials of a contender are then trained one
+    after the other."""
     seed: int = Field(default=1000, ge=0, lt=2**31)
     """Seed of the draws and of every trial. It must not be one of the study's `seeds`."""
 
@@ -297,14 +298,26 @@ def trials_of(recipe: Recipe, ranges: Mapping[str, Range], most: int) -> int:
     """
     if not ranges:
         return 0
-    if math.prod(one.size for one in ranges.values()) > _MOST_LISTED:
+    every = every_drawing(ranges)
+    if every is None:
         return most
-    values = [one.choices or range(int(one.low), int(one.high) + 1) for one in ranges.values()]
     different = {recipe.model_dump_json()}
-    for drawn in itertools.product(*values):
-        made, _ = with_settings(recipe, dict(zip(ranges, drawn, strict=True)))
+    for drawn in every:
+        made, _ = with_settings(recipe, drawn)
         different.add(made.model_dump_json())
     return min(most, len(different))
+
+
+def every_drawing(ranges: Mapping[str, Range]) -> list[dict[str, Any]] | None:
+    """All that can be drawn from a space; None: more than a thousand combinations.
+
+    Args:
+        ranges: the part of the space that has an effect on a contender.
+    """
+    if math.prod(one.size for one in ranges.values()) > _MOST_LISTED:
+        return None
+    values = [one.choices or range(int(one.low), int(one.high) + 1) for one in ranges.values()]
+    return [dict(zip(ranges, one, strict=True)) for one in itertools.product(*values)]
 
 
 def tune_mistakes(

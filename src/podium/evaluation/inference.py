@@ -15,6 +15,7 @@ from podium.data.loader import batches
 from podium.data.transforms import Normalization
 from podium.models import BuiltModel
 from podium.runtime.events import EvaluateProgress, Notify, StopRequest, silent
+from podium.runtime.memory import recycled_memory
 from podium.runtime.threads import a_core_each
 
 
@@ -56,7 +57,7 @@ def predict(
     module.eval()
     found, labels, done = [], [], 0
     source = batches(loader, device, normalization)
-    with torch.inference_mode(), a_core_each():
+    with torch.inference_mode(), a_core_each(), recycled_memory():
         for inputs, target, _ in source:
             logits = score(module, inputs, flip=flip)
             found.append(logits.cpu().numpy())

@@ -23,6 +23,7 @@ from podium.features.network import FeaturesOfParts, FrozenNetwork, Named, View
 from podium.features.threads import in_threads
 from podium.models import BuiltModel
 from podium.runtime.events import EvaluateProgress, Notify, StopRequest, silent
+from podium.runtime.memory import recycled_memory
 from podium.runtime.parts import Parts, once
 
 FORMAT = 1  # increase it whenever features change
@@ -190,7 +191,10 @@ class Backbone:
 
         work = FeaturesOfParts(self.network, precision, view, index.reader, index.windows)
         found: list[Floats] = []
-        with contextlib.closing(self._computed(work, map(named, missing))) as results:
+        with (
+            contextlib.closing(self._computed(work, map(named, missing))) as results,
+            recycled_memory(),
+        ):
             at, rest = 0, iter(missing)
             for values in results:
                 at = at if found else next(rest)

@@ -212,7 +212,7 @@ def write_tables(results: StudyResults, folder: Path, say: Labels) -> list[Path]
         files["places.csv"] = _places_csv(results.verdicts)
         files["pairs.md"] = pair_table(results.verdicts, say)
         files["pairs.tex"] = pairs_table(results, say)
-        cited = paper_text(results.verdicts, say)
+        cited = paper_text(results.verdicts, say, results.tuning, results.looks)
         assert cited is not None
         files["references.bib"] = bibliography(cited.references)
     if results.answered is not None:

@@ -23,7 +23,8 @@ from podium.runs.folder import RunFolder, StudyFolder
 from podium.runs.images import image_rows
 from podium.runs.ledger import Scoring, keep_copy
 from podium.runs.rounds import reached_seeds
-from podium.runtime.files import sha256_of, write_text
+from podium.runs.tuning import tuning_file
+from podium.runtime.files import read_json, sha256_of, write_text
 from podium.statistics.intervals import Interval
 from podium.statistics.stopping import Look
 from podium.statistics.verdicts import Pair, Standing, Verdicts
@@ -62,6 +63,7 @@ def receipt_of(results: StudyResults) -> dict[str, Any]:
         "study": results.spec.name,
         "images": _images(results.folder),
         "contenders": {one.name: _contender(one, results) for one in results.contenders},
+        **({"tuning": _tuning(results)} if results.spec.tune is not None else {}),
         "unfinished": [f"{one.contender}/{one.path.name}" for one in others],
         "looks": [look(one) for one in results.scorings],
         **({"stopping": _stopping(results.looks)} if results.spec.seeds == "auto" else {}),
@@ -177,6 +179,18 @@ def _code(run: RunFolder) -> str | None:
     except RunFolderError:
         return None
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest() if told else None
+
+
+def _tuning(results: StudyResults) -> str | None:
+    """Hash of the record of the trials without how long each took; None: there is none."""
+    file = tuning_file(results.folder.path)
+    if not file.is_file():
+        return None
+    record = read_json(file)
+    for one in record["contenders"].values():
+        for trial in one["trials"]:
+            trial.pop("seconds", None)
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def _stopping(looks: Sequence[Look]) -> dict[str, Any]:

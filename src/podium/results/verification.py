@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from podium.__about__ import __version__
 from podium.config.text import listed
@@ -22,9 +22,10 @@ from podium.results.study import StudyResults, gather
 from podium.runs.folder import StudyFolder
 from podium.runs.images import image_rows
 from podium.runs.ledger import Scoring
+from podium.runs.tuning import how_tuned
 from podium.runtime.files import read_json, sha256_of
 
-Topic = Literal["images", "recipes", "predictions", "weights", "looks", "verdict"]
+Topic = Literal["images", "recipes", "tuning", "predictions", "weights", "looks", "verdict"]
 
 DIGITS = 1e-6
 """Relative difference up to which two numbers agree: processors round differently."""
@@ -126,6 +127,11 @@ def verify(receipt: str | Path, study: str | Path | None = None) -> Verification
     for place, before, after in _differences(known, made):
         if place[-1] == "weights" and after is None:
             notes.append(f"{'/'.join((place[1], place[3]))}: its weights are not here.")
+        elif place == ("tuning",) and before is MISSING:
+            notes.append(
+                "The receipt, of an earlier version, has no hash of tuning.json: a change in the "
+                "trials since then is not found. `podium report` writes a new receipt."
+            )
         else:
             differences.append(_in_words(place, before, after))
     differences += [Difference("looks", text) for text in missing]
@@ -141,7 +147,7 @@ def verify(receipt: str | Path, study: str | Path | None = None) -> Verification
     )
 
 
-TOPICS: tuple[Topic, ...] = ("images", "recipes", "predictions", "weights", "looks", "verdict")
+TOPICS: tuple[Topic, ...] = get_args(Topic)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -177,6 +183,7 @@ def _compared(now: Mapping[str, Any]) -> dict[Topic, str]:
     return {
         "images": f"hashes of {' and '.join(splits)} images" if splits else "no table of images",
         "recipes": _counted(len(now["contenders"]), "recipe"),
+        **({"tuning": "hash of tuning.json"} if "tuning" in now else {}),
         "predictions": f"{_counted(len(runs), 'run')}, {_counted(files, 'file')}",
         "weights": _counted(sum(run["weights"] is not None for run in runs), "file"),
         "looks": _counted(len(now["looks"]), "scoring"),
@@ -222,6 +229,8 @@ def _in_words(place: tuple[str, ...], before: Any, after: Any) -> Difference:
             return Difference("recipes", f"{name}, {what} in study.yaml: {told}")
         case ("contenders", name, "runs", seed, "recipe" | "code" as what):
             return Difference("recipes", f"{name}/{seed}/config.yaml, {what}: {told}")
+        case ("tuning",):
+            return Difference("tuning", f"tuning.json: {told}")
         case ("contenders", name, "runs", seed, "weights"):
             return Difference("weights", f"{name}/{seed}/best.safetensors: {told}")
         case ("contenders", name, "runs", seed, "predictions", file):
@@ -290,6 +299,7 @@ def _contradictions(results: StudyResults, now: Mapping[str, Any]) -> Iterator[D
     for run in results.runs:
         yield from _against_images(run, truth)
         yield from _against_recipe(run)
+        yield from _against_tuning(run, results)
         yield from _against_records(run, results.scorings, results.spec.name)
 
 
@@ -343,6 +353,20 @@ def _against_recipe(run: RunResult) -> Iterator[Difference]:
         yield Difference(
             "recipes", f"{_name(run)}: config.yaml -> study.yaml differ: {'; '.join(changes)}"
         )
+
+
+def _against_tuning(run: RunResult, results: StudyResults) -> Iterator[Difference]:
+    """Whether a run's closing record tells the trials and the choice that tuning.json has."""
+    told = run.done.get("tuned")
+    found = how_tuned(results.spec, results.folder.path, run.folder.contender)
+    if told is None or found is None:
+        return
+    for key, value in found.items():
+        if key in told and told[key] != value:
+            yield Difference(
+                "tuning",
+                f"{_name(run)}: {key} is {told[key]} in done.json and {value} in tuning.json",
+            )
 
 
 def _against_records(

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import hashlib
 import json
+import os
 import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -65,6 +66,12 @@ def choose_device(machine: Machine) -> Device:
         kind = next(name for name, count in have.items() if count)
     if kind not in have or (number and not number.isdigit()) or (number and kind != "cuda"):
         raise ConfigError(f"--device {machine.device!r}: expected auto, cpu, cuda, cuda:N or mps.")
+    if kind == "cuda" and not have[kind]:
+        raise ConfigError(
+            f"--device {machine.device}: PyTorch finds no CUDA device on {platform.node()} "
+            f"({_why_no_cuda()}). Expected a GPU, its driver and PyTorch for CUDA. Else use "
+            "--device cpu."
+        )
     index = int(number or 0)
     # on a CPU at most one process per core makes sense; a GPU process needs its own GPU
     if not have[kind] or index + machine.devices > have[kind]:
@@ -78,6 +85,14 @@ def choose_device(machine: Machine) -> Device:
     if kind == "cuda":
         _let_fp32_be_fp32()
     return Device(kind, index, machine.devices)
+
+
+def _why_no_cuda() -> str:
+    """What PyTorch is, and what hides devices from it."""
+    made_for = torch.version.cuda or torch.version.hip
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    told = f"PyTorch {torch.__version__}" + ("" if made_for else ", made for CPUs")
+    return told if hidden is None else f"{told}; CUDA_VISIBLE_DEVICES is {hidden!r}"
 
 
 def _let_fp32_be_fp32() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from podium.config.seeds import FIRST_SEEDS, MOST_SEEDS
+from podium.config.shortcuts import SHORTCUT_MODELS
 from podium.statistics.comparison import compare_table
 from podium.statistics.influence import judged_of
 from podium.statistics.looks import LAST, seed_level
@@ -42,6 +43,9 @@ class PairLook:
     chance: float | None
     """That the pair is decided with all seeds, if further ones are like these; None: it is decided
     already, or these are all."""
+    counts: bool = True
+    """Whether the study goes on for it: not for a pair with a shortcut, which probes whether the
+    labels leak, if there are pairs without one."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +61,18 @@ class Look:
         """Whether the study stops here."""
         return self.seeds >= MOST_SEEDS or not self.count("open")
 
+    @property
+    def judged(self) -> tuple[PairLook, ...]:
+        """The pairs that the study goes on for."""
+        return tuple(one for one in self.pairs if one.counts)
+
     def count(self, outcome: Outcome) -> int:
-        """The number of pairs with an outcome.
+        """The number of pairs with an outcome, of those that the study goes on for.
 
         Args:
             outcome: of a pair.
         """
-        return sum(one.outcome == outcome for one in self.pairs)
+        return sum(one.outcome == outcome for one in self.judged)
 
 
 def looks(table: PredictionTable) -> Iterator[Look]:
@@ -113,6 +122,13 @@ def look(table: PredictionTable, verdicts: Verdicts) -> Look:
     chances: Sequence[float | None] = [None] * len(verdicts.pairs)
     if seeds < MOST_SEEDS:
         chances = _chances(table, verdicts, seeds)
+    probes = {
+        one.name
+        for one in table.contenders
+        if one.recipe is not None and one.recipe.model in SHORTCUT_MODELS
+    }
+    if len(table.contenders) - len(probes) < 2:
+        probes = set()  # else nothing would decide
     found = []
     for pair, chance in zip(verdicts.pairs, chances, strict=True):
         outcome: Outcome = "open"
@@ -123,7 +139,10 @@ def look(table: PredictionTable, verdicts: Verdicts) -> Look:
         elif chance is not None and chance < LEAST_CHANCE:
             outcome = "futile"
         settled = outcome in ("superior", "equivalent")
-        found.append(PairLook(pair.first, pair.second, outcome, None if settled else chance))
+        counts = probes.isdisjoint((pair.first, pair.second))
+        found.append(
+            PairLook(pair.first, pair.second, outcome, None if settled else chance, counts)
+        )
     return Look(seeds, tuple(found))
 
 
@@ -144,7 +163,12 @@ def _chances(table: PredictionTable, verdicts: Verdicts, seeds: int) -> list[flo
         joint = joint_intervals(ahead, together.level(EQUIVALENCE), EQUIVALENCE)
         within = [margin - (one.high - one.low) / 2 for one in joint]
     level, found = together.level(), []
-    for now, then, near in zip(over_seeds(tests), over_seeds(ahead), within, strict=True):
+    for test, now, then, near in zip(
+        tests, over_seeds(tests), over_seeds(ahead), within, strict=True
+    ):
+        if _is_tie(test):
+            found.append(0.0)
+            continue
         reach = max(one.effect.margin(level, one.pooled, one.freedom) for one in then)
         mean, spread, freedom = _to_come(now[0], seeds)
 
@@ -156,6 +180,14 @@ def _chances(table: PredictionTable, verdicts: Verdicts, seeds: int) -> list[flo
             chance += below(min(near, reach)) - below(-min(near, reach))
         found.append(chance)
     return found
+
+
+def _is_tie(test: PairTest) -> bool:
+    """Whether every seed of the two has the same score on every image: nothing differs so far."""
+    effect = test.paired
+    assert effect is not None
+    squares = effect.seed_square, effect.image_square, effect.rest_square
+    return effect.mean == 0 and not any(squares)
 
 
 def _to_come(now: OverSeeds, seeds: int) -> tuple[float, float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,8 +28,14 @@ from podium.runs.folder import RunFolder
 from podium.runs.ledger import record
 from podium.runs.predictions import Predictions, SplitName
 from podium.runtime.attempt import Attempt
-from podium.runtime.device import Device, choose_device, choose_precision, choose_workers
-from podium.runtime.events import Message, Notify, StopRequest, of_run, silent
+from podium.runtime.device import (
+    Device,
+    choose_device,
+    choose_precision,
+    choose_workers,
+    has_fast_bf16,
+)
+from podium.runtime.events import Message, Notify, StopRequest, WarningMessage, of_run, silent
 from podium.runtime.files import read_json, utc_now, write_json
 from podium.statistics.calibration import fit_temperature
 from podium.statistics.metrics import scores
@@ -214,6 +221,14 @@ def settled(given: Assignment, device: Device, choose: Choose, notify: Notify) -
         how = Arithmetic(threads, *choose(threads))
     torch.set_num_threads(how.threads)
     notify(Message(f"{device.describe()}, {how.precision} ({how.reason})"))
+    followed = given.machine.precision == "auto" and how.precision == "bf16"
+    if followed and not has_fast_bf16(device.kind):
+        notify(
+            WarningMessage(
+                f"The study was begun in bf16 on another machine. {device.describe()} on "
+                f"{platform.node()} only emulates it, many times slower: use nodes of one kind."
+            )
+        )
     return how
 
 

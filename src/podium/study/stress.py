@@ -20,8 +20,8 @@ from podium.data.recorded import study_source
 from podium.data.source import Reader
 from podium.data.transforms import eval_transform, prepare
 from podium.errors import ConfigError, DataError, RunFolderError
+from podium.evaluation.alike import Alike, together
 from podium.evaluation.corruptions import CONDITIONS, corrupted
-from podium.evaluation.inference import score
 from podium.evaluation.trained import TrainedModel, load_run
 from podium.results.stress import read_stress
 from podium.runs.find import find_runs
@@ -33,6 +33,7 @@ from podium.runs.stress import StressPredictions, stress_file
 from podium.runtime.device import choose_device
 from podium.runtime.events import EvaluateProgress, Message, Notify, silent
 from podium.runtime.files import utc_now
+from podium.runtime.memory import recycled_memory
 from podium.runtime.threads import in_order
 from podium.statistics.stress import Stressed
 
@@ -192,22 +193,28 @@ def _predict(
     said: dict[tuple[str, int], list[npt.NDArray[np.int64]]] = {
         (run.contender, run.seed): [] for run in models
     }
-    for done, inputs in enumerate(in_order(look, known.paths), 1):
-        for run, model in models.items():
-            said[run.contender, run.seed].append(_classes(model, inputs[model.image_size], place))
-        notify(EvaluateProgress(f"corrupted {split} images", done, len(known)))
+    groups = together(models.values())
+    run_of = {id(model): (run.contender, run.seed) for run, model in models.items()}
+    with recycled_memory():
+        for done, inputs in enumerate(in_order(look, known.paths), 1):
+            for group in groups:
+                found = _classes(group, inputs[group.models[0].image_size], place)
+                for model, classes in zip(group.models, found, strict=True):
+                    said[run_of[id(model)]].append(classes)
+            notify(EvaluateProgress(f"corrupted {split} images", done, len(known)))
     return {key: np.stack(columns, axis=1) for key, columns in said.items()}
 
 
-def _classes(model: TrainedModel, pixels: Pixels, place: torch.device) -> npt.NDArray[np.int64]:
-    mean, std = model.normalization or (None, None)
+def _classes(group: Alike, pixels: Pixels, place: torch.device) -> list[npt.NDArray[np.int64]]:
+    """The classes that each model of a group predicts."""
+    mean, std = group.models[0].normalization or (None, None)
     found = []
     with torch.inference_mode():
         for part in torch.split(torch.from_numpy(pixels).permute(0, 3, 1, 2), BATCH):
             inputs = prepare(part.to(place), mean, std)
             inputs = inputs.contiguous(memory_format=torch.channels_last)
-            found.append(score(model.module, inputs, flip=model.flip_test).argmax(1).cpu().numpy())
-    return np.concatenate(found).astype(np.int64)
+            found.append([one.argmax(1).cpu().numpy() for one in group.scores(inputs)])
+    return [np.concatenate(parts).astype(np.int64) for parts in zip(*found, strict=True)]
 
 
 def _write_down(

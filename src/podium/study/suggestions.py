@@ -10,17 +10,18 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from podium.config.settings import RunSpec
-from podium.config.tuning import Range, Tune, tunable, with_settings
+from podium.config.tuning import Range, Tune, every_drawing, tunable, with_settings
 from podium.errors import ConfigError
 from podium.runs.tuning import State
 
 if TYPE_CHECKING:
     import optuna
 
-MOST_DRAWS = 200  # for settings that no earlier trial of the contender had
+MOST_DRAWS = 200  # for settings that no earlier trial of the contender had; then an untried one
 RANDOM_AT_FIRST = 10  # trials of `tpe`, as Optuna has it
 _DIGITS = 3  # of a number that is drawn: more would be noise
 
@@ -53,22 +54,57 @@ class Suggestions:
         self._distributions = {name: self._distribution(one) for name, one in self.ranges.items()}
         self._asked: list[optuna.Trial | None] = [None]
 
-    def draw(self) -> dict[str, Any]:
-        """Draw the next trial's settings; with `tpe`, those before it must have been told."""
+    def draw(self, begun: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Draw the next trial's settings; with `tpe`, those before it must have been told.
+
+        No trial repeats an earlier one while an untried combination is left, unless it was begun
+        so: an earlier version of Podium drew no further then.
+
+        Args:
+            begun: the recipe that this trial was begun with, as stored; None: it was not begun.
+        """
         number = len(self.settings) + 1
         for attempt in range(MOST_DRAWS):
             seed = _seed(self.tune.seed, self.name, number, attempt)
-            self._study.sampler = self._sampler(seed)
-            asked = self._study.ask(self._distributions)
-            drawn = {name: self._value(name, asked.params[name]) for name in self.ranges}
-            made, used = with_settings(self.recipe, drawn)
+            asked, used, made = self._ask(seed)
             if made not in self.recipes or attempt == MOST_DRAWS - 1:
                 break
-            self._study.tell(asked, state=self._optuna.trial.TrialState.FAIL)
+            self._discard(asked)
+        if made in self.recipes and (begun is None or made.changes_from(begun)):
+            untried = [params for params, one in self._every if one not in self.recipes]
+            if untried:
+                self._discard(asked)
+                self._study.enqueue_trial(untried[seed % len(untried)])
+                asked, used, made = self._ask(seed)
         self.recipes.append(made)
         self.settings.append(used)
         self._asked.append(asked)
         return used
+
+    def _ask(self, seed: int) -> tuple[optuna.Trial, dict[str, Any], RunSpec]:
+        """Optuna's next trial; what of it has an effect; what that trains."""
+        self._study.sampler = self._sampler(seed)
+        asked = self._study.ask(self._distributions)
+        drawn = {name: self._value(name, asked.params[name]) for name in self.ranges}
+        made, used = with_settings(self.recipe, drawn)
+        return asked, used, made
+
+    def _discard(self, asked: optuna.Trial) -> None:
+        self._study.tell(asked, state=self._optuna.trial.TrialState.FAIL)
+
+    @cached_property
+    def _every(self) -> list[tuple[dict[str, Any], RunSpec]]:
+        """All combinations as Optuna has them, with what each trains; none of too large a space."""
+        return [
+            (
+                {
+                    name: one.choices.index(drawn[name]) if one.choices else drawn[name]
+                    for name, one in self.ranges.items()
+                },
+                with_settings(self.recipe, drawn)[0],
+            )
+            for drawn in every_drawing(self.ranges) or ()
+        ]
 
     def tell(self, number: int, state: State, merits: Sequence[float]) -> None:
         """Tell what a trial came to; call it in order of number.

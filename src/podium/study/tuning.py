@@ -183,7 +183,9 @@ class _Search:
         while len(self.suggestions.settings) < self.count:
             if self.tune.is_sequential and not self._tell_finished():
                 return
-            self.suggestions.draw()
+            run = self.run(len(self.suggestions.settings) + 1)
+            begun = run.read_config().get("recipe") if run.config.is_file() else None
+            self.suggestions.draw(begun)
 
     def _tell_finished(self) -> bool:
         """Tell the trials that are finished; returns whether all that are known are."""

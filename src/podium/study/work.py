@@ -192,7 +192,7 @@ class Work:
                 outcome = self._known(cell, run) or self._train(cell, run)
                 with self.alone():
                     store_pictures(self.folder, self.index)  # for the report, not the training
-                self._explain(run)
+                self._explain(run, self.machine.device)
                 return outcome
         except InUseError as error:
             if not run.failed.is_file():  # the process that trains it has removed an earlier one
@@ -249,9 +249,10 @@ class Work:
         run = self.run(cell)
         with sole_owner(run.path, wait=lambda _: None):  # until its heat maps are there
             remove_temporaries(run.path)
-            self._explain(run)
+            there = self.machine.executor in ("ray", "slurm")  # cells, whose device this may lack
+            self._explain(run, "auto" if there else self.machine.device)
 
-    def _explain(self, run: RunFolder) -> None:
+    def _explain(self, run: RunFolder, device: str) -> None:
         """Make the heat maps of a finished run for the report, which shows no fold alone."""
         if has_shares(self.spec) or self._of_trials:  # minutes for what no page shows
             return
@@ -260,8 +261,9 @@ class Work:
             from podium.study.explain import explain_runs
 
             # rounding decides bits of the maps, too
+            machine = self.machine.model_copy(update={"device": device})
             with thread_count(run.read_done().get("threads")):
-                explain_runs(self.folder, [run], self.index.reader, self.machine, self.notify)
+                explain_runs(self.folder, [run], self.index.reader, machine, self.notify)
 
     def _known(self, cell: Cell, run: RunFolder) -> Outcome | None:
         """The outcome that exists already, perhaps from another process; None: work to do."""

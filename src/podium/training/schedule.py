@@ -143,7 +143,10 @@ def best_so_far(rows: Sequence[Row], metric: Metric) -> list[float]:
 def median_floor(complete: Sequence[Sequence[Row]], metric: Metric) -> tuple[float, ...]:
     """What a trial must have reached after each epoch not to be ended early.
 
-    It is the median of what complete trials had reached by then, as in Optuna's `MedianPruner`.
+    A median stopping rule (after Golovin et al., 2017): a trial is ended after an epoch if its best
+    value so far is worse than the median of the best values that the complete trials had so far
+    after as many epochs. Optuna's `MedianPruner` does the same if trials report their best value so
+    far; of trials that report each epoch's own value, it takes the median of those.
 
     Args:
         complete: the histories of complete trials.

@@ -16,61 +16,12 @@ from podium.deploy.sets import Wanted
 from podium.errors import ConfigError, DataError
 from podium.runs.folder import RunFolder
 from podium.runtime.files import make_folder
+from podium.runtime.memory import recycled_memory
 from podium.runtime.parts import Parts
 from podium.runtime.threads import usable_cores
 
 CPU_BATCH = 4  # per thread; measured at 224 px: 6 and 16 are as fast, 8 and 12 a quarter slower
 GPU_BATCH = 64
-
-
-def predict(
-    run: RunFolder | str | Path,
-    paths: str | Path | Iterable[str | Path],
-    *,
-    top: int = 5,
-    device: str = "auto",
-    batch_size: int | None = None,
-    gradcam: str | Path | None = None,
-    coverage: float | None = None,
-    by_class: bool = False,
-    keep: float | None = None,
-) -> Iterator[FilePrediction]:
-    """Predict images with a trained run's best epoch, one after the other, as they are read.
-
-    Args:
-        run: folder of a run, or of a contender or study (the run with the best validation score),
-            the `hf://` address of a pushed run, an export, or a folder of a model's exports.
-        paths: files, folders (all their images), patterns such as `photos/**/*.jpg`, packs, or
-            addresses such as `s3://bucket/photos`.
-        top: classes per image, the most likely first.
-        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
-        batch_size: images per batch; None: a fast size, chosen automatically.
-        gradcam: folder for a heat map over each image, for the predicted class; None: no maps.
-        coverage: probability that an image's set of classes contains the true one, 0.5 to below 1,
-            promised from the validation images; None: no sets.
-        by_class: promise it for the images of each class, not only for all together.
-        keep: share of images like the validation images, 0.5 to below 1, that are not called "none
-            of these": images less similar to training images than all but these; None: none is.
-
-    Returns:
-        A `FilePrediction` per image. An image that cannot be read has an `error` instead of
-        guesses, and does not stop the others.
-
-    Raises:
-        RunFolderError: `run` holds no trained model.
-        ConfigError: `top` or `batch_size` is less than 1, heat maps are requested of an export, or
-            the validation images are too few to promise the coverage.
-        DataError: there are no images at all; raised after all paths were searched.
-
-    Examples:
-        >>> import podium
-        >>> podium.predict("runs/my-study", ["photo.jpg"], top=0)
-        Traceback (most recent call last):
-        ...
-        podium.errors.ConfigError: top: expected 1 or more, got 0.
-    """
-    wanted = Wanted.of(coverage, by_class, keep)
-    return predictions(run, paths, top, device, batch_size, gradcam, wanted)[0]
 
 
 def predictions(
@@ -206,4 +157,5 @@ def predict_files(
     if few:
         size = max(1, -(-len(first) // cores))
     look = Look(predictor, top, size, on_cpu, explainer)
-    yield from look.over(itertools.chain(first, rest), in_turn=len(first) < cores)
+    with recycled_memory():
+        yield from look.over(itertools.chain(first, rest), in_turn=len(first) < cores)

@@ -22,7 +22,7 @@ def paper_section(results: StudyResults, say: Labels) -> dict[str, Any] | None:
     blocks = []
     for lang in sorted(get_args(Lang), key=lambda one: one != say.lang):
         own = labels(lang)
-        text = paper_text(results.verdicts, own)
+        text = paper_text(results.verdicts, own, results.tuning, results.looks)
         if text is None:
             return None
         entries = [one.listed for one in text.references]

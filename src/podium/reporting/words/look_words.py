@@ -20,18 +20,20 @@ def look_sentence(look: Look, say: Labels) -> str:
         "left": look.count("futile") + look.count("open"),
     }
     there = {key: count for key, count in counts.items() if count}
-    if len(look.pairs) == 1:
+    pairs = len(look.judged)
+    if pairs == 1:
         what = say(f"looks_pair_{next(iter(there))}")
     else:
-        told = [
+        counted = [
             say(f"looks_{key}_1" if count == 1 else f"looks_{key}", count=say.count(count))
             for key, count in there.items()
         ]
-        what = say("looks_pairs", pairs=say.count(len(look.pairs)), outcomes=", ".join(told))
+        what = say("looks_pairs", pairs=say.count(pairs), outcomes=", ".join(counted))
     key = "limit"
     if not look.is_last:
         key = "open"
     elif look.seeds < MOST_SEEDS:
         key = "futile" if look.count("futile") else "decided"
     chance = f"{100 * LEAST_CHANCE:.0f} %"
-    return say(f"looks_{key}", seeds=look.seeds, most=MOST_SEEDS, what=what, chance=chance)
+    told = say(f"looks_{key}", seeds=look.seeds, most=MOST_SEEDS, what=what, chance=chance)
+    return told if pairs == len(look.pairs) else f"{told} {say('looks_probes')}"

@@ -13,14 +13,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from podium.__about__ import __version__
-from podium.config.seeds import MOST_SEEDS
+from podium.config.seeds import FIRST_SEEDS, MOST_SEEDS
 from podium.reporting.latex import escape_latex
 from podium.reporting.references import REFERENCES, Reference
 from podium.reporting.words.labels import Labels
 from podium.reporting.words.metric_words import metric_title, metric_value, signed, sized
 from podium.reporting.words.verdict_words import listed_names, p_words
+from podium.results.tuning import StudyTuning
 from podium.statistics.influence import MOST_UNITS
 from podium.statistics.scoring import Metric
+from podium.statistics.stopping import LEAST_CHANCE, Look
 from podium.statistics.together import MOST_PARTITIONED
 from podium.statistics.verdicts import Pair, Verdicts
 
@@ -59,12 +61,19 @@ class PaperText:
         )
 
 
-def paper_text(verdicts: Verdicts | None, say: Labels) -> PaperText | None:
+def paper_text(
+    verdicts: Verdicts | None,
+    say: Labels,
+    tuning: StudyTuning | None = None,
+    looks: Sequence[Look] = (),
+) -> PaperText | None:
     """What was compared, what it showed, and how.
 
     Args:
         verdicts: of the contenders; None: they were not compared.
         say: the language.
+        tuning: how the contenders were tuned; None: they were not.
+        looks: of a study with `seeds: auto`; empty: the seeds were listed.
 
     Returns:
         The sentences; None where there are no pairs.
@@ -73,8 +82,9 @@ def paper_text(verdicts: Verdicts | None, say: Labels) -> PaperText | None:
         return None
     parts = [
         _compared(verdicts, say),
+        *_tuned(tuning, say),
         *_found(verdicts, say),
-        *_methods(verdicts, say),
+        *_methods(verdicts, say, looks),
         _claim(verdicts, say),
         say("paper_software", version=__version__),
     ]
@@ -101,6 +111,34 @@ def _compared(verdicts: Verdicts, say: Labels) -> str:
         design = say("v_folds_repeated", folds=folds.folds, repeats=folds.repeats)
     more = say("paper_fold_seeds", seeds=seeds) if counts != [1] else ""
     return say("paper_compared_folds", design=design, seeds=more, **values)
+
+
+def _tuned(tuning: StudyTuning | None, say: Labels) -> Iterator[str]:
+    """What was searched, how, and how many trials each contender got."""
+    if tuning is None or not tuning.contenders:
+        return
+    tune, by_count = tuning.tune, dict[int, list[str]]()
+    for one in tuning.contenders:
+        by_count.setdefault(len(one.trials), []).append(one.label)
+    counts = [
+        say("paper_trials", trials=say.count(count))
+        if len(by_count) == 1
+        else say("paper_trials_of", trials=say.count(count), names=listed_names(names, say))
+        for count, names in sorted(by_count.items(), reverse=True)
+    ]
+    yield say(
+        "paper_tuned",
+        space=", ".join(tune.space),
+        sampler=say(f"paper_{tune.sampler}"),
+        trials=f" {say('and')} ".join(counts),
+        metric=metric_title(tuning.metric, say),
+    )
+    if tuning.untuned:
+        yield say("paper_untuned", names=listed_names(tuning.untuned, say))
+    if tune.prune == "median":
+        ended = sum(one.count("pruned") for one in tuning.contenders)
+        every = sum(len(one.trials) for one in tuning.contenders)
+        yield say("paper_pruned", count=say.count(ended), trials=say.count(every))
 
 
 def _found(verdicts: Verdicts, say: Labels) -> Iterator[str]:
@@ -154,8 +192,8 @@ def _with_unit(metric: Metric, value: str, say: Labels) -> str:
     return say("paper_points", value=value) if metric.percent else value
 
 
-def _methods(verdicts: Verdicts, say: Labels) -> Iterator[str]:
-    """The tests, what a metric's values are, the adjustment for all pairs, the margin."""
+def _methods(verdicts: Verdicts, say: Labels, looks: Sequence[Look]) -> Iterator[str]:
+    """The tests, what a metric's values are, the adjustment for pairs and looks, the margin."""
     count = len(verdicts.pairs)
     tests = f" {say('and')} ".join(_tests(verdicts, say))
     yield say("paper_tests" if count > 1 else "paper_tests_two", tests=tests)
@@ -168,7 +206,15 @@ def _methods(verdicts: Verdicts, say: Labels) -> Iterator[str]:
         logical = say("paper_logical") if few else ""
         yield say("paper_adjusted", pairs=count, logical=logical)
     if verdicts.seed_level < 1:
-        yield say("paper_looks", most=MOST_SEEDS)
+        probed = any(len(one.judged) < len(one.pairs) for one in looks[-1:])
+        yield say(
+            "paper_looks",
+            but=say("paper_but_shortcuts") if probed else "",
+            first=FIRST_SEEDS,
+            most=MOST_SEEDS,
+            chance=say.percent(LEAST_CHANCE, 0),
+            level=say.percent(verdicts.seed_level),
+        )
     if verdicts.margin.chosen:
         size = sized(metric, verdicts.margin.size, say)
         yield say("paper_margin", margin=_with_unit(metric, size, say))

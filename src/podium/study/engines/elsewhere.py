@@ -11,24 +11,26 @@ import hashlib
 import os
 import secrets
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Listener
 from pathlib import Path
 from typing import Any
 
+from podium.config.registry import write_sources
 from podium.runs.folder import StudyFolder
 from podium.runtime.attempt import StaleAttemptError, ask_to_stop
 from podium.runtime.files import atomic_write
 from podium.study.cells import Cell
+from podium.study.engines.children import running
 from podium.study.engines.driver import Task
-from podium.study.engines.files import CellFiles
+from podium.study.engines.files import NODE, CellFiles
 from podium.study.engines.keeper import PIECE, STUDY
 from podium.study.engines.link import LINK, UnreachableError, unreachable
-from podium.study.engines.local import kill_with_children
+from podium.study.engines.ray_nodes import result_of
 
 _FOLLOW_EVERY = 1.0  # seconds
 
@@ -49,8 +51,7 @@ class _Study:
         """Have the keeper do something; raises the error that it met."""
         asked = self.keeper.ask.remote(self.cell, self.number, what, *given)
         try:
-            # not ray.get, which would lend this cell's cores to another one while it waits
-            done, found = asked.future().result()
+            done, found = result_of(asked)
         except Exception as error:  # Ray has many for an actor that does not answer
             done, found = False, unreachable(self.number, type(error).__name__)
         if not done:
@@ -113,13 +114,26 @@ class _Study:
                 self.fetch(place, name, path, digest=self.ask("digest", place, name))
 
 
-def train_elsewhere(task: Task, study: Path, environment: dict[str, str], keeper: Any) -> int:
+def lending(task: Task, keeper: Any) -> contextlib.AbstractContextManager[str]:
+    """While it lasts, the process of a cell can ask for what this machine's caches lack.
+
+    Args:
+        task: the process.
+        keeper: the actor beside the driver.
+
+    Returns:
+        A context manager that yields the value of `LENDER`.
+    """
+    return _serving(_Study(keeper, task.cell, task.attempt))
+
+
+def train_elsewhere(task: Task, study: Path, node: str, keeper: Any) -> int:
     """On a node that does not see the study's folder: run the process of a cell to its end.
 
     Args:
         task: the process.
         study: the study's folder, on the driver's machine.
-        environment: of the process.
+        node: what Ray calls this machine.
         keeper: the actor beside the driver.
 
     Returns:
@@ -140,9 +154,9 @@ def train_elsewhere(task: Task, study: Path, environment: dict[str, str], keeper
             for name in names:
                 side.fetch(STUDY, name, folder.path / name)
             changed = {str(study): str(folder.path), **_unpacked(code, here)}
-            words = [sys.executable, *(changed.get(word, word) for word in task.command[1:])]
+            words = [changed.get(word, word) for word in task.command]
             cwd = task.folder if task.folder.is_dir() else here
-            return _run(words, cwd, environment, side, CellFiles.of(folder, task.cell))
+            return _run(replace(task, command=words, folder=cwd), folder, node, side)
     finally:
         with contextlib.suppress(StaleAttemptError):
             side.ask("end")
@@ -153,39 +167,32 @@ def _unpacked(code: dict[str, dict[str, bytes]], here: Path) -> dict[str, str]:
     found = {}
     for number, (argument, files) in enumerate(code.items()):
         place = here / f"code-{number}"
-        for name, content in files.items():
-            path = place / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+        write_sources(files, place)
         found[argument] = str(place / Path(argument).name)
     return found
 
 
-def _run(
-    words: list[str], cwd: Path, environment: dict[str, str], side: _Study, files: CellFiles
-) -> int:
-    output, events = files.output(side.number), files.events(side.number)
+def _run(task: Task, folder: StudyFolder, node: str, side: _Study) -> int:
+    """Run the process of a cell to its end, and send on what it reports.
+
+    Args:
+        task: the process.
+        folder: the cell's own, in place of the study's.
+        node: what Ray calls this machine.
+        side: the study's side.
+    """
+    files = CellFiles.of(folder, task.cell)
     files.path.mkdir(parents=True, exist_ok=True)
-    with _serving(side) as link, open(output, "wb") as printed:
-        process = subprocess.Popen(
-            words,
-            cwd=cwd,
-            env={**environment, LINK: link},
-            stdin=subprocess.DEVNULL,
-            stdout=printed,
-            stderr=subprocess.STDOUT,
-        )
-        follow = _Follower(side, files, (output, events))
-        try:
-            while True:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(_FOLLOW_EVERY)
-                ended = process.returncode is not None
-                follow()
-                if ended:
-                    return process.returncode
-        finally:
-            kill_with_children([process])
+    task = replace(task, output=files.output(side.number))
+    follow = _Follower(side, files, (task.output, files.events(side.number)))
+    with _serving(side) as link, running(task, **{NODE: node, LINK: link}) as process:
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_FOLLOW_EVERY)
+            ended = process.returncode is not None
+            follow()
+            if ended:
+                return process.returncode
 
 
 class _Follower:

@@ -2,7 +2,8 @@
 
 It sends such a cell the files that it needs, and takes each file that the cell writes before the
 cell writes the next one. So the folder is at every instant what a run on this machine would leave
-if it were killed. Only the latest attempt at a cell is answered.
+if it were killed. Only the latest attempt at a cell is answered. What this machine's caches have is
+lent to all cells.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ PIECE = 8 * 2**20
 """Bytes of a file in one message: little enough for any object store of Ray."""
 STUDY = "study"
 """The place of the study's files; other places have weights."""
+
+_LENDS = ("read", "list_cache", "digest")  # of caches: also to cells that see the study's folder
 
 Begun = tuple[list[str], dict[str, Mapping[str, bytes]]]
 Answer = tuple[bool, Any]
@@ -102,7 +105,9 @@ class Keeper:
                 if what == "begin":
                     return True, self._begin(cell, number)
                 held = self.held.get(cell)
-                if held is None or held.attempt.number != number:
+                if what in _LENDS and given[0] != STUDY:
+                    held = None
+                elif held is None or held.attempt.number != number:
                     raise StaleAttemptError(
                         f"Attempt {number} at {cell} is over: it was replaced, or the study's "
                         "machine has restarted. Nothing was written since."
@@ -154,19 +159,19 @@ class Keeper:
                 # to pool or average runs needs their results and weights, not their states
                 yield from (path for path in other.path.iterdir() if path != other.last)
 
-    def _read(self, held: _Held, place: str, name: str, at: int) -> bytes:
+    def _read(self, held: object, place: str, name: str, at: int) -> bytes:
         """A piece of a file, from a byte on; one that is shorter than `PIECE` is the last."""
         with open(self._path(place, name), "rb") as file:
             file.seek(at)
             return file.read(PIECE)
 
-    def _list_cache(self, held: _Held, place: str, patterns: list[str]) -> list[str]:
+    def _list_cache(self, held: object, place: str, patterns: list[str]) -> list[str]:
         """The names of the files in a cache that match one of several patterns."""
         root = self.places[place]
         found = (path for pattern in patterns for path in sorted(root.glob(pattern)))
         return [path.relative_to(root).as_posix() for path in found if path.is_file()]
 
-    def _digest(self, held: _Held, place: str, name: str) -> str:
+    def _digest(self, held: object, place: str, name: str) -> str:
         """The SHA-256 of a file."""
         with open(self._path(place, name), "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

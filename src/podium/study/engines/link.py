@@ -1,4 +1,4 @@
-"""What the process of a cell asks of a study whose folder its node does not see.
+"""What the process of a cell asks of the study's machine: all, if its node does not see the folder.
 
 It asks the process that started it, on the same machine, which asks the study's machine: see
 `podium.study.engines.elsewhere`.
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from podium.config.settings import RunSpec
-from podium.errors import DataError
+from podium.errors import DataError, StorageError
 from podium.runs.folder import StudyFolder
 from podium.runtime.attempt import Attempt, Result, StaleAttemptError
 from podium.study.engines.files import CellFiles
@@ -25,7 +25,10 @@ from podium.study.engines.files import CellFiles
 FEATURES = "features"
 """The place, at the study's machine, of features that were computed ahead."""
 LINK = "PODIUM_LINK"
-"""Environment variable: where the process of a cell reaches the one that started it."""
+"""Environment variable: where the process of a cell reaches the one that started it, on a node that
+does not see the study's folder."""
+LENDER = "PODIUM_LENDER"
+"""Environment variable: the same on a node that sees it, but perhaps not the command's caches."""
 
 
 class UnreachableError(StaleAttemptError):
@@ -33,37 +36,27 @@ class UnreachableError(StaleAttemptError):
 
 
 @dataclass
-class ElsewhereAttempt(Attempt):
-    """An attempt in the process of a cell whose node does not see the study's folder.
+class LinkedAttempt(Attempt):
+    """An attempt in a process that can ask the study's machine for what this one lacks.
 
     Args:
-        folder: the cell's own folder, in place of the study's.
-        link: the value of `LINK`.
+        folder: the study's folder, or that of the cell in its place.
+        link: the value of `LENDER` or `LINK`.
     """
 
     folder: Path = Path()
     link: str = ""
 
-    def before_write(self, path: Path, new: Path) -> None:
-        if not path.name.startswith("."):  # else a lock's note, of this machine
-            self._ask("write", path.relative_to(self.folder).as_posix(), str(new))
-
-    def at_study(self, function: Callable[..., Result], *given: Any) -> Result:
-        found: Result = self._ask("call", function, *given[1:])  # there, with the study's run
-        return found
-
-    def grant(self) -> None:
-        self._ask("grant")
-
     def fetch(self, place: str, patterns: Sequence[str], cache: Path) -> None:
-        """Get downloaded weights that this machine lacks and the study's has.
+        """Get files of a cache that this machine lacks and the study's has.
 
         Args:
             place: name of the cache.
             patterns: of the files' names.
             cache: its folder here.
         """
-        self._ask("fetch", place, list(patterns), str(cache))
+        with contextlib.suppress(UnreachableError, StorageError):  # then this machine makes them
+            self._ask("fetch", place, list(patterns), str(cache))
 
     def _ask(self, *request: Any) -> Any:
         key, _, address = self.link.partition("@")
@@ -78,6 +71,25 @@ class ElsewhereAttempt(Attempt):
         return found
 
 
+@dataclass
+class ElsewhereAttempt(LinkedAttempt):
+    """An attempt in the process of a cell whose node does not see the study's folder."""
+
+    def before_write(self, path: Path, new: Path) -> None:
+        if not path.name.startswith("."):  # else a lock's note, of this machine
+            self._ask("write", path.relative_to(self.folder).as_posix(), str(new))
+
+    def at_study(self, function: Callable[..., Result], *given: Any) -> Result:
+        found: Result = self._ask("call", function, *given[1:])  # there, with the study's run
+        return found
+
+    def grant(self) -> None:
+        self._ask("grant")
+
+    def fetch(self, place: str, patterns: Sequence[str], cache: Path) -> None:
+        self._ask("fetch", place, list(patterns), str(cache))
+
+
 def attempt_of(folder: StudyFolder, files: CellFiles, number: int, start: int) -> Attempt:
     """The attempt that this process makes at a cell.
 
@@ -87,8 +99,9 @@ def attempt_of(folder: StudyFolder, files: CellFiles, number: int, start: int) -
         number: of the attempt.
         start: how often it was started before.
     """
-    if link := os.environ.get(LINK):
-        return ElsewhereAttempt(files.attempts, number, start, folder.path, link)
+    for name, kind in ((LINK, ElsewhereAttempt), (LENDER, LinkedAttempt)):
+        if link := os.environ.get(name):
+            return kind(files.attempts, number, start, folder.path, link)
     return Attempt(files.attempts, number, start)
 
 
@@ -117,24 +130,25 @@ def place_of_weights(contender: str) -> str:
 
 
 def fetch_weights(contender: str, recipe: RunSpec, attempt: Attempt | None) -> None:
-    """On a node without the study's folder, get the weights that the study's machine has.
+    """On a node of a cluster, get the weights that it lacks and the study's machine has.
 
-    Downloaded ones are kept in this machine's cache; a file that the study names lies beside the
-    cell's folder, and goes with it.
+    Downloaded ones are kept in this machine's cache; a file that the study names, where its folder
+    is not seen, lies beside the cell's folder, and goes with it.
 
     Args:
         contender: its key in the study.
         recipe: of the contender.
         attempt: of this process.
     """
-    if not isinstance(attempt, ElsewhereAttempt):
+    if not isinstance(attempt, LinkedAttempt):
         return
     from podium.models.registry import weight_files
     from podium.models.weights import LENT, weight_caches
 
-    if recipe.weights is not None and not recipe.weights.is_file():
+    named = recipe.weights if isinstance(attempt, ElsewhereAttempt) else None
+    if named is not None and not named.is_file():
         lent = attempt.folder.parent / ".weights"
-        attempt.fetch(place_of_weights(contender), [glob.escape(recipe.weights.name)], lent)
+        attempt.fetch(place_of_weights(contender), [glob.escape(named.name)], lent)
         os.environ[LENT] = str(lent)  # for processes of the training, too
     if not recipe.pretrained:
         return
@@ -146,12 +160,12 @@ def fetch_weights(contender: str, recipe: RunSpec, attempt: Attempt | None) -> N
 
 @contextlib.contextmanager
 def borrowing_features(attempt: Attempt | None) -> Iterator[None]:
-    """On a node without the study's folder, get the features that the study's machine has.
+    """On a node of a cluster, get the features that it lacks and the study's machine has.
 
     Args:
         attempt: of this process.
     """
-    if not isinstance(attempt, ElsewhereAttempt):
+    if not isinstance(attempt, LinkedAttempt):
         yield
         return
     from podium.features.disk import borrowing

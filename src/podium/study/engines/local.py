@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from podium.config.machine import Machine
 from podium.errors import ConfigError
 from podium.runtime.threads import usable_cores
 from podium.study.cells import Cell
+from podium.study.engines.children import ending, kill_with_children, start
 from podium.study.engines.driver import Engine, ProcessExecutor, Task
-from podium.study.engines.shares import share
+from podium.study.engines.shares import Node, share
 from podium.study.work import Work
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -26,14 +26,8 @@ class Local(ProcessExecutor):
     @contextlib.contextmanager
     def open(self, work: Work, cells: Sequence[Cell]) -> Iterator[tuple[Engine, Machine]]:
         cores, devices = usable_cores(), _gpus(work.machine)
-        machine = share(
-            work.machine,
-            work.folder,
-            cells=len(cells),
-            cores=cores,
-            most=cores,
-            gpus=len(devices),
-        )
+        here = Node(cores, len(devices))
+        machine = share(work.machine, work.folder, cells=len(cells), nodes=[here])
         yield Processes(machine, cores, devices), machine
 
 
@@ -56,20 +50,8 @@ class Processes:
     def start(self, tasks: Sequence[Task]) -> list[subprocess.Popen[bytes]]:
         started = []
         for task in tasks:
-            environment = {**os.environ, **task.environment}
             slot = self.free.pop(0) if self.free else None
-            if slot is not None:
-                environment[VISIBLE] = slot
-            with open(task.output, "wb") as output:
-                process = subprocess.Popen(
-                    task.command,
-                    cwd=task.folder,
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,  # a Ctrl-C is the driver's, which has it save its state
-                )
+            process = start(task, **({} if slot is None else {VISIBLE: slot}))
             if slot is not None:
                 self.used[process] = slot
             started.append(process)
@@ -84,41 +66,6 @@ class Processes:
 
     def kill(self, handles: Sequence[subprocess.Popen[bytes]]) -> None:
         kill_with_children(handles)
-
-
-def kill_with_children(processes: Iterable[subprocess.Popen[bytes]]) -> None:
-    """Kill processes of cells, and those that decode for them.
-
-    Args:
-        processes: the processes; some may have ended.
-    """
-    import psutil
-
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            for child in psutil.Process(process.pid).children(recursive=True):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    child.kill()
-        process.kill()
-        process.wait()
-
-
-def ending(code: int) -> str:
-    """How a process ended, from its exit code, in words.
-
-    Args:
-        code: as `subprocess` gives it: negative, the number of a signal.
-
-    Examples:
-        >>> ending(-9), ending(1)
-        ('killed by SIGKILL', 'exit code 1')
-    """
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return f"killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"killed by signal {-code}"
 
 
 def _gpus(machine: Machine) -> list[str]:

@@ -6,13 +6,14 @@ import contextlib
 import os
 import signal
 import socket
+from typing import Any
 
 from podium.config.machine import Machine
 from podium.errors import ConfigError, PodiumError, StorageError
 from podium.runs.folder import StudyFolder
 from podium.runtime.attempt import Attempt, StaleAttemptError
 from podium.runtime.event_log import EventWriter
-from podium.runtime.events import Notify, StopRequest, silent, stop_on_signals
+from podium.runtime.events import Notify, RunFailed, StopRequest, silent, stop_on_signals
 from podium.runtime.files import fenced
 from podium.study.cells import Cell
 from podium.study.engines.files import PATIENCE, START, CellFiles
@@ -75,7 +76,9 @@ def train_cell(
                 raise
             except PodiumError as error:  # another attempt would end in the same way
                 run = folder.run(cell.contender, cell.seed, cell.fold)
+                who: Any = {"contender": run.contender, "seed": run.seed, "fold": run.fold}
                 with contextlib.suppress(StorageError):
+                    events(RunFailed(cell.title, str(error), **who))
                     files.write_outcome(attempt, Outcome(run, error=str(error)))
                 raise
             files.write_outcome(attempt, outcome)

@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import subprocess
-import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from podium.config.machine import Machine
 from podium.config.registry import allowed, sources_of
-from podium.errors import ConfigError
 from podium.runs.folder import StudyFolder
 from podium.runtime.lock import note_of
 from podium.runtime.parts import Parts
 from podium.study.cells import Cell
+from podium.study.engines.children import ending, running
 from podium.study.engines.driver import Engine, ProcessExecutor, Task
-from podium.study.engines.elsewhere import train_elsewhere
+from podium.study.engines.elsewhere import lending, train_elsewhere
 from podium.study.engines.files import NODE
 from podium.study.engines.keeper import Keeper
-from podium.study.engines.link import FEATURES, place_of_weights
-from podium.study.engines.local import ending, kill_with_children
-from podium.study.engines.ray_connection import (
-    LOCAL,
-    LOOK_EVERY,
-    connected,
-    elsewhere_than,
-    in_words,
-    suits,
-)
+from podium.study.engines.link import FEATURES, LENDER, place_of_weights
+from podium.study.engines.ray_connection import LOCAL, connected
+from podium.study.engines.ray_nodes import Nodes, in_words
 from podium.study.engines.ray_parts import parts_on
 from podium.study.engines.shares import share
 from podium.study.work import Work
@@ -46,31 +35,14 @@ class Ray(ProcessExecutor):
     @contextlib.contextmanager
     def open(self, work: Work, cells: Sequence[Cell]) -> Iterator[tuple[Engine, Machine]]:
         with connected(work.machine) as (ray, address):
-            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-            cores = [int(node.get("CPU", 0)) for node in nodes]
-            gpus = sum(int(node.get("GPU", 0)) for node in nodes)
-            machine = share(
-                work.machine,
-                work.folder,
-                cells=len(cells),
-                cores=sum(cores),
-                most=max(cores),
-                gpus=gpus,
-            )
+            nodes = Nodes(ray)
+            machine = share(work.machine, work.folder, cells=len(cells), nodes=nodes.have())
             assert machine.cpus is not None
             assert machine.gpus is not None
-            if not any(
-                node.get("CPU", 0) >= machine.cpus and node.get("GPU", 0) >= machine.gpus
-                for node in nodes
-            ):
-                raise ConfigError(
-                    f"No node of the cluster has what a cell asks for: --cpus {machine.cpus} "
-                    f"--gpus {machine.gpus:g}. The largest has {max(cores)} CPUs, and all "
-                    f"{len(nodes)} together {gpus} GPUs."
-                )
+            nodes.refuse_misfit("a cell", machine, machine.cpus, machine.gpus)
             # nobody joins a cluster of this machine alone
             keeper = None if address == LOCAL else _keeper(ray, work)
-            yield _Tasks(ray, machine, work.folder.path, keeper), machine
+            yield _Tasks(nodes, machine, work.folder.path, keeper), machine
 
     def parts(self, machine: Machine) -> contextlib.AbstractContextManager[Parts | None]:
         return parts_on(machine, here_too=False)
@@ -107,7 +79,7 @@ class _Tasks:
     """Tasks of a cluster; a handle is the reference to a task's result.
 
     Args:
-        ray: the package, connected.
+        nodes: of the cluster.
         machine: settings of the machine, with `cpus` and `gpus`.
         study: the study's folder.
         keeper: the actor that keeps it for nodes that do not see it; None: all nodes see it.
@@ -115,45 +87,28 @@ class _Tasks:
 
     capacity = _MOST
 
-    def __init__(self, ray: Any, machine: Machine, study: Path, keeper: Any = None) -> None:
-        self.ray, self.machine, self.keeper = ray, machine, keeper
+    def __init__(self, nodes: Nodes, machine: Machine, study: Path, keeper: Any = None) -> None:
+        self.ray, self.nodes, self.machine, self.keeper = nodes.ray, nodes, machine, keeper
         self.study, self.sign = study.resolve(), _sign(study)
-        self.train = ray.remote(_train)
-        self.looked, self.gone = 0.0, frozenset[str]()
+        self.train = self.ray.remote(_train)
 
     def start(self, tasks: Sequence[Task]) -> list[Any]:
         return [self._start(task) for task in tasks]
 
     def _start(self, task: Task) -> Any:
-        options: dict[str, Any] = {
-            "num_cpus": self.machine.cpus,
-            "num_gpus": self.machine.gpus,
-            "max_retries": 0,  # the driver begins a lost cell again, under a new number
-            "name": str(task.cell),
-        }
-        needs = {"CPU": self.machine.cpus or 0, "GPU": self.machine.gpus or 0}
-        if task.avoid and any(suits(node, needs, task.avoid) for node in self.ray.nodes()):
-            options |= elsewhere_than(task.avoid)
-        return self.train.options(**options).remote(task, self.study, self.sign, self.keeper)
+        options = self.nodes.options(self.machine.cpus or 1, self.machine.gpus or 0, task.avoid)
+        train = self.train.options(name=str(task.cell), **options)
+        return train.remote(task, self.study, self.sign, self.keeper)
 
     def ended(self, running: Mapping[Any, str]) -> Mapping[Any, str]:
         if not running:
             return {}
-        # Ray gives up a node that was cut off, but goes on waiting for its tasks
+        gone = self.nodes.gone()
         found = {
-            handle: "its node cannot be reached"
-            for handle, node in running.items()
-            if node in self._given_up()
+            handle: "its node cannot be reached" for handle, node in running.items() if node in gone
         }
         ready, _ = self.ray.wait(list(running), num_returns=len(running), timeout=0)
         return found | {handle: self._ending(handle) for handle in ready}
-
-    def _given_up(self) -> frozenset[str]:
-        """The nodes that were a part of the cluster."""
-        if time.monotonic() - self.looked >= LOOK_EVERY:
-            self.looked = time.monotonic()
-            self.gone = frozenset(node["NodeID"] for node in self.ray.nodes() if not node["Alive"])
-        return self.gone
 
     def _ending(self, handle: Any) -> str:
         try:
@@ -179,20 +134,11 @@ def _train(task: Task, study: Path, sign: bytes, keeper: Any) -> int:
     import ray
 
     node = ray.get_runtime_context().get_node_id()
-    environment = {**os.environ, **task.environment, NODE: node}
     shares = _sign(study) == sign and task.folder.is_dir()
     if keeper is not None and not shares:
-        return train_elsewhere(task, study, environment, keeper)
-    with open(task.output, "wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, *task.command[1:]],
-            cwd=task.folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        return process.wait()
-    finally:
-        kill_with_children([process])
+        return train_elsewhere(task, study, node, keeper)
+    variables = {NODE: node}
+    with contextlib.ExitStack() as stack:
+        if keeper is not None:  # the caches may not be shared
+            variables[LENDER] = stack.enter_context(lending(task, keeper))
+        return stack.enter_context(running(task, **variables)).wait()

@@ -1,4 +1,4 @@
-"""Connects to a Ray cluster that admits only who has its token; says what its nodes can take."""
+"""Connects to a Ray cluster that admits only who has its token."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,6 @@ from podium.runtime.threads import usable_cores
 
 LOCAL = "local"
 """Ray's name for a cluster of this machine alone, on its loopback interface."""
-LOOK_EVERY = 5.0
-"""Seconds between two looks at the list of nodes."""
 AUTH = "RAY_AUTH_MODE"
 _CONNECTING = 15.0  # seconds
 _STORE = 100_000_000  # bytes of Ray's object store on this machine: little is put into it
@@ -116,35 +114,3 @@ def _close_token() -> None:
     with contextlib.suppress(OSError):  # it may be another user's, or in the environment alone
         if path.stat().st_mode & 0o077:
             path.chmod(0o600)
-
-
-def suits(node: Mapping[str, Any], needs: Mapping[str, float], avoid: frozenset[str]) -> bool:
-    """Whether a node can take a task that must not go to some others.
-
-    Args:
-        node: as Ray lists it.
-        needs: what the task asks for: `CPU` and `GPU`.
-        avoid: the others' numbers.
-    """
-    enough = all(node["Resources"].get(what, 0) >= needed for what, needed in needs.items())
-    return bool(node["Alive"] and node["NodeID"] not in avoid and enough)
-
-
-def elsewhere_than(nodes: frozenset[str]) -> dict[str, Any]:
-    """The options of a task that must not go to some nodes.
-
-    Args:
-        nodes: their numbers.
-    """
-    return {"label_selector": {"ray.io/node-id": f"!in({','.join(sorted(nodes))})"}}
-
-
-def in_words(error: BaseException) -> str:
-    """How a task was lost, from the error that Ray raised.
-
-    Args:
-        error: of Ray.
-    """
-    cause = getattr(error, "cause", None) or error
-    first, _, _ = " ".join(str(cause).split()).partition(". ")  # Ray's hints follow it
-    return f"{type(cause).__name__}: {first}" if first else type(cause).__name__

@@ -11,28 +11,23 @@ import importlib
 import os
 import pickle
 import tempfile
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 from podium.config.machine import Machine
-from podium.config.registry import allow, allowed, sources_of
+from podium.config.registry import allow, allowed, sources_of, write_sources
+from podium.config.studyfile import machine_settings
 from podium.errors import ConfigError, PodiumError
+from podium.runtime.memory import recycled_memory
 from podium.runtime.threads import GRANTED
 from podium.study.engines.driver import MOST_LOSSES
-from podium.study.engines.ray_connection import (
-    LOCAL,
-    LOOK_EVERY,
-    address_of,
-    connected,
-    elsewhere_than,
-    in_words,
-    suits,
-)
+from podium.study.engines.ray_connection import LOCAL, address_of, connected
+from podium.study.engines.ray_nodes import Nodes, in_words, result_of
+from podium.study.engines.shares import gpus_of_each, room
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -60,6 +55,43 @@ def parts_on(machine: Machine, *, here_too: bool) -> Iterator[RayParts | None]:
         yield RayParts(ray, machine)
 
 
+@contextlib.contextmanager
+def parts_named(
+    on: str,
+    *,
+    device: str = "auto",
+    cpus: int | None = None,
+    gpus: float | None = None,
+    insecure: bool = False,
+) -> Iterator[RayParts | None]:
+    """What computes parts of work that has no study, as long as it is needed; None: this process.
+
+    Args:
+        on: `serial`: this process; `ray` or `ray:HOST:PORT`: a cluster.
+        device: kind of the devices that compute.
+        cpus: cores of a part; None: all of a node.
+        gpus: GPUs of a part; None: one where there are any.
+        insecure: use a cluster that has no token.
+
+    Raises:
+        ConfigError: it is something else, or the cluster cannot be used.
+    """
+    name, _, address = on.partition(":")
+    if name not in ("serial", "ray") or (address and name != "ray"):
+        raise ConfigError(f"--on {on}: expected serial (this machine), ray or ray:HOST:PORT.")
+    if name == "serial":
+        given = {"--cpus": cpus is not None, "--gpus": gpus is not None, "--insecure": insecure}
+        if wrong := [flag for flag, is_set in given.items() if is_set]:
+            raise ConfigError(f"{wrong[0]} applies to --on ray: also give that.")
+        yield None
+        return
+    machine = machine_settings(
+        executor=name, address=address, device=device, cpus=cpus, gpus=gpus, insecure=insecure
+    )
+    with parts_on(machine, here_too=True) as parts:
+        yield parts
+
+
 @dataclass
 class _Part:
     """An item that was sent."""
@@ -84,129 +116,115 @@ class RayParts:
     """
 
     def __init__(self, ray: Any, machine: Machine) -> None:
-        self.ray = ray
-        nodes = self._nodes()
-        gpus, kind = machine.gpus, machine.device.partition(":")[0]
-        if gpus is None:
-            gpus = float(kind != "cpu" and any(node.get("GPU", 0) for node in nodes))
-        self.device = "cuda" if gpus else "cpu"
-        if kind not in ("auto", self.device):
-            raise ConfigError(
-                f"--device {machine.device} --gpus {gpus:g}: nodes compute parts on "
-                f"{'GPUs' if gpus else 'CPUs'} then. Omit --device, or say --gpus 1 or --gpus 0."
-            )
-        having = [node for node in nodes if node.get("GPU", 0) >= gpus and node.get("CPU", 0) >= 1]
-        at_a_time = [int(node["GPU"] / gpus) if gpus else 1 for node in having]
-        each = [int(node["CPU"]) // n for node, n in zip(having, at_a_time, strict=True)]
-        self.needs = {"CPU": machine.cpus or max(1, min(each, default=1)), "GPU": gpus}
-        if not self.at_a_time:
-            raise ConfigError(
-                f"No node of the cluster has what a part asks for: --cpus {self.needs['CPU']} "
-                f"--gpus {gpus:g}. The largest has "
-                f"{max((int(node.get('CPU', 0)) for node in nodes), default=0)} CPUs, and all "
-                f"{len(nodes)} together {sum(int(node.get('GPU', 0)) for node in nodes)} GPUs."
-            )
+        self.ray, self.nodes = ray, Nodes(ray)
+        nodes = self.nodes.have()
+        self.gpus = min(gpus_of_each(machine, nodes), 1.0)  # a part computes on one device
+        self.device = "cuda" if self.gpus else "cpu"
+        each = [
+            node.cores // (room([node], 1, self.gpus) if self.gpus else 1)
+            for node in nodes
+            if room([node], 1, self.gpus)
+        ]
+        self.cpus = machine.cpus or min(each, default=1)
+        self.nodes.refuse_misfit("a part", machine, self.cpus, self.gpus)
 
     @property
     def at_a_time(self) -> int:
         """Number of parts that the cluster computes at a time now."""
-        needs = [(what, needed) for what, needed in self.needs.items() if needed]
-        return sum(
-            int(min(node.get(what, 0) / needed for what, needed in needs)) for node in self._nodes()
-        )
+        return room(self.nodes.have(), self.cpus, self.gpus)
 
     def map(
         self, work: Callable[[Item], Result], items: Iterable[Item]
     ) -> Generator[Result, None, None]:
-        compute = _Computing(self, self.ray.put(_Sent.of(work, int(self.needs["CPU"]), self.ray)))
-        rest, most, looked = iter(items), 0, float("-inf")
-        under_way: deque[_Part] = deque()
-        try:
-            while True:
-                if time.monotonic() - looked >= LOOK_EVERY:  # nodes come and go
-                    looked, most = time.monotonic(), max(1, _AHEAD * self.at_a_time)
-                while len(under_way) < most:
-                    try:
-                        under_way.append(compute.begin(_Part(next(rest))))
-                    except StopIteration:
-                        break
-                if not under_way:
-                    return
-                compute.look(under_way)
-                if under_way[0].result is not None:
-                    try:
-                        found = self.ray.get(under_way[0].result)
-                    except self.ray.exceptions.RayTaskError as error:
-                        raise _cause(error) from None
-                    except self.ray.exceptions.RayError as error:
-                        compute.lost(under_way[0], in_words(error))
-                        continue
-                    under_way.popleft()
-                    yield found
-        finally:
-            for part in under_way:
-                self.ray.cancel(part.answers, force=True)
-
-    def _nodes(self) -> list[Mapping[str, float]]:
-        return [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+        yield from _Computing(self, work).results(iter(items))
 
 
 class _Computing:
-    """The tasks of one piece of work."""
+    """One piece of work.
+
+    Args:
+        parts: what computes it.
+        work: called with each item.
+    """
 
     numbers = count()
 
-    def __init__(self, parts: RayParts, sent: Any) -> None:
-        self.ray, self.needs, self.sent = parts.ray, parts.needs, sent
-        self.task = self.ray.remote(_compute)
+    def __init__(self, parts: RayParts, work: Callable[..., Any]) -> None:
+        self.parts, self.ray = parts, parts.ray
+        self.task, self.sent = self.ray.remote(_compute), self.ray.put(_Sent.of(work, parts))
         self.key = f"{os.getpid()}-{next(self.numbers)}"
-        self.looked, self.gone = 0.0, frozenset[str]()
+        self.under_way = deque[_Part]()
 
-    def begin(self, part: _Part) -> _Part:
-        options: dict[str, Any] = {
-            "num_cpus": self.needs["CPU"],
-            "num_gpus": self.needs["GPU"],
-            "max_retries": 0,  # a lost part is begun again here, on another node
-        }
-        avoid = part.avoid
-        if avoid and any(suits(one, self.needs, avoid) for one in self.ray.nodes()):
-            options |= elsewhere_than(avoid)
+    def results(self, items: Iterator[Any]) -> Generator[Any, None, None]:
+        """The result of each item, in their order.
+
+        Args:
+            items: consumed as the work proceeds.
+        """
+        try:
+            while True:
+                free = max(1, _AHEAD * self.parts.at_a_time) - len(self.under_way)
+                for item in islice(items, max(0, free)):
+                    self.under_way.append(self._begin(_Part(item)))
+                if not self.under_way:
+                    return
+                self._look()
+                yield from self._first()
+        finally:
+            for part in self.under_way:
+                self.ray.cancel(part.answers, force=True)
+
+    def _begin(self, part: _Part) -> _Part:
+        nodes, cpus, gpus = self.parts.nodes, self.parts.cpus, self.parts.gpus
+        task = self.task.options(**nodes.options(cpus, gpus, part.avoid))
         # in a list, the reference itself is sent, and not what it stands for
-        part.answers = self.task.options(**options).remote(self.key, [self.sent], part.item)
+        part.answers = task.remote(self.key, [self.sent], part.item)
         part.node, part.result = "", None
         return part
 
-    def look(self, parts: Sequence[_Part]) -> None:
-        """See what has become of parts, and begin lost ones again."""
-        open_ = [part for part in parts if part.result is None]
+    def _look(self) -> None:
+        """See what has become of the parts under way, and begin lost ones again."""
+        open_ = [part for part in self.under_way if part.result is None]
         streams = [part.answers for part in open_]
-        if parts[0].result is None:  # nothing can be given on before something happens
+        if self.under_way[0].result is None:  # nothing can be given on before something happens
             self.ray.wait(streams, timeout=_WAIT)
         ready = self.ray.wait(streams, num_returns=len(open_), timeout=0)[0] if open_ else ()
         for part in open_:
             if part.answers in ready:
-                self._take(part)
-        if time.monotonic() - self.looked >= LOOK_EVERY:
-            self.looked = time.monotonic()
-            self.gone = frozenset(one["NodeID"] for one in self.ray.nodes() if not one["Alive"])
-        for part in parts:  # Ray gives up a node that was cut off, but waits for its tasks
-            if part.node in self.gone:
-                self.lost(part, "its node cannot be reached")
+                with self._or_lost(part):  # its next answer: the node, or the result
+                    answer = next(part.answers)
+                    if part.node:
+                        part.result = answer
+                    else:
+                        part.node = self.ray.get(answer)
+        gone = self.parts.nodes.gone()
+        for part in self.under_way:
+            if part.node in gone:
+                self._lost(part, "its node cannot be reached")
 
-    def _take(self, part: _Part) -> None:
-        """Take the next answer: the node, or the result."""
+    def _first(self) -> list[Any]:
+        """The result of the first part, which is over then; empty: it is not there yet."""
+        first = self.under_way[0]
+        if first.result is not None:
+            with self._or_lost(first):
+                found = [self.ray.get(first.result)]
+                self.under_way.popleft()
+                return found
+        return []
+
+    @contextlib.contextmanager
+    def _or_lost(self, part: _Part) -> Iterator[None]:
+        """What the work raised is raised; a part whose process or node was lost is begun again."""
         try:
-            answer = next(part.answers)
-            if part.node:
-                part.result = answer
-            else:
-                part.node = self.ray.get(answer)
+            yield
         except self.ray.exceptions.RayTaskError as error:
-            raise _cause(error) from None
+            if isinstance(cause := getattr(error, "cause", None), BaseException):
+                raise cause from None
+            raise PodiumError(in_words(error)) from None
         except self.ray.exceptions.RayError as error:
-            self.lost(part, in_words(error))
+            self._lost(part, in_words(error))
 
-    def lost(self, part: _Part, why: str) -> None:
+    def _lost(self, part: _Part, why: str) -> None:
         """Begin a part again, on another node if there is one.
 
         Raises:
@@ -221,7 +239,7 @@ class _Computing:
             )
         self.ray.cancel(part.answers, force=True)
         part.avoid |= frozenset(filter(None, [part.node]))
-        self.begin(part)
+        self._begin(part)
 
 
 @dataclass(frozen=True)
@@ -234,15 +252,20 @@ class _Sent:
     """Modules of the user's, as `sources_of` returns them."""
     work: bytes
     cores: int
+    device: str
 
     @classmethod
-    def of(cls, work: Callable[..., Any], cores: int, ray: Any) -> _Sent:
+    def of(cls, work: Callable[..., Any], parts: RayParts) -> _Sent:
         code = {module: sources_of(module) for module in allowed()}
-        return cls(str(Path.cwd()), code, ray.cloudpickle.dumps(work), cores)
+        pickled = parts.ray.cloudpickle.dumps(work)
+        return cls(str(Path.cwd()), code, pickled, parts.cpus, parts.device)
 
     def unpacked(self) -> Callable[[Any], Any]:
         """On a node: the function that computes."""
+        from podium.runtime.device import choose_device
+
         os.environ[GRANTED] = str(self.cores)
+        choose_device(Machine(device=self.device))  # there is one; it rounds as in other processes
         with contextlib.suppress(OSError):  # then only addresses and whole paths can be read
             os.chdir(self.folder)
         for module, files in self.code.items():
@@ -253,10 +276,7 @@ class _Sent:
                 continue
             # Ray ends its processes without asking them: what would be removed at the end stays
             with tempfile.TemporaryDirectory(prefix="podium-") as folder:
-                for name, content in files.items():
-                    path = Path(folder, name)
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    path.write_bytes(content)
+                write_sources(files, Path(folder))
                 allow(module, folder)
                 for name in files:  # also what is imported only when it is called
                     with contextlib.suppress(ImportError):
@@ -282,12 +302,7 @@ def _compute(key: str, sent: Sequence[Any], item: Any) -> Iterator[Any]:
     yield ray.get_runtime_context().get_node_id()
     if key not in _kept:
         _kept.clear()
-        # not ray.get, which would lend this task's cores to another one while it waits
-        _kept[key] = sent[0].future().result().unpacked()
-    yield _kept[key](item)
-
-
-def _cause(error: Any) -> BaseException:
-    """What a task raised."""
-    cause = getattr(error, "cause", None)
-    return cause if isinstance(cause, BaseException) else PodiumError(in_words(error))
+        _kept[key] = result_of(sent[0]).unpacked()
+    with recycled_memory():
+        found = _kept[key](item)
+    yield found

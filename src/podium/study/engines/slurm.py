@@ -16,10 +16,10 @@ from podium.config.machine import Machine
 from podium.errors import ConfigError
 from podium.runs.folder import StudyFolder
 from podium.study.cells import Cell
+from podium.study.engines.children import ending, running
 from podium.study.engines.driver import Engine, ProcessExecutor, Task
 from podium.study.engines.files import NODE, START
-from podium.study.engines.local import ending, kill_with_children
-from podium.study.engines.shares import share
+from podium.study.engines.shares import Node, share
 from podium.study.work import Work
 
 if TYPE_CHECKING:
@@ -49,18 +49,25 @@ class Slurm(ProcessExecutor):
                 )
         if work.machine.gpus is not None and work.machine.gpus != int(work.machine.gpus):
             raise ConfigError("--gpus: Slurm gives whole GPUs; expected 0, 1, 2...")
-        gpus = int(work.machine.gpus or 0)
+        _refuse_unused_gpus(work.machine)
         # what the nodes have is not known here: a core for each cell, unless the user says more
-        machine = share(
-            work.machine.model_copy(update={"gpus": float(gpus)}),
-            work.folder,
-            cells=len(cells),
-            cores=1,
-            most=1,
-            gpus=gpus,
-        )
+        machine = share(work.machine, work.folder, cells=len(cells), nodes=[Node(1, 0)])
         exclude = machine.slurm.get("exclude", "")
         yield _Jobs(_executor(work.folder, machine), exclude), machine
+
+
+def _refuse_unused_gpus(machine: Machine) -> None:
+    """Refuse options of `sbatch` for GPUs that cells would not use."""
+    asked = [
+        f"{key}={value}"
+        for key, value in machine.slurm.items()
+        if key.startswith("gpus") or (key.startswith(("gres", "tres")) and "gpu" in value)
+    ]
+    if asked and not machine.gpus and machine.device == "auto":
+        raise ConfigError(
+            f"--slurm {asked[0]}: cells train on the CPU if they have no GPUs. Also give --gpus 1, "
+            "or as many as each cell needs."
+        )
 
 
 def _executor(folder: StudyFolder, machine: Machine) -> submitit.SlurmExecutor:
@@ -97,24 +104,11 @@ class CellJob:
 
     def __call__(self) -> int:
         """Run the process to its end and return its exit code."""
-        environment = {**os.environ, **self.task.environment}
+        variables = {START: os.environ.get("SLURM_RESTART_COUNT", "0")}
         if node := os.environ.get("SLURMD_NODENAME"):
-            environment[NODE] = node
-        environment[START] = os.environ.get("SLURM_RESTART_COUNT", "0")
-        with open(self.task.output, "ab") as output:
-            self.process = subprocess.Popen(
-                list(self.task.command),
-                cwd=self.task.folder,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Slurm warns all processes of a job; we pass that on
-            )
-        try:
+            variables[NODE] = node
+        with running(self.task, **variables) as self.process:
             code = self.process.wait()
-        finally:
-            kill_with_children([self.process])
         if code:  # squeue says only that the job was completed
             with open(self.task.output, "a", encoding="utf-8") as output:
                 output.write(f"{ending(code)}\n")
