@@ -49,6 +49,12 @@ PREDICTED = {
     "compare": "`podium compare` of two contenders",
     "report-of": "their report, written",
 }
+DRAWN: tuple[tuple[str, str, Mapping[str, str]], ...] = (
+    ("entries", "draw", ENTRIES),
+    ("audited", "draw", AUDITED),
+    ("predicted", "fill", PREDICTED),
+)
+"""What has images that do not exist: its option, what draws them, and what is measured of them."""
 CLASSES = {
     "step": "a training step of SimpleResNet",
     "predictions": "predictions file, written and read",
@@ -76,24 +82,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             link_images(_photographs(given.data), place / "images", size)
             for kind in IMAGES:
                 _note(record, f"{kind}:{size}", place, given)
-        for size in given.entries:
-            place = Path(folder, f"entries-{size}")
-            place.mkdir()
-            _child(f"draw:{size}", place, given)
-            for kind in ENTRIES:
-                _note(record, f"{kind}:{size}", place, given)
-        for size in given.audited:
-            place = Path(folder, f"audited-{size}")
-            place.mkdir()
-            _child(f"draw:{size}", place, given)
-            for kind in AUDITED:
-                _note(record, f"{kind}:{size}", place, given)
-        for size in given.predicted:
-            place = Path(folder, f"predicted-{size}")
-            place.mkdir()
-            _child(f"fill:{size}", place, given)
-            for kind in PREDICTED:
-                _note(record, f"{kind}:{size}", place, given)
+        for name, maker, kinds in DRAWN:
+            for size in getattr(given, name):
+                place = Path(folder, f"{name}-{size}")
+                place.mkdir()
+                _child(f"{maker}:{size}", place, given)
+                for kind in kinds:
+                    _note(record, f"{kind}:{size}", place, given)
         for size in given.classes:
             place = Path(folder, f"classes-{size}")
             place.mkdir()
