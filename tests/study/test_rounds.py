@@ -231,7 +231,7 @@ def test_equals_end_as_futile_and_within_a_margin_as_equivalent(made: Made) -> N
             {"seeds": [0, "x"]},
             [],
             "1 setting is wrong. line 10: seeds: expected auto, or a list of whole numbers such as "
-            "[0, 1, 2]; got 'x'",
+            "[0, 1, 2]; got 'x'.",
         ),
         ({"seeds": [0, 0]}, [], "different whole numbers"),
         ({}, ["--only", "a"], "--only: with seeds: auto"),

@@ -180,7 +180,8 @@ def _expected(problem: Any, parts: Sequence[str]) -> str:
         return "\n".join(map(sentence, wanted.split("\n")))
     if isinstance(got, str) and repr(got) in text:  # a name that is not registered
         return wanted
-    if f"got {type(got).__name__}" in text:  # an object of Python's, of many lines perhaps
+    # a part of it, or an object of Python's, of many lines perhaps
+    if "; got " in text or f"got {type(got).__name__}" in text:
         return f"{wanted}."
     meant = ""
     if kind == "literal_error" and isinstance(got, str):
